@@ -1,0 +1,73 @@
+"""Every setting, read from the environment (prefix ``POLICYSPLIT_``; the two URLs also without it)."""
+
+from functools import lru_cache
+from pathlib import Path
+
+from pydantic import AliasChoices, Field
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+
+class Settings(BaseSettings):
+    """Build with :func:`get_settings`; never at import."""
+
+    model_config = SettingsConfigDict(env_prefix="POLICYSPLIT_", extra="ignore")
+
+    data_dir: Path = Field(default=Path(".policysplit"), description="Files, models, runs, embedded servers")
+    database_url: str = Field(
+        default="",
+        validation_alias=AliasChoices("POLICYSPLIT_DATABASE_URL", "DATABASE_URL"),
+        description="SQLAlchemy URL; empty: SQLite in data_dir",
+    )
+    broker_url: str = Field(
+        default="",
+        validation_alias=AliasChoices("POLICYSPLIT_BROKER_URL", "BROKER_URL"),
+        description="Redis URL; empty: the embedded Redis in data_dir",
+    )
+    host: str = "127.0.0.1"
+    port: int = 8700
+    inference_host: str = "127.0.0.1"
+    inference_port: int = Field(default=0, description="0: any free port; the database tells the gateway")
+    organization: str = Field(default="policysplit", description="The org part of ft:base:org:suffix:id")
+    worker_slots: int = Field(default=1, ge=1, description="Jobs one worker runs at a time")
+    lease_seconds: float = Field(default=20.0, gt=0)
+    heartbeat_seconds: float = Field(default=4.0, gt=0)
+    reconcile_seconds: float = Field(default=5.0, gt=0)
+    max_attempts: int = Field(default=3, ge=1, description="Attempts of a job before it is failed")
+    stop_grace_seconds: float = Field(default=4.0, description="SIGTERM to SIGKILL of a cancelled trainer")
+    max_upload_bytes: int = Field(default=1 << 30)
+    max_line_bytes: int = Field(default=16 << 20)
+    engine: str = Field(default="transformers", description="Which server answers for checkpoints")
+    engine_memory_bytes: int = Field(default=8 << 30, description="Loaded checkpoints are evicted beyond it")
+    engine_start_seconds: float = Field(default=180.0, description="How long a request waits for a cold start")
+
+    @property
+    def resolved_database_url(self) -> str:
+        return self.database_url or f"sqlite:///{self.data_dir.resolve() / 'policysplit.db'}"
+
+    @property
+    def redis_socket(self) -> Path:
+        return self.data_dir.resolve() / "redis" / "redis.sock"
+
+    @property
+    def resolved_broker_url(self) -> str:
+        return self.broker_url or f"redis+socket://{self.redis_socket}"
+
+    @property
+    def files_dir(self) -> Path:
+        return self.data_dir.resolve() / "files"
+
+    @property
+    def models_dir(self) -> Path:
+        """Base models: a folder each, in Hugging Face format."""
+        return self.data_dir.resolve() / "models"
+
+    @property
+    def runs_dir(self) -> Path:
+        """Run directories: ``runs/<job id>``."""
+        return self.data_dir.resolve() / "runs"
+
+
+@lru_cache
+def get_settings() -> Settings:
+    """The settings of this process."""
+    return Settings()

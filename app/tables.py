@@ -1,0 +1,193 @@
+"""Every table. Alembic alone creates them (``migrations/``).
+
+Times are unix seconds. Ids are OpenAI's forms: ``file-…``, ``ftjob-…``, ``ftevent-…``, ``ftckpt_…``.
+"""
+
+from typing import Any
+
+from sqlalchemy import JSON, BigInteger, Boolean, Float, ForeignKey, Index, Integer, String, Text, UniqueConstraint
+from sqlalchemy.dialects.postgresql import DOUBLE_PRECISION
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+
+# SQLite numbers rows by itself only for a column declared INTEGER.
+BigId = BigInteger().with_variant(Integer, "sqlite")
+Double = Float(53).with_variant(DOUBLE_PRECISION, "postgresql")
+DEFAULT_PROJECT = "proj_default"
+
+
+class Table(DeclarativeBase):
+    """Base of all tables."""
+
+
+class Project(Table):
+    """Owner of every other resource."""
+
+    __tablename__ = "projects"
+    id: Mapped[str] = mapped_column(String(64), primary_key=True)
+    name: Mapped[str] = mapped_column(String(256))
+    created_at: Mapped[float] = mapped_column(Double)
+
+
+class File(Table):
+    """An uploaded or produced file; the bytes lie in storage under ``files/<id>``."""
+
+    __tablename__ = "files"
+    __table_args__ = (Index("ix_files_listing", "project_id", "created_at", "id"),)
+    id: Mapped[str] = mapped_column(String(64), primary_key=True)
+    project_id: Mapped[str] = mapped_column(ForeignKey("projects.id"))
+    created_at: Mapped[float] = mapped_column(Double)
+    filename: Mapped[str] = mapped_column(String(512))
+    purpose: Mapped[str] = mapped_column(String(64))
+    bytes: Mapped[int] = mapped_column(BigInteger)
+    sha256: Mapped[str] = mapped_column(String(64))
+    rows: Mapped[int | None] = mapped_column(BigInteger)
+    # Dotted key -> {"count": rows that have it, "first_missing": line of the first row without it}:
+    # lets a job's grader template be checked against the whole file without reading it again.
+    fields: Mapped[dict[str, Any] | None] = mapped_column(JSON)
+
+
+class Job(Table):
+    """A fine-tuning job. The row is the truth; a queue message only wakes a worker up.
+
+    ``attempt`` is the fencing token: every write of a worker is conditional on it.
+    """
+
+    __tablename__ = "jobs"
+    __table_args__ = (
+        UniqueConstraint("project_id", "idempotency_key"),
+        Index("ix_jobs_listing", "project_id", "created_at", "id"),
+        Index("ix_jobs_status", "status", "lease_expires_at"),
+    )
+    id: Mapped[str] = mapped_column(String(64), primary_key=True)
+    project_id: Mapped[str] = mapped_column(ForeignKey("projects.id"))
+    idempotency_key: Mapped[str | None] = mapped_column(String(255))
+    request_sha256: Mapped[str] = mapped_column(String(64))
+    created_at: Mapped[float] = mapped_column(Double)
+    started_at: Mapped[float | None] = mapped_column(Double)
+    finished_at: Mapped[float | None] = mapped_column(Double)
+    status: Mapped[str] = mapped_column(String(32))
+    model: Mapped[str] = mapped_column(String(512))
+    fine_tuned_model: Mapped[str | None] = mapped_column(String(512))
+    suffix: Mapped[str | None] = mapped_column(String(64))
+    seed: Mapped[int] = mapped_column(BigInteger)
+    training_file: Mapped[str | None] = mapped_column(String(64))
+    validation_file: Mapped[str | None] = mapped_column(String(64))
+    # ``method`` with every "auto" resolved, as the job shows it; ``run_spec`` is what the trainer gets.
+    method: Mapped[dict[str, Any]] = mapped_column(JSON)
+    run_spec: Mapped[dict[str, Any]] = mapped_column(JSON)
+    user_metadata: Mapped[dict[str, str] | None] = mapped_column(JSON)
+    result_files: Mapped[list[str]] = mapped_column(JSON, default=list)
+    error: Mapped[dict[str, Any] | None] = mapped_column(JSON)
+    step: Mapped[int] = mapped_column(Integer, default=0)
+    total_steps: Mapped[int] = mapped_column(Integer)
+    trained_tokens: Mapped[int | None] = mapped_column(BigInteger)
+    cancel_requested: Mapped[bool] = mapped_column(Boolean, default=False)
+    pause_requested: Mapped[bool] = mapped_column(Boolean, default=False)
+    attempt: Mapped[int] = mapped_column(Integer, default=0)
+    lease_owner: Mapped[str | None] = mapped_column(String(255))
+    lease_expires_at: Mapped[float | None] = mapped_column(Double)
+    # When the wake-up message was last sent; NULL means it still has to be (the outbox).
+    enqueued_at: Mapped[float | None] = mapped_column(Double)
+    not_before: Mapped[float] = mapped_column(Double, default=0.0)
+
+
+class JobAttempt(Table):
+    """One worker's turn at a job, and how far its event file has been relayed."""
+
+    __tablename__ = "job_attempts"
+    job_id: Mapped[str] = mapped_column(ForeignKey("jobs.id", ondelete="CASCADE"), primary_key=True)
+    attempt: Mapped[int] = mapped_column(Integer, primary_key=True)
+    worker: Mapped[str] = mapped_column(String(255))
+    started_at: Mapped[float] = mapped_column(Double)
+    ended_at: Mapped[float | None] = mapped_column(Double)
+    outcome: Mapped[str | None] = mapped_column(String(64))
+    detail: Mapped[str | None] = mapped_column(Text)
+    relayed_bytes: Mapped[int] = mapped_column(BigInteger, default=0)
+
+
+class JobEvent(Table):
+    """What happened to a job, for people. Numeric series live in MetricPoint."""
+
+    __tablename__ = "job_events"
+    __table_args__ = (Index("ix_job_events_job", "job_id", "sequence"),)
+    sequence: Mapped[int] = mapped_column(BigId, primary_key=True, autoincrement=True)
+    id: Mapped[str] = mapped_column(String(64), unique=True)
+    job_id: Mapped[str] = mapped_column(ForeignKey("jobs.id", ondelete="CASCADE"))
+    created_at: Mapped[float] = mapped_column(Double)
+    level: Mapped[str] = mapped_column(String(8))
+    type: Mapped[str] = mapped_column(String(16))
+    message: Mapped[str] = mapped_column(Text)
+    data: Mapped[dict[str, Any] | None] = mapped_column(JSON)
+
+
+class MetricSeries(Table):
+    """A named series of a job; points refer to its number, so a point stays small."""
+
+    __tablename__ = "metric_series"
+    __table_args__ = (UniqueConstraint("job_id", "name"),)
+    id: Mapped[int] = mapped_column(BigId, primary_key=True, autoincrement=True)
+    job_id: Mapped[str] = mapped_column(ForeignKey("jobs.id", ondelete="CASCADE"))
+    name: Mapped[str] = mapped_column(String(255))
+
+
+class MetricPoint(Table):
+    """One value of one series at one step, whichever attempt wrote it."""
+
+    __tablename__ = "metric_points"
+    __table_args__ = ({"sqlite_with_rowid": False},)
+    series_id: Mapped[int] = mapped_column(
+        ForeignKey("metric_series.id", ondelete="CASCADE"), primary_key=True, autoincrement=False
+    )
+    step: Mapped[int] = mapped_column(Integer, primary_key=True, autoincrement=False)
+    value: Mapped[float] = mapped_column(Double)
+
+
+class Rollout(Table):
+    """One sampled response of a job's step."""
+
+    __tablename__ = "rollouts"
+    __table_args__ = (UniqueConstraint("job_id", "step", "group", "index"),)
+    id: Mapped[int] = mapped_column(BigId, primary_key=True, autoincrement=True)
+    job_id: Mapped[str] = mapped_column(ForeignKey("jobs.id", ondelete="CASCADE"))
+    step: Mapped[int] = mapped_column(Integer)
+    group: Mapped[int] = mapped_column(Integer)
+    index: Mapped[int] = mapped_column(Integer)
+    item: Mapped[int] = mapped_column(BigInteger)
+    mode: Mapped[str] = mapped_column(String(16))
+    prompt: Mapped[str] = mapped_column(Text)
+    response: Mapped[str] = mapped_column(Text)
+    reward: Mapped[float | None] = mapped_column(Double)
+    tokens: Mapped[int] = mapped_column(Integer)
+    truncated: Mapped[bool] = mapped_column(Boolean)
+    # {"scores": {...}, "logprobs": [...], "entropies": [...], "token_texts": [...]}
+    details: Mapped[dict[str, Any]] = mapped_column(JSON)
+
+
+class Checkpoint(Table):
+    """A finished checkpoint folder, servable in both modes. ``model`` is ``ft:…:ckpt-step-N``."""
+
+    __tablename__ = "checkpoints"
+    __table_args__ = (UniqueConstraint("job_id", "step"),)
+    id: Mapped[str] = mapped_column(String(64), primary_key=True)
+    job_id: Mapped[str] = mapped_column(ForeignKey("jobs.id", ondelete="CASCADE"))
+    project_id: Mapped[str] = mapped_column(ForeignKey("projects.id"))
+    created_at: Mapped[float] = mapped_column(Double)
+    step: Mapped[int] = mapped_column(Integer)
+    model: Mapped[str] = mapped_column(String(512), unique=True)
+    path: Mapped[str] = mapped_column(Text)
+    high_entropy_prompt: Mapped[str] = mapped_column(Text)
+    manifest_sha256: Mapped[str] = mapped_column(String(64))
+    metrics: Mapped[dict[str, float]] = mapped_column(JSON)
+
+
+class InferenceWorker(Table):
+    """A process that runs engine servers; the gateway sends requests to its ``url``."""
+
+    __tablename__ = "inference_workers"
+    id: Mapped[str] = mapped_column(String(64), primary_key=True)
+    url: Mapped[str] = mapped_column(String(512))
+    started_at: Mapped[float] = mapped_column(Double)
+    heartbeat_at: Mapped[float] = mapped_column(Double)
+    loaded: Mapped[list[str]] = mapped_column(JSON, default=list)
+    # Hash of the secret the gateway shows the worker; the secret itself lies in the data directory.
+    token_sha256: Mapped[str] = mapped_column(String(64))

@@ -1,0 +1,187 @@
+"""What a run tells the world: one JSON object a line in ``events.jsonl``, appended and flushed.
+
+The worker relays these lines to the database; a researcher without the service reads the file. Torch-free.
+A run that resumes from step k writes the events of the steps after k again; readers key metrics by
+(step, name), rollouts by (step, group, index) and checkpoints by step, so a repetition changes nothing.
+"""
+
+import math
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from types import TracebackType
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, TypeAdapter, field_serializer
+
+from trainer.graders.spec import StrictModel
+from trainer.modes import Mode
+
+
+class Timestamped(StrictModel):
+    """Every event carries the wall-clock time at which it was written, unix seconds."""
+
+    time: float = Field(default_factory=time.time)
+
+
+class Started(Timestamped):
+    """The model is loaded; training begins after ``step`` finished steps (0 unless resumed)."""
+
+    type: Literal["started"] = "started"
+    step: int
+    total_steps: int
+    parameters: int
+    device: str
+
+
+class MessageEvent(Timestamped):
+    """A sentence for the user."""
+
+    type: Literal["message"] = "message"
+    level: Literal["info", "warn", "error"] = "info"
+    message: str
+    data: dict[str, Any] = Field(default_factory=dict)
+
+
+class Phase(Timestamped):
+    """The trainer entered a phase: progress inside a long step, for liveness."""
+
+    type: Literal["phase"] = "phase"
+    step: int
+    phase: str
+
+
+class StepMetrics(Timestamped):
+    """All scalar metrics of a step (steps count from 1; evaluation before training is step 0)."""
+
+    type: Literal["metrics"] = "metrics"
+    step: int
+    total_steps: int
+    values: dict[str, float]
+
+    @field_serializer("values")
+    def _finite_only(self, values: dict[str, float]) -> dict[str, float]:
+        # JSON has no NaN: a metric that is undefined at a step (no truncated row, say) has no point there.
+        return {name: float(value) for name, value in values.items() if math.isfinite(value)}
+
+
+class RolloutRecord(StrictModel):
+    """One sampled response."""
+
+    group: int = Field(description="Index of the prompt within the step")
+    index: int = Field(description="Index of the response within the group")
+    item: int = Field(description="Index of the item in the training data")
+    mode: Mode = Field(description="The behaviour mode: who produced it")
+    prompt: str
+    response: str
+    reward: float | None = Field(description="None when the grader failed on it")
+    scores: dict[str, float] = Field(default_factory=dict)
+    tokens: int
+    truncated: bool
+    logprobs: list[float] = Field(description="Per response token, nats, under the behaviour mode")
+    entropies: list[float] = Field(description="Per response token, nats, full vocabulary")
+    token_texts: list[str]
+
+
+class Rollouts(Timestamped):
+    """The rollouts of a step."""
+
+    type: Literal["rollouts"] = "rollouts"
+    step: int
+    rollouts: list[RolloutRecord]
+
+
+class CheckpointSaved(Timestamped):
+    """A checkpoint folder is complete. ``path`` is relative to the run directory."""
+
+    type: Literal["checkpoint"] = "checkpoint"
+    step: int
+    path: str
+    high_entropy_prompt: str
+    manifest_sha256: str
+    metrics: dict[str, float] = Field(default_factory=dict)
+
+
+class CheckpointRemoved(Timestamped):
+    """A checkpoint was removed by the retention rule."""
+
+    type: Literal["checkpoint_removed"] = "checkpoint_removed"
+    step: int
+
+
+class Finished(Timestamped):
+    """The run did all its steps; the checkpoint of ``step`` is its result."""
+
+    type: Literal["finished"] = "finished"
+    step: int
+    trained_tokens: int
+
+
+class Stopped(Timestamped):
+    """The run was asked to stop (SIGTERM) and can be resumed after ``step``."""
+
+    type: Literal["stopped"] = "stopped"
+    step: int
+    trained_tokens: int
+
+
+class Failed(Timestamped):
+    """The run cannot go on. ``param`` names the part of the spec at fault, where there is one."""
+
+    type: Literal["failed"] = "failed"
+    code: str
+    message: str
+    param: str | None = None
+
+
+Event = Annotated[
+    Started
+    | MessageEvent
+    | Phase
+    | StepMetrics
+    | Rollouts
+    | CheckpointSaved
+    | CheckpointRemoved
+    | Finished
+    | Stopped
+    | Failed,
+    Field(discriminator="type"),
+]
+_ADAPTER: TypeAdapter[Event] = TypeAdapter(Event)
+
+
+class EventWriter:
+    """Appends events to a file, each line flushed whole."""
+
+    def __init__(self, path: Path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self._file = path.open("ab")
+
+    def write(self, event: Event) -> None:
+        self._file.write(event.model_dump_json().encode() + b"\n")
+        self._file.flush()
+
+    def __enter__(self) -> "EventWriter":
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None):
+        self._file.close()
+
+
+def parse_event(line: bytes | str) -> Event:
+    """One line as an event; raises pydantic.ValidationError when it is none."""
+    return _ADAPTER.validate_json(line)
+
+
+def read_events(path: Path, offset: int = 0) -> Iterator[tuple[Event, int]]:
+    """Events from byte ``offset`` on, each with the offset after its line.
+
+    A last line without its newline is still being written and is left for the next call.
+    """
+    if not path.exists():
+        return
+    with path.open("rb") as file:
+        file.seek(offset)
+        while (line := file.readline()).endswith(b"\n"):
+            offset += len(line)
+            yield parse_event(line), offset

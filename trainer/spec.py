@@ -1,0 +1,170 @@
+"""The specification of a training run: everything that determines it, as one JSON document.
+
+``python -m trainer --spec spec.json --run-dir DIR`` runs it; the service writes the same document from a
+job's row. Torch-free. The defaults of ``policy_split`` are the paper's (arXiv 2604.11510, section 4).
+"""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, model_validator
+
+from trainer.graders.spec import Grader, StrictModel
+from trainer.modes import DEFAULT_HIGH_ENTROPY_PROMPT
+
+Aggregation = Literal["token_mean_per_mode", "token_mean", "sequence_mean", "sequence_sum"]
+
+
+class ModelSpec(StrictModel):
+    """A model folder in Hugging Face format: a base, or the checkpoint of an earlier run."""
+
+    path: str
+    dtype: Literal["bfloat16", "float32"] = Field(
+        default="bfloat16", description="Precision of the weights in use; the optimizer keeps float32 masters"
+    )
+
+
+class JsonlData(StrictModel):
+    """A JSONL file: one object a line with ``messages``; the other keys are the grader's ``item``."""
+
+    type: Literal["jsonl"] = "jsonl"
+    path: str
+
+
+class EnvironmentData(StrictModel):
+    """Items drawn from a reasoning-gym task with its own parameters."""
+
+    type: Literal["environment"] = "environment"
+    task: str
+    parameters: dict[str, Any] = Field(default_factory=dict)
+    size: int = Field(default=1000, ge=1, le=10_000_000)
+    seed: int = 0
+    instruction: str = Field(default="", description="Text put after each question, e.g. the answer format")
+
+
+Data = Annotated[JsonlData | EnvironmentData, Field(discriminator="type")]
+
+
+class ClippedObjective(StrictModel):
+    """What every algorithm with a clipped importance ratio shares."""
+
+    clip_low: float = Field(default=0.2, gt=0, lt=1)
+    clip_high: float = Field(default=0.2, gt=0)
+
+
+class Grpo(ClippedObjective):
+    """GRPO (arXiv 2402.03300) on the normal mode, without a reference-KL."""
+
+    type: Literal["grpo"] = "grpo"
+    aggregation: Aggregation = "sequence_mean"
+
+
+class PolicySplit(ClippedObjective):
+    """Policy Split (arXiv 2604.11510). ``eta``, ``alpha``, ``kappa`` as in the paper's section 3."""
+
+    type: Literal["policy_split"] = "policy_split"
+    eta: float = Field(default=0.03, ge=0, description="Size of the high-entropy mode's bonus")
+    alpha: float = Field(default=0.5, ge=0, le=1, description="Entropy (1) against divergence from N (0)")
+    kappa: float = Field(default=2.0, gt=0, description="The bonus is clamped to |A|/kappa")
+    clip_order: Literal["inside", "outside"] = Field(
+        default="inside", description="inside: clamp(eta*B); outside: eta*clamp(B)"
+    )
+    weight_normal: float = Field(default=0.5, ge=0)
+    weight_high_entropy: float = Field(default=0.5, ge=0)
+    sharing: Literal["both", "h_to_n", "n_to_h", "none", "none_pooled"] = Field(
+        default="both",
+        description="Which mode's rollouts also train the other mode; none_pooled keeps the shared baseline",
+    )
+    high_entropy_samples: int | None = Field(
+        default=None, ge=0, description="Rollouts a prompt sampled in high-entropy mode; default half"
+    )
+    eta_normal: float = Field(default=0.0, description="The mirrored bonus of the normal mode")
+    eta_warmup_steps: int = Field(default=1, ge=1)
+    freeze_step: int | None = Field(default=None, ge=0, description="High-entropy loss weight 0 from here on")
+    freeze_sampling: bool = Field(default=False, description="After freeze_step sample from N alone")
+    cross_importance: Literal["none", "truncated"] = "none"
+    cross_negative: Literal["keep", "drop"] = "keep"
+    aggregation: Aggregation = "token_mean_per_mode"
+
+
+Algorithm = Annotated[PolicySplit | Grpo, Field(discriminator="type")]
+
+
+class RolloutSpec(StrictModel):
+    """How a step's samples are drawn."""
+
+    prompts_per_step: int = Field(default=8, ge=1)
+    samples_per_prompt: int = Field(default=8, ge=2, description="G, over both modes together")
+    max_prompt_tokens: int = Field(default=1024, ge=1)
+    max_response_tokens: int = Field(default=256, ge=1)
+    temperature: float = Field(default=1.0, gt=0)
+    engine: Literal["transformers"] = "transformers"
+
+
+class OptimizerSpec(StrictModel):
+    """AdamW."""
+
+    learning_rate: float = Field(default=3e-6, gt=0)
+    warmup_steps: int = Field(default=0, ge=0)
+    weight_decay: float = Field(default=1e-2, ge=0)
+    beta1: float = Field(default=0.9, ge=0, lt=1)
+    beta2: float = Field(default=0.999, ge=0, lt=1)
+    epsilon: float = Field(default=1e-8, gt=0)
+    max_grad_norm: float = Field(default=1.0, gt=0)
+    updates_per_batch: int = Field(default=1, ge=1, description="Optimizer steps on each batch of rollouts")
+    groups_per_micro_batch: int = Field(default=1, ge=1, description="Prompts in one forward and backward")
+
+
+class EvaluationSpec(StrictModel):
+    """Evaluation of both modes on the validation data; also at the first and the last step."""
+
+    interval: int = Field(default=0, ge=0, description="Every how many steps; 0: first and last only")
+    max_items: int = Field(default=64, ge=1)
+    samples_per_item: int = Field(default=1, ge=1, description="Per mode")
+    temperature: float = Field(default=1.0, gt=0)
+
+
+class CheckpointSpec(StrictModel):
+    """Checkpoints are also written at the end and when the run is asked to stop."""
+
+    interval: int = Field(default=0, ge=0, description="Every how many steps; 0: the end only")
+    keep_best: int = Field(default=3, ge=0)
+
+
+class RunSpec(StrictModel):
+    """One training run."""
+
+    run_id: str = Field(min_length=1)
+    model: ModelSpec
+    training_data: Data
+    validation_data: Data | None = None
+    grader: Grader
+    algorithm: Algorithm = Field(default_factory=PolicySplit)
+    high_entropy_prompt: str = DEFAULT_HIGH_ENTROPY_PROMPT
+    rollout: RolloutSpec = Field(default_factory=RolloutSpec)
+    optimizer: OptimizerSpec = Field(default_factory=OptimizerSpec)
+    evaluation: EvaluationSpec = Field(default_factory=EvaluationSpec)
+    checkpoint: CheckpointSpec = Field(default_factory=CheckpointSpec)
+    total_steps: int = Field(ge=1)
+    seed: int = Field(default=0, ge=0, lt=2**31)
+
+    @model_validator(mode="after")
+    def _modes_fit_the_group(self) -> "RunSpec":
+        check_group(self.algorithm, self.rollout.samples_per_prompt)
+        return self
+
+
+def check_group(algorithm: PolicySplit | Grpo, samples_per_prompt: int) -> None:
+    """Raise ValueError unless ``samples_per_prompt`` can be divided over the algorithm's modes."""
+    if isinstance(algorithm, Grpo):
+        return
+    chosen = algorithm.high_entropy_samples
+    if chosen is None and samples_per_prompt % 2:
+        raise ValueError(
+            f"rollout.samples_per_prompt is {samples_per_prompt}, but policy_split samples half of each group "
+            "in each mode: give an even number, or set algorithm.high_entropy_samples"
+        )
+    if chosen is not None and chosen > samples_per_prompt:
+        raise ValueError(
+            f"algorithm.high_entropy_samples is {chosen}, more than rollout.samples_per_prompt "
+            f"({samples_per_prompt}): give a number from 0 to {samples_per_prompt}"
+        )
