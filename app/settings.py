@@ -1,9 +1,10 @@
 """Every setting, read from the environment (prefix ``POLICYSPLIT_``; the two URLs also without it)."""
 
+import sys
 from functools import lru_cache
 from pathlib import Path
 
-from pydantic import AliasChoices, Field
+from pydantic import AliasChoices, Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 
@@ -27,6 +28,9 @@ class Settings(BaseSettings):
     port: int = 8700
     inference_host: str = "127.0.0.1"
     inference_port: int = Field(default=0, description="0: any free port; the database tells the gateway")
+    inference_token: SecretStr | None = Field(
+        default=None, description="Shared secret of gateway and inference workers; required off loopback"
+    )
     organization: str = Field(default="policysplit", description="The org part of ft:base:org:suffix:id")
     worker_slots: int = Field(default=1, ge=1, description="Jobs one worker runs at a time")
     lease_seconds: float = Field(default=20.0, gt=0)
@@ -34,6 +38,7 @@ class Settings(BaseSettings):
     reconcile_seconds: float = Field(default=5.0, gt=0)
     max_attempts: int = Field(default=3, ge=1, description="Attempts of a job before it is failed")
     stop_grace_seconds: float = Field(default=4.0, description="SIGTERM to SIGKILL of a cancelled trainer")
+    trainer_command: list[str] = Field(default_factory=lambda: [sys.executable, "-m", "trainer"])
     max_upload_bytes: int = Field(default=1 << 30)
     max_line_bytes: int = Field(default=16 << 20)
     engine: str = Field(default="transformers", description="Which server answers for checkpoints")

@@ -189,5 +189,3 @@ class InferenceWorker(Table):
     started_at: Mapped[float] = mapped_column(Double)
     heartbeat_at: Mapped[float] = mapped_column(Double)
     loaded: Mapped[list[str]] = mapped_column(JSON, default=list)
-    # Hash of the secret the gateway shows the worker; the secret itself lies in the data directory.
-    token_sha256: Mapped[str] = mapped_column(String(64))

@@ -1,0 +1,3 @@
+"""Fixtures live in ``tests/fixtures``, one file a subject, and nowhere else."""
+
+pytest_plugins = ["tests.fixtures.models"]
