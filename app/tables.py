@@ -5,7 +5,19 @@ Times are unix seconds. Ids are OpenAI's forms: ``file-…``, ``ftjob-…``, ``f
 
 from typing import Any
 
-from sqlalchemy import JSON, BigInteger, Boolean, Float, ForeignKey, Index, Integer, String, Text, UniqueConstraint
+from sqlalchemy import (
+    JSON,
+    BigInteger,
+    Boolean,
+    Float,
+    ForeignKey,
+    Index,
+    Integer,
+    MetaData,
+    String,
+    Text,
+    UniqueConstraint,
+)
 from sqlalchemy.dialects.postgresql import DOUBLE_PRECISION
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
@@ -15,8 +27,20 @@ Double = Float(53).with_variant(DOUBLE_PRECISION, "postgresql")
 DEFAULT_PROJECT = "proj_default"
 
 
+Json = JSON(none_as_null=True)
+
+
 class Table(DeclarativeBase):
     """Base of all tables."""
+
+    # Named constraints: SQLite can only change or drop a constraint that has a name.
+    metadata = MetaData(
+        naming_convention={
+            "pk": "pk_%(table_name)s",
+            "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+            "fk": "fk_%(table_name)s_%(column_0_N_name)s",
+        }
+    )
 
 
 class Project(Table):
@@ -43,7 +67,7 @@ class File(Table):
     rows: Mapped[int | None] = mapped_column(BigInteger)
     # Dotted key -> {"count": rows that have it, "first_missing": line of the first row without it}:
     # lets a job's grader template be checked against the whole file without reading it again.
-    fields: Mapped[dict[str, Any] | None] = mapped_column(JSON)
+    fields: Mapped[dict[str, Any] | None] = mapped_column(Json)
 
 
 class Job(Table):
@@ -57,6 +81,7 @@ class Job(Table):
         UniqueConstraint("project_id", "idempotency_key"),
         Index("ix_jobs_listing", "project_id", "created_at", "id"),
         Index("ix_jobs_status", "status", "lease_expires_at"),
+        Index("ix_jobs_fine_tuned_model", "fine_tuned_model", unique=True),
     )
     id: Mapped[str] = mapped_column(String(64), primary_key=True)
     project_id: Mapped[str] = mapped_column(ForeignKey("projects.id"))
@@ -73,11 +98,11 @@ class Job(Table):
     training_file: Mapped[str | None] = mapped_column(String(64))
     validation_file: Mapped[str | None] = mapped_column(String(64))
     # ``method`` with every "auto" resolved, as the job shows it; ``run_spec`` is what the trainer gets.
-    method: Mapped[dict[str, Any]] = mapped_column(JSON)
-    run_spec: Mapped[dict[str, Any]] = mapped_column(JSON)
-    user_metadata: Mapped[dict[str, str] | None] = mapped_column(JSON)
-    result_files: Mapped[list[str]] = mapped_column(JSON, default=list)
-    error: Mapped[dict[str, Any] | None] = mapped_column(JSON)
+    method: Mapped[dict[str, Any]] = mapped_column(Json)
+    run_spec: Mapped[dict[str, Any]] = mapped_column(Json)
+    user_metadata: Mapped[dict[str, str] | None] = mapped_column(Json)
+    result_files: Mapped[list[str]] = mapped_column(Json, default=list)
+    error: Mapped[dict[str, Any] | None] = mapped_column(Json)
     step: Mapped[int] = mapped_column(Integer, default=0)
     total_steps: Mapped[int] = mapped_column(Integer)
     trained_tokens: Mapped[int | None] = mapped_column(BigInteger)
@@ -117,7 +142,7 @@ class JobEvent(Table):
     level: Mapped[str] = mapped_column(String(8))
     type: Mapped[str] = mapped_column(String(16))
     message: Mapped[str] = mapped_column(Text)
-    data: Mapped[dict[str, Any] | None] = mapped_column(JSON)
+    data: Mapped[dict[str, Any] | None] = mapped_column(Json)
 
 
 class MetricSeries(Table):
@@ -160,7 +185,7 @@ class Rollout(Table):
     tokens: Mapped[int] = mapped_column(Integer)
     truncated: Mapped[bool] = mapped_column(Boolean)
     # {"scores": {...}, "logprobs": [...], "entropies": [...], "token_texts": [...]}
-    details: Mapped[dict[str, Any]] = mapped_column(JSON)
+    details: Mapped[dict[str, Any]] = mapped_column(Json)
 
 
 class Checkpoint(Table):
@@ -177,7 +202,7 @@ class Checkpoint(Table):
     path: Mapped[str] = mapped_column(Text)
     high_entropy_prompt: Mapped[str] = mapped_column(Text)
     manifest_sha256: Mapped[str] = mapped_column(String(64))
-    metrics: Mapped[dict[str, float]] = mapped_column(JSON)
+    metrics: Mapped[dict[str, float]] = mapped_column(Json)
 
 
 class InferenceWorker(Table):
@@ -188,4 +213,4 @@ class InferenceWorker(Table):
     url: Mapped[str] = mapped_column(String(512))
     started_at: Mapped[float] = mapped_column(Double)
     heartbeat_at: Mapped[float] = mapped_column(Double)
-    loaded: Mapped[list[str]] = mapped_column(JSON, default=list)
+    loaded: Mapped[list[str]] = mapped_column(Json, default=list)

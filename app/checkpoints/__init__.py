@@ -1,0 +1,1 @@
+"""Finished checkpoints: their names, rows and listing."""

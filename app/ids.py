@@ -1,0 +1,30 @@
+"""Ids in OpenAI's forms: a prefix that says what it is, then random letters and digits."""
+
+import secrets
+import string
+
+_ALPHABET = string.ascii_letters + string.digits
+
+
+def _random(length: int = 24) -> str:
+    return "".join(secrets.choice(_ALPHABET) for _ in range(length))
+
+
+def new_file_id() -> str:
+    return f"file-{_random()}"
+
+
+def new_job_id() -> str:
+    return f"ftjob-{_random()}"
+
+
+def new_event_id() -> str:
+    return f"ftevent-{_random()}"
+
+
+def new_checkpoint_id() -> str:
+    return f"ftckpt_{_random()}"
+
+
+def new_request_id() -> str:
+    return f"req_{secrets.token_hex(16)}"

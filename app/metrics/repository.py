@@ -1,0 +1,58 @@
+"""Rows of metric series: written by the worker, read by the API."""
+
+import math
+from collections.abc import Mapping
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from app.tables import MetricPoint, MetricSeries
+from app.upsert import insert_for
+
+# SQLite's limit is 32,766 variables a statement; a point has three.
+_POINTS_A_STATEMENT = 5000
+
+
+def upsert_points(session: Session, job_id: str, step: int, values: Mapping[str, float]) -> None:
+    """Record the metrics of a step. Repeating a step overwrites it: one point for each (series, step).
+
+    Values that are not finite have no point.
+    """
+    upsert_steps(session, job_id, {step: values})
+
+
+def upsert_steps(session: Session, job_id: str, steps: Mapping[int, Mapping[str, float]]) -> None:
+    """:func:`upsert_points` for several steps at once, in as many statements as for one."""
+    names = {name for values in steps.values() for name in values}
+    ids = _series_ids(session, job_id, names)
+    rows = [
+        {"series_id": ids[name], "step": step, "value": float(value)}
+        for step, values in steps.items()
+        for name, value in values.items()
+        if math.isfinite(value)
+    ]
+    for start in range(0, len(rows), _POINTS_A_STATEMENT):
+        statement = insert_for(session, MetricPoint).values(rows[start : start + _POINTS_A_STATEMENT])
+        session.execute(
+            statement.on_conflict_do_update(
+                index_elements=["series_id", "step"], set_={"value": statement.excluded["value"]}
+            )
+        )
+
+
+def _series_ids(session: Session, job_id: str, names: set[str]) -> dict[str, int]:
+    """Numbers of the named series, made where they are missing."""
+    query = select(MetricSeries.name, MetricSeries.id).where(
+        MetricSeries.job_id == job_id, MetricSeries.name.in_(names)
+    )
+    found = dict(session.execute(query).tuples())
+    missing = sorted(names - found.keys())
+    if missing:
+        statement = insert_for(session, MetricSeries).values(
+            [{"job_id": job_id, "name": name} for name in missing]
+        )
+        # Another writer may have made the same series meanwhile: then ours does nothing and the
+        # second look finds theirs.
+        session.execute(statement.on_conflict_do_nothing(index_elements=["job_id", "name"]))
+        found = dict(session.execute(query).tuples())
+    return found

@@ -1,0 +1,1 @@
+"""Sampled responses of a job."""

@@ -1,0 +1,46 @@
+"""Rows of rollouts: written by the worker, read by the API."""
+
+from sqlalchemy.orm import Session
+
+from app.tables import Rollout
+from app.upsert import insert_for
+from trainer.events import RolloutRecord
+
+_ROWS_A_STATEMENT = 500
+_KEY = ("job_id", "step", "group", "index")
+
+
+def upsert_rollouts(session: Session, job_id: str, step: int, records: list[RolloutRecord]) -> None:
+    """Record the rollouts of a step; a repetition overwrites, one row for each (step, group, index)."""
+    rows = [_row(job_id, step, record) for record in records]
+    for start in range(0, len(rows), _ROWS_A_STATEMENT):
+        statement = insert_for(session, Rollout).values(rows[start : start + _ROWS_A_STATEMENT])
+        replaced = {name: statement.excluded[name] for name in rows[0] if name not in _KEY}
+        session.execute(statement.on_conflict_do_update(index_elements=list(_KEY), set_=replaced))
+
+
+def _row(job_id: str, step: int, record: RolloutRecord) -> dict[str, object]:
+    return {
+        "job_id": job_id,
+        "step": step,
+        "group": record.group,
+        "index": record.index,
+        "item": record.item,
+        "mode": record.mode.value,
+        "prompt": _storable(record.prompt),
+        "response": _storable(record.response),
+        "reward": record.reward,
+        "tokens": record.tokens,
+        "truncated": record.truncated,
+        "details": {
+            "scores": record.scores,
+            "logprobs": record.logprobs,
+            "entropies": record.entropies,
+            "token_texts": record.token_texts,
+        },
+    }
+
+
+def _storable(text: str) -> str:
+    """PostgreSQL's text holds no NUL, and a model may well produce one."""
+    return text.replace("\x00", "\ufffd")
