@@ -5,6 +5,7 @@ or late changes nothing, because the worker claims the row and the reconciler se
 """
 
 import logging
+import time
 from functools import lru_cache
 from typing import Any
 from urllib.parse import urlsplit
@@ -13,8 +14,11 @@ from celery import Celery
 from kombu.exceptions import OperationalError
 from redis import Redis
 from redis.exceptions import RedisError
+from sqlalchemy import update
 
+from app.db import write_session
 from app.settings import get_settings
+from app.tables import Job
 
 TASK_NAME = "policysplit.run_job"
 QUEUE_NAME = "jobs"
@@ -37,6 +41,35 @@ def send_wakeup(job_id: str) -> bool:
         _log_failure(f"the wake-up message of {job_id} was not sent", error)
         return False
     return True
+
+
+def announce(job_id: str) -> bool:
+    """Send the wake-up message of a queued job that is due, and record that it was sent.
+
+    Recorded first: a process that dies in between has its message sent again once it counts as lost. False
+    when the job is not queued or not due, or the broker is down.
+    """
+    now = time.time()
+    with write_session() as session:
+        due = session.scalar(
+            update(Job)
+            .where(Job.id == job_id, Job.status == "queued", Job.not_before <= now)
+            .values(enqueued_at=now)
+            .returning(Job.id)
+            .execution_options(synchronize_session=False)
+        )
+    if due is None:
+        return False
+    if send_wakeup(job_id):
+        return True
+    with write_session() as session:
+        session.execute(
+            update(Job)
+            .where(Job.id == job_id, Job.enqueued_at == now)
+            .values(enqueued_at=None)
+            .execution_options(synchronize_session=False)
+        )
+    return False
 
 
 def broker_alive() -> bool:

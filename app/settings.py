@@ -28,6 +28,9 @@ class Settings(BaseSettings):
     port: int = 8700
     inference_host: str = "127.0.0.1"
     inference_port: int = Field(default=0, description="0: any free port; the database tells the gateway")
+    inference_url: str = Field(
+        default="", description="How the gateway reaches this inference worker; empty: its host and port"
+    )
     inference_token: SecretStr | None = Field(
         default=None, description="Shared secret of gateway and inference workers; required off loopback"
     )
@@ -38,12 +41,30 @@ class Settings(BaseSettings):
     reconcile_seconds: float = Field(default=5.0, gt=0)
     max_attempts: int = Field(default=3, ge=1, description="Attempts of a job before it is failed")
     stop_grace_seconds: float = Field(default=4.0, description="SIGTERM to SIGKILL of a cancelled trainer")
+    checkpoint_grace_seconds: float = Field(
+        default=120.0, description="SIGTERM to SIGKILL of a trainer that is to write a checkpoint first"
+    )
+    retry_backoff_seconds: float = Field(
+        default=5.0, ge=0, description="Wait after a job's first crash; doubled after each further one"
+    )
+    wakeup_resend_seconds: float = Field(
+        default=30.0, gt=0, description="A queued job's wake-up message counts as lost after this long"
+    )
     trainer_command: list[str] = Field(default_factory=lambda: [sys.executable, "-m", "trainer"])
     max_upload_bytes: int = Field(default=1 << 30)
     max_line_bytes: int = Field(default=16 << 20)
     engine: str = Field(default="transformers", description="Which server answers for checkpoints")
+    engine_command: list[str] = Field(
+        default_factory=list,
+        description="Program that starts the engine's server, e.g. in an environment of its own; empty: ours",
+    )
     engine_memory_bytes: int = Field(default=8 << 30, description="Loaded checkpoints are evicted beyond it")
-    engine_start_seconds: float = Field(default=180.0, description="How long a request waits for a cold start")
+    engine_start_seconds: float = Field(
+        default=180.0, description="How long a request waits for a cold start"
+    )
+    engine_stall_seconds: float = Field(
+        default=300.0, gt=0, description="An engine that sends nothing for this long while answering is restarted"
+    )
 
     @property
     def resolved_database_url(self) -> str:
