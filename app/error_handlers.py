@@ -1,0 +1,81 @@
+"""Every error as a response: the one set of handlers."""
+
+import logging
+from typing import Any
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from sqlalchemy.exc import OperationalError, TimeoutError
+from starlette.exceptions import HTTPException
+
+from app.errors import ApiError, BadRequest, InternalError, MethodNotAllowed, NotFound, Unavailable
+from app.validation import bad_request
+
+_log = logging.getLogger("app")
+
+
+def install(app: FastAPI) -> None:
+    """Answer everything that can go wrong in OpenAI's error shape."""
+    app.add_exception_handler(ApiError, _api_error)
+    app.add_exception_handler(RequestValidationError, _request_invalid)
+    app.add_exception_handler(HTTPException, _http_exception)
+    app.add_exception_handler(OperationalError, _database_away)
+    app.add_exception_handler(TimeoutError, _database_away)
+
+
+def error_response(error: ApiError) -> JSONResponse:
+    return JSONResponse(error.body(), status_code=error.status, headers=error.headers)
+
+
+def unexpected(error: Exception, request_id: str) -> JSONResponse:
+    """The response to an exception that nobody foresaw; the trace goes to the log alone."""
+    _log.error("request %s failed", request_id, exc_info=error)
+    return error_response(InternalError(request_id))
+
+
+async def _api_error(_request: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, ApiError)
+    return error_response(error)
+
+
+async def _request_invalid(request: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, RequestValidationError)
+    problems = error.errors()
+    # A location starts with where the field was: body, query, path or header.
+    place = problems[0]["loc"][0]
+    problems = [{**one, "loc": one["loc"][1:]} for one in problems if one["loc"][0] == place]
+    if place == "body":
+        field = getattr(request.scope.get("route"), "body_field", None)
+        model = field.field_info.annotation if field is not None else None
+        return error_response(bad_request(problems, error.body, model))
+    given: dict[str, Any] = {
+        "query": dict(request.query_params),
+        "path": request.path_params,
+        "header": dict(request.headers),
+    }.get(str(place), {})
+    return error_response(bad_request(problems, given))
+
+
+async def _http_exception(request: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, HTTPException)
+    where = f"{request.method} {request.url.path}"
+    if error.status_code == 404:
+        answer: ApiError = NotFound(
+            f"There is no {where}. The API is described at /docs.", code="unknown_url"
+        )
+    elif error.status_code == 405:
+        allowed = (error.headers or {}).get("Allow", "")
+        answer = MethodNotAllowed(f"{where} is not allowed here; {allowed or 'another method'} is.")
+    else:
+        answer = BadRequest(str(error.detail))
+        return JSONResponse(answer.body(), error.status_code, headers=dict(error.headers or {}))
+    answer.headers |= dict(error.headers or {})
+    return error_response(answer)
+
+
+async def _database_away(request: Request, error: Exception) -> JSONResponse:
+    _log.error("request %s: the database failed: %s", request.state.request_id, error)
+    return error_response(
+        Unavailable("The database does not answer; try again.", code="database_unavailable")
+    )

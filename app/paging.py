@@ -1,0 +1,45 @@
+"""OpenAI's lists: ``{object: "list", data, has_more, first_id, last_id}`` with ``after`` and ``limit``.
+
+Pages are found by key, not by offset: the five-hundredth costs what the first does.
+"""
+
+from collections.abc import Sequence
+from typing import Annotated, Any
+
+from fastapi import Query
+from pydantic import BaseModel
+
+from app.errors import BadRequest
+
+After = Annotated[str | None, Query(description="Id of the last element of the page before")]
+Limit = Annotated[int, Query(ge=1, le=100, description="How many elements a page has")]
+
+
+class Page(BaseModel):
+    """One page of a list."""
+
+    object: str = "list"
+    data: list[dict[str, Any]]
+    has_more: bool
+    first_id: str | None
+    last_id: str | None
+
+
+def page(rows: Sequence[dict[str, Any]], limit: int) -> Page:
+    """The page made of ``rows``: one more than ``limit`` was asked for, to see whether more follow."""
+    data = list(rows[:limit])
+    return Page(
+        data=data,
+        has_more=len(rows) > limit,
+        first_id=data[0]["id"] if data else None,
+        last_id=data[-1]["id"] if data else None,
+    )
+
+
+def unknown_cursor(after: str) -> BadRequest:
+    """The error for an ``after`` that names nothing in this list."""
+    return BadRequest(
+        f"Invalid value for 'after': {after!r} is not in this list. Give the id of an element of it, "
+        "usually the last_id of the page before.",
+        param="after",
+    )
