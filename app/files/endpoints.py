@@ -1,0 +1,83 @@
+"""``/v1/files``."""
+
+from typing import Annotated, Literal
+from urllib.parse import quote
+
+from fastapi import APIRouter, Query, Request
+from fastapi.concurrency import run_in_threadpool
+from fastapi.responses import StreamingResponse
+
+from app.auth import ProjectId
+from app.files import service
+from app.files.schemas import FileDeleted, FileObject, file_dict, file_object
+from app.files.storage import chunks
+from app.files.upload import receive
+from app.paging import After, Page, page
+from app.requests import StrictRoute
+
+router = APIRouter(prefix="/v1/files", tags=["files"], route_class=StrictRoute)
+
+_FORM = {
+    "requestBody": {
+        "required": True,
+        "content": {
+            "multipart/form-data": {
+                "schema": {
+                    "type": "object",
+                    "required": ["purpose", "file"],
+                    "properties": {
+                        "purpose": {"type": "string", "enum": ["fine-tune"]},
+                        "file": {"type": "string", "format": "binary"},
+                    },
+                }
+            }
+        },
+    }
+}
+
+
+@router.post("", openapi_extra=_FORM)
+async def create_file(request: Request, project: ProjectId) -> FileObject:
+    """Upload a JSONL file; each line is checked before it is taken in."""
+    upload = await receive(request)
+    return file_object(await run_in_threadpool(service.create, project, upload))
+
+
+@router.get("")
+def list_files(
+    project: ProjectId,
+    after: After = None,
+    limit: Annotated[int, Query(ge=1, le=10_000)] = 10_000,
+    order: Literal["asc", "desc"] = "desc",
+    purpose: str | None = None,
+) -> Page:
+    """Files, newest first."""
+    files = service.listing(project, after=after, limit=limit, order=order, purpose=purpose)
+    return page([file_dict(file) for file in files], limit)
+
+
+@router.get("/{file_id}")
+def retrieve_file(file_id: str, project: ProjectId) -> FileObject:
+    """One file."""
+    return file_object(service.retrieve(project, file_id))
+
+
+@router.get("/{file_id}/content")
+def retrieve_content(file_id: str, project: ProjectId) -> StreamingResponse:
+    """The bytes of a file, streamed."""
+    file, path = service.content(project, file_id)
+    return StreamingResponse(
+        chunks(path),
+        media_type="text/csv" if file.filename.endswith(".csv") else "application/jsonl",
+        headers={
+            "content-length": str(file.bytes),
+            "content-disposition": f"attachment; filename*=UTF-8''{quote(file.filename, safe='')}",
+        },
+    )
+
+
+@router.delete("/{file_id}")
+def delete_file(file_id: str, project: ProjectId) -> FileDeleted:
+    """Remove a file that no unfinished job uses."""
+    service.delete(project, file_id)
+    return FileDeleted(id=file_id)

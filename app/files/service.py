@@ -1,0 +1,144 @@
+"""What can be done with files."""
+
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from app.db import read_session, write_session
+from app.errors import BadRequest, Conflict, NotFound
+from app.files import repository, storage
+from app.files.jsonl import check_training_file
+from app.files.schemas import PURPOSES, RESULTS_PURPOSE
+from app.files.storage import StoredFile
+from app.files.upload import Upload
+from app.paging import unknown_cursor
+from app.settings import get_settings
+from app.tables import File
+from app.validation import abbreviated
+
+_FIELDS = ("purpose", "file")
+
+
+def create(project_id: str, upload: Upload) -> File:
+    """Check an upload and take it in. When this returns, bytes and row survive a power cut."""
+    try:
+        purpose = _checked_purpose(upload)
+        assert upload.file is not None
+        rows = check_training_file(upload.file.path, get_settings().max_line_bytes)
+        stored = upload.file.keep()
+    except BaseException:
+        upload.discard()
+        raise
+    with write_session() as session:
+        file = _add(session, project_id, _filename(upload.filename), purpose, stored)
+        file.rows, file.fields = rows.count, dict(rows.fields)
+    return file
+
+
+def create_result_file(session: Session, *, project_id: str, filename: str, stored: StoredFile) -> File:
+    """The row of a job's result. ``stored`` comes from :func:`app.files.storage.store`, called before the
+    transaction, so that none is held open while a disk writes."""
+    return _add(session, project_id, filename, RESULTS_PURPOSE, stored)
+
+
+def retrieve(project_id: str, file_id: str) -> File:
+    """The file; raises NotFound."""
+    with read_session() as session:
+        return _found(repository.find(session, project_id, file_id), file_id)
+
+
+def content(project_id: str, file_id: str) -> tuple[File, Path]:
+    """The file and where its bytes are."""
+    file = retrieve(project_id, file_id)
+    path = storage.path_of(file.id)
+    if not path.is_file():
+        raise NotFound(f"The bytes of file '{file_id}' are no longer in storage.", param="file_id")
+    return file, path
+
+
+def listing(
+    project_id: str, *, after: str | None, limit: int, order: Literal["asc", "desc"], purpose: str | None
+) -> Sequence[File]:
+    """Up to ``limit`` + 1 files."""
+    with read_session() as session:
+        cursor = None
+        if after is not None and (cursor := repository.find(session, project_id, after)) is None:
+            raise unknown_cursor(after)
+        return repository.listing(
+            session, project_id, after=cursor, limit=limit + 1, order=order, purpose=purpose
+        )
+
+
+def delete(project_id: str, file_id: str) -> None:
+    """Remove a file that no unfinished job needs; raises NotFound or Conflict."""
+    with write_session() as session:
+        # Locked: a job that is being created with this file holds the same lock until it is committed.
+        query = select(File).where(File.id == file_id, File.project_id == project_id).with_for_update()
+        file = _found(session.scalars(query).first(), file_id)
+        job = repository.unfinished_job_using(session, file_id)
+        if job is not None:
+            raise Conflict(
+                f"File '{file_id}' is used by job '{job}', which has not finished. Cancel the job first.",
+                param="file_id",
+                code="file_in_use",
+            )
+        session.delete(file)
+    storage.remove(file_id)
+
+
+def _checked_purpose(upload: Upload) -> str:
+    unknown = upload.fields.keys() - set(_FIELDS)
+    if unknown:
+        name = min(unknown)[:80]
+        raise BadRequest(
+            f"Unknown parameter: '{name}'. Accepted here: {', '.join(_FIELDS)}.",
+            param=name,
+            code="unknown_parameter",
+        )
+    if "purpose" not in upload.fields:
+        raise BadRequest(
+            "Missing required parameter: 'purpose'.", param="purpose", code="missing_required_parameter"
+        )
+    if upload.file is None:
+        raise BadRequest(
+            "Missing required parameter: 'file'.", param="file", code="missing_required_parameter"
+        )
+    purpose = upload.fields["purpose"]
+    if purpose not in PURPOSES:
+        raise BadRequest(
+            f"Invalid value for 'purpose': {abbreviated(purpose)}. It should be '{PURPOSES[0]}', the only "
+            "purpose of an uploaded file.",
+            param="purpose",
+        )
+    return purpose
+
+
+def _add(session: Session, project_id: str, filename: str, purpose: str, stored: StoredFile) -> File:
+    file = File(
+        id=stored.id,
+        project_id=project_id,
+        created_at=time.time(),
+        filename=filename,
+        purpose=purpose,
+        bytes=stored.bytes,
+        sha256=stored.sha256,
+    )
+    session.add(file)
+    return file
+
+
+def _filename(sent: str) -> str:
+    """The last part of the name that the client sent, without characters that no header can carry."""
+    name = sent.replace("\\", "/").rpartition("/")[2]
+    printable = "".join(character for character in name if character.isprintable())
+    return printable[:255] or "upload.jsonl"
+
+
+def _found(file: Any, file_id: str) -> File:
+    if file is None:
+        raise NotFound(f"No such file: '{file_id}'.", param="file_id")
+    return file

@@ -1,0 +1,151 @@
+"""Multipart uploads, taken apart as they arrive: memory stays bounded whatever the file's size."""
+
+from contextlib import suppress
+
+from fastapi import Request
+from fastapi.concurrency import run_in_threadpool
+from python_multipart.exceptions import FormParserError
+from python_multipart.multipart import MultipartParser, parse_options_header
+
+from app.errors import BadRequest, TooLarge
+from app.files.storage import Writing
+from app.settings import get_settings
+
+_MAX_FIELD_BYTES = 4096
+_MAX_FIELDS = 16
+# What a form has around its file: boundaries, part headers, the other fields.
+_FORM_OVERHEAD = 64 << 10
+
+
+class Upload:
+    """A received form: its text fields and its one file, finished but not kept."""
+
+    def __init__(self) -> None:
+        self.fields: dict[str, str] = {}
+        self.filename = ""
+        self.file: Writing | None = None
+
+    def discard(self) -> None:
+        if self.file is not None:
+            self.file.discard()
+
+
+async def receive(request: Request) -> Upload:
+    """Read a ``multipart/form-data`` body. The caller keeps or discards the result."""
+    limit = get_settings().max_upload_bytes
+    declared = request.headers.get("content-length", "")
+    if declared.isdigit() and int(declared) > limit + _FORM_OVERHEAD:
+        raise _too_large(limit)
+    form = _Form(request.headers.get("content-type", ""), limit)
+    try:
+        async for chunk in request.stream():
+            await run_in_threadpool(form.feed, chunk)
+        await run_in_threadpool(form.finish)
+    except BaseException:
+        form.upload.discard()
+        raise
+    return form.upload
+
+
+class _Form:
+    """Callbacks of the parser, and the part that is being read."""
+
+    def __init__(self, content_type: str, limit: int):
+        kind, options = parse_options_header(content_type)
+        boundary = options.get(b"boundary")
+        if kind != b"multipart/form-data" or not boundary:
+            raise BadRequest(
+                f"The content type is {content_type[:100]!r}; upload a file as multipart/form-data "
+                "with the parts 'purpose' and 'file'."
+            )
+        self.upload = Upload()
+        self._limit = limit
+        self._ended = False
+        self._header_name = self._header_value = self._disposition = b""
+        self._part = ""
+        self._in_file = False
+        self._text = b""
+        self._parser = MultipartParser(
+            boundary,
+            {
+                "on_part_begin": self._part_begin,
+                "on_header_field": self._on_header_name,
+                "on_header_value": self._on_header_value,
+                "on_header_end": self._header_end,
+                "on_headers_finished": self._headers_finished,
+                "on_part_data": self._part_data,
+                "on_part_end": self._part_end,
+                "on_end": self._end,
+            },
+        )
+
+    def feed(self, chunk: bytes) -> None:
+        try:
+            self._parser.write(chunk)
+        except FormParserError as error:
+            raise BadRequest(f"The body is not a valid multipart form: {error}.") from None
+
+    def finish(self) -> None:
+        with suppress(FormParserError):
+            self._parser.finalize()
+        if not self._ended:
+            raise BadRequest("The body is not a valid multipart form: it ends before its closing boundary.")
+        if self.upload.file is not None:
+            self.upload.file.finish()
+
+    def _part_begin(self) -> None:
+        self._disposition = b""
+
+    def _on_header_name(self, data: bytes, start: int, end: int) -> None:
+        self._header_name += data[start:end]
+
+    def _on_header_value(self, data: bytes, start: int, end: int) -> None:
+        self._header_value += data[start:end]
+
+    def _header_end(self) -> None:
+        if self._header_name.lower() == b"content-disposition":
+            self._disposition = self._header_value
+        self._header_name = self._header_value = b""
+
+    def _headers_finished(self) -> None:
+        _, options = parse_options_header(self._disposition)
+        self._part = options.get(b"name", b"").decode("utf-8", "replace")
+        self._in_file = b"filename" in options
+        self._text = b""
+        if self._part in self.upload.fields or (self._in_file and self.upload.file is not None):
+            raise BadRequest(f"The part {self._part[:80]!r} is there twice.", param=self._part[:80])
+        if self._in_file:
+            if self._part != "file":
+                raise BadRequest(
+                    f"Unknown parameter: '{self._part[:80]}' is a file; the file's part is called 'file'.",
+                    param=self._part[:80],
+                    code="unknown_parameter",
+                )
+            self.upload.filename = options[b"filename"].decode("utf-8", "replace")
+            self.upload.file = Writing()
+        elif len(self.upload.fields) >= _MAX_FIELDS:
+            raise BadRequest(f"The form has more than {_MAX_FIELDS} fields.")
+
+    def _part_data(self, data: bytes, start: int, end: int) -> None:
+        if not self._in_file:
+            self._text += data[start:end]
+            if len(self._text) > _MAX_FIELD_BYTES:
+                raise BadRequest(
+                    f"'{self._part[:80]}' is longer than {_MAX_FIELD_BYTES} bytes.", param=self._part[:80]
+                )
+            return
+        assert self.upload.file is not None
+        if self.upload.file.size + end - start > self._limit:
+            raise _too_large(self._limit)
+        self.upload.file.write(data[start:end])
+
+    def _part_end(self) -> None:
+        if not self._in_file:
+            self.upload.fields[self._part] = self._text.decode("utf-8", "replace")
+
+    def _end(self) -> None:
+        self._ended = True
+
+
+def _too_large(limit: int) -> TooLarge:
+    return TooLarge(f"The file is larger than {limit} bytes, the most this server takes.", param="file")
