@@ -1,0 +1,1 @@
+"""The command line: ``policysplit``. Imports no torch; heavy work runs in processes of its own."""

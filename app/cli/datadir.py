@@ -1,0 +1,109 @@
+"""The data directory: one ``serve`` at a time, where the logs are, and the address of the running service."""
+
+import contextlib
+import fcntl
+import json
+import os
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from app.cli.errors import CliError
+
+# The components of a serve that was killed hold the lock until they have ended: at most this long.
+INHERITED_LOCK_SECONDS = 180.0
+SOCKET_PATH_LIMIT = 107
+
+
+class DataDir:
+    """Paths below one data directory."""
+
+    def __init__(self, path: Path):
+        self.path = path.expanduser().resolve()
+        self.logs = self.path / "logs"
+        self.redis = self.path / "redis"
+        self.lock_file = self.path / "serve.lock"
+        self.address_file = self.path / "serve.json"
+
+    def log(self, component: str) -> Path:
+        return self.logs / f"{component}.log"
+
+    def create(self) -> None:
+        """Make the folders; raises CliError where that is not allowed."""
+        try:
+            for folder in (self.path, self.logs, self.redis):
+                folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise CliError(f"cannot use {self.path} as data directory: {error.strerror}") from error
+
+    def check_socket_path(self, socket: Path) -> None:
+        """The kernel limits the path of a Unix socket."""
+        if len(os.fsencode(socket)) > SOCKET_PATH_LIMIT:
+            raise CliError(
+                f"the path of the embedded Redis socket, {socket}, is longer than the {SOCKET_PATH_LIMIT} "
+                "bytes that the system allows: choose a shorter --data-dir, or set BROKER_URL to a Redis of "
+                "your own"
+            )
+
+    @contextlib.contextmanager
+    def locked(self) -> Iterator[int]:
+        """Hold the directory; yields the lock's descriptor, for components to inherit.
+
+        The lock belongs to the open file, so it is held until this process and every component that
+        inherited it have ended, and the kernel releases it however they end.
+        """
+        descriptor = os.open(self.lock_file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        try:
+            self._take(descriptor)
+            os.ftruncate(descriptor, 0)
+            os.pwrite(descriptor, str(os.getpid()).encode(), 0)
+            yield descriptor
+        finally:
+            self.address_file.unlink(missing_ok=True)
+            os.close(descriptor)
+
+    def _take(self, descriptor: int) -> None:
+        deadline = time.monotonic() + INHERITED_LOCK_SECONDS
+        while True:
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                return
+            except BlockingIOError:
+                holder = os.pread(descriptor, 32, 0).decode(errors="replace").strip()
+                if _is_running(holder):
+                    at = f" at {url}" if (url := self.address()) else ""
+                    raise CliError(
+                        f"{self.path} is already being served by process {holder}{at}: stop that one first, "
+                        "or give this one another --data-dir"
+                    ) from None
+                if time.monotonic() > deadline:
+                    raise CliError(
+                        f"{self.path} is still held by components of an earlier serve (process {holder}) "
+                        "that was killed: end them, then try again"
+                    ) from None
+                # The killed serve's components are stopping; a lock cannot be waited for with a limit.
+                time.sleep(0.1)
+
+    def write_address(self, url: str) -> None:
+        """Record where the running service answers, for the client commands."""
+        temporary = self.address_file.with_suffix(".tmp")
+        temporary.write_text(json.dumps({"pid": os.getpid(), "url": url}))
+        temporary.replace(self.address_file)
+
+    def address(self) -> str | None:
+        """Where the service of this directory answers, if it is running."""
+        try:
+            found = json.loads(self.address_file.read_text())
+        except (OSError, ValueError):
+            return None
+        return found["url"] if _is_running(str(found["pid"])) else None
+
+
+def _is_running(pid: str) -> bool:
+    try:
+        os.kill(int(pid), 0)
+    except (ValueError, ProcessLookupError):
+        return False
+    except PermissionError:
+        return True
+    return True

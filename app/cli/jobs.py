@@ -1,0 +1,199 @@
+"""``policysplit jobs``: a thin client over the HTTP API."""
+
+import json
+import time
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+import yaml
+from rich.markup import escape
+from rich.table import Table
+
+from app.cli.client import BaseUrlOption, DataDirOption, api_errors, connect
+from app.cli.console import out
+from app.cli.errors import CliError
+from app.cli.follow import TERMINAL, follow
+
+if TYPE_CHECKING:
+    import openai
+    from openai.types.fine_tuning import FineTuningJob
+
+app = typer.Typer(help="Fine-tuning jobs of a running service.", no_args_is_help=True)
+JobId = Annotated[str, typer.Argument(help="ftjob-…")]
+STATUS_STYLES = {"running": "cyan", "succeeded": "green", "failed": "red", "cancelled": "yellow"}
+
+
+@app.command()
+def create(
+    file: Annotated[
+        Path | None, typer.Option(help="The job as JSON or YAML: the body of POST /jobs.")
+    ] = None,
+    model: Annotated[
+        str | None, typer.Option(help="Base model, or the ft: name of an earlier result.")
+    ] = None,
+    training_file: Annotated[str | None, typer.Option(help="A JSONL file to upload, or file-….")] = None,
+    validation_file: Annotated[str | None, typer.Option(help="A JSONL file to upload, or file-….")] = None,
+    suffix: Annotated[str | None, typer.Option(help="Part of the result's name.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Same seed and data: same run.")] = None,
+    follow_it: Annotated[bool, typer.Option("--follow", help="Show its progress until it ends.")] = False,
+    base_url: BaseUrlOption = None,
+    data_dir: DataDirOption = None,
+) -> None:
+    """Create a job; options win over the same fields of --file."""
+    body = read_job_file(file) if file else {}
+    given = {
+        "model": model,
+        "training_file": training_file,
+        "validation_file": validation_file,
+        "suffix": suffix,
+        "seed": seed,
+    }
+    body |= {name: value for name, value in given.items() if value is not None}
+    client = connect(base_url, data_dir)
+    with api_errors(client):
+        for name in ("training_file", "validation_file"):
+            if name in body:
+                body[name] = upload(client, str(body[name]))
+        job = post_job(client, body)
+        out.print(f"Created [bold]{job.id}[/], {job.status}.")
+        if follow_it:
+            _follow(client, job.id)
+
+
+@app.command("list")
+def list_jobs(
+    limit: Annotated[int, typer.Option(min=1, max=100, help="How many.")] = 20,
+    base_url: BaseUrlOption = None,
+    data_dir: DataDirOption = None,
+) -> None:
+    """Show the newest jobs."""
+    client = connect(base_url, data_dir)
+    table = Table("job", "status", "model", "algorithm", "step", "created", "result")
+    for column in table.columns:
+        column.no_wrap = column.header == "job"
+    with api_errors(client):
+        page = client.fine_tuning.jobs.list(limit=limit)
+    for job in page.data:
+        table.add_row(
+            job.id, _status(job.status), job.model, _algorithm(job), _progress(job), _when(job.created_at),
+            job.fine_tuned_model or "",
+        )  # fmt: skip
+    if page.data:
+        out.print(table)
+        if page.has_more:
+            out.print("[dim]There are more: --limit 100 shows up to a hundred.[/]")
+    else:
+        out.print("There is no job yet.")
+
+
+@app.command()
+def show(job_id: JobId, base_url: BaseUrlOption = None, data_dir: DataDirOption = None) -> None:
+    """Show one job in full."""
+    client = connect(base_url, data_dir)
+    with api_errors(client):
+        job = client.fine_tuning.jobs.retrieve(job_id)
+    table = Table.grid(padding=(0, 2))
+    for name, value in job.to_dict(mode="json").items():
+        if value in (None, [], {}) or name == "object":
+            continue
+        if name == "status":
+            shown = _status(str(value))
+        elif name in ("created_at", "finished_at", "estimated_finish"):
+            shown = _when(float(str(value)))
+        else:
+            shown = escape(
+                value if isinstance(value, str) else json.dumps(value, indent=2, ensure_ascii=False)
+            )
+        table.add_row(f"[cyan]{name}[/]", shown)
+    out.print(table)
+
+
+@app.command("follow")
+def follow_job(job_id: JobId, base_url: BaseUrlOption = None, data_dir: DataDirOption = None) -> None:
+    """Show a job's progress until it ends. Status 1 when it did not succeed."""
+    client = connect(base_url, data_dir)
+    with api_errors(client):
+        _follow(client, job_id)
+
+
+@app.command()
+def cancel(job_id: JobId, base_url: BaseUrlOption = None, data_dir: DataDirOption = None) -> None:
+    """Cancel a job."""
+    client = connect(base_url, data_dir)
+    with api_errors(client):
+        job = client.fine_tuning.jobs.cancel(job_id)
+    words = "" if job.status in TERMINAL else ", stopping"
+    out.print(f"{job.id}: {_status(job.status)}{words}")
+
+
+def read_job_file(path: Path) -> dict[str, Any]:
+    """A job file as the body of a request; raises CliError that says what is wrong with it."""
+    try:
+        text = path.read_text()
+    except OSError as error:
+        raise CliError(f"cannot read {path}: {error.strerror}") from error
+    try:
+        if path.suffix in (".yaml", ".yml"):
+            body = yaml.safe_load(text)
+        else:
+            body = json.loads(text)
+    except (ValueError, yaml.YAMLError) as error:
+        raise CliError(f"{path} cannot be parsed: {error}") from error
+    if not isinstance(body, dict):
+        raise CliError(f"{path} holds {type(body).__name__}, not an object with model, method and so on")
+    return body
+
+
+def upload(client: "openai.OpenAI", value: str) -> str:
+    """The id of ``value``: a file id as it is, a local path uploaded."""
+    path = Path(value)
+    if not path.is_file():
+        if value.startswith("file-"):
+            return value
+        raise CliError(f"{value!r} is neither a file here nor a file id (file-…)")
+    with path.open("rb") as handle:
+        uploaded = client.files.create(file=handle, purpose="fine-tune")
+    out.print(f"Uploaded {path} as {uploaded.id}.", soft_wrap=True)
+    return uploaded.id
+
+
+def post_job(client: "openai.OpenAI", body: dict[str, Any]) -> "FineTuningJob":
+    """Create a job from a request body, whichever of its fields the SDK knows."""
+    from openai.types.fine_tuning import FineTuningJob
+
+    return client.post("/fine_tuning/jobs", cast_to=FineTuningJob, body=body)
+
+
+def _follow(client: "openai.OpenAI", job_id: str) -> None:
+    job, _ = follow(client, job_id, out)
+    if job.status == "failed" and job.error is not None:
+        raise CliError(f"{job.id} failed: {job.error.message}")
+    if job.status != "succeeded":
+        raise CliError(f"{job.id} is {job.status}")
+    seconds = (job.finished_at or time.time()) - job.created_at
+    out.print(
+        f"[green]{job.id} succeeded[/] after {seconds:.0f} s: [bold]{job.fine_tuned_model}[/]", soft_wrap=True
+    )
+
+
+def _status(status: str) -> str:
+    style = STATUS_STYLES.get(status)
+    return f"[{style}]{status}[/]" if style else status
+
+
+def _algorithm(job: "FineTuningJob") -> str:
+    method = job.to_dict(mode="json").get("method")
+    found = method.get("reinforcement") if isinstance(method, dict) else None
+    algorithm = found.get("algorithm") if isinstance(found, dict) else None
+    return str(algorithm.get("type", "")) if isinstance(algorithm, dict) else ""
+
+
+def _progress(job: "FineTuningJob") -> str:
+    progress = (job.model_extra or {}).get("progress")
+    return f"{progress['step']}/{progress['total_steps']}" if isinstance(progress, dict) else ""
+
+
+def _when(seconds: float) -> str:
+    return datetime.fromtimestamp(seconds).strftime("%Y-%m-%d %H:%M:%S")

@@ -1,0 +1,34 @@
+"""The command ``policysplit``."""
+
+import sys
+
+import typer
+
+from app.cli import jobs, models, parts
+from app.cli.console import say_error
+from app.cli.errors import CliError
+from app.cli.serve import serve
+
+app = typer.Typer(
+    name="policysplit",
+    help="Reinforcement fine-tuning that trains two modes into one set of weights, and serves both.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+app.command()(serve)
+app.command()(parts.api)
+app.command()(parts.worker)
+app.command()(parts.inference)
+app.command()(parts.migrate)
+app.add_typer(jobs.app, name="jobs")
+app.add_typer(models.app, name="models")
+
+
+def main() -> None:
+    """Entry point: errors are one sentence, never a trace."""
+    try:
+        app()
+    except CliError as error:
+        say_error(str(error))
+        sys.exit(error.exit_code)
