@@ -6,6 +6,7 @@ A run that resumes from step k writes the events of the steps after k again; rea
 """
 
 import math
+import os
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -161,10 +162,16 @@ class EventWriter:
         self._file.write(event.model_dump_json().encode() + b"\n")
         self._file.flush()
 
+    def sync(self) -> None:
+        """Return once everything written is on the disk."""
+        os.fsync(self._file.fileno())
+
     def __enter__(self) -> "EventWriter":
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None):
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ):
         self._file.close()
 
 

@@ -160,8 +160,8 @@ def check_group(algorithm: PolicySplit | Grpo, samples_per_prompt: int) -> None:
     chosen = algorithm.high_entropy_samples
     if chosen is None and samples_per_prompt % 2:
         raise ValueError(
-            f"rollout.samples_per_prompt is {samples_per_prompt}, but policy_split samples half of each group "
-            "in each mode: give an even number, or set algorithm.high_entropy_samples"
+            f"rollout.samples_per_prompt is {samples_per_prompt}, but policy_split samples half of each "
+            "group in each mode: give an even number, or set algorithm.high_entropy_samples"
         )
     if chosen is not None and chosen > samples_per_prompt:
         raise ValueError(

@@ -1,0 +1,139 @@
+"""Policy Split (Yao et al., arXiv 2604.11510): the whole method, one decision a function.
+
+1. Half of a prompt's responses come from each mode (``samples``).
+2. Every response is trained under both prompts (``plan``; rows in ``trainer.mixing``).
+3. The group's advantage is the same number in both modes; the high-entropy mode adds a bonus clamped to
+   |A|/kappa (``shape_advantage``; equations in ``trainer.regularizer``).
+4. Both modes' clipped losses are weighted and added (``mode_weights``; ``trainer.loss``).
+
+Choices that the paper leaves open: with ``sharing: none`` each mode's own responses form its group, for the
+advantage and for the bonus's z-score; with one-way sharing and ``none_pooled`` the whole group does.
+"""
+
+import torch
+from torch import Tensor
+
+from trainer.advantage import group_advantage
+from trainer.algorithms.base import GroupPlan
+from trainer.metrics import MetricSums
+from trainer.mixing import pair_rows
+from trainer.modes import Mode
+from trainer.regularizer import policy_split_bonus
+from trainer.spec import Aggregation, PolicySplit
+from trainer.types import Group
+
+CROSS_IMPORTANCE_CAP = 2.0
+OTHER = {Mode.NORMAL: Mode.HIGH_ENTROPY, Mode.HIGH_ENTROPY: Mode.NORMAL}
+
+
+class PolicySplitAlgorithm:
+    """Dual-mode training with a shared set of weights and of rollouts."""
+
+    def __init__(self, spec: PolicySplit):
+        self.spec = spec
+        self.aggregation: Aggregation = spec.aggregation
+        self.clip_low = spec.clip_low
+        self.clip_high = spec.clip_high
+
+    def samples(self, step: int, samples_per_prompt: int) -> dict[Mode, int]:
+        chosen = self.spec.high_entropy_samples
+        high = samples_per_prompt // 2 if chosen is None else chosen
+        if self.spec.freeze_sampling and self._frozen(step):
+            high = 0
+        return {Mode.NORMAL: samples_per_prompt - high, Mode.HIGH_ENTROPY: high}
+
+    def mode_weights(self, step: int) -> dict[Mode, float]:
+        high = 0.0 if self._frozen(step) else self.spec.weight_high_entropy
+        return {Mode.NORMAL: self.spec.weight_normal, Mode.HIGH_ENTROPY: high}
+
+    def scored_modes(self, step: int) -> tuple[Mode, ...]:
+        needed = {mode for mode, weight in self.mode_weights(step).items() if weight > 0}
+        if self.spec.cross_importance == "truncated":
+            needed = set(Mode)
+        for mode in tuple(needed):
+            if self._eta(mode, step) != 0 and self.spec.alpha < 1:
+                needed.add(OTHER[mode])
+        return tuple(mode for mode in Mode if mode in needed)
+
+    def plan(self, group: Group) -> GroupPlan:
+        rewards_G = group.rewards_G
+        rows = pair_rows([r.behavior_mode for r in group.rollouts], self.spec.sharing)
+        advantage_G: dict[Mode, Tensor] = {}
+        trains_G: dict[Mode, Tensor] = {}
+        for mode in Mode:
+            pool_G = self._pool(group, mode)
+            advantage_G[mode] = group_advantage(rewards_G, baseline_G=pool_G)
+            trains = torch.zeros(len(group.rollouts), dtype=torch.bool)
+            for row in rows:
+                if row.prompt_mode is mode:
+                    dropped = (
+                        row.cross
+                        and self.spec.cross_negative == "drop"
+                        and float(advantage_G[mode][row.response]) < 0
+                    )
+                    trains[row.response] = not dropped
+            trains_G[mode] = trains & ~rewards_G.isnan()
+        return GroupPlan(group, advantage_G, trains_G)
+
+    def shape_advantage(
+        self, plan: GroupPlan, mode: Mode, old_logp_T: dict[Mode, Tensor], step: int, metrics: MetricSums
+    ) -> Tensor:
+        response_of_T = plan.group.response_of_T
+        advantage_T = plan.advantage_G[mode][response_of_T]
+        eta = self._eta(mode, step)
+        if eta == 0:
+            return advantage_T
+        own = old_logp_T[mode]
+        other = old_logp_T.get(OTHER[mode], own)
+        advantage_T = advantage_T.to(own)
+        pool_T = self._pool(plan.group, mode)[response_of_T].to(own.device)
+        bonus_T = torch.zeros_like(advantage_T)
+        bonus_T[pool_T] = policy_split_bonus(
+            own[pool_T],
+            other[pool_T],
+            advantage_T[pool_T],
+            eta=eta,
+            alpha=self.spec.alpha,
+            kappa=self.spec.kappa,
+            clip_order=self.spec.clip_order,
+        )
+        trained_T = plan.trains_G[mode][response_of_T].to(own.device)
+        size_T = bonus_T[trained_T].abs()
+        bound_T = advantage_T[trained_T].abs() / self.spec.kappa
+        if self.spec.clip_order == "outside":
+            bound_T = bound_T * abs(eta)
+        metrics.add_mean(f"train/{mode.label}/bonus_abs", size_T)
+        metrics.add_max(f"train/{mode.label}/bonus_max", size_T)
+        # Tokens of a zero-advantage group have a bound of zero: clamped, but nothing was cut off that counts.
+        active = bound_T > 0
+        metrics.add_mean(f"train/{mode.label}/bonus_clipfrac", (size_T >= bound_T)[active].double())
+        return advantage_T + bonus_T
+
+    def importance(self, plan: GroupPlan, mode: Mode, old_logp_T: dict[Mode, Tensor]) -> Tensor | None:
+        """omega = min(exp(old_logp[M] - old_logp[behaviour]), 2) on cross rows, 1 on own rows."""
+        if self.spec.cross_importance == "none":
+            return None
+        own = plan.group.produced_by(mode)[plan.group.response_of_T].to(old_logp_T[mode].device)
+        ratio_T = torch.exp(old_logp_T[mode] - old_logp_T[OTHER[mode]]).clamp(max=CROSS_IMPORTANCE_CAP)
+        return torch.where(own, torch.ones_like(ratio_T), ratio_T).detach()
+
+    def schedule_metrics(self, step: int) -> dict[str, float]:
+        weights = self.mode_weights(step)
+        return {
+            "train/weight_N": weights[Mode.NORMAL],
+            "train/weight_H": weights[Mode.HIGH_ENTROPY],
+            "train/eta": self._eta(Mode.HIGH_ENTROPY, step),
+        }
+
+    def _frozen(self, step: int) -> bool:
+        return self.spec.freeze_step is not None and step >= self.spec.freeze_step
+
+    def _eta(self, mode: Mode, step: int) -> float:
+        eta = self.spec.eta if mode is Mode.HIGH_ENTROPY else self.spec.eta_normal
+        return eta * min(1.0, (step + 1) / self.spec.eta_warmup_steps)
+
+    def _pool(self, group: Group, mode: Mode) -> Tensor:
+        """The responses that form ``mode``'s group; boolean, shape (G,)."""
+        if self.spec.sharing == "none":
+            return group.produced_by(mode)
+        return torch.ones(len(group.rollouts), dtype=torch.bool)

@@ -1,0 +1,29 @@
+"""Why a run cannot go on, as an error tree (torch-free)."""
+
+
+class TrainerError(Exception):
+    """The run cannot go on. ``code`` is machine-readable; ``param`` names the part of the spec at fault."""
+
+    code = "trainer_error"
+
+    def __init__(self, message: str, param: str | None = None):
+        super().__init__(message)
+        self.param = param
+
+
+class InvalidSpec(TrainerError):
+    """The spec asks for something that this model or data cannot give."""
+
+    code = "invalid_spec"
+
+
+class GuardTripped(TrainerError):
+    """Training diverged; going on would waste the machine."""
+
+    code = "training_diverged"
+
+
+class GraderFailed(TrainerError):
+    """The grader gave no reward for any response of a step."""
+
+    code = "grader_failed"

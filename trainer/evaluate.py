@@ -1,0 +1,77 @@
+"""Evaluation of both modes on the validation items, without touching the training's randomness."""
+
+from collections.abc import Callable, Sequence
+
+import torch
+
+from trainer.data.items import Item
+from trainer.diagnostics.divergence import mode_divergences
+from trainer.entropy import NATS_TO_BITS
+from trainer.generation import build_group, grade_groups, sample_groups
+from trainer.graders.grading import GradeFunction
+from trainer.metrics import MetricSums
+from trainer.modes import Mode
+from trainer.policy import Policy
+from trainer.rollout.engine import RolloutEngine
+from trainer.scoring import score_groups
+from trainer.spec import EvaluationSpec, RolloutSpec
+
+
+@torch.no_grad()
+def evaluate(
+    policy: Policy,
+    engine: RolloutEngine,
+    items: Sequence[Item],
+    grade: GradeFunction,
+    modes: tuple[Mode, ...],
+    *,
+    evaluation: EvaluationSpec,
+    rollout: RolloutSpec,
+    seed: int,
+    step: int,
+    on_progress: Callable[[], None],
+) -> dict[str, float]:
+    """Mean reward, length, truncation and token entropy per mode, and the exact divergence between modes.
+
+    The same items and, per step, the same draws whatever was trained. Names: ``eval/{N,H}/...`` and
+    ``eval/{kl_H_N,kl_N_H,js}/prefix_{N,H}``. Entropy and divergence are those at temperature 1.
+    """
+    count = min(len(items), evaluation.max_items)
+    groups = [
+        build_group(policy, items[index], index, index, rollout.max_prompt_tokens) for index in range(count)
+    ]
+    sample_groups(
+        engine,
+        groups,
+        dict.fromkeys(modes, evaluation.samples_per_item),
+        seed=(seed, "evaluate", step),
+        max_tokens=rollout.max_response_tokens,
+        temperature=evaluation.temperature,
+        on_progress=on_progress,
+    )
+    errors = grade_groups(policy, groups, grade)
+    metrics = MetricSums()
+    for group in groups:
+        for rollout_ in group.rollouts:
+            label = rollout_.behavior_mode.label
+            if rollout_.reward is not None:
+                metrics.add_mean(f"eval/{label}/reward", torch.tensor([rollout_.reward]))
+            metrics.add_mean(f"eval/{label}/length", torch.tensor([float(len(rollout_.response_ids))]))
+            metrics.add_mean(f"eval/{label}/truncated", torch.tensor([float(rollout_.truncated)]))
+        (scores,) = score_groups(policy, [group], modes)
+        response_of_T = group.response_of_T
+        for mode in modes:
+            own_T = group.produced_by(mode)[response_of_T].to(policy.device)
+            entropy_T = scores[mode].entropy_T[own_T]
+            metrics.add_mean(f"eval/{mode.label}/entropy_nats", entropy_T)
+            metrics.add_mean(f"eval/{mode.label}/entropy_bits", entropy_T * NATS_TO_BITS)
+        if len(modes) == 2:
+            divergences = mode_divergences(
+                scores[Mode.NORMAL].hidden_TD, scores[Mode.HIGH_ENTROPY].hidden_TD, policy.output_VD
+            )
+            for mode in modes:
+                prefix_T = group.produced_by(mode)[response_of_T].to(policy.device)
+                for name, value_T in divergences.items():
+                    metrics.add_mean(f"eval/{name}/prefix_{mode.label}", value_T[prefix_T])
+        on_progress()
+    return metrics.result() | {"eval/grader_errors": float(len(errors))}

@@ -1,0 +1,294 @@
+"""A run from its spec to its last checkpoint: the phases of a step, top to bottom.
+
+    items ─▶ groups ─▶ sample both modes ─▶ grade ─▶ plan (rows, advantages)
+                                                        │
+      events.jsonl ◀─ metrics, rollouts ◀─ optimizer ◀─ forward, bonus, loss, backward
+
+Everything random is a function of (seed, step, index), so a run that is killed and resumed from its state
+goes on exactly as if nothing had happened.
+"""
+
+import shutil
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from trainer import checkpoint as checkpoints
+from trainer.algorithms import build_algorithm
+from trainer.checkpoint import Counters
+from trainer.data.items import ItemOrder, load_items
+from trainer.evaluate import evaluate
+from trainer.events import (
+    CheckpointRemoved,
+    CheckpointSaved,
+    EventWriter,
+    Finished,
+    MessageEvent,
+    Phase,
+    Rollouts,
+    Started,
+    StepMetrics,
+    Stopped,
+)
+from trainer.generation import build_group, grade_groups, sample_groups
+from trainer.graders.grading import build_grader
+from trainer.guards import check_collapse, check_finite
+from trainer.manifest import Manifest
+from trainer.metrics import MetricSums
+from trainer.modes import Mode
+from trainer.optim import MasterAdamW
+from trainer.policy import load_policy
+from trainer.records import mode_metrics, rollout_records
+from trainer.rollout.transformers_engine import TransformersEngine
+from trainer.spec import RunSpec
+from trainer.types import Group
+from trainer.update import update
+
+
+class Run:
+    """One training run. Building it loads everything and refuses a spec that cannot work."""
+
+    def __init__(
+        self, spec: RunSpec, run_dir: Path, events: EventWriter, stop: threading.Event | None = None
+    ):
+        self.spec = spec
+        self._run_dir = run_dir
+        self._events = events
+        self._stop = stop or threading.Event()
+        self._training = load_items(spec.training_data, "training_data")
+        self._validation = (
+            load_items(spec.validation_data, "validation_data") if spec.validation_data else None
+        )
+        self._grade = build_grader(spec.grader)
+        self.policy = load_policy(spec.model, spec.high_entropy_prompt)
+        self._engine = TransformersEngine(self.policy)
+        self._algorithm = build_algorithm(spec.algorithm)
+        self._optimizer = MasterAdamW(self.policy.model, spec.optimizer)
+        self._order = ItemOrder(len(self._training), spec.rollout.prompts_per_step, spec.seed)
+        self.counters = checkpoints.load_state(self._states, self._optimizer) or Counters()
+        self._seconds: dict[str, float] = {}
+        self._validation_metrics: dict[str, float] = {}
+        self._saved_rewards: dict[int, float] = {}
+
+    @property
+    def _states(self) -> Path:
+        return self._run_dir / "state"
+
+    @property
+    def _checkpoints(self) -> Path:
+        return self._run_dir / "checkpoints"
+
+    def run(self) -> bool:
+        """Train to the last step; True when finished, False when asked to stop before."""
+        self._announce()
+        if self.counters.step == 0:
+            self._evaluate_and_report(step=0)
+        while self.counters.step < self.spec.total_steps:
+            if self._stop.is_set():
+                return self._stopped()
+            self._step()
+        self._shelve_state()
+        self._events.write(Finished(step=self.counters.step, trained_tokens=self.counters.trained_tokens))
+        return True
+
+    # --- the phases of a step -------------------------------------------------------------------------
+
+    def _step(self) -> None:
+        step = self.counters.step
+        self._seconds = {}
+        started = time.perf_counter()
+        metrics = MetricSums()
+        groups = self._sample(step)
+        errors = self._score(step, groups)
+        with self._phase("forward_backward", step):
+            result = update(
+                self.policy,
+                self._optimizer,
+                self._algorithm,
+                groups,
+                step=step,
+                first_update=self.counters.updates,
+                updates=self.spec.optimizer.updates_per_batch,
+                groups_per_micro_batch=self.spec.optimizer.groups_per_micro_batch,
+                temperature=self.spec.rollout.temperature,
+                metrics=metrics,
+                on_progress=lambda: self._beat("forward_backward", step),
+            )
+        check_finite(step + 1, result.loss, result.grad_norm)
+        values = metrics.result() | self._algorithm.schedule_metrics(step) | mode_metrics(groups)
+        trained = self._count_trained(groups)
+        values |= {
+            "train/loss": result.loss,
+            "train/grad_norm": result.grad_norm,
+            "train/lr": self._optimizer.learning_rate(self.counters.updates),
+            "train/grader_errors": float(len(errors)),
+            "train/tokens_trained": float(trained),
+        }
+        self.counters.step += 1
+        self.counters.updates += self.spec.optimizer.updates_per_batch
+        self.counters.trained_tokens += trained
+        self._events.write(
+            Rollouts(step=step + 1, rollouts=rollout_records(self.policy, groups, result.entropy_T))
+        )
+        if self._due(self.spec.evaluation.interval):
+            values |= self._evaluate(step + 1)
+        values["train/step_seconds"] = time.perf_counter() - started
+        values["train/tokens_per_second"] = values["train/tokens_generated"] / values["train/step_seconds"]
+        values |= {f"time/{name}": seconds for name, seconds in self._seconds.items()}
+        self._write_metrics(step + 1, values)
+        for mode in ("N", "H"):
+            if (entropy := values.get(f"train/{mode}/entropy_nats")) is not None:
+                check_collapse(step + 1, self.counters, mode, entropy, values[f"train/{mode}/reward"])
+        if self._due(self.spec.checkpoint.interval):
+            self._save_checkpoint(values)
+
+    def _sample(self, step: int) -> list[Group]:
+        with self._phase("generate", step):
+            groups = [
+                build_group(
+                    self.policy, self._training[item], number, item, self.spec.rollout.max_prompt_tokens
+                )
+                for number, item in enumerate(self._order.at_step(step))
+            ]
+            sample_groups(
+                self._engine,
+                groups,
+                self._algorithm.samples(step, self.spec.rollout.samples_per_prompt),
+                seed=(self.spec.seed, "sample", step),
+                max_tokens=self.spec.rollout.max_response_tokens,
+                temperature=self.spec.rollout.temperature,
+                on_progress=lambda: self._beat("generate", step),
+            )
+        return groups
+
+    def _score(self, step: int, groups: list[Group]) -> list[str]:
+        with self._phase("score", step):
+            errors = grade_groups(self.policy, groups, self._grade)
+        if errors:
+            self._say(
+                f"step {step + 1}: the grader failed on {len(errors)} responses, which are left out; "
+                f"first: {errors[0]}",
+                level="warn",
+            )
+        return errors
+
+    # --- evaluation and checkpoints -------------------------------------------------------------------
+
+    def _due(self, interval: int) -> bool:
+        step = self.counters.step
+        return step == self.spec.total_steps or (interval > 0 and step % interval == 0)
+
+    def _evaluate(self, step: int) -> dict[str, float]:
+        if self._validation is None:
+            return {}
+        samples = self._algorithm.samples(0, self.spec.rollout.samples_per_prompt)
+        with self._phase("evaluate", step):
+            self._validation_metrics = evaluate(
+                self.policy,
+                self._engine,
+                self._validation,
+                self._grade,
+                tuple(mode for mode in Mode if samples.get(mode)),
+                evaluation=self.spec.evaluation,
+                rollout=self.spec.rollout,
+                seed=self.spec.seed,
+                step=step,
+                on_progress=lambda: self._beat("evaluate", step),
+            )
+        return self._validation_metrics
+
+    def _evaluate_and_report(self, step: int) -> None:
+        if values := self._evaluate(step):
+            self._write_metrics(step, values)
+
+    def _save_checkpoint(self, values: dict[str, float]) -> None:
+        step = self.counters.step
+        with self._phase("checkpoint", step):
+            manifest = checkpoints.save_checkpoint(
+                self._checkpoints / f"step-{step}",
+                self.policy,
+                Manifest(
+                    run_id=self.spec.run_id,
+                    step=step,
+                    base_model=self.spec.model.path,
+                    algorithm=self.spec.algorithm.type,
+                    high_entropy_prompt=self.spec.high_entropy_prompt,
+                    metrics=values | self._validation_metrics,
+                    spec=self.spec.model_dump(mode="json"),
+                ),
+            )
+            self._report_checkpoint(step, manifest)
+            self._events.sync()
+            if step < self.spec.total_steps:
+                checkpoints.save_state(self._states, self._optimizer, self.counters)
+            self._drop_superseded()
+
+    def _report_checkpoint(self, step: int, manifest: Manifest) -> None:
+        folder = self._checkpoints / f"step-{step}"
+        fallback = manifest.metrics.get("train/N/reward", 0.0)
+        self._saved_rewards[step] = manifest.metrics.get("eval/N/reward", fallback)
+        self._events.write(
+            CheckpointSaved(
+                step=step,
+                path=folder.relative_to(self._run_dir).as_posix(),
+                high_entropy_prompt=manifest.high_entropy_prompt,
+                manifest_sha256=checkpoints.checkpoint_sha256(folder),
+                metrics=manifest.metrics,
+            )
+        )
+
+    def _drop_superseded(self) -> None:
+        for step in checkpoints.superseded(self._saved_rewards, self.spec.checkpoint.keep_best):
+            del self._saved_rewards[step]
+            self._events.write(CheckpointRemoved(step=step))
+            shutil.rmtree(self._checkpoints / f"step-{step}", ignore_errors=True)
+
+    def _shelve_state(self) -> None:
+        """A finished run needs no resume state: it is several times the size of the model."""
+        shutil.rmtree(self._states, ignore_errors=True)
+
+    # --- beginning, end, and what is told in between ----------------------------------------------------
+
+    def _announce(self) -> None:
+        self._events.write(
+            Started(
+                step=self.counters.step,
+                total_steps=self.spec.total_steps,
+                parameters=self.policy.parameters,
+                device=str(self.policy.device),
+            )
+        )
+        found = checkpoints.finished_checkpoints(self._checkpoints, up_to=self.counters.step)
+        for step, (_, manifest) in found.items():
+            self._report_checkpoint(step, manifest)
+
+    def _stopped(self) -> bool:
+        step = self.counters.step
+        if step and step not in self._saved_rewards:
+            self._save_checkpoint({})
+        self._events.write(Stopped(step=step, trained_tokens=self.counters.trained_tokens))
+        return False
+
+    def _count_trained(self, groups: list[Group]) -> int:
+        weights = self._algorithm.mode_weights(self.counters.step)
+        plans = [self._algorithm.plan(group) for group in groups]
+        tokens = sum(plan.counts(mode).tokens for plan in plans for mode, w in weights.items() if w > 0)
+        return tokens * self.spec.optimizer.updates_per_batch
+
+    def _write_metrics(self, step: int, values: dict[str, float]) -> None:
+        self._events.write(StepMetrics(step=step, total_steps=self.spec.total_steps, values=values))
+
+    def _say(self, message: str, level: str = "info") -> None:
+        self._events.write(MessageEvent(level=level, message=message))  # type: ignore[arg-type]
+
+    def _beat(self, phase: str, step: int) -> None:
+        self._events.write(Phase(step=step + 1, phase=phase))
+
+    @contextmanager
+    def _phase(self, name: str, step: int) -> Iterator[None]:
+        self._beat(name, step)
+        started = time.perf_counter()
+        yield
+        self._seconds[name] = self._seconds.get(name, 0.0) + time.perf_counter() - started

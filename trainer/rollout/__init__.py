@@ -1,0 +1,1 @@
+"""Rollout engines, one a file, behind ``trainer.rollout.engine.RolloutEngine``."""

@@ -1,0 +1,38 @@
+"""The interface of rollout engines: prompts in, sampled responses out."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+
+@dataclass(frozen=True)
+class SampleRequest:
+    """One response to sample. Requests with the same ``prompt_ids`` may share its computation."""
+
+    prompt_ids: tuple[int, ...]
+    seed: int
+
+
+@dataclass(frozen=True)
+class Sample:
+    """A sampled response; ``logprobs`` in nats under the distribution that was sampled from."""
+
+    response_ids: list[int]
+    logprobs: list[float]
+    truncated: bool
+
+
+class RolloutEngine(Protocol):
+    """Samples from the policy's current weights."""
+
+    def generate(
+        self,
+        requests: Sequence[SampleRequest],
+        *,
+        max_tokens: int,
+        temperature: float,
+        on_progress: Callable[[], None] | None = None,
+    ) -> list[Sample]:
+        """One sample a request, in order. A response's tokens depend on its own request alone, up to the
+        rounding of batched arithmetic. ``on_progress`` is called now and then, for liveness."""
+        ...

@@ -1,0 +1,140 @@
+"""Third phase of a step: one forward and one backward over all rows, then the optimizer.
+
+With one update per batch the old log-probabilities are the detached current ones (algorithm notes in
+``trainer.algorithms.base``): bonus, advantage and loss all come from the same forward pass. With several,
+they are computed once before the first and kept.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from trainer.algorithms import Algorithm, GroupPlan, batch_counts, objective
+from trainer.diagnostics.divergence import mode_divergences
+from trainer.entropy import NATS_TO_BITS
+from trainer.metrics import MetricSums
+from trainer.modes import Mode
+from trainer.optim import MasterAdamW
+from trainer.policy import Policy
+from trainer.scoring import Scores, score_groups
+from trainer.types import Group
+
+
+@dataclass
+class UpdateResult:
+    """What an update leaves behind for metrics and records."""
+
+    loss: float
+    grad_norm: float
+    entropy_T: dict[int, Tensor]
+    """Per group index: entropy of each response token under its behaviour mode, nats; NaN if not scored."""
+
+
+def update(
+    policy: Policy,
+    optimizer: MasterAdamW,
+    algorithm: Algorithm,
+    groups: list[Group],
+    *,
+    step: int,
+    first_update: int,
+    updates: int,
+    groups_per_micro_batch: int,
+    temperature: float,
+    metrics: MetricSums,
+    on_progress: Callable[[], None],
+) -> UpdateResult:
+    """Train on ``groups`` with ``updates`` optimizer steps; metrics are those of the first."""
+    modes = algorithm.scored_modes(step)
+    plans = [algorithm.plan(group) for group in groups]
+    counts = batch_counts(plans, tuple(algorithm.mode_weights(step)))
+    micro_batches = [
+        plans[start : start + groups_per_micro_batch]
+        for start in range(0, len(plans), groups_per_micro_batch)
+    ]
+    kept_old: dict[int, dict[Mode, Tensor]] = {}
+    if updates > 1:
+        with torch.no_grad():
+            for batch in micro_batches:
+                scored = score_groups(policy, [plan.group for plan in batch], modes, temperature)
+                for plan, by_mode in zip(batch, scored, strict=True):
+                    kept_old[plan.group.index] = {mode: s.logp_T for mode, s in by_mode.items()}
+                on_progress()
+    result = UpdateResult(loss=0.0, grad_norm=0.0, entropy_T={})
+    for number in range(updates):
+        first = number == 0
+        sums = metrics if first else MetricSums()
+        loss = 0.0
+        for batch in micro_batches:
+            # A group without any advantage has a gradient of exactly zero: its rows are only observed.
+            trains = any(bool(plan.advantage_G[mode].any()) for plan in batch for mode in plan.advantage_G)
+            with torch.set_grad_enabled(trains):
+                scored = score_groups(policy, [plan.group for plan in batch], modes, temperature)
+                total = torch.zeros((), device=policy.device)
+                for plan, by_mode in zip(batch, scored, strict=True):
+                    logp_T = {mode: scores.logp_T for mode, scores in by_mode.items()}
+                    old_logp_T = kept_old.get(
+                        plan.group.index, {mode: logp.detach() for mode, logp in logp_T.items()}
+                    )
+                    total = total + objective(algorithm, plan, logp_T, old_logp_T, counts, step, sums)
+                    if first:
+                        _observe(policy, plan, by_mode, old_logp_T, metrics, result)
+            if trains:
+                total.backward()
+            loss += float(total.detach())
+            on_progress()
+        grad_norm = optimizer.step(first_update + number)
+        if first or not _finite(loss, grad_norm):
+            result.loss, result.grad_norm = loss, grad_norm
+    return result
+
+
+def _finite(*values: float) -> bool:
+    return all(torch.isfinite(torch.tensor(value)) for value in values)
+
+
+@torch.no_grad()
+def _observe(
+    policy: Policy,
+    plan: GroupPlan,
+    scores: dict[Mode, Scores],
+    old_logp_T: dict[Mode, Tensor],
+    metrics: MetricSums,
+    result: UpdateResult,
+) -> None:
+    """Per-mode entropies and divergences of a group, before any parameter changed."""
+    group = plan.group
+    response_of_T = group.response_of_T
+    own_entropy_T = torch.full((len(response_of_T),), float("nan"))
+    for mode, of_mode in scores.items():
+        produced_T = group.produced_by(mode)[response_of_T]
+        on_device = produced_T.to(policy.device)
+        own_entropy_T[produced_T] = of_mode.entropy_T[on_device].float().cpu()
+        metrics.add_mean(f"train/{mode.label}/entropy_nats", of_mode.entropy_T[on_device])
+        metrics.add_mean(f"train/{mode.label}/entropy_bits", of_mode.entropy_T[on_device] * NATS_TO_BITS)
+        metrics.add_mean(f"train/{mode.label}/surprisal", -of_mode.logp_T[on_device])
+    result.entropy_T[group.index] = own_entropy_T
+    if set(Mode) <= scores.keys():
+        normal, high = scores[Mode.NORMAL], scores[Mode.HIGH_ENTROPY]
+        divergences = mode_divergences(normal.hidden_TD, high.hidden_TD, policy.output_VD)
+        for mode in Mode:
+            prefix_T = group.produced_by(mode)[response_of_T].to(policy.device)
+            for name, value_T in divergences.items():
+                metrics.add_mean(f"diag/{name}/prefix_{mode.label}", value_T[prefix_T])
+        _observe_cross_rows(plan, old_logp_T, metrics)
+
+
+def _observe_cross_rows(plan: GroupPlan, old_logp_T: dict[Mode, Tensor], metrics: MetricSums) -> None:
+    """How far cross rows are off-policy: pi_M / pi_behaviour per token of the rows that train."""
+    names = {Mode.HIGH_ENTROPY: "N_on_H", Mode.NORMAL: "H_on_N"}
+    response_of_T = plan.group.response_of_T
+    for mode, name in names.items():
+        other = Mode.NORMAL if mode is Mode.HIGH_ENTROPY else Mode.HIGH_ENTROPY
+        cross_T = (plan.trains_G[mode] & plan.group.produced_by(other))[response_of_T]
+        cross_T = cross_T.to(old_logp_T[mode].device)
+        ratio_T = torch.exp((old_logp_T[mode] - old_logp_T[other])[cross_T].double())
+        metrics.add_quantile(f"cross/ratio_p99/{name}", ratio_T, 0.99)
+        metrics.add_mean(f"cross/ratio_mean/{name}", ratio_T)
+        metrics.add_effective_share(f"cross/ess/{name}", ratio_T)
