@@ -81,6 +81,10 @@ class Conflict(ApiError):
     type = "invalid_request_error"
     default_code = "conflict"
 
+    def __init__(self, message: str, *, param: str | None = None, code: str | None = None):
+        # The SDK would send the request again, and get the same answer, three times over.
+        super().__init__(message, param=param, code=code, headers={"x-should-retry": "false"})
+
 
 class TooLarge(ApiError):
     """413: the body is over a limit."""

@@ -1,9 +1,10 @@
-"""Request bodies: bounded, strict JSON, refused with a reason."""
+"""Requests, read strictly: bounded JSON bodies and known query parameters, or a reason why not."""
 
 from collections.abc import Callable, Coroutine
 from typing import Any
 
 from fastapi import Request, Response
+from fastapi.dependencies.utils import get_flat_dependant
 from fastapi.routing import APIRoute
 
 from app.errors import BadRequest, TooLarge
@@ -43,8 +44,10 @@ class StrictRoute(APIRoute):
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         handle = super().get_route_handler()
         expects_json = self.body_field is not None
+        known = [field.alias for field in get_flat_dependant(self.dependant).query_params]
 
         async def handle_strictly(request: Request) -> Response:
+            _refuse_unknown(request, known)
             request = StrictRequest(request.scope, request.receive, request._send)
             if expects_json:
                 # Read it here: FastAPI would swallow our reason for refusing a body.
@@ -56,3 +59,15 @@ class StrictRoute(APIRoute):
             return await handle(request)
 
         return handle_strictly
+
+
+def _refuse_unknown(request: Request, known: list[str]) -> None:
+    """Refuse query parameters that the endpoint does not know; ``metadata[key]`` belongs to ``metadata``."""
+    for name in request.query_params:
+        if name not in known and name.partition("[")[0] not in set(known) & {"metadata"}:
+            accepted = f"Accepted here: {', '.join(known)}." if known else "None is accepted here."
+            raise BadRequest(
+                f"Unknown query parameter: '{name[:80]}'. {accepted}",
+                param=name[:80],
+                code="unknown_parameter",
+            )

@@ -11,9 +11,8 @@ from app.strict_json import BadJson, parse
 from app.validation import abbreviated, one_of
 
 ROLES = ("system", "developer", "user", "assistant")
+#: The index holds no more than this; what is not in it is looked up in the file.
 MAX_FIELDS = 1000
-#: Present in the index when the file has more fields than it holds: then only the file itself can tell.
-MORE_FIELDS = "*"
 # What a grader's template can name (trainer.graders.spec.TEMPLATE_VARIABLE).
 _KEY = re.compile(r"\w{1,128}")
 
@@ -41,12 +40,10 @@ def check_training_file(path: Path, max_line_bytes: int) -> Rows:
         for name in present - rows.fields.keys():
             if len(rows.fields) < MAX_FIELDS:
                 rows.fields[name] = {"count": 0, "first_missing": first_line or None}
-            else:
-                rows.fields.setdefault(MORE_FIELDS, {"count": 0, "first_missing": None})
         for name, seen in rows.fields.items():
             if name in present:
                 seen["count"] = (seen["count"] or 0) + 1
-            elif seen["first_missing"] is None and name != MORE_FIELDS:
+            elif seen["first_missing"] is None:
                 seen["first_missing"] = number
         rows.count += 1
         first_line = first_line or number
@@ -81,9 +78,18 @@ def field_paths(row: dict[str, Any]) -> Iterator[str]:
 
 
 def first_row_without(path: Path, name: str, max_line_bytes: int) -> int | None:
-    """The line of the first row that lacks the field ``name``, found by reading the file."""
+    """The line of the first row that has no value at the dotted path ``name``, found by reading the file.
+
+    Slower than the index, and sees more: elements of lists (``choices.0``), fields that the index left out.
+    """
     for number, line in lines(path, max_line_bytes):
-        if name not in set(field_paths(parse(line))):
+        value = {key: child for key, child in parse(line).items() if key != "messages"}
+        for step in name.split("."):
+            if isinstance(value, list) and step.isdecimal() and int(step) < len(value):
+                value = value[int(step)]
+            else:
+                value = value.get(step) if isinstance(value, dict) else None
+        if value is None:
             return number
     return None
 

@@ -1,0 +1,97 @@
+"""Which models there are: base models in the models folder, checkpoints of jobs in the database."""
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from app.checkpoints.naming import BadModelId, is_fine_tuned, parse_model_id
+from app.errors import BadRequest
+from app.jobs.status import JobStatus
+from app.settings import get_settings
+from app.tables import Checkpoint, Job
+from app.validation import abbreviated, one_of
+from trainer.modes import Mode
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*(/[A-Za-z0-9][A-Za-z0-9._-]*)?")
+
+
+@dataclass(frozen=True)
+class Weights:
+    """Where the weights of a model are."""
+
+    path: Path
+    checkpoint: Checkpoint | None = None
+
+
+def base_models() -> list[str]:
+    """Names of the base models: folders with a ``config.json``, ``NAME`` or ``OWNER/NAME``."""
+    folder = get_settings().models_dir
+    found = {path.parent for pattern in ("*/config.json", "*/*/config.json") for path in folder.glob(pattern)}
+    names = (path.relative_to(folder).as_posix() for path in found)
+    return sorted(name for name in names if _NAME.fullmatch(name))
+
+
+def base_path(name: str) -> Path | None:
+    """The folder of a base model, or None."""
+    if not _NAME.fullmatch(name):
+        return None
+    path = get_settings().models_dir / name
+    return path if (path / "config.json").is_file() else None
+
+
+def checkpoint_of(session: Session, project_id: str, stored_name: str) -> Checkpoint | None:
+    """The checkpoint behind a fine-tuned model's name (without a mode): a job's result or a single one."""
+    query = select(Checkpoint).where(Checkpoint.project_id == project_id)
+    exact = session.scalars(query.where(Checkpoint.model == stored_name)).first()
+    if exact is not None:
+        return exact
+    return session.scalars(
+        query.join(Job, Job.id == Checkpoint.job_id)
+        .where(Job.fine_tuned_model == stored_name, Job.status == JobStatus.SUCCEEDED.value)
+        .order_by(Checkpoint.step.desc())
+        .limit(1)
+    ).first()
+
+
+def weights_to_train(session: Session, project_id: str, name: str) -> Weights:
+    """The weights that a job may start from; raises BadRequest naming the models that there are."""
+    if not is_fine_tuned(name):
+        path = base_path(name)
+        if path is None:
+            raise _unknown(session, project_id, name)
+        return Weights(path)
+    try:
+        parsed = parse_model_id(name)
+    except BadModelId as error:
+        raise BadRequest(
+            f"Invalid value for 'model': {error}.", param="model", code="model_not_found"
+        ) from None
+    if parsed.mode is not Mode.NORMAL:
+        raise BadRequest(
+            f"Invalid value for 'model': {abbreviated(name)} names a mode, but a job trains the weights of both. "
+            f"Give '{parsed.stored}'.",
+            param="model",
+        )
+    checkpoint = checkpoint_of(session, project_id, name)
+    if checkpoint is None:
+        raise _unknown(session, project_id, name)
+    return Weights(Path(checkpoint.path), checkpoint)
+
+
+def _unknown(session: Session, project_id: str, name: str) -> BadRequest:
+    finished = session.scalars(
+        select(Job.fine_tuned_model)
+        .where(Job.project_id == project_id, Job.fine_tuned_model.is_not(None))
+        .order_by(Job.created_at.desc())
+        .limit(20)
+    )
+    known = [*base_models(), *(model for model in finished if model)]
+    which = "is not a finished model" if is_fine_tuned(name) else "does not exist"
+    return BadRequest(
+        f"The model {abbreviated(name)} {which}. Known models: {one_of(known, name)}.",
+        param="model",
+        code="model_not_found",
+    )
