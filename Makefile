@@ -1,0 +1,41 @@
+# Every target sets its environment up first; nothing but Python 3.11 or 3.12 is needed.
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+ARGS ?=
+
+.DEFAULT_GOAL := help
+.PHONY: help install demo serve test check format lock clean
+
+help: ## Show this list
+	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/  make \1\t\2/' | expand -t 20
+
+$(STAMP): requirements.lock pyproject.toml scripts/make-venv.sh
+	@scripts/make-venv.sh
+
+install: $(STAMP) ## Make .venv from the locked versions
+
+demo: $(STAMP) ## Train a small model in two modes and talk to both (ARGS="--seed 1")
+	@$(BIN)/policysplit demo $(ARGS)
+
+serve: $(STAMP) ## Run the service here (ARGS="--port 8700")
+	@$(BIN)/policysplit serve $(ARGS)
+
+test: $(STAMP) ## Run the tests (ARGS="tests/cli")
+	@$(BIN)/python -m pytest -q $(ARGS)
+
+check: $(STAMP) ## Lint, format and types, as in CI
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/pyright
+
+format: $(STAMP) ## Format, and fix what can be fixed
+	@$(BIN)/ruff format .
+	@$(BIN)/ruff check --fix .
+
+lock: $(STAMP) ## Resolve the dependencies again and write requirements.lock
+	@scripts/lock.sh
+
+clean: ## Remove the environment, the caches and the data of demo and serve
+	@rm -rf $(VENV) .pytest_cache .ruff_cache .policysplit build dist *.egg-info
+	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
