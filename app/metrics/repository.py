@@ -45,7 +45,7 @@ def _series_ids(session: Session, job_id: str, names: set[str]) -> dict[str, int
     query = select(MetricSeries.name, MetricSeries.id).where(
         MetricSeries.job_id == job_id, MetricSeries.name.in_(names)
     )
-    found = dict(session.execute(query).tuples())
+    found = dict(session.execute(query).all())
     missing = sorted(names - found.keys())
     if missing:
         statement = insert_for(session, MetricSeries).values(
@@ -54,5 +54,5 @@ def _series_ids(session: Session, job_id: str, names: set[str]) -> dict[str, int
         # Another writer may have made the same series meanwhile: then ours does nothing and the
         # second look finds theirs.
         session.execute(statement.on_conflict_do_nothing(index_elements=["job_id", "name"]))
-        found = dict(session.execute(query).tuples())
+        found = dict(session.execute(query).all())
     return found
