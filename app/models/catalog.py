@@ -29,7 +29,9 @@ class Weights:
 def base_models() -> list[str]:
     """Names of the base models: folders with a ``config.json``, ``NAME`` or ``OWNER/NAME``."""
     folder = get_settings().models_dir
-    found = {path.parent for pattern in ("*/config.json", "*/*/config.json") for path in folder.glob(pattern)}
+    found = {path.parent for path in folder.glob("*/config.json")}
+    # A folder inside a model's own is a part of it.
+    found |= {path.parent for path in folder.glob("*/*/config.json") if path.parent.parent not in found}
     names = (path.relative_to(folder).as_posix() for path in found)
     return sorted(name for name in names if _NAME.fullmatch(name))
 
@@ -71,8 +73,8 @@ def weights_to_train(session: Session, project_id: str, name: str) -> Weights:
         ) from None
     if parsed.mode is not Mode.NORMAL:
         raise BadRequest(
-            f"Invalid value for 'model': {abbreviated(name)} names a mode, but a job trains the weights of both. "
-            f"Give '{parsed.stored}'.",
+            f"Invalid value for 'model': {abbreviated(name)} names a mode, but a job trains the weights of "
+            f"both. Give '{parsed.stored}'.",
             param="model",
         )
     checkpoint = checkpoint_of(session, project_id, name)

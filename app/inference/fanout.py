@@ -1,0 +1,48 @@
+"""Several samples at once, merged in the order in which their pieces come."""
+
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import aclosing
+
+from app.errors import ApiError
+from app.inference.errors import EngineFailed
+from app.inference.streaming import cancel
+from app.inference.upstream import Event, Finish
+
+Indexed = tuple[int, Event]
+
+
+class Fanout:
+    """Runs samples side by side; ``close`` cancels what is still running."""
+
+    def __init__(self, samples: list[AsyncIterator[Event]]):
+        self._queue: asyncio.Queue[Indexed | Exception] = asyncio.Queue()
+        self._left = len(samples)
+        self._tasks = [asyncio.create_task(self._run(index, one)) for index, one in enumerate(samples)]
+
+    async def next(self) -> Indexed | None:
+        """The next event and the index of its sample; None after the last. Raises a sample's error."""
+        if self._left == 0:
+            return None
+        item = await self._queue.get()
+        if isinstance(item, Exception):
+            raise item
+        if isinstance(item[1], Finish):
+            self._left -= 1
+        return item
+
+    async def close(self) -> None:
+        await cancel(*self._tasks)
+
+    async def _run(self, index: int, sample: AsyncIterator[Event]) -> None:
+        assert isinstance(sample, AsyncGenerator)
+        try:
+            async with aclosing(sample) as events:
+                async for event in events:
+                    self._queue.put_nowait((index, event))
+        except ApiError as error:
+            self._queue.put_nowait(error)
+        except Exception as error:
+            failed = EngineFailed("The gateway failed on this request.")
+            failed.__cause__ = error
+            self._queue.put_nowait(failed)

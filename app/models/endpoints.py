@@ -1,0 +1,30 @@
+"""``/v1/models``."""
+
+from typing import Annotated
+
+from fastapi import APIRouter, Query
+
+from app.auth import ProjectId
+from app.db import read_session
+from app.models import service
+from app.models.schemas import ModelObject
+from app.paging import After, Page
+
+router = APIRouter(prefix="/v1/models", tags=["models"])
+
+# The SDK takes the list for the whole of it and does not ask for a second page.
+Limit = Annotated[int, Query(ge=1, le=10_000, description="How many models a page has")]
+
+
+@router.get("")
+def list_models(project: ProjectId, after: After = None, limit: Limit = 1000) -> Page:
+    """Base models and the ids, one for each mode, of the finished checkpoints, newest first."""
+    with read_session() as session:
+        return service.list_models(session, project, after, limit)
+
+
+@router.get("/{model_id:path}")
+def get_model(model_id: str, project: ProjectId) -> ModelObject:
+    """One model; its id may contain slashes."""
+    with read_session() as session:
+        return service.find_model(session, project, model_id).shown

@@ -1,0 +1,196 @@
+"""Which models there are, and what a model's name stands for."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from sqlalchemy.orm import Session
+
+from app.checkpoints.naming import BadModelId, ModelId, base_of, is_fine_tuned, model_id, parse_model_id
+from app.errors import ApiError, BadRequest, NotFound
+from app.jobs.status import JobStatus
+from app.models import repository
+from app.models.bases import Base, find_base_model, list_base_models
+from app.models.schemas import ModelObject
+from app.paging import Page, page, unknown_cursor
+from app.settings import get_settings
+from app.tables import Checkpoint, Job
+from app.validation import one_of
+from trainer.modes import Mode
+
+_NAMED_IN_ERRORS = 20
+_HIGH_ENTROPY_SUFFIX = f":{Mode.HIGH_ENTROPY.value}"
+
+
+@dataclass(frozen=True)
+class Found:
+    """A model that can be served. ``high_entropy_prompt`` is empty where there is no such mode."""
+
+    shown: ModelObject
+    folder: Path
+    high_entropy_prompt: str
+    fingerprint: str | None
+
+    @property
+    def mode(self) -> Mode:
+        return self.shown.mode
+
+
+def find_model(session: Session, project_id: str, name: str) -> Found:
+    """The model called ``name``: a base, a job's result or a checkpoint, perhaps in high-entropy mode.
+
+    Raises NotFound where there is none, or its job has not succeeded, and BadRequest where it lacks the mode.
+    """
+    if not is_fine_tuned(name):
+        return _find_base(session, project_id, name)
+    try:
+        wanted = parse_model_id(name)
+    except BadModelId as error:
+        raise _not_found(session, project_id, name, f"{error}.") from None
+    look_up = repository.result_of_model if wanted.step is None else repository.checkpoint_of_model
+    found = look_up(session, project_id, wanted.stored)
+    if found is None:
+        raise _not_finished(session, project_id, name, wanted)
+    checkpoint, job = found
+    if wanted.mode is Mode.HIGH_ENTROPY and not checkpoint.high_entropy_prompt:
+        raise lacks_high_entropy(name.removesuffix(_HIGH_ENTROPY_SUFFIX))
+    return Found(
+        shown=_shown(wanted, checkpoint, job),
+        folder=Path(checkpoint.path),
+        high_entropy_prompt=checkpoint.high_entropy_prompt,
+        fingerprint=f"fp_{checkpoint.manifest_sha256[:12]}",
+    )
+
+
+def lacks_high_entropy(name: str) -> BadRequest:
+    """The error for the high-entropy mode of a model that was not trained with a prompt for it."""
+    return BadRequest(
+        f"{name!r} has no high-entropy mode: no prompt was trained into it that switches the mode on. Ask it "
+        "in mode 'normal', or ask a model that a policy_split job made.",
+        param="mode",
+        code="mode_not_available",
+    )
+
+
+def list_models(session: Session, project_id: str, after: str | None, limit: int) -> Page:
+    """Base models by name, then fine-tuned models, newest first, each id of a checkpoint by itself."""
+    shown: list[ModelObject] = []
+    start: Checkpoint | None = None
+    if after is None or not is_fine_tuned(after):
+        shown += [_base(base) for base in list_base_models()]
+    else:
+        start = _checkpoint_named(session, project_id, after)
+    rows = repository.newest_checkpoints(session, project_id, limit + 2, start)
+    shown += [model for row in rows for model in _ids_of(*row._tuple())]
+    if after is not None:
+        ids = [model.id for model in shown]
+        if after not in ids:
+            raise unknown_cursor(after)
+        shown = shown[ids.index(after) + 1 :]
+    return page([model.model_dump(mode="json") for model in shown[: limit + 1]], limit)
+
+
+def _find_base(session: Session, project_id: str, name: str) -> Found:
+    base = find_base_model(name)
+    if base is not None:
+        return Found(
+            shown=_base(base), folder=base.folder.resolve(), high_entropy_prompt="", fingerprint=None
+        )
+    without_mode = name.removesuffix(_HIGH_ENTROPY_SUFFIX)
+    if without_mode != name and find_base_model(without_mode) is not None:
+        raise lacks_high_entropy(without_mode)
+    raise _not_found(session, project_id, name, f"The model {name!r} does not exist.")
+
+
+def _checkpoint_named(session: Session, project_id: str, name: str) -> Checkpoint:
+    try:
+        wanted = parse_model_id(name)
+    except BadModelId:
+        raise unknown_cursor(name) from None
+    look_up = repository.result_of_model if wanted.step is None else repository.checkpoint_of_model
+    found = look_up(session, project_id, wanted.stored)
+    if found is None:
+        raise unknown_cursor(name)
+    return found[0]
+
+
+def _not_finished(session: Session, project_id: str, name: str, wanted: ModelId) -> ApiError:
+    """The error for an id that has no weights: of a job that is not done, a removed checkpoint, or nothing."""
+    for job in repository.jobs_by_part(session, project_id, wanted.job):
+        result = model_id(
+            model=job.model,
+            organization=get_settings().organization,
+            suffix=job.suffix,
+            job_id=job.id,
+            step=wanted.step,
+        )
+        if result != wanted.stored:
+            continue
+        if wanted.step is not None:
+            return NotFound(
+                f"The job {job.id} ({job.status}) has no checkpoint of step {wanted.step}; "
+                f"GET /v1/fine_tuning/jobs/{job.id}/checkpoints lists those it has.",
+                param="model",
+                code="model_not_found",
+            )
+        if job.status == JobStatus.SUCCEEDED:
+            return NotFound(
+                f"The weights of {name!r} are gone: the job {job.id} succeeded but has no checkpoint any more.",
+                param="model",
+                code="model_not_found",
+            )
+        return NotFound(
+            f"The model {name!r} is not finished: its job {job.id} is {job.status}"
+            + (f" at step {job.step} of {job.total_steps}." if job.finished_at is None else "."),
+            param="model",
+            code="model_not_ready",
+        )
+    return _not_found(session, project_id, name, f"The model {name!r} does not exist.")
+
+
+def _not_found(session: Session, project_id: str, name: str, what: str) -> NotFound:
+    names = [base.id for base in list_base_models()]
+    names += repository.newest_results(session, project_id, _NAMED_IN_ERRORS)
+    return NotFound(
+        f"{what} Available: {one_of(names, name)}; GET /v1/models lists all.",
+        param="model",
+        code="model_not_found",
+    )
+
+
+def _base(base: Base) -> ModelObject:
+    return ModelObject(
+        id=base.id,
+        created=int(base.created),
+        owned_by="system",
+        mode=Mode.NORMAL,
+        root=base.id,
+        parent=None,
+        job=None,
+        step=None,
+    )
+
+
+def _ids_of(checkpoint: Checkpoint, job: Job, last: bool) -> Iterator[ModelObject]:
+    """Every id that leads to the checkpoint."""
+    names = [checkpoint.model]
+    if last and job.fine_tuned_model and job.status == JobStatus.SUCCEEDED:
+        names.insert(0, job.fine_tuned_model)
+    for name in names:
+        stored = parse_model_id(name)
+        yield _shown(stored, checkpoint, job)
+        if checkpoint.high_entropy_prompt:
+            yield _shown(stored.in_mode(Mode.HIGH_ENTROPY), checkpoint, job)
+
+
+def _shown(name: ModelId, checkpoint: Checkpoint, job: Job) -> ModelObject:
+    return ModelObject(
+        id=str(name),
+        created=int(checkpoint.created_at),
+        owned_by=name.organization,
+        mode=name.mode,
+        root=base_of(job.model),
+        parent=job.model,
+        job=job.id,
+        step=checkpoint.step,
+    )

@@ -1,0 +1,89 @@
+"""``transformers serve``, the embedded default. What its release 5.19 does, read and tried:
+
+- ``temperature`` and ``top_p`` change nothing unless the model's generation config says ``do_sample``, and
+  its ``top_k`` (50 where none is set) cuts the distribution that was trained: a complete
+  ``generation_config`` overrules both.
+- ``seed`` seeds the one global generator when the request arrives, not when its turn comes: requests are
+  handed over one at a time. It generates one at a time anyway.
+- A stream whose client goes away ends at the next token and may still draw from the generator: a barrier
+  request follows it.
+- ``max_completion_tokens``, ``n``, ``logprobs`` and ``stream_options`` are ignored; the gateway makes up for
+  them or refuses them. The stop sequence stays in the text; the gateway cuts it off.
+- Continuous batching takes the sampling parameters of the first request for all later ones, so it is off.
+- A path with an ``@`` is cut there as a revision, so the folder is named relative to its parent.
+"""
+
+import json
+import re
+import sys
+from pathlib import Path
+from typing import Any
+
+from app.inference.engine_request import EngineRequest
+from app.settings import Settings
+from worker.inference.engines.base import Launch
+from worker.inference.errors import RequestRefused
+
+_TEMPLATE_ERROR = re.compile(r"^jinja2\.exceptions\.\w+: (.+)$", re.MULTILINE)
+
+
+class TransformersEngine:
+    """One ``transformers serve`` process for one model folder."""
+
+    name = "transformers"
+    serial = True
+    health_path = "/health"
+
+    def __init__(self, settings: Settings):
+        # -P: the folder it starts in holds data, not modules.
+        self._program = settings.engine_command or [
+            *(sys.executable, "-P", "-m"),
+            "transformers.cli.transformers",
+        ]
+
+    def launch(self, folder: Path, port: int) -> Launch:
+        if "@" in folder.name or folder.name.endswith(".gguf"):
+            raise RequestRefused(f"the transformers server cannot open a folder named {folder.name!r}")
+        return Launch(
+            command=[
+                *self._program,
+                *("serve", f"./{folder.name}"),
+                *("--host", "127.0.0.1", "--port", str(port)),
+                *("--device", "auto", "--dtype", "auto"),
+                *("--log-level", "error"),
+            ],
+            cwd=folder.parent,
+            environment={
+                "HF_HUB_OFFLINE": "1",
+                "HF_HUB_DISABLE_TELEMETRY": "1",
+                "HF_HUB_DISABLE_UPDATE_CHECK": "1",
+                "HF_HUB_DISABLE_PROGRESS_BARS": "1",
+                "TOKENIZERS_PARALLELISM": "false",
+            },
+        )
+
+    def chat_body(self, request: EngineRequest) -> dict[str, Any]:
+        config: dict[str, Any] = {
+            "max_new_tokens": request.max_tokens,
+            "top_k": 0,
+            "typical_p": 1.0,
+            "repetition_penalty": 1.0,
+            "do_sample": request.temperature > 0,
+        }
+        if request.temperature > 0:
+            config |= {"temperature": request.temperature, "top_p": request.top_p}
+        if request.stop:
+            config["stop_strings"] = request.stop
+        return {
+            "messages": request.messages,
+            "stream": True,
+            "seed": request.seed,
+            "generation_config": json.dumps(config),
+        }
+
+    def barrier(self) -> tuple[str, dict[str, Any]] | None:
+        return "/v1/completions", {"prompt": ".", "max_tokens": 1, "temperature": 0}
+
+    def refusal(self, log: str) -> str | None:
+        found = _TEMPLATE_ERROR.findall(log)
+        return f"The model's chat template does not accept these messages: {found[-1]}" if found else None

@@ -1,0 +1,118 @@
+"""The inference worker's HTTP interface, for the gateway only."""
+
+import asyncio
+import contextlib
+import hmac
+from collections.abc import AsyncIterator
+from typing import Any
+
+import httpx
+from fastapi import Depends, FastAPI, Request, Response
+from fastapi.responses import JSONResponse
+
+from app.inference.engine_request import EngineRequest
+from app.inference.streaming import ClientGone, EventStream, cancel, unless_disconnected
+from app.settings import Settings
+from worker.inference.engines import Engine, build_engine
+from worker.inference.errors import InferenceError
+from worker.inference.pool import EnginePool
+from worker.inference.registration import Registration
+from worker.inference.relay import Item, Relay
+
+
+class NotTheGateway(InferenceError):
+    """The request does not carry the shared secret."""
+
+    status = 401
+    type = "invalid_request_error"
+    code = "invalid_api_key"
+
+
+def build_app(settings: Settings, url: str, engine: Engine | None = None) -> FastAPI:
+    """The application; ``url`` is the address it registers, ``engine`` replaces the settings' one."""
+    engine = engine or build_engine(settings)
+
+    @contextlib.asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        limits = httpx.Limits(max_connections=None, max_keepalive_connections=64)
+        async with httpx.AsyncClient(limits=limits, trust_env=False) as client:
+            registration = Registration(
+                url,
+                lambda: [str(folder) for folder in pool.loaded],
+                heartbeat_seconds=settings.heartbeat_seconds,
+                lease_seconds=settings.lease_seconds,
+            )
+            pool = EnginePool(
+                engine,
+                client,
+                memory_bytes=settings.engine_memory_bytes,
+                start_seconds=settings.engine_start_seconds,
+                on_change=registration.changed,
+            )
+            app.state.pool = pool
+            app.state.relay = Relay(engine, pool, client, settings.engine_stall_seconds)
+            heartbeat = asyncio.create_task(registration.run())
+            try:
+                yield
+            finally:
+                await cancel(heartbeat)
+                await pool.close()
+
+    def only_the_gateway(request: Request) -> None:
+        if settings.inference_token is None:
+            return
+        expected = f"Bearer {settings.inference_token.get_secret_value()}"
+        given = request.headers.get("authorization", "")
+        if not hmac.compare_digest(given.encode(), expected.encode()):
+            raise NotTheGateway("the inference token is missing or wrong")
+
+    app = FastAPI(lifespan=lifespan, openapi_url=None)
+
+    @app.exception_handler(InferenceError)
+    async def refuse(_request: Request, error: InferenceError) -> JSONResponse:
+        return _refusal(error)
+
+    @app.get("/healthz")
+    async def health() -> dict[str, str]:
+        return {"status": "ok"}
+
+    @app.get("/engines", dependencies=[Depends(only_the_gateway)])
+    async def engines(request: Request) -> list[dict[str, Any]]:
+        """The engines that are up, for people and tests."""
+        loaded = request.app.state.pool.loaded.values()
+        return [
+            {"folder": str(e.folder), "pid": e.child.pid, "bytes": e.size, "requests": e.users}
+            for e in loaded
+        ]
+
+    @app.post("/v1/chat/completions", dependencies=[Depends(only_the_gateway)])
+    async def chat(body: EngineRequest, request: Request) -> Response:
+        """The engine's own stream of chat completion chunks."""
+        items: asyncio.Queue[Item] = asyncio.Queue()
+        task = asyncio.create_task(request.app.state.relay.run(body, items))
+        try:
+            first = await unless_disconnected(request, items.get())
+        except BaseException as error:
+            await cancel(task)
+            if isinstance(error, ClientGone):
+                return Response(status_code=499)
+            raise
+        if isinstance(first, InferenceError):
+            return _refusal(first)
+        return EventStream(_bytes(items), on_end=lambda: cancel(task))
+
+    return app
+
+
+async def _bytes(items: asyncio.Queue[Item]) -> AsyncIterator[bytes]:
+    while isinstance(item := await items.get(), bytes):
+        yield item
+    if isinstance(item, InferenceError):
+        yield b"data: " + JSONResponse(item.body()).body + b"\n\n"
+
+
+def _refusal(error: InferenceError) -> JSONResponse:
+    headers = (
+        {"retry-after": str(max(1, round(error.retry_after)))} if error.retry_after is not None else None
+    )
+    return JSONResponse(error.body(), status_code=error.status, headers=headers)
