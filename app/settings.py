@@ -35,6 +35,9 @@ class Settings(BaseSettings):
         default=None, description="Shared secret of gateway and inference workers; required off loopback"
     )
     organization: str = Field(default="policysplit", description="The org part of ft:base:org:suffix:id")
+    ready_file: Path | None = Field(
+        default=None, description="A worker writes its process id here when it takes jobs"
+    )
     worker_slots: int = Field(default=1, ge=1, description="Jobs one worker runs at a time")
     lease_seconds: float = Field(default=20.0, gt=0)
     heartbeat_seconds: float = Field(default=4.0, gt=0)
@@ -63,7 +66,9 @@ class Settings(BaseSettings):
         default=180.0, description="How long a request waits for a cold start"
     )
     engine_stall_seconds: float = Field(
-        default=300.0, gt=0, description="An engine that sends nothing for this long while answering is restarted"
+        default=300.0,
+        gt=0,
+        description="An engine that sends nothing for this long while answering is restarted",
     )
 
     @property

@@ -31,11 +31,11 @@ def translated(error: Any, retry_after: str | None = None) -> ApiError:
     if error.get("type") == "invalid_request_error" and code != "invalid_api_key":
         return BadRequest(message, param="messages", code=code)
     if code in ("engine_unavailable", "insufficient_memory"):
-        seconds = int(retry_after) if (retry_after or "").isdigit() else 2
+        seconds = int(retry_after) if retry_after and retry_after.isdigit() else 2
         return Unavailable(f"The model cannot answer now: {message}.", retry_after=seconds, code=code)
     if code == "invalid_api_key":
         return EngineFailed(
-            "The inference worker did not accept the gateway's token: POLICYSPLIT_INFERENCE_TOKEN must be the "
-            "same for both."
+            "The inference worker did not accept the gateway's token: POLICYSPLIT_INFERENCE_TOKEN must be "
+            "the same for both."
         )
     return EngineFailed(message)

@@ -75,7 +75,7 @@ class StreamOptions(Strict):
 
 
 class ChatCompletionRequest(Strict):
-    """``POST /v1/chat/completions``. Sampling defaults are those of training: temperature 1, nothing cut off."""
+    """``POST /v1/chat/completions``. Sampling defaults are those of training: temperature 1, no top-p."""
 
     model: str = Field(min_length=1)
     messages: list[ChatMessage] = Field(min_length=1)

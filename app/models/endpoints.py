@@ -9,8 +9,9 @@ from app.db import read_session
 from app.models import service
 from app.models.schemas import ModelObject
 from app.paging import After, Page
+from app.requests import StrictRoute
 
-router = APIRouter(prefix="/v1/models", tags=["models"])
+router = APIRouter(prefix="/v1/models", tags=["models"], route_class=StrictRoute)
 
 # The SDK takes the list for the whole of it and does not ask for a second page.
 Limit = Annotated[int, Query(ge=1, le=10_000, description="How many models a page has")]

@@ -10,7 +10,7 @@ from app.checkpoints.naming import BadModelId, ModelId, base_of, is_fine_tuned, 
 from app.errors import ApiError, BadRequest, NotFound
 from app.jobs.status import JobStatus
 from app.models import repository
-from app.models.bases import Base, find_base_model, list_base_models
+from app.models.catalog import base_models, base_path, checkpoint_of
 from app.models.schemas import ModelObject
 from app.paging import Page, page, unknown_cursor
 from app.settings import get_settings
@@ -47,15 +47,13 @@ def find_model(session: Session, project_id: str, name: str) -> Found:
         wanted = parse_model_id(name)
     except BadModelId as error:
         raise _not_found(session, project_id, name, f"{error}.") from None
-    look_up = repository.result_of_model if wanted.step is None else repository.checkpoint_of_model
-    found = look_up(session, project_id, wanted.stored)
-    if found is None:
+    checkpoint = checkpoint_of(session, project_id, wanted.stored)
+    if checkpoint is None:
         raise _not_finished(session, project_id, name, wanted)
-    checkpoint, job = found
     if wanted.mode is Mode.HIGH_ENTROPY and not checkpoint.high_entropy_prompt:
         raise lacks_high_entropy(name.removesuffix(_HIGH_ENTROPY_SUFFIX))
     return Found(
-        shown=_shown(wanted, checkpoint, job),
+        shown=_shown(wanted, checkpoint, session.get_one(Job, checkpoint.job_id)),
         folder=Path(checkpoint.path),
         high_entropy_prompt=checkpoint.high_entropy_prompt,
         fingerprint=f"fp_{checkpoint.manifest_sha256[:12]}",
@@ -77,11 +75,11 @@ def list_models(session: Session, project_id: str, after: str | None, limit: int
     shown: list[ModelObject] = []
     start: Checkpoint | None = None
     if after is None or not is_fine_tuned(after):
-        shown += [_base(base) for base in list_base_models()]
+        shown += [_base(name) for name in base_models()]
     else:
         start = _checkpoint_named(session, project_id, after)
     rows = repository.newest_checkpoints(session, project_id, limit + 2, start)
-    shown += [model for row in rows for model in _ids_of(*row._tuple())]
+    shown += [model for row in rows for model in _ids_of(*row)]
     if after is not None:
         ids = [model.id for model in shown]
         if after not in ids:
@@ -91,13 +89,11 @@ def list_models(session: Session, project_id: str, after: str | None, limit: int
 
 
 def _find_base(session: Session, project_id: str, name: str) -> Found:
-    base = find_base_model(name)
-    if base is not None:
-        return Found(
-            shown=_base(base), folder=base.folder.resolve(), high_entropy_prompt="", fingerprint=None
-        )
+    folder = base_path(name)
+    if folder is not None:
+        return Found(shown=_base(name), folder=folder, high_entropy_prompt="", fingerprint=None)
     without_mode = name.removesuffix(_HIGH_ENTROPY_SUFFIX)
-    if without_mode != name and find_base_model(without_mode) is not None:
+    if without_mode != name and base_path(without_mode) is not None:
         raise lacks_high_entropy(without_mode)
     raise _not_found(session, project_id, name, f"The model {name!r} does not exist.")
 
@@ -107,15 +103,14 @@ def _checkpoint_named(session: Session, project_id: str, name: str) -> Checkpoin
         wanted = parse_model_id(name)
     except BadModelId:
         raise unknown_cursor(name) from None
-    look_up = repository.result_of_model if wanted.step is None else repository.checkpoint_of_model
-    found = look_up(session, project_id, wanted.stored)
-    if found is None:
+    checkpoint = checkpoint_of(session, project_id, wanted.stored)
+    if checkpoint is None:
         raise unknown_cursor(name)
-    return found[0]
+    return checkpoint
 
 
 def _not_finished(session: Session, project_id: str, name: str, wanted: ModelId) -> ApiError:
-    """The error for an id that has no weights: of a job that is not done, a removed checkpoint, or nothing."""
+    """The error for an id without weights: of a job that is not done, a removed checkpoint, or nothing."""
     for job in repository.jobs_by_part(session, project_id, wanted.job):
         result = model_id(
             model=job.model,
@@ -135,7 +130,7 @@ def _not_finished(session: Session, project_id: str, name: str, wanted: ModelId)
             )
         if job.status == JobStatus.SUCCEEDED:
             return NotFound(
-                f"The weights of {name!r} are gone: the job {job.id} succeeded but has no checkpoint any more.",
+                f"The weights of {name!r} are gone: its job {job.id} succeeded but has no checkpoint now.",
                 param="model",
                 code="model_not_found",
             )
@@ -149,8 +144,7 @@ def _not_finished(session: Session, project_id: str, name: str, wanted: ModelId)
 
 
 def _not_found(session: Session, project_id: str, name: str, what: str) -> NotFound:
-    names = [base.id for base in list_base_models()]
-    names += repository.newest_results(session, project_id, _NAMED_IN_ERRORS)
+    names = base_models() + repository.newest_results(session, project_id, _NAMED_IN_ERRORS)
     return NotFound(
         f"{what} Available: {one_of(names, name)}; GET /v1/models lists all.",
         param="model",
@@ -158,13 +152,13 @@ def _not_found(session: Session, project_id: str, name: str, what: str) -> NotFo
     )
 
 
-def _base(base: Base) -> ModelObject:
+def _base(name: str) -> ModelObject:
     return ModelObject(
-        id=base.id,
-        created=int(base.created),
+        id=name,
+        created=int((get_settings().models_dir / name / "config.json").stat().st_mtime),
         owned_by="system",
         mode=Mode.NORMAL,
-        root=base.id,
+        root=name,
         parent=None,
         job=None,
         step=None,
