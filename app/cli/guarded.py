@@ -3,7 +3,7 @@
 import contextlib
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import IO, Any
 
@@ -17,7 +17,11 @@ def guard_command(command: list[str], stop_seconds: float) -> list[str]:
 
 @contextlib.contextmanager
 def guarded(
-    command: list[str], stop_seconds: float, stdout: int | IO[Any], stderr: int | IO[Any]
+    command: list[str],
+    stop_seconds: float,
+    stdout: int | IO[Any],
+    stderr: int | IO[Any],
+    environment: Mapping[str, str] | None = None,
 ) -> Iterator["subprocess.Popen[str]"]:
     """Run ``command`` during the block; afterwards it and everything it started are gone."""
     process = subprocess.Popen(
@@ -25,6 +29,7 @@ def guarded(
         stdin=subprocess.PIPE,
         stdout=stdout,
         stderr=stderr,
+        env=environment,
         text=True,
         start_new_session=True,
     )

@@ -6,6 +6,7 @@ import typer
 
 from app.cli import jobs, models, parts
 from app.cli.console import say_error
+from app.cli.demo.command import demo
 from app.cli.errors import CliError
 from app.cli.serve import serve
 
@@ -16,6 +17,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
+app.command()(demo)
 app.command()(serve)
 app.command()(parts.api)
 app.command()(parts.worker)
@@ -29,6 +31,8 @@ def main() -> None:
     """Entry point: errors are one sentence, never a trace."""
     try:
         app()
+    except KeyboardInterrupt:
+        sys.exit(130)
     except CliError as error:
         say_error(str(error))
         sys.exit(error.exit_code)

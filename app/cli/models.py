@@ -15,6 +15,7 @@ from app.cli.console import out
 from app.cli.environment import python_command, settings_with
 from app.cli.errors import CliError
 from app.cli.guarded import guarded
+from app.models.catalog import base_models
 
 SOURCE_NAME = "policysplit-source.json"
 STOP_SECONDS = 5.0
@@ -41,12 +42,13 @@ def list_models(data_dir: DataDirOption = None) -> None:
     models_dir = settings_with(data_dir=data_dir).models_dir
     table = Table("name", "size", "from", "licence")
     notes = {}
-    folders = sorted(path.parent for path in models_dir.glob("*/config.json") if path.parent.name[0] != ".")
-    for folder in folders:
+    names = base_models()
+    for name in names:
+        folder = models_dir / name
         source = read_source(folder)
         size = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
         table.add_row(
-            folder.name,
+            name,
             f"{size / 1e6:,.0f} MB",
             source.get("revision", "put there by hand")
             if source.get("origin") != "hub"
@@ -54,8 +56,8 @@ def list_models(data_dir: DataDirOption = None) -> None:
             source.get("license") or "",
         )
         if source.get("note"):
-            notes[folder.name] = source["note"]
-    if folders:
+            notes[name] = source["note"]
+    if names:
         out.print(table)
         for name, note in notes.items():
             out.print(f"[yellow]{name}:[/] {note}")

@@ -1,0 +1,1 @@
+"""``policysplit demo``: the whole product on one machine, in minutes."""
