@@ -1,6 +1,7 @@
 """Rows of checkpoints. The folder's manifest, written last, is what makes a checkpoint finished."""
 
 import time
+from collections.abc import Sequence
 
 from sqlalchemy import delete, select
 from sqlalchemy.orm import Session
@@ -64,3 +65,11 @@ def latest_checkpoint(session: Session, job_id: str) -> Checkpoint | None:
     return session.scalars(
         select(Checkpoint).where(Checkpoint.job_id == job_id).order_by(Checkpoint.step.desc()).limit(1)
     ).first()
+
+
+def listing(session: Session, job_id: str, *, below_step: int | None, limit: int) -> Sequence[Checkpoint]:
+    """Up to ``limit`` checkpoints of a job, the latest step first."""
+    query = select(Checkpoint).where(Checkpoint.job_id == job_id)
+    if below_step is not None:
+        query = query.where(Checkpoint.step < below_step)
+    return session.scalars(query.order_by(Checkpoint.step.desc()).limit(limit)).all()

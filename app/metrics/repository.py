@@ -1,9 +1,9 @@
 """Rows of metric series: written by the worker, read by the API."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
-from sqlalchemy import select
+from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from app.tables import MetricPoint, MetricSeries
@@ -55,4 +55,49 @@ def _series_ids(session: Session, job_id: str, names: set[str]) -> dict[str, int
         # second look finds theirs.
         session.execute(statement.on_conflict_do_nothing(index_elements=["job_id", "name"]))
         found = dict(session.execute(query).all())
+    return found
+
+
+def series(session: Session, job_id: str) -> list[tuple[int, str]]:
+    """Number and name of each of a job's series, by name."""
+    query = select(MetricSeries.id, MetricSeries.name).where(MetricSeries.job_id == job_id)
+    return list(session.execute(query.order_by(MetricSeries.name)).tuples())
+
+
+def last_points(session: Session, job_id: str) -> list[tuple[str, int, float]]:
+    """Name, last step and value of each of a job's series, by name."""
+    # The last step of a series is one look at the end of its key, however long the series is.
+    last_step = (
+        select(func.max(MetricPoint.step)).where(MetricPoint.series_id == MetricSeries.id).scalar_subquery()
+    )
+    query = (
+        select(MetricSeries.name, MetricPoint.step, MetricPoint.value)
+        .join(MetricPoint, (MetricPoint.series_id == MetricSeries.id) & (MetricPoint.step == last_step))
+        .where(MetricSeries.job_id == job_id)
+        .order_by(MetricSeries.name)
+    )
+    return list(session.execute(query).tuples())
+
+
+def points(session: Session, series_id: int, first: int, last: int) -> list[tuple[int, float]]:
+    """(step, value) of a series from step ``first`` to ``last``, in order."""
+    query = (
+        select(MetricPoint.step, MetricPoint.value)
+        .where(MetricPoint.series_id == series_id, MetricPoint.step.between(first, last))
+        .order_by(MetricPoint.step)
+    )
+    return list(session.execute(query).tuples())
+
+
+def table(session: Session, series_ids: Sequence[int], after: int, limit: int) -> dict[int, dict[int, float]]:
+    """Of the next ``limit`` steps after ``after`` that have a point: step to series number to value."""
+    mine = MetricPoint.series_id.in_(series_ids)
+    steps = select(MetricPoint.step).where(mine, MetricPoint.step > after).distinct()
+    steps = steps.order_by(MetricPoint.step).limit(limit)
+    query = select(MetricPoint.step, MetricPoint.series_id, MetricPoint.value).where(
+        mine, MetricPoint.step.in_(steps)
+    )
+    found: dict[int, dict[int, float]] = {}
+    for step, series_id, value in session.execute(query.order_by(MetricPoint.step)).tuples():
+        found.setdefault(step, {})[series_id] = value
     return found

@@ -1,6 +1,10 @@
 """Rows of rollouts: written by the worker, read by the API."""
 
-from sqlalchemy.orm import Session
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from sqlalchemy import select, tuple_
+from sqlalchemy.orm import Session, defer
 
 from app.tables import Rollout
 from app.upsert import insert_for
@@ -44,3 +48,37 @@ def _row(job_id: str, step: int, record: RolloutRecord) -> dict[str, object]:
 def _storable(text: str) -> str:
     """PostgreSQL's text holds no NUL, and a model may well produce one."""
     return text.replace("\x00", "\ufffd")
+
+
+@dataclass(frozen=True)
+class Filter:
+    """Which rollouts to list; None does not restrict."""
+
+    step: int | None = None
+    mode: str | None = None
+    item: int | None = None
+    min_reward: float | None = None
+    max_reward: float | None = None
+
+
+def find(session: Session, job_id: str, number: int) -> Rollout | None:
+    return session.scalars(select(Rollout).where(Rollout.id == number, Rollout.job_id == job_id)).first()
+
+
+def listing(
+    session: Session, job_id: str, wanted: Filter, *, after: Rollout | None, limit: int
+) -> Sequence[Rollout]:
+    """Up to ``limit`` rollouts in the order of step, group and index; without their per-token details."""
+    query = select(Rollout).options(defer(Rollout.details, raiseload=True)).where(Rollout.job_id == job_id)
+    conditions = {
+        "step": Rollout.step == wanted.step,
+        "mode": Rollout.mode == wanted.mode,
+        "item": Rollout.item == wanted.item,
+        "min_reward": Rollout.reward >= wanted.min_reward,
+        "max_reward": Rollout.reward <= wanted.max_reward,
+    }
+    query = query.where(*(one for name, one in conditions.items() if getattr(wanted, name) is not None))
+    key = (Rollout.step, Rollout.group, Rollout.index)
+    if after is not None:
+        query = query.where(tuple_(*key) > tuple_(after.step, after.group, after.index))
+    return session.scalars(query.order_by(*key).limit(limit)).all()

@@ -1,0 +1,84 @@
+"""``/v1/fine_tuning/jobs``."""
+
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Header, Query, Request
+
+from app.auth import ProjectId
+from app.errors import BadRequest
+from app.jobs import service
+from app.jobs.creation import create_job
+from app.jobs.schemas import CreateJob
+from app.paging import After, Limit, Page, page
+from app.requests import StrictRoute
+from app.validation import abbreviated
+
+router = APIRouter(prefix="/v1/fine_tuning/jobs", tags=["fine-tuning jobs"], route_class=StrictRoute)
+
+
+@router.post("")
+def create(
+    body: CreateJob, project: ProjectId, idempotency_key: Annotated[str | None, Header()] = None
+) -> dict[str, Any]:
+    """Create a job and queue it."""
+    return create_job(project, body, idempotency_key)
+
+
+@router.get("")
+def list_jobs(
+    request: Request,
+    project: ProjectId,
+    after: After = None,
+    limit: Limit = 20,
+    metadata: Annotated[
+        str | None, Query(description="metadata[key]=value keeps jobs with that pair; null those without any")
+    ] = None,
+) -> Page:
+    """Jobs, newest first."""
+    wanted = _metadata_filter(request, metadata)
+    return page(service.listing(project, after=after, limit=limit, metadata=wanted), limit)
+
+
+@router.get("/{fine_tuning_job_id}")
+def retrieve(fine_tuning_job_id: str, project: ProjectId) -> dict[str, Any]:
+    """One job."""
+    return service.retrieve(project, fine_tuning_job_id)
+
+
+@router.post("/{fine_tuning_job_id}/cancel")
+def cancel(fine_tuning_job_id: str, project: ProjectId) -> dict[str, Any]:
+    """Stop a job for good. A running one is stopped within seconds."""
+    return service.cancel(project, fine_tuning_job_id)
+
+
+@router.post("/{fine_tuning_job_id}/pause")
+def pause(fine_tuning_job_id: str, project: ProjectId) -> dict[str, Any]:
+    """Stop a job so that it can go on later; its last checkpoint can be used meanwhile."""
+    return service.pause(project, fine_tuning_job_id)
+
+
+@router.post("/{fine_tuning_job_id}/resume")
+def resume(fine_tuning_job_id: str, project: ProjectId) -> dict[str, Any]:
+    """Let a paused job go on from its last checkpoint."""
+    return service.resume(project, fine_tuning_job_id)
+
+
+def _metadata_filter(request: Request, whole: str | None) -> dict[str, str] | None:
+    """The pairs to look for; None asks for jobs without metadata."""
+    pairs: dict[str, str] = {}
+    for name, value in request.query_params.multi_items():
+        if name.startswith("metadata["):
+            if not name.endswith("]"):
+                raise BadRequest(
+                    f"Invalid query parameter '{name[:80]}': write metadata[key]=value.", param="metadata"
+                )
+            pairs[name[len("metadata[") : -1]] = value
+    if whole is None:
+        return pairs
+    if whole != "null" or pairs:
+        raise BadRequest(
+            f"Invalid value for 'metadata': {abbreviated(whole)}. Write metadata[key]=value, or "
+            "metadata=null alone for jobs without metadata.",
+            param="metadata",
+        )
+    return None

@@ -1,0 +1,34 @@
+"""``/v1/fine_tuning/jobs/{id}/events``."""
+
+from typing import Annotated
+
+from fastapi import APIRouter, Header, Query
+from fastapi.responses import StreamingResponse
+
+from app.auth import ProjectId
+from app.jobs import service, stream
+from app.paging import After, Limit, Page, page
+from app.requests import StrictRoute
+
+router = APIRouter(prefix="/v1/fine_tuning/jobs", tags=["fine-tuning jobs"], route_class=StrictRoute)
+
+
+@router.get("/{fine_tuning_job_id}/events", response_model=Page)
+def list_events(
+    fine_tuning_job_id: str,
+    project: ProjectId,
+    after: After = None,
+    limit: Limit = 20,
+    streamed: Annotated[bool, Query(alias="stream", description="Server-sent events, oldest first")] = False,
+    last_event_id: Annotated[str | None, Header()] = None,
+) -> Page | StreamingResponse:
+    """Events, newest first; with ``stream`` as they come, after ``Last-Event-ID``, until the job is over."""
+    if not streamed:
+        return page(service.events(project, fine_tuning_job_id, after=after, limit=limit), limit)
+    sequence = stream.start_after(project, fine_tuning_job_id, last_event_id or after)
+    return StreamingResponse(
+        stream.event_stream(fine_tuning_job_id, sequence),
+        media_type="text/event-stream",
+        # Proxies otherwise hold events back until a buffer is full.
+        headers={"cache-control": "no-cache", "x-accel-buffering": "no"},
+    )

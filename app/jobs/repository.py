@@ -1,0 +1,79 @@
+"""Rows of jobs and their events."""
+
+from collections.abc import Mapping, Sequence
+
+from sqlalchemy import ColumnElement, func, literal_column, select, tuple_
+from sqlalchemy.orm import Session
+
+from app.jobs.status import JobStatus
+from app.tables import Job, JobEvent
+
+
+def find(session: Session, project_id: str, job_id: str, *, lock: bool = False) -> Job | None:
+    """The job; with ``lock`` nobody else changes it until the transaction ends."""
+    query = select(Job).where(Job.id == job_id, Job.project_id == project_id)
+    return session.scalars(query.with_for_update() if lock else query).first()
+
+
+def find_by_idempotency_key(session: Session, project_id: str, key: str) -> Job | None:
+    return session.scalars(
+        select(Job).where(Job.project_id == project_id, Job.idempotency_key == key)
+    ).first()
+
+
+def listing(
+    session: Session,
+    project_id: str,
+    *,
+    after: Job | None,
+    limit: int,
+    metadata: Mapping[str, str] | None,
+) -> Sequence[Job]:
+    """Up to ``limit`` jobs that follow ``after``, newest first. ``metadata`` None: those that have none."""
+    query = select(Job).where(Job.project_id == project_id)
+    if metadata is None:
+        query = query.where(Job.user_metadata.is_(None))
+    for key, value in (metadata or {}).items():
+        query = query.where(Job.user_metadata.is_not(None), _has_pair(session, key, value))
+    if after is not None:
+        query = query.where(tuple_(Job.created_at, Job.id) < tuple_(after.created_at, after.id))
+    return session.scalars(query.order_by(Job.created_at.desc(), Job.id.desc()).limit(limit)).all()
+
+
+def _has_pair(session: Session, key: str, value: str) -> ColumnElement[bool]:
+    # As rows rather than by a JSON path, in which a key with quotes or dots would need escaping.
+    postgresql = session.get_bind().dialect.name == "postgresql"
+    each = func.json_each_text if postgresql else func.json_each
+    pairs = each(Job.user_metadata).table_valued("key", "value")
+    return select(literal_column("1")).where(pairs.c.key == key, pairs.c.value == value).exists()
+
+
+def queue_positions(session: Session, job_ids: Sequence[str]) -> dict[str, int]:
+    """How far each of the queued jobs is from its turn: 1 is next."""
+    if not job_ids:
+        return {}
+    place = func.row_number().over(order_by=(Job.created_at, Job.id)).label("place")
+    queue = select(Job.id, place).where(Job.status == JobStatus.QUEUED.value).subquery()
+    return dict(session.execute(select(queue.c.id, queue.c.place).where(queue.c.id.in_(job_ids))).tuples())
+
+
+def find_event(session: Session, job_id: str, event_id: str) -> JobEvent | None:
+    return session.scalars(select(JobEvent).where(JobEvent.id == event_id, JobEvent.job_id == job_id)).first()
+
+
+def events_before(session: Session, job_id: str, before: JobEvent | None, limit: int) -> Sequence[JobEvent]:
+    """Up to ``limit`` events, newest first, that are older than ``before``."""
+    query = select(JobEvent).where(JobEvent.job_id == job_id)
+    if before is not None:
+        query = query.where(JobEvent.sequence < before.sequence)
+    return session.scalars(query.order_by(JobEvent.sequence.desc()).limit(limit)).all()
+
+
+def events_after(session: Session, job_id: str, sequence: int, limit: int) -> Sequence[JobEvent]:
+    """Up to ``limit`` events, oldest first, with a number above ``sequence``."""
+    return session.scalars(
+        select(JobEvent)
+        .where(JobEvent.job_id == job_id, JobEvent.sequence > sequence)
+        .order_by(JobEvent.sequence)
+        .limit(limit)
+    ).all()

@@ -1,0 +1,239 @@
+"""From a request to what will run: every "auto" gets its value, and the result must be a valid RunSpec.
+
+=========================  ==============================  ==========================================
+OpenAI's hyperparameter    the same thing of ours          auto
+=========================  ==============================  ==========================================
+batch_size                 rollout.prompts_per_step        8, or the number of rows if that is less
+n_epochs                   budget.steps                    1 epoch: rows / batch_size steps, rounded up
+learning_rate_multiplier   optimizer.learning_rate         1, times 3e-6
+compute_multiplier         rollout.samples_per_prompt      1, times 8
+eval_interval              evaluation.interval             a tenth of the steps; 0 without validation data
+eval_samples               evaluation.samples_per_item     1
+=========================  ==============================  ==========================================
+
+Giving both columns is fine when they agree and refused when they do not.
+"""
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, ValidationError
+
+from app.errors import BadRequest
+from app.jobs.schemas import CreateJob, Reinforcement
+from app.validation import bad_request
+from trainer.spec import (
+    CheckpointSpec,
+    Data,
+    EvaluationSpec,
+    ModelSpec,
+    OptimizerSpec,
+    RolloutSpec,
+    RunSpec,
+    check_group,
+)
+
+BASE_LEARNING_RATE: float = OptimizerSpec.model_fields["learning_rate"].default
+BASE_SAMPLES: int = RolloutSpec.model_fields["samples_per_prompt"].default
+BASE_PROMPTS: int = RolloutSpec.model_fields["prompts_per_step"].default
+_MAX_STEPS = 2**31 - 1
+_PARAM = "method.reinforcement"
+Number = TypeVar("Number", int, float)
+
+
+@dataclass(frozen=True)
+class Resolved:
+    """What the job shows (``method``) and what the trainer gets (``run_spec``)."""
+
+    method: dict[str, Any]
+    run_spec: RunSpec
+
+
+def resolve(
+    request: CreateJob,
+    *,
+    job_id: str,
+    model_path: Path,
+    training: Data,
+    training_rows: int,
+    validation: Data | None,
+    seed: int,
+) -> Resolved:
+    """Fill in the blanks. Raises BadRequest naming the field that does not fit."""
+    ours = request.method.reinforcement
+    rollout = _rollout(ours, training_rows)
+    steps, epochs = _steps(ours, training_rows, rollout.prompts_per_step)
+    optimizer = _optimizer(ours)
+    evaluation = _evaluation(ours, steps, validation)
+    checkpoint = _checkpoint(ours, evaluation)
+    run_spec = _run_spec(
+        run_id=job_id,
+        model=ModelSpec(path=str(model_path), dtype=ours.dtype),
+        training_data=training,
+        validation_data=validation,
+        grader=ours.grader,
+        algorithm=ours.algorithm,
+        high_entropy_prompt=ours.high_entropy_prompt,
+        rollout=rollout,
+        optimizer=optimizer,
+        evaluation=evaluation,
+        checkpoint=checkpoint,
+        total_steps=steps,
+        seed=seed,
+    )
+    hyperparameters = {
+        "batch_size": rollout.prompts_per_step,
+        "n_epochs": epochs,
+        "learning_rate_multiplier": _tidy(optimizer.learning_rate / BASE_LEARNING_RATE),
+        "compute_multiplier": _tidy(rollout.samples_per_prompt / BASE_SAMPLES),
+        "eval_interval": evaluation.interval,
+        "eval_samples": evaluation.samples_per_item,
+        "reasoning_effort": "default",
+    }
+    shown = {
+        **ours.model_dump(mode="json"),
+        "hyperparameters": hyperparameters,
+        "rollout": rollout.model_dump(mode="json"),
+        "optimizer": optimizer.model_dump(mode="json"),
+        "evaluation": evaluation.model_dump(mode="json"),
+        "checkpoint": checkpoint.model_dump(mode="json"),
+        "budget": {"steps": steps},
+    }
+    return Resolved({"type": "reinforcement", "reinforcement": shown}, run_spec)
+
+
+def _rollout(ours: Reinforcement, rows: int) -> RolloutSpec:
+    given = ours.hyperparameters
+    prompts = _agreed(ours.rollout, "rollout.prompts_per_step", _value(given.batch_size), "batch_size")
+    if prompts is None:
+        prompts = min(BASE_PROMPTS, rows)
+    if prompts > rows:
+        param = _named(ours.rollout, "rollout.prompts_per_step", "batch_size")
+        raise BadRequest(
+            f"Invalid value for '{param}': {prompts}. The training data has {rows} rows, and a step takes "
+            f"different ones: give a number from 1 to {rows}.",
+            param=param,
+        )
+    multiplier = _value(given.compute_multiplier)
+    samples = None if multiplier is None else multiplier * BASE_SAMPLES
+    if samples is not None and (samples < 2 or samples != round(samples)):
+        param = f"{_PARAM}.hyperparameters.compute_multiplier"
+        raise BadRequest(
+            f"Invalid value for '{param}': {multiplier}. Times {BASE_SAMPLES} it makes {samples:g} samples a "
+            f"prompt; give a multiple of {1 / BASE_SAMPLES:g} from {2 / BASE_SAMPLES:g} up.",
+            param=param,
+        )
+    samples = _agreed(
+        ours.rollout,
+        "rollout.samples_per_prompt",
+        None if samples is None else round(samples),
+        "compute_multiplier",
+    )
+    if samples is None:
+        samples = BASE_SAMPLES
+    try:
+        check_group(ours.algorithm, samples)
+    except ValueError as error:
+        param = _named(ours.rollout, "rollout.samples_per_prompt", "compute_multiplier")
+        if getattr(ours.algorithm, "high_entropy_samples", None) is not None:
+            param = f"{_PARAM}.algorithm.high_entropy_samples"
+        raise BadRequest(f"Invalid '{param}': {error}.", param=param) from None
+    return ours.rollout.model_copy(update={"prompts_per_step": prompts, "samples_per_prompt": samples})
+
+
+def _steps(ours: Reinforcement, rows: int, prompts: int) -> tuple[int, int]:
+    """Steps of the run, and the epochs they amount to, rounded up."""
+    epochs = _value(ours.hyperparameters.n_epochs)
+    from_epochs = math.ceil(rows * (epochs or 1) / prompts)
+    steps = ours.budget.steps
+    if steps is not None and epochs is not None and steps != from_epochs:
+        _conflict("n_epochs", f"{epochs}, which makes {from_epochs} steps", "budget.steps", str(steps))
+    steps = from_epochs if steps is None else steps
+    if steps > _MAX_STEPS:
+        param = f"{_PARAM}.hyperparameters.n_epochs"
+        raise BadRequest(
+            f"Invalid value for '{param}': it makes {steps} steps, more than {_MAX_STEPS}.", param=param
+        )
+    return steps, epochs or math.ceil(steps * prompts / rows)
+
+
+def _optimizer(ours: Reinforcement) -> OptimizerSpec:
+    multiplier = _value(ours.hyperparameters.learning_rate_multiplier)
+    rate = None if multiplier is None else multiplier * BASE_LEARNING_RATE
+    rate = _agreed(ours.optimizer, "optimizer.learning_rate", rate, "learning_rate_multiplier")
+    return ours.optimizer if rate is None else ours.optimizer.model_copy(update={"learning_rate": rate})
+
+
+def _evaluation(ours: Reinforcement, steps: int, validation: Data | None) -> EvaluationSpec:
+    given = ours.hyperparameters
+    interval = _agreed(ours.evaluation, "evaluation.interval", _value(given.eval_interval), "eval_interval")
+    if interval and validation is None:
+        param = _named(ours.evaluation, "evaluation.interval", "eval_interval")
+        raise BadRequest(
+            f"Invalid value for '{param}': {interval}. There is nothing to evaluate on: give a "
+            "'validation_file', or leave this out.",
+            param=param,
+        )
+    if interval is None:
+        interval = math.ceil(steps / 10) if validation is not None else 0
+    samples = _agreed(
+        ours.evaluation, "evaluation.samples_per_item", _value(given.eval_samples), "eval_samples"
+    )
+    return ours.evaluation.model_copy(
+        update={
+            "interval": interval,
+            "samples_per_item": ours.evaluation.samples_per_item if samples is None else samples,
+        }
+    )
+
+
+def _checkpoint(ours: Reinforcement, evaluation: EvaluationSpec) -> CheckpointSpec:
+    """Unless told otherwise, a checkpoint is saved at each evaluation."""
+    if "interval" in ours.checkpoint.model_fields_set:
+        return ours.checkpoint
+    return ours.checkpoint.model_copy(update={"interval": evaluation.interval})
+
+
+def _run_spec(**parts: Any) -> RunSpec:
+    try:
+        return RunSpec(**parts)
+    except ValidationError as error:
+        raise bad_request(error.errors(include_url=False), parts, RunSpec, prefix=_PARAM) from None
+
+
+def _value(given: Any) -> Any:
+    return None if given == "auto" else given
+
+
+def _agreed(block: BaseModel, name: str, theirs: Number | None, openai_name: str) -> Number | None:
+    """What either of two names for one thing says, None when neither does."""
+    key = name.rpartition(".")[2]
+    if key not in block.model_fields_set:
+        return theirs
+    value = getattr(block, key)
+    if theirs is not None and not math.isclose(theirs, value, rel_tol=1e-9):
+        _conflict(openai_name, f"{theirs:g}", name, f"{value:g}")
+    return value
+
+
+def _conflict(openai_name: str, theirs: str, name: str, value: str) -> None:
+    param = f"{_PARAM}.hyperparameters.{openai_name}"
+    raise BadRequest(
+        f"'{param}' ({theirs}) and '{_PARAM}.{name}' ({value}) say different things about the same: "
+        "give one of them.",
+        param=param,
+        code="conflicting_parameters",
+    )
+
+
+def _named(block: BaseModel, name: str, openai_name: str) -> str:
+    """The name that the request used: ours where it was given, else OpenAI's."""
+    ours = name.rpartition(".")[2] in block.model_fields_set
+    return f"{_PARAM}.{name}" if ours else f"{_PARAM}.hyperparameters.{openai_name}"
+
+
+def _tidy(number: float) -> float:
+    """Without the last digits that a division leaves behind."""
+    return float(f"{number:.12g}")

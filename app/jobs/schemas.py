@@ -1,0 +1,100 @@
+"""What a job's creation accepts: OpenAI's fields, and ours beside them."""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, StringConstraints, field_validator
+
+from trainer.graders.spec import Grader, StrictModel
+from trainer.modes import DEFAULT_HIGH_ENTROPY_PROMPT
+from trainer.spec import (
+    Algorithm,
+    CheckpointSpec,
+    EnvironmentData,
+    EvaluationSpec,
+    OptimizerSpec,
+    PolicySplit,
+    RolloutSpec,
+)
+
+Auto = Literal["auto"] | None
+Count = Annotated[int, Field(strict=True, ge=1, le=1_000_000)] | Auto
+Factor = Annotated[float, Field(strict=True, gt=0, le=1_000_000)] | Auto
+
+
+class Hyperparameters(StrictModel):
+    """OpenAI's hyperparameters. What ``auto`` becomes is in ``app.jobs.resolution``, and the job shows it."""
+
+    batch_size: Count = Field(default="auto", description="Prompts a step; auto: 8, or all rows if fewer")
+    n_epochs: Count = Field(default="auto", description="Passes over the training data; auto: 1")
+    learning_rate_multiplier: Factor = Field(default="auto", description="Times 3e-6; auto: 1")
+    compute_multiplier: Factor = Field(default="auto", description="Times 8 samples a prompt; auto: 1")
+    eval_interval: Annotated[int, Field(strict=True, ge=0, le=1_000_000)] | Auto = Field(
+        default="auto",
+        description="Steps between evaluations; auto: a tenth of the run; 0: first and last step only",
+    )
+    eval_samples: Count = Field(default="auto", description="Samples an item and mode; auto: 1")
+    reasoning_effort: Literal["default"] | None = Field(default=None, description="Has no effect here")
+
+
+class Budget(StrictModel):
+    """How long to train, in place of ``n_epochs``."""
+
+    steps: Annotated[int, Field(strict=True, ge=1, le=10_000_000)] | None = None
+
+
+class Reinforcement(StrictModel):
+    """OpenAI's ``grader`` and ``hyperparameters``; the other keys are ours."""
+
+    grader: Grader
+    hyperparameters: Hyperparameters = Field(default_factory=Hyperparameters)
+    algorithm: Algorithm = Field(default_factory=PolicySplit)
+    rollout: RolloutSpec = Field(default_factory=RolloutSpec)
+    optimizer: OptimizerSpec = Field(default_factory=OptimizerSpec)
+    evaluation: EvaluationSpec = Field(default_factory=EvaluationSpec)
+    checkpoint: CheckpointSpec = Field(default_factory=CheckpointSpec)
+    budget: Budget = Field(default_factory=Budget)
+    high_entropy_prompt: Annotated[str, StringConstraints(max_length=16_384)] = DEFAULT_HIGH_ENTROPY_PROMPT
+    dtype: Literal["bfloat16", "float32"] = "bfloat16"
+
+    @field_validator("hyperparameters", mode="before")
+    @classmethod
+    def _null_is_default(cls, value: Any) -> Any:
+        return {} if value is None else value
+
+
+class Method(StrictModel):
+    """How to train."""
+
+    type: Literal["reinforcement"]
+    reinforcement: Reinforcement
+
+
+class CreateJob(StrictModel):
+    """The body of ``POST /v1/fine_tuning/jobs``."""
+
+    model: Annotated[str, StringConstraints(min_length=1, max_length=512)]
+    method: Method
+    training_file: str | None = Field(default=None, description="This or ``environment``")
+    environment: EnvironmentData | None = Field(
+        default=None, description="Items drawn from a reasoning-gym task, in place of a training file"
+    )
+    validation_file: str | None = None
+    validation_environment: EnvironmentData | None = Field(
+        default=None,
+        description="Default with ``environment``: the items that follow those of the training",
+    )
+    suffix: Annotated[str, StringConstraints(max_length=64, pattern=r"^[A-Za-z0-9._-]*$")] | None = None
+    seed: Annotated[int, Field(strict=True, ge=0, lt=2**31)] | None = None
+    metadata: (
+        Annotated[
+            dict[
+                Annotated[str, StringConstraints(min_length=1, max_length=64)],
+                Annotated[str, StringConstraints(max_length=512)],
+            ],
+            Field(max_length=16),
+        ]
+        | None
+    ) = None
+    integrations: Annotated[list[Any], Field(max_length=0)] | None = Field(
+        default=None, description="None is supported yet"
+    )

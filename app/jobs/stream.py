@@ -1,0 +1,60 @@
+"""A job's events as server-sent events, until the job is over."""
+
+import asyncio
+import json
+import time
+from collections.abc import AsyncIterator, Sequence
+
+from fastapi.concurrency import run_in_threadpool
+
+from app.db import read_session
+from app.jobs import repository
+from app.jobs.service import found
+from app.jobs.status import is_terminal
+from app.jobs.views import event_view
+from app.paging import unknown_cursor
+from app.tables import Job, JobEvent
+
+_BATCH = 200
+_POLL_SECONDS = 0.3
+_COMMENT_SECONDS = 15.0
+
+
+def start_after(project_id: str, job_id: str, event_id: str | None) -> int:
+    """The number of the event after which a stream begins; raises for an unknown job or event."""
+    with read_session() as session:
+        job = found(session, project_id, job_id)
+        if event_id is None:
+            return 0
+        event = repository.find_event(session, job.id, event_id)
+        if event is None:
+            raise unknown_cursor(event_id)
+        return event.sequence
+
+
+async def event_stream(job_id: str, sequence: int) -> AsyncIterator[str]:
+    """Events after ``sequence`` as they come. Comments keep the connection open; ``[DONE]`` ends it."""
+    quiet_since = time.monotonic()
+    while True:
+        over, events = await run_in_threadpool(_next, job_id, sequence)
+        for event in events:
+            yield f"id: {event.id}\ndata: {json.dumps(event_view(event), ensure_ascii=False)}\n\n"
+            sequence = event.sequence
+        if events:
+            quiet_since = time.monotonic()
+        elif over:
+            yield "data: [DONE]\n\n"
+            return
+        else:
+            if time.monotonic() - quiet_since > _COMMENT_SECONDS:
+                yield ": still here\n\n"
+                quiet_since = time.monotonic()
+            await asyncio.sleep(_POLL_SECONDS)
+
+
+def _next(job_id: str, sequence: int) -> tuple[bool, Sequence[JobEvent]]:
+    """Whether the job is over, and the events that follow. The status is read first: none is missed."""
+    with read_session() as session:
+        job = session.get(Job, job_id)
+        over = job is None or is_terminal(job.status)
+        return over, repository.events_after(session, job_id, sequence, _BATCH)

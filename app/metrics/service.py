@@ -1,0 +1,81 @@
+"""What can be asked about a job's metrics."""
+
+import csv
+import io
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from app.db import read_session
+from app.jobs.service import found
+from app.metrics import repository
+from app.metrics.downsampling import keep_extremes
+
+_ROWS_A_CHUNK = 500
+
+
+def names(project_id: str, job_id: str) -> list[dict[str, Any]]:
+    """Every series of a job with its last point."""
+    with read_session() as session:
+        found(session, project_id, job_id)
+        return [
+            {
+                "object": "fine_tuning.job.metric_series",
+                "name": name,
+                "last_step": step,
+                "last_value": value,
+            }
+            for name, step, value in repository.last_points(session, job_id)
+        ]
+
+
+def series(
+    project_id: str, job_id: str, wanted: Sequence[str], *, first: int, last: int, max_points: int
+) -> list[dict[str, Any]]:
+    """The points of the named series; one that has none yet is empty."""
+    with read_session() as session:
+        found(session, project_id, job_id)
+        numbers = {name: number for number, name in repository.series(session, job_id)}
+        points = {
+            name: repository.points(session, numbers[name], first, last) if name in numbers else []
+            for name in dict.fromkeys(wanted)
+        }
+    return [
+        {
+            "object": "fine_tuning.job.metric_series",
+            "name": name,
+            "points": [{"step": step, "value": value} for step, value in keep_extremes(all_of, max_points)],
+            "total_points": len(all_of),
+            "downsampled": len(all_of) > max_points,
+        }
+        for name, all_of in points.items()
+    ]
+
+
+def csv_lines(project_id: str, job_id: str, wanted: Sequence[str]) -> Iterator[str]:
+    """A table of all steps, one column a series. Raises before the first line is asked for."""
+    with read_session() as session:
+        found(session, project_id, job_id)
+        columns = [one for one in repository.series(session, job_id) if not wanted or one[1] in wanted]
+    return _csv_lines(columns)
+
+
+def _csv_lines(columns: list[tuple[int, str]]) -> Iterator[str]:
+    yield _csv_line(["step", *(name for _, name in columns)])
+    numbers = [number for number, _ in columns]
+    step = -1
+    while True:
+        # A transaction a chunk: none stays open while a client reads slowly.
+        with read_session() as session:
+            rows = repository.table(session, numbers, step, _ROWS_A_CHUNK)
+        if not rows:
+            return
+        yield "".join(
+            _csv_line([at, *(row.get(number, "") for number in numbers)]) for at, row in rows.items()
+        )
+        step = max(rows)
+
+
+def _csv_line(cells: Sequence[Any]) -> str:
+    buffer = io.StringIO()
+    csv.writer(buffer, lineterminator="\n").writerow(cells)
+    return buffer.getvalue()

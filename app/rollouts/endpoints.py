@@ -1,0 +1,37 @@
+"""``/v1/fine_tuning/jobs/{id}/rollouts``."""
+
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Query
+
+from app.auth import ProjectId
+from app.paging import After, Limit, Page, page
+from app.requests import StrictRoute
+from app.rollouts import service
+from app.rollouts.repository import Filter
+from trainer.modes import Mode
+
+router = APIRouter(prefix="/v1/fine_tuning/jobs", tags=["rollouts"], route_class=StrictRoute)
+
+
+@router.get("/{fine_tuning_job_id}/rollouts")
+def list_rollouts(
+    fine_tuning_job_id: str,
+    project: ProjectId,
+    after: After = None,
+    limit: Limit = 20,
+    step: Annotated[int | None, Query(ge=0, lt=2**31)] = None,
+    mode: Mode | None = None,
+    item: Annotated[int | None, Query(ge=0, lt=2**63)] = None,
+    min_reward: Annotated[float | None, Query(allow_inf_nan=False)] = None,
+    max_reward: Annotated[float | None, Query(allow_inf_nan=False)] = None,
+) -> Page:
+    """Sampled responses in the order in which they were drawn."""
+    wanted = Filter(step, mode.value if mode else None, item, min_reward, max_reward)
+    return page(service.listing(project, fine_tuning_job_id, wanted, after=after, limit=limit), limit)
+
+
+@router.get("/{fine_tuning_job_id}/rollouts/{rollout_id}")
+def retrieve_rollout(fine_tuning_job_id: str, rollout_id: str, project: ProjectId) -> dict[str, Any]:
+    """One response, token by token."""
+    return service.retrieve(project, fine_tuning_job_id, rollout_id)
