@@ -1,5 +1,6 @@
 """Following a job: its events from the API, and a live display of them in the terminal."""
 
+import contextlib
 import json
 import statistics
 import time
@@ -62,12 +63,11 @@ def events(client: "openai.OpenAI", job_id: str) -> Iterator[dict[str, Any]]:
             for event in _stream(client, job_id, last):
                 last = event["id"]
                 yield event
-            if client.fine_tuning.jobs.retrieve(job_id).status in RESTING:
-                return
-        except openai.APIConnectionError:
-            pass
         except _Lost:
             pass
+        with contextlib.suppress(openai.APIConnectionError):
+            if client.fine_tuning.jobs.retrieve(job_id).status in RESTING:
+                return
         time.sleep(RECONNECT_SECONDS)
 
 

@@ -32,7 +32,7 @@ def demo(
         ".policysplit/demo"
     ),
 ) -> None:
-    """Train SmolLM2-135M in two modes on one-digit sums, then ask both modes: under ten minutes on 2 cores."""
+    """Train SmolLM2-135M in two modes on one-digit sums, then ask both: ten minutes at most on 2 cores."""
     chosen = _seeds(seeds) if seeds is not None else [seed]
     directory = data_dir.expanduser().resolve()
     clock = Clock()
@@ -50,7 +50,7 @@ def demo(
         if keep:
             _stay(url, results[-1])
     out.print(
-        f"[dim]Everything the demo made is in {directory}; delete it whenever you like.[/]", soft_wrap=True
+        f"[dim]All that the demo made is in {directory}; delete it whenever you like.[/]", soft_wrap=True
     )
 
 
@@ -80,7 +80,7 @@ def _train_all(
         unseen = task.write_rows(validation, task.VALIDATION_ROWS, task.VALIDATION_SEED)
         out.print(f"  {len(rows)} rows to train on, {len(unseen)} to validate with, such as:")
         out.print(f"  {rows[0]['messages'][0]['content']}  →  {rows[0]['answer']}", markup=False)
-        files = {}
+        files: dict[str, Any] = {}
         for name, path in (("training_file", training), ("validation_file", validation)):
             files[name] = client.files.create(file=path, purpose="fine-tune").id
             out.print(f"  uploaded {path.name} as {files[name]}")
@@ -97,7 +97,7 @@ def _train_all(
     return results
 
 
-def _train(client: "openai.OpenAI", files: dict[str, str], seed: int, steps: int | None) -> Result:
+def _train(client: "openai.OpenAI", files: dict[str, Any], seed: int, steps: int | None) -> Result:
     """Create the job with the SDK as it is, follow it to its end; an interrupted one is cancelled."""
     body: dict[str, Any] = task.job_body()
     if steps is not None:
