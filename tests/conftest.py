@@ -1,3 +1,8 @@
 """Fixtures live in ``tests/fixtures``, one file a subject, and nowhere else."""
 
-pytest_plugins = ["tests.fixtures.databases", "tests.fixtures.models"]
+pytest_plugins = [
+    "tests.fixtures.broker",
+    "tests.fixtures.databases",
+    "tests.fixtures.models",
+    "tests.fixtures.workers",
+]

@@ -1,0 +1,231 @@
+"""From the event file to rows, each line exactly once and under the token of the attempt."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from app.db import read_session
+from app.tables import Checkpoint
+from tests.fixtures.workers import Service
+from trainer.events import (
+    CheckpointRemoved,
+    CheckpointSaved,
+    Event,
+    EventWriter,
+    Finished,
+    MessageEvent,
+    Phase,
+    RolloutRecord,
+    Rollouts,
+    StepMetrics,
+)
+from trainer.manifest import MANIFEST_NAME, Manifest, file_sha256
+from trainer.modes import Mode
+from worker import lease
+from worker.launcher import events_name
+from worker.lease import Claim, LeaseLost
+from worker.relay import Relay, unrelayed_attempts
+
+Start = Callable[..., tuple[Claim, Path]]
+
+
+@pytest.fixture
+def start(service: Service) -> Start:
+    """Claims a new (or the given) job; the claim and the run directory."""
+
+    def begin(job_id: str | None = None) -> tuple[Claim, Path]:
+        job_id = job_id or service.add_job(steps=100)
+        claim = lease.claim(job_id, "worker")
+        assert claim is not None
+        run_dir = service.run_dir(job_id)
+        run_dir.mkdir(parents=True, exist_ok=True)
+        return claim, run_dir
+
+    return begin
+
+
+def write(run_dir: Path, attempt: int, *events: Event) -> Path:
+    path = run_dir / events_name(attempt)
+    with EventWriter(path) as writer:
+        for event in events:
+            writer.write(event)
+    return path
+
+
+def metrics(step: int, **values: float) -> StepMetrics:
+    return StepMetrics(step=step, total_steps=100, values=values or {"train_mean_reward": step / 100})
+
+
+def record(index: int, text: str = "2") -> RolloutRecord:
+    return RolloutRecord(
+        group=0,
+        index=index,
+        item=0,
+        mode=Mode.HIGH_ENTROPY,
+        prompt="1 + 1 =",
+        response=text,
+        reward=None,
+        tokens=1,
+        truncated=False,
+        logprobs=[-0.1],
+        entropies=[0.2],
+        token_texts=[text],
+    )
+
+
+def save_checkpoint(run_dir: Path, step: int) -> CheckpointSaved:
+    folder = run_dir / "checkpoints" / f"step-{step}"
+    folder.mkdir(parents=True)
+    manifest = Manifest(
+        run_id="run", step=step, base_model="tiny", algorithm="grpo", high_entropy_prompt="Explore."
+    )
+    (folder / MANIFEST_NAME).write_text(manifest.model_dump_json())
+    return CheckpointSaved(
+        step=step,
+        path=f"checkpoints/step-{step}",
+        high_entropy_prompt="Explore.",
+        manifest_sha256=file_sha256(folder / MANIFEST_NAME),
+    )
+
+
+def drain(relay: Relay) -> None:
+    while relay.step():
+        pass
+
+
+def checkpoint_steps(job_id: str) -> list[int]:
+    with read_session() as session:
+        return sorted(row.step for row in session.query(Checkpoint).filter_by(job_id=job_id))
+
+
+def messages(service: Service, job_id: str) -> list[str]:
+    return [event.message for event in service.events(job_id)][1:]  # without "has started"
+
+
+def test_every_line_once_wherever_the_worker_is_killed(
+    service: Service, start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    claim, run_dir = start()
+    events: list[Event] = []
+    for step in range(1, 11):
+        events += [MessageEvent(message=f"step {step}"), metrics(step)]
+        events += [Phase(step=step, phase="sampling"), Rollouts(step=step, rollouts=[record(0), record(1)])]
+    write(run_dir, 1, *events)
+    monkeypatch.setattr("worker.relay.MAX_BYTES", 700)  # a few events a batch
+
+    batches = 0
+    while True:
+        # A worker killed between batches: its successor knows nothing but the database.
+        if not Relay(claim, run_dir).step():
+            break
+        batches += 1
+        # A worker killed inside a batch: everything written, and then no commit.
+        if batches in (2, 5):
+            _die_before_commit(Relay(claim, run_dir), monkeypatch)
+    assert batches > 5
+
+    assert messages(service, claim.job_id) == [f"step {step}" for step in range(1, 11)]
+    assert service.points(claim.job_id) == {step: step / 100 for step in range(1, 11)}
+    assert service.rollouts(claim.job_id) == [(step, index) for step in range(1, 11) for index in (0, 1)]
+    assert len(service.events(claim.job_id, "metrics")) == 10
+    assert service.job(claim.job_id).step == 10
+
+
+def _die_before_commit(relay: Relay, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Killed(BaseException):
+        pass
+
+    def die(*_: object) -> None:
+        raise Killed
+
+    with monkeypatch.context() as patch, pytest.raises(Killed):
+        # The last thing that the transaction does before its offset.
+        patch.setattr(relay, "_write_faults", die)
+        relay.step()
+
+
+def test_a_line_that_is_still_being_written_waits(service: Service, start: Start) -> None:
+    claim, run_dir = start()
+    path = write(run_dir, 1, MessageEvent(message="whole"))
+    line = MessageEvent(message="late").model_dump_json().encode() + b"\n"
+    with path.open("ab") as file:
+        file.write(line[:20])
+    relay = Relay(claim, run_dir)
+    drain(relay)
+    assert messages(service, claim.job_id) == ["whole"]
+    with path.open("ab") as file:
+        file.write(line[20:])
+    drain(relay)
+    assert messages(service, claim.job_id) == ["whole", "late"]
+
+
+def test_repeated_steps_overwrite_themselves(service: Service, start: Start) -> None:
+    claim, run_dir = start()
+    saved = save_checkpoint(run_dir, 2)
+    again = [metrics(1), metrics(2), Rollouts(step=2, rollouts=[record(0), record(0, "3")]), saved]
+    write(run_dir, 1, *again, *again, metrics(2, train_mean_reward=0.5))
+    drain(Relay(claim, run_dir))
+    assert service.points(claim.job_id) == {1: 0.01, 2: 0.5}
+    assert service.rollouts(claim.job_id) == [(2, 0)]
+    assert checkpoint_steps(claim.job_id) == [2]
+    assert len(service.events(claim.job_id, "metrics")) == 2
+
+
+def test_lines_that_are_no_events_are_counted_and_left_out(service: Service, start: Start) -> None:
+    claim, run_dir = start()
+    path = write(run_dir, 1, metrics(1))
+    with path.open("ab") as file:
+        file.write(b'not json\n{"type": "surprise"}\n\xff\xfe\n')
+    write(run_dir, 1, metrics(2))
+    drain(Relay(claim, run_dir))
+    assert sorted(service.points(claim.job_id)) == [1, 2]
+    (warning,) = [event for event in service.events(claim.job_id) if event.level == "warn"]
+    assert warning.data == {"count": 3, "file": "events-1.jsonl"}
+
+
+def test_an_event_that_the_database_refuses_is_left_out(service: Service, start: Start) -> None:
+    claim, run_dir = start()
+    huge = StepMetrics(step=2**70, total_steps=100, values={"loss": 1.0})
+    write(run_dir, 1, metrics(1), huge, MessageEvent(message="after"), metrics(2))
+    drain(Relay(claim, run_dir))
+    assert sorted(service.points(claim.job_id)) == [1, 2]
+    assert "after" in messages(service, claim.job_id)
+    (warning,) = [event for event in service.events(claim.job_id) if event.level == "warn"]
+    assert "metrics" in warning.message
+    assert service.attempts(claim.job_id)[0].relayed_bytes == (run_dir / "events-1.jsonl").stat().st_size
+
+
+def test_checkpoints_are_registered_only_when_they_are_there(service: Service, start: Start) -> None:
+    claim, run_dir = start()
+    good, gone, damaged, kept = (save_checkpoint(run_dir, step) for step in (1, 2, 3, 4))
+    (run_dir / gone.path / MANIFEST_NAME).unlink()
+    (run_dir / damaged.path / MANIFEST_NAME).write_text("{}")
+    outside = kept.model_copy(update={"path": "../elsewhere", "step": 5})
+    write(run_dir, 1, good, gone, damaged, outside, kept, CheckpointRemoved(step=1))
+    drain(Relay(claim, run_dir))
+    assert checkpoint_steps(claim.job_id) == [4]
+    (warning,) = [event for event in service.events(claim.job_id) if event.level == "warn"]
+    assert warning.data is not None and warning.data["count"] == 3
+
+
+def test_a_stale_attempt_writes_nothing(service: Service, start: Start) -> None:
+    old, run_dir = start()
+    write(run_dir, 1, metrics(1), MessageEvent(message="old"))
+    stale = Relay(old, run_dir)
+    assert stale.step()
+    service.change(old.job_id, status="queued")
+    new, _ = start(old.job_id)
+    write(run_dir, 1, metrics(2), MessageEvent(message="stale"), Finished(step=100, trained_tokens=1))
+    with pytest.raises(LeaseLost):
+        stale.step()
+    assert sorted(service.points(old.job_id)) == [1]
+    assert "stale" not in messages(service, old.job_id)
+    assert stale.end is None
+
+    # What the lost worker left unread is relayed by its successor, which takes no end from it.
+    assert unrelayed_attempts(new, run_dir) == [1]
+    late = Relay(new, run_dir, source=1)
+    drain(late)
+    assert sorted(service.points(old.job_id)) == [1, 2]
+    assert unrelayed_attempts(new, run_dir) == []

@@ -1,0 +1,82 @@
+"""The Celery application of the workers: one task, one queue, messages acknowledged before they are acted on.
+
+Redis gives an unacknowledged message to the next worker after an hour; with late acknowledgement a longer
+job would run twice. So a message is acknowledged at once, and the lease in the database says who runs what.
+A worker takes a message only when it has a free slot, so that none waits behind a job of hours.
+
+``python -m worker`` starts it; ``celery -A worker.celery_app worker --pool threads`` does too.
+"""
+
+import logging
+import os
+from typing import Any
+
+from celery import Celery
+from celery.signals import worker_init, worker_ready, worker_shutdown, worker_shutting_down
+
+from app.queue import QUEUE_NAME
+from app.settings import get_settings
+from worker.reconciler import start_reconciler
+from worker.shutdown import Shutdown
+
+SHUTDOWN = Shutdown()
+_log = logging.getLogger(__name__)
+
+
+def configuration() -> dict[str, Any]:
+    """Celery's configuration; evaluated when it is first needed, not at import."""
+    settings = get_settings()
+    return {
+        "broker_url": settings.resolved_broker_url,
+        "include": ["worker.tasks"],
+        "task_default_queue": QUEUE_NAME,
+        "task_serializer": "json",
+        "accept_content": ["json"],
+        "task_ignore_result": True,
+        # Early acknowledgement, and never a second delivery on the loss of a worker: see above.
+        "task_acks_late": False,
+        "task_reject_on_worker_lost": False,
+        "worker_pool": "threads",
+        "worker_concurrency": settings.worker_slots,
+        "worker_prefetch_multiplier": 1,
+        "worker_disable_prefetch": True,
+        # SIGQUIT's variant of the warm shutdown that SIGTERM and Ctrl-C begin: see on_shutting_down.
+        "worker_soft_shutdown_timeout": settings.stop_grace_seconds,
+        "worker_cancel_long_running_tasks_on_connection_loss": False,
+        "worker_enable_remote_control": False,
+        "worker_send_task_events": False,
+        # A broker that is away, at the start or later, is waited for: running jobs do not need it.
+        "broker_connection_retry_on_startup": True,
+        "broker_connection_max_retries": None,
+        "broker_transport_options": {"socket_keepalive": True},
+    }
+
+
+app = Celery("policysplit")
+app.add_defaults(configuration)
+
+
+@worker_init.connect
+def on_init(**_: Any) -> None:
+    """Start the reconciler, which works without a broker too."""
+    start_reconciler(SHUTDOWN)
+
+
+@worker_ready.connect
+def on_ready(**_: Any) -> None:
+    """Tell whoever waits for it (``policysplit serve``) that jobs are taken from now on."""
+    ready_file = get_settings().ready_file
+    if ready_file is not None:
+        ready_file.write_text(str(os.getpid()))
+
+
+@worker_shutting_down.connect
+def on_shutting_down(**_: Any) -> None:
+    """Let every supervisor stop its trainer; Celery then waits for their tasks to return."""
+    SHUTDOWN.request()
+
+
+@worker_shutdown.connect
+def on_shutdown(**_: Any) -> None:
+    """The end, however it came."""
+    SHUTDOWN.request()

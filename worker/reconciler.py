@@ -1,0 +1,143 @@
+"""Puts right what a lost message or a lost worker left behind. One thread in every worker process.
+
+Every change is one conditional UPDATE or one transaction that locks the row and looks again, so any number
+of reconcilers may run at once. A pass:
+
+1. queued jobs that are due and whose wake-up message was never sent, or is lost → send it
+2. running and pausing jobs whose lease ran out → queued again (their attempt: lost), failed past the cap,
+   cancelled where the user wanted that
+3. queued jobs that the user wanted cancelled → cancelled
+"""
+
+import logging
+import threading
+import time
+from collections.abc import Sequence
+
+from sqlalchemy import func, select
+from sqlalchemy.exc import InterfaceError, OperationalError
+
+from app.db import read_session, write_session
+from app.jobs.status import HELD, JobStatus, change_status
+from app.queue import announce, queue_length
+from app.settings import get_settings
+from app.tables import Job
+from worker.ending import Ending, Outcome, end_attempt
+from worker.shutdown import Shutdown
+
+#: Jobs handled in one pass at each point; the rest is for the next pass or another worker.
+PASS_LIMIT = 200
+
+_log = logging.getLogger(__name__)
+_QUEUED = JobStatus.QUEUED.value
+_HELD = [status.value for status in HELD]
+
+
+def start_reconciler(shutdown: Shutdown) -> threading.Thread:
+    """A thread that makes a pass now and every ``settings.reconcile_seconds`` until the shutdown."""
+    thread = threading.Thread(target=_run, args=(shutdown,), name="reconciler", daemon=True)
+    thread.start()
+    return thread
+
+
+def _run(shutdown: Shutdown) -> None:
+    while not shutdown.requested:
+        try:
+            reconcile()
+        except (OperationalError, InterfaceError) as error:
+            _log.warning("the database cannot be reached: %s", error.orig)
+        except Exception:
+            # A pass that fails on one thing must not end all later ones.
+            _log.exception("a pass of the reconciler failed")
+        shutdown.wait(get_settings().reconcile_seconds)
+
+
+def reconcile() -> None:
+    """One pass."""
+    end_lost_attempts()
+    cancel_queued()
+    announce_waiting()
+
+
+def announce_waiting() -> int:
+    """Send the wake-up messages that were never sent or got lost; how many."""
+    now = time.time()
+    due = (Job.status == _QUEUED, Job.not_before <= now, Job.cancel_requested.is_(False))
+    with read_session() as session:
+        unsent = session.scalars(
+            select(Job.id).where(*due, Job.enqueued_at.is_(None)).order_by(Job.created_at).limit(PASS_LIMIT)
+        ).all()
+        silent = session.scalars(
+            select(Job.id)
+            .where(*due, Job.enqueued_at < now - get_settings().wakeup_resend_seconds)
+            .order_by(Job.enqueued_at)
+            .limit(PASS_LIMIT)
+        ).all()
+        waiting = session.scalar(select(func.count()).select_from(Job).where(*due)) or 0
+    return _announce(unsent) + _announce(_probably_lost(silent, waiting - len(unsent)))
+
+
+def _probably_lost(silent: Sequence[str], announced: int) -> Sequence[str]:
+    """Of the jobs that nobody took for long, as many as there are too few messages in the queue.
+
+    A busy queue is no loss: without this, every pass would add a message for every waiting job.
+    """
+    if not silent or (messages := queue_length()) is None:
+        return []
+    return silent[: max(0, announced - messages)]
+
+
+def _announce(job_ids: Sequence[str]) -> int:
+    sent = 0
+    for job_id in job_ids:
+        if announce(job_id):
+            sent += 1
+    if sent:
+        _log.info("sent %s wake-up messages again", sent)
+    return sent
+
+
+def end_lost_attempts() -> None:
+    """End the attempts of which the lease ran out."""
+    with read_session() as session:
+        lost = session.execute(
+            select(Job.id, Job.attempt)
+            .where(Job.status.in_(_HELD), Job.lease_expires_at < time.time())
+            .limit(PASS_LIMIT)
+        ).all()
+    for job_id, attempt in lost:
+        _end_lost_attempt(job_id, attempt)
+
+
+def _end_lost_attempt(job_id: str, attempt: int) -> None:
+    with write_session() as session:
+        job = session.scalars(
+            select(Job)
+            .where(
+                Job.id == job_id,
+                Job.attempt == attempt,
+                Job.status.in_(_HELD),
+                Job.lease_expires_at < time.time(),
+            )
+            .with_for_update()
+        ).one_or_none()
+        if job is None:
+            return  # its worker is back, or another reconciler was faster
+        cause = f"its worker {job.lease_owner} has not been heard of"
+        status = end_attempt(session, job, Ending(Outcome.LOST, cause, detail=cause))
+    _log.warning("%s: attempt %s is lost, %s; the job is %s now", job_id, attempt, cause, status)
+
+
+def cancel_queued() -> None:
+    """Cancel queued jobs that are to be cancelled: the flag came while their last attempt ended."""
+    with read_session() as session:
+        ids = session.scalars(
+            select(Job.id).where(Job.status == _QUEUED, Job.cancel_requested.is_(True)).limit(PASS_LIMIT)
+        ).all()
+    for job_id in ids:
+        with write_session() as session:
+            job = session.scalars(
+                select(Job).where(Job.id == job_id, Job.status == _QUEUED).with_for_update()
+            ).one_or_none()
+            if job is not None:
+                change_status(session, job, JobStatus.CANCELLED, message="The job has been cancelled.")

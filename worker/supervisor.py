@@ -1,0 +1,216 @@
+"""Runs one job from claim to end: launch the trainer, relay its events, keep the lease, obey the flags.
+
+One thread a job. Everything it does between two looks at the clock is short, so the heartbeat cannot
+starve; it sleeps on an event that the trainer's exit and the worker's shutdown set.
+"""
+
+import logging
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import TypeVar
+
+from sqlalchemy import select
+from sqlalchemy.exc import InterfaceError, OperationalError
+
+from app.checkpoints.repository import latest_checkpoint
+from app.db import read_session, write_session
+from app.files import storage
+from app.jobs.status import JobStatus, change_status
+from app.queue import announce
+from app.settings import get_settings
+from app.tables import Job
+from worker import lease
+from worker.ending import Asked, Ending, Outcome, apply_ending, judge
+from worker.launcher import Trainer, write_spec
+from worker.lease import Claim, Flags, LeaseLost
+from worker.relay import Relay, unrelayed_attempts
+from worker.results import store_results
+from worker.shutdown import Shutdown
+
+RELAY_SECONDS = 0.25
+FLAG_SECONDS = 1.0
+# From the trainer's last event to its exit: more than any library needs to shut down.
+EXIT_SECONDS = 30.0
+
+T = TypeVar("T")
+_log = logging.getLogger(__name__)
+
+
+def run_job(job_id: str, owner: str, shutdown: Shutdown) -> Outcome | None:
+    """Claim the job and run it to the end of the attempt.
+
+    None when there was nothing to do (not queued, not due, taken by another worker), when the lease was
+    lost on the way, or when the worker is shutting down: whoever acts on the row next finds it right.
+    """
+    if shutdown.requested:
+        return None
+    claim = lease.claim(job_id, owner)
+    if claim is None:
+        _log.info("%s: nothing to claim", job_id)
+        return None
+    _log.info("%s: claimed as attempt %s", job_id, claim.attempt)
+    try:
+        ending = Supervisor(claim, shutdown).run()
+    except LeaseLost as error:
+        _log.warning("%s; its trainer is stopped and nothing is written", error)
+        return None
+    _log.info("%s: attempt %s: %s %s", job_id, claim.attempt, ending.outcome, ending.message)
+    return ending.outcome
+
+
+class Supervisor:
+    """One attempt at one job."""
+
+    def __init__(self, claim: Claim, shutdown: Shutdown):
+        self._claim = claim
+        self._shutdown = shutdown
+        self._settings = get_settings()
+        self._run_dir: Path = self._settings.runs_dir / claim.job_id
+        self._wake = threading.Event()
+        self._asked: Asked | None = None
+        self._kill_at = float("inf")
+        self._exit_by = float("inf")
+        self._next_flags = 0.0
+        self._lease_until = 0.0
+        self._renewed(time.monotonic())
+
+    def run(self) -> Ending:
+        """Run to the attempt's end; raises LeaseLost with the trainer's group gone and nothing written."""
+        with self._shutdown.waking(self._wake):
+            ending = self._train()
+            return self._conclude(ending)
+
+    def _train(self) -> Ending:
+        spec, planned_steps = self._persist(self._read_plan)
+        try:
+            write_spec(self._run_dir, spec)
+            self._catch_up()
+            trainer = Trainer.start(
+                self._settings.trainer_command, self._run_dir, self._claim.attempt, self._wake.set
+            )
+        except OSError as error:
+            cause = f"the trainer could not be started: {error}"
+            return Ending(Outcome.CRASHED, cause, detail=cause)
+        relay = Relay(self._claim, self._run_dir)
+        try:
+            self._watch(trainer, relay)
+        finally:
+            exit_code = trainer.close()
+        self._relay_rest(relay)
+        return judge(
+            end=relay.end,
+            exit_code=exit_code,
+            asked=self._asked,
+            planned_steps=planned_steps,
+            final_checkpoint=self._persist(lambda: self._final_step() == planned_steps),
+            log_tail=trainer.log_tail(),
+        )
+
+    def _watch(self, trainer: Trainer, relay: Relay) -> None:
+        """Until the trainer has ended."""
+        while trainer.running:
+            more = self._attempt(relay.step)
+            self._obey(trainer, self._beat(), ended=relay.end is not None)
+            if not more:
+                self._wake.wait(RELAY_SECONDS)
+                # A shutdown that was asked for in between is seen by its flag, not by this event.
+                self._wake.clear()
+
+    def _obey(self, trainer: Trainer, flags: Flags, ended: bool) -> None:
+        now = time.monotonic()
+        if self._shutdown.requested and self._asked is None:
+            self._ask(Asked.SHUTDOWN, trainer, self._settings.checkpoint_grace_seconds)
+        if flags.cancel_requested and self._asked is not Asked.CANCEL:
+            self._ask(Asked.CANCEL, trainer, self._settings.stop_grace_seconds)
+        elif flags.pause_requested and self._asked is None and self._attempt(self._mark_pausing):
+            self._ask(Asked.PAUSE, trainer, self._settings.checkpoint_grace_seconds)
+        if ended:
+            self._exit_by = min(self._exit_by, now + EXIT_SECONDS)
+        if now >= min(self._kill_at, self._exit_by):
+            _log.warning("%s: the trainer does not end, killing its process group", self._claim.job_id)
+            trainer.kill()
+
+    def _ask(self, asked: Asked, trainer: Trainer, grace: float) -> None:
+        _log.info("%s: asking the trainer to stop: %s", self._claim.job_id, asked)
+        self._asked = asked
+        self._kill_at = time.monotonic() + grace
+        trainer.terminate()
+
+    def _beat(self) -> Flags:
+        """Renew the lease and look at the user's flags, each when it is time."""
+        now = time.monotonic()
+        flags = None
+        if now >= self._next_beat:
+            if flags := self._attempt(lambda: lease.renew(self._claim)):
+                self._renewed(now)
+        elif now >= self._next_flags:
+            flags = self._attempt(lambda: lease.read_flags(self._claim))
+        if flags is None:
+            return Flags(cancel_requested=False, pause_requested=False)
+        self._next_flags = now + FLAG_SECONDS
+        return flags
+
+    def _renewed(self, now: float) -> None:
+        self._lease_until = now + self._settings.lease_seconds
+        self._next_beat = now + self._settings.heartbeat_seconds
+
+    def _attempt(self, action: Callable[[], T]) -> T | None:
+        """The action's result, or None while the database cannot be reached.
+
+        Once the lease has run out meanwhile, another worker may hold the job: then LeaseLost.
+        """
+        try:
+            return action()
+        except (OperationalError, InterfaceError) as error:
+            _log.warning("%s: the database cannot be reached: %s", self._claim.job_id, error.orig)
+            if time.monotonic() >= self._lease_until:
+                raise LeaseLost(self._claim) from error
+            return None
+
+    def _persist(self, action: Callable[[], T]) -> T:
+        """The action's result, however long the database cannot be reached while the lease lasts."""
+        while True:
+            done = self._attempt(lambda: (action(),))
+            if done is not None:
+                return done[0]
+            time.sleep(RELAY_SECONDS)
+
+    def _catch_up(self) -> None:
+        """Relay what earlier attempts wrote after their workers were lost."""
+        for source in self._persist(lambda: unrelayed_attempts(self._claim, self._run_dir)):
+            self._relay_rest(Relay(self._claim, self._run_dir, source))
+
+    def _relay_rest(self, relay: Relay) -> None:
+        while self._persist(relay.step):
+            self._beat()
+
+    def _conclude(self, ending: Ending) -> Ending:
+        results = None
+        if ending.outcome is Outcome.SUCCEEDED:
+            self._beat()
+            results = self._persist(lambda: store_results(self._claim.job_id))
+        status = self._persist(lambda: apply_ending(self._claim, ending, results))
+        if results is not None and status is not JobStatus.SUCCEEDED:
+            storage.remove(results.id)
+        if status is JobStatus.QUEUED:
+            announce(self._claim.job_id)
+        return ending
+
+    def _read_plan(self) -> tuple[dict[str, object], int]:
+        with read_session() as session:
+            row = session.execute(select(Job.run_spec, Job.total_steps).where(Job.id == self._claim.job_id))
+            return row.one()
+
+    def _final_step(self) -> int | None:
+        with read_session() as session:
+            checkpoint = latest_checkpoint(session, self._claim.job_id)
+            return checkpoint.step if checkpoint else None
+
+    def _mark_pausing(self) -> bool:
+        with write_session() as session:
+            job = lease.hold(session, self._claim)
+            if job.status == JobStatus.RUNNING.value:
+                change_status(session, job, JobStatus.PAUSING, message="The job is being paused.")
+        return True
