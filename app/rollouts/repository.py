@@ -70,14 +70,17 @@ def listing(
 ) -> Sequence[Rollout]:
     """Up to ``limit`` rollouts in the order of step, group and index; without their per-token details."""
     query = select(Rollout).options(defer(Rollout.details, raiseload=True)).where(Rollout.job_id == job_id)
-    conditions = {
-        "step": Rollout.step == wanted.step,
-        "mode": Rollout.mode == wanted.mode,
-        "item": Rollout.item == wanted.item,
-        "min_reward": Rollout.reward >= wanted.min_reward,
-        "max_reward": Rollout.reward <= wanted.max_reward,
-    }
-    query = query.where(*(one for name, one in conditions.items() if getattr(wanted, name) is not None))
+    for column, value in (
+        (Rollout.step, wanted.step),
+        (Rollout.mode, wanted.mode),
+        (Rollout.item, wanted.item),
+    ):
+        if value is not None:
+            query = query.where(column == value)
+    if wanted.min_reward is not None:
+        query = query.where(Rollout.reward >= wanted.min_reward)
+    if wanted.max_reward is not None:
+        query = query.where(Rollout.reward <= wanted.max_reward)
     key = (Rollout.step, Rollout.group, Rollout.index)
     if after is not None:
         query = query.where(tuple_(*key) > tuple_(after.step, after.group, after.index))

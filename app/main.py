@@ -1,0 +1,66 @@
+"""The control plane: ``uvicorn --factory app.main:create_app``."""
+
+import logging
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from fastapi import FastAPI
+from fastapi.concurrency import run_in_threadpool
+from fastapi.responses import RedirectResponse
+from sqlalchemy.exc import SQLAlchemyError
+
+from app import error_handlers, health
+from app.checkpoints.endpoints import router as checkpoints
+from app.db import get_engine
+from app.errors import ErrorBody
+from app.files.endpoints import router as files
+from app.files.storage import remove_stale_uploads
+from app.inference.endpoints import router as inference
+from app.jobs.endpoints import router as jobs
+from app.jobs.events_endpoints import router as events
+from app.metrics.endpoints import router as metrics
+from app.middleware import RequestContext
+from app.models.endpoints import router as models
+from app.rollouts.endpoints import router as rollouts
+
+_log = logging.getLogger("app")
+
+
+def create_app() -> FastAPI:
+    """The application. Settings are read here and in requests, never at import."""
+    app = FastAPI(
+        title="Policysplit",
+        summary="Reinforcement fine-tuning of dual-mode language models, in OpenAI's wire format",
+        lifespan=_lifespan,
+        responses={"4XX": {"model": ErrorBody}, "5XX": {"model": ErrorBody}},
+    )
+    app.add_middleware(RequestContext)
+    error_handlers.install(app)
+    app.include_router(health.router)
+    for router in (files, jobs, events, checkpoints, metrics, rollouts, models, inference):
+        app.include_router(router)
+
+    @app.get("/", include_in_schema=False)
+    def home() -> RedirectResponse:
+        return RedirectResponse("/docs")
+
+    return app
+
+
+@asynccontextmanager
+async def _lifespan(_app: FastAPI) -> AsyncIterator[None]:
+    await run_in_threadpool(_start)
+    yield
+    get_engine().dispose()
+
+
+def _start() -> None:
+    """A schema that is not at head is reported by /readyz and here; the process stays, so that it can be
+    upgraded under it."""
+    try:
+        problem = health.schema_problem()
+    except SQLAlchemyError as error:
+        problem = f"the database does not answer: {error}"
+    if problem:
+        _log.error("not ready: the schema is %s", problem)
+    remove_stale_uploads()
