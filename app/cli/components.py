@@ -31,6 +31,7 @@ def api_command(settings: Settings) -> list[str]:
     return python_command(
         *("-m", "uvicorn", "--factory", "app.main:create_app"),
         *("--host", settings.host, "--port", str(settings.port), "--no-server-header"),
+        *("--log-config", str(Path(__file__).with_name("api_logging.json"))),
         # Event streams stay open as long as their clients like: a shutdown does not wait for them.
         *("--timeout-graceful-shutdown", "5"),
     )
@@ -51,6 +52,8 @@ def redis_component(folder: Path, settings: Settings) -> Component:
     config = write_config(folder, settings.redis_socket)
 
     async def where() -> str | None:
+        if not settings.redis_socket.exists():
+            return None
         return str(settings.redis_socket) if await asyncio.to_thread(broker_alive) else None
 
     return Component("redis", [find_redis_server(), str(config)], where, dict(os.environ), ready_seconds=120)
