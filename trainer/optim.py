@@ -18,7 +18,7 @@ class MasterAdamW:
         self._parameters = {name: p for name, p in model.named_parameters() if p.requires_grad}
         self._masters: dict[str, Tensor] = {}
         for name, parameter in self._parameters.items():
-            if parameter.dtype is torch.float32:
+            if parameter.dtype.itemsize >= 4:
                 self._masters[name] = parameter
             else:
                 self._masters[name] = parameter.detach().float().requires_grad_()

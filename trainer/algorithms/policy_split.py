@@ -47,7 +47,8 @@ class PolicySplitAlgorithm:
         return {Mode.NORMAL: self.spec.weight_normal, Mode.HIGH_ENTROPY: high}
 
     def scored_modes(self, step: int) -> tuple[Mode, ...]:
-        needed = {mode for mode, weight in self.mode_weights(step).items() if weight > 0}
+        weights = self.mode_weights(step)
+        needed = {mode for mode, weight in weights.items() if weight > 0 and self._has_rows(mode)}
         if self.spec.cross_importance == "truncated":
             needed = set(Mode)
         for mode in tuple(needed):
@@ -124,6 +125,11 @@ class PolicySplitAlgorithm:
             "train/weight_H": weights[Mode.HIGH_ENTROPY],
             "train/eta": self._eta(Mode.HIGH_ENTROPY, step),
         }
+
+    def _has_rows(self, mode: Mode) -> bool:
+        """Whether any response can train under ``mode``'s prompt."""
+        one_mode = self.spec.high_entropy_samples == 0
+        return mode is Mode.NORMAL or not one_mode or self.spec.sharing in ("both", "n_to_h")
 
     def _frozen(self, step: int) -> bool:
         return self.spec.freeze_step is not None and step >= self.spec.freeze_step

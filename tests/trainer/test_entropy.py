@@ -1,0 +1,86 @@
+"""Entropy and chunked log-probabilities against closed forms and against plain autograd."""
+
+import math
+
+import pytest
+import torch
+
+from trainer.diagnostics.divergence import mode_divergences
+from trainer.entropy import token_entropy
+from trainer.logprobs import token_logprobs
+
+
+def test_closed_forms():
+    uniform = torch.zeros(1, 8)
+    one_hot = torch.tensor([[0.0, 1e4, -1e4]])
+    impossible = torch.tensor([[0.0, 0.0, -math.inf]])
+    assert token_entropy(uniform).item() == pytest.approx(math.log(8), rel=1e-6)
+    assert token_entropy(one_hot).item() == 0.0
+    assert token_entropy(impossible).item() == pytest.approx(math.log(2), rel=1e-6)
+
+
+def test_entropy_gradient_is_minus_p_times_log_p_plus_h():
+    z = torch.randn(3, 5, dtype=torch.float64, generator=torch.Generator().manual_seed(0)).requires_grad_()
+    assert torch.autograd.gradcheck(token_entropy, (z,))
+    (gradient,) = torch.autograd.grad(token_entropy(z).sum(), z)
+    log_p = z.detach().log_softmax(-1)
+    expected = -log_p.exp() * (log_p + token_entropy(z.detach())[:, None])
+    assert torch.allclose(gradient, expected, rtol=1e-10)
+
+
+def test_entropy_gradient_stays_finite_beside_impossible_tokens():
+    z = torch.tensor([[0.0, 1.0, -math.inf]], requires_grad=True)
+    (gradient,) = torch.autograd.grad(token_entropy(z).sum(), z)
+    assert bool(gradient.isfinite().all())
+
+
+def reference(hidden, output, token, temperature):
+    logits = hidden @ output.t() / temperature
+    log_p = logits.log_softmax(-1)
+    return log_p.gather(-1, token[:, None]).squeeze(-1), token_entropy(logits)
+
+
+@pytest.mark.parametrize("temperature", [1.0, 0.7])
+@pytest.mark.parametrize("chunk", [1, 4, 100])
+def test_chunked_equals_plain_autograd(chunk: int, temperature: float):
+    generator = torch.Generator().manual_seed(1)
+    hidden = torch.randn(11, 6, dtype=torch.float64, generator=generator).requires_grad_()
+    output = torch.randn(17, 6, dtype=torch.float64, generator=generator).requires_grad_()
+    token = torch.randint(0, 17, (11,), generator=generator)
+    weights = torch.randn(2, 11, dtype=torch.float64, generator=generator)
+    results = []
+    for function in (
+        lambda: token_logprobs(hidden, output, token, temperature, chunk),
+        lambda: reference(hidden, output, token, temperature),
+    ):
+        logp, entropy = function()
+        gradients = torch.autograd.grad((weights[0] * logp + weights[1] * entropy).sum(), (hidden, output))
+        only_logp = torch.autograd.grad((weights[0] * function()[0]).sum(), (hidden, output))
+        results.append((logp, entropy, *gradients, *only_logp))
+    for fast, slow in zip(*results, strict=True):
+        assert torch.allclose(fast, slow, rtol=1e-9, atol=1e-12)
+
+
+def test_bfloat16_weights_are_reduced_in_float32():
+    hidden, output = torch.randn(4, 8).bfloat16(), torch.randn(32, 8).bfloat16()
+    logp, entropy = token_logprobs(hidden, output, torch.arange(4))
+    assert logp.dtype is torch.float32
+    assert entropy.dtype is torch.float32
+
+
+def test_divergences_against_enumeration():
+    generator = torch.Generator().manual_seed(2)
+    hidden_n, hidden_h = torch.randn(2, 5, 4, generator=generator)
+    output = torch.randn(9, 4, generator=generator)
+    n, h = (hidden_n @ output.t()).softmax(-1).double(), (hidden_h @ output.t()).softmax(-1).double()
+    m = (n + h) / 2
+    found = mode_divergences(hidden_n, hidden_h, output)
+    expected = {
+        "kl_H_N": (h * (h / n).log()).sum(-1),
+        "kl_N_H": (n * (n / h).log()).sum(-1),
+        "js": ((h * (h / m).log()).sum(-1) + (n * (n / m).log()).sum(-1)) / 2,
+    }
+    for name, value in expected.items():
+        assert torch.allclose(found[name].double(), value, rtol=1e-4, atol=1e-6), name
+    same = mode_divergences(hidden_n, hidden_n, output)
+    assert all(float(value.abs().max()) < 1e-6 for value in same.values())
