@@ -1,55 +1,77 @@
-"""A step's metrics as the ``data`` of a job event, in the shape of OpenAI's reinforcement metrics events."""
+"""A step's metrics in the shape of OpenAI's reinforcement metrics events.
 
+The trainer names metrics by mode (``train/N/reward``, ``eval/H/reward``); OpenAI's job has one mode. Of the
+rollouts that a step trains on, the one number is the mean of the modes. Of the validation it is the normal
+mode's, because that is how the finished model answers unless it is asked otherwise.
+"""
+
+from collections.abc import Mapping
 from typing import Any
 
 from trainer.events import StepMetrics
+from trainer.modes import Mode
 
-#: Scalars that OpenAI has at the top; null where the step has no such value.
+#: The scalars at the top of an event's data and the first columns of the result file.
 SCALARS = (
     "train_mean_reward",
     "full_valid_mean_reward",
     "completion_tokens_mean",
     "mean_unresponsive_rewards",
 )
-TIMINGS = ("sampling", "training", "eval", "full_iteration")
+#: OpenAI's name to ours, seconds.
+_TIMINGS = {
+    "sampling": "time/generate",
+    "training": "time/forward_backward",
+    "eval": "time/evaluate",
+    "full_iteration": "train/step_seconds",
+}
+_USAGE = {"tokens_generated": "train/tokens_generated", "tokens_trained": "train/tokens_trained"}
+_GRADER_ERRORS = ("train/grader_errors", "eval/grader_errors")
+
+
+def scalars(values: Mapping[str, float]) -> dict[str, float | None]:
+    """:data:`SCALARS` from the trainer's values; None where the step has no such value."""
+    return {
+        "train_mean_reward": _mean_of_modes(values, "train/{}/reward"),
+        "full_valid_mean_reward": values.get(f"eval/{Mode.NORMAL.label}/reward"),
+        "completion_tokens_mean": _mean_of_modes(values, "train/{}/length"),
+        # Rewards given to responses that never came: our engines answer or fail the step.
+        "mean_unresponsive_rewards": None,
+    }
 
 
 def metrics_message(event: StepMetrics) -> str:
     """One line for people."""
-    reward = event.values.get("train_mean_reward")
-    valid = event.values.get("full_valid_mean_reward")
-    parts = [f"Step {event.step}/{event.total_steps}"]
-    if reward is not None:
-        parts.append(f"training mean reward={reward:.3f}")
-    if valid is not None:
-        parts.append(f"full validation mean reward={valid:.3f}")
-    return f"{parts[0]}: {', '.join(parts[1:])}" if len(parts) > 1 else parts[0]
+    top = scalars(event.values)
+    named = {"training": top["train_mean_reward"], "full validation": top["full_valid_mean_reward"]}
+    parts = [f"{name} mean reward={value:.3f}" for name, value in named.items() if value is not None]
+    step = f"Step {event.step}/{event.total_steps}"
+    return f"{step}: {', '.join(parts)}" if parts else step
 
 
 def metrics_data(event: StepMetrics) -> dict[str, Any]:
-    """OpenAI's fields, and under ``values`` every metric of the step by its own name.
-
-    Metric names with a slash are fields of a group there: ``scores/x``, ``usage/x``, ``timing/x`` (seconds),
-    ``errors/graders/x``.
-    """
+    """OpenAI's fields, and under ``values`` every metric of the step by the trainer's own name."""
     values = event.values
-    timing = _group(values, "timing/step/") or _group(values, "timing/")
     return {
         "step": event.step,
         "total_steps": event.total_steps,
-        **{name: values.get(name) for name in SCALARS},
+        **scalars(values),
         "scores": _group(values, "scores/"),
-        "usage": _group(values, "usage/"),
+        "usage": {name: values[ours] for name, ours in _USAGE.items() if ours in values},
         "errors": {
             "graders": [
-                {"name": name, "count": count}
-                for name, count in sorted(_group(values, "errors/graders/").items())
+                {"name": name, "count": int(values[name])} for name in _GRADER_ERRORS if values.get(name)
             ]
         },
-        "timing": {"step": {**dict.fromkeys(TIMINGS), **timing}},
+        "timing": {"step": {name: values.get(ours) for name, ours in _TIMINGS.items()}},
         "values": dict(values),
     }
 
 
-def _group(values: dict[str, float], prefix: str) -> dict[str, float]:
+def _mean_of_modes(values: Mapping[str, float], pattern: str) -> float | None:
+    found = [values[name] for mode in Mode if (name := pattern.format(mode.label)) in values]
+    return sum(found) / len(found) if found else None
+
+
+def _group(values: Mapping[str, float], prefix: str) -> dict[str, float]:
     return {name.removeprefix(prefix): value for name, value in values.items() if name.startswith(prefix)}

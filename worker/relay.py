@@ -23,7 +23,7 @@ from app.db import read_session, write_session
 from app.jobs.status import Level, add_event
 from app.metrics.repository import upsert_steps
 from app.rollouts.repository import upsert_rollouts
-from app.tables import JobAttempt, JobEvent
+from app.tables import Checkpoint, JobAttempt, JobEvent
 from app.upsert import insert_for
 from trainer.events import (
     CheckpointRemoved,
@@ -218,6 +218,11 @@ class Relay:
             upsert_steps(session, job_id, points)
 
     def _add_checkpoint(self, session: Session, event: CheckpointSaved) -> None:
+        known = session.scalar(
+            select(Checkpoint.id).where(
+                Checkpoint.job_id == self._claim.job_id, Checkpoint.step == event.step
+            )
+        )
         checkpoint = upsert_checkpoint(
             session,
             hold(session, self._claim),
@@ -228,6 +233,8 @@ class Relay:
             metrics=event.metrics,
             now=event.time,
         )
+        if known is not None:
+            return  # a resumed run names the checkpoints that it found
         add_event(
             session,
             self._claim.job_id,

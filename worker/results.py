@@ -8,10 +8,9 @@ from sqlalchemy import select
 from app.db import read_session
 from app.files.storage import StoredFile, store
 from app.tables import MetricPoint, MetricSeries
-from worker.metrics_event import SCALARS
+from worker.metrics_event import SCALARS, scalars
 
 FILENAME = "step_metrics.csv"
-GRADER_ERRORS = "errors/graders/"
 
 
 def store_results(job_id: str) -> StoredFile:
@@ -20,19 +19,19 @@ def store_results(job_id: str) -> StoredFile:
 
 
 def render_csv(job_id: str) -> bytes:
-    """Steps in order; OpenAI's columns first, then grader errors, then every other metric by name.
+    """Steps in order; OpenAI's columns first, then every metric by the trainer's name.
 
-    A metric that a step does not have is an empty cell.
+    A value that a step does not have is an empty cell.
     """
     names, rows = _points(job_id)
-    errors = sorted(name for name in names if name.startswith(GRADER_ERRORS))
-    others = sorted(names - set(SCALARS) - set(errors))
-    columns = [*SCALARS, *errors, *others]
+    columns = sorted(names)
     text = io.StringIO(newline="")
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["step", *columns])
+    writer.writerow(["step", *SCALARS, *columns])
     for step in sorted(rows):
-        writer.writerow([step, *(rows[step].get(name, "") for name in columns)])
+        # The writer leaves a cell empty for None.
+        top = scalars(rows[step])
+        writer.writerow([step, *(top[name] for name in SCALARS), *(rows[step].get(name) for name in columns)])
     return text.getvalue().encode()
 
 

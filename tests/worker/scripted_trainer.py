@@ -12,7 +12,7 @@ import signal
 import subprocess
 import sys
 import threading
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -53,7 +53,6 @@ class Plan:
     final_checkpoint: bool = True
     exit_code: int = 0
     linger: bool = False  # hangs after its last event
-    extra_metrics: dict[str, float] = field(default_factory=dict)
 
 
 class ScriptedTrainer:
@@ -108,7 +107,13 @@ class ScriptedTrainer:
         return plan.exit_code
 
     def one_step(self, step: int) -> None:
-        values = {"train_mean_reward": step / 10, "N/entropy": 2.0 - step / 10, **self.plan.extra_metrics}
+        values = {
+            "train/N/reward": step / 10,
+            "train/H/reward": step / 10,
+            "train/N/length": 3.0,
+            "train/H/length": 5.0,
+            "train/step_seconds": 0.5,
+        }
         self.write(StepMetrics(step=step, total_steps=self.total, values=values))
         records = [
             RolloutRecord(
@@ -148,7 +153,7 @@ class ScriptedTrainer:
                 path=f"checkpoints/step-{step}",
                 high_entropy_prompt="Explore.",
                 manifest_sha256=file_sha256(folder / MANIFEST_NAME),
-                metrics={"train_mean_reward": step / 10},
+                metrics={"train/N/reward": step / 10},
             )
         )
 

@@ -54,7 +54,7 @@ def write(run_dir: Path, attempt: int, *events: Event) -> Path:
 
 
 def metrics(step: int, **values: float) -> StepMetrics:
-    return StepMetrics(step=step, total_steps=100, values=values or {"train_mean_reward": step / 100})
+    return StepMetrics(step=step, total_steps=100, values=values or {"train/N/reward": step / 100})
 
 
 def record(index: int, text: str = "2") -> RolloutRecord:
@@ -164,12 +164,14 @@ def test_repeated_steps_overwrite_themselves(service: Service, start: Start) -> 
     claim, run_dir = start()
     saved = save_checkpoint(run_dir, 2)
     again = [metrics(1), metrics(2), Rollouts(step=2, rollouts=[record(0), record(0, "3")]), saved]
-    write(run_dir, 1, *again, *again, metrics(2, train_mean_reward=0.5))
+    write(run_dir, 1, *again, *again, metrics(2, **{"train/N/reward": 0.5}))
     drain(Relay(claim, run_dir))
     assert service.points(claim.job_id) == {1: 0.01, 2: 0.5}
     assert service.rollouts(claim.job_id) == [(2, 0)]
     assert checkpoint_steps(claim.job_id) == [2]
     assert len(service.events(claim.job_id, "metrics")) == 2
+    created = [text for text in messages(service, claim.job_id) if text.startswith("Checkpoint created")]
+    assert len(created) == 1
 
 
 def test_lines_that_are_no_events_are_counted_and_left_out(service: Service, start: Start) -> None:

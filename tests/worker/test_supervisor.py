@@ -75,11 +75,14 @@ def test_a_run_to_the_end(service: Service) -> None:
     rows = list(csv.DictReader(path_of(file_id).read_text().splitlines()))
     assert [row["step"] for row in rows] == ["1", "2", "3"]
     assert [row["train_mean_reward"] for row in rows] == ["0.1", "0.2", "0.3"]
-    assert rows[0]["N/entropy"] == "1.9" and rows[0]["full_valid_mean_reward"] == ""
+    assert rows[0]["completion_tokens_mean"] == "4.0" and rows[0]["full_valid_mean_reward"] == ""
+    assert rows[0]["train/H/length"] == "5.0"
 
     metrics = service.events(job_id, "metrics")
     assert [event.data["step"] for event in metrics if event.data] == [1, 2, 3]
     assert metrics[2].data is not None and metrics[2].data["train_mean_reward"] == 0.3
+    assert metrics[2].data["timing"]["step"]["full_iteration"] == 0.5
+    assert metrics[2].data["values"]["train/H/length"] == 5.0
     texts = [event.message for event in service.events(job_id)]
     assert texts[0] == "The job has started." and "going on after step 0" in texts
     assert texts[-1].endswith(f"New fine-tuned model created: {job.fine_tuned_model}")
