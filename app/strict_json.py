@@ -18,6 +18,8 @@ class BadJson(ValueError):
 
 def parse(data: bytes) -> Any:
     """The value of a JSON document. Raises BadJson."""
+    if not data:
+        raise BadJson("there is nothing in it")
     try:
         text = data.decode("utf-8")
     except UnicodeDecodeError as error:

@@ -1,8 +1,13 @@
-"""Fixtures live in ``tests/fixtures``, one file a subject, and nowhere else."""
+"""Fixtures live in ``tests/fixtures``, one file a subject, and nowhere else.
+
+A file that imports another comes after it: pytest rewrites the assertions of what it loads first.
+"""
 
 pytest_plugins = [
+    "tests.fixtures.api",
     "tests.fixtures.broker",
     "tests.fixtures.databases",
     "tests.fixtures.models",
+    "tests.fixtures.engines",
     "tests.fixtures.workers",
 ]

@@ -54,7 +54,7 @@ def queue_positions(session: Session, job_ids: Sequence[str]) -> dict[str, int]:
         return {}
     place = func.row_number().over(order_by=(Job.created_at, Job.id)).label("place")
     queue = select(Job.id, place).where(Job.status == JobStatus.QUEUED.value).subquery()
-    return dict(session.execute(select(queue.c.id, queue.c.place).where(queue.c.id.in_(job_ids))).tuples())
+    return dict(session.execute(select(queue.c.id, queue.c.place).where(queue.c.id.in_(job_ids))).all())
 
 
 def find_event(session: Session, job_id: str, event_id: str) -> JobEvent | None:

@@ -61,7 +61,7 @@ def _series_ids(session: Session, job_id: str, names: set[str]) -> dict[str, int
 def series(session: Session, job_id: str) -> list[tuple[int, str]]:
     """Number and name of each of a job's series, by name."""
     query = select(MetricSeries.id, MetricSeries.name).where(MetricSeries.job_id == job_id)
-    return list(session.execute(query.order_by(MetricSeries.name)).tuples())
+    return list(session.execute(query.order_by(MetricSeries.name)).all())
 
 
 def last_points(session: Session, job_id: str) -> list[tuple[str, int, float]]:
@@ -76,7 +76,7 @@ def last_points(session: Session, job_id: str) -> list[tuple[str, int, float]]:
         .where(MetricSeries.job_id == job_id)
         .order_by(MetricSeries.name)
     )
-    return list(session.execute(query).tuples())
+    return list(session.execute(query).all())
 
 
 def points(session: Session, series_id: int, first: int, last: int) -> list[tuple[int, float]]:
@@ -86,7 +86,7 @@ def points(session: Session, series_id: int, first: int, last: int) -> list[tupl
         .where(MetricPoint.series_id == series_id, MetricPoint.step.between(first, last))
         .order_by(MetricPoint.step)
     )
-    return list(session.execute(query).tuples())
+    return list(session.execute(query).all())
 
 
 def table(session: Session, series_ids: Sequence[int], after: int, limit: int) -> dict[int, dict[int, float]]:
@@ -98,6 +98,6 @@ def table(session: Session, series_ids: Sequence[int], after: int, limit: int) -
         mine, MetricPoint.step.in_(steps)
     )
     found: dict[int, dict[int, float]] = {}
-    for step, series_id, value in session.execute(query.order_by(MetricPoint.step)).tuples():
+    for step, series_id, value in session.execute(query.order_by(MetricPoint.step)).all():
         found.setdefault(step, {})[series_id] = value
     return found

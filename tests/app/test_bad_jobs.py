@@ -1,0 +1,246 @@
+"""Every bad job gets an error that names the field, the value and what would be accepted."""
+
+from typing import Any
+
+import httpx
+import openai
+import pytest
+
+from tests.fixtures.api import GRADER, Api, on_sqlite, sums
+
+RL = "method.reinforcement"
+
+
+def body(api: Api, file: str | None, change: dict[str, Any], **reinforcement: Any) -> dict[str, Any]:
+    """A good request with changes."""
+    method = {"type": "reinforcement", "reinforcement": {"grader": GRADER} | reinforcement}
+    good = {"model": api.model, "training_file": file, "method": method}
+    return good | change
+
+
+def grader(**change: Any) -> dict[str, Any]:
+    return {"grader": GRADER | change}
+
+
+#: (change of the body, change of method.reinforcement, param, what the message has)
+BAD: list[tuple[dict[str, Any], dict[str, Any], str | None, str]] = [
+    (
+        {"modle": "x"},
+        {},
+        "modle",
+        "Unknown parameter: 'modle'. Did you mean 'model'? Accepted here: model, method",
+    ),
+    ({}, {"algoritm": {}}, f"{RL}.algoritm", "Did you mean 'algorithm'?"),
+    ({}, {"hyperparameters": {"lr": 1}}, f"{RL}.hyperparameters.lr", "Accepted here: batch_size"),
+    (
+        {},
+        {"algorithm": {"type": "policy_split", "beta": 1}},
+        f"{RL}.algorithm.beta",
+        "Accepted here: clip_low",
+    ),
+    ({}, {"algorithm": {"type": "ppo"}}, f"{RL}.algorithm", "'policy_split', 'grpo'"),
+    ({}, {"algorithm": {"eta": 1}}, f"{RL}.algorithm", "needs the key 'type'"),
+    (
+        {},
+        {"algorithm": {"type": "policy_split", "eta": "x"}},
+        f"{RL}.algorithm.eta",
+        'eta\': "x". Input should be',
+    ),
+    (
+        {},
+        {"hyperparameters": {"batch_size": 2.5}},
+        f"{RL}.hyperparameters.batch_size",
+        "2.5. Input should be",
+    ),
+    (
+        {},
+        {"hyperparameters": {"batch_size": "big"}},
+        f"{RL}.hyperparameters.batch_size",
+        "or Input should be 'auto'",
+    ),
+    (
+        {},
+        {"hyperparameters": {"n_epochs": 0}},
+        f"{RL}.hyperparameters.n_epochs",
+        "greater than or equal to 1",
+    ),
+    (
+        {},
+        {"rollout": {"samples_per_prompt": 7}},
+        f"{RL}.rollout.samples_per_prompt",
+        "is 7, but policy_split",
+    ),
+    (
+        {},
+        {"hyperparameters": {"compute_multiplier": 0.3}},
+        f"{RL}.hyperparameters.compute_multiplier",
+        "it makes 2.4 samples",
+    ),
+    (
+        {},
+        {"hyperparameters": {"compute_multiplier": 0.375}},
+        f"{RL}.hyperparameters.compute_multiplier",
+        "give an even number",
+    ),
+    (
+        {},
+        {"algorithm": {"type": "policy_split", "high_entropy_samples": 9}},
+        f"{RL}.algorithm.high_entropy_samples",
+        "from 0 to 8",
+    ),
+    ({}, {"hyperparameters": {"batch_size": 9}}, f"{RL}.hyperparameters.batch_size", "has 8 rows"),
+    ({}, {"rollout": {"prompts_per_step": 9}}, f"{RL}.rollout.prompts_per_step", "from 1 to 8"),
+    (
+        {},
+        {"hyperparameters": {"batch_size": 4}, "rollout": {"prompts_per_step": 2}},
+        f"{RL}.hyperparameters.batch_size",
+        f"(4) and '{RL}.rollout.prompts_per_step' (2)",
+    ),
+    (
+        {},
+        {"hyperparameters": {"learning_rate_multiplier": 2}, "optimizer": {"learning_rate": 1e-5}},
+        f"{RL}.hyperparameters.learning_rate_multiplier",
+        "say different things",
+    ),
+    (
+        {},
+        {"hyperparameters": {"n_epochs": 3}, "budget": {"steps": 5}},
+        f"{RL}.hyperparameters.n_epochs",
+        "which makes 3 steps",
+    ),
+    ({}, {"hyperparameters": {"eval_interval": 5}}, f"{RL}.hyperparameters.eval_interval", "validation_file"),
+    ({"model": "gpt-9"}, {}, "model", 'The model "gpt-9" does not exist. Known models: tiny'),
+    ({"model": "../tiny"}, {}, "model", "Known models: tiny"),
+    ({"model": "ft:tiny:org::abc"}, {}, "model", "is not a finished model. Known models: tiny"),
+    ({"model": "ft:tiny"}, {}, "model", "the form is ft:BASE:ORGANIZATION"),
+    ({"model": "ft:tiny:org::abc:high-entropy"}, {}, "model", "Give 'ft:tiny:org::abc'"),
+    ({"model": None}, {}, "model", "null. Input should be a valid string"),
+    ({"training_file": None}, {}, "training_file", "neither is given"),
+    ({"training_file": "file-nope"}, {}, "training_file", '"file-nope". There is no such file'),
+    ({"environment": {"task": "chain_sum"}}, {}, "training_file", "both is given"),
+    ({"validation_file": "file-nope"}, {}, "validation_file", "There is no such file"),
+    (
+        {"training_file": None, "environment": {"task": "chain_sun"}},
+        {},
+        "environment.task",
+        "first: chain_sum",
+    ),
+    (
+        {"training_file": None, "environment": {"task": "chain_sum", "parameters": {"max_term": 3}}},
+        {},
+        "environment.parameters.max_term",
+        "accepts: min_terms, max_terms",
+    ),
+    (
+        {"training_file": None, "environment": {"task": "chain_sum", "parameters": {"min_terms": 9}}},
+        {},
+        "environment.parameters",
+        "max_terms must be >= min_terms",
+    ),
+    (
+        {"training_file": None, "environment": {"task": "chain_sum"}},
+        {"grader": {"type": "environment", "task": "leg_counting"}},
+        f"{RL}.grader.task",
+        "Give 'chain_sum'",
+    ),
+    (
+        {"training_file": None, "environment": {"task": "chain_sum"}},
+        grader(reference="{{ item.level }}"),
+        f"{RL}.grader",
+        "item.question, item.answer, item.metadata",
+    ),
+    ({}, {"grader": {"type": "environment", "task": "nope"}}, f"{RL}.grader.task", "no reasoning-gym task"),
+    ({}, {"grader": {"type": "magic"}}, f"{RL}.grader", "'string_check', 'environment'"),
+    ({}, grader(operation="equals"), f"{RL}.grader.operation", "'eq', 'ne', 'like' or 'ilike'"),
+    ({}, grader(reference="{{ item.level }}"), "training_file", "'item.level', which line 1 of"),
+    ({}, grader(reference="{{ item.hint }}"), "training_file", "'item.hint', which line 3 of"),
+    ({}, grader(reference="{{ items.answer }}"), f"{RL}.grader.reference", "variable 'items.answer'"),
+    ({}, grader(input="{{ sample.text }}"), f"{RL}.grader.input", "sample.output_text"),
+    ({}, grader(input="{{ sample.output_text }"), f"{RL}.grader.input", "opens a variable"),
+    ({"suffix": "a b"}, {}, "suffix", '"a b"'),
+    ({"suffix": "a" * 65}, {}, "suffix", "at most 64"),
+    ({"seed": -1}, {}, "seed", "greater than or equal to 0"),
+    ({"seed": 2**31}, {}, "seed", "less than"),
+    ({"metadata": {str(n): "" for n in range(17)}}, {}, "metadata", "at most 16"),
+    ({"metadata": {"k": "v" * 513}}, {}, "metadata.k", "at most 512"),
+    ({"metadata": {"k" * 65: "v"}}, {}, "metadata." + "k" * 65, "at most 64"),
+    ({"metadata": {"k": 5}}, {}, "metadata.k", "5. Input should be a valid string"),
+    ({"integrations": [{"type": "wandb"}]}, {}, "integrations", "at most 0 items"),
+    ({"method": {"type": "dpo"}}, {}, "method.type", "'reinforcement'"),
+    ({"method": {"type": "reinforcement"}}, {}, f"{RL}", "Missing required parameter"),
+    ({"hyperparameters": {"n_epochs": 1}}, {}, "hyperparameters", "Unknown parameter"),
+]
+
+
+@on_sqlite
+def test_bad_jobs(client: openai.OpenAI, api: Api):
+    rows = [row | {"hint": 1} if n < 2 else row for n, row in enumerate(sums(8))]
+    file = api.upload(client, rows)
+    assert httpx.post(f"{api.url}/v1/fine_tuning/jobs", json=body(api, file, {})).status_code == 200
+    wrong = []
+    for change, reinforcement, param, says in BAD:
+        answer = httpx.post(f"{api.url}/v1/fine_tuning/jobs", json=body(api, file, change, **reinforcement))
+        error = answer.json().get("error", {})
+        if answer.status_code != 400 or error["param"] != param or says not in error["message"]:
+            wrong.append((param, says, answer.status_code, error))
+    assert wrong == []
+    assert len(client.fine_tuning.jobs.list().data) == 1
+
+
+BODIES: list[tuple[bytes, str]] = [
+    (b"", "there is nothing in it"),
+    (b"{", "malformed JSON"),
+    (b"[]", "Input should be"),
+    (b'{"model": NaN}', "NaN"),
+    (b'{"model": 1e999}', "too large"),
+    (b'{"model": "\\ud800"}', "surrogate"),
+    (b'{"model": "\\u0000"}', "U+0000"),
+    (b'{"model": "a", "model": "b"}', "'model' is there twice"),
+    (b"[" * 100_000, "nested"),
+    (b'{"model": "\xff"}', "UTF-8"),
+]
+
+
+@on_sqlite
+def test_bad_bodies(api: Api):
+    url, json = f"{api.url}/v1/fine_tuning/jobs", {"content-type": "application/json"}
+    for content, says in BODIES:
+        answer = httpx.post(url, content=content, headers=json)
+        assert answer.status_code == 400
+        assert says in answer.json()["error"]["message"]
+    assert httpx.post(url, content=b" " * (5 << 20), headers=json).status_code == 413
+    answer = httpx.post(url, content=b"model=x", headers={"content-type": "text/plain"})
+    assert answer.status_code == 400
+    assert "application/json" in answer.json()["error"]["message"]
+    answer = httpx.post(url, json={}, headers={"idempotency-key": "k" * 256})
+    assert answer.status_code == 400
+
+
+@pytest.mark.parametrize("empty_database_url", ["postgresql"], indirect=True)
+def test_odd_urls_are_never_our_fault(api: Api):
+    jobs = "/v1/fine_tuning/jobs"
+    for method, path, status in [
+        ("GET", "/v1/nothing", 404),
+        ("PUT", jobs, 405),
+        ("GET", f"{jobs}?limit=0", 400),
+        ("GET", f"{jobs}?limit=x", 400),
+        ("GET", f"{jobs}?limt=5", 400),
+        ("GET", f"{jobs}?after=nope", 400),
+        ("GET", f"{jobs}?metadata[a=b", 400),
+        ("GET", f"{jobs}?metadata=x", 400),
+        ("GET", f"{jobs}?metadata[%00]=b", 400),
+        ("GET", f"{jobs}?metadata[%ED%A0%80]=b", 200),
+        ("GET", f"{jobs}/%00", 400),
+        ("GET", f"{jobs}/%FF", 404),
+        ("GET", f"{jobs}/{'a' * 5000}", 404),
+        ("GET", f"{jobs}/nope/events", 404),
+        ("GET", f"{jobs}/nope/metrics.csv", 404),
+        ("GET", f"{jobs}/nope/rollouts/99999999999999999999999", 404),
+        ("GET", "/v1/files?limit=10001", 400),
+        ("GET", "/v1/files?order=up", 400),
+        ("DELETE", "/v1/files/nope", 404),
+    ]:
+        answer = httpx.request(method, api.url + path)
+        assert answer.status_code == status, (method, path, answer.text)
+        if status != 200:
+            assert answer.json()["error"].keys() == {"message", "type", "param", "code"}

@@ -1,0 +1,159 @@
+"""Files: what is accepted, what is refused and how, through the real SDK."""
+
+import json
+from typing import Any
+
+import httpx
+import openai
+import pytest
+
+from app.files.jsonl import check_training_file
+from tests.fixtures.api import Api, create_job, jsonl, on_sqlite, sums
+
+
+def test_upload_list_retrieve_content_delete(client: openai.OpenAI, api: Api):
+    content = jsonl(sums(3))
+    file = client.files.create(file=("../sums.jsonl", content), purpose="fine-tune")
+    assert (file.object, file.filename, file.bytes, file.status) == (
+        "file",
+        "sums.jsonl",
+        len(content),
+        "processed",
+    )
+    assert file.model_extra is not None
+    assert file.model_extra["rows"] == 3
+
+    assert client.files.retrieve(file.id) == file
+    assert client.files.content(file.id).read() == content
+    assert [one.id for one in client.files.list()] == [file.id]
+
+    assert client.files.delete(file.id).deleted
+    assert not any(path.is_file() for path in (api.folder / "files").rglob("*"))
+    with pytest.raises(openai.NotFoundError, match=file.id):
+        client.files.retrieve(file.id)
+
+
+def test_pages_follow_each_other_in_both_orders(client: openai.OpenAI, api: Api):
+    made = [api.upload(client, sums(1)) for _ in range(5)]
+    assert [one.id for one in client.files.list(limit=2, order="asc")] == made
+    assert [one.id for one in client.files.list(limit=2)] == made[::-1]
+    assert [one.id for one in client.files.list(purpose="fine-tune-results")] == []
+    with pytest.raises(openai.BadRequestError, match="'after'"):
+        client.files.list(after="file-nope")
+
+
+GOOD = b'{"messages": [{"role": "user", "content": "hi"}]}\n'
+
+
+BAD_CONTENT = [
+    (b"", "empty"),
+    (b"\n \n", "empty"),
+    (GOOD + b'{"messages": [}\n', "Line 2: malformed JSON"),
+    (GOOD + b"\n[1]\n", "Line 3 is [1]; each line must be a JSON object"),
+    (GOOD + b'{"prompt": "hi"}\n', "Line 2 has no 'messages'. Its keys are: prompt"),
+    (b'{"messages": "hi"}\n', "Line 1: 'messages' is \"hi\""),
+    (b'{"messages": []}\n', "at least one message"),
+    (b'{"messages": ["hi"]}\n', "'messages.0' is \"hi\""),
+    (b'{"messages": [{"role": "user"}]}\n', "'messages.0' has no 'content'"),
+    (
+        b'{"messages": [{"role": "robot", "content": "hi"}]}\n',
+        "'messages.0.role' is \"robot\"; it must be one",
+    ),
+    (b'{"messages": [{"role": "user", "content": 5}]}\n', "'messages.0.content' is 5; it must be a string"),
+    (b'{"messages": [{"role": "user", "content": "a", "x": 1}]}\n', "'messages.0.x' is unknown"),
+    (b'{"messages": [{"role": "assistant", "content": "hi"}]}\n', "ends with a message of role 'assistant'"),
+    (GOOD[:-2] + b', "n": NaN}\n', "NaN"),
+    (GOOD[:-2] + b', "n": -Infinity}\n', "-Infinity"),
+    (GOOD[:-2] + b', "n": 1e999}\n', "1e999 is too large"),
+    (GOOD[:-2] + b', "n": ' + b"9" * 5000 + b"}\n", "Line 1:"),
+    (GOOD[:-2] + b', "n": "\\ud800"}\n', "surrogate"),
+    (GOOD[:-2] + b', "n": "\\u0000"}\n', "U+0000"),
+    (GOOD[:-2] + b', "n": 1, "n": 2}\n', "'n' is there twice"),
+    (GOOD[:-2] + b', "n": ' + b"[" * 70 + b"]" * 70 + b"}\n", "nested more than 64"),
+    (GOOD[:-2] + b', "n": ' + b"[" * 100_000 + b"]" * 100_000 + b"}\n", "nested more than 64"),
+    (GOOD[:-2] + b', "n": "\xff"}\n', "not valid UTF-8"),
+    (b"\xef\xbb\xbf" + GOOD, "byte-order mark"),
+]
+
+
+@on_sqlite
+def test_bad_content_is_refused_with_its_line(client: openai.OpenAI, api: Api):
+    for content, says in BAD_CONTENT:
+        with pytest.raises(openai.BadRequestError) as caught:
+            api.upload(client, content)
+        error: Any = caught.value.body
+        assert says in error["message"]
+        assert len(error["message"]) < 500
+        assert (error["type"], error["param"], error["code"]) == (
+            "invalid_request_error",
+            "file",
+            "invalid_file",
+        )
+    assert not any(path.is_file() for path in (api.folder / "files").rglob("*")), "nothing is left behind"
+
+
+@on_sqlite
+def test_limits_of_lines_and_files(client: openai.OpenAI, api: Api, monkeypatch: pytest.MonkeyPatch):
+    from app.settings import get_settings
+
+    monkeypatch.setattr(get_settings(), "max_line_bytes", 100)
+    with pytest.raises(openai.BadRequestError, match="Line 2 is longer than 100 bytes"):
+        api.upload(client, GOOD + GOOD[:-2] + b', "x": "' + b"a" * 100 + b'"}\n')
+    monkeypatch.setattr(get_settings(), "max_upload_bytes", 1000)
+    for size in (2000, 200_000, 20_000_000):
+        with pytest.raises(openai.APIStatusError, match="larger than 1000 bytes") as caught:
+            api.upload(client, b"a" * size)
+        assert caught.value.status_code == 413
+
+
+BAD_FORMS: list[tuple[dict[str, Any], str | None, str]] = [
+    ({"files": {"file": ("a", GOOD)}}, "purpose", "Missing required parameter: 'purpose'"),
+    ({"files": {"file": ("a", GOOD)}, "data": {"purpose": "batch"}}, "purpose", "should be 'fine-tune'"),
+    ({"files": {"file": ("a", GOOD)}, "data": {"purpose": "fine-tune", "x": "1"}}, "x", "Unknown parameter"),
+    ({"files": {"data": ("a", GOOD)}, "data": {"purpose": "fine-tune"}}, "data", "called 'file'"),
+    ({"files": {"x": (None, "1")}, "data": {"purpose": "fine-tune"}}, "x", "Unknown parameter"),
+    ({"json": {"purpose": "fine-tune"}}, None, "multipart/form-data"),
+    (
+        {"content": b"--b\r\ncut", "headers": {"content-type": "multipart/form-data; boundary=b"}},
+        None,
+        "valid multipart form",
+    ),
+]
+
+
+@on_sqlite
+def test_bad_forms(api: Api):
+    for form, param, says in BAD_FORMS:
+        answer = httpx.post(f"{api.url}/v1/files", **form)
+        assert answer.status_code == 400
+        error = answer.json()["error"]
+        assert says in error["message"]
+        assert error["param"] == param
+
+
+def test_a_file_of_an_unfinished_job_stays(client: openai.OpenAI, api: Api):
+    file = api.upload(client, sums())
+    job = create_job(client, api, file)
+    with pytest.raises(openai.ConflictError, match=job.id):
+        client.files.delete(file)
+    client.fine_tuning.jobs.cancel(job.id)
+    assert client.files.delete(file).deleted
+
+
+def test_index_of_fields(tmp_path):
+    rows = [
+        {"answer": "1", "meta": {"level": 1, "note": None}, "sp ace": 1},
+        {"answer": "2", "meta": {"level": 2}, "late": True},
+        {"answer": None, "meta": 5, "late": True},
+    ]
+    path = tmp_path / "rows.jsonl"
+    prompt = {"messages": [{"role": "user", "content": "hi"}]}
+    path.write_text("\n".join(json.dumps(prompt | row) for row in rows))
+    found = check_training_file(path, 10_000)
+    assert found.count == 3
+    assert found.fields == {
+        "answer": {"count": 2, "first_missing": 3},
+        "meta": {"count": 3, "first_missing": None},
+        "meta.level": {"count": 2, "first_missing": 3},
+        "late": {"count": 2, "first_missing": 1},
+    }
