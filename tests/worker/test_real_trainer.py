@@ -1,0 +1,92 @@
+"""The real trainer under a real worker: a small job on a tiny model, from the queue to both modes."""
+
+import csv
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from app.files.storage import path_of
+from app.queue import announce
+from tests.fixtures.workers import Service, WorkerProcess, eventually
+from trainer.graders.spec import StringCheckGrader
+from trainer.manifest import read_manifest
+from trainer.modes import DEFAULT_HIGH_ENTROPY_PROMPT
+from trainer.spec import JsonlData, ModelSpec, OptimizerSpec, PolicySplit, RolloutSpec, RunSpec
+
+
+def run_spec(folder: Path, model: Path, steps: int) -> dict:
+    rows = [
+        {"messages": [{"role": "user", "content": f"Say {letter}"}], "answer": letter}
+        for letter in "abcdefgh"
+    ]
+    data = folder / "train.jsonl"
+    data.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return RunSpec(
+        run_id="run",
+        model=ModelSpec(path=str(model), dtype="float32"),
+        training_data=JsonlData(path=str(data)),
+        validation_data=JsonlData(path=str(data)),
+        grader=StringCheckGrader(
+            input="{{sample.output_text}}", reference="{{item.answer}}", operation="like"
+        ),
+        algorithm=PolicySplit(),
+        rollout=RolloutSpec(prompts_per_step=2, samples_per_prompt=4, max_response_tokens=8),
+        optimizer=OptimizerSpec(learning_rate=1e-3),
+        total_steps=steps,
+    ).model_dump(mode="json")
+
+
+@pytest.fixture
+def real_service(queued_service: Service, monkeypatch: pytest.MonkeyPatch) -> Service:
+    """With the real trainer instead of the scripted one."""
+    monkeypatch.setenv("POLICYSPLIT_TRAINER_COMMAND", json.dumps([sys.executable, "-m", "trainer"]))
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    return queued_service
+
+
+def test_a_policy_split_job_succeeds(
+    real_service: Service, start_worker: Callable[[], WorkerProcess], tiny_model: Path, tmp_path: Path
+) -> None:
+    job_id = real_service.add_job(steps=2, run_spec=run_spec(tmp_path, tiny_model, steps=2))
+    announce(job_id)
+    start_worker()
+    eventually(lambda: real_service.job(job_id).status in ("succeeded", "failed"), 90)
+    job = real_service.job(job_id)
+    assert job.status == "succeeded", (job.error, real_service.events(job_id)[-1].message)
+
+    assert sorted(real_service.points(job_id, "train/H/reward")) == [1, 2]
+    assert sorted(real_service.points(job_id, "eval/N/reward")) == [0, 2]
+    assert len(real_service.rollouts(job_id)) == 2 * 2 * 4
+    assert job.trained_tokens and job.trained_tokens > 0
+    manifest = read_manifest(real_service.run_dir(job_id) / "checkpoints" / "step-2", verify=True)
+    assert manifest.high_entropy_prompt == DEFAULT_HIGH_ENTROPY_PROMPT
+    rows = list(csv.DictReader(path_of(job.result_files[0]).read_text().splitlines()))
+    assert [row["step"] for row in rows] == ["0", "1", "2"]
+    assert rows[1]["train_mean_reward"] != "" and rows[2]["full_valid_mean_reward"] != ""
+    last = real_service.events(job_id, "metrics")[-1].data
+    assert last is not None and last["timing"]["step"]["sampling"] > 0
+
+
+def test_a_stopped_run_goes_on_where_it_was(
+    real_service: Service, start_worker: Callable[[], WorkerProcess], tiny_model: Path, tmp_path: Path
+) -> None:
+    steps = 400
+    job_id = real_service.add_job(steps=steps, run_spec=run_spec(tmp_path, tiny_model, steps))
+    announce(job_id)
+    worker = start_worker()
+    eventually(lambda: real_service.job(job_id).step >= 2, 60)
+    assert worker.stop() == 0
+    job = real_service.job(job_id)
+    assert job.status == "queued" and 2 <= job.step < steps
+    stopped_at = job.step
+    assert [a.outcome for a in real_service.attempts(job_id)] == ["released"]
+
+    start_worker()
+    eventually(lambda: real_service.job(job_id).step > stopped_at, 60)
+    real_service.change(job_id, cancel_requested=True)
+    real_service.wait_for_status(job_id, "cancelled", 10)
+    found = sorted(real_service.points(job_id, "train/N/reward"))
+    assert found == list(range(1, found[-1] + 1)) and found[-1] > stopped_at
