@@ -32,9 +32,10 @@ LEVEL_STYLES = {"info": "dim", "warn": "yellow", "error": "red"}
 def follow(client: "openai.OpenAI", job_id: str, console: Console) -> tuple["FineTuningJob", "Curves"]:
     """Show a job's progress until it rests; returns the job and the series seen on the way."""
     curves = Curves()
-    job = client.fine_tuning.jobs.retrieve(job_id)
+    client.fine_tuning.jobs.retrieve(job_id)  # an unknown job is an error, not something to wait for
+    # Where there is no terminal to redraw, each step is a line of its own.
     live = Live(console=console, refresh_per_second=4, get_renderable=lambda: render(curves))
-    with live:
+    with live if console.is_terminal else contextlib.nullcontext():
         for event in events(client, job_id):
             data = event.get("data") or {}
             if event.get("type") == "metrics":
@@ -44,10 +45,7 @@ def follow(client: "openai.OpenAI", job_id: str, console: Console) -> tuple["Fin
             else:
                 style = LEVEL_STYLES.get(str(event.get("level")), "dim")
                 console.print(f"[{style}]{escape(str(event.get('message')))}[/]", soft_wrap=True)
-        job = client.fine_tuning.jobs.retrieve(job_id)
-        if not console.is_terminal:
-            live.update(Text(""))
-    return job, curves
+    return client.fine_tuning.jobs.retrieve(job_id), curves
 
 
 def events(client: "openai.OpenAI", job_id: str) -> Iterator[dict[str, Any]]:

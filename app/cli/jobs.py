@@ -70,16 +70,16 @@ def list_jobs(
 ) -> None:
     """Show the newest jobs."""
     client = connect(base_url, data_dir)
-    table = Table("job", "status", "model", "algorithm", "step", "created", "result")
-    for column in table.columns:
-        column.no_wrap = column.header == "job"
+    table = Table(show_lines=True)
+    for header in ("job", "status", "step", "created"):
+        table.add_column(header, no_wrap=True)
+    table.add_column("base model, algorithm, result", overflow="fold")
     with api_errors(client):
         page = client.fine_tuning.jobs.list(limit=limit)
     for job in page.data:
-        table.add_row(
-            job.id, _status(job.status), job.model, _algorithm(job), _progress(job), _when(job.created_at),
-            job.fine_tuned_model or "",
-        )  # fmt: skip
+        about = [f"{job.model}  [dim]{_algorithm(job)}[/]", job.fine_tuned_model or ""]
+        created = _when(job.created_at)
+        table.add_row(job.id, _status(job.status), _progress(job), created, "\n".join(filter(None, about)))
     if page.data:
         out.print(table)
         if page.has_more:

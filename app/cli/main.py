@@ -1,6 +1,9 @@
 """The command ``policysplit``."""
 
+import signal
 import sys
+from types import FrameType
+from typing import NoReturn
 
 import typer
 
@@ -29,6 +32,8 @@ app.add_typer(models.app, name="models")
 
 def main() -> None:
     """Entry point: errors are one sentence, never a trace."""
+    # As with Ctrl-C: what a command started is cleaned up on the way out.
+    signal.signal(signal.SIGTERM, _interrupt)
     try:
         app()
     except KeyboardInterrupt:
@@ -36,3 +41,7 @@ def main() -> None:
     except CliError as error:
         say_error(str(error))
         sys.exit(error.exit_code)
+
+
+def _interrupt(_number: int, _frame: FrameType | None) -> NoReturn:
+    raise KeyboardInterrupt
