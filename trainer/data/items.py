@@ -39,11 +39,11 @@ def _load_jsonl(spec: JsonlData, param: str) -> list[Item]:
             if not line.strip():
                 continue
             try:
-                row = json.loads(line)
+                row = dict(json.loads(line))
                 messages = row.pop("messages")
                 if not messages or not isinstance(messages, list):
-                    raise KeyError("messages")
-            except (ValueError, KeyError, AttributeError) as error:
+                    raise ValueError("messages is no list of messages")
+            except (ValueError, KeyError, TypeError) as error:
                 message = f"line {number} of {path.name} is no JSON object with messages: {error}"
                 raise InvalidSpec(message, f"{param}.path") from error
             items.append(Item(messages, row))
