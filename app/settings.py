@@ -24,9 +24,9 @@ class Settings(BaseSettings):
         validation_alias=AliasChoices("POLICYSPLIT_BROKER_URL", "BROKER_URL"),
         description="Redis URL; empty: the embedded Redis in data_dir",
     )
-    host: str = "127.0.0.1"
-    port: int = 8700
-    inference_host: str = "127.0.0.1"
+    host: str = Field(default="127.0.0.1", description="Address the API listens on")
+    port: int = Field(default=8700, description="Port of the API")
+    inference_host: str = Field(default="127.0.0.1", description="Address an inference worker listens on")
     inference_port: int = Field(default=0, description="0: any free port; the database tells the gateway")
     inference_url: str = Field(
         default="", description="How the gateway reaches this inference worker; empty: its host and port"
@@ -39,9 +39,15 @@ class Settings(BaseSettings):
         default=None, description="A worker writes its process id here when it takes jobs"
     )
     worker_slots: int = Field(default=1, ge=1, description="Jobs one worker runs at a time")
-    lease_seconds: float = Field(default=20.0, gt=0)
-    heartbeat_seconds: float = Field(default=4.0, gt=0)
-    reconcile_seconds: float = Field(default=5.0, gt=0)
+    lease_seconds: float = Field(
+        default=20.0, gt=0, description="A worker that is silent for this long has lost its job"
+    )
+    heartbeat_seconds: float = Field(
+        default=4.0, gt=0, description="How often workers renew their leases and rows"
+    )
+    reconcile_seconds: float = Field(
+        default=5.0, gt=0, description="How often a worker looks for lost messages and expired leases"
+    )
     max_attempts: int = Field(default=3, ge=1, description="Attempts of a job before it is failed")
     stop_grace_seconds: float = Field(default=4.0, description="SIGTERM to SIGKILL of a cancelled trainer")
     checkpoint_grace_seconds: float = Field(
@@ -53,9 +59,12 @@ class Settings(BaseSettings):
     wakeup_resend_seconds: float = Field(
         default=30.0, gt=0, description="A queued job's wake-up message counts as lost after this long"
     )
-    trainer_command: list[str] = Field(default_factory=lambda: [sys.executable, "-m", "trainer"])
-    max_upload_bytes: int = Field(default=1 << 30)
-    max_line_bytes: int = Field(default=16 << 20)
+    trainer_command: list[str] = Field(
+        default_factory=lambda: [sys.executable, "-m", "trainer"],
+        description="Program that trains, a JSON list; unset: python -m trainer of this environment",
+    )
+    max_upload_bytes: int = Field(default=1 << 30, description="Largest file that can be uploaded")
+    max_line_bytes: int = Field(default=16 << 20, description="Longest line of an uploaded file")
     engine: str = Field(default="transformers", description="Which server answers for checkpoints")
     engine_command: list[str] = Field(
         default_factory=list,
