@@ -1,8 +1,17 @@
 """The chat completion request: OpenAI's, plus ``mode``. What the engine would ignore is refused by name."""
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Discriminator,
+    Field,
+    Tag,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 
 from trainer.modes import Message, Mode
 
@@ -46,11 +55,18 @@ class TextPart(Strict):
     text: str
 
 
+# Told apart by what is given, so that an error speaks of that and not of the alternative.
+Content = Annotated[
+    Annotated[str, Tag("text")] | Annotated[list[TextPart], Tag("parts")],
+    Discriminator(lambda value: "parts" if isinstance(value, list) else "text"),
+]
+
+
 class ChatMessage(Strict):
     """A turn. The keys after ``content`` are those of an answer that is sent back; they must be empty."""
 
     role: Literal["system", "developer", "user", "assistant"]
-    content: str | list[TextPart]
+    content: Content
     refusal: None = None
     annotations: list[Any] | None = Field(default=None, max_length=0)
     audio: None = None

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import os
+import re
 import socket
 import sys
 import time
@@ -17,6 +18,7 @@ from worker.inference.errors import EngineUnavailable
 GRACE_SECONDS = 3.0
 _HEALTH_INTERVAL = 0.1
 _LOG_CHARACTERS = 16_384
+_EXCEPTION = re.compile(r"^(?:\w+\.)*\w*(?:Error|Exception): .+$", re.MULTILINE)
 #: Settings and secrets of the service; an engine has no use for them.
 _PRIVATE = ("POLICYSPLIT_", "DATABASE_URL", "BROKER_URL")
 
@@ -59,7 +61,7 @@ class EngineProcess:
         while time.monotonic() < deadline:
             if self.ended.is_set():
                 raise EngineUnavailable(
-                    f"the {self.engine.name} server ended while it loaded the model: {self.last_line()}"
+                    f"the {self.engine.name} server ended while it loaded the model: {self.cause()}"
                 )
             with contextlib.suppress(httpx.HTTPError):
                 answer = await client.get(self.base_url + self.engine.health_path, timeout=2.0)
@@ -89,10 +91,14 @@ class EngineProcess:
         count = self._printed - mark
         return self._log[-count:] if count else ""
 
-    def last_line(self) -> str:
-        """The last line the engine printed."""
-        lines = [line.strip() for line in self._log.splitlines() if line.strip()]
-        return lines[-1][:500] if lines else "it printed nothing"
+    def cause(self) -> str:
+        """Why the engine ended, as far as it said: its last exception, else its exit code."""
+        if exceptions := _EXCEPTION.findall(self._log):
+            return exceptions[-1][:500]
+        code = self._process.returncode
+        if code is None:
+            return "it said nothing"
+        return f"signal {code - 128}" if code > 128 else f"exit code {code}"
 
     async def _watch(self) -> None:
         assert self._process.stdout is not None

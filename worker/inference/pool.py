@@ -199,8 +199,8 @@ class EnginePool:
         if entry.answered:
             self._failures.pop(entry.folder, None)
         self._leave(entry)
-        self._count_failure(entry.folder, f"the {self._engine.name} server ended: {process.last_line()}")
-        log.error("the engine of %s ended: %s", entry.folder, process.last_line())
+        self._count_failure(entry.folder, f"the {self._engine.name} server ended: {process.cause()}")
+        log.error("the engine of %s ended: %s", entry.folder, process.cause())
         self._on_change()
 
     def _leave(self, entry: Loaded) -> None:

@@ -105,5 +105,5 @@ class Relay:
             if reason := self._engine.refusal(child.printed_since(mark)):
                 return RequestRefused(reason)
             await asyncio.sleep(0.02)  # the log comes through a pipe, after the answer
-        log.error("the engine answered %d: %s", response.status_code, child.last_line())
+        log.error("the engine answered %d: %s", response.status_code, child.cause())
         return EngineFailed("The engine failed on this request; the inference worker's log has the reason.")

@@ -1,0 +1,24 @@
+"""``transformers serve`` that also writes down the token ids which reach the model, one JSON list a line."""
+
+import json
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+from transformers import GenerationMixin
+from transformers.cli.transformers import main
+
+RECORD = Path(os.environ["RECORDED_TOKEN_IDS"])
+_generate = getattr(GenerationMixin, "generate")  # noqa: B009
+
+
+def _recording_generate(self: Any, *arguments: Any, **options: Any) -> Any:
+    with RECORD.open("a") as record:
+        record.write(json.dumps(options["input_ids"][0].tolist()) + "\n")
+    return _generate(self, *arguments, **options)
+
+
+if __name__ == "__main__":
+    setattr(GenerationMixin, "generate", _recording_generate)  # noqa: B010
+    sys.exit(main())

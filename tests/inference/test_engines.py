@@ -1,0 +1,187 @@
+"""Engines as supervised children: loaded once, evicted, restarted, and never left behind."""
+
+import os
+import signal
+import time
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import httpx
+import openai
+import psutil
+import pytest
+from sqlalchemy import update
+
+from app.db import write_session
+from app.tables import InferenceWorker
+from tests.fixtures.engines import TALKATIVE, Deployment, engine_of, until
+
+HELLO: list[Any] = [{"role": "user", "content": "Hello"}]
+
+
+def ask(deployment: Deployment, model: str, **options: Any) -> Any:
+    retries = options.pop("max_retries", 0)
+    options = {"messages": HELLO, "max_tokens": 8, **options}
+    return deployment.client(max_retries=retries).chat.completions.create(model=model, **options)
+
+
+def weights(deployment: Deployment) -> int:
+    return next(deployment.folder.glob("models/tiny/*.safetensors")).stat().st_size
+
+
+def test_a_cold_start_is_shared_and_the_least_recently_used_model_makes_room(deployment: Deployment):
+    deployment.add_base("tiny")
+    first, second = deployment.add_finished(seed=1), deployment.add_finished(seed=2)
+    deployment.start_api()
+    deployment.start_inference(ENGINE_MEMORY_BYTES=str(int(2.5 * weights(deployment))))
+
+    def loaded() -> dict[str, int]:
+        return {
+            engine["folder"].split("/runs/ftjob-")[-1][:10]: engine["pid"] for engine in deployment.engines()
+        }
+
+    def part(model: str) -> str:
+        return model.rsplit(":", 1)[1]
+
+    with ThreadPoolExecutor(4) as pool:
+        modes = [first, f"{first}:high-entropy"] * 2
+        assert len(list(pool.map(lambda model: ask(deployment, model), modes))) == 4
+    before = loaded()
+    assert list(before) == [part(first)]
+    ask(deployment, second)
+    assert set(loaded()) == {part(first), part(second)}
+    ask(deployment, first)
+    evicted = loaded()[part(second)]
+    ask(deployment, "tiny")  # needs room: the second was used least recently
+    assert part(second) not in loaded()
+    assert len(loaded()) == 2
+    assert loaded()[part(first)] == before[part(first)]
+    assert not psutil.pid_exists(evicted)
+    until(lambda: len(deployment.workers()[0].loaded) == 2)
+
+
+def test_a_model_in_use_is_not_evicted_and_one_that_never_fits_is_refused(deployment: Deployment):
+    deployment.add_base("tiny")
+    model = deployment.add_finished(seed=TALKATIVE)
+    deployment.start_api()
+    size = weights(deployment)
+    worker = deployment.start_inference(ENGINE_MEMORY_BYTES=str(int(1.5 * size)), ENGINE_START_SECONDS="20")
+    stream = iter(ask(deployment, model, stream=True, max_tokens=600, temperature=0))
+    next(stream)
+    with ThreadPoolExecutor(1) as pool:
+        other = pool.submit(ask, deployment, "tiny")  # waits for the stream to end
+        assert sum(len(chunk.choices) for chunk in stream) > 100
+        assert other.result().mode == "normal"
+    below = psutil.Process(worker.pid).children(recursive=True)
+    worker.terminate()
+    assert worker.wait(20) == 0
+    assert not any(process.is_running() for process in below)
+    assert deployment.workers() == []
+    deployment.start_inference(ENGINE_MEMORY_BYTES=str(size // 2))
+    with pytest.raises(openai.APIStatusError) as caught:
+        ask(deployment, model)
+    assert (caught.value.status_code, caught.value.code) == (503, "insufficient_memory")
+
+
+def test_a_killed_engine_is_replaced_and_its_stream_ends_with_an_error(deployment: Deployment):
+    model = deployment.add_finished(seed=TALKATIVE)
+    deployment.start_api()
+    deployment.start_inference()
+    before = ask(deployment, model, seed=3).choices[0].message.content
+    stream = iter(ask(deployment, model, stream=True, max_tokens=1500, temperature=0))
+    next(stream)
+    (engine,) = deployment.engines()
+    began = time.monotonic()
+    engine_of(engine["pid"]).kill()
+    with pytest.raises(openai.APIError, match="ended while it answered"):
+        for _ in stream:
+            pass
+    assert ask(deployment, model, seed=3, max_retries=2).choices[0].message.content == before
+    assert time.monotonic() - began < 30
+    (replaced,) = deployment.engines()
+    assert replaced["pid"] != engine["pid"]
+    # The warden killed, too, takes its engine along.
+    child = engine_of(replaced["pid"])
+    os.kill(replaced["pid"], signal.SIGKILL)
+    child.wait(5)
+    assert ask(deployment, model, seed=3, max_retries=2).choices[0].message.content == before
+
+
+def test_no_engine_outlives_a_killed_worker(deployment: Deployment):
+    model = deployment.add_finished(seed=1)
+    deployment.start_api()
+    worker = deployment.start_inference()
+    ask(deployment, model)
+    below = psutil.Process(worker.pid).children(recursive=True)
+    assert len(below) == 2  # the warden and the engine
+    worker.kill()
+    worker.wait(20)
+    assert not psutil.wait_procs(below, timeout=10)[1]
+    # Its row stays until the heartbeat is stale; requests get an answer before and after.
+    for stale in (False, True):
+        if stale:
+            with write_session(deployment.database) as session:
+                session.execute(update(InferenceWorker).values(heartbeat_at=0.0))
+        with pytest.raises(openai.InternalServerError) as caught:
+            ask(deployment, model)
+        assert (caught.value.status_code, caught.value.code) == (503, "no_inference_worker")
+        assert int(caught.value.response.headers["retry-after"]) > 0
+
+
+def test_a_broken_checkpoint_gets_a_reason(deployment: Deployment):
+    bad = deployment.add_finished()
+    (config,) = (deployment.folder / "runs").glob(f"*{bad.rsplit(':', 1)[1]}*/checkpoints/*/config.json")
+    config.write_text('{"model_type": "no-such-architecture"}')
+    deployment.start_api()
+    deployment.start_inference()
+    with pytest.raises(openai.InternalServerError) as caught:
+        ask(deployment, bad)
+    assert (caught.value.status_code, caught.value.code) == (503, "engine_unavailable")
+    assert "no-such-architecture" in str(caught.value)
+    assert "retry-after" in caught.value.response.headers
+    again = time.monotonic()
+    with pytest.raises(openai.InternalServerError, match="no-such-architecture"):
+        ask(deployment, bad)
+    assert time.monotonic() - again < 30
+    config.unlink()
+    with pytest.raises(openai.BadRequestError) as missing:
+        ask(deployment, bad)
+    assert missing.value.code == "model_missing"
+
+
+def test_the_shared_secret_keeps_others_out(deployment: Deployment):
+    model = deployment.add_finished(seed=1)
+    deployment.start_api()
+    deployment.start_inference(INFERENCE_TOKEN="secret")
+    with pytest.raises(openai.InternalServerError, match="POLICYSPLIT_INFERENCE_TOKEN"):
+        ask(deployment, model)
+    (worker,) = deployment.workers()
+    assert httpx.get(f"{worker.url}/engines").status_code == 401
+    right = {"authorization": "Bearer secret"}
+    assert httpx.get(f"{worker.url}/engines", headers=right).json() == []
+
+
+@pytest.mark.parametrize(
+    ("settings", "named"),
+    [
+        ({"INFERENCE_HOST": "0.0.0.0"}, "POLICYSPLIT_INFERENCE_TOKEN"),
+        ({"INFERENCE_HOST": "0.0.0.0", "INFERENCE_TOKEN": "secret"}, "POLICYSPLIT_INFERENCE_URL"),
+        ({"ENGINE": "abacus"}, "transformers"),
+    ],
+)
+def test_settings_that_can_not_work_end_the_worker_at_once(
+    deployment: Deployment, settings: dict[str, str], named: str, capfd: pytest.CaptureFixture[str]
+):
+    assert deployment.run("worker.inference", **settings).wait(20) == 2
+    assert named in capfd.readouterr().err
+
+
+def test_the_worker_process_has_no_torch(deployment: Deployment):
+    code = (
+        "import sys, worker.inference.__main__; "
+        "sys.exit([name for name in ('torch', 'transformers') if name in sys.modules] or 0)"
+    )
+    import subprocess
+    import sys
+
+    assert subprocess.run([sys.executable, "-c", code], timeout=60).returncode == 0

@@ -1,0 +1,99 @@
+"""A served prompt is the training prompt, token by token: in both modes, whatever the chat template."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.fixtures.engines import PROMPT, RECORDING_ENGINE, Deployment
+from tests.fixtures.models import CHATML
+from trainer.modes import DEFAULT_HIGH_ENTROPY_PROMPT, Mode
+from trainer.policy import load_policy
+from trainer.spec import ModelSpec
+
+# As SmolLM2 does: a system turn of its own where the conversation has none.
+DEFAULT_SYSTEM = (
+    "{% for m in messages %}{% if loop.first and messages[0]['role'] != 'system' %}"
+    "<|im_start|>system\nYou are helpful.<|im_end|>\n{% endif %}"
+    "<|im_start|>{{ m['role'] }}\n{{ m['content'] }}<|im_end|>\n{% endfor %}"
+    "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+)
+# As Llama 2 does: the system turn inside the first user turn, contents stripped.
+FOLDED_SYSTEM = (
+    "{% if messages[0]['role'] == 'system' %}"
+    "{% set s = '<<SYS>>\n' + messages[0]['content'] + '\n<</SYS>>\n\n' %}"
+    "{% set rest = messages[1:] %}{% else %}{% set s = '' %}{% set rest = messages %}{% endif %}"
+    "{% for m in rest %}{% if m['role'] == 'user' %}"
+    "<|im_start|>[INST] {{ ((s if loop.first else '') + m['content']).strip() }} [/INST]"
+    "{% else %} {{ m['content'].strip() }} <|im_end|>{% endif %}{% endfor %}"
+)
+TEMPLATES = {"chatml": CHATML, "default_system": DEFAULT_SYSTEM, "folded_system": FOLDED_SYSTEM}
+PROMPTS = {
+    "chatml": PROMPT,
+    "default_system": DEFAULT_HIGH_ENTROPY_PROMPT,
+    "folded_system": "Überlege — 想! 🌀",
+}
+
+CONVERSATIONS = {
+    "user": [{"role": "user", "content": "What is 2 + 2?"}],
+    "system": [
+        {"role": "system", "content": "Be brief."},
+        {"role": "user", "content": "  What is 2 + 2?\n"},
+    ],
+    "turns": [
+        {"role": "user", "content": "Grüß Gott <|im_end|>"},
+        {"role": "assistant", "content": "Hello."},
+        {"role": "user", "content": "And 3 + 3?"},
+    ],
+    "parts": [
+        {"role": "system", "content": [{"type": "text", "text": "Be "}, {"type": "text", "text": "brief."}]},
+        {"role": "user", "content": [{"type": "text", "text": "2 +"}, {"type": "text", "text": " 2?"}]},
+    ],
+}
+
+
+@pytest.fixture(scope="module")
+def recorded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Deployment, Path]]:
+    """A deployment whose engines write down the token ids that they are given, and the file they write."""
+    import sys
+
+    folder = tmp_path_factory.mktemp("recorded")
+    record = folder / "token_ids.jsonl"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("RECORDED_TOKEN_IDS", str(record))
+        deployment = Deployment(folder, ENGINE_COMMAND=json.dumps([sys.executable, str(RECORDING_ENGINE)]))
+        try:
+            deployment.start_api()
+            deployment.start_inference()
+            yield deployment, record
+        finally:
+            deployment.close()
+
+
+@pytest.mark.parametrize("template", TEMPLATES)
+def test_served_ids_are_the_ids_of_a_training_row(recorded: tuple[Deployment, Path], template: str):
+    deployment, record = recorded
+    prompt = PROMPTS[template]
+    model = deployment.add_finished(chat_template=TEMPLATES[template], prompt=prompt)
+    folder = next((deployment.folder / "runs").glob(f"*{model.rsplit(':', 1)[1]}*/checkpoints/step-10"))
+    policy = load_policy(ModelSpec(path=str(folder), dtype="float32"), prompt)
+    client = deployment.client()
+    for name, messages in CONVERSATIONS.items():
+        plain = [
+            {**m, "content": "".join(p["text"] for p in m["content"])}
+            if isinstance(m["content"], list)
+            else m
+            for m in messages
+        ]
+        for mode in Mode:
+            answer = client.chat.completions.create(
+                model=model if mode is Mode.NORMAL else f"{model}:high-entropy",
+                messages=messages,  # type: ignore[arg-type]
+                max_tokens=1,
+            )
+            served = json.loads(record.read_text().splitlines()[-1])
+            assert served == policy.prompt_ids(plain, mode), (name, mode)
+            assert answer.usage is not None
+            assert answer.usage.prompt_tokens == len(served)
+    assert len(record.read_text().splitlines()) % (2 * len(CONVERSATIONS)) == 0
