@@ -11,6 +11,7 @@ from pydantic.fields import FieldInfo
 from app.errors import BadRequest
 
 _SHOWN = 80
+_NOTHING = object()
 Model = TypeVar("Model", bound=BaseModel)
 
 
@@ -87,14 +88,21 @@ def _field(location: Sequence[str | int], value: Any, kind: str) -> str:
     union that was tried, "[key]", "list[…]"; they are told apart by following the value."""
     path: list[str] = []
     for number, step in enumerate(location):
-        is_key = isinstance(value, Mapping) and step in value
-        is_index = isinstance(value, list) and isinstance(step, int) and step < len(value)
-        if is_key or is_index:
+        inner = _child(value, step)
+        if inner is not _NOTHING:
             path.append(str(step))
-            value = value[step]
+            value = inner
         elif kind == "missing" and number == len(location) - 1:
             path.append(str(step))
     return ".".join(path)
+
+
+def _child(value: Any, step: str | int) -> Any:
+    if isinstance(value, Mapping):
+        return value.get(step, _NOTHING)
+    if isinstance(value, list) and isinstance(step, int) and step < len(value):
+        return value[step]
+    return _NOTHING
 
 
 def _known_keys(model: Any, location: Sequence[str | int], value: Any) -> str:

@@ -15,8 +15,9 @@ from trainer.modes import Mode
 FORM = "ft:BASE:ORGANIZATION:SUFFIX:JOB[:ckpt-step-N][:high-entropy]"
 _JOB_CHARACTERS = 10
 _PART = r"[A-Za-z0-9._-]"
+_NAME = rf"[A-Za-z0-9]{_PART}*"
 _PATTERN = re.compile(
-    rf"ft:(?P<base>{_PART}+(?:/{_PART}+)*):(?P<organization>{_PART}+):(?P<suffix>{_PART}*):"
+    rf"ft:(?P<base>{_NAME}(?:/{_NAME})*):(?P<organization>{_PART}+):(?P<suffix>{_PART}*):"
     r"(?P<job>[A-Za-z0-9]+)(?::ckpt-step-(?P<step>\d{1,9}))?(?P<mode>:high-entropy)?"
 )
 

@@ -4,7 +4,7 @@ import math
 from collections.abc import Mapping, Sequence
 
 from sqlalchemy import func, select
-from sqlalchemy.orm import Session
+from sqlalchemy.orm import Session, aliased
 
 from app.tables import MetricPoint, MetricSeries
 from app.upsert import insert_for
@@ -23,14 +23,14 @@ def upsert_points(session: Session, job_id: str, step: int, values: Mapping[str,
 
 def upsert_steps(session: Session, job_id: str, steps: Mapping[int, Mapping[str, float]]) -> None:
     """:func:`upsert_points` for several steps at once, in as many statements as for one."""
-    names = {name for values in steps.values() for name in values}
-    ids = _series_ids(session, job_id, names)
-    rows = [
-        {"series_id": ids[name], "step": step, "value": float(value)}
+    found = [
+        (name, step, float(value))
         for step, values in steps.items()
         for name, value in values.items()
         if math.isfinite(value)
     ]
+    ids = _series_ids(session, job_id, {name for name, _, _ in found})
+    rows = [{"series_id": ids[name], "step": step, "value": value} for name, step, value in found]
     for start in range(0, len(rows), _POINTS_A_STATEMENT):
         statement = insert_for(session, MetricPoint).values(rows[start : start + _POINTS_A_STATEMENT])
         session.execute(
@@ -67,8 +67,12 @@ def series(session: Session, job_id: str) -> list[tuple[int, str]]:
 def last_points(session: Session, job_id: str) -> list[tuple[str, int, float]]:
     """Name, last step and value of each of a job's series, by name."""
     # The last step of a series is one look at the end of its key, however long the series is.
+    points_again = aliased(MetricPoint)
     last_step = (
-        select(func.max(MetricPoint.step)).where(MetricPoint.series_id == MetricSeries.id).scalar_subquery()
+        select(func.max(points_again.step))
+        .where(points_again.series_id == MetricSeries.id)
+        .correlate(MetricSeries)
+        .scalar_subquery()
     )
     query = (
         select(MetricSeries.name, MetricPoint.step, MetricPoint.value)

@@ -1,0 +1,219 @@
+"""What a worker writes about a job, and how the API shows it."""
+
+import csv
+import io
+import json
+import threading
+
+import httpx
+import openai
+import pytest
+
+from app.checkpoints.repository import remove_checkpoint, upsert_checkpoint
+from app.db import read_session, write_session
+from app.files.service import create_result_file
+from app.files.storage import store
+from app.jobs.status import JobStatus, add_event, change_status
+from app.metrics.repository import upsert_points, upsert_steps
+from app.rollouts.repository import upsert_rollouts
+from app.tables import DEFAULT_PROJECT, Job
+from tests.fixtures.api import Api, create_job, on_sqlite, sums
+from trainer.events import RolloutRecord
+from trainer.modes import Mode
+
+
+@pytest.fixture
+def job_id(client: openai.OpenAI, api: Api) -> str:
+    return create_job(client, api, api.upload(client, sums()), suffix="s").id
+
+
+def get(api: Api, path: str, **query: object) -> dict:
+    answer = httpx.get(f"{api.url}/v1/fine_tuning/jobs/{path}", params=query)  # type: ignore[arg-type]
+    answer.raise_for_status()
+    return answer.json()
+
+
+def say(job_id: str, *texts: str) -> None:
+    with write_session() as session:
+        for text in texts:
+            add_event(session, job_id, "info", "message", text)
+
+
+def finish(job_id: str) -> None:
+    with write_session() as session:
+        for status in (JobStatus.RUNNING, JobStatus.SUCCEEDED):
+            change_status(session, session.get_one(Job, job_id), status, message=f"now {status}")
+
+
+def test_events_are_paged_newest_first(client: openai.OpenAI, api: Api, job_id: str):
+    say(job_id, *(str(n) for n in range(7)))
+    events = list(client.fine_tuning.jobs.list_events(job_id, limit=2))
+    assert [event.message for event in events[:7]] == ["6", "5", "4", "3", "2", "1", "0"]
+    assert len(events) == 9
+    assert (events[0].object, events[0].type, events[0].level) == ("fine_tuning.job.event", "message", "info")
+
+
+def stream(api: Api, job_id: str, after: str | None, until: int | None = None) -> list[tuple[str, str]]:
+    """(id, message) of each event of a stream, up to its end or ``until`` events."""
+    found, event_id = [], ""
+    headers = {"last-event-id": after} if after else {}
+    url = f"{api.url}/v1/fine_tuning/jobs/{job_id}/events"
+    with httpx.stream("GET", url, params={"stream": "true"}, headers=headers, timeout=30) as answer:
+        assert answer.headers["content-type"].startswith("text/event-stream")
+        for line in answer.iter_lines():
+            if line.startswith("id: "):
+                event_id = line.removeprefix("id: ")
+            elif line == "data: [DONE]":
+                return found
+            elif line.startswith("data: "):
+                found.append((event_id, json.loads(line.removeprefix("data: "))["message"]))
+                if len(found) == until:
+                    return found
+    raise AssertionError("the stream ended without [DONE]")
+
+
+def test_a_stream_goes_on_where_it_was_cut_and_ends_with_the_job(api: Api, job_id: str):
+    say(job_id, "a", "b")
+    seen = stream(api, job_id, None, until=3)
+    assert seen[-1][1] == "a"
+    ended: list[list[tuple[str, str]]] = []
+    reader = threading.Thread(target=lambda: ended.append(stream(api, job_id, seen[-1][0])))
+    reader.start()
+    say(job_id, "c")
+    finish(job_id)
+    reader.join()
+    assert [message for _, message in ended[0]] == ["b", "c", "now running", "now succeeded"]
+    url = f"{api.url}/v1/fine_tuning/jobs/{job_id}/events?stream=true"
+    assert httpx.get(url, headers={"last-event-id": "ftevent-nope"}).status_code == 400
+
+
+def test_metrics_repeat_without_doubling_and_keep_extremes(api: Api, job_id: str):
+    curve = {step: float(step % 10) for step in range(1, 3001)} | {1234: 99.0, 2345: -99.0}
+    with write_session() as session:
+        upsert_steps(session, job_id, {step: {"train/reward": value} for step, value in curve.items()})
+        upsert_points(session, job_id, 3000, {"train/reward": 5.0, "eval/reward": 0.5, "nan": float("nan")})
+    names = get(api, f"{job_id}/metrics")["data"]
+    assert [(one["name"], one["last_step"], one["last_value"]) for one in names] == [
+        ("eval/reward", 3000, 0.5),
+        ("train/reward", 3000, 5.0),
+    ]
+    reward, absent = get(api, f"{job_id}/metrics", name=["train/reward", "nothing"], max_points=50)["data"]
+    values = {point["step"]: point["value"] for point in reward["points"]}
+    assert reward["total_points"] == 3000
+    assert len(values) <= 50
+    assert (values[1], values[1234], values[2345], values[3000]) == (1.0, 99.0, -99.0, 5.0)
+    assert absent["points"] == []
+    part = get(api, f"{job_id}/metrics", name="train/reward", **{"from": 10, "to": 12})["data"][0]
+    assert [point["step"] for point in part["points"]] == [10, 11, 12]
+
+    answer = httpx.get(f"{api.url}/v1/fine_tuning/jobs/{job_id}/metrics.csv")
+    rows = list(csv.DictReader(io.StringIO(answer.text)))
+    assert len(rows) == 3000
+    assert rows[1233] == {"step": "1234", "eval/reward": "", "train/reward": "99.0"}
+    assert rows[-1] == {"step": "3000", "eval/reward": "0.5", "train/reward": "5.0"}
+
+
+def record(group: int, index: int, reward: float | None) -> RolloutRecord:
+    return RolloutRecord(
+        group=group,
+        index=index,
+        item=group + 40,
+        mode=Mode.HIGH_ENTROPY if index else Mode.NORMAL,
+        prompt="1 + 1 = ?",
+        response="2\x00!",
+        reward=reward,
+        scores={"exact": 1.0},
+        tokens=2,
+        truncated=False,
+        logprobs=[-0.5, -0.25],
+        entropies=[1.0, 0.5],
+        token_texts=["2", "\x00!"],
+    )
+
+
+def test_rollouts(api: Api, job_id: str):
+    with write_session() as session:
+        for step in (1, 2, 1):  # the steps after a checkpoint are done again
+            upsert_rollouts(session, job_id, step, [record(g, i, g / 2) for g in range(3) for i in range(2)])
+        upsert_rollouts(session, job_id, 3, [record(0, 0, None)])
+    everything = get(api, f"{job_id}/rollouts", limit=100)
+    assert len(everything["data"]) == 13
+    paged, after = [], {}
+    while True:
+        page = get(api, f"{job_id}/rollouts", limit=5, **after)
+        paged += page["data"]
+        after = {"after": page["last_id"]}
+        if not page["has_more"]:
+            break
+    assert paged == everything["data"]
+    some = get(api, f"{job_id}/rollouts", step=2, mode="high-entropy", min_reward=0.4, max_reward=0.6)["data"]
+    assert [(one["group"], one["index"], one["reward"]) for one in some] == [(1, 1, 0.5)]
+    assert {one["item"] for one in get(api, f"{job_id}/rollouts", item=41)["data"]} == {41}
+    one = get(api, f"{job_id}/rollouts/{some[0]['id']}")
+    assert one["response"] == "2\ufffd!", "PostgreSQL's text has no NUL"
+    assert one["scores"] == {"exact": 1.0}
+    assert one["token_details"][0] == {"text": "2", "logprob": -0.5, "entropy": 1.0}
+    missing = httpx.get(f"{api.url}/v1/fine_tuning/jobs/{job_id}/rollouts/rollout-999999")
+    assert missing.status_code == 404
+
+
+def test_checkpoints_and_results(client: openai.OpenAI, api: Api, job_id: str):
+    with write_session() as session:
+        job = session.get_one(Job, job_id)
+        for step, reward in ((5, 0.1), (10, 0.2), (10, 0.3), (15, 0.4)):
+            upsert_checkpoint(
+                session,
+                job,
+                step=step,
+                path=f"/runs/{step}",
+                high_entropy_prompt="wander",
+                manifest_sha256="0" * 64,
+                metrics={"full_valid_mean_reward": reward},
+            )
+        remove_checkpoint(session, job_id, 5)
+    checkpoints = list(client.fine_tuning.jobs.checkpoints.list(job_id, limit=1))
+    assert [one.step_number for one in checkpoints] == [15, 10]
+    short = job_id.removeprefix("ftjob-")[:10]
+    assert checkpoints[1].fine_tuned_model_checkpoint == f"ft:tiny:policysplit:s:{short}:ckpt-step-10"
+    assert checkpoints[1].metrics.to_dict() == {"step": 10, "full_valid_mean_reward": 0.3}
+
+    stored = store(b"step,train_mean_reward\n1,0.5\n")
+    with write_session() as session:
+        file = create_result_file(
+            session, project_id=DEFAULT_PROJECT, filename="step_metrics.csv", stored=stored
+        )
+        session.get_one(Job, job_id).result_files = [file.id]
+    (result,) = client.fine_tuning.jobs.retrieve(job_id).result_files
+    assert client.files.retrieve(result).purpose == "fine-tune-results"
+    assert client.files.content(result).text.startswith("step,train_mean_reward\n")
+    # A result is no training data.
+    with pytest.raises(openai.BadRequestError, match="has the purpose 'fine-tune-results'"):
+        create_job(client, api, result)
+
+
+@on_sqlite
+def test_training_goes_on_from_a_finished_model(client: openai.OpenAI, api: Api, job_id: str):
+    short = job_id.removeprefix("ftjob-")[:10]
+    with write_session() as session:
+        job = session.get_one(Job, job_id)
+        for step in (5, 10):
+            upsert_checkpoint(
+                session,
+                job,
+                step=step,
+                path=f"/runs/{step}",
+                high_entropy_prompt="wander",
+                manifest_sha256="0" * 64,
+                metrics={},
+            )
+    file = client.fine_tuning.jobs.retrieve(job_id).training_file
+    result = f"ft:tiny:policysplit:s:{short}"
+    with pytest.raises(openai.BadRequestError, match="is not a finished model"):
+        create_job(client, api, file, model=result)
+    with write_session() as session:
+        session.get_one(Job, job_id).fine_tuned_model = result
+    finish(job_id)
+    for name, path in ((result, "/runs/10"), (f"{result}:ckpt-step-5", "/runs/5")):
+        child = create_job(client, api, file, model=name)
+        with read_session() as session:
+            assert session.get_one(Job, child.id).run_spec["model"]["path"] == path
