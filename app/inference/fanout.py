@@ -1,6 +1,7 @@
 """Several samples at once, merged in the order in which their pieces come."""
 
 import asyncio
+import logging
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing
 
@@ -8,6 +9,8 @@ from app.errors import ApiError
 from app.inference.errors import EngineFailed
 from app.inference.streaming import cancel
 from app.inference.upstream import Event, Finish
+
+_log = logging.getLogger("app")
 
 Indexed = tuple[int, Event]
 
@@ -42,7 +45,6 @@ class Fanout:
                     self._queue.put_nowait((index, event))
         except ApiError as error:
             self._queue.put_nowait(error)
-        except Exception as error:
-            failed = EngineFailed("The gateway failed on this request.")
-            failed.__cause__ = error
-            self._queue.put_nowait(failed)
+        except Exception:
+            _log.exception("a sample failed")
+            self._queue.put_nowait(EngineFailed("The gateway failed on this request."))

@@ -6,10 +6,11 @@ import httpx
 import openai
 import pytest
 
-from tests.fixtures.engines import Deployment
+from tests.fixtures.engines import Deployment, until
 
 
-def test_every_id_of_every_finished_checkpoint_is_listed(deployment: Deployment):
+def test_every_id_of_every_finished_checkpoint_is_listed(deployment_on_each: Deployment):
+    deployment = deployment_on_each
     deployment.add_base("owner/nested")
     deployment.add_base("tiny")
     (deployment.folder / "models" / ".pulling").mkdir()
@@ -52,6 +53,16 @@ def test_every_id_of_every_finished_checkpoint_is_listed(deployment: Deployment)
             if not page["has_more"]:
                 break
         assert found == whole
+
+
+def test_an_inference_worker_is_registered_as_long_as_it_runs(deployment_on_each: Deployment):
+    worker = deployment_on_each.start_inference()
+    (first,) = deployment_on_each.workers()
+    until(lambda: deployment_on_each.workers()[0].heartbeat_at > first.heartbeat_at)
+    assert httpx.get(f"{first.url}/healthz").status_code == 200
+    worker.terminate()
+    assert worker.wait(20) == 0
+    assert deployment_on_each.workers() == []
 
 
 def test_an_unknown_cursor_is_refused(deployment: Deployment):

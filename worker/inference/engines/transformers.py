@@ -2,7 +2,8 @@
 
 - ``temperature`` and ``top_p`` change nothing unless the model's generation config says ``do_sample``, and
   its ``top_k`` (50 where none is set) cuts the distribution that was trained: a complete
-  ``generation_config`` overrules both.
+  ``generation_config`` overrules both. It also names the stop tokens, for the server knows those of the
+  model's generation config only, and training those of the tokenizer, too.
 - ``seed`` seeds the one global generator when the request arrives, not when its turn comes: requests are
   handed over one at a time. It generates one at a time anyway.
 - A stream whose client goes away ends at the next token and may still draw from the generator: a barrier
@@ -22,6 +23,7 @@ from typing import Any
 from app.inference.engine_request import EngineRequest
 from app.settings import Settings
 from worker.inference.engines.base import Launch
+from worker.inference.engines.stop_tokens import stop_token_ids
 from worker.inference.errors import RequestRefused
 
 _TEMPLATE_ERROR = re.compile(r"^jinja2\.exceptions\.\w+: (.+)$", re.MULTILINE)
@@ -72,6 +74,8 @@ class TransformersEngine:
         }
         if request.temperature > 0:
             config |= {"temperature": request.temperature, "top_p": request.top_p}
+        if stop_tokens := stop_token_ids(Path(request.folder)):
+            config["eos_token_id"] = list(stop_tokens)
         if request.stop:
             config["stop_strings"] = request.stop
         return {
