@@ -18,7 +18,8 @@ def build_engine(url: str) -> Engine:
     if parsed.get_backend_name() == "postgresql":
         parsed = parsed.set(drivername="postgresql+psycopg")
         return create_engine(parsed, pool_size=10, max_overflow=20, pool_pre_ping=True)
-    engine = create_engine(parsed, connect_args={"timeout": 30})
+    # A connection for each of the 40 threads that answer requests.
+    engine = create_engine(parsed, connect_args={"timeout": 30}, pool_size=20, max_overflow=20)
 
     @event.listens_for(engine, "connect")
     def _configure(connection: Any, _record: Any) -> None:

@@ -122,11 +122,11 @@ def _earlier(project_id: str, key: str, digest: str) -> dict[str, Any] | None:
 
 def _sources(session: Session, project_id: str, request: CreateJob) -> _Sources:
     if (request.training_file is None) == (request.environment is None):
-        found = "both" if request.training_file is not None else "neither"
+        found = "both are" if request.training_file is not None else "neither is"
         raise BadRequest(
-            f"Give either 'training_file' (the id of an uploaded file) or 'environment'; {found} is given.",
+            f"Give either 'training_file' (the id of an uploaded file) or 'environment'; {found} given.",
             param="training_file",
-            code="missing_required_parameter" if found == "neither" else "conflicting_parameters",
+            code="missing_required_parameter" if found == "neither is" else "conflicting_parameters",
         )
     if request.validation_file is not None and request.validation_environment is not None:
         raise BadRequest(

@@ -117,7 +117,7 @@ BAD: list[tuple[dict[str, Any], dict[str, Any], str | None, str]] = [
     ({"model": None}, {}, "model", "null. Input should be a valid string"),
     ({"training_file": None}, {}, "training_file", "neither is given"),
     ({"training_file": "file-nope"}, {}, "training_file", '"file-nope". There is no such file'),
-    ({"environment": {"task": "chain_sum"}}, {}, "training_file", "both is given"),
+    ({"environment": {"task": "chain_sum"}}, {}, "training_file", "both are given"),
     ({"validation_file": "file-nope"}, {}, "validation_file", "There is no such file"),
     (
         {"training_file": None, "environment": {"task": "chain_sun"}},
