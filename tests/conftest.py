@@ -9,5 +9,7 @@ pytest_plugins = [
     "tests.fixtures.databases",
     "tests.fixtures.models",
     "tests.fixtures.engines",
+    "tests.fixtures.outages",
+    "tests.fixtures.service",
     "tests.fixtures.workers",
 ]

@@ -17,7 +17,7 @@ def main() -> int:
     if found != needed:
         print(
             f"the database is at revision {found or 'none (empty)'}, this worker needs {needed}: "
-            "start the API once, which brings the schema up to date",
+            "run `policysplit migrate`",
             file=sys.stderr,
         )
         return 1

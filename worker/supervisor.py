@@ -126,11 +126,12 @@ class Supervisor:
             self._ask(Asked.CANCEL, trainer, self._settings.stop_grace_seconds)
         elif flags.pause_requested and self._asked is None and self._attempt(self._mark_pausing):
             self._ask(Asked.PAUSE, trainer, self._settings.checkpoint_grace_seconds)
-        if ended:
-            self._exit_by = min(self._exit_by, now + EXIT_SECONDS)
+        if ended and self._exit_by == float("inf"):
+            self._exit_by = now + EXIT_SECONDS
         if now >= min(self._kill_at, self._exit_by):
             _log.warning("%s: the trainer does not end, killing its process group", self._claim.job_id)
             trainer.kill()
+            self._kill_at = self._exit_by = now + EXIT_SECONDS
 
     def _ask(self, asked: Asked, trainer: Trainer, grace: float) -> None:
         _log.info("%s: asking the trainer to stop: %s", self._claim.job_id, asked)

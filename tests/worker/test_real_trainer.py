@@ -2,11 +2,9 @@
 
 import csv
 import json
-import sys
+import signal
 from collections.abc import Callable
 from pathlib import Path
-
-import pytest
 
 from app.files.storage import path_of
 from app.queue import announce
@@ -37,14 +35,6 @@ def run_spec(folder: Path, model: Path, steps: int) -> dict:
         optimizer=OptimizerSpec(learning_rate=1e-3),
         total_steps=steps,
     ).model_dump(mode="json")
-
-
-@pytest.fixture
-def real_service(queued_service: Service, monkeypatch: pytest.MonkeyPatch) -> Service:
-    """With the real trainer instead of the scripted one."""
-    monkeypatch.setenv("POLICYSPLIT_TRAINER_COMMAND", json.dumps([sys.executable, "-m", "trainer"]))
-    monkeypatch.setenv("OMP_NUM_THREADS", "1")
-    return queued_service
 
 
 def test_a_policy_split_job_succeeds(
@@ -78,7 +68,7 @@ def test_a_stopped_run_goes_on_where_it_was(
     announce(job_id)
     worker = start_worker()
     eventually(lambda: real_service.job(job_id).step >= 2, 60)
-    assert worker.stop() == 0
+    assert worker.stop(number=signal.SIGINT) == 0, "Ctrl-C is as good as SIGTERM"
     job = real_service.job(job_id)
     assert job.status == "queued" and 2 <= job.step < steps
     stopped_at = job.step

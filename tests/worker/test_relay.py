@@ -1,6 +1,5 @@
 """From the event file to rows, each line exactly once and under the token of the attempt."""
 
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -27,22 +26,15 @@ from worker.launcher import events_name
 from worker.lease import Claim, LeaseLost
 from worker.relay import Relay, unrelayed_attempts
 
-Start = Callable[..., tuple[Claim, Path]]
 
-
-@pytest.fixture
-def start(service: Service) -> Start:
-    """Claims a new (or the given) job; the claim and the run directory."""
-
-    def begin(job_id: str | None = None) -> tuple[Claim, Path]:
-        job_id = job_id or service.add_job(steps=100)
-        claim = lease.claim(job_id, "worker")
-        assert claim is not None
-        run_dir = service.run_dir(job_id)
-        run_dir.mkdir(parents=True, exist_ok=True)
-        return claim, run_dir
-
-    return begin
+def begin(service: Service, job_id: str | None = None) -> tuple[Claim, Path]:
+    """Claim a new (or the given) job; the claim and the run directory."""
+    job_id = job_id or service.add_job(steps=100)
+    claim = lease.claim(job_id, "worker")
+    assert claim is not None
+    run_dir = service.run_dir(job_id)
+    run_dir.mkdir(parents=True, exist_ok=True)
+    return claim, run_dir
 
 
 def write(run_dir: Path, attempt: int, *events: Event) -> Path:
@@ -104,9 +96,9 @@ def messages(service: Service, job_id: str) -> list[str]:
 
 
 def test_every_line_once_wherever_the_worker_is_killed(
-    service: Service, start: Start, monkeypatch: pytest.MonkeyPatch
+    service: Service, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    claim, run_dir = start()
+    claim, run_dir = begin(service)
     events: list[Event] = []
     for step in range(1, 11):
         events += [MessageEvent(message=f"step {step}"), metrics(step)]
@@ -145,8 +137,8 @@ def _die_before_commit(relay: Relay, monkeypatch: pytest.MonkeyPatch) -> None:
         relay.step()
 
 
-def test_a_line_that_is_still_being_written_waits(service: Service, start: Start) -> None:
-    claim, run_dir = start()
+def test_a_line_that_is_still_being_written_waits(service: Service) -> None:
+    claim, run_dir = begin(service)
     path = write(run_dir, 1, MessageEvent(message="whole"))
     line = MessageEvent(message="late").model_dump_json().encode() + b"\n"
     with path.open("ab") as file:
@@ -160,8 +152,8 @@ def test_a_line_that_is_still_being_written_waits(service: Service, start: Start
     assert messages(service, claim.job_id) == ["whole", "late"]
 
 
-def test_repeated_steps_overwrite_themselves(service: Service, start: Start) -> None:
-    claim, run_dir = start()
+def test_repeated_steps_overwrite_themselves(service: Service) -> None:
+    claim, run_dir = begin(service)
     saved = save_checkpoint(run_dir, 2)
     again = [metrics(1), metrics(2), Rollouts(step=2, rollouts=[record(0), record(0, "3")]), saved]
     write(run_dir, 1, *again, *again, metrics(2, **{"train/N/reward": 0.5}))
@@ -174,8 +166,8 @@ def test_repeated_steps_overwrite_themselves(service: Service, start: Start) -> 
     assert len(created) == 1
 
 
-def test_lines_that_are_no_events_are_counted_and_left_out(service: Service, start: Start) -> None:
-    claim, run_dir = start()
+def test_lines_that_are_no_events_are_counted_and_left_out(service: Service) -> None:
+    claim, run_dir = begin(service)
     path = write(run_dir, 1, metrics(1))
     with path.open("ab") as file:
         file.write(b'not json\n{"type": "surprise"}\n\xff\xfe\n')
@@ -186,8 +178,8 @@ def test_lines_that_are_no_events_are_counted_and_left_out(service: Service, sta
     assert warning.data == {"count": 3, "file": "events-1.jsonl"}
 
 
-def test_an_event_that_the_database_refuses_is_left_out(service: Service, start: Start) -> None:
-    claim, run_dir = start()
+def test_an_event_that_the_database_refuses_is_left_out(service: Service) -> None:
+    claim, run_dir = begin(service)
     huge = StepMetrics(step=2**70, total_steps=100, values={"loss": 1.0})
     write(run_dir, 1, metrics(1), huge, MessageEvent(message="after"), metrics(2))
     drain(Relay(claim, run_dir))
@@ -198,8 +190,8 @@ def test_an_event_that_the_database_refuses_is_left_out(service: Service, start:
     assert service.attempts(claim.job_id)[0].relayed_bytes == (run_dir / "events-1.jsonl").stat().st_size
 
 
-def test_checkpoints_are_registered_only_when_they_are_there(service: Service, start: Start) -> None:
-    claim, run_dir = start()
+def test_checkpoints_are_registered_only_when_they_are_there(service: Service) -> None:
+    claim, run_dir = begin(service)
     good, gone, damaged, kept = (save_checkpoint(run_dir, step) for step in (1, 2, 3, 4))
     (run_dir / gone.path / MANIFEST_NAME).unlink()
     (run_dir / damaged.path / MANIFEST_NAME).write_text("{}")
@@ -211,13 +203,13 @@ def test_checkpoints_are_registered_only_when_they_are_there(service: Service, s
     assert warning.data is not None and warning.data["count"] == 3
 
 
-def test_a_stale_attempt_writes_nothing(service: Service, start: Start) -> None:
-    old, run_dir = start()
+def test_a_stale_attempt_writes_nothing(service: Service) -> None:
+    old, run_dir = begin(service)
     write(run_dir, 1, metrics(1), MessageEvent(message="old"))
     stale = Relay(old, run_dir)
     assert stale.step()
     service.change(old.job_id, status="queued")
-    new, _ = start(old.job_id)
+    new, _ = begin(service, old.job_id)
     write(run_dir, 1, metrics(2), MessageEvent(message="stale"), Finished(step=100, trained_tokens=1))
     with pytest.raises(LeaseLost):
         stale.step()

@@ -2,10 +2,11 @@
 
 import csv
 import os
+import random
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
@@ -13,23 +14,12 @@ import psutil
 import pytest
 
 from app.files.storage import path_of
+from tests.fixtures.outages import Outage
 from tests.fixtures.workers import Service, eventually
 from worker.ending import Outcome
 from worker.reconciler import reconcile
 from worker.shutdown import Shutdown
 from worker.supervisor import run_job
-
-
-@pytest.fixture
-def local(bare_service: Callable[[str, str], Service], sqlite_url: str, tmp_path: Path) -> Service:
-    """SQLite alone, where the kind of database does not matter."""
-    return bare_service(sqlite_url, f"redis+socket://{tmp_path / 'no-redis.sock'}")
-
-
-@pytest.fixture
-def pool() -> Iterator[ThreadPoolExecutor]:
-    with ThreadPoolExecutor(2) as pool:
-        yield pool
 
 
 def run(job_id: str, shutdown: Shutdown | None = None) -> Outcome | None:
@@ -92,11 +82,11 @@ def test_a_run_to_the_end(service: Service) -> None:
     assert attempt.relayed_bytes == events_file.stat().st_size
 
 
-def test_a_repeated_message_changes_nothing(service: Service, pool: ThreadPoolExecutor) -> None:
+def test_a_repeated_message_changes_nothing(service: Service, thread_pool: ThreadPoolExecutor) -> None:
     service.script(default={"hang_after": 1})
     job_id = service.add_job(steps=2)
     shutdown = Shutdown()
-    first: Future[Outcome | None] = pool.submit(run, job_id, shutdown)
+    first: Future[Outcome | None] = thread_pool.submit(run, job_id, shutdown)
     wait_for_step(service, job_id, 1)
     assert run(job_id) is None
     assert run(job_id) is None
@@ -110,32 +100,32 @@ def test_a_repeated_message_changes_nothing(service: Service, pool: ThreadPoolEx
     assert service.job(job_id).attempt == 2
 
 
-def test_a_run_with_too_few_steps_is_a_failure(local: Service) -> None:
-    local.script(default={"finish_after": 2})
-    job_id = local.add_job(steps=3)
+def test_a_run_with_too_few_steps_is_a_failure(local_service: Service) -> None:
+    local_service.script(default={"finish_after": 2})
+    job_id = local_service.add_job(steps=3)
     assert run(job_id) is Outcome.FAILED
-    job = local.job(job_id)
+    job = local_service.job(job_id)
     assert job.status == "failed" and job.fine_tuned_model is None
     assert job.error is not None and job.error["code"] == "incomplete_run"
     assert "step 2 of the 3" in job.error["message"]
 
 
-def test_a_run_without_its_final_checkpoint_is_a_failure(local: Service) -> None:
-    local.script(default={"final_checkpoint": False})
-    job_id = local.add_job(steps=1)
+def test_a_run_without_its_final_checkpoint_is_a_failure(local_service: Service) -> None:
+    local_service.script(default={"final_checkpoint": False})
+    job_id = local_service.add_job(steps=1)
     assert run(job_id) is Outcome.FAILED
-    error = local.job(job_id).error
+    error = local_service.job(job_id).error
     assert error is not None and error["code"] == "checkpoint_missing"
 
 
-def test_an_error_of_the_user_is_final(local: Service) -> None:
+def test_an_error_of_the_user_is_final(local_service: Service) -> None:
     fail = {"code": "invalid_data", "message": "Line 3 has no messages.", "param": "training_file"}
-    local.script(default={"fail": fail})
-    job_id = local.add_job()
+    local_service.script(default={"fail": fail})
+    job_id = local_service.add_job()
     assert run(job_id) is Outcome.FAILED
-    assert local.job(job_id).status == "failed"
-    assert local.job(job_id).error == fail
-    assert len(local.attempts(job_id)) == 1
+    assert local_service.job(job_id).status == "failed"
+    assert local_service.job(job_id).error == fail
+    assert len(local_service.attempts(job_id)) == 1
 
 
 @pytest.mark.parametrize(
@@ -148,34 +138,36 @@ def test_an_error_of_the_user_is_final(local: Service) -> None:
     ids=["exit", "kill", "internal"],
 )
 def test_crashes_are_tried_again_up_to_the_cap(
-    local: Service, plan: dict, cause: str, monkeypatch: pytest.MonkeyPatch
+    local_service: Service, plan: dict, cause: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(local.settings, "max_attempts", 2)
-    local.script(default=plan)
-    job_id = local.add_job(steps=3)
+    monkeypatch.setattr(local_service.settings, "max_attempts", 2)
+    local_service.script(default=plan)
+    job_id = local_service.add_job(steps=3)
     assert run(job_id) is Outcome.CRASHED
-    assert local.job(job_id).status == "queued"
+    assert local_service.job(job_id).status == "queued"
     assert run(job_id) is Outcome.CRASHED
 
-    job = local.job(job_id)
+    job = local_service.job(job_id)
     assert job.status == "failed" and job.error is not None
     assert job.error["code"] == "trainer_crashed" and cause in job.error["message"]
-    attempts = local.attempts(job_id)
+    attempts = local_service.attempts(job_id)
     assert [attempt.outcome for attempt in attempts] == ["crashed"] * 2
     if "crash_after" in plan:
         assert "about to crash after step 1" in (attempts[0].detail or "")
 
 
-def test_a_crashed_job_waits_before_it_starts_again(local: Service, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(local.settings, "retry_backoff_seconds", 50.0)
-    local.script(default={"crash_after": 1})
-    job_id = local.add_job()
+def test_a_crashed_job_waits_before_it_starts_again(
+    local_service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(local_service.settings, "retry_backoff_seconds", 50.0)
+    local_service.script(default={"crash_after": 1})
+    job_id = local_service.add_job()
     waits = []
     for _ in range(2):
         assert run(job_id) is Outcome.CRASHED
-        waits.append(local.job(job_id).not_before - time.time())
+        waits.append(local_service.job(job_id).not_before - time.time())
         assert run(job_id) is None, "it is not due"
-        local.change(job_id, not_before=0.0)
+        local_service.change(job_id, not_before=0.0)
     assert waits == [pytest.approx(50, abs=2), pytest.approx(100, abs=2)]
 
 
@@ -190,19 +182,69 @@ def test_after_a_crash_the_curve_has_no_gap_and_no_duplicate(service: Service) -
     assert steps == [1, 2, 3, 4, 5]
 
 
-def test_a_trainer_that_cannot_be_started(local: Service, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(local.settings, "trainer_command", ["/nowhere/trainer"])
-    monkeypatch.setattr(local.settings, "max_attempts", 1)
-    job_id = local.add_job()
+def test_lost_database_connections_lose_and_repeat_nothing(
+    bare_service: Callable[[str, str], Service],
+    outage: Outage,
+    thread_pool: ThreadPoolExecutor,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    service = bare_service(outage.url, f"redis+socket://{tmp_path / 'no-redis.sock'}")
+    monkeypatch.setattr(service.settings, "lease_seconds", 20.0)
+    service.script(default={"step_seconds": 0.05, "checkpoint_every": 10})
+    job_id = service.add_job(steps=60)
+    running = thread_pool.submit(run, job_id)
+    wait_for_step(service, job_id, 1)
+    for _ in range(20):
+        outage.disconnect_all()
+        time.sleep(random.uniform(0.05, 0.2))  # now and then in the middle of a transaction
+
+    assert running.result(60) is Outcome.SUCCEEDED
+    assert sorted(service.points(job_id)) == list(range(1, 61))
+    steps = [event.data["step"] for event in service.events(job_id, "metrics") if event.data]
+    assert steps == list(range(1, 61))
+    texts = [event.message for event in service.events(job_id)]
+    assert len([text for text in texts if text.startswith("Checkpoint created")]) == 6
+    assert len(texts) == 1 + 2 + 6 + 1, "started, begun, going on; checkpoints; succeeded"
+
+
+def test_a_worker_that_is_cut_off_stops_its_trainer_when_the_lease_has_run_out(
+    bare_service: Callable[[str, str], Service],
+    outage: Outage,
+    thread_pool: ThreadPoolExecutor,
+    tmp_path: Path,
+) -> None:
+    service = bare_service(outage.url, f"redis+socket://{tmp_path / 'no-redis.sock'}")
+    service.script(default={"hang_after": 1, "child": True, "ignore_sigterm": True})
+    job_id = service.add_job()
+    running = thread_pool.submit(run, job_id)
+    wait_for_step(service, job_id, 1)
+    group = os.getpgid(child_of(service, job_id).pid)
+
+    outage.close()
+    assert running.result(20) is None
+    eventually(lambda: not group_members(group))
+    outage.open()
+    assert service.job(job_id).status == "running", "for a reconciler to find"
+    reconcile()
+    assert service.job(job_id).status == "queued"
+
+
+def test_a_trainer_that_cannot_be_started(local_service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(local_service.settings, "trainer_command", ["/nowhere/trainer"])
+    monkeypatch.setattr(local_service.settings, "max_attempts", 1)
+    job_id = local_service.add_job()
     assert run(job_id) is Outcome.CRASHED
-    error = local.job(job_id).error
+    error = local_service.job(job_id).error
     assert error is not None and "/nowhere/trainer" in error["message"]
 
 
-def test_cancel_ends_a_stubborn_trainer_and_its_child(service: Service, pool: ThreadPoolExecutor) -> None:
+def test_cancel_ends_a_stubborn_trainer_and_its_child(
+    service: Service, thread_pool: ThreadPoolExecutor
+) -> None:
     service.script(default={"hang_after": 1, "ignore_sigterm": True, "child": True})
     job_id = service.add_job()
-    running = pool.submit(run, job_id)
+    running = thread_pool.submit(run, job_id)
     wait_for_step(service, job_id, 1)
     group = os.getpgid(child_of(service, job_id).pid)
     assert len(group_members(group)) == 2
@@ -217,25 +259,27 @@ def test_cancel_ends_a_stubborn_trainer_and_its_child(service: Service, pool: Th
     eventually(lambda: not group_members(group))
 
 
-def test_a_child_left_behind_by_a_finished_trainer_is_ended(local: Service) -> None:
-    local.script(default={"child": True})
-    job_id = local.add_job(steps=1)
+def test_a_child_left_behind_by_a_finished_trainer_is_ended(local_service: Service) -> None:
+    local_service.script(default={"child": True})
+    job_id = local_service.add_job(steps=1)
     assert run(job_id) is Outcome.SUCCEEDED
-    pid = int((local.run_dir(job_id) / "child.pid").read_text())
+    pid = int((local_service.run_dir(job_id) / "child.pid").read_text())
     eventually(lambda: not psutil.pid_exists(pid) or psutil.Process(pid).status() == psutil.STATUS_ZOMBIE)
 
 
-def test_a_trainer_that_hangs_after_its_result(local: Service, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_trainer_that_hangs_after_its_result(
+    local_service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("worker.supervisor.EXIT_SECONDS", 0.2)
-    local.script(default={"linger": True})
-    job_id = local.add_job(steps=1)
+    local_service.script(default={"linger": True})
+    job_id = local_service.add_job(steps=1)
     assert run(job_id) is Outcome.SUCCEEDED
 
 
-def test_pause_leaves_a_checkpoint(service: Service, pool: ThreadPoolExecutor) -> None:
+def test_pause_leaves_a_checkpoint(service: Service, thread_pool: ThreadPoolExecutor) -> None:
     service.script(default={"hang_after": 2})
     job_id = service.add_job(steps=4)
-    running = pool.submit(run, job_id)
+    running = thread_pool.submit(run, job_id)
     wait_for_step(service, job_id, 2)
     service.change(job_id, pause_requested=True)
     assert running.result(20) is Outcome.PAUSED
@@ -249,27 +293,29 @@ def test_pause_leaves_a_checkpoint(service: Service, pool: ThreadPoolExecutor) -
     assert "going on after step 2" in [event.message for event in service.events(job_id)]
 
 
-def test_a_worker_that_stops_gives_the_job_back(local: Service, pool: ThreadPoolExecutor) -> None:
-    attempts = range(1, local.settings.max_attempts + 2)
-    local.script(**{f"attempt_{number}": {"hang_after": number} for number in attempts})
-    job_id = local.add_job(steps=9)
+def test_a_worker_that_stops_gives_the_job_back(
+    local_service: Service, thread_pool: ThreadPoolExecutor
+) -> None:
+    attempts = range(1, local_service.settings.max_attempts + 2)
+    local_service.script(**{f"attempt_{number}": {"hang_after": number} for number in attempts})
+    job_id = local_service.add_job(steps=9)
     for attempt in attempts:
         shutdown = Shutdown()
-        running = pool.submit(run, job_id, shutdown)
-        wait_for_step(local, job_id, attempt)
+        running = thread_pool.submit(run, job_id, shutdown)
+        wait_for_step(local_service, job_id, attempt)
         shutdown.request()
         assert running.result(20) is Outcome.RELEASED
-        job = local.job(job_id)
+        job = local_service.job(job_id)
         assert (job.status, job.attempt, job.error) == ("queued", attempt, None)
         assert run(job_id, shutdown) is None, "a stopping worker claims nothing"
 
 
 def test_a_worker_without_its_lease_stops_the_trainer_and_writes_nothing(
-    service: Service, pool: ThreadPoolExecutor
+    service: Service, thread_pool: ThreadPoolExecutor
 ) -> None:
     service.script(default={"hang_after": 1, "child": True, "ignore_sigterm": True})
     job_id = service.add_job()
-    running = pool.submit(run, job_id)
+    running = thread_pool.submit(run, job_id)
     wait_for_step(service, job_id, 1)
     group = os.getpgid(child_of(service, job_id).pid)
     service.change(job_id, lease_expires_at=0.0)
