@@ -57,9 +57,11 @@ class DataDir:
             self._take(descriptor)
             os.ftruncate(descriptor, 0)
             os.pwrite(descriptor, str(os.getpid()).encode(), 0)
-            yield descriptor
+            try:
+                yield descriptor
+            finally:
+                self.address_file.unlink(missing_ok=True)
         finally:
-            self.address_file.unlink(missing_ok=True)
             os.close(descriptor)
 
     def _take(self, descriptor: int) -> None:

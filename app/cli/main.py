@@ -12,6 +12,7 @@ from app.cli.console import say_error
 from app.cli.demo.command import demo
 from app.cli.errors import CliError
 from app.cli.serve import serve
+from app.cli.settings import settings
 
 app = typer.Typer(
     name="policysplit",
@@ -26,6 +27,7 @@ app.command()(parts.api)
 app.command()(parts.worker)
 app.command()(parts.inference)
 app.command()(parts.migrate)
+app.command()(settings)
 app.add_typer(jobs.app, name="jobs")
 app.add_typer(models.app, name="models")
 

@@ -1,0 +1,51 @@
+"""``policysplit settings``: every setting, its value here, and the table for the README."""
+
+from typing import Annotated, Any
+
+import typer
+from pydantic import SecretStr
+from pydantic.fields import FieldInfo
+from rich.table import Table
+
+from app.cli.console import out
+from app.cli.environment import settings_with
+from app.settings import Settings
+
+
+def settings(
+    markdown: Annotated[bool, typer.Option("--markdown", help="Print the table of the README.")] = False,
+) -> None:
+    """Show every setting, the environment variable that changes it, and its value here."""
+    if markdown:
+        print(settings_markdown())
+        return
+    current = settings_with()
+    table = Table("variable", "value here", "what it is")
+    for name, field in Settings.model_fields.items():
+        variables = " or ".join(environment_names(name, field))
+        table.add_row(variables, _shown(getattr(current, name)), field.description)
+    out.print(table)
+
+
+def settings_markdown() -> str:
+    """All settings as a markdown table."""
+    rows = ["| variable | default | what it is |", "|---|---|---|"]
+    for name, field in Settings.model_fields.items():
+        variables = " or ".join(f"`{variable}`" for variable in environment_names(name, field))
+        default = "" if field.default_factory else _shown(field.default)
+        rows.append(f"| {variables} | {f'`{default}`' if default else ''} | {field.description} |")
+    return "\n".join(rows)
+
+
+def environment_names(name: str, field: FieldInfo) -> list[str]:
+    """The environment variables that set a field, the usual one first."""
+    choices = getattr(field.validation_alias, "choices", None)
+    if choices is None:
+        return [f"POLICYSPLIT_{name.upper()}"]
+    return sorted((str(choice) for choice in choices), key=len)
+
+
+def _shown(value: Any) -> str:
+    if value is None:
+        return ""
+    return "***" if isinstance(value, SecretStr) else str(value)

@@ -1,0 +1,87 @@
+"""Commands that need no service: what they say, and what they never do."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from app.cli.demo.task import VALIDATION_SEED, job_body, write_rows
+from app.jobs.schemas import CreateJob
+from tests.fixtures.service import cli_environment, run_cli
+
+
+def test_the_command_line_imports_no_torch() -> None:
+    code = "import app.cli.main, sys; sys.exit(bool({'torch', 'transformers'} & sys.modules.keys()))"
+    subprocess.run([sys.executable, "-c", code], check=True, env=cli_environment())
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (("jobs", "list", "--base-url", "http://127.0.0.1:9/v1"), "does not answer"),
+        (("jobs", "create", "--file", "/nowhere.json"), "cannot read /nowhere.json"),
+        (("models", "pull", "Nobody"), "SmolLM2-135M-Instruct"),
+        (("models", "pull", "some/model"), "HF_HUB_OFFLINE is set"),
+        (("demo", "--seeds", "1,x"), "'1,x' is no list of whole numbers"),
+    ],
+)
+def test_errors_are_one_sentence(arguments: tuple[str, ...], sentence: str, tmp_path: Path) -> None:
+    result = run_cli(*arguments, POLICYSPLIT_DATA_DIR=str(tmp_path))
+    assert result.returncode == 1
+    assert sentence in result.stderr
+    assert "Traceback" not in result.stderr
+
+
+def test_a_setting_that_cannot_be_used_is_named() -> None:
+    result = run_cli("settings", POLICYSPLIT_WORKER_SLOTS="none")
+    assert result.returncode == 1
+    assert "POLICYSPLIT_WORKER_SLOTS='none'" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "complaint"),
+    [
+        ("job.json", "{", "cannot be parsed"),
+        ("job.yaml", "a: [", "cannot be parsed"),
+        ("job.yml", "- 1", "list"),
+    ],
+)
+def test_a_broken_job_file_is_named(name: str, content: str, complaint: str, tmp_path: Path) -> None:
+    file = tmp_path / name
+    file.write_text(content)
+    result = run_cli("jobs", "create", "--file", str(file))
+    assert result.returncode == 1
+    assert str(file) in result.stderr
+    assert complaint in result.stderr
+
+
+def test_migrate_makes_the_schema(tmp_path: Path) -> None:
+    result = run_cli("migrate", POLICYSPLIT_DATA_DIR=str(tmp_path / "data"))
+    assert result.returncode == 0, result.stderr
+    assert (tmp_path / "data" / "policysplit.db").exists()
+
+
+def test_models_list_shows_where_a_model_is_from(tmp_path: Path, tiny_model: Path) -> None:
+    empty = run_cli("models", "list", "--data-dir", str(tmp_path))
+    assert "models pull" in empty.stdout
+    (tmp_path / "models" / "team").mkdir(parents=True)
+    (tmp_path / "models" / "team" / "tiny").symlink_to(tiny_model)
+    listed = run_cli("models", "list", "--data-dir", str(tmp_path))
+    assert "team/tiny" in listed.stdout
+    assert "put there by hand" in listed.stdout
+
+
+def test_the_demo_asks_for_a_valid_job() -> None:
+    CreateJob.model_validate(
+        {**job_body(), "training_file": "file-1", "validation_file": "file-2", "seed": 0}
+    )
+
+
+def test_the_demo_draws_the_same_rows_each_time(tmp_path: Path) -> None:
+    first = write_rows(tmp_path / "a.jsonl", 5, VALIDATION_SEED)
+    assert first == write_rows(tmp_path / "b.jsonl", 5, VALIDATION_SEED)
+    lines = [json.loads(line) for line in (tmp_path / "a.jsonl").read_text().splitlines()]
+    assert lines == first
+    assert all(int(line["answer"]) <= 18 for line in lines)

@@ -1,0 +1,86 @@
+"""The README says what is: symbols, folders, settings and examples."""
+
+import ast
+import json
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from app.cli.settings import settings_markdown
+from app.jobs.schemas import CreateJob
+
+ROOT = Path(__file__).parents[2]
+README = (ROOT / "README.md").read_text()
+
+
+def section(name: str) -> str:
+    """The text between ``<!-- name -->`` and ``<!-- /name -->``."""
+    found = re.search(rf"<!-- {name}\b[^>]*-->\n(.*?)<!-- /{name} -->", README, re.S)
+    assert found is not None, name
+    return found[1]
+
+
+def concepts() -> list[tuple[str, str]]:
+    return re.findall(r"\| `([\w/]+\.py): (\w+)` \|", section("concepts"))
+
+
+@pytest.mark.parametrize(("file", "symbol"), concepts())
+def test_a_concept_is_where_the_index_says(file: str, symbol: str) -> None:
+    defined: set[str] = set()
+    for node in ast.parse((ROOT / file).read_text()).body:
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+            defined.add(node.name)
+        elif isinstance(node, ast.Assign):
+            defined |= {target.id for target in node.targets if isinstance(target, ast.Name)}
+        elif isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name):
+            defined.add(node.target.id)
+    assert symbol in defined, f"README's concept index: {file} no longer defines {symbol}"
+
+
+def test_every_line_of_the_index_is_read() -> None:
+    lines = section("concepts").strip().splitlines()[2:]
+    assert len(concepts()) == len(lines)
+
+
+def test_the_map_has_every_folder_of_code() -> None:
+    named = set(re.findall(r"^\| `([\w/]+)/` \|", section("map"), re.M))
+    tracked = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True)
+    folders = {str(Path(line).parent) for line in tracked.stdout.splitlines() if "/" in line}
+    missing_on_disk = {folder for folder in named if not (ROOT / folder).is_dir()}
+    assert not missing_on_disk
+    # Folders two deep are named for the parts that are split by domain.
+    wanted = {
+        "/".join(parts[: 2 if parts[0] in ("trainer", "app", "worker") else 1])
+        for folder in folders
+        if (parts := folder.split("/"))[0][0] != "."
+    }
+    assert wanted - named == set()
+
+
+def test_the_settings_are_those_of_the_code() -> None:
+    assert section("settings").strip() == settings_markdown(), (
+        "write the output of `policysplit settings --markdown` into the README"
+    )
+
+
+def test_the_curl_example_is_a_job() -> None:
+    (body,) = re.findall(r"fine_tuning/jobs -H 'content-type: application/json' -d '(.*?)'", README, re.S)
+    job = CreateJob.model_validate(json.loads(body))
+    assert job.environment is not None
+
+
+def test_the_python_example_creates_a_valid_job() -> None:
+    (code,) = re.findall(r"```python\n(.*?)```", README, re.S)
+    (call,) = [
+        node
+        for node in ast.walk(ast.parse(code))
+        if isinstance(node, ast.Call) and ast.unparse(node.func) == "client.fine_tuning.jobs.create"
+    ]
+    literals = {
+        str(keyword.arg): ast.literal_eval(keyword.value)
+        for keyword in call.keywords
+        if keyword.arg != "training_file"
+    }
+    CreateJob.model_validate({**literals, "training_file": "file-1"})

@@ -1,0 +1,178 @@
+"""The product as a user has it: one command, the unmodified SDK, and nothing lost or left behind."""
+
+import json
+import signal
+import socket
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import psutil
+import pytest
+from openai.types.fine_tuning import FineTuningJob
+
+from app.cli.follow import events
+from tests.fixtures.service import ServeProcess, run_cli
+
+END_SECONDS = 40.0
+ROWS = [{"messages": [{"role": "user", "content": f"say {i}"}], "answer": str(i)} for i in range(4)]
+METHOD: Any = {
+    "type": "reinforcement",
+    "reinforcement": {
+        "grader": {
+            "type": "string_check",
+            "name": "has an e",
+            "input": "{{sample.output_text}}",
+            "operation": "ilike",
+            "reference": "e",
+        },
+        "algorithm": {"type": "policy_split", "eta": 0.3},
+        "rollout": {"prompts_per_step": 2, "samples_per_prompt": 4, "max_response_tokens": 8},
+        "evaluation": {"interval": 0, "max_items": 2},
+        "checkpoint": {"interval": 0},
+        "budget": {"steps": 2},
+    },
+}
+
+
+@dataclass
+class Trained:
+    job: FineTuningJob
+    events: list[dict[str, Any]]
+
+
+@pytest.fixture(scope="module")
+def trained(serve: ServeProcess) -> Trained:
+    """A job from upload to its end, followed through the event stream."""
+    client = serve.client()
+    content = "".join(json.dumps(row) + "\n" for row in ROWS).encode()
+    file = client.files.create(file=("rows.jsonl", content), purpose="fine-tune")
+    job = client.fine_tuning.jobs.create(
+        model="tiny", training_file=file.id, validation_file=file.id, method=METHOD, suffix="e2e", seed=1
+    )
+    seen = list(events(client, job.id))
+    return Trained(client.fine_tuning.jobs.retrieve(job.id), seen)
+
+
+@pytest.fixture(autouse=True)
+def running(serve: ServeProcess) -> Iterator[None]:
+    """A test may stop the service; the next one finds it running again."""
+    serve.start()
+    yield
+
+
+def test_a_job_runs_from_upload_to_a_model(trained: Trained) -> None:
+    job = trained.job
+    assert (job.status, job.error) == ("succeeded", None)
+    assert job.fine_tuned_model is not None
+    assert job.fine_tuned_model.startswith("ft:tiny:policysplit:e2e:")
+    assert job.trained_tokens
+    metrics = {
+        event["data"]["step"]: event["data"]["values"]
+        for event in trained.events
+        if event["type"] == "metrics"
+    }
+    assert sorted(metrics) == [0, 1, 2]
+    for mode in ("N", "H"):
+        assert 0 <= metrics[1][f"train/{mode}/reward"] <= 1
+        assert metrics[1][f"train/{mode}/entropy_nats"] > 0
+        assert {f"eval/{mode}/reward", f"eval/{mode}/entropy_bits"} <= metrics[0].keys() & metrics[2].keys()
+    assert metrics[2]["eval/kl_H_N/prefix_H"] > 0
+
+
+def test_both_modes_answer_from_one_engine(serve: ServeProcess, trained: Trained) -> None:
+    client = serve.client()
+    prompt_tokens = {}
+    for mode, model in (
+        ("normal", trained.job.fine_tuned_model),
+        ("high-entropy", f"{trained.job.fine_tuned_model}:high-entropy"),
+    ):
+        answer = client.chat.completions.create(
+            model=str(model), messages=[{"role": "user", "content": "say 1"}], n=2, max_tokens=4, seed=1
+        )
+        assert (answer.model_extra or {})["mode"] == mode
+        assert len(answer.choices) == 2
+        assert answer.usage is not None
+        prompt_tokens[mode] = answer.usage.prompt_tokens
+    # The mode's prompt stands in front of the same question.
+    assert prompt_tokens["high-entropy"] > prompt_tokens["normal"] + 100
+    engines = [process for process in serve.processes() if "./step-2" in process.cmdline()]
+    assert len([engine for engine in engines if "warden.py" not in " ".join(engine.cmdline())]) == 1
+
+
+def test_the_client_commands_speak_to_it(serve: ServeProcess, trained: Trained) -> None:
+    where = ("--data-dir", str(serve.data_dir))
+    listed = run_cli("jobs", "list", *where)
+    assert listed.returncode == 0, listed.stderr
+    assert trained.job.id in listed.stdout
+    shown = run_cli("jobs", "show", trained.job.id, *where)
+    assert str(trained.job.fine_tuned_model) in shown.stdout
+    followed = run_cli("jobs", "follow", trained.job.id, *where)
+    assert followed.returncode == 0, followed.stderr
+    assert "step 2/2" in followed.stdout
+    refused = run_cli("jobs", "cancel", trained.job.id, *where)
+    assert refused.returncode == 1
+    assert "succeeded" in refused.stderr
+    assert "Traceback" not in refused.stderr
+
+
+def test_a_restart_loses_nothing(serve: ServeProcess, trained: Trained) -> None:
+    before = _everything(serve)
+    processes = serve.processes()
+    assert serve.stop(signal.SIGTERM) == 0
+    assert not psutil.wait_procs(processes, timeout=END_SECONDS)[1]
+    serve.start()
+    assert _everything(serve) == before
+    answer = serve.client().chat.completions.create(
+        model=str(trained.job.fine_tuned_model), messages=[{"role": "user", "content": "say 2"}], max_tokens=4
+    )
+    assert answer.choices
+
+
+def test_killing_serve_leaves_no_orphan(serve: ServeProcess, trained: Trained) -> None:
+    # An engine is the deepest process there is: serve, guard, inference worker, warden, engine.
+    serve.client().chat.completions.create(
+        model=str(trained.job.fine_tuned_model), messages=[{"role": "user", "content": "say 3"}], max_tokens=4
+    )
+    before = _everything(serve)
+    processes = serve.processes()
+    assert any("./step-2" in process.cmdline() for process in processes)
+    serve.stop(signal.SIGKILL)
+    _, alive = psutil.wait_procs(processes, timeout=END_SECONDS)
+    assert not alive, [process.cmdline() for process in alive]
+    serve.start()
+    assert _everything(serve) == before
+
+
+def test_a_component_that_dies_is_restarted(serve: ServeProcess) -> None:
+    (api,) = [process for process in serve.processes() if "app.main:create_app" in process.cmdline()[1:]
+              and "guard.py" not in " ".join(process.cmdline())]  # fmt: skip
+    api.kill()
+    assert "restarting" in serve.read_until("api")
+    assert "up" in serve.read_until("api")
+    assert serve.client().models.list().data
+
+
+def test_a_second_serve_on_the_same_data_is_refused(serve: ServeProcess) -> None:
+    second = run_cli("serve", "--data-dir", str(serve.data_dir), "--port", "0")
+    assert second.returncode == 1
+    assert f"already being served by process {serve.processes()[0].pid} at {serve.base_url}" in second.stderr
+
+
+def test_a_port_in_use_is_named(tmp_path_factory: pytest.TempPathFactory) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+        result = run_cli("serve", "--data-dir", str(tmp_path_factory.mktemp("other")), "--port", port)
+    assert result.returncode == 1
+    assert f"cannot listen on 127.0.0.1:{port}" in result.stderr
+    assert "--port" in result.stderr
+
+
+def _everything(serve: ServeProcess) -> dict[str, Any]:
+    """What the service knows, as it tells it."""
+    client = serve.client()
+    return {
+        "files": [(file.to_dict(), client.files.content(file.id).read()) for file in client.files.list()],
+        "jobs": [job.to_dict() for job in client.fine_tuning.jobs.list()],
+        "models": [model.id for model in client.models.list()],
+    }
