@@ -1,0 +1,75 @@
+"""Fetching base models: from a hub that answers, and what is said when none does."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+from tests.fixtures.hub import COMMIT, Hub
+from tests.fixtures.service import cli_environment
+
+
+def pull(name: str, into: Path, **environment: str) -> "subprocess.CompletedProcess[str]":
+    env = cli_environment(**environment)
+    env.pop("HF_HUB_OFFLINE")
+    env |= environment | {"HF_HOME": str(into.parent / "hub-cache"), "HF_HUB_DISABLE_XET": "1"}
+    return subprocess.run(
+        [sys.executable, "-m", "trainer.pull", name, "--into", str(into)],
+        env=env,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+
+
+def test_a_repository_is_fetched_without_its_pickled_weights(
+    hub: Hub, tiny_model: Path, tmp_path: Path
+) -> None:
+    repository = tmp_path / "repository"
+    repository.mkdir()
+    for file in tiny_model.iterdir():
+        (repository / file.name).write_bytes(file.read_bytes())
+    (repository / "pytorch_model.bin").write_bytes(b"pickle")
+    (repository / "LICENSE").write_text("do what you like")
+    hub.repositories["team/tiny"] = repository
+    result = pull("team/tiny", tmp_path / "models", HF_ENDPOINT=hub.url)
+    assert result.returncode == 0, result.stderr
+    folder = tmp_path / "models" / "team" / "tiny"
+    names = {file.name for file in folder.iterdir()}
+    assert names == {*(file.name for file in tiny_model.iterdir()), "LICENSE", "policysplit-source.json"}
+    for file in tiny_model.iterdir():
+        assert (folder / file.name).read_bytes() == file.read_bytes()
+    assert not any("pytorch_model.bin" in path for path in hub.asked)
+    source = json.loads((folder / "policysplit-source.json").read_text())
+    assert (source["repository"], source["revision"], source["license"]) == ("team/tiny", COMMIT, "mit")
+    assert json.loads(result.stdout.splitlines()[-1])["model"] == str(folder)
+
+    hub.asked.clear()
+    again = pull("team/tiny", tmp_path / "models", HF_ENDPOINT=hub.url)
+    assert json.loads(again.stdout.splitlines()[-1])["already"] is True
+    assert hub.asked == []
+
+
+def test_pickled_weights_alone_are_refused(hub: Hub, tmp_path: Path) -> None:
+    repository = tmp_path / "repository"
+    repository.mkdir()
+    (repository / "pytorch_model.bin").write_bytes(b"pickle")
+    hub.repositories["team/old"] = repository
+    result = pull("team/old", tmp_path / "models", HF_ENDPOINT=hub.url)
+    assert result.returncode == 1
+    assert "no safetensors" in result.stderr
+    assert not (tmp_path / "models" / "team" / "old").exists()
+
+
+def test_an_unknown_repository_is_named(hub: Hub, tmp_path: Path) -> None:
+    result = pull("team/none", tmp_path / "models", HF_ENDPOINT=hub.url)
+    assert (result.returncode, "the model hub has no team/none" in result.stderr) == (1, True)
+
+
+def test_without_a_hub_it_says_what_there_is(tmp_path: Path) -> None:
+    result = pull("team/none", tmp_path / "models", HF_ENDPOINT="http://127.0.0.1:9")
+    assert result.returncode == 1
+    assert "cannot be reached" in result.stderr
+    assert "SmolLM2-135M-Instruct" in result.stderr
+    assert [path.name for path in (tmp_path / "models" / "team").iterdir()] == [".none.lock"]
