@@ -127,7 +127,7 @@ class Service:
                 child.hurry()
             return
         self._asked_to_stop.set()
-        _line("stopping", "[dim]a second Ctrl-C kills[/]")
+        _line("stopping", "[dim]running jobs save themselves first; a second Ctrl-C kills[/]")
 
     async def _stop(self) -> None:
         """The API first, so that nothing new comes in; the broker last, because the worker still needs it."""
