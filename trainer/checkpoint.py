@@ -27,6 +27,7 @@ class Counters:
     step: int = 0
     updates: int = 0
     trained_tokens: int = 0
+    algorithm_state: dict[str, float] = field(default_factory=dict)
     entropy_history: dict[str, list[float]] = field(default_factory=dict)
     reward_history: dict[str, list[float]] = field(default_factory=dict)
 

@@ -39,9 +39,10 @@ from trainer.manifest import Manifest
 from trainer.metrics import MetricSums
 from trainer.modes import Mode
 from trainer.optim import MasterAdamW
-from trainer.policy import load_policy
+from trainer.policy import Policy, load_policy
 from trainer.records import mode_metrics, rollout_records
 from trainer.rollout.transformers_engine import TransformersEngine
+from trainer.seeds import generator
 from trainer.spec import RunSpec
 from trainer.types import Group
 from trainer.update import update
@@ -65,12 +66,22 @@ class Run:
         self.policy = load_policy(spec.model, spec.high_entropy_prompt)
         self._engine = TransformersEngine(self.policy)
         self._algorithm = build_algorithm(spec.algorithm)
+        self._reference = self._load_reference()
         self._optimizer = MasterAdamW(self.policy.model, spec.optimizer)
         self._order = ItemOrder(len(self._training), spec.rollout.prompts_per_step, spec.seed)
         self.counters = checkpoints.load_state(self._states, self._optimizer) or Counters()
+        self._algorithm.load_state(self.counters.algorithm_state)
         self._seconds: dict[str, float] = {}
         self._validation_metrics: dict[str, float] = {}
         self._saved_rewards: dict[int, float] = {}
+
+    def _load_reference(self) -> Policy | None:
+        """The model that training began with, where the objective has a penalty on leaving it."""
+        if self._algorithm.objective.reference_kl is None:
+            return None
+        reference = load_policy(self.spec.model, self.spec.high_entropy_prompt)
+        reference.model.requires_grad_(False)
+        return reference
 
     @property
     def _states(self) -> Path:
@@ -113,8 +124,11 @@ class Run:
                 updates=self.spec.optimizer.updates_per_batch,
                 groups_per_micro_batch=self.spec.optimizer.groups_per_micro_batch,
                 temperature=self.spec.rollout.temperature,
+                max_length=self.spec.rollout.max_response_tokens,
                 metrics=metrics,
+                generator=generator(self.spec.seed, "update", step),
                 on_progress=lambda: self._beat("forward_backward", step),
+                reference=self._reference,
             )
         check_finite(step + 1, result.loss, result.grad_norm)
         values = metrics.result() | self._algorithm.schedule_metrics(step) | mode_metrics(groups)
@@ -129,6 +143,8 @@ class Run:
         self.counters.step += 1
         self.counters.updates += self.spec.optimizer.updates_per_batch
         self.counters.trained_tokens += trained
+        self._algorithm.after_step(values)
+        self.counters.algorithm_state = self._algorithm.state()
         self._events.write(
             Rollouts(step=step + 1, rollouts=rollout_records(self.policy, groups, result.entropy_T))
         )

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from trainer.spec import Aggregation
+from trainer.algorithm_spec import Aggregation
 
 MAX_LOG_RATIO = 20.0
 
@@ -61,16 +61,19 @@ def token_weights(
     counts: BatchCounts,
     weighted_tokens: float,
     length_T: Tensor,
+    max_length: int = 1,
 ) -> Tensor:
     """The factor of each token's loss, so that the batch loss is a plain sum over its micro-batches.
 
     Args:
         aggregation: ``token_mean_per_mode`` w_M / N_M; ``token_mean`` w_M / sum_M w_M N_M;
-            ``sequence_mean`` w_M / (R_M |o|); ``sequence_sum`` w_M / R_M (the paper's 1/G).
+            ``sequence_mean`` w_M / (R_M |o|); ``sequence_sum`` w_M / R_M (the paper's 1/G);
+            ``constant_length`` w_M / (R_M L_max).
         mode_weight: w_M.
         counts: N_M and R_M of the row's mode.
         weighted_tokens: sum over modes of w_M N_M.
         length_T: length of the response that the token belongs to, shape (T,).
+        max_length: L_max, the limit on responses.
     """
     ones_T = torch.ones_like(length_T, dtype=torch.float64)
     if aggregation == "token_mean_per_mode":
@@ -80,4 +83,6 @@ def token_weights(
     per_row = mode_weight / max(counts.rows, 1)
     if aggregation == "sequence_sum":
         return ones_T * per_row
+    if aggregation == "constant_length":
+        return ones_T * (per_row / max_length)
     return per_row / length_T.clamp(min=1).to(torch.float64)

@@ -8,10 +8,9 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
+from trainer.algorithm_spec import AlgorithmSpec, PolicySplit
 from trainer.graders.spec import Grader, StrictModel
 from trainer.modes import DEFAULT_HIGH_ENTROPY_PROMPT
-
-Aggregation = Literal["token_mean_per_mode", "token_mean", "sequence_mean", "sequence_sum"]
 
 
 class ModelSpec(StrictModel):
@@ -42,51 +41,6 @@ class EnvironmentData(StrictModel):
 
 
 Data = Annotated[JsonlData | EnvironmentData, Field(discriminator="type")]
-
-
-class ClippedObjective(StrictModel):
-    """What every algorithm with a clipped importance ratio shares."""
-
-    clip_low: float = Field(default=0.2, gt=0, lt=1)
-    clip_high: float = Field(default=0.2, gt=0)
-
-
-class Grpo(ClippedObjective):
-    """GRPO (arXiv 2402.03300) on the normal mode, without a reference-KL."""
-
-    type: Literal["grpo"] = "grpo"
-    aggregation: Aggregation = "sequence_mean"
-
-
-class PolicySplit(ClippedObjective):
-    """Policy Split (arXiv 2604.11510). ``eta``, ``alpha``, ``kappa`` as in the paper's section 3."""
-
-    type: Literal["policy_split"] = "policy_split"
-    eta: float = Field(default=0.03, ge=0, description="Size of the high-entropy mode's bonus")
-    alpha: float = Field(default=0.5, ge=0, le=1, description="Entropy (1) against divergence from N (0)")
-    kappa: float = Field(default=2.0, gt=0, description="The bonus is clamped to |A|/kappa")
-    clip_order: Literal["inside", "outside"] = Field(
-        default="inside", description="inside: clamp(eta*B); outside: eta*clamp(B)"
-    )
-    weight_normal: float = Field(default=0.5, ge=0)
-    weight_high_entropy: float = Field(default=0.5, ge=0)
-    sharing: Literal["both", "h_to_n", "n_to_h", "none", "none_pooled"] = Field(
-        default="both",
-        description="Which mode's rollouts also train the other mode; none_pooled keeps the shared baseline",
-    )
-    high_entropy_samples: int | None = Field(
-        default=None, ge=0, description="Rollouts a prompt sampled in high-entropy mode; default half"
-    )
-    eta_normal: float = Field(default=0.0, description="The mirrored bonus of the normal mode")
-    eta_warmup_steps: int = Field(default=1, ge=1)
-    freeze_step: int | None = Field(default=None, ge=0, description="High-entropy loss weight 0 from here on")
-    freeze_sampling: bool = Field(default=False, description="After freeze_step sample from N alone")
-    cross_importance: Literal["none", "truncated"] = "none"
-    cross_negative: Literal["keep", "drop"] = "keep"
-    aggregation: Aggregation = "token_mean_per_mode"
-
-
-Algorithm = Annotated[PolicySplit | Grpo, Field(discriminator="type")]
 
 
 class RolloutSpec(StrictModel):
@@ -138,7 +92,7 @@ class RunSpec(StrictModel):
     training_data: Data
     validation_data: Data | None = None
     grader: Grader
-    algorithm: Algorithm = Field(default_factory=PolicySplit)
+    algorithm: AlgorithmSpec = Field(default_factory=PolicySplit)
     high_entropy_prompt: str = DEFAULT_HIGH_ENTROPY_PROMPT
     rollout: RolloutSpec = Field(default_factory=RolloutSpec)
     optimizer: OptimizerSpec = Field(default_factory=OptimizerSpec)
@@ -153,9 +107,9 @@ class RunSpec(StrictModel):
         return self
 
 
-def check_group(algorithm: PolicySplit | Grpo, samples_per_prompt: int) -> None:
+def check_group(algorithm: AlgorithmSpec, samples_per_prompt: int) -> None:
     """Raise ValueError unless ``samples_per_prompt`` can be divided over the algorithm's modes."""
-    if isinstance(algorithm, Grpo):
+    if not isinstance(algorithm, PolicySplit):
         return
     chosen = algorithm.high_entropy_samples
     if chosen is None and samples_per_prompt % 2:

@@ -11,11 +11,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from trainer.algorithms import Algorithm, GroupPlan, batch_counts, objective
+from trainer.algorithms.base import Algorithm, BatchItem, GroupPlan
 from trainer.diagnostics.divergence import mode_divergences
 from trainer.entropy import NATS_TO_BITS
 from trainer.metrics import MetricSums
 from trainer.modes import Mode
+from trainer.objective import batch_counts, group_loss
 from trainer.optim import MasterAdamW
 from trainer.policy import Policy
 from trainer.scoring import Scores, score_groups
@@ -43,45 +44,49 @@ def update(
     updates: int,
     groups_per_micro_batch: int,
     temperature: float,
+    max_length: int,
     metrics: MetricSums,
+    generator: torch.Generator,
     on_progress: Callable[[], None],
+    reference: Policy | None = None,
 ) -> UpdateResult:
-    """Train on ``groups`` with ``updates`` optimizer steps; metrics are those of the first."""
+    """Train on ``groups`` with ``updates`` optimizer steps; metrics are those of the first.
+
+    ``generator`` serves algorithms that draw tokens; ``reference`` is the model of a reference-KL.
+    """
     modes = algorithm.scored_modes(step)
     plans = [algorithm.plan(group) for group in groups]
     counts = batch_counts(plans, tuple(algorithm.mode_weights(step)))
-    micro_batches = [
-        plans[start : start + groups_per_micro_batch]
-        for start in range(0, len(plans), groups_per_micro_batch)
-    ]
+    size = groups_per_micro_batch
+    micro_batches = [plans[start : start + size] for start in range(0, len(plans), size)]
     kept_old: dict[int, dict[Mode, Tensor]] = {}
-    if updates > 1:
-        with torch.no_grad():
-            for batch in micro_batches:
-                scored = score_groups(policy, [plan.group for plan in batch], modes, temperature)
-                for plan, by_mode in zip(batch, scored, strict=True):
-                    kept_old[plan.group.index] = {mode: s.logp_T for mode, s in by_mode.items()}
-                on_progress()
+    if updates > 1 or algorithm.needs_batch_pass:
+        batch = _score_batch(policy, micro_batches, modes, temperature, on_progress)
+        kept_old = {item.plan.group.index: item.old_logp_T for item in batch}
+        algorithm.observe_batch(batch, generator)
     result = UpdateResult(loss=0.0, grad_norm=0.0, entropy_T={})
     for number in range(updates):
         first = number == 0
         sums = metrics if first else MetricSums()
         loss = 0.0
-        for batch in micro_batches:
+        for micro in micro_batches:
+            own_groups = [plan.group for plan in micro]
+            reference_T = _reference_logp(reference, own_groups, modes, temperature)
             # A group without any advantage has a gradient of exactly zero: its rows are only observed.
-            trains = any(bool(plan.advantage_G[mode].any()) for plan in batch for mode in plan.advantage_G)
+            trains = algorithm.trains_without_advantage or any(plan.has_advantage for plan in micro)
+            trains = trains or reference is not None
             with torch.set_grad_enabled(trains):
-                scored = score_groups(policy, [plan.group for plan in batch], modes, temperature)
+                scored = score_groups(policy, own_groups, modes, temperature)
                 total = torch.zeros((), device=policy.device)
-                for plan, by_mode in zip(batch, scored, strict=True):
-                    logp_T = {mode: scores.logp_T for mode, scores in by_mode.items()}
-                    old_logp_T = kept_old.get(
-                        plan.group.index, {mode: logp.detach() for mode, logp in logp_T.items()}
+                for plan, scores, of_reference in zip(micro, scored, reference_T, strict=True):
+                    current = {mode: of_mode.logp_T.detach() for mode, of_mode in scores.items()}
+                    old_logp_T = kept_old.get(plan.group.index, current)
+                    total = total + group_loss(
+                        algorithm, plan, scores, old_logp_T, counts, step, sums, of_reference, max_length
                     )
-                    total = total + objective(algorithm, plan, logp_T, old_logp_T, counts, step, sums)
                     if first:
-                        _observe(policy, plan, by_mode, old_logp_T, metrics, result)
-            if trains:
+                        _observe(policy, plan, scores, old_logp_T, metrics, result)
+            if total.requires_grad:
                 total.backward()
             loss += float(total.detach())
             on_progress()
@@ -89,6 +94,35 @@ def update(
         if first or not _finite(loss, grad_norm):
             result.loss, result.grad_norm = loss, grad_norm
     return result
+
+
+@torch.no_grad()
+def _score_batch(
+    policy: Policy,
+    micro_batches: list[list[GroupPlan]],
+    modes: tuple[Mode, ...],
+    temperature: float,
+    on_progress: Callable[[], None],
+) -> list[BatchItem]:
+    items = []
+    for micro in micro_batches:
+        scored = score_groups(policy, [plan.group for plan in micro], modes, temperature)
+        for plan, scores in zip(micro, scored, strict=True):
+            logp_T = {mode: of_mode.logp_T for mode, of_mode in scores.items()}
+            entropy_T = {mode: of_mode.entropy_T for mode, of_mode in scores.items()}
+            items.append(BatchItem(plan, logp_T, entropy_T))
+        on_progress()
+    return items
+
+
+@torch.no_grad()
+def _reference_logp(
+    reference: Policy | None, groups: list[Group], modes: tuple[Mode, ...], temperature: float
+) -> list[dict[Mode, Tensor] | None]:
+    if reference is None:
+        return [None] * len(groups)
+    scored = score_groups(reference, groups, modes, temperature)
+    return [{mode: of_mode.logp_T for mode, of_mode in scores.items()} for scores in scored]
 
 
 def _finite(*values: float) -> bool:

@@ -4,15 +4,14 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, StringConstraints, field_validator
 
+from trainer.algorithm_spec import AlgorithmSpec, PolicySplit
 from trainer.graders.spec import Grader, StrictModel
 from trainer.modes import DEFAULT_HIGH_ENTROPY_PROMPT
 from trainer.spec import (
-    Algorithm,
     CheckpointSpec,
     EnvironmentData,
     EvaluationSpec,
     OptimizerSpec,
-    PolicySplit,
     RolloutSpec,
 )
 
@@ -47,7 +46,7 @@ class Reinforcement(StrictModel):
 
     grader: Grader
     hyperparameters: Hyperparameters = Field(default_factory=Hyperparameters)
-    algorithm: Algorithm = Field(default_factory=PolicySplit)
+    algorithm: AlgorithmSpec = Field(default_factory=PolicySplit)
     rollout: RolloutSpec = Field(default_factory=RolloutSpec)
     optimizer: OptimizerSpec = Field(default_factory=OptimizerSpec)
     evaluation: EvaluationSpec = Field(default_factory=EvaluationSpec)

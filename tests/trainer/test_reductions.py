@@ -6,12 +6,14 @@ import pytest
 import torch
 
 from tests.fixtures.groups import H, N, load_tiny_policy, make_group
-from trainer.algorithms import batch_counts, build_algorithm
+from trainer.algorithm_spec import Grpo, PolicySplit
+from trainer.algorithms import build_algorithm
 from trainer.metrics import MetricSums
 from trainer.modes import Mode
+from trainer.objective import batch_counts
 from trainer.optim import MasterAdamW
 from trainer.policy import Policy
-from trainer.spec import Grpo, OptimizerSpec, PolicySplit
+from trainer.spec import OptimizerSpec
 from trainer.types import Group
 from trainer.update import update
 
@@ -51,6 +53,8 @@ def run_update(policy, optimizer, spec, groups, step=0, micro=1, metrics=None, u
         updates=updates,
         groups_per_micro_batch=micro,
         temperature=1.0,
+        max_length=16,
+        generator=torch.Generator(),
         metrics=metrics or MetricSums(),
         on_progress=lambda: None,
     )
@@ -116,7 +120,7 @@ def test_r3_without_a_bonus_both_modes_have_the_same_advantage(tiny_model):
     for eta in (0.0, 0.5):
         algorithm = build_algorithm(PolicySplit(eta=eta))
         plan = algorithm.plan(group)
-        shaped = {m: algorithm.shape_advantage(plan, m, logp, 0, MetricSums()) for m in Mode}
+        shaped = {m: algorithm.shape_advantage(plan, m, logp, logp[m], 0, MetricSums()) for m in Mode}
         with_bonus[eta] = shaped
     assert torch.equal(with_bonus[0.0][N], with_bonus[0.0][H])
     assert torch.equal(with_bonus[0.5][N], with_bonus[0.0][N])

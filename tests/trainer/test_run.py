@@ -10,6 +10,7 @@ import torch
 from safetensors.torch import load_file
 
 from tests.fixtures.runs import events_of, tiny_spec, trainer_process, write_rows
+from trainer.algorithm_spec import Grpo, PolicySplit
 from trainer.events import (
     CheckpointRemoved,
     CheckpointSaved,
@@ -25,7 +26,7 @@ from trainer.events import (
 from trainer.graders.spec import StringCheckGrader
 from trainer.loop import Run
 from trainer.manifest import IncompleteCheckpoint, read_manifest
-from trainer.spec import CheckpointSpec, Grpo, ModelSpec, PolicySplit, RunSpec
+from trainer.spec import CheckpointSpec, ModelSpec, RunSpec
 
 
 @pytest.fixture

@@ -9,10 +9,11 @@ from pathlib import Path
 from app.files.storage import path_of
 from app.queue import announce
 from tests.fixtures.workers import Service, WorkerProcess, eventually
+from trainer.algorithm_spec import PolicySplit
 from trainer.graders.spec import StringCheckGrader
 from trainer.manifest import read_manifest
 from trainer.modes import DEFAULT_HIGH_ENTROPY_PROMPT
-from trainer.spec import JsonlData, ModelSpec, OptimizerSpec, PolicySplit, RolloutSpec, RunSpec
+from trainer.spec import JsonlData, ModelSpec, OptimizerSpec, RolloutSpec, RunSpec
 
 
 def run_spec(folder: Path, model: Path, steps: int) -> dict:

@@ -1,19 +1,22 @@
 """What an algorithm decides; the loop does the rest, the same for all of them.
 
 An algorithm chooses the modes that sample, pairs responses with prompts, gives each row its advantage, and
-says how token losses are weighted. ``objective`` turns these choices into the loss of a group.
+says what a token's loss is. The base class decides as GRPO does; an algorithm overrides what it changes.
+``trainer.objective`` turns these decisions into the loss of a group.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from trainer.loss import BatchCounts, clipped_token_loss, token_weights
+from trainer.advantage import group_advantage
+from trainer.algorithm_spec import Objective
+from trainer.loss import BatchCounts, TokenLoss, clipped_token_loss
 from trainer.metrics import MetricSums
 from trainer.modes import Mode
-from trainer.spec import Aggregation
 from trainer.types import Group
 
 
@@ -32,92 +35,141 @@ class GroupPlan:
         mask = self.trains_G[mode]
         return BatchCounts(int(self.group.lengths_G[mask].sum()), int(mask.sum()))
 
+    @property
+    def has_advantage(self) -> bool:
+        """Whether any response is preferred to another."""
+        return any(bool(advantage.any()) for advantage in self.advantage_G.values())
 
-class Algorithm(Protocol):
+
+@dataclass(frozen=True)
+class BatchItem:
+    """A group of the optimiser batch as the sampling policy scored it; no gradient."""
+
+    plan: GroupPlan
+    old_logp_T: dict[Mode, Tensor]
+    entropy_T: dict[Mode, Tensor]
+
+
+@dataclass(frozen=True)
+class TokenInputs:
+    """All response tokens of a group under one mode's prompt; shapes (T,).
+
+    ``logp_T`` and ``entropy_T`` carry gradients, the others do not.
+    """
+
+    plan: GroupPlan
+    mode: Mode
+    logp_T: Tensor
+    old_logp_T: Tensor
+    entropy_T: Tensor
+    advantage_T: Tensor
+    importance_T: Tensor | None
+
+
+class Algorithm:
     """The decisions of one training algorithm. Steps count from 0."""
 
-    aggregation: Aggregation
-    clip_low: float
-    clip_high: float
+    needs_batch_pass = False
+    """Whether ``observe_batch`` must see the whole batch scored before the first loss."""
+    trains_without_advantage = False
+    """Whether a group of equal rewards has a gradient all the same."""
+
+    def __init__(self, spec: Any):
+        self.spec = spec
+
+    @property
+    def objective(self) -> Objective:
+        """The options that all algorithms share."""
+        return self.spec
+
+    # --- sampling -------------------------------------------------------------------------------------
 
     def samples(self, step: int, samples_per_prompt: int) -> dict[Mode, int]:
         """How many of a prompt's responses each mode produces."""
-        ...
+        return {Mode.NORMAL: samples_per_prompt}
+
+    def shaped_rewards(self, group: Group) -> Tensor:
+        """The rewards that advantages are taken from; shape (G,). Logged rewards stay the grader's."""
+        return group.rewards_G
+
+    def keeps(self, group: Group) -> bool:
+        """Whether a sampled group is trained; others are replaced where ``resampling_rounds`` allows."""
+        return True
+
+    @property
+    def resampling_rounds(self) -> int:
+        """How often a step may sample again to replace the groups that are not kept."""
+        return 0
+
+    # --- rows and advantages --------------------------------------------------------------------------
 
     def mode_weights(self, step: int) -> dict[Mode, float]:
         """w_M of each prompt mode that exists."""
-        ...
+        return {Mode.NORMAL: 1.0}
 
     def scored_modes(self, step: int) -> tuple[Mode, ...]:
         """The prompt modes under which every response's log-probabilities are needed."""
-        ...
+        return (Mode.NORMAL,)
 
     def plan(self, group: Group) -> GroupPlan:
         """Advantages and rows of a group."""
-        ...
+        return GroupPlan(
+            group,
+            advantage_G={Mode.NORMAL: self.advantage(self.shaped_rewards(group))},
+            trains_G={Mode.NORMAL: ~group.rewards_G.isnan()},
+        )
+
+    def advantage(self, rewards_G: Tensor) -> Tensor:
+        """Advantages of one group's responses; shape (G,)."""
+        return group_advantage(rewards_G)
+
+    def observe_batch(self, batch: Sequence[BatchItem], generator: torch.Generator) -> None:
+        """See the whole optimiser batch, before its first update; ``generator`` for what is drawn."""
 
     def shape_advantage(
-        self, plan: GroupPlan, mode: Mode, old_logp_T: dict[Mode, Tensor], step: int, metrics: MetricSums
+        self,
+        plan: GroupPlan,
+        mode: Mode,
+        old_logp_T: dict[Mode, Tensor],
+        entropy_T: Tensor,
+        step: int,
+        metrics: MetricSums,
     ) -> Tensor:
-        """The advantage of every token under ``mode``'s prompt, bonus included; no gradient; shape (T,)."""
-        ...
+        """The advantage of every token under ``mode``'s prompt, bonus included; no gradient; shape (T,).
+
+        ``entropy_T`` is the token entropy under that prompt, nats, without gradient.
+        """
+        return plan.advantage_G[mode][plan.group.response_of_T]
+
+    # --- loss -----------------------------------------------------------------------------------------
 
     def importance(self, plan: GroupPlan, mode: Mode, old_logp_T: dict[Mode, Tensor]) -> Tensor | None:
         """The factor omega of every token's loss under ``mode``'s prompt; shape (T,)."""
-        ...
+        return None
+
+    def token_loss(self, tokens: TokenInputs) -> TokenLoss:
+        """The loss of every token, before masking and weighting; shape (T,)."""
+        return clipped_token_loss(
+            tokens.logp_T,
+            tokens.old_logp_T,
+            tokens.advantage_T,
+            clip_low=self.objective.clip_low,
+            clip_high=self.objective.clip_high,
+            importance_T=tokens.importance_T,
+        )
+
+    # --- state ----------------------------------------------------------------------------------------
 
     def schedule_metrics(self, step: int) -> dict[str, float]:
         """Scheduled coefficients, logged at each step."""
-        ...
+        return {"train/weight_N": 1.0}
 
+    def after_step(self, metrics: dict[str, float]) -> None:
+        """Controllers move here, once a step."""
 
-def batch_counts(plans: list[GroupPlan], modes: tuple[Mode, ...]) -> dict[Mode, BatchCounts]:
-    """Trained tokens and rows of each mode over the whole optimiser batch."""
-    return {mode: sum((plan.counts(mode) for plan in plans), BatchCounts()) for mode in modes}
+    def state(self) -> dict[str, float]:
+        """What a resumed run needs of the controllers."""
+        return {}
 
-
-def objective(
-    algorithm: Algorithm,
-    plan: GroupPlan,
-    logp_T: dict[Mode, Tensor],
-    old_logp_T: dict[Mode, Tensor],
-    counts: dict[Mode, BatchCounts],
-    step: int,
-    metrics: MetricSums,
-) -> Tensor:
-    """A group's share of the batch loss L = sum_M w_M sum_rows m l / N_M; a scalar.
-
-    Args:
-        logp_T: current log-probabilities of all response tokens under each scored mode's prompt, (T,).
-        old_logp_T: the same under the policy that sampled, without gradient.
-        counts: totals of the optimiser batch, so that micro-batches add up.
-    """
-    group = plan.group
-    response_of_T = group.response_of_T
-    length_T = group.lengths_G[response_of_T]
-    weights = algorithm.mode_weights(step)
-    weighted_tokens = sum(weights[mode] * counts[mode].tokens for mode in weights)
-    total = torch.zeros(())
-    for mode, weight in weights.items():
-        mask_T = plan.trains_G[mode][response_of_T]
-        if weight == 0.0 or mode not in logp_T or not bool(mask_T.any()):
-            continue
-        logp, old_logp = logp_T[mode], old_logp_T[mode]
-        advantage_T = algorithm.shape_advantage(plan, mode, old_logp_T, step, metrics).to(logp)
-        token = clipped_token_loss(
-            logp,
-            old_logp,
-            advantage_T,
-            clip_low=algorithm.clip_low,
-            clip_high=algorithm.clip_high,
-            importance_T=algorithm.importance(plan, mode, old_logp_T),
-        )
-        factor_T = token_weights(algorithm.aggregation, weight, counts[mode], weighted_tokens, length_T)
-        # Masked by selection, not by multiplication: an infinite ratio on an untrained row stays out.
-        kept_T = mask_T.to(logp.device)
-        total = total.to(logp) + (token.loss_T * factor_T.to(logp))[kept_T].sum()
-        prefix = f"train/{mode.label}"
-        metrics.add_mean(f"{prefix}/clipfrac_low", token.clipped_low_T[kept_T])
-        metrics.add_mean(f"{prefix}/clipfrac_high", token.clipped_high_T[kept_T])
-        metrics.add_mean(f"{prefix}/advantage_abs", advantage_T[kept_T].abs())
-    return total
+    def load_state(self, state: dict[str, float]) -> None:
+        """Restore what ``state`` gave."""

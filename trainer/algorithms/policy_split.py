@@ -14,26 +14,22 @@ import torch
 from torch import Tensor
 
 from trainer.advantage import group_advantage
-from trainer.algorithms.base import GroupPlan
+from trainer.algorithm_spec import PolicySplit
+from trainer.algorithms.base import Algorithm, GroupPlan
 from trainer.metrics import MetricSums
 from trainer.mixing import pair_rows
 from trainer.modes import Mode
 from trainer.regularizer import policy_split_bonus
-from trainer.spec import Aggregation, PolicySplit
 from trainer.types import Group
 
 CROSS_IMPORTANCE_CAP = 2.0
 OTHER = {Mode.NORMAL: Mode.HIGH_ENTROPY, Mode.HIGH_ENTROPY: Mode.NORMAL}
 
 
-class PolicySplitAlgorithm:
+class PolicySplitAlgorithm(Algorithm):
     """Dual-mode training with a shared set of weights and of rollouts."""
 
-    def __init__(self, spec: PolicySplit):
-        self.spec = spec
-        self.aggregation: Aggregation = spec.aggregation
-        self.clip_low = spec.clip_low
-        self.clip_high = spec.clip_high
+    spec: PolicySplit
 
     def samples(self, step: int, samples_per_prompt: int) -> dict[Mode, int]:
         chosen = self.spec.high_entropy_samples
@@ -77,7 +73,13 @@ class PolicySplitAlgorithm:
         return GroupPlan(group, advantage_G, trains_G)
 
     def shape_advantage(
-        self, plan: GroupPlan, mode: Mode, old_logp_T: dict[Mode, Tensor], step: int, metrics: MetricSums
+        self,
+        plan: GroupPlan,
+        mode: Mode,
+        old_logp_T: dict[Mode, Tensor],
+        entropy_T: Tensor,
+        step: int,
+        metrics: MetricSums,
     ) -> Tensor:
         response_of_T = plan.group.response_of_T
         advantage_T = plan.advantage_G[mode][response_of_T]

@@ -1,0 +1,103 @@
+"""The loss of a group, from an algorithm's decisions: L = sum_M w_M sum_rows m l / N_M."""
+
+import torch
+from torch import Tensor
+
+from trainer.algorithm_spec import ReferenceKl
+from trainer.algorithms.base import Algorithm, GroupPlan, TokenInputs
+from trainer.loss import BatchCounts, token_weights
+from trainer.metrics import MetricSums
+from trainer.modes import Mode
+from trainer.scoring import Scores
+
+
+def batch_counts(plans: list[GroupPlan], modes: tuple[Mode, ...]) -> dict[Mode, BatchCounts]:
+    """Trained tokens and rows of each mode over the whole optimiser batch."""
+    return {mode: sum((plan.counts(mode) for plan in plans), BatchCounts()) for mode in modes}
+
+
+def group_loss(
+    algorithm: Algorithm,
+    plan: GroupPlan,
+    scores: dict[Mode, Scores],
+    old_logp_T: dict[Mode, Tensor],
+    counts: dict[Mode, BatchCounts],
+    step: int,
+    metrics: MetricSums,
+    reference_logp_T: dict[Mode, Tensor] | None = None,
+    max_length: int = 1,
+) -> Tensor:
+    """A group's share of the batch loss; a scalar.
+
+    Args:
+        scores: current log-probabilities and entropies under each scored mode's prompt.
+        old_logp_T: log-probabilities under the policy that sampled, without gradient; (T,) each.
+        counts: totals of the optimiser batch, so that micro-batches add up.
+        reference_logp_T: the same under the reference model, where the objective has a reference-KL.
+        max_length: the response limit, for ``constant_length``.
+    """
+    response_of_T = plan.group.response_of_T
+    length_T = plan.group.lengths_G[response_of_T]
+    weights = algorithm.mode_weights(step)
+    weighted_tokens = sum(weights[mode] * counts[mode].tokens for mode in weights)
+    total = torch.zeros(())
+    for mode, weight in weights.items():
+        mask_T = plan.trains_G[mode][response_of_T]
+        if weight == 0.0 or mode not in scores or not bool(mask_T.any()):
+            continue
+        logp_T, entropy_T = scores[mode].logp_T, scores[mode].entropy_T
+        advantage_T = algorithm.shape_advantage(plan, mode, old_logp_T, entropy_T.detach(), step, metrics)
+        tokens = TokenInputs(
+            plan,
+            mode,
+            logp_T,
+            old_logp_T[mode],
+            entropy_T,
+            advantage_T.to(logp_T),
+            _importance(algorithm, plan, mode, old_logp_T),
+        )
+        token = algorithm.token_loss(tokens)
+        loss_T = token.loss_T
+        if reference_logp_T is not None and algorithm.objective.reference_kl is not None:
+            penalty_T = reference_penalty(logp_T, reference_logp_T[mode], algorithm.objective.reference_kl)
+            loss_T = loss_T + algorithm.objective.reference_kl.coefficient * penalty_T
+        factor_T = token_weights(
+            algorithm.objective.aggregation, weight, counts[mode], weighted_tokens, length_T, max_length
+        )
+        # Masked by selection, not by multiplication: an infinite ratio on an untrained row stays out.
+        kept_T = mask_T.to(logp_T.device)
+        total = total.to(logp_T) + (loss_T * factor_T.to(logp_T))[kept_T].sum()
+        prefix = f"train/{mode.label}"
+        metrics.add_mean(f"{prefix}/clipfrac_low", token.clipped_low_T[kept_T])
+        metrics.add_mean(f"{prefix}/clipfrac_high", token.clipped_high_T[kept_T])
+        metrics.add_mean(f"{prefix}/advantage_abs", tokens.advantage_T[kept_T].abs())
+        if reference_logp_T is not None:
+            distance_T = (logp_T - reference_logp_T[mode]).detach()
+            metrics.add_mean(f"{prefix}/reference_kl", distance_T[kept_T])
+    return total
+
+
+def reference_penalty(logp_T: Tensor, reference_T: Tensor, spec: ReferenceKl) -> Tensor:
+    """k1, k2 or k3 of x = log pi - log ref, per token; shape (T,)."""
+    x_T = logp_T - reference_T
+    if spec.estimator == "k1":
+        return x_T
+    if spec.estimator == "k2":
+        return x_T**2 / 2
+    return torch.exp(-x_T) - 1 + x_T
+
+
+def _importance(
+    algorithm: Algorithm, plan: GroupPlan, mode: Mode, old_logp_T: dict[Mode, Tensor]
+) -> Tensor | None:
+    """omega of the algorithm, times the truncated ratio between trainer and rollout engine on own rows."""
+    importance_T = algorithm.importance(plan, mode, old_logp_T)
+    cap = algorithm.objective.rollout_importance_cap
+    if cap is None:
+        return importance_T
+    old_T = old_logp_T[mode]
+    sampled_T = torch.tensor([x for r in plan.group.rollouts for x in r.logprobs]).to(old_T)
+    own_T = plan.group.produced_by(mode)[plan.group.response_of_T].to(old_T.device)
+    ratio_T = torch.exp(old_T - sampled_T).clamp(max=cap)
+    ratio_T = torch.where(own_T, ratio_T, torch.ones_like(ratio_T))
+    return ratio_T if importance_T is None else importance_T * ratio_T
