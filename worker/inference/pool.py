@@ -238,5 +238,8 @@ def _weights_bytes(folder: Path) -> int:
         raise RequestRefused(
             f"there is no model in {folder} on the inference worker's host", code="model_missing"
         )
-    weights = list(folder.glob("*.safetensors")) or list(folder.glob("*.bin"))
+    weights = list(folder.glob("*.safetensors"))
+    if not weights:
+        # Other formats are pickles: loading one would run what it contains.
+        raise RequestRefused(f"{folder} has no .safetensors weights", code="model_missing")
     return sum(file.stat().st_size for file in weights)
