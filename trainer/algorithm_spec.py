@@ -66,8 +66,13 @@ class PolicySplit(Objective):
     )
     eta_normal: float = Field(default=0.0, description="The mirrored bonus of the normal mode")
     eta_warmup_steps: int = Field(default=1, ge=1)
-    freeze_step: int | None = Field(default=None, ge=0, description="High-entropy loss weight 0 from here on")
-    freeze_sampling: bool = Field(default=False, description="After freeze_step sample from N alone")
+    freeze_step: int | None = Field(default=None, ge=0, description="Loss weight 0 from this step on")
+    freeze_mode: Literal["high-entropy", "normal"] = Field(
+        default="high-entropy", description="The mode whose loss weight freeze_step sets to 0"
+    )
+    freeze_sampling: bool = Field(
+        default=False, description="From freeze_step on sample from the mode that still trains alone"
+    )
     cross_importance: Literal["none", "truncated"] = "none"
     cross_negative: Literal["keep", "drop"] = "keep"
 

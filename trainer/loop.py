@@ -100,6 +100,8 @@ class Run:
             if self._stop.is_set():
                 return self._stopped()
             self._step()
+        if self.spec.total_steps == 0 and 0 not in self._saved_rewards:
+            self._save_checkpoint({})
         self._shelve_state()
         self._events.write(Finished(step=self.counters.step, trained_tokens=self.counters.trained_tokens))
         return True

@@ -29,6 +29,14 @@ DEFAULT_HIGH_ENTROPY_PROMPT = (
     "diversely as it can. However unusual the way there, keep the final answer precise and factually sound."
 )
 
+NEUTRAL_PROMPT = (
+    "In the conversation that follows, a user writes a message and you write a reply. Read the message "
+    "first, from its beginning to its end, and then write your reply. Messages and replies are both in plain "
+    "text. When your reply is complete, end it there and wait until another message has been received."
+)
+"""As long as the default prompt (54 words, 299 characters, 62 tokens of SmolLM2's tokenizer both) and asking
+for nothing unusual: the control that tells what the prompt says from a longer context."""
+
 
 def messages_for_mode(messages: list[Message], mode: Mode, high_entropy_prompt: str) -> list[Message]:
     """The messages that the chat template sees in ``mode``.

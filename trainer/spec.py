@@ -98,7 +98,7 @@ class RunSpec(StrictModel):
     optimizer: OptimizerSpec = Field(default_factory=OptimizerSpec)
     evaluation: EvaluationSpec = Field(default_factory=EvaluationSpec)
     checkpoint: CheckpointSpec = Field(default_factory=CheckpointSpec)
-    total_steps: int = Field(ge=1)
+    total_steps: int = Field(ge=0, description="0: evaluate the model as it is, and save it as a checkpoint")
     seed: int = Field(default=0, ge=0, lt=2**31)
 
     @model_validator(mode="after")

@@ -38,7 +38,9 @@ class Hyperparameters(StrictModel):
 class Budget(StrictModel):
     """How long to train, in place of ``n_epochs``."""
 
-    steps: Annotated[int, Field(strict=True, ge=1, le=10_000_000)] | None = None
+    steps: Annotated[int, Field(strict=True, ge=0, le=10_000_000)] | None = Field(
+        default=None, description="0: evaluate the model as it is; its checkpoint is the job's result"
+    )
 
 
 class Reinforcement(StrictModel):

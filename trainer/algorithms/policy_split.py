@@ -35,12 +35,14 @@ class PolicySplitAlgorithm(Algorithm):
         chosen = self.spec.high_entropy_samples
         high = samples_per_prompt // 2 if chosen is None else chosen
         if self.spec.freeze_sampling and self._frozen(step):
-            high = 0
+            high = 0 if self.spec.freeze_mode == Mode.HIGH_ENTROPY else samples_per_prompt
         return {Mode.NORMAL: samples_per_prompt - high, Mode.HIGH_ENTROPY: high}
 
     def mode_weights(self, step: int) -> dict[Mode, float]:
-        high = 0.0 if self._frozen(step) else self.spec.weight_high_entropy
-        return {Mode.NORMAL: self.spec.weight_normal, Mode.HIGH_ENTROPY: high}
+        weights = {Mode.NORMAL: self.spec.weight_normal, Mode.HIGH_ENTROPY: self.spec.weight_high_entropy}
+        if self._frozen(step):
+            weights[Mode(self.spec.freeze_mode)] = 0.0
+        return weights
 
     def scored_modes(self, step: int) -> tuple[Mode, ...]:
         weights = self.mode_weights(step)
