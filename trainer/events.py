@@ -13,10 +13,10 @@ from pathlib import Path
 from types import TracebackType
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, TypeAdapter, field_serializer
+from pydantic import Field, JsonValue, TypeAdapter, field_serializer
 
 from trainer.graders.spec import StrictModel
-from trainer.modes import Mode
+from trainer.modes import Mode, Placement
 
 
 class Timestamped(StrictModel):
@@ -99,6 +99,8 @@ class CheckpointSaved(Timestamped):
     step: int
     path: str
     high_entropy_prompt: str
+    high_entropy_placement: Placement = "system"
+    chat_template_kwargs: dict[str, JsonValue] = Field(default_factory=dict)
     manifest_sha256: str
     metrics: dict[str, float] = Field(default_factory=dict)
 

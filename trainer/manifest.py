@@ -1,16 +1,17 @@
 """The manifest of a checkpoint folder: ``policysplit.json``, written last, so its presence means complete.
 
-It carries the exact prompt that switches the checkpoint's high-entropy mode on. Torch-free: the service
-reads it to serve both modes.
+It carries the exact prompt that switches the checkpoint's high-entropy mode on, where that prompt stands, and
+the variables of the chat template. Torch-free: the service reads it to serve both modes.
 """
 
 import hashlib
 from pathlib import Path
 from typing import Any
 
-from pydantic import Field
+from pydantic import Field, JsonValue
 
 from trainer.graders.spec import StrictModel
+from trainer.modes import Placement
 
 MANIFEST_NAME = "policysplit.json"
 
@@ -23,6 +24,10 @@ class Manifest(StrictModel):
     base_model: str
     algorithm: str
     high_entropy_prompt: str
+    high_entropy_placement: Placement = "system"
+    chat_template_kwargs: dict[str, JsonValue] = Field(
+        default_factory=dict, description="Variables that the chat template was given in both modes"
+    )
     metrics: dict[str, float] = Field(default_factory=dict)
     spec: dict[str, Any] = Field(default_factory=dict, description="The RunSpec that produced it")
     files: dict[str, str] = Field(default_factory=dict, description="Relative path to SHA-256, hex")

@@ -6,11 +6,19 @@ job's row. Torch-free. The defaults of ``policy_split`` are the paper's (arXiv 2
 
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, JsonValue, field_validator, model_validator
 
 from trainer.algorithm_spec import AlgorithmSpec, PolicySplit
 from trainer.graders.spec import Grader, StrictModel
-from trainer.modes import DEFAULT_HIGH_ENTROPY_PROMPT
+from trainer.modes import DEFAULT_HIGH_ENTROPY_PROMPT, Placement
+
+LogitsDtype = Literal["float32", "model"]
+
+#: Names that are no variables of a chat template: arguments of apply_chat_template, and what it passes itself.
+TEMPLATE_ARGUMENTS = frozenset(
+    "conversation messages tools documents chat_template add_generation_prompt continue_final_message tokenize "
+    "padding truncation max_length return_tensors return_dict return_assistant_tokens_mask tokenizer_kwargs".split()
+)
 
 
 class ModelSpec(StrictModel):
@@ -20,6 +28,41 @@ class ModelSpec(StrictModel):
     dtype: Literal["bfloat16", "float32"] = Field(
         default="bfloat16", description="Precision of the weights in use; the optimizer keeps float32 masters"
     )
+    logits_dtype: LogitsDtype = Field(
+        default="float32",
+        description="float32: bfloat16 hidden states and weights are multiplied with float32 results; model: "
+        "the logits are rounded to dtype first (trainer.logprobs has the cost)",
+    )
+    gradient_checkpointing: bool = Field(
+        default=False,
+        description="Keep the inputs of layers alone and compute the layers again on the way back",
+    )
+
+
+class LoraSpec(StrictModel):
+    """Low-rank adapters (arXiv 2106.09685) trained in place of the weights: W + alpha/rank * B A, B from 0.
+
+    A usual learning rate is ten times that of full fine-tuning.
+    """
+
+    rank: int = Field(default=16, ge=1)
+    alpha: float = Field(default=32.0, gt=0)
+    dropout: float = Field(default=0.0, description="0 alone: the policy that trains is the one that sampled")
+    target_modules: list[Annotated[str, Field(min_length=1)]] | None = Field(
+        default=None,
+        min_length=1,
+        description="Last parts of the names of linear layers, such as q_proj; default all but the output layer",
+    )
+
+    @field_validator("dropout")
+    @classmethod
+    def _no_dropout(cls, value: float) -> float:
+        if value != 0:
+            raise ValueError(
+                f"lora.dropout is {value}, but with dropout the policy that is trained is another one than "
+                "the policy that sampled: give 0"
+            )
+        return value
 
 
 class JsonlData(StrictModel):
@@ -68,13 +111,42 @@ class OptimizerSpec(StrictModel):
     groups_per_micro_batch: int = Field(default=1, ge=1, description="Prompts in one forward and backward")
 
 
+EVALUATION_PRESETS: dict[str, dict[str, Any]] = {
+    "paper": {"temperature": 0.6, "top_p": 0.95, "top_k": 20, "samples_per_item": 8},
+    "greedy": {"temperature": 0.0, "top_p": 1.0, "top_k": None, "samples_per_item": 1},
+}
+
+
 class EvaluationSpec(StrictModel):
     """Evaluation of both modes on the validation data; also at the first and the last step."""
 
     interval: int = Field(default=0, ge=0, description="Every how many steps; 0: first and last only")
     max_items: int = Field(default=64, ge=1)
     samples_per_item: int = Field(default=1, ge=1, description="Per mode")
-    temperature: float = Field(default=1.0, gt=0)
+    temperature: float = Field(default=1.0, ge=0, description="0: greedy")
+    top_p: float = Field(
+        default=1.0, gt=0, le=1, description="Sample among the likeliest tokens that together have this much"
+    )
+    top_k: int | None = Field(default=None, ge=1, description="Sample among this many likeliest tokens")
+    preset: Literal["paper", "greedy"] | None = Field(
+        default=None,
+        description="Sampling settings by name: the paper's evaluation (temperature 0.6, top-p 0.95, top-k "
+        "20, 8 samples an item), or greedy (temperature 0, 1 sample)",
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _fill_in_the_preset(cls, values: Any) -> Any:
+        name = values.get("preset") if isinstance(values, dict) else None
+        if name not in EVALUATION_PRESETS:
+            return values
+        preset = EVALUATION_PRESETS[name]
+        for key, value in preset.items():
+            if key in values and values[key] != value:
+                raise ValueError(
+                    f"preset {name!r} sets {key} to {value}, but {key} is {values[key]}: leave one of them out"
+                )
+        return values | preset
 
 
 class CheckpointSpec(StrictModel):
@@ -84,6 +156,41 @@ class CheckpointSpec(StrictModel):
     keep_best: int = Field(default=3, ge=0)
 
 
+class DiagnosticsSpec(StrictModel):
+    """Instruments that look into the model. They take nothing from training, whatever is chosen."""
+
+    interval: int = Field(
+        default=25, ge=0, description="Run the probes before every how many steps, from the first; 0: never"
+    )
+    probe_items: int = Field(
+        default=4,
+        ge=1,
+        description="Prompts of the fixed probe set, from the validation data if there is any",
+    )
+    which: list[Literal["hidden_states", "gradients"]] = Field(
+        default=["hidden_states", "gradients"],
+        description="hidden_states: how alike the modes' layers are; gradients: whether the modes' gradients "
+        "agree (needs memory for four more float32 copies of the trained weights)",
+    )
+    divergence_stride: int = Field(
+        default=8,
+        ge=0,
+        description="Inter-mode KL and JS at every how manieth response token of each step; 1: all; 0: never",
+    )
+
+
+def _not_ours(options: dict[str, JsonValue]) -> dict[str, JsonValue]:
+    if taken := sorted(TEMPLATE_ARGUMENTS & options.keys()):
+        raise ValueError(
+            f"{taken[0]!r} is an argument of the templating itself, which the trainer sets; give variables that "
+            "the chat template reads, such as enable_thinking"
+        )
+    return options
+
+
+ChatTemplateKwargs = Annotated[dict[str, JsonValue], AfterValidator(_not_ours)]
+
+
 class RunSpec(StrictModel):
     """One training run."""
 
@@ -91,19 +198,34 @@ class RunSpec(StrictModel):
     model: ModelSpec
     training_data: Data
     validation_data: Data | None = None
-    grader: Grader
+    grader: Grader | None = Field(description="None where a reward function is given: trainer.api.train")
     algorithm: AlgorithmSpec = Field(default_factory=PolicySplit)
     high_entropy_prompt: str = DEFAULT_HIGH_ENTROPY_PROMPT
+    high_entropy_placement: Placement = "system"
+    chat_template_kwargs: ChatTemplateKwargs = Field(
+        default_factory=dict, description="Variables of the chat template, such as enable_thinking"
+    )
+    lora: LoraSpec | None = Field(default=None, description="Train adapters; default all weights")
     rollout: RolloutSpec = Field(default_factory=RolloutSpec)
     optimizer: OptimizerSpec = Field(default_factory=OptimizerSpec)
     evaluation: EvaluationSpec = Field(default_factory=EvaluationSpec)
     checkpoint: CheckpointSpec = Field(default_factory=CheckpointSpec)
+    diagnostics: DiagnosticsSpec = Field(default_factory=DiagnosticsSpec)
     total_steps: int = Field(ge=0, description="0: evaluate the model as it is, and save it as a checkpoint")
     seed: int = Field(default=0, ge=0, lt=2**31)
 
     @model_validator(mode="after")
     def _modes_fit_the_group(self) -> "RunSpec":
         check_group(self.algorithm, self.rollout.samples_per_prompt)
+        return self
+
+    @model_validator(mode="after")
+    def _greedy_samples_are_one(self) -> "RunSpec":
+        if self.evaluation.temperature == 0 and self.evaluation.samples_per_item > 1:
+            raise ValueError(
+                f"evaluation.samples_per_item is {self.evaluation.samples_per_item}, but at evaluation."
+                "temperature 0 all samples of an item are the same: give 1 sample, or a temperature above 0"
+            )
         return self
 
 
