@@ -1,4 +1,8 @@
-"""Evaluation of both modes on the validation items, without touching the training's randomness."""
+"""Evaluation of both modes on the validation items, without touching the training's randomness.
+
+There is one validation set, so names have no task in them: ``eval/{N,H}/...``, ``eval/mix/...``,
+``eval/only_{H,N}`` (``trainer.outcomes``), ``eval/{kl_H_N,kl_N_H,js}/prefix_{N,H}``.
+"""
 
 from collections.abc import Callable, Sequence
 
@@ -11,10 +15,12 @@ from trainer.generation import build_group, grade_groups, sample_groups
 from trainer.graders.grading import GradeFunction
 from trainer.metrics import MetricSums
 from trainer.modes import Mode
+from trainer.outcomes import accuracy_metrics, diversity_metrics
 from trainer.policy import Policy
 from trainer.rollout.engine import RolloutEngine
 from trainer.scoring import score_groups
 from trainer.spec import EvaluationSpec, RolloutSpec
+from trainer.types import Group
 
 
 @torch.no_grad()
@@ -23,6 +29,7 @@ def evaluate(
     engine: RolloutEngine,
     items: Sequence[Item],
     grade: GradeFunction,
+    answer: Callable[[str], str | None],
     modes: tuple[Mode, ...],
     *,
     evaluation: EvaluationSpec,
@@ -31,10 +38,9 @@ def evaluate(
     step: int,
     on_progress: Callable[[], None],
 ) -> dict[str, float]:
-    """Mean reward, length, truncation and token entropy per mode, and the exact divergence between modes.
+    """Sample every item in ``modes``, grade, and measure: outcomes, diversity, entropy, divergence.
 
-    The same items and, per step, the same draws whatever was trained. Names: ``eval/{N,H}/...`` and
-    ``eval/{kl_H_N,kl_N_H,js}/prefix_{N,H}``. Entropy and divergence are those at temperature 1.
+    The same items and, per step, the same draws whatever was trained. ``answer`` is what votes compare.
     """
     count = min(len(items), evaluation.max_items)
     groups = [
@@ -47,31 +53,47 @@ def evaluate(
         seed=(seed, "evaluate", step),
         max_tokens=rollout.max_response_tokens,
         temperature=evaluation.temperature,
+        top_p=evaluation.top_p,
+        top_k=evaluation.top_k,
         on_progress=on_progress,
     )
     errors = grade_groups(policy, groups, grade)
     metrics = MetricSums()
     for group in groups:
-        for rollout_ in group.rollouts:
-            label = rollout_.behavior_mode.label
-            if rollout_.reward is not None:
-                metrics.add_mean(f"eval/{label}/reward", torch.tensor([rollout_.reward]))
-            metrics.add_mean(f"eval/{label}/length", torch.tensor([float(len(rollout_.response_ids))]))
-            metrics.add_mean(f"eval/{label}/truncated", torch.tensor([float(rollout_.truncated)]))
-        (scores,) = score_groups(policy, [group], modes)
-        response_of_T = group.response_of_T
-        for mode in modes:
-            own_T = group.produced_by(mode)[response_of_T].to(policy.device)
-            entropy_T = scores[mode].entropy_T[own_T]
-            metrics.add_mean(f"eval/{mode.label}/entropy_nats", entropy_T)
-            metrics.add_mean(f"eval/{mode.label}/entropy_bits", entropy_T * NATS_TO_BITS)
-        if len(modes) == 2:
-            divergences = mode_divergences(
-                scores[Mode.NORMAL].hidden_TD, scores[Mode.HIGH_ENTROPY].hidden_TD, policy.output_VD
-            )
-            for mode in modes:
-                prefix_T = group.produced_by(mode)[response_of_T].to(policy.device)
-                for name, value_T in divergences.items():
-                    metrics.add_mean(f"eval/{name}/prefix_{mode.label}", value_T[prefix_T])
+        _observe_responses(group, metrics)
+        _observe_tokens(policy, group, modes, metrics)
         on_progress()
-    return metrics.result() | {"eval/grader_errors": float(len(errors))}
+    return (
+        metrics.result()
+        | accuracy_metrics(groups, modes, answer)
+        | diversity_metrics(groups, modes, policy.stop_ids)
+        | {"eval/grader_errors": float(len(errors))}
+    )
+
+
+def _observe_responses(group: Group, metrics: MetricSums) -> None:
+    for rollout in group.rollouts:
+        prefix = f"eval/{rollout.behavior_mode.label}"
+        if rollout.reward is not None:
+            metrics.add_mean(f"{prefix}/reward", torch.tensor([rollout.reward]))
+        metrics.add_mean(f"{prefix}/length", torch.tensor([float(len(rollout.response_ids))]))
+        metrics.add_mean(f"{prefix}/truncated", torch.tensor([float(rollout.truncated)]))
+
+
+def _observe_tokens(policy: Policy, group: Group, modes: tuple[Mode, ...], metrics: MetricSums) -> None:
+    """Entropy and divergence over the full vocabulary at temperature 1, however the tokens were sampled."""
+    (scores,) = score_groups(policy, [group], modes)
+    response_of_T = group.response_of_T
+    for mode in modes:
+        own_T = group.produced_by(mode)[response_of_T].to(policy.device)
+        entropy_T = scores[mode].entropy_T[own_T]
+        metrics.add_mean(f"eval/{mode.label}/entropy_nats", entropy_T)
+        metrics.add_mean(f"eval/{mode.label}/entropy_bits", entropy_T * NATS_TO_BITS)
+    if len(modes) == 2:
+        divergences = mode_divergences(
+            scores[Mode.NORMAL].hidden_TD, scores[Mode.HIGH_ENTROPY].hidden_TD, policy.output_VD
+        )
+        for mode in modes:
+            prefix_T = group.produced_by(mode)[response_of_T].to(policy.device)
+            for name, value_T in divergences.items():
+                metrics.add_mean(f"eval/{name}/prefix_{mode.label}", value_T[prefix_T])

@@ -32,11 +32,13 @@ def sample_groups(
     seed: tuple[int, str, int],
     max_tokens: int,
     temperature: float,
+    top_p: float = 1.0,
+    top_k: int | None = None,
     on_progress: Callable[[], None] | None = None,
 ) -> None:
     """Sample ``samples[mode]`` responses of every group, all modes in one batch, into ``group.rollouts``.
 
-    ``seed`` is the run's seed, the purpose, and the step.
+    ``seed`` is the run's seed, the purpose, and the step. ``top_p`` and ``top_k`` are for evaluation.
     """
     requests, owners = [], []
     for group in groups:
@@ -47,7 +49,14 @@ def sample_groups(
                 requests.append(SampleRequest(tuple(group.prompt_ids[mode]), one_seed))
                 owners.append((group, mode))
                 number += 1
-    drawn = engine.generate(requests, max_tokens=max_tokens, temperature=temperature, on_progress=on_progress)
+    drawn = engine.generate(
+        requests,
+        max_tokens=max_tokens,
+        temperature=temperature,
+        top_p=top_p,
+        top_k=top_k,
+        on_progress=on_progress,
+    )
     for (group, mode), sample in zip(owners, drawn, strict=True):
         group.rollouts.append(Rollout(mode, sample.response_ids, sample.logprobs, sample.truncated))
 

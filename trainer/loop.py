@@ -33,6 +33,7 @@ from trainer.events import (
     Stopped,
 )
 from trainer.generation import build_group, grade_groups, sample_groups
+from trainer.graders.answers import answer_function
 from trainer.graders.grading import build_grader
 from trainer.guards import check_collapse, check_finite
 from trainer.manifest import Manifest
@@ -63,6 +64,7 @@ class Run:
             load_items(spec.validation_data, "validation_data") if spec.validation_data else None
         )
         self._grade = build_grader(spec.grader)
+        self._answer = answer_function(spec.grader)
         self.policy = load_policy(spec.model, spec.high_entropy_prompt)
         self._engine = TransformersEngine(self.policy)
         self._algorithm = build_algorithm(spec.algorithm)
@@ -208,6 +210,7 @@ class Run:
                 self._engine,
                 self._validation,
                 self._grade,
+                self._answer,
                 tuple(mode for mode in Mode if samples.get(mode)),
                 evaluation=self.spec.evaluation,
                 rollout=self.spec.rollout,

@@ -14,10 +14,13 @@ from trainer.modes import DEFAULT_HIGH_ENTROPY_PROMPT, Placement
 
 LogitsDtype = Literal["float32", "model"]
 
-#: Names that are no variables of a chat template: arguments of apply_chat_template, and what it passes itself.
+#: Names that are no variables of a chat template, but arguments of ``apply_chat_template``.
 TEMPLATE_ARGUMENTS = frozenset(
-    "conversation messages tools documents chat_template add_generation_prompt continue_final_message tokenize "
-    "padding truncation max_length return_tensors return_dict return_assistant_tokens_mask tokenizer_kwargs".split()
+    {
+        *("conversation", "messages", "tools", "documents", "chat_template", "tokenize", "tokenizer_kwargs"),
+        *("add_generation_prompt", "continue_final_message", "padding", "truncation", "max_length"),
+        *("return_tensors", "return_dict", "return_assistant_tokens_mask"),
+    }
 )
 
 
@@ -51,7 +54,7 @@ class LoraSpec(StrictModel):
     target_modules: list[Annotated[str, Field(min_length=1)]] | None = Field(
         default=None,
         min_length=1,
-        description="Last parts of the names of linear layers, such as q_proj; default all but the output layer",
+        description="Names of linear layers, such as q_proj; default all but the output layer",
     )
 
     @field_validator("dropout")
@@ -138,13 +141,13 @@ class EvaluationSpec(StrictModel):
     @classmethod
     def _fill_in_the_preset(cls, values: Any) -> Any:
         name = values.get("preset") if isinstance(values, dict) else None
-        if name not in EVALUATION_PRESETS:
+        if not isinstance(name, str) or name not in EVALUATION_PRESETS:
             return values
         preset = EVALUATION_PRESETS[name]
         for key, value in preset.items():
             if key in values and values[key] != value:
                 raise ValueError(
-                    f"preset {name!r} sets {key} to {value}, but {key} is {values[key]}: leave one of them out"
+                    f"preset {name!r} sets {key} to {value}, but {key} is {values[key]}: leave one out"
                 )
         return values | preset
 
@@ -182,8 +185,8 @@ class DiagnosticsSpec(StrictModel):
 def _not_ours(options: dict[str, JsonValue]) -> dict[str, JsonValue]:
     if taken := sorted(TEMPLATE_ARGUMENTS & options.keys()):
         raise ValueError(
-            f"{taken[0]!r} is an argument of the templating itself, which the trainer sets; give variables that "
-            "the chat template reads, such as enable_thinking"
+            f"{taken[0]!r} is an argument of the templating itself, which the trainer sets; give variables "
+            "that the chat template reads, such as enable_thinking"
         )
     return options
 

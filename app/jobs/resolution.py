@@ -80,6 +80,7 @@ def resolve(
         optimizer=optimizer,
         evaluation=evaluation,
         checkpoint=checkpoint,
+        diagnostics=ours.diagnostics,
         total_steps=steps,
         seed=seed,
     )

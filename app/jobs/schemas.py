@@ -9,6 +9,7 @@ from trainer.graders.spec import Grader, StrictModel
 from trainer.modes import DEFAULT_HIGH_ENTROPY_PROMPT
 from trainer.spec import (
     CheckpointSpec,
+    DiagnosticsSpec,
     EnvironmentData,
     EvaluationSpec,
     OptimizerSpec,
@@ -53,6 +54,7 @@ class Reinforcement(StrictModel):
     optimizer: OptimizerSpec = Field(default_factory=OptimizerSpec)
     evaluation: EvaluationSpec = Field(default_factory=EvaluationSpec)
     checkpoint: CheckpointSpec = Field(default_factory=CheckpointSpec)
+    diagnostics: DiagnosticsSpec = Field(default_factory=DiagnosticsSpec)
     budget: Budget = Field(default_factory=Budget)
     high_entropy_prompt: Annotated[str, StringConstraints(max_length=16_384)] = DEFAULT_HIGH_ENTROPY_PROMPT
     dtype: Literal["bfloat16", "float32"] = "bfloat16"

@@ -31,8 +31,14 @@ class RolloutEngine(Protocol):
         *,
         max_tokens: int,
         temperature: float,
+        top_p: float = 1.0,
+        top_k: int | None = None,
         on_progress: Callable[[], None] | None = None,
     ) -> list[Sample]:
         """One sample a request, in order. A response's tokens depend on its own request alone, up to the
-        rounding of batched arithmetic. ``on_progress`` is called now and then, for liveness."""
+        rounding of batched arithmetic. ``on_progress`` is called now and then, for liveness.
+
+        Temperature 0 takes the most likely token. ``top_k``, then ``top_p`` leave out improbable tokens; they
+        are for evaluation alone: a policy gradient needs samples of the policy itself.
+        """
         ...

@@ -5,6 +5,7 @@ batch; finished rows leave the batch. Each row draws from its own random stream 
 """
 
 from collections.abc import Callable, Sequence
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -30,19 +31,22 @@ class TransformersEngine:
         *,
         max_tokens: int,
         temperature: float,
+        top_p: float = 1.0,
+        top_k: int | None = None,
         on_progress: Callable[[], None] | None = None,
     ) -> list[Sample]:
+        draw = partial(_draw, temperature=temperature, top_p=top_p, top_k=top_k)
         samples: list[Sample] = []
         for start in range(0, len(requests), self._max_batch):
             batch = requests[start : start + self._max_batch]
-            samples += self._generate_batch(batch, max_tokens, temperature, on_progress)
+            samples += self._generate_batch(batch, max_tokens, draw, on_progress)
         return samples
 
     def _generate_batch(
         self,
         requests: Sequence[SampleRequest],
         max_tokens: int,
-        temperature: float,
+        draw: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]],
         on_progress: Callable[[], None] | None,
     ) -> list[Sample]:
         device = self._policy.device
@@ -56,7 +60,7 @@ class TransformersEngine:
         logprobs: list[list[float]] = [[] for _ in requests]
         finished = [False] * len(requests)
         for step in range(max_tokens):
-            token, logp = _draw(logits, uniforms[rows, step], temperature)
+            token, logp = draw(logits, uniforms[rows, step])
             stopped = torch.isin(token, stop_ids)
             for row, one_token, one_logp, end in zip(
                 rows.tolist(), token.tolist(), logp.tolist(), stopped.tolist(), strict=True
@@ -116,12 +120,39 @@ class TransformersEngine:
         return logits[owner], cache, mask[owner], position[owner, -1] + 1
 
 
-def _draw(logits_BV: Tensor, uniform_B: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
-    """Sample by inverse transform, one uniform number a row; returns tokens and their log-probability."""
+def _draw(
+    logits_BV: Tensor,
+    uniform_B: Tensor,
+    temperature: float,
+    top_p: float = 1.0,
+    top_k: int | None = None,
+) -> tuple[Tensor, Tensor]:
+    """Sample by inverse transform, one uniform number a row; returns tokens and their log-probability.
+
+    The log-probability is that under the distribution sampled from: 0 for the certain choice of temperature
+    0, and renormalised where ``top_k`` and ``top_p`` leave tokens out.
+    """
+    if temperature == 0.0:
+        token = logits_BV.argmax(dim=-1)
+        return token, torch.zeros_like(token, dtype=torch.float32)
     log_p = torch.log_softmax(logits_BV.float() / temperature, dim=-1)
+    if top_p < 1.0 or top_k is not None:
+        log_p = torch.log_softmax(_keep_likely(log_p, top_p, top_k), dim=-1)
     cumulative = log_p.exp().cumsum(-1)
     # The last sum is 1 up to rounding; scaling by it keeps the draw inside the vocabulary.
     target = uniform_B[:, None] * cumulative[:, -1:]
     token = torch.searchsorted(cumulative, target, right=True).squeeze(-1)
     token = token.clamp(max=logits_BV.shape[-1] - 1)
     return token, log_p.gather(-1, token[:, None]).squeeze(-1)
+
+
+def _keep_likely(log_p_BV: Tensor, top_p: float, top_k: int | None) -> Tensor:
+    """-inf for all but the ``top_k`` likeliest tokens, and of these for all but the fewest that together have
+    ``top_p`` of their probability; the likeliest always stays."""
+    count = log_p_BV.shape[-1] if top_k is None else min(top_k, log_p_BV.shape[-1])
+    kept, index = torch.topk(log_p_BV, count, dim=-1)
+    p = kept.softmax(dim=-1)
+    before = p.cumsum(dim=-1) - p
+    outside = before >= top_p
+    outside[:, 0] = False
+    return torch.full_like(log_p_BV, -torch.inf).scatter(-1, index, kept.masked_fill(outside, -torch.inf))

@@ -1,0 +1,118 @@
+"""What an evaluation's graded responses say, per mode and mixed: accuracy, pass@k, votes, diversity.
+
+Every number is a mean over items, so that an item counts once however many of its responses were graded.
+"""
+
+from collections.abc import Callable, Sequence
+
+from trainer.modes import Mode
+from trainer.statistics.diversity import Tokens, distinct_n, matched, repetition, self_bleu_diversity
+from trainer.statistics.majority import majority_at_k
+from trainer.statistics.pass_at_k import (
+    mixture_pass_at_k,
+    pass_at_k,
+    powers_of_two,
+    solved_only_by_first,
+    solved_only_by_second_draw,
+)
+from trainer.types import Group, Rollout
+
+N, H = Mode.NORMAL, Mode.HIGH_ENTROPY
+
+
+class ItemMeans:
+    """Means over items by name; items without the number are left out."""
+
+    def __init__(self) -> None:
+        self._values: dict[str, list[float]] = {}
+
+    def add(self, name: str, value: float | None) -> None:
+        if value is not None:
+            self._values.setdefault(name, []).append(value)
+
+    def result(self) -> dict[str, float]:
+        return {name: sum(values) / len(values) for name, values in self._values.items()}
+
+
+def solved(rollout: Rollout) -> bool:
+    """Whether the response got the whole reward."""
+    return rollout.reward == 1.0
+
+
+def accuracy_metrics(
+    groups: Sequence[Group], modes: Sequence[Mode], answer: Callable[[str], str | None]
+) -> dict[str, float]:
+    """``eval/{N,H}/{accuracy,pass@k,maj@k}``, ``eval/mix/pass@k``, ``eval/only_{H,N}`` and their control.
+
+    ``only_H`` is the share of items that n/2 samples of H solve and n/2 of N do not (n the samples of the
+    mode with the fewest; with n = 1, one sample each). ``only_second_draw_{N,H}`` is the same between two
+    disjoint draws of one mode: what exceeds it is the mode's, the rest is luck. k runs over powers of two.
+    """
+    means = ItemMeans()
+    for group in groups:
+        graded = {mode: [r for r in group.rollouts if _graded(r, mode)] for mode in modes}
+        counts = {mode: (len(own), sum(map(solved, own))) for mode, own in graded.items()}
+        for mode, own in graded.items():
+            if not own:
+                continue
+            n, c = counts[mode]
+            prefix = f"eval/{mode.label}"
+            means.add(f"{prefix}/accuracy", c / n)
+            answers, correct = [answer(r.text) for r in own], [solved(r) for r in own]
+            for k in powers_of_two(n):
+                means.add(f"{prefix}/pass@{k}", pass_at_k(n, c, k))
+                means.add(f"{prefix}/maj@{k}", majority_at_k(answers, correct, k))
+        if len(modes) == 2 and all(graded.values()):
+            _mixed(means, counts[N], counts[H])
+    return means.result()
+
+
+def _mixed(means: ItemMeans, normal: tuple[int, int], high: tuple[int, int]) -> None:
+    fewest = min(normal[0], high[0])
+    for half in powers_of_two(fewest):
+        means.add(f"eval/mix/pass@{2 * half}", mixture_pass_at_k(normal, high, 2 * half))
+    m = max(1, fewest // 2)
+    means.add("eval/only_H", solved_only_by_first(high, normal, m))
+    means.add("eval/only_N", solved_only_by_first(normal, high, m))
+    if 2 * m <= fewest:
+        means.add("eval/only_second_draw_N", solved_only_by_second_draw(*normal, m))
+        means.add("eval/only_second_draw_H", solved_only_by_second_draw(*high, m))
+
+
+def diversity_metrics(
+    groups: Sequence[Group], modes: Sequence[Mode], stop_ids: frozenset[int]
+) -> dict[str, float]:
+    """``eval/{N,H}/{distinct1,distinct2,self_bleu4,repetition}``, of the tokens without the end.
+
+    ``self_bleu4`` is 1 - mean self-BLEU: higher is more diverse, as with the others. The names with
+    ``_matched`` compare the modes on equally many responses of the same length, those with ``_correct`` on
+    such responses among the correct ones (items with two or more in each mode).
+    """
+    means = ItemMeans()
+    for group in groups:
+        own = {mode: [r for r in group.rollouts if r.behavior_mode is mode] for mode in modes}
+        everything = [[_tokens(r, stop_ids) for r in own[mode]] for mode in modes]
+        correct = [[_tokens(r, stop_ids) for r in own[mode] if solved(r)] for mode in modes]
+        views = (("", tuple(everything)), ("_matched", matched(*everything)), ("_correct", matched(*correct)))
+        for suffix, of_modes in views:
+            for mode, responses in zip(modes, of_modes, strict=True):
+                if suffix != "_correct" or len(responses) >= 2:
+                    _diversity(means, f"eval/{mode.label}", suffix, responses)
+        for mode, responses in zip(modes, everything, strict=True):
+            for response in responses:
+                means.add(f"eval/{mode.label}/repetition", repetition(response))
+    return means.result()
+
+
+def _diversity(means: ItemMeans, prefix: str, suffix: str, responses: Sequence[Tokens]) -> None:
+    means.add(f"{prefix}/distinct1{suffix}", distinct_n(responses, 1))
+    means.add(f"{prefix}/distinct2{suffix}", distinct_n(responses, 2))
+    means.add(f"{prefix}/self_bleu4{suffix}", self_bleu_diversity(responses))
+
+
+def _graded(rollout: Rollout, mode: Mode) -> bool:
+    return rollout.behavior_mode is mode and rollout.reward is not None
+
+
+def _tokens(rollout: Rollout, stop_ids: frozenset[int]) -> list[int]:
+    return [token for token in rollout.response_ids if token not in stop_ids]

@@ -1,0 +1,89 @@
+"""How different the responses to one item are from each other, and how much one repeats itself.
+
+A response is a sequence of tokens of any hashable kind; the trainer passes token ids without the end.
+"""
+
+import math
+from collections import Counter
+from collections.abc import Hashable, Sequence
+from statistics import median_low
+
+Tokens = Sequence[Hashable]
+
+#: Put in place of a count of zero, so that one missing order does not make the whole score zero
+#: (smoothing 1 of Chen and Cherry, 2014).
+SMOOTHING = 0.1
+
+
+def ngrams(tokens: Tokens, order: int) -> Counter[tuple[Hashable, ...]]:
+    """How often each run of ``order`` tokens occurs."""
+    return Counter(tuple(tokens[i : i + order]) for i in range(len(tokens) - order + 1))
+
+
+def distinct_n(responses: Sequence[Tokens], order: int) -> float | None:
+    """Different n-grams as a share of all n-grams of the responses together (Li et al., arXiv 1510.03055).
+
+    None where there is no n-gram.
+    """
+    together: Counter[tuple[Hashable, ...]] = Counter()
+    for response in responses:
+        together.update(ngrams(response, order))
+    return len(together) / together.total() if together else None
+
+
+def bleu(hypothesis: Tokens, references: Sequence[Tokens], max_order: int = 4) -> float:
+    """BLEU (Papineni et al., 2002) of one text: clipped n-gram precision, geometric mean, brevity penalty.
+
+    Orders beyond the hypothesis's length are left out. An empty hypothesis equals an empty reference (1) and
+    shares nothing with another (0).
+    """
+    orders = range(1, min(max_order, len(hypothesis)) + 1)
+    if not orders:
+        return float(any(not reference for reference in references))
+    log_precision = 0.0
+    for order in orders:
+        found = ngrams(hypothesis, order)
+        allowed: Counter[tuple[Hashable, ...]] = Counter()
+        for reference in references:
+            allowed |= ngrams(reference, order)
+        matches = sum((found & allowed).values())
+        log_precision += math.log(max(matches, SMOOTHING) / found.total()) / len(orders)
+    length = len(hypothesis)
+    closest = min((len(reference) for reference in references), key=lambda n: (abs(n - length), n))
+    brevity = 1.0 if length >= closest else math.exp(1.0 - closest / length)
+    return brevity * math.exp(log_precision)
+
+
+def self_bleu_diversity(responses: Sequence[Tokens], max_order: int = 4) -> float | None:
+    """1 - mean self-BLEU (Zhu et al., arXiv 1802.01886): each response against all the others as references.
+
+    0 when all are the same, towards 1 when they share nothing; None for fewer than two responses.
+    """
+    if len(responses) < 2:
+        return None
+    scores = [
+        bleu(response, [*responses[:i], *responses[i + 1 :]], max_order)
+        for i, response in enumerate(responses)
+    ]
+    return 1.0 - sum(scores) / len(scores)
+
+
+def repetition(response: Tokens, order: int = 4) -> float | None:
+    """Share of a response's n-grams that occurred in it before; None where it is shorter than one."""
+    share = distinct_n([response], order)
+    return None if share is None else 1.0 - share
+
+
+def matched(*sets: Sequence[Tokens]) -> tuple[list[Tokens], ...]:
+    """Equally many responses of exactly the same length from each set: what diversity can be compared on.
+
+    The length is the smallest of the sets' (lower) median lengths; longer responses are cut to it, shorter
+    ones left out; of those that remain, each set keeps the first as many as the smallest has. So every set
+    is represented by at least half of the responses of the set with the fewest. Empty where a set is.
+    """
+    if not all(sets):
+        return tuple([] for _ in sets)
+    length = min(median_low([len(response) for response in one]) for one in sets)
+    cut = [[response[:length] for response in one if len(response) >= length] for one in sets]
+    count = min(map(len, cut))
+    return tuple(one[:count] for one in cut)
