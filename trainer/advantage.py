@@ -25,3 +25,22 @@ def group_advantage(rewards_G: Tensor, baseline_G: Tensor | None = None) -> Tens
         return torch.zeros_like(rewards_G)
     advantage_G = (rewards_G - pool.mean()) / (pool.std() + EPSILON)
     return torch.where(graded_G, advantage_G, torch.zeros_like(advantage_G))
+
+
+def centered_advantage(rewards_G: Tensor) -> Tensor:
+    """A_i = r_i - mean r over the responses that have a reward (Dr. GRPO, arXiv 2503.20783, section 3.2).
+
+    Not divided by the deviation, which would weigh easy and hard prompts up. Zero where ``group_advantage``
+    is zero. Shapes (G,).
+    """
+    graded_G = ~rewards_G.isnan()
+    pool = rewards_G[graded_G]
+    if pool.numel() < 2 or bool(pool.min() == pool.max()):
+        return torch.zeros_like(rewards_G)
+    return torch.where(graded_G, rewards_G - pool.mean(), torch.zeros_like(rewards_G))
+
+
+def has_variance(rewards_G: Tensor) -> bool:
+    """Whether any graded response of a group is preferred to another."""
+    graded = rewards_G[~rewards_G.isnan()]
+    return graded.numel() >= 2 and bool(graded.min() != graded.max())

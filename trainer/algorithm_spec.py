@@ -5,7 +5,7 @@ Defaults are those of the papers named; where we depart, the field says so.
 
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from trainer.graders.spec import StrictModel
 
@@ -23,10 +23,8 @@ class ReferenceKl(StrictModel):
 
 
 class Objective(StrictModel):
-    """What every algorithm with a clipped importance ratio shares."""
+    """What every algorithm shares."""
 
-    clip_low: float = Field(default=0.2, gt=0, lt=1)
-    clip_high: float = Field(default=0.2, gt=0)
     aggregation: Aggregation = "token_mean"
     reference_kl: ReferenceKl | None = None
     rollout_importance_cap: float | None = Field(
@@ -37,14 +35,130 @@ class Objective(StrictModel):
     )
 
 
-class Grpo(Objective):
+class ClippedObjective(Objective):
+    """What every algorithm with a clipped importance ratio shares."""
+
+    clip_low: float = Field(default=0.2, gt=0, lt=1)
+    clip_high: float = Field(default=0.2, gt=0)
+
+
+class Grpo(ClippedObjective):
     """GRPO (arXiv 2402.03300) on the normal mode; our default has no reference-KL."""
 
     type: Literal["grpo"] = "grpo"
     aggregation: Aggregation = "sequence_mean"
 
 
-class PolicySplit(Objective):
+class DrGrpo(ClippedObjective):
+    """Dr. GRPO (arXiv 2503.20783): no division by the deviation, nor by a response's own length."""
+
+    type: Literal["dr_grpo"] = "dr_grpo"
+    aggregation: Aggregation = "constant_length"
+
+
+class Dapo(ClippedObjective):
+    """DAPO (arXiv 2503.14476)."""
+
+    type: Literal["dapo"] = "dapo"
+    clip_high: float = Field(default=0.28, gt=0)
+    resampling_rounds: int = Field(
+        default=9,
+        ge=0,
+        description="How often a step may sample further items for the groups whose responses all got the "
+        "same reward; then it trains on fewer. The paper has no bound",
+    )
+    overlong_buffer: int | None = Field(
+        default=None,
+        ge=0,
+        description="C: within the last C tokens before the limit the reward falls linearly to -1; default a "
+        "fifth of rollout.max_response_tokens, 0 for no penalty",
+    )
+
+
+class Gspo(ClippedObjective):
+    """GSPO (arXiv 2507.18071): one importance ratio a response."""
+
+    type: Literal["gspo"] = "gspo"
+    clip_low: float = Field(default=3e-4, gt=0, lt=1)
+    clip_high: float = Field(default=4e-4, gt=0)
+    aggregation: Aggregation = "sequence_mean"
+
+
+class Cispo(Objective):
+    """CISPO (arXiv 2506.13585): the importance weight is clipped from above, and every token trains."""
+
+    type: Literal["cispo"] = "cispo"
+    clip_high: float = Field(default=4.0, gt=0, description="The weight is at most 1 + clip_high")
+
+
+class EntropyBonus(ClippedObjective):
+    """A constant times the mean token entropy, taken from the loss."""
+
+    type: Literal["entropy_bonus"] = "entropy_bonus"
+    coefficient: float = Field(default=0.003, ge=0, description="c, per nat")
+
+
+class AdaptiveEntropy(ClippedObjective):
+    """The entropy bonus with Skywork-OR1's controlled coefficient (arXiv 2505.22312)."""
+
+    type: Literal["adaptive_entropy"] = "adaptive_entropy"
+    target_entropy: float = Field(default=0.2, gt=0, description="Nats; at and above it there is no bonus")
+    initial_coefficient: float = Field(default=0.0, ge=0)
+    coefficient_step: float = Field(default=1e-4, gt=0, description="Change of the coefficient a step")
+    max_coefficient: float = Field(default=5e-3, gt=0)
+
+
+class EntropyAdvantage(ClippedObjective):
+    """The advantage plus min(scale * H_t, |A_t| / kappa) (arXiv 2506.14758)."""
+
+    type: Literal["entropy_advantage"] = "entropy_advantage"
+    scale: float = Field(default=0.4, ge=0, description="a, per nat")
+    kappa: float = Field(default=2.0, gt=0)
+
+
+class ClipCov(ClippedObjective):
+    """Clip-Cov (arXiv 2505.22617): tokens drawn from a band of the covariance give no gradient."""
+
+    type: Literal["clip_cov"] = "clip_cov"
+    share: float = Field(default=2e-4, gt=0, le=1, description="Of the batch's tokens; at least one")
+    band_low: float = 1.0
+    band_high: float = 5.0
+
+    @model_validator(mode="after")
+    def _band_has_a_width(self) -> "ClipCov":
+        if self.band_low >= self.band_high:
+            raise ValueError(
+                f"band_low is {self.band_low} and band_high {self.band_high}: no token lies between; give a "
+                "band_low below band_high"
+            )
+        return self
+
+
+class KlCov(Objective):
+    """KL-Cov (arXiv 2505.22617): a penalty on tokens of high covariance; acts from a second update on."""
+
+    type: Literal["kl_cov"] = "kl_cov"
+    share: float = Field(default=2e-3, gt=0, le=1, description="Of the batch's tokens; at least one")
+    kl_coefficient: float = Field(default=1.0, ge=0)
+
+
+class ForkingTokens(ClippedObjective):
+    """Only the tokens of highest entropy train (arXiv 2506.01939)."""
+
+    type: Literal["forking_tokens"] = "forking_tokens"
+    share: float = Field(default=0.2, gt=0, le=1, description="Of the batch's tokens")
+
+
+class EdgeGrpo(ClippedObjective):
+    """EDGE-GRPO's advantage (arXiv 2507.21848): confident responses count for more, undecided ones less."""
+
+    type: Literal["edge_grpo"] = "edge_grpo"
+    aggregation: Aggregation = "sequence_mean"
+    ratio_low: float = Field(default=0.1, gt=0, le=1)
+    ratio_high: float = Field(default=10.0, ge=1)
+
+
+class PolicySplit(ClippedObjective):
     """Policy Split (arXiv 2604.11510). ``eta``, ``alpha``, ``kappa`` as in the paper's section 3."""
 
     type: Literal["policy_split"] = "policy_split"
@@ -77,4 +191,19 @@ class PolicySplit(Objective):
     cross_negative: Literal["keep", "drop"] = "keep"
 
 
-AlgorithmSpec = Annotated[PolicySplit | Grpo, Field(discriminator="type")]
+AlgorithmSpec = Annotated[
+    PolicySplit
+    | Grpo
+    | DrGrpo
+    | Dapo
+    | Gspo
+    | Cispo
+    | EntropyBonus
+    | AdaptiveEntropy
+    | EntropyAdvantage
+    | ClipCov
+    | KlCov
+    | ForkingTokens
+    | EdgeGrpo,
+    Field(discriminator="type"),
+]

@@ -10,6 +10,11 @@ from trainer.algorithm_spec import Aggregation
 MAX_LOG_RATIO = 20.0
 
 
+def importance_ratio(logp_T: Tensor, old_logp_T: Tensor) -> Tensor:
+    """rho_t = exp(clamp(logp - old_logp, +-20)), shape (T,): finite however far the policies are apart."""
+    return torch.exp(torch.clamp(logp_T - old_logp_T, -MAX_LOG_RATIO, MAX_LOG_RATIO))
+
+
 @dataclass(frozen=True)
 class TokenLoss:
     """Per-token losses, and where the clip was active; shapes (T,)."""
@@ -17,6 +22,8 @@ class TokenLoss:
     loss_T: Tensor
     clipped_low_T: Tensor
     clipped_high_T: Tensor
+    regularizer_T: Tensor | None = None
+    """A further term that is averaged over the mode's tokens, whatever the aggregation of ``loss_T``."""
 
 
 def clipped_token_loss(
@@ -33,7 +40,21 @@ def clipped_token_loss(
     rho_t = exp(clamp(logp - old_logp, +-20)), both under the row's prompt mode, so the rows of the other
     mode's responses start at rho = 1 too. ``importance_T`` (omega, no gradient) defaults to 1. Shapes (T,).
     """
-    ratio_T = torch.exp(torch.clamp(logp_T - old_logp_T, -MAX_LOG_RATIO, MAX_LOG_RATIO))
+    ratio_T = importance_ratio(logp_T, old_logp_T)
+    return clipped_ratio_loss(
+        ratio_T, advantage_T, clip_low=clip_low, clip_high=clip_high, importance_T=importance_T
+    )
+
+
+def clipped_ratio_loss(
+    ratio_T: Tensor,
+    advantage_T: Tensor,
+    *,
+    clip_low: float,
+    clip_high: float,
+    importance_T: Tensor | None = None,
+) -> TokenLoss:
+    """l_t = -omega_t min(rho_t A_t, clip(rho_t, 1 - clip_low, 1 + clip_high) A_t) of given ratios (T,)."""
     clipped_T = torch.clamp(ratio_T, 1.0 - clip_low, 1.0 + clip_high)
     loss_T = -torch.minimum(ratio_T * advantage_T, clipped_T * advantage_T)
     if importance_T is not None:

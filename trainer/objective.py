@@ -67,6 +67,8 @@ def group_loss(
         # Masked by selection, not by multiplication: an infinite ratio on an untrained row stays out.
         kept_T = mask_T.to(logp_T.device)
         total = total.to(logp_T) + (loss_T * factor_T.to(logp_T))[kept_T].sum()
+        if token.regularizer_T is not None:
+            total = total + weight * token.regularizer_T[kept_T].sum() / max(counts[mode].tokens, 1)
         prefix = f"train/{mode.label}"
         metrics.add_mean(f"{prefix}/clipfrac_low", token.clipped_low_T[kept_T])
         metrics.add_mean(f"{prefix}/clipfrac_high", token.clipped_high_T[kept_T])

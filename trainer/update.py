@@ -1,8 +1,8 @@
 """Third phase of a step: one forward and one backward over all rows, then the optimizer.
 
-With one update per batch the old log-probabilities are the detached current ones (algorithm notes in
-``trainer.algorithms.base``): bonus, advantage and loss all come from the same forward pass. With several,
-they are computed once before the first and kept.
+In the first update of a batch the old log-probabilities are the detached current ones, since no parameter
+has changed yet: bonus, advantage and loss all come from the same forward pass, and every ratio is exactly 1.
+Further updates keep them.
 """
 
 from collections.abc import Callable
@@ -60,15 +60,14 @@ def update(
     size = groups_per_micro_batch
     micro_batches = [plans[start : start + size] for start in range(0, len(plans), size)]
     kept_old: dict[int, dict[Mode, Tensor]] = {}
-    if updates > 1 or algorithm.needs_batch_pass:
-        batch = _score_batch(policy, micro_batches, modes, temperature, on_progress)
-        kept_old = {item.plan.group.index: item.old_logp_T for item in batch}
-        algorithm.observe_batch(batch, generator)
     result = UpdateResult(loss=0.0, grad_norm=0.0, entropy_T={})
     for number in range(updates):
         first = number == 0
         sums = metrics if first else MetricSums()
         loss = 0.0
+        if algorithm.needs_batch_pass:
+            batch = _score_batch(policy, micro_batches, modes, temperature, on_progress)
+            algorithm.observe_batch(batch, generator, sums)
         for micro in micro_batches:
             own_groups = [plan.group for plan in micro]
             reference_T = _reference_logp(reference, own_groups, modes, temperature)
@@ -80,11 +79,12 @@ def update(
                 total = torch.zeros((), device=policy.device)
                 for plan, scores, of_reference in zip(micro, scored, reference_T, strict=True):
                     current = {mode: of_mode.logp_T.detach() for mode, of_mode in scores.items()}
-                    old_logp_T = kept_old.get(plan.group.index, current)
+                    old_logp_T = current if first else kept_old[plan.group.index]
                     total = total + group_loss(
                         algorithm, plan, scores, old_logp_T, counts, step, sums, of_reference, max_length
                     )
                     if first:
+                        kept_old[plan.group.index] = current
                         _observe(policy, plan, scores, old_logp_T, metrics, result)
             if total.requires_grad:
                 total.backward()

@@ -43,10 +43,10 @@ class GroupPlan:
 
 @dataclass(frozen=True)
 class BatchItem:
-    """A group of the optimiser batch as the sampling policy scored it; no gradient."""
+    """A group of the optimiser batch as the policy scores it before an update; no gradient."""
 
     plan: GroupPlan
-    old_logp_T: dict[Mode, Tensor]
+    logp_T: dict[Mode, Tensor]
     entropy_T: dict[Mode, Tensor]
 
 
@@ -70,12 +70,13 @@ class Algorithm:
     """The decisions of one training algorithm. Steps count from 0."""
 
     needs_batch_pass = False
-    """Whether ``observe_batch`` must see the whole batch scored before the first loss."""
+    """Whether ``observe_batch`` must see the whole batch scored before each update: one more forward pass."""
     trains_without_advantage = False
     """Whether a group of equal rewards has a gradient all the same."""
 
-    def __init__(self, spec: Any):
+    def __init__(self, spec: Any, max_response_tokens: int | None = None):
         self.spec = spec
+        self.max_response_tokens = max_response_tokens
 
     @property
     def objective(self) -> Objective:
@@ -93,12 +94,12 @@ class Algorithm:
         return group.rewards_G
 
     def keeps(self, group: Group) -> bool:
-        """Whether a sampled group is trained; others are replaced where ``resampling_rounds`` allows."""
+        """Whether a sampled and graded group is trained; others are replaced by further items."""
         return True
 
     @property
     def resampling_rounds(self) -> int:
-        """How often a step may sample again to replace the groups that are not kept."""
+        """How often a step may sample again to replace the groups that ``keeps`` refuses."""
         return 0
 
     # --- rows and advantages --------------------------------------------------------------------------
@@ -123,8 +124,13 @@ class Algorithm:
         """Advantages of one group's responses; shape (G,)."""
         return group_advantage(rewards_G)
 
-    def observe_batch(self, batch: Sequence[BatchItem], generator: torch.Generator) -> None:
-        """See the whole optimiser batch, before its first update; ``generator`` for what is drawn."""
+    def observe_batch(
+        self, batch: Sequence[BatchItem], generator: torch.Generator, metrics: MetricSums
+    ) -> None:
+        """See the whole optimiser batch before an update, where ``needs_batch_pass``.
+
+        ``generator`` serves what is drawn at random.
+        """
 
     def shape_advantage(
         self,
@@ -153,8 +159,8 @@ class Algorithm:
             tokens.logp_T,
             tokens.old_logp_T,
             tokens.advantage_T,
-            clip_low=self.objective.clip_low,
-            clip_high=self.objective.clip_high,
+            clip_low=self.spec.clip_low,
+            clip_high=self.spec.clip_high,
             importance_T=tokens.importance_T,
         )
 

@@ -1,0 +1,55 @@
+"""EDGE-GRPO's entropy-driven advantage (Zhang et al., arXiv 2507.21848).
+
+A confident response counts for more, right or wrong, and an undecided one for less. H_i is the mean token
+entropy of response i, H_batch the mean of H_i over the responses that train in the optimiser batch; the
+ratio is clamped. The paper's guided correction of wrong responses is no part of this baseline.
+"""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from trainer.algorithm_spec import EdgeGrpo
+from trainer.algorithms.base import Algorithm, BatchItem, GroupPlan
+from trainer.metrics import MetricSums
+from trainer.modes import Mode
+from trainer.shaping import entropy_ratio, mean_per_response
+
+
+class EdgeGrpoAlgorithm(Algorithm):
+    """A_i * clamp(H_batch / H_i, low, high)."""
+
+    spec: EdgeGrpo
+    needs_batch_pass = True
+
+    def observe_batch(
+        self, batch: Sequence[BatchItem], generator: torch.Generator, metrics: MetricSums
+    ) -> None:
+        mode = Mode.NORMAL
+        per_group = {}
+        trained = []
+        for item in batch:
+            group = item.plan.group
+            entropy_G = mean_per_response(
+                item.entropy_T[mode], group.response_of_T, len(group.rollouts)
+            ).cpu()
+            per_group[group.index] = entropy_G
+            trained.append(entropy_G[item.plan.trains_G[mode] & (group.lengths_G > 0)])
+        of_batch = torch.cat(trained)
+        mean = float(of_batch.mean()) if of_batch.numel() else 0.0
+        self._ratio_G = {
+            index: entropy_ratio(entropy_G, mean, self.spec.ratio_low, self.spec.ratio_high)
+            for index, entropy_G in per_group.items()
+        }
+
+    def shape_advantage(
+        self,
+        plan: GroupPlan,
+        mode: Mode,
+        old_logp_T: dict[Mode, Tensor],
+        entropy_T: Tensor,
+        step: int,
+        metrics: MetricSums,
+    ) -> Tensor:
+        return (plan.advantage_G[mode] * self._ratio_G[plan.group.index])[plan.group.response_of_T]
