@@ -76,8 +76,7 @@ def _train_all(
     with clock.phase("Make and upload the data"):
         training = directory / "data" / "training.jsonl"
         validation = directory / "data" / "validation.jsonl"
-        rows = task.write_rows(training, task.TRAINING_ROWS, task.TRAINING_SEED)
-        unseen = task.write_rows(validation, task.VALIDATION_ROWS, task.VALIDATION_SEED)
+        rows, unseen = task.write_data(training, validation)
         out.print(f"  {len(rows)} rows to train on, {len(unseen)} to validate with, such as:")
         out.print(f"  {rows[0]['messages'][0]['content']}  →  {rows[0]['answer']}", markup=False)
         files: dict[str, Any] = {}
