@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from app.cli.demo.task import VALIDATION_SEED, job_body, write_rows
+from app.cli.demo.task import VALIDATION_ROWS, job_body, write_data
 from app.jobs.schemas import CreateJob
 from tests.fixtures.service import cli_environment, run_cli
 
@@ -79,9 +79,13 @@ def test_the_demo_asks_for_a_valid_job() -> None:
     )
 
 
-def test_the_demo_draws_the_same_rows_each_time(tmp_path: Path) -> None:
-    first = write_rows(tmp_path / "a.jsonl", 5, VALIDATION_SEED)
-    assert first == write_rows(tmp_path / "b.jsonl", 5, VALIDATION_SEED)
-    lines = [json.loads(line) for line in (tmp_path / "a.jsonl").read_text().splitlines()]
-    assert lines == first
-    assert all(int(line["answer"]) <= 18 for line in lines)
+def test_the_demo_draws_the_same_rows_each_time_and_validates_on_others(tmp_path: Path) -> None:
+    training, validation = tmp_path / "training.jsonl", tmp_path / "validation.jsonl"
+    rows, unseen = write_data(training, validation)
+    assert (rows, unseen) == write_data(tmp_path / "again.jsonl", tmp_path / "too.jsonl")
+    for path, items in ((training, rows), (validation, unseen)):
+        assert [json.loads(line) for line in path.read_text().splitlines()] == items
+    questions = [item["messages"][-1]["content"] for item in unseen]
+    assert len(set(questions)) == len(questions) == VALIDATION_ROWS
+    assert not {item["messages"][-1]["content"] for item in rows} & set(questions)
+
