@@ -6,8 +6,8 @@ code of its own: a file holds
 
 - ``reinforcement``: the settings, in the words of an API request. Blocks are laid over the run's blocks key
   by key, so everything else (eta, rollouts, learning rate) stays that of the compared run. An algorithm of
-  another type takes over what all algorithms share (clip, aggregation, reference-KL), so that an arm differs
-  in the method alone;
+  another type takes over what both have (clip, aggregation, reference-KL), so that an arm differs in the
+  method alone;
 - ``freeze_at``: the share of the steps after which the freeze begins. ``freeze_loss@25%`` chooses another
   share, ``freeze_loss@120`` a step;
 - ``eta_normal_in_eta``: the normal mode's bonus as a multiple of the run's eta, "the same bonus" whatever
@@ -32,7 +32,7 @@ from typing import Any
 
 from pydantic import Field, TypeAdapter, ValidationError
 
-from trainer.algorithm_spec import AlgorithmSpec, Objective, PolicySplit
+from trainer.algorithm_spec import AlgorithmSpec, PolicySplit
 from trainer.errors import InvalidSpec
 from trainer.graders.spec import StrictModel
 from trainer.spec import RunSpec
@@ -86,8 +86,9 @@ class Ablation:
         overrides = self.overrides["algorithm"]
         try:
             if overrides["type"] != base.get("type"):
-                whole = _ALGORITHM.validate_python(base)
-                base = whole.model_dump(mode="json", include=set(Objective.model_fields))
+                theirs, ours = _ALGORITHM.validate_python(base), _ALGORITHM.validate_python(overrides)
+                shared = type(theirs).model_fields.keys() & type(ours).model_fields.keys()
+                base = theirs.model_dump(mode="json", include=shared)
             merged = {**base, **overrides}
             whole = _ALGORITHM.validate_python(merged)
         except ValidationError as error:
