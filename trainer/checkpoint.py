@@ -1,8 +1,9 @@
 """Checkpoints that are served, and the state that a run resumes from.
 
 ``checkpoints/step-N`` is a model in Hugging Face format (safetensors, tokenizer, chat template) with its
-manifest. ``state/step-N`` holds what only the trainer needs: float32 masters, AdamW moments, counters.
-Randomness needs no state (``trainer.seeds``). Both appear whole or not at all.
+manifest, and with LoRA the adapter by itself in ``adapter``. ``state/step-N`` holds what only the trainer
+needs: float32 masters of what is trained, AdamW moments, counters. Randomness needs no state
+(``trainer.seeds``). Both appear whole or not at all.
 """
 
 import json
@@ -26,6 +27,8 @@ class Counters:
 
     step: int = 0
     updates: int = 0
+    items: int = 0
+    """Items sampled so far: where the next step begins in the order of items."""
     trained_tokens: int = 0
     algorithm_state: dict[str, float] = field(default_factory=dict)
     entropy_history: dict[str, list[float]] = field(default_factory=dict)
@@ -41,9 +44,12 @@ def step_folders(parent: Path) -> dict[int, Path]:
 def save_checkpoint(folder: Path, policy: Policy, manifest: Manifest) -> Manifest:
     """Write a servable checkpoint; returns the manifest with the files' hashes."""
     with atomic_folder(folder) as temporary:
-        policy.model.save_pretrained(temporary)
-        policy.tokenizer.save_pretrained(temporary)
-        files = {p.relative_to(temporary).as_posix(): file_sha256(p) for p in sorted(temporary.rglob("*"))}
+        policy.save(temporary)
+        files = {
+            path.relative_to(temporary).as_posix(): file_sha256(path)
+            for path in sorted(temporary.rglob("*"))
+            if path.is_file()
+        }
         manifest = manifest.model_copy(update={"files": files})
         (temporary / MANIFEST_NAME).write_text(manifest.model_dump_json(indent=2))
     return manifest

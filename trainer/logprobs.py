@@ -3,6 +3,8 @@
 The logits of a whole batch (tokens x vocabulary) never exist: each chunk's are computed from the hidden
 states, reduced to two numbers a token, and dropped; the backward pass computes them again. Logits are
 reduced in float32 whatever the weights' precision.
+
+A bfloat16 product rounds each logit to 8 bits: MEASUREMENT
 """
 
 from typing import Any
@@ -10,11 +12,42 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from trainer.spec import LogitsDtype
+
 CHUNK_TOKENS = 512
 
 
+class OutputLayer:
+    """Logits of hidden states, the same for rollouts, training and diagnostics.
+
+    Holds a float32 copy of a bfloat16 output matrix on devices that cannot multiply bfloat16 into float32, so
+    it is made for a while and for weights that stay as they are.
+    """
+
+    def __init__(self, output_VD: Tensor, logits_dtype: LogitsDtype = "float32"):
+        exact = logits_dtype == "float32" and output_VD.dtype.itemsize < 4
+        self._into_float32 = exact and output_VD.is_cuda
+        self._weight_VD = output_VD.detach()
+        if exact and not self._into_float32:
+            self._weight_VD = self._weight_VD.float()
+
+    def __call__(self, hidden_TD: Tensor, temperature: float = 1.0) -> Tensor:
+        """Logits at ``temperature``, float32 or better; shape (T, D) to (T, V). Without gradient."""
+        if self._into_float32:
+            logits = torch.mm(hidden_TD, self._weight_VD.t(), out_dtype=torch.float32)
+        else:
+            logits = hidden_TD.to(self._weight_VD.dtype) @ self._weight_VD.t()
+            logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
+        return logits if temperature == 1.0 else logits / temperature
+
+
 def token_logprobs(
-    hidden_TD: Tensor, output_VD: Tensor, token_T: Tensor, temperature: float = 1.0, chunk: int = CHUNK_TOKENS
+    hidden_TD: Tensor,
+    output_VD: Tensor,
+    token_T: Tensor,
+    temperature: float = 1.0,
+    chunk: int = CHUNK_TOKENS,
+    logits_dtype: LogitsDtype = "float32",
 ) -> tuple[Tensor, Tensor]:
     """log pi(o_t) and H_t (nats) at temperature ``temperature``; both shape (T,), float32, differentiable.
 
@@ -23,26 +56,30 @@ def token_logprobs(
         output_VD: the output matrix (tied or not).
         token_T: the tokens.
     """
-    return _LinearLogProbs.apply(hidden_TD, output_VD, token_T, temperature, chunk)  # type: ignore[return-value]
-
-
-def _logits(hidden: Tensor, output_VD: Tensor, temperature: float) -> Tensor:
-    logits = (hidden @ output_VD.t()).to(torch.promote_types(hidden.dtype, torch.float32))
-    return logits if temperature == 1.0 else logits / temperature
+    return _LinearLogProbs.apply(  # type: ignore[return-value]
+        hidden_TD, output_VD, token_T, temperature, chunk, logits_dtype
+    )
 
 
 class _LinearLogProbs(torch.autograd.Function):
     @staticmethod
     def forward(  # type: ignore[override]
-        ctx: Any, hidden_TD: Tensor, output_VD: Tensor, token_T: Tensor, temperature: float, chunk: int
+        ctx: Any,
+        hidden_TD: Tensor,
+        output_VD: Tensor,
+        token_T: Tensor,
+        temperature: float,
+        chunk: int,
+        logits_dtype: LogitsDtype,
     ) -> tuple[Tensor, Tensor]:
+        output = OutputLayer(output_VD, logits_dtype)
         reduced = torch.promote_types(hidden_TD.dtype, torch.float32)
         logp_T = torch.empty(len(token_T), dtype=reduced, device=hidden_TD.device)
         entropy_T = torch.empty_like(logp_T)
         log_z_T = torch.empty_like(logp_T)
         for start in range(0, len(token_T), chunk):
             part = slice(start, start + chunk)
-            z = _logits(hidden_TD[part], output_VD, temperature)
+            z = output(hidden_TD[part], temperature)
             log_z = torch.logsumexp(z, dim=-1)
             logp_T[part] = z.gather(-1, token_T[part, None]).squeeze(-1) - log_z
             p = torch.exp(z - log_z[:, None])
@@ -50,19 +87,25 @@ class _LinearLogProbs(torch.autograd.Function):
             entropy_T[part] = log_z - p.mul_(z.clamp_(min=torch.finfo(z.dtype).min)).sum(dim=-1)
             log_z_T[part] = log_z
         ctx.save_for_backward(hidden_TD, output_VD, token_T, log_z_T, entropy_T)
-        ctx.temperature, ctx.chunk = temperature, chunk
+        ctx.temperature, ctx.chunk, ctx.logits_dtype = temperature, chunk, logits_dtype
         return logp_T, entropy_T
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         grad_logp_T, grad_entropy_T = gradients
         hidden_TD, output_VD, token_T, log_z_T, entropy_T = ctx.saved_tensors
+        output = OutputLayer(output_VD, ctx.logits_dtype)
         grad_hidden = torch.empty_like(hidden_TD)
-        grad_output = torch.zeros(output_VD.shape, dtype=log_z_T.dtype, device=output_VD.device)
+        # Frozen under adapters: then a matrix of the vocabulary's size is neither made nor filled.
+        grad_output = (
+            torch.zeros(output_VD.shape, dtype=log_z_T.dtype, device=output_VD.device)
+            if ctx.needs_input_grad[1]
+            else None
+        )
         entropy_used = bool(grad_entropy_T.any())
         for start in range(0, len(token_T), ctx.chunk):
             part = slice(start, start + ctx.chunk)
-            log_p = _logits(hidden_TD[part], output_VD, ctx.temperature).sub_(log_z_T[part, None])
+            log_p = output(hidden_TD[part], ctx.temperature).sub_(log_z_T[part, None])
             p = log_p.exp()
             # d logp / dz = onehot - p;  dH / dz = -p (log p + H)
             if entropy_used:
@@ -76,5 +119,8 @@ class _LinearLogProbs(torch.autograd.Function):
                 grad_z.div_(ctx.temperature)
             grad_z = grad_z.to(hidden_TD.dtype)
             grad_hidden[part] = grad_z @ output_VD
-            grad_output += grad_z.t() @ hidden_TD[part]
-        return grad_hidden, grad_output.to(output_VD.dtype), None, None, None
+            if grad_output is not None:
+                grad_output += grad_z.t() @ hidden_TD[part]
+        if grad_output is not None:
+            grad_output = grad_output.to(output_VD.dtype)
+        return grad_hidden, grad_output, None, None, None, None

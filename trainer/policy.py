@@ -1,6 +1,8 @@
 """The model being trained: weights, tokenizer, and the facts about them that the rest needs."""
 
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -9,9 +11,11 @@ from torch import Tensor, nn
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from trainer.errors import InvalidSpec
-from trainer.modes import Message, Mode, messages_for_mode
+from trainer.logprobs import OutputLayer
+from trainer.modes import Message, Mode, Placement, messages_for_mode
 from trainer.packing import Layout
-from trainer.spec import ModelSpec
+from trainer.recompute import recompute_layers
+from trainer.spec import LogitsDtype, LoraSpec, ModelSpec
 
 
 @dataclass
@@ -22,6 +26,11 @@ class Policy:
     tokenizer: Any
     high_entropy_prompt: str
     layout: Layout
+    placement: Placement = "system"
+    chat_template_kwargs: Mapping[str, Any] = field(default_factory=dict)
+    logits_dtype: LogitsDtype = "float32"
+    adapted: bool = False
+    """Whether low-rank adapters are what is trained."""
 
     @property
     def device(self) -> torch.device:
@@ -50,19 +59,72 @@ class Policy:
     def parameters(self) -> int:
         return sum(p.numel() for p in self.model.parameters())
 
+    @property
+    def decoder(self) -> nn.Module:
+        """The model without its output layer."""
+        return self.model.get_decoder()
+
+    def output_layer(self) -> OutputLayer:
+        """Logits from hidden states, with the weights of now."""
+        return OutputLayer(self.output_VD, self.logits_dtype)
+
+    def messages(self, messages: list[Message], mode: Mode) -> list[Message]:
+        """The conversation as the chat template sees it in ``mode``."""
+        return messages_for_mode(messages, mode, self.high_entropy_prompt, self.placement)
+
+    def render(self, messages: list[Message]) -> str:
+        """The prompt's text, ready for the assistant's turn. Raises jinja2.TemplateError."""
+        return str(
+            self.tokenizer.apply_chat_template(
+                messages, add_generation_prompt=True, tokenize=False, **self.chat_template_kwargs
+            )
+        )
+
     def prompt_ids(self, messages: list[Message], mode: Mode) -> list[int]:
         """Token ids of the conversation in ``mode``, ready for the assistant's turn."""
         ids = self.tokenizer.apply_chat_template(
-            messages_for_mode(messages, mode, self.high_entropy_prompt),
+            self.messages(messages, mode),
             add_generation_prompt=True,
             tokenize=True,
             return_dict=False,
+            **self.chat_template_kwargs,
         )
         return [int(token) for token in ids]
 
+    @contextmanager
+    def as_reference(self) -> Iterator[None]:
+        """Within the block this is the model that training began with: adapters, if any, are off."""
+        if not self.adapted:
+            yield
+            return
+        from trainer.lora import adapters_off
 
-def load_policy(spec: ModelSpec, high_entropy_prompt: str) -> Policy:
-    """Load weights (safetensors only) and tokenizer from a local folder.
+        with adapters_off(self.model):
+            yield
+
+    def save(self, folder: Path) -> None:
+        """Write the whole model and its tokenizer in Hugging Face format; an adapter also by itself."""
+        self.tokenizer.save_pretrained(folder)
+        if not self.adapted:
+            self.model.save_pretrained(folder)
+            return
+        from trainer.lora import merged, save_adapter
+
+        with merged(self.model):
+            self.model.save_pretrained(folder)
+        save_adapter(self.model, folder / "adapter")
+
+
+def load_policy(
+    spec: ModelSpec,
+    high_entropy_prompt: str,
+    *,
+    placement: Placement = "system",
+    chat_template_kwargs: Mapping[str, Any] | None = None,
+    lora: LoraSpec | None = None,
+    seed: int = 0,
+) -> Policy:
+    """Load weights (safetensors only) and tokenizer from a local folder; ``seed`` draws adapters.
 
     Raises InvalidSpec when the folder is no model, or the model lacks what training needs.
     """
@@ -84,13 +146,48 @@ def load_policy(spec: ModelSpec, high_entropy_prompt: str) -> Policy:
         use_safetensors=True,
         trust_remote_code=False,
     )
-    if torch.cuda.is_available():
-        model = model.cuda()
     # Dropout would make the scored policy another one than the sampled policy.
     model.eval()
+    if spec.gradient_checkpointing:
+        recompute_layers(model)
+    if lora is not None:
+        from trainer.lora import add_adapters  # peft takes a second to import
+
+        add_adapters(model, lora, seed)
+    if torch.cuda.is_available():
+        model = model.cuda()
+    _check_output_layer(model)
+    return Policy(
+        model,
+        tokenizer,
+        high_entropy_prompt,
+        _layout(model),
+        placement,
+        dict(chat_template_kwargs or {}),
+        spec.logits_dtype,
+        adapted=lora is not None,
+    )
+
+
+@torch.no_grad()
+def _check_output_layer(model: Any) -> None:
+    """Logits are computed here, from hidden states: they must be what the model itself would say."""
+    output = model.get_output_embeddings()
+    if getattr(output, "bias", None) is not None:
+        raise InvalidSpec("models whose output layer has a bias are not supported", "model.path")
     if getattr(model.config, "final_logit_softcapping", None):
         raise InvalidSpec("models that cap their final logits are not supported", "model.path")
-    return Policy(model, tokenizer, high_entropy_prompt, _layout(model))
+    ids = torch.arange(2, device=output.weight.device)[None]
+    found = model(input_ids=ids, use_cache=False).logits.float()
+    hidden = model.get_decoder()(input_ids=ids, use_cache=False).last_hidden_state
+    expected = (hidden @ output.weight.t()).float()
+    close = 4 * torch.finfo(output.weight.dtype).eps
+    if not torch.allclose(found, expected, rtol=close, atol=close * float(expected.abs().max())):
+        raise InvalidSpec(
+            f"the logits of {type(model).__name__} are not the product of hidden states and output matrix: "
+            "models that scale them, say, are not supported",
+            "model.path",
+        )
 
 
 def _layout(model: nn.Module) -> Layout:

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from torch import Tensor, nn
+from torch import Tensor
 
 from trainer.logprobs import token_logprobs
 from trainer.modes import Mode
@@ -36,14 +36,20 @@ def score_groups(
     responses = [[r.response_ids for r in group.rollouts] for group in groups for _ in modes]
     packed = pack(prompts, responses, policy.pad_id, layout or policy.layout)
     device = policy.device
-    hidden_BLD = decoder(policy.model)(
+    hidden_BLD = policy.decoder(
         input_ids=packed.input_ids_BL.to(device),
         position_ids=packed.position_ids_BL.to(device),
         attention_mask=packed.attention_mask.to(device),
         use_cache=False,
     ).last_hidden_state
     hidden_TD = hidden_BLD[packed.row_T.to(device), packed.position_T.to(device)]
-    logp_T, entropy_T = token_logprobs(hidden_TD, policy.output_VD, packed.token_T.to(device), temperature)
+    logp_T, entropy_T = token_logprobs(
+        hidden_TD,
+        policy.output_VD,
+        packed.token_T.to(device),
+        temperature,
+        logits_dtype=policy.logits_dtype,
+    )
     scored: list[dict[Mode, Scores]] = []
     start = 0
     for group in groups:
@@ -55,8 +61,3 @@ def score_groups(
             start += length
         scored.append(by_mode)
     return scored
-
-
-def decoder(model: nn.Module) -> nn.Module:
-    """The model without its output layer."""
-    return model.get_decoder()  # type: ignore[no-any-return, operator]

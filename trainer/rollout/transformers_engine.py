@@ -53,14 +53,15 @@ class TransformersEngine:
         uniforms = torch.stack(
             [torch.rand(max_tokens, generator=torch.Generator().manual_seed(r.seed)) for r in requests]
         ).to(device)
-        logits, cache, mask, position = self._prefill(requests)
+        output = self._policy.output_layer()
+        hidden, cache, mask, position = self._prefill(requests)
         stop_ids = torch.tensor(sorted(self._policy.stop_ids), device=device)
         rows = torch.arange(len(requests), device=device)
         ids: list[list[int]] = [[] for _ in requests]
         logprobs: list[list[float]] = [[] for _ in requests]
         finished = [False] * len(requests)
         for step in range(max_tokens):
-            token, logp = draw(logits, uniforms[rows, step])
+            token, logp = draw(output(hidden), uniforms[rows, step])
             stopped = torch.isin(token, stop_ids)
             for row, one_token, one_logp, end in zip(
                 rows.tolist(), token.tolist(), logp.tolist(), stopped.tolist(), strict=True
@@ -75,13 +76,13 @@ class TransformersEngine:
                 cache.batch_select_indices(alive)
                 rows, token, mask, position = rows[alive], token[alive], mask[alive], position[alive]
             mask = torch.cat([mask, mask.new_ones(len(rows), 1)], dim=1)
-            logits = self._policy.model(
+            hidden = self._policy.decoder(
                 input_ids=token[:, None],
                 attention_mask=mask,
                 position_ids=position[:, None],
                 past_key_values=cache,
                 use_cache=True,
-            ).logits[:, -1]
+            ).last_hidden_state[:, -1]
             position = position + 1
             if on_progress and step % PROGRESS_EVERY == 0:
                 on_progress()
@@ -93,7 +94,7 @@ class TransformersEngine:
     def _prefill(self, requests: Sequence[SampleRequest]) -> tuple[Tensor, DynamicCache, Tensor, Tensor]:
         """Compute each distinct prompt once (left-padded) and copy the result to its requests.
 
-        Returns next-token logits (B, V), the cache, the attention mask (B, L), the next position (B,).
+        Returns the last hidden states (B, D), the cache, the attention mask (B, L), the next position (B,).
         """
         device = self._policy.device
         distinct = list(dict.fromkeys(request.prompt_ids for request in requests))
@@ -105,19 +106,18 @@ class TransformersEngine:
             mask[row, length - len(prompt) :] = 1
         position = (mask.cumsum(-1) - 1).clamp(min=0)
         cache = DynamicCache(config=self._policy.model.config)
-        logits = self._policy.model(
+        hidden = self._policy.decoder(
             input_ids=ids.to(device),
             attention_mask=mask.to(device),
             position_ids=position.to(device),
             past_key_values=cache,
             use_cache=True,
-            logits_to_keep=1,
-        ).logits[:, -1]
+        ).last_hidden_state[:, -1]
         number = {prompt: row for row, prompt in enumerate(distinct)}
         owner = torch.tensor([number[request.prompt_ids] for request in requests], device=device)
         cache.batch_select_indices(owner)
         mask, position = mask.to(device), position.to(device)
-        return logits[owner], cache, mask[owner], position[owner, -1] + 1
+        return hidden[owner], cache, mask[owner], position[owner, -1] + 1
 
 
 def _draw(
