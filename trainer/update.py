@@ -5,6 +5,7 @@ has changed yet: bonus, advantage and loss all come from the same forward pass, 
 Further updates keep them.
 """
 
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -31,6 +32,8 @@ class UpdateResult:
     grad_norm: float
     entropy_T: dict[int, Tensor]
     """Per group index: entropy of each response token under its behaviour mode, nats; NaN if not scored."""
+    optimizer_seconds: float = 0.0
+    divergence_seconds: float = 0.0
 
 
 def update(
@@ -49,10 +52,12 @@ def update(
     generator: torch.Generator,
     on_progress: Callable[[], None],
     reference: Policy | None = None,
+    divergence_stride: int = 1,
 ) -> UpdateResult:
     """Train on ``groups`` with ``updates`` optimizer steps; metrics are those of the first.
 
-    ``generator`` serves algorithms that draw tokens; ``reference`` is the model of a reference-KL.
+    ``generator`` serves algorithms that draw tokens; ``reference`` is the model of a reference-KL. The
+    divergence between the modes is measured at every ``divergence_stride``-th token, with 0 at none.
     """
     modes = algorithm.scored_modes(step)
     plans = [algorithm.plan(group) for group in groups]
@@ -86,11 +91,17 @@ def update(
                     if first:
                         kept_old[plan.group.index] = current
                         _observe(policy, plan, scores, old_logp_T, metrics, result)
+                        if divergence_stride:
+                            _observe_divergence(
+                                policy, plan, scores, step, divergence_stride, metrics, result
+                            )
             if total.requires_grad:
                 total.backward()
             loss += float(total.detach())
             on_progress()
+        started = time.perf_counter()
         grad_norm = optimizer.step(first_update + number)
+        result.optimizer_seconds += time.perf_counter() - started
         if first or not _finite(loss, grad_norm):
             result.loss, result.grad_norm = loss, grad_norm
     return result
@@ -121,7 +132,8 @@ def _reference_logp(
 ) -> list[dict[Mode, Tensor] | None]:
     if reference is None:
         return [None] * len(groups)
-    scored = score_groups(reference, groups, modes, temperature)
+    with reference.as_reference():
+        scored = score_groups(reference, groups, modes, temperature)
     return [{mode: of_mode.logp_T for mode, of_mode in scores.items()} for scores in scored]
 
 
@@ -138,10 +150,11 @@ def _observe(
     metrics: MetricSums,
     result: UpdateResult,
 ) -> None:
-    """Per-mode entropies and divergences of a group, before any parameter changed."""
+    """Per-mode entropies and log-probabilities of a group, before any parameter changed."""
     group = plan.group
     response_of_T = group.response_of_T
     own_entropy_T = torch.full((len(response_of_T),), float("nan"))
+    sampled_T = torch.tensor([x for r in group.rollouts for x in r.logprobs], dtype=torch.float64)
     for mode, of_mode in scores.items():
         produced_T = group.produced_by(mode)[response_of_T]
         on_device = produced_T.to(policy.device)
@@ -149,15 +162,37 @@ def _observe(
         metrics.add_mean(f"train/{mode.label}/entropy_nats", of_mode.entropy_T[on_device])
         metrics.add_mean(f"train/{mode.label}/entropy_bits", of_mode.entropy_T[on_device] * NATS_TO_BITS)
         metrics.add_mean(f"train/{mode.label}/surprisal", -of_mode.logp_T[on_device])
+        # Own rows as the engine scored them when sampling: where the two disagree, rho = 1 is not on-policy.
+        gap_T = (of_mode.logp_T.double().cpu() - sampled_T)[produced_T].abs()
+        metrics.add_mean("rollout/logprob_gap_mean", gap_T)
+        metrics.add_max("rollout/logprob_gap_max", gap_T)
     result.entropy_T[group.index] = own_entropy_T
     if set(Mode) <= scores.keys():
-        normal, high = scores[Mode.NORMAL], scores[Mode.HIGH_ENTROPY]
-        divergences = mode_divergences(normal.hidden_TD, high.hidden_TD, policy.output_VD)
-        for mode in Mode:
-            prefix_T = group.produced_by(mode)[response_of_T].to(policy.device)
-            for name, value_T in divergences.items():
-                metrics.add_mean(f"diag/{name}/prefix_{mode.label}", value_T[prefix_T])
         _observe_cross_rows(plan, old_logp_T, metrics)
+
+
+@torch.no_grad()
+def _observe_divergence(
+    policy: Policy,
+    plan: GroupPlan,
+    scores: dict[Mode, Scores],
+    step: int,
+    stride: int,
+    metrics: MetricSums,
+    result: UpdateResult,
+) -> None:
+    """Exact divergences between the modes at every ``stride``-th token; the step says where to begin."""
+    if not set(Mode) <= scores.keys():
+        return
+    started = time.perf_counter()
+    tokens = slice(step % stride, None, stride)
+    hidden = (scores[mode].hidden_TD[tokens] for mode in Mode)
+    divergences = mode_divergences(*hidden, policy.output_VD)
+    for mode in Mode:
+        prefix_T = plan.group.produced_by(mode)[plan.group.response_of_T][tokens].to(policy.device)
+        for name, value_T in divergences.items():
+            metrics.add_mean(f"diag/{name}/prefix_{mode.label}", value_T[prefix_T])
+    result.divergence_seconds += time.perf_counter() - started
 
 
 def _observe_cross_rows(plan: GroupPlan, old_logp_T: dict[Mode, Tensor], metrics: MetricSums) -> None:

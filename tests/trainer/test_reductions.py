@@ -157,6 +157,7 @@ def test_r7_without_sharing_the_normal_loss_ignores_high_entropy_responses(tiny_
         for rollout in group.rollouts:
             if rollout.behavior_mode is H:
                 rollout.reward, rollout.response_ids = 1.0 - (rollout.reward or 0.0), [7, 7, 7]
+                rollout.logprobs = [0.0] * 3
     _, after, _ = gradients(policy, spec, groups)
     assert_same(before, after)
     _, shared, _ = gradients(policy, spec.model_copy(update={"sharing": "both"}), groups)
