@@ -88,4 +88,3 @@ def test_the_demo_draws_the_same_rows_each_time_and_validates_on_others(tmp_path
     questions = [item["messages"][-1]["content"] for item in unseen]
     assert len(set(questions)) == len(questions) == VALIDATION_ROWS
     assert not {item["messages"][-1]["content"] for item in rows} & set(questions)
-

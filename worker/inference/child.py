@@ -43,6 +43,8 @@ class EngineProcess:
         port = _free_port()
         launch = engine.launch(folder, port)
         environment = {key: value for key, value in os.environ.items() if not key.startswith(_PRIVATE)}
+        # Threads of an OpenMP team that wait for one another sleep instead of spinning: beside another
+        # busy process, spinning made a small model on two cores sixty times slower.
         process = await asyncio.create_subprocess_exec(
             *(sys.executable, "-I", warden.__file__, str(GRACE_SECONDS)),
             *launch.command,
@@ -50,7 +52,7 @@ class EngineProcess:
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.STDOUT,
             cwd=launch.cwd,
-            env={**environment, **launch.environment, "PYTHONUNBUFFERED": "1"},
+            env={"OMP_WAIT_POLICY": "PASSIVE", **environment, **launch.environment, "PYTHONUNBUFFERED": "1"},
             start_new_session=True,
         )
         return cls(engine, folder, port, process)

@@ -103,7 +103,7 @@ def _train(client: "openai.OpenAI", files: dict[str, Any], seed: int, steps: int
         body["method"]["reinforcement"]["budget"]["steps"] = steps
     began = time.monotonic()
     job = client.fine_tuning.jobs.create(**body, **files, seed=seed)
-    out.print(f"  created {job.id} (seed {seed}): policy_split on {job.model}")
+    out.print(f"  created {job.id} (seed {seed}): policy_split on {job.model}", soft_wrap=True)
     try:
         job, curves = follow(client, job.id, out)
     except BaseException:

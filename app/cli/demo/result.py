@@ -78,16 +78,20 @@ def reward_plot(curves: Curves) -> Group:
     return Group(Text("Training reward, step by step (scale 0 to 1)", style="bold"), lines)
 
 
+# A difference below it is shown as none: the tables above round to two and three decimals.
+NOTICEABLE = 0.005
+
+
 def verdict(result: Result) -> list[str]:
     """In words, whether the run shows what the demo is to show."""
     rise = result.after("eval/N/reward") - result.before("eval/N/reward")
     gap = result.after("eval/H/entropy_nats") - result.after("eval/N/entropy_nats")
     kl_before, kl_after = (at("eval/kl_H_N/prefix_H") for at in (result.before, result.after))
     return [
-        f"The normal mode's reward {'rose' if rise > 0 else 'did not rise'}: {rise:+.2f}.",
-        f"The high-entropy mode is {'more' if gap > 0 else 'not more'} diverse than the normal one: "
+        f"The normal mode's reward {'rose' if rise > NOTICEABLE else 'did not rise'}: {rise:+.2f}.",
+        f"The high-entropy mode is {'more' if gap > NOTICEABLE else 'not more'} diverse than the normal one: "
         f"{gap:+.2f} nats a token.",
-        f"The modes {'moved apart' if kl_after > kl_before else 'did not move apart'}: "
+        f"The modes {'moved apart' if kl_after - kl_before > NOTICEABLE else 'did not move apart'}: "
         f"KL(H‖N) from {kl_before:.3f} to {kl_after:.3f} nats a token.",
     ]
 
