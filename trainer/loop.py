@@ -19,6 +19,7 @@ from trainer import checkpoint as checkpoints
 from trainer.algorithms import build_algorithm
 from trainer.checkpoint import Counters
 from trainer.data.items import ItemOrder, load_items
+from trainer.diagnostics.probe_set import ProbeSet
 from trainer.evaluate import evaluate
 from trainer.events import (
     CheckpointRemoved,
@@ -34,7 +35,7 @@ from trainer.events import (
 )
 from trainer.generation import build_group, grade_groups, sample_groups
 from trainer.graders.answers import answer_function
-from trainer.graders.grading import build_grader
+from trainer.graders.custom import RewardFunction, choose_grader
 from trainer.guards import check_collapse, check_finite
 from trainer.manifest import Manifest
 from trainer.metrics import MetricSums
@@ -42,9 +43,11 @@ from trainer.modes import Mode
 from trainer.optim import MasterAdamW
 from trainer.policy import Policy, load_policy
 from trainer.records import mode_metrics, rollout_records
+from trainer.resampling import Collected, collect_groups
 from trainer.rollout.transformers_engine import TransformersEngine
 from trainer.seeds import generator
 from trainer.spec import RunSpec
+from trainer.templates import fit_template
 from trainer.types import Group
 from trainer.update import update
 
@@ -53,7 +56,12 @@ class Run:
     """One training run. Building it loads everything and refuses a spec that cannot work."""
 
     def __init__(
-        self, spec: RunSpec, run_dir: Path, events: EventWriter, stop: threading.Event | None = None
+        self,
+        spec: RunSpec,
+        run_dir: Path,
+        events: EventWriter,
+        stop: threading.Event | None = None,
+        reward: RewardFunction | None = None,
     ):
         self.spec = spec
         self._run_dir = run_dir
@@ -63,14 +71,27 @@ class Run:
         self._validation = (
             load_items(spec.validation_data, "validation_data") if spec.validation_data else None
         )
-        self._grade = build_grader(spec.grader)
+        self._grade = choose_grader(spec.grader, reward)
         self._answer = answer_function(spec.grader)
-        self.policy = load_policy(spec.model, spec.high_entropy_prompt)
+        self.policy = load_policy(
+            spec.model,
+            spec.high_entropy_prompt,
+            placement=spec.high_entropy_placement,
+            chat_template_kwargs=spec.chat_template_kwargs,
+            lora=spec.lora,
+            seed=spec.seed,
+        )
         self._engine = TransformersEngine(self.policy)
-        self._algorithm = build_algorithm(spec.algorithm)
+        self._algorithm = build_algorithm(spec.algorithm, spec.rollout.max_response_tokens)
+        self._notes = fit_template(
+            self.policy,
+            {"training_data": self._training, "validation_data": self._validation or []},
+            needs_high_entropy=self._needs(Mode.HIGH_ENTROPY),
+        )
         self._reference = self._load_reference()
+        self._probes = ProbeSet(spec, self.policy, self._algorithm, self._validation or self._training)
         self._optimizer = MasterAdamW(self.policy.model, spec.optimizer)
-        self._order = ItemOrder(len(self._training), spec.rollout.prompts_per_step, spec.seed)
+        self._order = ItemOrder(len(self._training), spec.seed)
         self.counters = checkpoints.load_state(self._states, self._optimizer) or Counters()
         self._algorithm.load_state(self.counters.algorithm_state)
         self._seconds: dict[str, float] = {}
@@ -81,9 +102,20 @@ class Run:
         """The model that training began with, where the objective has a penalty on leaving it."""
         if self._algorithm.objective.reference_kl is None:
             return None
+        if self.spec.lora is not None:
+            return self.policy  # with its adapters off: no second copy of the weights
         reference = load_policy(self.spec.model, self.spec.high_entropy_prompt)
         reference.model.requires_grad_(False)
         return reference
+
+    def _needs(self, mode: Mode) -> bool:
+        """Whether the run ever samples from ``mode`` or scores under its prompt."""
+        steps = (0, max(self.spec.total_steps - 1, 0))
+        samples = self.spec.rollout.samples_per_prompt
+        return any(
+            self._algorithm.samples(step, samples).get(mode) or mode in self._algorithm.scored_modes(step)
+            for step in steps
+        )
 
     @property
     def _states(self) -> Path:
@@ -112,11 +144,19 @@ class Run:
 
     def _step(self) -> None:
         step = self.counters.step
-        self._seconds = {}
+        # A checkpoint is saved after its step's metrics are written: its time is told with the next step's.
+        self._seconds = {"sync": 0.0, "checkpoint": self._seconds.get("checkpoint", 0.0)}
         started = time.perf_counter()
+        probed = self._probe(step)
         metrics = MetricSums()
-        groups = self._sample(step)
-        errors = self._score(step, groups)
+        errors: list[str] = []
+        collected = collect_groups(
+            lambda first, count: self._sample_and_score(step, first, count, errors),
+            self._algorithm.keeps,
+            wanted=self.spec.rollout.prompts_per_step,
+            resampling_rounds=self._algorithm.resampling_rounds,
+        )
+        groups = collected.kept
         with self._phase("forward_backward", step):
             result = update(
                 self.policy,
@@ -133,10 +173,15 @@ class Run:
                 generator=generator(self.spec.seed, "update", step),
                 on_progress=lambda: self._beat("forward_backward", step),
                 reference=self._reference,
+                divergence_stride=self.spec.diagnostics.divergence_stride,
             )
+        self._seconds["forward_backward"] -= result.optimizer_seconds
+        self._seconds |= {"optimizer": result.optimizer_seconds, "divergence": result.divergence_seconds}
         check_finite(step + 1, result.loss, result.grad_norm)
-        values = metrics.result() | self._algorithm.schedule_metrics(step) | mode_metrics(groups)
+        values = metrics.result() | self._algorithm.schedule_metrics(step) | mode_metrics(collected.sampled)
+        values |= self._resampling_metrics(step, collected)
         trained = self._count_trained(groups)
+        values |= probed
         values |= {
             "train/loss": result.loss,
             "train/grad_norm": result.grad_norm,
@@ -146,11 +191,14 @@ class Run:
         }
         self.counters.step += 1
         self.counters.updates += self.spec.optimizer.updates_per_batch
+        self.counters.items += len(collected.sampled)
         self.counters.trained_tokens += trained
         self._algorithm.after_step(values)
         self.counters.algorithm_state = self._algorithm.state()
         self._events.write(
-            Rollouts(step=step + 1, rollouts=rollout_records(self.policy, groups, result.entropy_T))
+            Rollouts(
+                step=step + 1, rollouts=rollout_records(self.policy, collected.sampled, result.entropy_T)
+            )
         )
         if self._due(self.spec.evaluation.interval):
             values |= self._evaluate(step + 1)
@@ -164,13 +212,20 @@ class Run:
         if self._due(self.spec.checkpoint.interval):
             self._save_checkpoint(values)
 
-    def _sample(self, step: int) -> list[Group]:
+    def _sample_and_score(self, step: int, first: int, count: int, errors: list[str]) -> list[Group]:
+        """The step's groups from number ``first`` on; what the grader failed with goes to ``errors``."""
+        groups = self._sample(step, first, count)
+        # A step that goes on with a few further items has graded others already.
+        errors += self._score(step, groups, all_may_fail=first > 0)
+        return groups
+
+    def _sample(self, step: int, first: int, count: int) -> list[Group]:
         with self._phase("generate", step):
             groups = [
                 build_group(
                     self.policy, self._training[item], number, item, self.spec.rollout.max_prompt_tokens
                 )
-                for number, item in enumerate(self._order.at_step(step))
+                for number, item in enumerate(self._order.take(self.counters.items + first, count), first)
             ]
             sample_groups(
                 self._engine,
@@ -183,9 +238,9 @@ class Run:
             )
         return groups
 
-    def _score(self, step: int, groups: list[Group]) -> list[str]:
+    def _score(self, step: int, groups: list[Group], all_may_fail: bool) -> list[str]:
         with self._phase("score", step):
-            errors = grade_groups(self.policy, groups, self._grade)
+            errors = grade_groups(self.policy, groups, self._grade, all_may_fail)
         if errors:
             self._say(
                 f"step {step + 1}: the grader failed on {len(errors)} responses, which are left out; "
@@ -193,6 +248,37 @@ class Run:
                 level="warn",
             )
         return errors
+
+    def _resampling_metrics(self, step: int, collected: Collected) -> dict[str, float]:
+        if self._algorithm.resampling_rounds == 0:
+            return {}
+        wanted = self.spec.rollout.prompts_per_step
+        if len(collected.kept) < wanted:
+            self._say(
+                f"step {step + 1}: after {collected.rounds} rounds of sampling only {len(collected.kept)} of "
+                f"{wanted} prompts have rewards that differ; the step trains on these",
+                level="warn",
+            )
+        return {
+            "train/sampling_rounds": float(collected.rounds),
+            "train/groups_dropped": float(len(collected.dropped)),
+        }
+
+    def _probe(self, step: int) -> dict[str, float]:
+        """Diagnostics of the parameters as they are before the step."""
+        if not self._probes.due(step):
+            return {}
+        with self._phase("diagnostics", step):
+            result = self._probes.run(
+                step, self._engine, self._grade, lambda: self._beat("diagnostics", step)
+            )
+        if result.grader_error is not None:
+            self._say(
+                f"step {step + 1}: the grader failed on responses of the probe set; "
+                f"first: {result.grader_error}",
+                level="warn",
+            )
+        return result.values
 
     # --- evaluation and checkpoints -------------------------------------------------------------------
 
@@ -235,7 +321,9 @@ class Run:
                     step=step,
                     base_model=self.spec.model.path,
                     algorithm=self.spec.algorithm.type,
-                    high_entropy_prompt=self.spec.high_entropy_prompt,
+                    high_entropy_prompt=self.policy.high_entropy_prompt,
+                    high_entropy_placement=self.policy.placement,
+                    chat_template_kwargs=dict(self.policy.chat_template_kwargs),
                     metrics=values | self._validation_metrics,
                     spec=self.spec.model_dump(mode="json"),
                 ),
@@ -255,6 +343,8 @@ class Run:
                 step=step,
                 path=folder.relative_to(self._run_dir).as_posix(),
                 high_entropy_prompt=manifest.high_entropy_prompt,
+                high_entropy_placement=manifest.high_entropy_placement,
+                chat_template_kwargs=manifest.chat_template_kwargs,
                 manifest_sha256=checkpoints.checkpoint_sha256(folder),
                 metrics=manifest.metrics,
             )
@@ -281,6 +371,8 @@ class Run:
                 device=str(self.policy.device),
             )
         )
+        for note in self._notes:
+            self._say(note)
         found = checkpoints.finished_checkpoints(self._checkpoints, up_to=self.counters.step)
         for step, (_, manifest) in found.items():
             self._report_checkpoint(step, manifest)

@@ -1,7 +1,7 @@
 """Does the model's chat template do what the run asks of it? Asked at set-up, by rendering."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from jinja2 import TemplateError
@@ -12,6 +12,31 @@ from trainer.modes import Mode, messages_for_mode
 from trainer.policy import Policy
 
 _MARK = "xyzzy"
+
+
+def fit_template(
+    policy: Policy, items: Mapping[str, Sequence[Item]], *, needs_high_entropy: bool
+) -> list[str]:
+    """Check everything below; returns what the user should know. ``items`` are named by their field.
+
+    A model that cannot be prompted into the high-entropy mode loses it where the run has no need of it.
+    """
+    notes = []
+    check_variables(policy)
+    problem = placement_problem(policy) if policy.high_entropy_prompt else None
+    if problem is not None and needs_high_entropy:
+        raise problem
+    if problem is not None:
+        policy.high_entropy_prompt = ""
+        notes.append(f"The result will have no high-entropy mode: {problem}.")
+    for param, of_param in items.items():
+        check_items(policy, of_param, param)
+    if reads_the_clock(policy):
+        notes.append(
+            "The model's chat template writes the current date into each prompt, so a run that is resumed "
+            "on another day goes on with other prompts; a date_string in chat_template_kwargs fixes it."
+        )
+    return notes
 
 
 def check_variables(policy: Policy) -> None:

@@ -6,7 +6,7 @@ from trainer.graders.grading import extract_answer
 from trainer.graders.spec import EnvironmentGrader, Grader
 
 
-def answer_function(spec: Grader) -> Callable[[str], str | None]:
+def answer_function(spec: Grader | None) -> Callable[[str], str | None]:
     """A function of a response's text; None where the response gives no answer.
 
     The ``environment`` grader's own extraction where that is the grader, else the whole text; white space is
