@@ -79,8 +79,13 @@ class RolloutRecord(StrictModel):
     scores: dict[str, float] = Field(default_factory=dict)
     tokens: int
     truncated: bool
+    dropped: bool = Field(
+        default=False, description="Its group was left out of training, where the algorithm replaces such groups"
+    )
     logprobs: list[float] = Field(description="Per response token, nats, under the behaviour mode")
-    entropies: list[float] = Field(description="Per response token, nats, full vocabulary")
+    entropies: list[float] = Field(
+        description="Per response token, nats, full vocabulary; empty where the response was not scored"
+    )
     token_texts: list[str]
 
 

@@ -250,7 +250,7 @@ class Run:
         return errors
 
     def _resampling_metrics(self, step: int, collected: Collected) -> dict[str, float]:
-        if self._algorithm.resampling_rounds == 0:
+        if self._algorithm.resampling_rounds == 0 and not collected.dropped:
             return {}
         wanted = self.spec.rollout.prompts_per_step
         if len(collected.kept) < wanted:

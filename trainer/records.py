@@ -1,7 +1,9 @@
 """What a step's rollouts say: the records that are kept, and the per-mode averages."""
 
+import torch
 from torch import Tensor
 
+from trainer.advantage import has_variance
 from trainer.events import RolloutRecord
 from trainer.metrics import MetricSums
 from trainer.modes import Mode
@@ -10,10 +12,16 @@ from trainer.types import Group
 
 
 def rollout_records(policy: Policy, groups: list[Group], entropy_T: dict[int, Tensor]) -> list[RolloutRecord]:
-    """One record a response, with per-token log-probability and entropy under its behaviour mode."""
+    """One record a response, with per-token log-probability and entropy under its behaviour mode.
+
+    ``entropy_T`` has the groups that were scored, by their index; the others were dropped.
+    """
     records = []
     for group in groups:
-        entropies = entropy_T[group.index].split(group.lengths_G.tolist())
+        dropped = group.index not in entropy_T
+        lengths = group.lengths_G
+        unknown_T = lengths.new_full((int(lengths.sum()),), float("nan"), dtype=torch.float32)
+        entropies = entropy_T.get(group.index, unknown_T).split(lengths.tolist())
         prompts = {mode: policy.tokenizer.decode(ids) for mode, ids in group.prompt_ids.items()}
         for index, (rollout, entropy) in enumerate(zip(group.rollouts, entropies, strict=True)):
             scored = not bool(entropy.isnan().any())
@@ -29,6 +37,7 @@ def rollout_records(policy: Policy, groups: list[Group], entropy_T: dict[int, Te
                     scores=rollout.scores,
                     tokens=len(rollout.response_ids),
                     truncated=rollout.truncated,
+                    dropped=dropped,
                     logprobs=[round(value, 5) for value in rollout.logprobs],
                     entropies=[round(value, 5) for value in entropy.tolist()] if scored else [],
                     token_texts=[str(policy.tokenizer.decode([token])) for token in rollout.response_ids],
@@ -38,7 +47,8 @@ def rollout_records(policy: Policy, groups: list[Group], entropy_T: dict[int, Te
 
 
 def mode_metrics(groups: list[Group]) -> dict[str, float]:
-    """Reward, length and truncation per behaviour mode, and the share of groups with nothing to prefer."""
+    """Reward, length and truncation per behaviour mode, the share of groups with nothing to prefer, and
+    what was generated; over all groups that were sampled, dropped ones included."""
     sums = MetricSums()
     for group in groups:
         for mode in Mode:
@@ -49,8 +59,9 @@ def mode_metrics(groups: list[Group]) -> dict[str, float]:
             sums.add_mean(f"train/{label}/length", group.lengths_G[own])
             truncated = [float(r.truncated) for r in group.rollouts if r.behavior_mode is mode]
             sums.add_mean(f"train/{label}/truncated", group.rewards_G.new_tensor(truncated))
-        graded = group.rewards_G[~group.rewards_G.isnan()]
-        flat = graded.numel() < 2 or bool(graded.min() == graded.max())
-        sums.add_mean("train/zero_variance", graded.new_tensor([float(flat)]))
-    generated = sum(int(group.lengths_G.sum()) for group in groups)
-    return sums.result() | {"train/tokens_generated": float(generated)}
+        flat = not has_variance(group.rewards_G)
+        sums.add_mean("train/zero_variance", group.rewards_G.new_tensor([float(flat)]))
+    return sums.result() | {
+        "train/samples_generated": float(sum(len(group.rollouts) for group in groups)),
+        "train/tokens_generated": float(sum(int(group.lengths_G.sum()) for group in groups)),
+    }

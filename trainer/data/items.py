@@ -80,20 +80,19 @@ class _EnvironmentItems(Sequence[Item]):
 
 
 class ItemOrder:
-    """Which items each step trains: every item once an epoch, in an order drawn from the run's seed.
+    """The order in which items are sampled: every item once an epoch, drawn from the run's seed.
 
-    The position is the step number alone, so a resumed run goes on exactly where it was.
+    It depends on the position alone, which the run counts, so a resumed run goes on exactly where it was.
     """
 
-    def __init__(self, size: int, per_step: int, seed: int):
-        self._size, self._per_step, self._seed = size, per_step, seed
+    def __init__(self, size: int, seed: int):
+        self._size, self._seed = size, seed
         self._epoch = -1
         self._order: list[int] = []
 
-    def at_step(self, step: int) -> list[int]:
-        """Item indices of step ``step`` (from 0)."""
-        first = step * self._per_step
-        return [self._item(position) for position in range(first, first + self._per_step)]
+    def take(self, position: int, count: int) -> list[int]:
+        """Indices of the ``count`` items from ``position`` (from 0) on."""
+        return [self._item(one) for one in range(position, position + count)]
 
     def _item(self, position: int) -> int:
         epoch, offset = divmod(position, self._size)
