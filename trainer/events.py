@@ -80,7 +80,7 @@ class RolloutRecord(StrictModel):
     tokens: int
     truncated: bool
     dropped: bool = Field(
-        default=False, description="Its group was left out of training, where the algorithm replaces such groups"
+        default=False, description="Its group taught nothing: others took its place"
     )
     logprobs: list[float] = Field(description="Per response token, nats, under the behaviour mode")
     entropies: list[float] = Field(

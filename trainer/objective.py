@@ -5,7 +5,7 @@ from torch import Tensor
 
 from trainer.algorithm_spec import ReferenceKl
 from trainer.algorithms.base import Algorithm, GroupPlan, TokenInputs
-from trainer.loss import BatchCounts, token_weights
+from trainer.loss import MAX_LOG_RATIO, BatchCounts, token_weights
 from trainer.metrics import MetricSums
 from trainer.modes import Mode
 from trainer.scoring import Scores
@@ -86,7 +86,8 @@ def reference_penalty(logp_T: Tensor, reference_T: Tensor, spec: ReferenceKl) ->
         return x_T
     if spec.estimator == "k2":
         return x_T**2 / 2
-    return torch.exp(-x_T) - 1 + x_T
+    # Bounded as the importance ratio is: a token that the policy has all but given up stays finite.
+    return torch.exp(-x_T.clamp(min=-MAX_LOG_RATIO)) - 1 + x_T
 
 
 def _importance(
