@@ -13,6 +13,7 @@ from trainer.diagnostics.divergence import mode_divergences
 from trainer.entropy import NATS_TO_BITS
 from trainer.generation import build_group, grade_groups, sample_groups
 from trainer.graders.grading import GradeFunction
+from trainer.logprobs import OutputLayer
 from trainer.metrics import MetricSums
 from trainer.modes import Mode
 from trainer.outcomes import accuracy_metrics, diversity_metrics
@@ -59,9 +60,10 @@ def evaluate(
     )
     errors = grade_groups(policy, groups, grade)
     metrics = MetricSums()
+    output = policy.output_layer()
     for group in groups:
         _observe_responses(group, metrics)
-        _observe_tokens(policy, group, modes, metrics)
+        _observe_tokens(policy, output, group, modes, metrics)
         on_progress()
     return (
         metrics.result()
@@ -80,7 +82,9 @@ def _observe_responses(group: Group, metrics: MetricSums) -> None:
         metrics.add_mean(f"{prefix}/truncated", torch.tensor([float(rollout.truncated)]))
 
 
-def _observe_tokens(policy: Policy, group: Group, modes: tuple[Mode, ...], metrics: MetricSums) -> None:
+def _observe_tokens(
+    policy: Policy, output: OutputLayer, group: Group, modes: tuple[Mode, ...], metrics: MetricSums
+) -> None:
     """Entropy and divergence over the full vocabulary at temperature 1, however the tokens were sampled."""
     (scores,) = score_groups(policy, [group], modes)
     response_of_T = group.response_of_T
@@ -91,7 +95,7 @@ def _observe_tokens(policy: Policy, group: Group, modes: tuple[Mode, ...], metri
         metrics.add_mean(f"eval/{mode.label}/entropy_bits", entropy_T * NATS_TO_BITS)
     if len(modes) == 2:
         divergences = mode_divergences(
-            scores[Mode.NORMAL].hidden_TD, scores[Mode.HIGH_ENTROPY].hidden_TD, policy.output_VD
+            scores[Mode.NORMAL].hidden_TD, scores[Mode.HIGH_ENTROPY].hidden_TD, output
         )
         for mode in modes:
             prefix_T = group.produced_by(mode)[response_of_T].to(policy.device)

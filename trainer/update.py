@@ -15,6 +15,7 @@ from torch import Tensor
 from trainer.algorithms.base import Algorithm, BatchItem, GroupPlan
 from trainer.diagnostics.divergence import mode_divergences
 from trainer.entropy import NATS_TO_BITS
+from trainer.logprobs import OutputLayer
 from trainer.metrics import MetricSums
 from trainer.modes import Mode
 from trainer.objective import batch_counts, group_loss
@@ -66,6 +67,7 @@ def update(
     micro_batches = [plans[start : start + size] for start in range(0, len(plans), size)]
     kept_old: dict[int, dict[Mode, Tensor]] = {}
     result = UpdateResult(loss=0.0, grad_norm=0.0, entropy_T={})
+    output = policy.output_layer() if divergence_stride and set(Mode) <= set(modes) else None
     for number in range(updates):
         first = number == 0
         sums = metrics if first else MetricSums()
@@ -91,10 +93,10 @@ def update(
                     if first:
                         kept_old[plan.group.index] = current
                         _observe(policy, plan, scores, old_logp_T, metrics, result)
-                        if divergence_stride:
-                            _observe_divergence(
-                                policy, plan, scores, step, divergence_stride, metrics, result
-                            )
+                        if output is not None:
+                            tokens = slice(step % divergence_stride, None, divergence_stride)
+                            seconds = _observe_divergence(output, plan, scores, tokens, metrics)
+                            result.divergence_seconds += seconds
             if total.requires_grad:
                 total.backward()
             loss += float(total.detach())
@@ -173,26 +175,17 @@ def _observe(
 
 @torch.no_grad()
 def _observe_divergence(
-    policy: Policy,
-    plan: GroupPlan,
-    scores: dict[Mode, Scores],
-    step: int,
-    stride: int,
-    metrics: MetricSums,
-    result: UpdateResult,
-) -> None:
-    """Exact divergences between the modes at every ``stride``-th token; the step says where to begin."""
-    if not set(Mode) <= scores.keys():
-        return
+    output: OutputLayer, plan: GroupPlan, scores: dict[Mode, Scores], tokens: slice, metrics: MetricSums
+) -> float:
+    """Exact divergences between the modes at ``tokens``; returns the seconds it took."""
     started = time.perf_counter()
-    tokens = slice(step % stride, None, stride)
-    hidden = (scores[mode].hidden_TD[tokens] for mode in Mode)
-    divergences = mode_divergences(*hidden, policy.output_VD)
+    hidden = [scores[mode].hidden_TD[tokens] for mode in Mode]
+    divergences = mode_divergences(*hidden, output)
     for mode in Mode:
-        prefix_T = plan.group.produced_by(mode)[plan.group.response_of_T][tokens].to(policy.device)
+        prefix_T = plan.group.produced_by(mode)[plan.group.response_of_T][tokens].to(hidden[0].device)
         for name, value_T in divergences.items():
             metrics.add_mean(f"diag/{name}/prefix_{mode.label}", value_T[prefix_T])
-    result.divergence_seconds += time.perf_counter() - started
+    return time.perf_counter() - started
 
 
 def _observe_cross_rows(plan: GroupPlan, old_logp_T: dict[Mode, Tensor], metrics: MetricSums) -> None:

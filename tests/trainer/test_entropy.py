@@ -7,7 +7,7 @@ import torch
 
 from trainer.diagnostics.divergence import mode_divergences
 from trainer.entropy import token_entropy
-from trainer.logprobs import token_logprobs
+from trainer.logprobs import OutputLayer, token_logprobs
 
 
 def test_closed_forms():

@@ -8,11 +8,13 @@ import math
 import torch
 from torch import Tensor
 
+from trainer.logprobs import OutputLayer
+
 CHUNK_TOKENS = 256
 
 
 @torch.no_grad()
-def mode_divergences(hidden_N_TD: Tensor, hidden_H_TD: Tensor, output_VD: Tensor) -> dict[str, Tensor]:
+def mode_divergences(hidden_N_TD: Tensor, hidden_H_TD: Tensor, output: OutputLayer) -> dict[str, Tensor]:
     """KL(H||N), KL(N||H) and Jensen-Shannon divergence at each token, nats, shape (T,) each.
 
     Args:
@@ -22,8 +24,8 @@ def mode_divergences(hidden_N_TD: Tensor, hidden_H_TD: Tensor, output_VD: Tensor
     parts: dict[str, list[Tensor]] = {"kl_H_N": [], "kl_N_H": [], "js": []}
     for start in range(0, len(hidden_N_TD), CHUNK_TOKENS):
         part = slice(start, start + CHUNK_TOKENS)
-        log_n = torch.log_softmax((hidden_N_TD[part] @ output_VD.t()).float(), dim=-1)
-        log_h = torch.log_softmax((hidden_H_TD[part] @ output_VD.t()).float(), dim=-1)
+        log_n = torch.log_softmax(output(hidden_N_TD[part]), dim=-1)
+        log_h = torch.log_softmax(output(hidden_H_TD[part]), dim=-1)
         n, h = log_n.exp(), log_h.exp()
         # A token that neither mode can produce has log-probability -inf in both: its term is 0.
         kl_h = torch.nan_to_num(h * (log_h - log_n), nan=0.0).sum(-1)
