@@ -201,6 +201,8 @@ class Checkpoint(Table):
     model: Mapped[str] = mapped_column(String(512), unique=True)
     path: Mapped[str] = mapped_column(Text)
     high_entropy_prompt: Mapped[str] = mapped_column(Text)
+    high_entropy_placement: Mapped[str] = mapped_column(String(16))
+    chat_template_kwargs: Mapped[dict[str, Any]] = mapped_column(Json)
     manifest_sha256: Mapped[str] = mapped_column(String(64))
     metrics: Mapped[dict[str, float]] = mapped_column(Json)
 

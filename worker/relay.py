@@ -229,6 +229,8 @@ class Relay:
             step=event.step,
             path=str(self._run_dir / event.path),
             high_entropy_prompt=event.high_entropy_prompt,
+            high_entropy_placement=event.high_entropy_placement,
+            chat_template_kwargs=event.chat_template_kwargs,
             manifest_sha256=event.manifest_sha256,
             metrics=event.metrics,
             now=event.time,

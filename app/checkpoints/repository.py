@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Sequence
+from typing import Any
 
 from sqlalchemy import delete, select
 from sqlalchemy.orm import Session
@@ -11,6 +12,12 @@ from app.ids import new_checkpoint_id
 from app.settings import get_settings
 from app.tables import Checkpoint, Job
 from app.upsert import insert_for
+from trainer.modes import Placement
+
+_REPLACED = (
+    *("path", "high_entropy_prompt", "high_entropy_placement", "chat_template_kwargs"),
+    *("manifest_sha256", "metrics"),
+)
 
 
 def upsert_checkpoint(
@@ -22,6 +29,8 @@ def upsert_checkpoint(
     high_entropy_prompt: str,
     manifest_sha256: str,
     metrics: dict[str, float],
+    high_entropy_placement: Placement = "system",
+    chat_template_kwargs: dict[str, Any] | None = None,
     now: float | None = None,
 ) -> Checkpoint:
     """Record a finished checkpoint folder; a repetition for the same step keeps its id and name.
@@ -43,13 +52,13 @@ def upsert_checkpoint(
         ),
         "path": path,
         "high_entropy_prompt": high_entropy_prompt,
+        "high_entropy_placement": high_entropy_placement,
+        "chat_template_kwargs": chat_template_kwargs or {},
         "manifest_sha256": manifest_sha256,
         "metrics": metrics,
     }
     statement = insert_for(session, Checkpoint).values(**values)
-    replaced = {
-        key: statement.excluded[key] for key in ("path", "high_entropy_prompt", "manifest_sha256", "metrics")
-    }
+    replaced = {key: statement.excluded[key] for key in _REPLACED}
     session.execute(statement.on_conflict_do_update(index_elements=["job_id", "step"], set_=replaced))
     found = select(Checkpoint).where(Checkpoint.job_id == job.id, Checkpoint.step == step)
     return session.scalars(found, execution_options={"populate_existing": True}).one()

@@ -34,4 +34,6 @@ def _view(checkpoint: Checkpoint) -> dict[str, Any]:
         "step_number": checkpoint.step,
         "metrics": {"step": checkpoint.step, **checkpoint.metrics},
         "high_entropy_prompt": checkpoint.high_entropy_prompt,
+        "high_entropy_placement": checkpoint.high_entropy_placement,
+        "chat_template_kwargs": checkpoint.chat_template_kwargs,
     }

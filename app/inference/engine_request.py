@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 
 class EngineRequest(BaseModel):
@@ -12,6 +12,7 @@ class EngineRequest(BaseModel):
 
     folder: str
     messages: list[dict[str, Any]]
+    chat_template_kwargs: dict[str, Any] = Field(default_factory=dict)
     max_tokens: int
     temperature: float
     top_p: float

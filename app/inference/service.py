@@ -42,7 +42,10 @@ def plan(request: ChatCompletionRequest, project_id: str) -> Plan:
     samples = [
         EngineRequest(
             folder=folder,
-            messages=messages_for_mode(messages, mode, found.high_entropy_prompt),
+            messages=messages_for_mode(
+                messages, mode, found.high_entropy_prompt, found.high_entropy_placement
+            ),
+            chat_template_kwargs=dict(found.chat_template_kwargs),
             max_tokens=request.token_limit,
             temperature=1.0 if request.temperature is None else request.temperature,
             top_p=1.0 if request.top_p is None else request.top_p,

@@ -70,12 +70,20 @@ def resolve(
     checkpoint = _checkpoint(ours, evaluation)
     run_spec = _run_spec(
         run_id=job_id,
-        model=ModelSpec(path=str(model_path), dtype=ours.dtype),
+        model=ModelSpec(
+            path=str(model_path),
+            dtype=ours.dtype,
+            logits_dtype=ours.logits_dtype,
+            gradient_checkpointing=ours.gradient_checkpointing,
+        ),
         training_data=training,
         validation_data=validation,
         grader=ours.grader,
         algorithm=ours.algorithm,
         high_entropy_prompt=ours.high_entropy_prompt,
+        high_entropy_placement=ours.high_entropy_placement,
+        chat_template_kwargs=ours.chat_template_kwargs,
+        lora=ours.lora,
         rollout=rollout,
         optimizer=optimizer,
         evaluation=evaluation,

@@ -6,12 +6,15 @@ from pydantic import Field, StringConstraints, field_validator
 
 from trainer.algorithm_spec import AlgorithmSpec, PolicySplit
 from trainer.graders.spec import Grader, StrictModel
-from trainer.modes import DEFAULT_HIGH_ENTROPY_PROMPT
+from trainer.modes import DEFAULT_HIGH_ENTROPY_PROMPT, Placement
 from trainer.spec import (
+    ChatTemplateKwargs,
     CheckpointSpec,
     DiagnosticsSpec,
     EnvironmentData,
     EvaluationSpec,
+    LogitsDtype,
+    LoraSpec,
     OptimizerSpec,
     RolloutSpec,
 )
@@ -57,7 +60,14 @@ class Reinforcement(StrictModel):
     diagnostics: DiagnosticsSpec = Field(default_factory=DiagnosticsSpec)
     budget: Budget = Field(default_factory=Budget)
     high_entropy_prompt: Annotated[str, StringConstraints(max_length=16_384)] = DEFAULT_HIGH_ENTROPY_PROMPT
+    high_entropy_placement: Placement = "system"
+    chat_template_kwargs: ChatTemplateKwargs = Field(
+        default_factory=dict, description="Variables of the chat template, such as enable_thinking"
+    )
+    lora: LoraSpec | None = Field(default=None, description="Train adapters; default all weights")
     dtype: Literal["bfloat16", "float32"] = "bfloat16"
+    logits_dtype: LogitsDtype = "float32"
+    gradient_checkpointing: bool = False
 
     @field_validator("hyperparameters", mode="before")
     @classmethod

@@ -1,8 +1,9 @@
 """Which models there are, and what a model's name stands for."""
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any, cast
 
 from sqlalchemy.orm import Session
 
@@ -16,7 +17,7 @@ from app.paging import Page, page, unknown_cursor
 from app.settings import get_settings
 from app.tables import Checkpoint, Job
 from app.validation import one_of
-from trainer.modes import Mode
+from trainer.modes import Mode, Placement
 
 _NAMED_IN_ERRORS = 20
 _HIGH_ENTROPY_SUFFIX = f":{Mode.HIGH_ENTROPY.value}"
@@ -24,12 +25,17 @@ _HIGH_ENTROPY_SUFFIX = f":{Mode.HIGH_ENTROPY.value}"
 
 @dataclass(frozen=True)
 class Found:
-    """A model that can be served. ``high_entropy_prompt`` is empty where there is no such mode."""
+    """A model that can be served, and how its prompts were made in training.
+
+    ``high_entropy_prompt`` is empty where there is no such mode.
+    """
 
     shown: ModelObject
     folder: Path
     high_entropy_prompt: str
     fingerprint: str | None
+    high_entropy_placement: Placement = "system"
+    chat_template_kwargs: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def mode(self) -> Mode:
@@ -57,6 +63,8 @@ def find_model(session: Session, project_id: str, name: str) -> Found:
         folder=Path(checkpoint.path),
         high_entropy_prompt=checkpoint.high_entropy_prompt,
         fingerprint=f"fp_{checkpoint.manifest_sha256[:12]}",
+        high_entropy_placement=cast(Placement, checkpoint.high_entropy_placement),
+        chat_template_kwargs=checkpoint.chat_template_kwargs,
     )
 
 

@@ -100,6 +100,8 @@ def upgrade() -> None:
         sa.Column("model", sa.String(length=512), nullable=False),
         sa.Column("path", sa.Text(), nullable=False),
         sa.Column("high_entropy_prompt", sa.Text(), nullable=False),
+        sa.Column("high_entropy_placement", sa.String(length=16), nullable=False),
+        sa.Column("chat_template_kwargs", sa.JSON(), nullable=False),
         sa.Column("manifest_sha256", sa.String(length=64), nullable=False),
         sa.Column("metrics", sa.JSON(), nullable=False),
         sa.ForeignKeyConstraint(["job_id"], ["jobs.id"], name="fk_checkpoints_job_id", ondelete="CASCADE"),

@@ -12,7 +12,7 @@ from app.settings import get_settings
 from app.tables import Job
 from tests.fixtures.api import Api, create_job, on_sqlite, sums
 from tests.fixtures.broker import RedisServer
-from trainer.spec import RunSpec
+from trainer.spec import LoraSpec, RunSpec
 
 
 def row(job_id: str) -> Job:
@@ -75,6 +75,27 @@ def test_a_job_shows_what_will_run(client: openai.OpenAI, api: Api):
         "The files and the grader fit together; the job is queued.",
         f"Created fine-tuning job: {job.id}",
     ]
+
+
+@on_sqlite
+def test_what_is_said_about_the_model_arrives_in_the_run(client: openai.OpenAI, api: Api):
+    asked = {
+        "lora": {"rank": 4, "target_modules": ["q_proj"]},
+        "high_entropy_placement": "user_prefix",
+        "chat_template_kwargs": {"enable_thinking": False},
+        "dtype": "float32",
+        "logits_dtype": "model",
+        "gradient_checkpointing": True,
+    }
+    job = create_job(client, api, api.upload(client, sums(20)), reinforcement=asked)
+    spec = RunSpec.model_validate(row(job.id).run_spec)
+    assert spec.lora == LoraSpec(rank=4, target_modules=["q_proj"])
+    assert spec.high_entropy_placement == "user_prefix"
+    assert spec.chat_template_kwargs == {"enable_thinking": False}
+    model = spec.model
+    assert (model.dtype, model.logits_dtype, model.gradient_checkpointing) == ("float32", "model", True)
+    shown: Any = job.to_dict()["method"]
+    assert shown["reinforcement"]["lora"]["alpha"] == LoraSpec().alpha
 
 
 @on_sqlite

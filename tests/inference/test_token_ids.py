@@ -3,13 +3,15 @@
 import json
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from tests.fixtures.engines import PROMPT, RECORDING_ENGINE, Deployment
 from tests.fixtures.models import CHATML
-from trainer.modes import DEFAULT_HIGH_ENTROPY_PROMPT, Mode
-from trainer.policy import load_policy
+from tests.fixtures.templates import GEMMA, GEMMA3, LLAMA3, QWEN3
+from trainer.modes import DEFAULT_HIGH_ENTROPY_PROMPT, Mode, Placement
+from trainer.policy import Policy, load_policy
 from trainer.spec import ModelSpec
 
 # As SmolLM2 does: a system turn of its own where the conversation has none.
@@ -78,8 +80,15 @@ def test_served_ids_are_the_ids_of_a_training_row(recorded: tuple[Deployment, Pa
     model = deployment.add_finished(chat_template=TEMPLATES[template], prompt=prompt)
     folder = next((deployment.folder / "runs").glob(f"*{model.rsplit(':', 1)[1]}*/checkpoints/step-10"))
     policy = load_policy(ModelSpec(path=str(folder), dtype="float32"), prompt)
+    served_as_trained(deployment, record, model, policy, CONVERSATIONS)
+
+
+def served_as_trained(
+    deployment: Deployment, record: Path, model: str, policy: Policy, conversations: dict[str, Any]
+) -> None:
+    """Each conversation in each mode reaches the engine with the policy's own token ids."""
     client = deployment.client()
-    for name, messages in CONVERSATIONS.items():
+    for name, messages in conversations.items():
         plain = [
             {**m, "content": "".join(p["text"] for p in m["content"])}
             if isinstance(m["content"], list)
@@ -89,11 +98,45 @@ def test_served_ids_are_the_ids_of_a_training_row(recorded: tuple[Deployment, Pa
         for mode in Mode:
             answer = client.chat.completions.create(
                 model=model if mode is Mode.NORMAL else f"{model}:high-entropy",
-                messages=messages,  # type: ignore[arg-type]
+                messages=messages,
                 max_tokens=1,
             )
             served = json.loads(record.read_text().splitlines()[-1])
             assert served == policy.prompt_ids(plain, mode), (name, mode)
             assert answer.usage is not None
             assert answer.usage.prompt_tokens == len(served)
-    assert len(record.read_text().splitlines()) % (2 * len(CONVERSATIONS)) == 0
+    assert len(record.read_text().splitlines()) % (2 * len(conversations)) == 0
+
+
+@pytest.mark.parametrize(
+    ("template", "placement", "variables"),
+    [
+        (GEMMA, "user_prefix", {}),
+        (QWEN3, "system", {"enable_thinking": False}),
+        (QWEN3, "system", {"enable_thinking": True}),
+        (LLAMA3, "system", {"date_string": "1 Jan 2001"}),
+        (GEMMA3, "system", {}),
+    ],
+    ids=["gemma", "qwen3-not-thinking", "qwen3-thinking", "llama3", "gemma3"],
+)
+def test_placement_and_template_variables_are_served_as_trained(
+    recorded: tuple[Deployment, Path], template: str, placement: Placement, variables: dict[str, Any]
+):
+    deployment, record = recorded
+    model = deployment.add_finished(
+        chat_template=template, placement=placement, chat_template_kwargs=variables
+    )
+    folder = next((deployment.folder / "runs").glob(f"*{model.rsplit(':', 1)[1]}*/checkpoints/step-10"))
+    policy = load_policy(
+        ModelSpec(path=str(folder), dtype="float32"),
+        PROMPT,
+        placement=placement,
+        chat_template_kwargs=variables,
+    )
+    conversations = {name: CONVERSATIONS[name] for name in ("user", "turns")}
+    served_as_trained(deployment, record, model, policy, conversations)
+    with_variables = policy.prompt_ids(CONVERSATIONS["user"], Mode.NORMAL)
+    policy.chat_template_kwargs = {}
+    assert (policy.prompt_ids(CONVERSATIONS["user"], Mode.NORMAL) != with_variables) == (
+        variables not in ({}, {"enable_thinking": True})
+    )

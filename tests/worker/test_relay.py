@@ -124,6 +124,20 @@ def test_every_line_once_wherever_the_worker_is_killed(
     assert service.job(claim.job_id).step == 10
 
 
+def test_a_checkpoint_is_recorded_with_how_its_prompts_are_made(service: Service) -> None:
+    claim, run_dir = begin(service)
+    saved = save_checkpoint(run_dir, 2)
+    other = {"high_entropy_placement": "user_prefix", "chat_template_kwargs": {"enable_thinking": False}}
+    write(run_dir, 1, saved)
+    drain(relay := Relay(claim, run_dir))
+    for expected in (("system", {}), tuple(other.values())):
+        with read_session() as session:
+            row = session.query(Checkpoint).filter_by(job_id=claim.job_id).one()
+            assert (row.high_entropy_placement, row.chat_template_kwargs) == expected
+        write(run_dir, 1, saved.model_copy(update=other))
+        drain(relay)
+
+
 def _die_before_commit(relay: Relay, monkeypatch: pytest.MonkeyPatch) -> None:
     class Killed(BaseException):
         pass

@@ -80,6 +80,7 @@ class TransformersEngine:
             config["stop_strings"] = request.stop
         return {
             "messages": request.messages,
+            "chat_template_kwargs": request.chat_template_kwargs,
             "stream": True,
             "seed": request.seed,
             "generation_config": json.dumps(config),
