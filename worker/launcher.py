@@ -61,8 +61,6 @@ class Trainer:
         """
         log_path = run_dir / f"trainer-{attempt}.log"
         with log_path.open("ab") as log:
-            # Threads of an OpenMP team that wait for one another sleep instead of spinning: beside another
-            # busy process, spinning made a small model on two cores sixty times slower.
             process = subprocess.Popen(
                 [
                     *command,
@@ -74,7 +72,7 @@ class Trainer:
                 stdin=subprocess.PIPE,
                 stdout=log,
                 stderr=subprocess.STDOUT,
-                env={"OMP_WAIT_POLICY": "PASSIVE", **os.environ, "PYTHONUNBUFFERED": "1"},
+                env={**os.environ, "PYTHONUNBUFFERED": "1"},
                 start_new_session=True,
             )
         return cls(process, log_path, on_exit)
