@@ -163,7 +163,7 @@ class DiagnosticsSpec(StrictModel):
     """Instruments that look into the model. They take nothing from training, whatever is chosen."""
 
     interval: int = Field(
-        default=25, ge=0, description="Run the probes before every how many steps, from the first; 0: never"
+        default=50, ge=0, description="Run the probes before every how many steps, from the first; 0: never"
     )
     probe_items: int = Field(
         default=4,

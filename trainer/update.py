@@ -179,10 +179,10 @@ def _observe_divergence(
 ) -> float:
     """Exact divergences between the modes at ``tokens``; returns the seconds it took."""
     started = time.perf_counter()
-    hidden = [scores[mode].hidden_TD[tokens] for mode in Mode]
-    divergences = mode_divergences(*hidden, output)
+    normal, high = (scores[mode].hidden_TD[tokens] for mode in Mode)
+    divergences = mode_divergences(normal, high, output)
     for mode in Mode:
-        prefix_T = plan.group.produced_by(mode)[plan.group.response_of_T][tokens].to(hidden[0].device)
+        prefix_T = plan.group.produced_by(mode)[plan.group.response_of_T][tokens].to(normal.device)
         for name, value_T in divergences.items():
             metrics.add_mean(f"diag/{name}/prefix_{mode.label}", value_T[prefix_T])
     return time.perf_counter() - started

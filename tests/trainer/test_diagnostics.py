@@ -225,6 +225,51 @@ def test_the_probe_sees_the_gradients_that_training_takes(spread_model: Path, sh
     assert all(p.grad is None for p in policy.model.parameters())
 
 
+def test_the_null_splits_rows_at_random(spread_model: Path):
+    """Against the training path on one half's N rows and the other half's H rows, and on the rest."""
+    policy = load_tiny_policy(spread_model)
+    found, expected = [], []
+    for index in range(6):
+        group = make_group(policy, REWARDS, MIXED, index=index)
+        algorithm = build_algorithm(PolicySplit(eta=0.3, weight_normal=1.0, weight_high_entropy=1.0))
+        plan = algorithm.plan(group)
+        half_G = torch.rand(6, generator=torch.Generator().manual_seed(index)) < 0.5
+        parts = []
+        for side in (half_G, ~half_G):
+            (scores,) = score_groups(policy, [group], tuple(Mode))
+            old = {mode: s.logp_T.detach() for mode, s in scores.items()}
+            rows = replace(plan, trains_G={N: plan.trains_G[N] & ~side, H: plan.trains_G[H] & side})
+            counts = batch_counts([plan], tuple(Mode))
+            loss = group_loss(algorithm, rows, scores, old, counts, 0, MetricSums())
+            parts.append(
+                [
+                    torch.autograd.grad(loss, list(layer.parameters()), retain_graph=True)
+                    for layer in layers(policy)
+                ]
+            )
+        cosines = [
+            cosine(*(torch.cat([g.flatten() for g in part]) for part in both))
+            for both in zip(*parts, strict=True)
+        ]
+        expected.append(sum(c < 0 for c in cosines) / len(cosines))
+        found.append(
+            gradient_metrics(
+                policy,
+                algorithm,
+                [group],
+                step=0,
+                temperature=1.0,
+                generator=torch.Generator().manual_seed(index),
+            )["diag/grad_conflict_rate_null"]
+        )
+    assert found == expected
+    assert len(set(found)) > 1
+
+
+def layers(policy: Policy) -> list[torch.nn.Module]:
+    return list(policy.decoder.layers)  # type: ignore[arg-type]
+
+
 def test_a_frozen_mode_is_probed_and_equal_rewards_are_not(spread_model: Path):
     policy = load_tiny_policy(spread_model)
     group = make_group(policy, REWARDS, MIXED)

@@ -190,6 +190,7 @@ def test_several_greedy_samples_are_refused(tiny_model: Path, tmp_path: Path):
 
 def run_evaluation(model: Path, spec: RunSpec, modes: tuple[Mode, ...] = (N, H)) -> dict[str, float]:
     policy = load_tiny_policy(model, double=False)
+    assert spec.grader is not None
     return evaluate(
         policy,
         TransformersEngine(policy),

@@ -9,7 +9,8 @@ The gradients are those of the policy loss, each mode at weight 1 (a frozen mode
 They go to buffers of their own: neither ``.grad`` nor the optimizer sees them.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -54,77 +55,95 @@ def gradient_metrics(
         for part in ("normal", "accuracy", "bonus", "null")
     }
     for plan in plans:
-        swapped_G = torch.rand(len(plan.group.rollouts), generator=generator) < 0.5
-        for part, loss, last in _losses(policy, algorithm, plan, counts, step, temperature, swapped_G):
+        half_G = torch.rand(len(plan.group.rollouts), generator=generator) < 0.5
+        blocks = _score(policy, plan.group, temperature, half_G)
+        for block, part, loss, last in _losses(algorithm, plan, blocks, counts, step):
             found = torch.autograd.grad(loss, parameters, retain_graph=not last, allow_unused=True)
-            for total, gradient in zip(sums[part], found, strict=True):
-                if gradient is not None:
-                    total += gradient
+            for name in (part, "null") if block.in_null else (part,):
+                for total, gradient in zip(sums[name], found, strict=True):
+                    if gradient is not None:
+                        total += gradient
     number = {id(p): n for n, layer in enumerate(decoder_layers(policy), start=1) for p in layer.parameters()}
     return values | gradient_statistics(**sums, layers=[number.get(id(p)) for p in parameters])
 
 
+@dataclass(frozen=True)
+class Block:
+    """Half of a group's responses under one mode's prompt, scored by themselves.
+
+    What concerns the block is then differentiated through its own rows alone, and the null's part is the sum
+    of one half's N rows and the other half's H rows: it costs no backward pass of its own.
+    """
+
+    mode: Mode
+    in_null: bool
+    tokens_T: Tensor
+    """Which of the group's response tokens are in it; boolean, shape (T,)."""
+    scores: Scores
+    """Of its own tokens."""
+
+
+def _score(policy: Policy, group: Group, temperature: float, half_G: Tensor) -> list[Block]:
+    blocks = []
+    for mode in Mode:
+        for side in (False, True):
+            rollouts = [r for r, half in zip(group.rollouts, half_G.tolist(), strict=True) if half is side]
+            part = replace(group, rollouts=rollouts)
+            if int(part.lengths_G.sum()):
+                with torch.enable_grad():
+                    (scores,) = score_groups(policy, [part], (mode,), temperature)
+                tokens_T = (half_G == side)[group.response_of_T].to(policy.device)
+                blocks.append(Block(mode, side is (mode is H), tokens_T, scores[mode]))
+    return blocks
+
+
 def _losses(
-    policy: Policy,
-    algorithm: Algorithm,
-    plan: GroupPlan,
-    counts: dict[Mode, BatchCounts],
-    step: int,
-    temperature: float,
-    swapped_G: Tensor,
-) -> list[tuple[str, Tensor, bool]]:
-    """The parts' losses of one group, in the order to differentiate them; the last may free the graphs."""
-    with torch.enable_grad():
-        # A mode at a time: what concerns one mode is then differentiated through its own rows alone.
-        scores = {mode: score_groups(policy, [plan.group], (mode,), temperature)[0][mode] for mode in Mode}
-        old_logp_T = {mode: of_mode.logp_T.detach() for mode, of_mode in scores.items()}
-        response_of_T = plan.group.response_of_T
-        losses: dict[str, list[Tensor]] = {"normal": [], "accuracy": [], "bonus": [], "null": []}
-        for mode in Mode:
-            entropy_T = scores[mode].entropy_T.detach()
-            whole_T = algorithm.shape_advantage(plan, mode, old_logp_T, entropy_T, step, MetricSums())
-            whole_T = whole_T.to(old_logp_T[mode])
-            rewarded_T = plan.advantage_G[mode][response_of_T].to(whole_T)
-            trains_G = plan.trains_G[mode]
-            in_null_G = trains_G & (swapped_G if mode is H else ~swapped_G)
-            parts = [("null", whole_T, in_null_G)]
-            if mode is N:
-                parts += [("normal", whole_T, trains_G)]
-            else:
-                parts += [("accuracy", rewarded_T, trains_G), ("bonus", whole_T - rewarded_T, trains_G)]
-            for part, advantage_T, rows_G in parts:
-                if bool(rows_G.any()):
-                    loss = _loss(algorithm, plan, mode, scores[mode], old_logp_T, advantage_T, rows_G, counts)
-                    losses[part].append(loss)
-    present = [(part, torch.stack(terms).sum()) for part, terms in losses.items() if terms]
-    return [(part, loss, i == len(present) - 1) for i, (part, loss) in enumerate(present)]
-
-
-def _loss(
-    algorithm: Algorithm,
-    plan: GroupPlan,
-    mode: Mode,
-    scores: Scores,
-    old_logp_T: dict[Mode, Tensor],
-    advantage_T: Tensor,
-    rows_G: Tensor,
-    counts: dict[Mode, BatchCounts],
-) -> Tensor:
-    """The mode's loss at weight 1 over ``rows_G``, with ``advantage_T`` in place of its own."""
+    algorithm: Algorithm, plan: GroupPlan, blocks: Sequence[Block], counts: dict[Mode, BatchCounts], step: int
+) -> Iterator[tuple[Block, str, Tensor, bool]]:
+    """Every block's parts of the gradient and the losses they come from; its last may free its graph."""
     response_of_T = plan.group.response_of_T
-    importance_T = algorithm.importance(plan, mode, old_logp_T)
-    tokens = TokenInputs(
-        plan, mode, scores.logp_T, old_logp_T[mode], scores.entropy_T, advantage_T, importance_T
-    )
-    factor_T = token_weights(
-        algorithm.objective.aggregation,
-        1.0,
-        counts[mode],
-        counts[mode].tokens,
-        plan.group.lengths_G[response_of_T],
-    )
-    loss_T = algorithm.token_loss(tokens).loss_T
-    return (loss_T * factor_T.to(loss_T))[rows_G[response_of_T].to(loss_T.device)].sum()
+    old_logp_T = {mode: _together(blocks, mode, lambda scores: scores.logp_T) for mode in Mode}
+    entropy_T = {mode: _together(blocks, mode, lambda scores: scores.entropy_T) for mode in Mode}
+    for block in blocks:
+        mode = block.mode
+        whole_T = algorithm.shape_advantage(plan, mode, old_logp_T, entropy_T[mode], step, MetricSums())
+        whole_T = whole_T.to(old_logp_T[mode])
+        rewarded_T = plan.advantage_G[mode][response_of_T].to(whole_T)
+        parts = [("normal", whole_T)]
+        if mode is H:
+            parts = [("accuracy", rewarded_T), ("bonus", whole_T - rewarded_T)]
+        factor_T = token_weights(
+            algorithm.objective.aggregation,
+            1.0,
+            counts[mode],
+            counts[mode].tokens,
+            plan.group.lengths_G[response_of_T],
+        )
+        trained_T = plan.trains_G[mode][response_of_T].to(block.tokens_T.device) & block.tokens_T
+        for part, advantage_T in parts:
+            with torch.enable_grad():
+                tokens = TokenInputs(
+                    plan,
+                    mode,
+                    # Of all tokens, those of the block alone with gradients.
+                    old_logp_T[mode].masked_scatter(block.tokens_T, block.scores.logp_T),
+                    old_logp_T[mode],
+                    entropy_T[mode],
+                    advantage_T,
+                    algorithm.importance(plan, mode, old_logp_T),
+                )
+                loss_T = algorithm.token_loss(tokens).loss_T
+                loss = (loss_T * factor_T.to(loss_T))[trained_T].sum()
+            yield block, part, loss, part == parts[-1][0]
+
+
+def _together(blocks: Sequence[Block], mode: Mode, value: Callable[[Scores], Tensor]) -> Tensor:
+    """A value of all the group's response tokens under one mode, without gradient; shape (T,)."""
+    own = [(block.tokens_T, value(block.scores).detach()) for block in blocks if block.mode is mode]
+    whole_T = own[0][1].new_zeros(len(own[0][0]))
+    for tokens_T, of_block_T in own:
+        whole_T[tokens_T] = of_block_T
+    return whole_T
 
 
 def gradient_statistics(

@@ -70,7 +70,7 @@ def neutral_policy(policy: Policy) -> Policy:
 
 def decoder_layers(policy: Policy) -> Sequence[nn.Module]:
     """The decoder's blocks in order."""
-    return next(child for child in policy.decoder.children() if isinstance(child, nn.ModuleList))
+    return list(next(child for child in policy.decoder.children() if isinstance(child, nn.ModuleList)))
 
 
 def probed_layers(count: int) -> list[int]:
