@@ -373,6 +373,9 @@ class Run:
         )
         for note in self._notes:
             self._say(note)
+        if self.policy.adapted:
+            trained, frozen = self._optimizer.trained, self.policy.parameters
+            self._say(f"LoRA trains {trained:,} weights; {frozen - trained:,} stay as they are.")
         found = checkpoints.finished_checkpoints(self._checkpoints, up_to=self.counters.step)
         for step, (_, manifest) in found.items():
             self._report_checkpoint(step, manifest)

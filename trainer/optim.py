@@ -36,6 +36,11 @@ class MasterAdamW:
             fused=True,
         )
 
+    @property
+    def trained(self) -> int:
+        """How many weights are trained."""
+        return sum(parameter.numel() for parameter in self._parameters.values())
+
     @staticmethod
     def _accumulator(master: Tensor):
         def add(parameter: Tensor) -> None:
