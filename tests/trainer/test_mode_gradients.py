@@ -131,3 +131,19 @@ def test_shared_rows_cannot_conflict_where_the_modes_agree():
     loss, _ = loss_of(PolicySplit(eta=0.0), group, z)
     g_n, g_h = torch.autograd.grad(loss, (z[N], z[H]))
     assert float(g_n.abs().max()) < 1e-15 and float(g_h.abs().max()) < 1e-15
+
+
+def test_without_sharing_each_mode_is_compared_with_itself_alone():
+    """Baseline, deviation and the bonus's z-score are those of the mode's own responses."""
+    group = bare_group([[a] for a in ACTIONS], REWARDS, BEHAVIOR)
+    z = dict(zip(Mode, draw(2, VOCABULARY, seed=2), strict=True))
+    _, shaped = loss_of(PolicySplit(eta=0.3, alpha=0.4, kappa=2.0, sharing="none"), group, z)
+    logp = {mode: z[mode].log_softmax(-1)[ACTIONS] for mode in Mode}
+    rewards = torch.tensor(REWARDS, dtype=torch.float64)
+    for mode, own in ((N, slice(0, 3)), (H, slice(3, 6))):
+        advantage = (rewards[own] - rewards[own].mean()) / (rewards[own].std() + 1e-6)
+        if mode is H:
+            b = -0.4 * logp[H][own] - 0.6 * logp[N][own]
+            bonus = 0.3 * (b - b.mean()) / (b.std() + 1e-6)
+            advantage = advantage + torch.minimum(bonus.abs(), advantage.abs() / 2) * bonus.sign()
+        assert torch.allclose(shaped[mode][own], advantage, rtol=0, atol=1e-14)
