@@ -36,7 +36,7 @@ BAD: list[tuple[dict[str, Any], dict[str, Any], str | None, str]] = [
         {},
         {"algorithm": {"type": "policy_split", "beta": 1}},
         f"{RL}.algorithm.beta",
-        "Accepted here: clip_low",
+        "rollout_importance_cap, clip_low",
     ),
     ({}, {"algorithm": {"type": "ppo"}}, f"{RL}.algorithm", "'policy_split', 'grpo'"),
     ({}, {"algorithm": {"eta": 1}}, f"{RL}.algorithm", "needs the key 'type'"),
