@@ -160,7 +160,10 @@ class CheckpointSpec(StrictModel):
 
 
 class DiagnosticsSpec(StrictModel):
-    """Instruments that look into the model. They take nothing from training, whatever is chosen."""
+    """Instruments that look into the model. They take nothing from training, whatever is chosen.
+
+    At their defaults they cost about 3 % of step time (``benchmarks/diagnostics_cost.py``).
+    """
 
     interval: int = Field(
         default=50, ge=0, description="Run the probes before every how many steps, from the first; 0: never"

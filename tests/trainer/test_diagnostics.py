@@ -24,7 +24,7 @@ from trainer.modes import Mode
 from trainer.objective import batch_counts, group_loss
 from trainer.policy import Policy
 from trainer.scoring import score_groups
-from trainer.spec import DiagnosticsSpec, OptimizerSpec, RunSpec
+from trainer.spec import DiagnosticsSpec, LoraSpec, OptimizerSpec, RunSpec
 from trainer.types import Group
 
 REWARDS = [1.0, 0.0, 0.5, 0.0, 1.0, 0.0]
@@ -309,6 +309,26 @@ def test_diagnostics_take_nothing_from_training(spread_model: Path, data: Path, 
     for one, other in zip(with_metrics, without, strict=True):
         shared = {name for name in other.values if name.startswith(("train/N/", "train/H/", "eval/"))}
         assert {n: one.values[n] for n in shared} == {n: other.values[n] for n in shared}
+
+
+@pytest.mark.parametrize("change", [{"lora": LoraSpec(rank=2)}, {"model": {"gradient_checkpointing": True}}])
+def test_probes_work_with_adapters_and_recomputed_layers(
+    spread_model: Path, data: Path, tmp_path: Path, change: dict
+):
+    """Gradients are those of what is trained, layer by layer; they agree with those without recomputation."""
+    found = []
+    model = {"path": str(spread_model), "dtype": "float32"}
+    for name, changes in (("with", change), ("without", {})):
+        settings = {**changes, "model": model | changes.get("model", {}), "total_steps": 1}
+        spec = tiny_spec(
+            spread_model, data, diagnostics=DiagnosticsSpec(interval=1, probe_items=6), **settings
+        )
+        found.append(run(spec, tmp_path / name)[0][1].values)
+    with_change, without = ({n: v for n, v in m.items() if n.startswith("diag/")} for m in found)
+    assert with_change.keys() == without.keys()
+    assert "diag/grad_cos/L2" in with_change
+    if "model" in change:
+        assert with_change == pytest.approx(without, abs=1e-4)
 
 
 def test_probes_come_at_their_interval_before_the_update(tiny_model: Path, data: Path, tmp_path: Path):
