@@ -184,7 +184,7 @@ class Rollout(Table):
     reward: Mapped[float | None] = mapped_column(Double)
     tokens: Mapped[int] = mapped_column(Integer)
     truncated: Mapped[bool] = mapped_column(Boolean)
-    # {"scores": {...}, "logprobs": [...], "entropies": [...], "token_texts": [...]}
+    # {"scores": {...}, "logprobs": [...], "entropies": [...], "token_texts": [...], "dropped": ...}
     details: Mapped[dict[str, Any]] = mapped_column(Json)
 
 

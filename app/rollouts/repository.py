@@ -38,6 +38,7 @@ def _row(job_id: str, step: int, record: RolloutRecord) -> dict[str, object]:
         "truncated": record.truncated,
         "details": {
             "scores": record.scores,
+            "dropped": record.dropped,
             "logprobs": record.logprobs,
             "entropies": record.entropies,
             "token_texts": record.token_texts,

@@ -34,10 +34,13 @@ def retrieve(project_id: str, job_id: str, rollout_id: str) -> dict[str, Any]:
         if row is None:
             raise NotFound(f"No such rollout: '{rollout_id}'.", param="rollout_id")
         details = row.details
-        tokens = zip(details["token_texts"], details["logprobs"], details["entropies"], strict=True)
+        # A response that was not scored, since its group was dropped, has no entropies.
+        entropies = details["entropies"] or [None] * len(details["token_texts"])
+        tokens = zip(details["token_texts"], details["logprobs"], entropies, strict=True)
         return {
             **_view(row),
             "scores": details["scores"],
+            "dropped": details.get("dropped", False),
             "token_details": [
                 {"text": text, "logprob": logprob, "entropy": entropy} for text, logprob, entropy in tokens
             ],

@@ -153,6 +153,14 @@ def test_rollouts(api: Api, job_id: str):
     assert one["response"] == "2\ufffd!", "PostgreSQL's text has no NUL"
     assert one["scores"] == {"exact": 1.0}
     assert one["token_details"][0] == {"text": "2", "logprob": -0.5, "entropy": 1.0}
+    assert one["dropped"] is False
+    unscored = record(0, 0, 0.0).model_copy(update={"dropped": True, "entropies": []})
+    with write_session() as session:
+        upsert_rollouts(session, job_id, 4, [unscored])
+    (found,) = get(api, f"{job_id}/rollouts", step=4)["data"]
+    unscored_view = get(api, f"{job_id}/rollouts/{found['id']}")
+    assert unscored_view["dropped"] is True
+    assert unscored_view["token_details"][0] == {"text": "2", "logprob": -0.5, "entropy": None}
     missing = httpx.get(f"{api.url}/v1/fine_tuning/jobs/{job_id}/rollouts/rollout-999999")
     assert missing.status_code == 404
 

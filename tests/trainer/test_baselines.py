@@ -23,6 +23,7 @@ from trainer.algorithm_spec import (
 )
 from trainer.algorithms import build_algorithm
 from trainer.algorithms.base import Algorithm, BatchItem, GroupPlan
+from trainer.algorithms.token_choice import TokenChoiceAlgorithm
 from trainer.covariance import draw_within, largest, token_covariance
 from trainer.logprobs import token_logprobs
 from trainer.metrics import MetricSums
@@ -275,6 +276,7 @@ def test_choices_are_at_least_one_and_at_most_what_there_is():
 def test_forking_tokens_are_those_of_the_whole_batch(policy):
     """H = 1..10 over two groups and an ungraded response: the 0.8 quantile is 8.2, so 9 and 10 train."""
     algorithm = build_algorithm(ForkingTokens())
+    assert isinstance(algorithm, TokenChoiceAlgorithm)
     groups = [
         make_group(policy, [1.0, 0.0, None], [N] * 3, lengths=[2, 2, 2]),
         make_group(policy, [1.0, 0.0], [N] * 2, lengths=[5, 1], index=1),
