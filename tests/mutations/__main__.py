@@ -1,4 +1,4 @@
-"""``python -m tests.mutations [WORD]``: plant the faults (about WORD), run their tests, print who caught them."""
+"""``python -m tests.mutations [WORD]``: plant the faults (about WORD), run tests, print which caught them."""
 
 import os
 import re

@@ -8,7 +8,8 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from app.jobs.schemas import Reinforcement
+from app.jobs.resolution import resolve
+from app.jobs.schemas import CreateJob, Reinforcement
 from tests.fixtures.groups import H, N, load_tiny_policy, make_group
 from tests.fixtures.runs import events_of, tiny_spec, write_rows
 from trainer.ablations import ablation_names, load_ablation
@@ -77,6 +78,29 @@ def test_each_parses_as_request_and_as_run(name: str, base: RunSpec):
     assert all(getattr(spec.algorithm, field) == getattr(base.algorithm, field) for field in kept)
     if isinstance(spec.algorithm, PolicySplit):
         assert spec.algorithm.kappa == 3.0
+
+
+@pytest.mark.parametrize("name", sorted(NAMES))
+def test_each_is_a_job_that_the_service_takes(name: str, base: RunSpec):
+    """A whole request, resolved to what the trainer would get."""
+    ablation = load_ablation(name, 40)
+    mine = {"grader": GRADER, "budget": {"steps": 40}}
+    request = {"type": "reinforcement", "reinforcement": ablation.reinforcement(mine)}
+    job = CreateJob.model_validate({"model": "m", "training_file": "file-1", "method": request})
+    resolved = resolve(
+        job,
+        job_id="ftjob-1",
+        model_path=Path(base.model.path),
+        training=base.training_data,
+        training_rows=8,
+        validation=base.validation_data,
+        seed=0,
+    )
+    expected = ablation.run_spec(base.model_copy(update={"algorithm": PolicySplit(), "total_steps": 40}))
+    assert resolved.run_spec.algorithm == expected.algorithm
+    assert resolved.run_spec.total_steps == expected.total_steps
+    assert resolved.run_spec.high_entropy_prompt == expected.high_entropy_prompt
+    assert resolved.run_spec.optimizer.updates_per_batch == expected.optimizer.updates_per_batch
 
 
 @pytest.mark.parametrize("name", sorted(NAMES))
