@@ -79,9 +79,7 @@ class RolloutRecord(StrictModel):
     scores: dict[str, float] = Field(default_factory=dict)
     tokens: int
     truncated: bool
-    dropped: bool = Field(
-        default=False, description="Its group taught nothing: others took its place"
-    )
+    dropped: bool = Field(default=False, description="Its group taught nothing: others took its place")
     logprobs: list[float] = Field(description="Per response token, nats, under the behaviour mode")
     entropies: list[float] = Field(
         description="Per response token, nats, full vocabulary; empty where the response was not scored"
