@@ -1,18 +1,21 @@
-"""Token layouts for scoring a group's responses under a prompt.
+"""Token layouts for scoring groups of responses under their prompts.
 
-``shared_prefix`` puts a prompt once in front of all responses of its group; each response attends to the
-prompt and to itself, and its positions continue the prompt's. ``per_row`` gives every response its own copy
-of the prompt: the slow reference. Both yield the same log-probabilities up to rounding.
+``shared_prefix`` puts all groups into one row without padding: a prompt once, then the responses of its group,
+whose positions continue the prompt's; ``trainer.attention`` lets each response see the prompt and itself.
+``per_row`` gives every response its own padded row with its own copy of the prompt: the slow reference. Both
+yield the same log-probabilities up to rounding.
 
 Rows are concatenations of exact token ids, prompt then response; nothing is decoded or tokenised again.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
+
+from trainer.attention import Tree, Trees, context_inputs
 
 Layout = Literal["shared_prefix", "per_row"]
 
@@ -27,11 +30,22 @@ class PackedRows:
 
     input_ids_BL: Tensor
     position_ids_BL: Tensor
-    attention_mask: Tensor
-    """Boolean, True where a query may look: (B, 1, L, L) for shared prefixes, (B, L) for plain rows."""
+    trees: tuple[Tree, ...] | None
+    """What a shared-prefix row consists of; None for plain rows."""
     row_T: Tensor
     position_T: Tensor
     token_T: Tensor
+    mask_BL: Tensor | None = None
+    """Boolean, False at the padding of plain rows."""
+
+    def decoder_inputs(self, device: torch.device) -> dict[str, Any]:
+        """Arguments for the forward pass of a model without its output layer."""
+        ids, positions = self.input_ids_BL.to(device), self.position_ids_BL.to(device)
+        if self.trees is not None:
+            return context_inputs(ids, positions, Trees(self.trees))
+        assert self.mask_BL is not None
+        mask = self.mask_BL.to(device)
+        return {"input_ids": ids, "position_ids": positions, "attention_mask": mask, "use_cache": False}
 
 
 def pack(
@@ -41,47 +55,63 @@ def pack(
     layout: Layout = "shared_prefix",
 ) -> PackedRows:
     """Lay out ``responses[i]`` behind ``prompts[i]``, for every i."""
-    rows: list[tuple[Sequence[int], Sequence[Sequence[int]]]] = []
-    for prompt, group in zip(prompts, responses, strict=True):
-        if layout == "shared_prefix":
-            rows.append((prompt, group))
-        else:
-            rows.extend((prompt, [response]) for response in group)
-    length = max(len(prompt) + sum(map(len, group)) for prompt, group in rows)
-    input_ids = torch.full((len(rows), length), pad_id, dtype=torch.long)
-    position_ids = torch.zeros((len(rows), length), dtype=torch.long)
-    # Segment 0 is the prompt, 1.. the responses, -1 padding.
-    segment = torch.full((len(rows), length), -1, dtype=torch.long)
-    row_T: list[int] = []
+    return _one_row(prompts, responses) if layout == "shared_prefix" else _plain(prompts, responses, pad_id)
+
+
+def _one_row(
+    prompts: Sequence[Sequence[int]], responses: Sequence[Sequence[Sequence[int]]]
+) -> PackedRows:
+    ids: list[int] = []
+    positions: list[int] = []
     position_T: list[int] = []
     token_T: list[int] = []
-    for row, (prompt, group) in enumerate(rows):
-        ids = list(prompt)
-        positions = list(range(len(prompt)))
-        segments = [0] * len(prompt)
-        for number, response in enumerate(group, start=1):
+    trees: list[Tree] = []
+    for prompt, group in zip(prompts, responses, strict=True):
+        trees.append(Tree(len(ids), len(prompt), tuple(map(len, group))))
+        ids += prompt
+        positions += range(len(prompt))
+        for response in group:
+            # The first token is predicted at the prompt's end, the others at their predecessor.
             if response:
-                # The first token is predicted at the prompt's end, the others at their predecessor.
-                position_T += [len(prompt) - 1, *range(len(ids), len(ids) + len(response) - 1)]
-                row_T += [row] * len(response)
+                position_T += [trees[-1].first - 1, *range(len(ids), len(ids) + len(response) - 1)]
                 token_T += response
             ids += response
             positions += range(len(prompt), len(prompt) + len(response))
-            segments += [number] * len(response)
-        input_ids[row, : len(ids)] = torch.tensor(ids)
-        position_ids[row, : len(ids)] = torch.tensor(positions)
-        segment[row, : len(ids)] = torch.tensor(segments)
-    mask = _tree_mask(segment) if layout == "shared_prefix" else segment >= 0
     return PackedRows(
-        input_ids, position_ids, mask, torch.tensor(row_T), torch.tensor(position_T), torch.tensor(token_T)
+        torch.tensor([ids]),
+        torch.tensor([positions]),
+        tuple(trees),
+        torch.zeros(len(token_T), dtype=torch.long),
+        torch.tensor(position_T, dtype=torch.long),
+        torch.tensor(token_T, dtype=torch.long),
     )
 
 
-def _tree_mask(segment_BL: Tensor) -> Tensor:
-    """Who attends to whom: earlier positions of the same segment, and of the prompt; (B, 1, L, L)."""
-    length = segment_BL.shape[1]
-    causal = torch.ones(length, length, dtype=torch.bool).tril()
-    same = segment_BL[:, :, None] == segment_BL[:, None, :]
-    prompt = (segment_BL == 0)[:, None, :] & (segment_BL >= 0)[:, :, None]
-    # Padding attends to padding (same segment): a query with nothing to attend to would give NaN.
-    return ((same | prompt) & causal)[:, None]
+def _plain(
+    prompts: Sequence[Sequence[int]], responses: Sequence[Sequence[Sequence[int]]], pad_id: int
+) -> PackedRows:
+    rows = [
+        (prompt, response)
+        for prompt, group in zip(prompts, responses, strict=True)
+        for response in group
+    ]
+    length = max(len(prompt) + len(response) for prompt, response in rows)
+    input_ids = torch.full((len(rows), length), pad_id, dtype=torch.long)
+    mask = torch.zeros((len(rows), length), dtype=torch.bool)
+    row_T: list[int] = []
+    position_T: list[int] = []
+    for row, (prompt, response) in enumerate(rows):
+        ids = [*prompt, *response]
+        input_ids[row, : len(ids)] = torch.tensor(ids)
+        mask[row, : len(ids)] = True
+        row_T += [row] * len(response)
+        position_T += range(len(prompt) - 1, len(ids) - 1)
+    return PackedRows(
+        input_ids,
+        torch.arange(length).repeat(len(rows), 1) * mask,
+        None,
+        torch.tensor(row_T, dtype=torch.long),
+        torch.tensor(position_T, dtype=torch.long),
+        torch.tensor([token for _, response in rows for token in response], dtype=torch.long),
+        mask,
+    )

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from trainer.attention import IMPLEMENTATION
 from trainer.errors import InvalidSpec
 from trainer.logprobs import OutputLayer
 from trainer.modes import Message, Mode, Placement, messages_for_mode
@@ -31,6 +32,10 @@ class Policy:
     logits_dtype: LogitsDtype = "float32"
     adapted: bool = False
     """Whether low-rank adapters are what is trained."""
+
+    def __post_init__(self) -> None:
+        if self.layout == "shared_prefix":
+            self.model.set_attn_implementation(IMPLEMENTATION)
 
     @property
     def device(self) -> torch.device:

@@ -36,12 +36,7 @@ def score_groups(
     responses = [[r.response_ids for r in group.rollouts] for group in groups for _ in modes]
     packed = pack(prompts, responses, policy.pad_id, layout or policy.layout)
     device = policy.device
-    hidden_BLD = policy.decoder(
-        input_ids=packed.input_ids_BL.to(device),
-        position_ids=packed.position_ids_BL.to(device),
-        attention_mask=packed.attention_mask.to(device),
-        use_cache=False,
-    ).last_hidden_state
+    hidden_BLD = policy.decoder(**packed.decoder_inputs(device)).last_hidden_state
     hidden_TD = hidden_BLD[packed.row_T.to(device), packed.position_T.to(device)]
     logp_T, entropy_T = token_logprobs(
         hidden_TD,

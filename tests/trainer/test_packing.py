@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.fixtures.groups import H, N, load_tiny_policy, make_group
+from trainer.attention import tree_mask
 from trainer.modes import Mode
 from trainer.packing import pack
 from trainer.scoring import score_groups
@@ -18,15 +19,14 @@ BEHAVIOR = [N, H, N, H]
 def rebuilt_rows(packed, prompts: Sequence[Sequence[int]], responses) -> list[list[int]]:
     """Each response as the model sees it: the tokens it can look at from its last position, in order."""
     seen = []
-    for row in range(len(packed.input_ids_BL)):
-        mask = packed.attention_mask[row, 0]
-        lengths = [len(r) for r in responses[row]]
-        end = len(prompts[row])
-        for length in lengths:
-            end += length
-            visible = mask[end - 1].nonzero().squeeze(-1)
-            assert packed.position_ids_BL[row, visible].tolist() == list(range(len(visible)))
-            seen.append(packed.input_ids_BL[row, visible].tolist())
+    for tree, prompt, group in zip(packed.trees, prompts, responses, strict=True):
+        mask = tree_mask(tree)
+        end = len(prompt)
+        for response in group:
+            end += len(response)
+            visible = tree.start + mask[end - 1].nonzero().squeeze(-1)
+            assert packed.position_ids_BL[0, visible].tolist() == list(range(len(visible)))
+            seen.append(packed.input_ids_BL[0, visible].tolist())
     return seen
 
 
@@ -57,11 +57,6 @@ def test_a_response_sees_its_prompt_and_itself_alone(rows):
         for offset in range(len(response))
     ]
     assert positions == expected_positions
-
-
-def test_no_query_is_left_without_a_key():
-    packed = pack([[1], [1, 2, 3]], [[[4]], [[5, 6], [7]]], pad_id=0)
-    assert bool(packed.attention_mask.any(dim=-1).all())
 
 
 def test_shared_prefix_equals_plain_rows(tiny_model):

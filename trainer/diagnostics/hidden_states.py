@@ -87,12 +87,7 @@ def _states(policy: Policy, group: Group, prompts: Sequence[Sequence[int]], limi
     picked = (picked + total * torch.arange(len(prompts))[:, None]).flatten()
     row, position = (index[picked].to(policy.device) for index in (packed.row_T, packed.position_T))
     with _outputs(policy) as outputs:
-        policy.decoder(
-            input_ids=packed.input_ids_BL.to(policy.device),
-            position_ids=packed.position_ids_BL.to(policy.device),
-            attention_mask=packed.attention_mask.to(policy.device),
-            use_cache=False,
-        )
+        policy.decoder(**packed.decoder_inputs(policy.device))
     return {
         layer: output[row, position].float().unflatten(0, (len(prompts), -1))
         for layer, output in outputs.items()

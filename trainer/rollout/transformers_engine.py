@@ -1,20 +1,26 @@
 """The built-in rollout engine: batched decoding on the training model itself, so weights need no sync.
 
-A prompt is computed once and its key-value cache copied to its responses; rows of both modes decode in one
-batch; finished rows leave the batch. Each row draws from its own random stream by inverse transform.
+A prompt is computed and kept once for all of its responses; rows of both modes decode in one batch; finished
+rows leave the batch. Each row draws from its own random stream by inverse transform.
 """
 
 from collections.abc import Callable, Sequence
 from functools import partial
+from typing import Protocol
 
 import torch
 from torch import Tensor
 from transformers import DynamicCache
 
+from trainer.attention import Trees, context_inputs
+from trainer.packing import pack
 from trainer.policy import Policy
 from trainer.rollout.engine import Sample, SampleRequest
+from trainer.rollout.prefix_cache import PrefixCache
 
 PROGRESS_EVERY = 16
+CLEAR_BEYOND = 8
+"""Finished rows are cleared away once they are one in this many: moving the others costs a copy."""
 
 
 class TransformersEngine:
@@ -50,74 +56,143 @@ class TransformersEngine:
         on_progress: Callable[[], None] | None,
     ) -> list[Sample]:
         device = self._policy.device
+        # Rows of one prompt side by side, whatever the order of the requests.
+        distinct = list(dict.fromkeys(request.prompt_ids for request in requests))
+        number = {prompt: place for place, prompt in enumerate(distinct)}
+        order = sorted(range(len(requests)), key=lambda place: number[requests[place].prompt_ids])
+        owner = [number[requests[place].prompt_ids] for place in order]
         uniforms = torch.stack(
-            [torch.rand(max_tokens, generator=torch.Generator().manual_seed(r.seed)) for r in requests]
+            [
+                torch.rand(max_tokens, generator=torch.Generator().manual_seed(requests[place].seed))
+                for place in order
+            ]
         ).to(device)
-        output = self._policy.output_layer()
-        hidden, cache, mask, position = self._prefill(requests)
         stop_ids = torch.tensor(sorted(self._policy.stop_ids), device=device)
-        rows = torch.arange(len(requests), device=device)
-        ids: list[list[int]] = [[] for _ in requests]
-        logprobs: list[list[float]] = [[] for _ in requests]
-        finished = [False] * len(requests)
+        output = self._policy.output_layer()
+        decoder = self._decoder(distinct, owner)
+        hidden = decoder.prefill()
+        #: What is decoded: the request of each row; a finished row stays until the next clearing.
+        rows = list(range(len(order)))
+        ids: list[list[int]] = [[] for _ in order]
+        logprobs: list[list[float]] = [[] for _ in order]
+        finished = [False] * len(order)
         for step in range(max_tokens):
             token, logp = draw(output(hidden), uniforms[rows, step])
             stopped = torch.isin(token, stop_ids)
             for row, one_token, one_logp, end in zip(
-                rows.tolist(), token.tolist(), logp.tolist(), stopped.tolist(), strict=True
+                rows, token.tolist(), logp.tolist(), stopped.tolist(), strict=True
             ):
-                ids[row].append(one_token)
-                logprobs[row].append(one_logp)
-                finished[row] = end
-            if step + 1 == max_tokens or bool(stopped.all()):
+                if not finished[row]:
+                    ids[row].append(one_token)
+                    logprobs[row].append(one_logp)
+                    finished[row] = end
+            alive = [place for place, row in enumerate(rows) if not finished[row]]
+            if step + 1 == max_tokens or not alive:
                 break
-            if bool(stopped.any()):
-                alive = (~stopped).nonzero().squeeze(-1)
-                cache.batch_select_indices(alive)
-                rows, token, mask, position = rows[alive], token[alive], mask[alive], position[alive]
-            mask = torch.cat([mask, mask.new_ones(len(rows), 1)], dim=1)
-            hidden = self._policy.decoder(
-                input_ids=token[:, None],
-                attention_mask=mask,
-                position_ids=position[:, None],
-                past_key_values=cache,
-                use_cache=True,
-            ).last_hidden_state[:, -1]
-            position = position + 1
+            if (len(rows) - len(alive)) * CLEAR_BEYOND >= len(rows):
+                decoder.keep(alive)
+                token = token[alive]
+                rows = [rows[place] for place in alive]
+            hidden = decoder.step(token)
             if on_progress and step % PROGRESS_EVERY == 0:
                 on_progress()
-        return [
-            Sample(one_ids, one_logprobs, truncated=not end)
-            for one_ids, one_logprobs, end in zip(ids, logprobs, finished, strict=True)
-        ]
+        samples: list[Sample | None] = [None] * len(requests)
+        for row, place in enumerate(order):
+            samples[place] = Sample(ids[row], logprobs[row], truncated=not finished[row])
+        return samples  # type: ignore[return-value]
 
-    def _prefill(self, requests: Sequence[SampleRequest]) -> tuple[Tensor, DynamicCache, Tensor, Tensor]:
-        """Compute each distinct prompt once (left-padded) and copy the result to its requests.
+    def _decoder(self, prompts: Sequence[tuple[int, ...]], owner: Sequence[int]) -> "_Decoder":
+        shared = self._policy.layout == "shared_prefix"
+        return (_SharedPrefixDecoder if shared else _PlainDecoder)(self._policy, prompts, owner)
 
-        Returns the last hidden states (B, D), the cache, the attention mask (B, L), the next position (B,).
-        """
-        device = self._policy.device
-        distinct = list(dict.fromkeys(request.prompt_ids for request in requests))
-        length = max(map(len, distinct))
-        ids = torch.full((len(distinct), length), self._policy.pad_id, dtype=torch.long)
+
+class _Decoder(Protocol):
+    """Last hidden states of rows that grow by a token at a time; shape (B, D)."""
+
+    def prefill(self) -> Tensor:
+        """At the end of each row's prompt."""
+        ...
+
+    def step(self, token_B: Tensor) -> Tensor:
+        """At the next token of each row."""
+        ...
+
+    def keep(self, rows: Sequence[int]) -> None:
+        """Forget all rows but these."""
+        ...
+
+
+class _SharedPrefixDecoder:
+    """Every prompt is computed and kept once, for all of its rows."""
+
+    def __init__(self, policy: Policy, prompts: Sequence[tuple[int, ...]], owner: Sequence[int]):
+        self._policy, self._prompts = policy, prompts
+        self._owner = torch.tensor(owner, device=policy.device)
+        lengths = [len(prompt) for prompt in prompts]
+        self._position_B = torch.tensor(lengths, device=policy.device)[self._owner]
+        self._cache = PrefixCache(lengths, owner, policy.device)
+
+    def prefill(self) -> Tensor:
+        packed = pack(self._prompts, [[] for _ in self._prompts], self._policy.pad_id, "shared_prefix")
+        assert packed.trees is not None
+        inputs = packed.decoder_inputs(self._policy.device)
+        inputs["context"] = self._cache.prefill(Trees(packed.trees))
+        hidden_LD = self._policy.decoder(**inputs).last_hidden_state[0]
+        last = torch.tensor([tree.first - 1 for tree in packed.trees], device=hidden_LD.device)
+        return hidden_LD[last[self._owner]]
+
+    def step(self, token_B: Tensor) -> Tensor:
+        self._cache.advance()
+        inputs = context_inputs(token_B[:, None], self._position_B[:, None], self._cache)
+        self._position_B = self._position_B + 1
+        return self._policy.decoder(**inputs).last_hidden_state[:, -1]
+
+    def keep(self, rows: Sequence[int]) -> None:
+        self._cache.keep(rows)
+        self._position_B = self._position_B[list(rows)]
+
+
+class _PlainDecoder:
+    """transformers' own cache, a copy of the prompt's part a row: for models with attention of their own."""
+
+    def __init__(self, policy: Policy, prompts: Sequence[tuple[int, ...]], owner: Sequence[int]):
+        self._policy, self._prompts = policy, prompts
+        self._owner = torch.tensor(owner, device=policy.device)
+        self._cache = DynamicCache(config=policy.model.config)
+
+    def prefill(self) -> Tensor:
+        length = max(map(len, self._prompts))
+        ids = torch.full((len(self._prompts), length), self._policy.pad_id, dtype=torch.long)
         mask = torch.zeros_like(ids)
-        for row, prompt in enumerate(distinct):
+        for row, prompt in enumerate(self._prompts):  # left-padded
             ids[row, length - len(prompt) :] = torch.tensor(prompt)
             mask[row, length - len(prompt) :] = 1
-        position = (mask.cumsum(-1) - 1).clamp(min=0)
-        cache = DynamicCache(config=self._policy.model.config)
-        hidden = self._policy.decoder(
-            input_ids=ids.to(device),
-            attention_mask=mask.to(device),
-            position_ids=position.to(device),
-            past_key_values=cache,
+        position = (mask.cumsum(-1) - 1).clamp(min=0).to(self._policy.device)
+        self._mask = mask.to(self._policy.device)
+        hidden = self._forward(ids.to(self._policy.device), position)
+        self._cache.batch_select_indices(self._owner)
+        self._mask, self._position = self._mask[self._owner], position[self._owner, -1] + 1
+        return hidden[self._owner]
+
+    def step(self, token_B: Tensor) -> Tensor:
+        self._mask = torch.cat([self._mask, self._mask.new_ones(len(token_B), 1)], dim=1)
+        hidden = self._forward(token_B[:, None], self._position[:, None])
+        self._position = self._position + 1
+        return hidden
+
+    def keep(self, rows: Sequence[int]) -> None:
+        index = torch.tensor(rows, device=self._mask.device)
+        self._cache.batch_select_indices(index)
+        self._mask, self._position = self._mask[index], self._position[index]
+
+    def _forward(self, ids_BL: Tensor, position_BL: Tensor) -> Tensor:
+        return self._policy.decoder(
+            input_ids=ids_BL,
+            attention_mask=self._mask,
+            position_ids=position_BL,
+            past_key_values=self._cache,
             use_cache=True,
         ).last_hidden_state[:, -1]
-        number = {prompt: row for row, prompt in enumerate(distinct)}
-        owner = torch.tensor([number[request.prompt_ids] for request in requests], device=device)
-        cache.batch_select_indices(owner)
-        mask, position = mask.to(device), position.to(device)
-        return hidden[owner], cache, mask[owner], position[owner, -1] + 1
 
 
 def _draw(
