@@ -69,6 +69,8 @@ class MasterAdamW:
             for group in self._adam.param_groups:
                 group["lr"] = self.learning_rate(step)
             self._adam.step()
+            # The fused step leaves version counters alone, by which packed copies of weights know their age.
+            torch.autograd.graph.increment_version(masters)
             self._publish()
         self._adam.zero_grad(set_to_none=True)
         return norm

@@ -14,6 +14,7 @@ from trainer.attention import IMPLEMENTATION
 from trainer.errors import InvalidSpec
 from trainer.logprobs import OutputLayer
 from trainer.modes import Message, Mode, Placement, messages_for_mode
+from trainer.packed_linear import pack_linear_layers
 from trainer.packing import Layout
 from trainer.recompute import recompute_layers
 from trainer.spec import LogitsDtype, LoraSpec, ModelSpec
@@ -32,6 +33,7 @@ class Policy:
     logits_dtype: LogitsDtype = "float32"
     adapted: bool = False
     """Whether low-rank adapters are what is trained."""
+    _output: tuple[Any, OutputLayer] | None = field(default=None, init=False, repr=False)
 
     def __post_init__(self) -> None:
         if self.layout == "shared_prefix":
@@ -71,7 +73,11 @@ class Policy:
 
     def output_layer(self) -> OutputLayer:
         """Logits from hidden states, with the weights of now."""
-        return OutputLayer(self.output_VD, self.logits_dtype)
+        weight = self.output_VD
+        made_of = (weight.data_ptr(), weight.dtype, weight._version)
+        if self._output is None or self._output[0] != made_of:
+            self._output = (made_of, OutputLayer(weight, self.logits_dtype))
+        return self._output[1]
 
     def messages(self, messages: list[Message], mode: Mode) -> list[Message]:
         """The conversation as the chat template sees it in ``mode``."""
@@ -162,6 +168,7 @@ def load_policy(
     if torch.cuda.is_available():
         model = model.cuda()
     _check_output_layer(model)
+    pack_linear_layers(model.get_decoder())
     return Policy(
         model,
         tokenizer,

@@ -43,7 +43,7 @@ def score_groups(
         policy.output_VD,
         packed.token_T.to(device),
         temperature,
-        logits_dtype=policy.logits_dtype,
+        output=policy.output_layer(),
     )
     scored: list[dict[Mode, Scores]] = []
     start = 0

@@ -111,7 +111,11 @@ class OptimizerSpec(StrictModel):
     epsilon: float = Field(default=1e-8, gt=0)
     max_grad_norm: float = Field(default=1.0, gt=0)
     updates_per_batch: int = Field(default=1, ge=1, description="Optimizer steps on each batch of rollouts")
-    groups_per_micro_batch: int = Field(default=1, ge=1, description="Prompts in one forward and backward")
+    groups_per_micro_batch: int | None = Field(
+        default=None,
+        ge=1,
+        description="Prompts in one forward and backward; default as many as have 4,096 tokens together",
+    )
 
 
 EVALUATION_PRESETS: dict[str, dict[str, Any]] = {

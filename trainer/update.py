@@ -24,6 +24,9 @@ from trainer.policy import Policy
 from trainer.scoring import Scores, score_groups
 from trainer.types import Group
 
+MICRO_BATCH_TOKENS = 4096
+"""Packed tokens of a micro-batch: more make matrix products hardly faster, and need memory."""
+
 
 @dataclass
 class UpdateResult:
@@ -46,7 +49,7 @@ def update(
     step: int,
     first_update: int,
     updates: int,
-    groups_per_micro_batch: int,
+    groups_per_micro_batch: int | None,
     temperature: float,
     max_length: int,
     metrics: MetricSums,
@@ -63,8 +66,12 @@ def update(
     modes = algorithm.scored_modes(step)
     plans = [algorithm.plan(group) for group in groups]
     counts = batch_counts(plans, tuple(algorithm.mode_weights(step)))
-    size = groups_per_micro_batch
-    micro_batches = [plans[start : start + size] for start in range(0, len(plans), size)]
+    # Groups without any advantage stay among themselves: they are observed, at a third of the cost.
+    idle = [plan for plan in plans if not plan.has_advantage]
+    busy = [plan for plan in plans if plan.has_advantage]
+    micro_batches = [
+        micro for part in (busy, idle) for micro in _micro_batches(part, modes, groups_per_micro_batch)
+    ]
     kept_old: dict[int, dict[Mode, Tensor]] = {}
     result = UpdateResult(loss=0.0, grad_norm=0.0, entropy_T={})
     output = policy.output_layer() if divergence_stride and set(Mode) <= set(modes) else None
@@ -107,6 +114,25 @@ def update(
         if first or not _finite(loss, grad_norm):
             result.loss, result.grad_norm = loss, grad_norm
     return result
+
+
+def _micro_batches(
+    plans: list[GroupPlan], modes: tuple[Mode, ...], groups: int | None
+) -> list[list[GroupPlan]]:
+    """``plans`` in runs of ``groups``, or of ``MICRO_BATCH_TOKENS`` packed tokens; one group at the least."""
+    found: list[list[GroupPlan]] = []
+    room = 0
+    for plan in plans:
+        group = plan.group
+        size = 1
+        if groups is None:
+            size = sum(len(group.prompt_ids[mode]) + int(group.lengths_G.sum()) for mode in modes)
+        if size > room:
+            found.append([])
+            room = MICRO_BATCH_TOKENS if groups is None else groups
+        found[-1].append(plan)
+        room -= size
+    return found
 
 
 @torch.no_grad()
