@@ -1,5 +1,7 @@
 """AdamW on float32 master weights, with gradients accumulated in float32."""
 
+import math
+
 import torch
 from torch import Tensor, nn
 
@@ -65,7 +67,7 @@ class MasterAdamW:
         """
         masters = [m for m in self._masters.values() if m.grad is not None]
         norm = float(torch.nn.utils.clip_grad_norm_(masters, self._spec.max_grad_norm)) if masters else 0.0
-        if torch.isfinite(torch.tensor(norm)):
+        if math.isfinite(norm):
             for group in self._adam.param_groups:
                 group["lr"] = self.learning_rate(step)
             self._adam.step()

@@ -5,6 +5,7 @@ has changed yet: bonus, advantage and loss all come from the same forward pass, 
 Further updates keep them.
 """
 
+import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -140,7 +141,7 @@ def _reference_logp(
 
 
 def _finite(*values: float) -> bool:
-    return all(torch.isfinite(torch.tensor(value)) for value in values)
+    return all(map(math.isfinite, values))
 
 
 @torch.no_grad()
@@ -193,10 +194,9 @@ def _observe_cross_rows(plan: GroupPlan, old_logp_T: dict[Mode, Tensor], metrics
     names = {Mode.HIGH_ENTROPY: "N_on_H", Mode.NORMAL: "H_on_N"}
     response_of_T = plan.group.response_of_T
     for mode, name in names.items():
-        other = Mode.NORMAL if mode is Mode.HIGH_ENTROPY else Mode.HIGH_ENTROPY
-        cross_T = (plan.trains_G[mode] & plan.group.produced_by(other))[response_of_T]
+        cross_T = (plan.trains_G[mode] & plan.group.produced_by(mode.other))[response_of_T]
         cross_T = cross_T.to(old_logp_T[mode].device)
-        ratio_T = torch.exp((old_logp_T[mode] - old_logp_T[other])[cross_T].double())
+        ratio_T = torch.exp((old_logp_T[mode] - old_logp_T[mode.other])[cross_T].double())
         metrics.add_quantile(f"cross/ratio_p99/{name}", ratio_T, 0.99)
         metrics.add_mean(f"cross/ratio_mean/{name}", ratio_T)
         metrics.add_effective_share(f"cross/ess/{name}", ratio_T)
