@@ -10,13 +10,14 @@ import torch
 
 from trainer.data.items import Item
 from trainer.diagnostics.divergence import mode_divergences
+from trainer.embedding import Encoder
 from trainer.entropy import NATS_TO_BITS
 from trainer.generation import build_group, grade_groups, sample_groups
 from trainer.graders.grading import GradeFunction
 from trainer.logprobs import OutputLayer
 from trainer.metrics import MetricSums
 from trainer.modes import Mode
-from trainer.outcomes import accuracy_metrics, diversity_metrics
+from trainer.outcomes import accuracy_metrics, diversity_metrics, embedding_metrics
 from trainer.policy import Policy
 from trainer.rollout.engine import RolloutEngine
 from trainer.scoring import score_groups
@@ -38,10 +39,12 @@ def evaluate(
     seed: int,
     step: int,
     on_progress: Callable[[], None],
+    encoder: Encoder | None = None,
 ) -> dict[str, float]:
     """Sample every item in ``modes``, grade, and measure: outcomes, diversity, entropy, divergence.
 
-    The same items and, per step, the same draws whatever was trained. ``answer`` is what votes compare.
+    The same items and, per step, the same draws whatever was trained. ``answer`` is what votes compare;
+    ``encoder`` measures the embedding diversity, which is left out without one.
     """
     count = min(len(items), evaluation.max_items)
     groups = [
@@ -65,12 +68,12 @@ def evaluate(
         _observe_responses(group, metrics)
         _observe_tokens(policy, output, group, modes, metrics)
         on_progress()
-    return (
-        metrics.result()
-        | accuracy_metrics(groups, modes, answer)
-        | diversity_metrics(groups, modes, policy.stop_ids)
-        | {"eval/grader_errors": float(len(errors))}
-    )
+    values = metrics.result() | accuracy_metrics(groups, modes, answer)
+    values |= diversity_metrics(groups, modes, policy.stop_ids)
+    if encoder is not None:
+        values |= embedding_metrics(groups, modes, policy.stop_ids, policy.text, encoder.embed)
+        on_progress()
+    return values | {"eval/grader_errors": float(len(errors))}
 
 
 def _observe_responses(group: Group, metrics: MetricSums) -> None:

@@ -72,8 +72,7 @@ def grade_groups(
     graded = 0
     for group in groups:
         for rollout in group.rollouts:
-            decoded = policy.tokenizer.decode(rollout.response_ids, skip_special_tokens=True)
-            rollout.text = decoded if isinstance(decoded, str) else "".join(decoded)
+            rollout.text = policy.text(rollout.response_ids)
             result = grade(group.item, rollout.text)
             rollout.reward, rollout.scores = result.reward, result.scores
             if result.error is not None:

@@ -17,6 +17,7 @@ from pathlib import Path
 from trainer.algorithms import build_algorithm
 from trainer.data.items import ItemOrder, load_items
 from trainer.diagnostics.probe_set import ProbeSet
+from trainer.embedding import load_encoder
 from trainer.evaluate import evaluate
 from trainer.events import (
     EventWriter,
@@ -84,6 +85,8 @@ class Run:
         )
         self._reference = self._load_reference()
         self._probes = ProbeSet(spec, self.policy, self._algorithm, self._validation or self._training)
+        embedding_model = spec.evaluation.embedding_model
+        self._encoder = load_encoder(embedding_model, self.policy.device) if embedding_model else None
         self._optimizer = MasterAdamW(self.policy.model, spec.optimizer)
         self._order = ItemOrder(len(self._training), spec.seed)
         self._folder = RunFolder(run_dir, spec, events)
@@ -289,6 +292,7 @@ class Run:
                 seed=self.spec.seed,
                 step=step,
                 on_progress=lambda: self._beat("evaluate", step),
+                encoder=self._encoder,
             )
         return self._validation_metrics
 
