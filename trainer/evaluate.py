@@ -19,6 +19,7 @@ from trainer.metrics import MetricSums
 from trainer.modes import Mode
 from trainer.outcomes import accuracy_metrics, diversity_metrics, embedding_metrics
 from trainer.policy import Policy
+from trainer.ranks import ALONE, Ranks
 from trainer.rollout.engine import RolloutEngine
 from trainer.scoring import score_groups
 from trainer.spec import EvaluationSpec, RolloutSpec
@@ -40,11 +41,13 @@ def evaluate(
     step: int,
     on_progress: Callable[[], None],
     encoder: Encoder | None = None,
+    ranks: Ranks = ALONE,
 ) -> dict[str, float]:
     """Sample every item in ``modes``, grade, and measure: outcomes, diversity, entropy, divergence.
 
     The same items and, per step, the same draws whatever was trained. ``answer`` is what votes compare;
-    ``encoder`` measures the embedding diversity, which is left out without one.
+    ``encoder`` measures the embedding diversity, which is left out without one. Each of ``ranks`` measures
+    its share of the items' tokens; joint.
     """
     count = min(len(items), evaluation.max_items)
     groups = [
@@ -61,17 +64,21 @@ def evaluate(
         top_k=evaluation.top_k,
         on_progress=on_progress,
     )
-    errors = grade_groups(policy, groups, grade)
+    errors = grade_groups(policy, groups, grade, ranks=ranks)
     metrics = MetricSums()
     output = policy.output_layer()
-    for group in groups:
+    for group in ranks.share(groups):
         _observe_responses(group, metrics)
         _observe_tokens(policy, output, group, modes, metrics)
         on_progress()
+    metrics.add_up(ranks)
     values = metrics.result() | accuracy_metrics(groups, modes, answer)
     values |= diversity_metrics(groups, modes, policy.stop_ids)
     if encoder is not None:
-        values |= embedding_metrics(groups, modes, policy.stop_ids, policy.text, encoder.embed)
+        embed = encoder.embed
+        values |= ranks.from_first(
+            lambda: embedding_metrics(groups, modes, policy.stop_ids, policy.text, embed)
+        )
         on_progress()
     return values | {"eval/grader_errors": float(len(errors))}
 

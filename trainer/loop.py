@@ -4,6 +4,7 @@
                                                         │
       events.jsonl ◀─ metrics, rollouts ◀─ optimizer ◀─ forward, bonus, loss, backward
 
+Several ranks (``trainer.ranks``) go through these phases together; one process alone is the usual case.
 Everything random is a function of (seed, step, index), so a run that is killed and resumed from its state
 goes on exactly as if nothing had happened.
 """
@@ -37,8 +38,11 @@ from trainer.metrics import MetricSums
 from trainer.modes import Mode
 from trainer.optim import MasterAdamW
 from trainer.policy import Policy, load_policy
+from trainer.ranks import ALONE, Ranks
 from trainer.records import mode_metrics, rollout_records
 from trainer.resampling import Collected, collect_groups
+from trainer.rollout.engine import RolloutEngine
+from trainer.rollout.sharded_engine import ShardedEngine
 from trainer.rollout.transformers_engine import TransformersEngine
 from trainer.run_folder import RunFolder
 from trainer.seeds import generator
@@ -58,10 +62,12 @@ class Run:
         events: EventWriter,
         stop: threading.Event | None = None,
         reward: RewardFunction | None = None,
+        ranks: Ranks = ALONE,
     ):
         self.spec = spec
         self._events = events
         self._stop = stop or threading.Event()
+        self._ranks = ranks
         self._training = load_items(spec.training_data, "training_data")
         self._validation = (
             load_items(spec.validation_data, "validation_data") if spec.validation_data else None
@@ -76,7 +82,9 @@ class Run:
             lora=spec.lora,
             seed=spec.seed,
         )
-        self._engine = TransformersEngine(self.policy)
+        self._engine: RolloutEngine = TransformersEngine(self.policy)
+        if ranks.world > 1:
+            self._engine = ShardedEngine(self._engine, ranks)
         self._algorithm = build_algorithm(spec.algorithm, spec.rollout.max_response_tokens)
         self._notes = fit_template(
             self.policy,
@@ -89,7 +97,7 @@ class Run:
         self._encoder = load_encoder(embedding_model, self.policy.device) if embedding_model else None
         self._optimizer = MasterAdamW(self.policy.model, spec.optimizer)
         self._order = ItemOrder(len(self._training), spec.seed)
-        self._folder = RunFolder(run_dir, spec, events)
+        self._folder = RunFolder(run_dir, spec, events, ranks)
         self.counters = self._folder.restore(self._optimizer)
         self._algorithm.load_state(self.counters.algorithm_state)
         self._seconds: dict[str, float] = {}
@@ -120,7 +128,7 @@ class Run:
         if self.counters.step == 0:
             self._evaluate_and_report(step=0)
         while self.counters.step < self.spec.total_steps:
-            if self._stop.is_set():
+            if self._ranks.any(self._stop.is_set()):
                 return self._stopped()
             self._step()
         if self.spec.total_steps == 0 and not self._folder.has_checkpoint(0):
@@ -163,6 +171,7 @@ class Run:
                 on_progress=lambda: self._beat("forward_backward", step),
                 reference=self._reference,
                 divergence_stride=self.spec.diagnostics.divergence_stride,
+                ranks=self._ranks,
             )
         self._seconds["forward_backward"] -= result.optimizer_seconds
         self._seconds |= {"optimizer": result.optimizer_seconds, "divergence": result.divergence_seconds}
@@ -184,11 +193,9 @@ class Run:
         self.counters.trained_tokens += trained
         self._algorithm.after_step(values)
         self.counters.algorithm_state = self._algorithm.state()
-        self._events.write(
-            Rollouts(
-                step=step + 1, rollouts=rollout_records(self.policy, collected.sampled, result.entropy_T)
-            )
-        )
+        if self._ranks.first:  # the others' events go nowhere
+            records = rollout_records(self.policy, collected.sampled, result.entropy_T)
+            self._events.write(Rollouts(step=step + 1, rollouts=records))
         if self._due(self.spec.evaluation.interval):
             values |= self._evaluate(step + 1)
         values["train/step_seconds"] = time.perf_counter() - started
@@ -229,7 +236,7 @@ class Run:
 
     def _score(self, step: int, groups: list[Group], all_may_fail: bool) -> list[str]:
         with self._phase("score", step):
-            errors = grade_groups(self.policy, groups, self._grade, all_may_fail)
+            errors = grade_groups(self.policy, groups, self._grade, all_may_fail, self._ranks)
         if errors:
             self._say(
                 f"step {step + 1}: the grader failed on {len(errors)} responses, which are left out; "
@@ -259,7 +266,7 @@ class Run:
             return {}
         with self._phase("diagnostics", step):
             result = self._probes.run(
-                step, self._engine, self._grade, lambda: self._beat("diagnostics", step)
+                step, self._engine, self._grade, lambda: self._beat("diagnostics", step), self._ranks
             )
         if result.grader_error is not None:
             self._say(
@@ -293,6 +300,7 @@ class Run:
                 step=step,
                 on_progress=lambda: self._beat("evaluate", step),
                 encoder=self._encoder,
+                ranks=self._ranks,
             )
         return self._validation_metrics
 

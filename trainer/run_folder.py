@@ -8,20 +8,27 @@ from pathlib import Path
 
 from trainer import checkpoint as checkpoints
 from trainer.checkpoint import Counters
+from trainer.errors import InvalidSpec
 from trainer.events import CheckpointRemoved, CheckpointSaved, EventWriter
 from trainer.manifest import Manifest
 from trainer.optim import MasterAdamW
 from trainer.policy import Policy
+from trainer.ranks import ALONE, Ranks
 from trainer.spec import RunSpec
 
 
 class RunFolder:
-    """``checkpoints/step-N`` and ``state/step-N`` of one run."""
+    """``checkpoints/step-N`` and ``state/step-N`` of one run.
 
-    def __init__(self, run_dir: Path, spec: RunSpec, events: EventWriter):
+    All of ``ranks`` read the state, and so all must see the folder; the first alone writes. What follows is
+    joint.
+    """
+
+    def __init__(self, run_dir: Path, spec: RunSpec, events: EventWriter, ranks: Ranks = ALONE):
         self._run_dir = run_dir
         self._spec = spec
         self._events = events
+        self._ranks = ranks
         self._states = run_dir / "state"
         self._checkpoints = run_dir / "checkpoints"
         self._rewards: dict[int, float] = {}
@@ -29,17 +36,21 @@ class RunFolder:
 
     def restore(self, optimizer: MasterAdamW) -> Counters:
         """Put the newest state into the optimizer's model; fresh counters when there is none."""
-        return checkpoints.load_state(self._states, optimizer) or Counters()
+        counters = checkpoints.load_state(self._states, optimizer) or Counters()
+        steps = self._ranks.gather(counters.step)
+        if len(set(steps)) > 1:
+            raise InvalidSpec(
+                f"the ranks found states of different steps, {steps}: all must see the same run directory"
+            )
+        return counters
 
     def has_checkpoint(self, step: int) -> bool:
         """Whether a checkpoint of ``step`` was saved or found, and is kept."""
-        return step in self._rewards
+        return self._ranks.from_first(lambda: step in self._rewards)
 
     def report_existing(self, up_to: int) -> None:
         """Tell of the finished checkpoints of an earlier attempt at this run."""
-        found = checkpoints.finished_checkpoints(self._checkpoints, up_to=up_to)
-        for step, (_, manifest) in found.items():
-            self._report(step, manifest)
+        self._ranks.from_first(lambda: self._report_existing(up_to))
 
     def save(
         self, policy: Policy, optimizer: MasterAdamW, counters: Counters, metrics: dict[str, float]
@@ -48,6 +59,20 @@ class RunFolder:
 
         After the last step no state is written: it is several times the size of the model.
         """
+        self._ranks.from_first(lambda: self._save(policy, optimizer, counters, metrics))
+
+    def shelve_state(self) -> None:
+        """A finished run needs no resume state."""
+        self._ranks.from_first(lambda: shutil.rmtree(self._states, ignore_errors=True))
+
+    def _report_existing(self, up_to: int) -> None:
+        found = checkpoints.finished_checkpoints(self._checkpoints, up_to=up_to)
+        for step, (_, manifest) in found.items():
+            self._report(step, manifest)
+
+    def _save(
+        self, policy: Policy, optimizer: MasterAdamW, counters: Counters, metrics: dict[str, float]
+    ) -> None:
         step = counters.step
         manifest = checkpoints.save_checkpoint(
             self._checkpoints / f"step-{step}",
@@ -69,10 +94,6 @@ class RunFolder:
         if step < self._spec.total_steps:
             checkpoints.save_state(self._states, optimizer, counters)
         self._drop_superseded()
-
-    def shelve_state(self) -> None:
-        """A finished run needs no resume state."""
-        shutil.rmtree(self._states, ignore_errors=True)
 
     def _report(self, step: int, manifest: Manifest) -> None:
         folder = self._checkpoints / f"step-{step}"

@@ -7,7 +7,7 @@ Further updates keep them.
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -22,6 +22,7 @@ from trainer.modes import Mode
 from trainer.objective import batch_counts, group_loss
 from trainer.optim import MasterAdamW
 from trainer.policy import Policy
+from trainer.ranks import ALONE, Ranks
 from trainer.scoring import Scores, score_groups
 from trainer.types import Group
 
@@ -55,9 +56,11 @@ def update(
     on_progress: Callable[[], None],
     reference: Policy | None = None,
     divergence_stride: int = 1,
+    ranks: Ranks = ALONE,
 ) -> UpdateResult:
     """Train on ``groups`` with ``updates`` optimizer steps; metrics are those of the first.
 
+    Each of ``ranks`` is given all groups and computes its share of the micro-batches; joint.
     ``generator`` serves algorithms that draw tokens; ``reference`` is the model of a reference-KL. The
     divergence between the modes is measured at every ``divergence_stride``-th token, with 0 at none.
     """
@@ -65,7 +68,7 @@ def update(
     plans = [algorithm.plan(group) for group in groups]
     counts = batch_counts(plans, tuple(algorithm.mode_weights(step)))
     size = groups_per_micro_batch
-    micro_batches = [plans[start : start + size] for start in range(0, len(plans), size)]
+    micro_batches = ranks.share([plans[start : start + size] for start in range(0, len(plans), size)])
     kept_old: dict[int, dict[Mode, Tensor]] = {}
     result = UpdateResult(loss=0.0, grad_norm=0.0, entropy_T={})
     output = policy.output_layer() if divergence_stride and set(Mode) <= set(modes) else None
@@ -74,8 +77,8 @@ def update(
         sums = metrics if first else MetricSums()
         loss = 0.0
         if algorithm.needs_batch_pass:
-            batch = _score_batch(policy, micro_batches, modes, temperature, on_progress)
-            algorithm.observe_batch(batch, generator, sums)
+            own = _score_batch(policy, micro_batches, modes, temperature, on_progress)
+            algorithm.observe_batch(_of_all_ranks(own, plans, ranks, policy.device), generator, sums)
         for micro in micro_batches:
             own_groups = [plan.group for plan in micro]
             reference_T = _reference_logp(reference, own_groups, modes, temperature)
@@ -102,18 +105,23 @@ def update(
                 total.backward()
             loss += float(total.detach())
             on_progress()
+        loss = sum(ranks.gather(loss))
+        optimizer.add_up(ranks)
         started = time.perf_counter()
         grad_norm = optimizer.step(first_update + number)
         result.optimizer_seconds += time.perf_counter() - started
         if first or not _finite(loss, grad_norm):
             result.loss, result.grad_norm = loss, grad_norm
+    metrics.add_up(ranks)
+    for of_rank in ranks.gather(result.entropy_T):
+        result.entropy_T |= of_rank
     return result
 
 
 @torch.no_grad()
 def _score_batch(
     policy: Policy,
-    micro_batches: list[list[GroupPlan]],
+    micro_batches: Sequence[list[GroupPlan]],
     modes: tuple[Mode, ...],
     temperature: float,
     on_progress: Callable[[], None],
@@ -127,6 +135,25 @@ def _score_batch(
             items.append(BatchItem(plan, logp_T, entropy_T))
         on_progress()
     return items
+
+
+def _of_all_ranks(
+    own: list[BatchItem], plans: list[GroupPlan], ranks: Ranks, device: torch.device
+) -> list[BatchItem]:
+    """The whole batch, in the order of ``plans``, from each rank's share of it."""
+    if ranks.world == 1:
+        return own
+
+    def move(value_T: dict[Mode, Tensor], to: torch.device) -> dict[Mode, Tensor]:
+        return {mode: value.to(to) for mode, value in value_T.items()}
+
+    cpu = torch.device("cpu")
+    told = ranks.gather([(move(item.logp_T, cpu), move(item.entropy_T, cpu)) for item in own])
+    scored = [values for of_rank in told for values in of_rank]
+    return [
+        BatchItem(plan, move(logp_T, device), move(entropy_T, device))
+        for plan, (logp_T, entropy_T) in zip(plans, scored, strict=True)
+    ]
 
 
 @torch.no_grad()
