@@ -1,4 +1,4 @@
-"""Gradients of a batch as one rank or several compute them: ``torchrun -m tests.trainer.ranked_gradients``."""
+"""Gradients of a batch by one rank or several: ``torchrun -m tests.trainer.ranked_gradients MODEL OUT``."""
 
 import sys
 from pathlib import Path
@@ -23,8 +23,8 @@ CASES: dict[str, tuple[AlgorithmSpec, list[list[float]]]] = {
     "policy_split": (PolicySplit(eta=0.3), [REWARDS[i:] + REWARDS[:i] for i in range(5)]),
     "grpo": (Grpo(), [REWARDS[i:] + REWARDS[:i] for i in range(5)]),
     "kl_cov": (KlCov(share=0.1), [REWARDS, [1.0] * 6, REWARDS[::-1]]),
-    "forking_tokens": (ForkingTokens(share=0.3), [REWARDS, REWARDS[::-1], REWARDS[1:] + [0.2]]),
-    "edge_grpo": (EdgeGrpo(), [REWARDS, REWARDS[::-1], REWARDS[2:] + [0.2, 0.1]]),
+    "forking_tokens": (ForkingTokens(share=0.3), [REWARDS, REWARDS[::-1], [*REWARDS[1:], 0.2]]),
+    "edge_grpo": (EdgeGrpo(), [REWARDS, REWARDS[::-1], [*REWARDS[2:], 0.2, 0.1]]),
     "a rank without gradient": (PolicySplit(eta=0.3), [REWARDS, [1.0] * 6]),
     "a rank without groups": (Grpo(), [REWARDS]),
 }

@@ -1,12 +1,16 @@
 """Several ranks train as one does; they stop, go on and fail together."""
 
 import os
+import pickle
+import queue
 import signal
+import socket
 import subprocess
 import sys
+import threading
+from collections.abc import Iterator
 from pathlib import Path
 
-import psutil
 import pytest
 import torch
 from safetensors.torch import load_file
@@ -24,6 +28,7 @@ from tests.trainer.ranked_gradients import CASES, gradients
 from trainer.errors import TrainerError
 from trainer.events import EventWriter, Failed, Finished, Rollouts, Started, StepMetrics, Stopped
 from trainer.graders.spec import StringCheckGrader
+from trainer.lifeline import Lifeline
 from trainer.loop import Run
 from trainer.manifest import read_manifest
 from trainer.ranks import Ranks
@@ -45,7 +50,7 @@ def on_two_ranks(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> 
 
 @pytest.mark.parametrize("name", CASES)
 def test_r12_two_ranks_have_the_gradients_of_one(tiny_model: Path, on_two_ranks: list[dict], name: str):
-    """Of both updates; loss, metrics and every response's entropies too; the same to the bit on both ranks."""
+    """Of two updates; loss, metrics and all responses' entropies too; the same to the bit on both ranks."""
     alone = gradients(load_tiny_policy(tiny_model), name)
     first, second = (of_rank[name] for of_rank in on_two_ranks)
     assert alone.keys() == first.keys() == second.keys()
@@ -153,10 +158,7 @@ def test_ranks_stop_are_killed_and_go_on_bit_for_bit(spec: RunSpec, whole: Path,
 
 @pytest.mark.parametrize("dying", [0, 1])
 def test_a_rank_that_dies_ends_the_other(spec: RunSpec, tmp_path: Path, dying: int):
-    """While it samples long responses, far from any joint operation."""
-    rollout = RolloutSpec(prompts_per_step=3, samples_per_prompt=4, max_response_tokens=24)
-    long = spec.model_copy(update={"total_steps": 100_000, "rollout": rollout})
-    processes = rank_processes(long, tmp_path)
+    processes = rank_processes(spec.model_copy(update={"total_steps": 100_000}), tmp_path)
     wait_for_event(processes[0], tmp_path, lambda e: isinstance(e, StepMetrics) and e.step >= 1)
     survivor = processes[1 - dying]
     processes[dying].kill()
@@ -171,15 +173,44 @@ def test_a_rank_that_dies_ends_the_other(spec: RunSpec, tmp_path: Path, dying: i
         assert not only(events_of(tmp_path), Failed)
 
 
-def test_a_rank_that_hangs_is_ended_when_another_dies(spec: RunSpec, tmp_path: Path):
-    """The first rank is not stuck in a joint operation but suspended within its own: nothing else ends it."""
-    processes = rank_processes(spec.model_copy(update={"total_steps": 100_000}), tmp_path)
-    wait_for_event(processes[0], tmp_path, lambda e: isinstance(e, StepMetrics) and e.step >= 1)
-    for process in processes:
-        assert psutil.Process(process.pid).is_running()
-    processes[1].kill()
-    processes[0].communicate(timeout=15)
-    processes[1].communicate()
+@pytest.fixture
+def connected() -> Iterator[tuple[socket.socket, socket.socket]]:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        one = socket.create_connection(server.getsockname())
+        other, _ = server.accept()
+    with one, other:
+        yield one, other
+
+
+@pytest.mark.parametrize(
+    ("last_words", "reason"),
+    [(None, "rank 1 has died"), ("rank 1 failed: out of memory", "rank 1 failed: out of memory")],
+)
+def test_a_rank_that_does_not_notice_a_loss_is_ended(connected, last_words: str | None, reason: str):
+    """One that samples, say, or waits in a joint operation that nothing breaks off."""
+    one, other = connected
+    ended: queue.Queue[str] = queue.Queue()
+    watching = Lifeline({1: one}, ended.put)
+    if last_words is None:
+        other.close()
+    else:
+        Lifeline({0: other}, ended.put).close(last_words)
+    assert watching.reason() == reason
+    assert ended.get(timeout=10) == reason
+
+
+def test_one_that_notices_ends_by_itself_and_a_farewell_is_no_loss(connected):
+    one, other = connected
+    ended: queue.Queue[str] = queue.Queue()
+    watching, leaving = Lifeline({1: one}, ended.put), Lifeline({0: other}, ended.put)
+    leaving.close()
+    assert watching.reason() is None  # after the grace period
+    watching.close()
+    for thread in threading.enumerate():
+        if thread.name == "lifeline":
+            thread.join(timeout=10)
+            assert not thread.is_alive()
+    assert ended.empty()
 
 
 def test_what_fails_once_fails_on_all_ranks_with_its_own_reason(spec: RunSpec, tmp_path: Path):
@@ -198,12 +229,10 @@ def test_a_spec_that_cannot_work_is_refused_by_all(spec: RunSpec, tmp_path: Path
     processes = rank_processes(spec.model_copy(update={"model": model}), tmp_path)
     outputs = [process.communicate(timeout=100)[0] for process in processes]
     assert [process.returncode for process in processes] == [2, 2], outputs
-    events = events_of(tmp_path)
-    assert len(only(events, Failed)) == 1 and events[-1].param == "model.path"
+    (failed,) = only(events_of(tmp_path), Failed)
+    assert (failed.code, failed.param) == ("invalid_spec", "model.path")
 
 
 def test_errors_of_the_trainer_travel_whole():
-    import pickle
-
     again = pickle.loads(pickle.dumps(TrainerError("no such thing", "grader")))
     assert (str(again), again.param) == ("no such thing", "grader")
