@@ -2,6 +2,9 @@
 
 Exit codes: 0 finished, 75 stopped by SIGTERM and resumable (run it again to go on), 2 a spec that cannot
 work, 1 anything else. The last line of the events file says the same with the reason.
+
+``torchrun --nproc-per-node N -m trainer …`` trains the run on N ranks (``trainer.ranks``). Each ends with
+such a code; torchrun itself ends with 0 or 1, and the events file, which the first rank writes, says why.
 """
 
 import argparse
@@ -14,7 +17,7 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from trainer.errors import InvalidSpec, TrainerError
+from trainer.errors import InvalidSpec, RankLost, TrainerError
 from trainer.events import EventWriter, Failed
 from trainer.spec import RunSpec
 
@@ -40,15 +43,22 @@ def main(arguments: list[str] | None = None) -> int:
     # Threads that wait for work sleep instead of spinning: on a machine that other processes share, spinning
     # made a step up to ten times slower. To be set before torch is imported.
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
-    with EventWriter(options.run_dir / options.events) as events:
+    first = int(os.environ.get("RANK", "0")) == 0
+    with EventWriter(options.run_dir / options.events if first else Path(os.devnull)) as events:
+
+        def lost(reason: str) -> None:
+            os._exit(_fail(events, EXIT_FAILED, RankLost.code, reason))
+
         try:
             spec = RunSpec.model_validate_json(options.spec.read_bytes())
         except (OSError, ValidationError) as error:
             return _fail(events, EXIT_INVALID, InvalidSpec.code, f"{options.spec}: {error}")
         try:
             from trainer.loop import Run  # torch and transformers take seconds to import
+            from trainer.ranks import join_ranks
 
-            finished = Run(spec, options.run_dir, events, stop).run()
+            with join_ranks(lost) as ranks:
+                finished = Run(spec, options.run_dir, events, stop, ranks=ranks).run()
         except TrainerError as error:
             code = EXIT_INVALID if isinstance(error, InvalidSpec) else EXIT_FAILED
             return _fail(events, code, error.code, str(error), error.param)

@@ -27,3 +27,9 @@ class GraderFailed(TrainerError):
     """The grader gave no reward for any response of a step."""
 
     code = "grader_failed"
+
+
+class RankLost(TrainerError):
+    """Another of the processes that train the run together has failed or died."""
+
+    code = "rank_lost"

@@ -10,14 +10,16 @@ import torch
 
 from trainer.data.items import Item
 from trainer.diagnostics.divergence import mode_divergences
+from trainer.embedding import Encoder
 from trainer.entropy import NATS_TO_BITS
 from trainer.generation import build_group, grade_groups, sample_groups
 from trainer.graders.grading import GradeFunction
 from trainer.logprobs import OutputLayer
 from trainer.metrics import MetricSums
 from trainer.modes import Mode
-from trainer.outcomes import accuracy_metrics, diversity_metrics
+from trainer.outcomes import accuracy_metrics, diversity_metrics, embedding_metrics
 from trainer.policy import Policy
+from trainer.ranks import ALONE, Ranks
 from trainer.rollout.engine import RolloutEngine
 from trainer.scoring import score_groups
 from trainer.spec import EvaluationSpec, RolloutSpec
@@ -38,10 +40,14 @@ def evaluate(
     seed: int,
     step: int,
     on_progress: Callable[[], None],
+    encoder: Encoder | None = None,
+    ranks: Ranks = ALONE,
 ) -> dict[str, float]:
     """Sample every item in ``modes``, grade, and measure: outcomes, diversity, entropy, divergence.
 
-    The same items and, per step, the same draws whatever was trained. ``answer`` is what votes compare.
+    The same items and, per step, the same draws whatever was trained. ``answer`` is what votes compare;
+    ``encoder`` measures the embedding diversity, which is left out without one. Each of ``ranks`` measures
+    its share of the items' tokens; joint.
     """
     count = min(len(items), evaluation.max_items)
     groups = [
@@ -58,19 +64,23 @@ def evaluate(
         top_k=evaluation.top_k,
         on_progress=on_progress,
     )
-    errors = grade_groups(policy, groups, grade)
+    errors = grade_groups(policy, groups, grade, ranks=ranks)
     metrics = MetricSums()
     output = policy.output_layer()
-    for group in groups:
+    for group in ranks.share(groups):
         _observe_responses(group, metrics)
         _observe_tokens(policy, output, group, modes, metrics)
         on_progress()
-    return (
-        metrics.result()
-        | accuracy_metrics(groups, modes, answer)
-        | diversity_metrics(groups, modes, policy.stop_ids)
-        | {"eval/grader_errors": float(len(errors))}
-    )
+    metrics.add_up(ranks)
+    values = metrics.result() | accuracy_metrics(groups, modes, answer)
+    values |= diversity_metrics(groups, modes, policy.stop_ids)
+    if encoder is not None:
+        embed = encoder.embed
+        values |= ranks.from_first(
+            lambda: embedding_metrics(groups, modes, policy.stop_ids, policy.text, embed)
+        )
+        on_progress()
+    return values | {"eval/grader_errors": float(len(errors))}
 
 
 def _observe_responses(group: Group, metrics: MetricSums) -> None:

@@ -7,9 +7,12 @@ from trainer.errors import GraderFailed, InvalidSpec
 from trainer.graders.grading import GradeFunction
 from trainer.modes import Mode
 from trainer.policy import Policy
+from trainer.ranks import ALONE, Ranks
 from trainer.rollout.engine import RolloutEngine, SampleRequest
 from trainer.seeds import derive_seed
 from trainer.types import Group, Rollout
+
+_Graded = tuple[str, float | None, dict[str, float]]
 
 
 def build_group(policy: Policy, item: Item, index: int, item_index: int, max_prompt_tokens: int) -> Group:
@@ -62,18 +65,35 @@ def sample_groups(
 
 
 def grade_groups(
-    policy: Policy, groups: Sequence[Group], grade: GradeFunction, all_may_fail: bool = False
+    policy: Policy,
+    groups: Sequence[Group],
+    grade: GradeFunction,
+    all_may_fail: bool = False,
+    ranks: Ranks = ALONE,
 ) -> list[str]:
     """Decode and grade every response; returns the grader's errors.
 
-    Raises GraderFailed when not one response could be graded, unless ``all_may_fail``.
+    The first of ``ranks`` grades, and all learn the rewards; joint. Raises GraderFailed when not one response
+    could be graded, unless ``all_may_fail``.
     """
+    rollouts = [rollout for group in groups for rollout in group.rollouts]
+
+    def on_first() -> tuple[list[str], list[_Graded]]:
+        errors = _grade(policy, groups, grade, all_may_fail)
+        return errors, [(rollout.text, rollout.reward, rollout.scores) for rollout in rollouts]
+
+    errors, graded = ranks.from_first(on_first)
+    for rollout, (text, reward, scores) in zip(rollouts, graded, strict=True):
+        rollout.text, rollout.reward, rollout.scores = text, reward, scores
+    return errors
+
+
+def _grade(policy: Policy, groups: Sequence[Group], grade: GradeFunction, all_may_fail: bool) -> list[str]:
     errors: list[str] = []
     graded = 0
     for group in groups:
         for rollout in group.rollouts:
-            decoded = policy.tokenizer.decode(rollout.response_ids, skip_special_tokens=True)
-            rollout.text = decoded if isinstance(decoded, str) else "".join(decoded)
+            rollout.text = policy.text(rollout.response_ids)
             result = grade(group.item, rollout.text)
             rollout.reward, rollout.scores = result.reward, result.scores
             if result.error is not None:

@@ -4,26 +4,23 @@
                                                         │
       events.jsonl ◀─ metrics, rollouts ◀─ optimizer ◀─ forward, bonus, loss, backward
 
+Several ranks (``trainer.ranks``) go through these phases together; one process alone is the usual case.
 Everything random is a function of (seed, step, index), so a run that is killed and resumed from its state
 goes on exactly as if nothing had happened.
 """
 
-import shutil
 import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from trainer import checkpoint as checkpoints
 from trainer.algorithms import build_algorithm
-from trainer.checkpoint import Counters
 from trainer.data.items import ItemOrder, load_items
 from trainer.diagnostics.probe_set import ProbeSet
+from trainer.embedding import load_encoder
 from trainer.evaluate import evaluate
 from trainer.events import (
-    CheckpointRemoved,
-    CheckpointSaved,
     EventWriter,
     Finished,
     MessageEvent,
@@ -37,14 +34,17 @@ from trainer.generation import build_group, grade_groups, sample_groups
 from trainer.graders.answers import answer_function
 from trainer.graders.custom import RewardFunction, choose_grader
 from trainer.guards import check_collapse, check_finite
-from trainer.manifest import Manifest
 from trainer.metrics import MetricSums
 from trainer.modes import Mode
 from trainer.optim import MasterAdamW
 from trainer.policy import Policy, load_policy
+from trainer.ranks import ALONE, Ranks
 from trainer.records import mode_metrics, rollout_records
 from trainer.resampling import Collected, collect_groups
+from trainer.rollout.engine import RolloutEngine
+from trainer.rollout.sharded_engine import ShardedEngine
 from trainer.rollout.transformers_engine import TransformersEngine
+from trainer.run_folder import RunFolder
 from trainer.seeds import generator
 from trainer.spec import RunSpec
 from trainer.templates import fit_template
@@ -62,11 +62,12 @@ class Run:
         events: EventWriter,
         stop: threading.Event | None = None,
         reward: RewardFunction | None = None,
+        ranks: Ranks = ALONE,
     ):
         self.spec = spec
-        self._run_dir = run_dir
         self._events = events
         self._stop = stop or threading.Event()
+        self._ranks = ranks
         self._training = load_items(spec.training_data, "training_data")
         self._validation = (
             load_items(spec.validation_data, "validation_data") if spec.validation_data else None
@@ -81,7 +82,9 @@ class Run:
             lora=spec.lora,
             seed=spec.seed,
         )
-        self._engine = TransformersEngine(self.policy)
+        self._engine: RolloutEngine = TransformersEngine(self.policy)
+        if ranks.world > 1:
+            self._engine = ShardedEngine(self._engine, ranks)
         self._algorithm = build_algorithm(spec.algorithm, spec.rollout.max_response_tokens)
         self._notes = fit_template(
             self.policy,
@@ -90,13 +93,15 @@ class Run:
         )
         self._reference = self._load_reference()
         self._probes = ProbeSet(spec, self.policy, self._algorithm, self._validation or self._training)
+        embedding_model = spec.evaluation.embedding_model
+        self._encoder = load_encoder(embedding_model, self.policy.device) if embedding_model else None
         self._optimizer = MasterAdamW(self.policy.model, spec.optimizer)
         self._order = ItemOrder(len(self._training), spec.seed)
-        self.counters = checkpoints.load_state(self._states, self._optimizer) or Counters()
+        self._folder = RunFolder(run_dir, spec, events, ranks)
+        self.counters = self._folder.restore(self._optimizer)
         self._algorithm.load_state(self.counters.algorithm_state)
         self._seconds: dict[str, float] = {}
         self._validation_metrics: dict[str, float] = {}
-        self._saved_rewards: dict[int, float] = {}
 
     def _load_reference(self) -> Policy | None:
         """The model that training began with, where the objective has a penalty on leaving it."""
@@ -117,26 +122,18 @@ class Run:
             for step in steps
         )
 
-    @property
-    def _states(self) -> Path:
-        return self._run_dir / "state"
-
-    @property
-    def _checkpoints(self) -> Path:
-        return self._run_dir / "checkpoints"
-
     def run(self) -> bool:
         """Train to the last step; True when finished, False when asked to stop before."""
         self._announce()
         if self.counters.step == 0:
             self._evaluate_and_report(step=0)
         while self.counters.step < self.spec.total_steps:
-            if self._stop.is_set():
+            if self._ranks.any(self._stop.is_set()):
                 return self._stopped()
             self._step()
-        if self.spec.total_steps == 0 and 0 not in self._saved_rewards:
+        if self.spec.total_steps == 0 and not self._folder.has_checkpoint(0):
             self._save_checkpoint({})
-        self._shelve_state()
+        self._folder.shelve_state()
         self._events.write(Finished(step=self.counters.step, trained_tokens=self.counters.trained_tokens))
         return True
 
@@ -174,6 +171,7 @@ class Run:
                 on_progress=lambda: self._beat("forward_backward", step),
                 reference=self._reference,
                 divergence_stride=self.spec.diagnostics.divergence_stride,
+                ranks=self._ranks,
             )
         self._seconds["forward_backward"] -= result.optimizer_seconds
         self._seconds |= {"optimizer": result.optimizer_seconds, "divergence": result.divergence_seconds}
@@ -195,11 +193,9 @@ class Run:
         self.counters.trained_tokens += trained
         self._algorithm.after_step(values)
         self.counters.algorithm_state = self._algorithm.state()
-        self._events.write(
-            Rollouts(
-                step=step + 1, rollouts=rollout_records(self.policy, collected.sampled, result.entropy_T)
-            )
-        )
+        if self._ranks.first:  # the others' events go nowhere
+            records = rollout_records(self.policy, collected.sampled, result.entropy_T)
+            self._events.write(Rollouts(step=step + 1, rollouts=records))
         if self._due(self.spec.evaluation.interval):
             values |= self._evaluate(step + 1)
         values["train/step_seconds"] = time.perf_counter() - started
@@ -240,7 +236,7 @@ class Run:
 
     def _score(self, step: int, groups: list[Group], all_may_fail: bool) -> list[str]:
         with self._phase("score", step):
-            errors = grade_groups(self.policy, groups, self._grade, all_may_fail)
+            errors = grade_groups(self.policy, groups, self._grade, all_may_fail, self._ranks)
         if errors:
             self._say(
                 f"step {step + 1}: the grader failed on {len(errors)} responses, which are left out; "
@@ -270,7 +266,7 @@ class Run:
             return {}
         with self._phase("diagnostics", step):
             result = self._probes.run(
-                step, self._engine, self._grade, lambda: self._beat("diagnostics", step)
+                step, self._engine, self._grade, lambda: self._beat("diagnostics", step), self._ranks
             )
         if result.grader_error is not None:
             self._say(
@@ -303,6 +299,8 @@ class Run:
                 seed=self.spec.seed,
                 step=step,
                 on_progress=lambda: self._beat("evaluate", step),
+                encoder=self._encoder,
+                ranks=self._ranks,
             )
         return self._validation_metrics
 
@@ -311,54 +309,9 @@ class Run:
             self._write_metrics(step, values)
 
     def _save_checkpoint(self, values: dict[str, float]) -> None:
-        step = self.counters.step
-        with self._phase("checkpoint", step):
-            manifest = checkpoints.save_checkpoint(
-                self._checkpoints / f"step-{step}",
-                self.policy,
-                Manifest(
-                    run_id=self.spec.run_id,
-                    step=step,
-                    base_model=self.spec.model.path,
-                    algorithm=self.spec.algorithm.type,
-                    high_entropy_prompt=self.policy.high_entropy_prompt,
-                    high_entropy_placement=self.policy.placement,
-                    chat_template_kwargs=dict(self.policy.chat_template_kwargs),
-                    metrics=values | self._validation_metrics,
-                    spec=self.spec.model_dump(mode="json"),
-                ),
-            )
-            self._report_checkpoint(step, manifest)
-            self._events.sync()
-            if step < self.spec.total_steps:
-                checkpoints.save_state(self._states, self._optimizer, self.counters)
-            self._drop_superseded()
-
-    def _report_checkpoint(self, step: int, manifest: Manifest) -> None:
-        folder = self._checkpoints / f"step-{step}"
-        fallback = manifest.metrics.get("train/N/reward", 0.0)
-        self._saved_rewards[step] = manifest.metrics.get("eval/N/reward", fallback)
-        self._events.write(
-            CheckpointSaved(
-                step=step,
-                path=folder.relative_to(self._run_dir).as_posix(),
-                high_entropy_prompt=manifest.high_entropy_prompt,
-                high_entropy_placement=manifest.high_entropy_placement,
-                chat_template_kwargs=manifest.chat_template_kwargs,
-                manifest_sha256=checkpoints.checkpoint_sha256(folder),
-                metrics=manifest.metrics,
-            )
-        )
-
-    def _drop_superseded(self) -> None:
-        for step in checkpoints.superseded(self._saved_rewards, self.spec.checkpoint.keep_best):
-            del self._saved_rewards[step]
-            self._events.write(CheckpointRemoved(step=step))
-            shutil.rmtree(self._checkpoints / f"step-{step}", ignore_errors=True)
-
-    def _shelve_state(self) -> None:
-        """A finished run needs no resume state: it is several times the size of the model."""
-        shutil.rmtree(self._states, ignore_errors=True)
+        with self._phase("checkpoint", self.counters.step):
+            metrics = values | self._validation_metrics
+            self._folder.save(self.policy, self._optimizer, self.counters, metrics)
 
     # --- beginning, end, and what is told in between ----------------------------------------------------
 
@@ -376,13 +329,11 @@ class Run:
         if self.policy.adapted:
             trained, frozen = self._optimizer.trained, self.policy.parameters
             self._say(f"LoRA trains {trained:,} weights; {frozen - trained:,} stay as they are.")
-        found = checkpoints.finished_checkpoints(self._checkpoints, up_to=self.counters.step)
-        for step, (_, manifest) in found.items():
-            self._report_checkpoint(step, manifest)
+        self._folder.report_existing(up_to=self.counters.step)
 
     def _stopped(self) -> bool:
         step = self.counters.step
-        if step and step not in self._saved_rewards:
+        if step and not self._folder.has_checkpoint(step):
             self._save_checkpoint({})
         self._events.write(Stopped(step=step, trained_tokens=self.counters.trained_tokens))
         return False

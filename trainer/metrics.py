@@ -6,6 +6,8 @@ from collections import defaultdict
 import torch
 from torch import Tensor
 
+from trainer.ranks import Ranks
+
 
 class MetricSums:
     """Accumulates values under names; ``result`` gives one number a name."""
@@ -37,6 +39,23 @@ class MetricSums:
         """Effective sample size of importance weights as a share of their number: (sum w)^2 / (n sum w^2)."""
         if weights.numel():
             self._effective[name].append(weights.detach().cpu())
+
+    def add_up(self, ranks: Ranks) -> None:
+        """Hold what all ranks together hold; joint. Added in the order of ranks: the same numbers on each."""
+        if ranks.world == 1:
+            return
+        parts = ranks.gather(self)
+        self.__init__()
+        for part in parts:
+            for name, value in part._sums.items():
+                self._sums[name] += value
+                self._weights[name] += part._weights[name]
+            for name, value in part._maxima.items():
+                self._maxima[name] = max(self._maxima.get(name, -math.inf), value)
+            for name, (quantile, values) in part._quantiles.items():
+                self._quantiles.setdefault(name, (quantile, []))[1].extend(values)
+            for name, values in part._effective.items():
+                self._effective[name].extend(values)
 
     def result(self) -> dict[str, float]:
         """All names with their number."""

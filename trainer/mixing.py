@@ -42,8 +42,7 @@ def pair_rows(behavior_modes: Sequence[Mode], sharing: Sharing) -> list[Row]:
     rows = []
     for response, behavior in enumerate(behavior_modes):
         rows.append(Row(response, behavior, behavior))
-        other = Mode.HIGH_ENTROPY if behavior is Mode.NORMAL else Mode.NORMAL
         shared = sharing == "both" or sharing == ("n_to_h" if behavior is Mode.NORMAL else "h_to_n")
         if shared:
-            rows.append(Row(response, other, behavior))
+            rows.append(Row(response, behavior.other, behavior))
     return rows

@@ -26,6 +26,11 @@ class Mode(StrEnum):
     def label(self) -> str:
         return "N" if self is Mode.NORMAL else "H"
 
+    @property
+    def other(self) -> "Mode":
+        """The mode that this one is not."""
+        return Mode.HIGH_ENTROPY if self is Mode.NORMAL else Mode.NORMAL
+
 
 DEFAULT_HIGH_ENTROPY_PROMPT = (
     "Before you answer, explore a line of thought that few others would take. Do not settle for the most "

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from trainer.algorithm_spec import ReferenceKl
-from trainer.algorithms.base import Algorithm, GroupPlan, TokenInputs
+from trainer.algorithms.base import AdvantageInputs, Algorithm, GroupPlan, TokenInputs
 from trainer.loss import MAX_LOG_RATIO, BatchCounts, token_weights
 from trainer.metrics import MetricSums
 from trainer.modes import Mode
@@ -46,7 +46,8 @@ def group_loss(
         if weight == 0.0 or mode not in scores or not bool(mask_T.any()):
             continue
         logp_T, entropy_T = scores[mode].logp_T, scores[mode].entropy_T
-        advantage_T = algorithm.shape_advantage(plan, mode, old_logp_T, entropy_T.detach(), step, metrics)
+        inputs = AdvantageInputs(plan, mode, old_logp_T, entropy_T.detach(), step)
+        advantage_T = algorithm.shape_advantage(inputs, metrics)
         tokens = TokenInputs(
             plan,
             mode,

@@ -1,8 +1,11 @@
 """AdamW on float32 master weights, with gradients accumulated in float32."""
 
+import math
+
 import torch
 from torch import Tensor, nn
 
+from trainer.ranks import Ranks
 from trainer.spec import OptimizerSpec
 
 
@@ -58,6 +61,17 @@ class MasterAdamW:
         warmup = self._spec.warmup_steps
         return self._spec.learning_rate * (min(1.0, (step + 1) / warmup) if warmup else 1.0)
 
+    def add_up(self, ranks: Ranks) -> None:
+        """Sum the gradients over ranks, in float32; joint. Where no rank has one there is none after it."""
+        if ranks.world == 1:
+            return
+        masters = list(self._masters.values())
+        found = ranks.gather([master.grad is not None for master in masters])
+        for master, *on_rank in zip(masters, *found, strict=True):
+            if any(on_rank) and master.grad is None:
+                master.grad = torch.zeros_like(master)
+        ranks.add_up([master.grad for master in masters if master.grad is not None])
+
     def step(self, step: int) -> float:
         """Clip, update, clear gradients; returns the gradient norm before clipping.
 
@@ -65,7 +79,7 @@ class MasterAdamW:
         """
         masters = [m for m in self._masters.values() if m.grad is not None]
         norm = float(torch.nn.utils.clip_grad_norm_(masters, self._spec.max_grad_norm)) if masters else 0.0
-        if torch.isfinite(torch.tensor(norm)):
+        if math.isfinite(norm):
             for group in self._adam.param_groups:
                 group["lr"] = self.learning_rate(step)
             self._adam.step()

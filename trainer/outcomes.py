@@ -3,10 +3,19 @@
 Every number is a mean over items, so that an item counts once however many of its responses were graded.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from typing import NamedTuple
+
+from torch import Tensor
 
 from trainer.modes import Mode
-from trainer.statistics.diversity import Tokens, distinct_n, matched, repetition, self_bleu_diversity
+from trainer.statistics.diversity import (
+    distinct_n,
+    embedding_diversity,
+    matched,
+    repetition,
+    self_bleu_diversity,
+)
 from trainer.statistics.majority import majority_at_k
 from trainer.statistics.pass_at_k import (
     mixture_pass_at_k,
@@ -89,6 +98,49 @@ def diversity_metrics(
     such responses among the correct ones (items with two or more in each mode).
     """
     means = ItemMeans()
+    for view in _views(groups, modes, stop_ids):
+        prefix = f"eval/{view.mode.label}"
+        means.add(f"{prefix}/distinct1{view.suffix}", distinct_n(view.responses, 1))
+        means.add(f"{prefix}/distinct2{view.suffix}", distinct_n(view.responses, 2))
+        means.add(f"{prefix}/self_bleu4{view.suffix}", self_bleu_diversity(view.responses))
+        if not view.suffix:
+            for response in view.responses:
+                means.add(f"{prefix}/repetition", repetition(response))
+    return means.result()
+
+
+def embedding_metrics(
+    groups: Sequence[Group],
+    modes: Sequence[Mode],
+    stop_ids: frozenset[int],
+    text: Callable[[Sequence[int]], str],
+    embed: Callable[[Sequence[str]], Tensor],
+) -> dict[str, float]:
+    """``eval/{N,H}/embedding_diversity``, of all responses and in the variants of ``diversity_metrics``.
+
+    ``text`` is what a response's tokens stand for, ``embed`` gives each text a unit vector; (texts, D).
+    """
+    names, texts = [], []
+    for view in _views(groups, modes, stop_ids):
+        names.append(f"eval/{view.mode.label}/embedding_diversity{view.suffix}")
+        texts.append([text(response) for response in view.responses])
+    distinct = list(dict.fromkeys(one for of_view in texts for one in of_view))
+    vectors = dict(zip(distinct, embed(distinct).tolist(), strict=True)) if distinct else {}
+    means = ItemMeans()
+    for name, of_view in zip(names, texts, strict=True):
+        means.add(name, embedding_diversity([vectors[one] for one in of_view]))
+    return means.result()
+
+
+class _View(NamedTuple):
+    """Responses of one mode to one item, to be compared with each other; tokens without the end."""
+
+    mode: Mode
+    suffix: str
+    responses: Sequence[Sequence[int]]
+
+
+def _views(groups: Sequence[Group], modes: Sequence[Mode], stop_ids: frozenset[int]) -> Iterator[_View]:
     for group in groups:
         own = {mode: [r for r in group.rollouts if r.behavior_mode is mode] for mode in modes}
         everything = [[_tokens(r, stop_ids) for r in own[mode]] for mode in modes]
@@ -97,17 +149,7 @@ def diversity_metrics(
         for suffix, of_modes in views:
             for mode, responses in zip(modes, of_modes, strict=True):
                 if suffix != "_correct" or len(responses) >= 2:
-                    _diversity(means, f"eval/{mode.label}", suffix, responses)
-        for mode, responses in zip(modes, everything, strict=True):
-            for response in responses:
-                means.add(f"eval/{mode.label}/repetition", repetition(response))
-    return means.result()
-
-
-def _diversity(means: ItemMeans, prefix: str, suffix: str, responses: Sequence[Tokens]) -> None:
-    means.add(f"{prefix}/distinct1{suffix}", distinct_n(responses, 1))
-    means.add(f"{prefix}/distinct2{suffix}", distinct_n(responses, 2))
-    means.add(f"{prefix}/self_bleu4{suffix}", self_bleu_diversity(responses))
+                    yield _View(mode, suffix, responses)
 
 
 def _graded(rollout: Rollout, mode: Mode) -> bool:

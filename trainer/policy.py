@@ -1,6 +1,6 @@
 """The model being trained: weights, tokenizer, and the facts about them that the rest needs."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -101,6 +101,11 @@ class Policy:
             **self.chat_template_kwargs,
         )
         return [int(token) for token in ids]
+
+    def text(self, token_ids: Sequence[int]) -> str:
+        """What the tokens say, without special ones."""
+        decoded = self.tokenizer.decode(list(token_ids), skip_special_tokens=True)
+        return decoded if isinstance(decoded, str) else "".join(decoded)
 
     @contextmanager
     def as_reference(self) -> Iterator[None]:

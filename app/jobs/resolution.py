@@ -56,6 +56,7 @@ def resolve(
     *,
     job_id: str,
     model_path: Path,
+    encoder_path: Path | None = None,
     training: Data,
     training_rows: int,
     validation: Data | None,
@@ -86,7 +87,9 @@ def resolve(
         lora=ours.lora,
         rollout=rollout,
         optimizer=optimizer,
-        evaluation=evaluation,
+        evaluation=evaluation.model_copy(
+            update={"embedding_model": None if encoder_path is None else str(encoder_path)}
+        ),
         checkpoint=checkpoint,
         diagnostics=ours.diagnostics,
         total_steps=steps,

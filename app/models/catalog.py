@@ -28,6 +28,15 @@ class Weights:
 
 def base_models() -> list[str]:
     """Names of the base models: folders with a ``config.json``, ``NAME`` or ``OWNER/NAME``."""
+    return [name for name in _folders() if base_path(name) is not None]
+
+
+def encoders() -> list[str]:
+    """Names of the encoders of text: such folders that hold a sentence-transformers model."""
+    return [name for name in _folders() if encoder_path(name) is not None]
+
+
+def _folders() -> list[str]:
     folder = get_settings().models_dir
     found = {path.parent for path in folder.glob("*/config.json")}
     # A folder inside a model's own is a part of it.
@@ -38,10 +47,25 @@ def base_models() -> list[str]:
 
 def base_path(name: str) -> Path | None:
     """The folder of a base model, or None."""
+    path = _path(name)
+    return None if path is None or _is_encoder(path) else path
+
+
+def encoder_path(name: str) -> Path | None:
+    """The folder of an encoder, or None."""
+    path = _path(name)
+    return path if path is not None and _is_encoder(path) else None
+
+
+def _path(name: str) -> Path | None:
     if not _NAME.fullmatch(name):
         return None
     path = get_settings().models_dir / name
     return path if (path / "config.json").is_file() else None
+
+
+def _is_encoder(path: Path) -> bool:
+    return (path / "modules.json").is_file()
 
 
 def checkpoint_of(session: Session, project_id: str, stored_name: str) -> Checkpoint | None:
@@ -81,6 +105,21 @@ def weights_to_train(session: Session, project_id: str, name: str) -> Weights:
     if checkpoint is None:
         raise _unknown(session, project_id, name)
     return Weights(Path(checkpoint.path), checkpoint)
+
+
+def encoder_to_use(name: str, param: str) -> Path:
+    """The folder of the encoder called ``name``; raises BadRequest naming the encoders that there are."""
+    path = encoder_path(name)
+    if path is None:
+        known = encoders()
+        there_is = f"Known encoders: {one_of(known, name)}" if known else "There is none yet"
+        raise BadRequest(
+            f"Invalid value for '{param}': {abbreviated(name)} is no encoder of text. {there_is}; "
+            "'policysplit models pull all-MiniLM-L6-v2' fetches one.",
+            param=param,
+            code="model_not_found",
+        )
+    return path
 
 
 def _unknown(session: Session, project_id: str, name: str) -> BadRequest:

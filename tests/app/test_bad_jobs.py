@@ -30,6 +30,12 @@ BAD: list[tuple[dict[str, Any], dict[str, Any], str | None, str]] = [
         "modle",
         "Unknown parameter: 'modle'. Did you mean 'model'? Accepted here: model, method",
     ),
+    (
+        {},
+        {"evaluation": {"embedding_model": "tiny", "samples_per_item": 2}},
+        f"{RL}.evaluation.embedding_model",
+        "\"tiny\" is no encoder of text. There is none yet; 'policysplit models pull all-MiniLM-L6-v2'",
+    ),
     ({}, {"algoritm": {}}, f"{RL}.algoritm", "Did you mean 'algorithm'?"),
     ({}, {"hyperparameters": {"lr": 1}}, f"{RL}.hyperparameters.lr", "Accepted here: batch_size"),
     (

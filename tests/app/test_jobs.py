@@ -279,3 +279,23 @@ def test_a_page_far_down_reads_no_more_than_the_first(client: openai.OpenAI, api
     assert "TEMP B-TREE" not in plan
     page = client.fine_tuning.jobs.list(after="ftjob-0500", limit=3)
     assert [job.id for job in page.data] == ["ftjob-0499", "ftjob-0498", "ftjob-0497"]
+
+
+@on_sqlite
+def test_an_encoder_is_given_by_its_name_and_is_no_base_model(client: openai.OpenAI, api: Api):
+    folder = api.folder / "models" / "minilm"
+    folder.mkdir()
+    (folder / "config.json").write_text("{}")
+    (folder / "modules.json").write_text("[]")
+    evaluation = {"embedding_model": "minilm", "samples_per_item": 4}
+    file = api.upload(client, sums(20))
+    reinforcement = {"evaluation": evaluation}
+    job = create_job(client, api, file, validation_file=file, reinforcement=reinforcement)
+    assert RunSpec.model_validate(row(job.id).run_spec).evaluation.embedding_model == str(folder)
+    shown: Any = job.to_dict()["method"]
+    assert shown["reinforcement"]["evaluation"]["embedding_model"] == "minilm"
+    assert [model.id for model in client.models.list()] == ["tiny"]
+    with pytest.raises(openai.BadRequestError, match=r"minilm.*does not exist"):
+        client.fine_tuning.jobs.create(model="minilm", training_file=file, method=shown)
+    with pytest.raises(openai.BadRequestError, match="there is no validation data"):
+        create_job(client, api, file, reinforcement=reinforcement)

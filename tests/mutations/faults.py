@@ -152,7 +152,7 @@ FAULTS = [
     Fault(
         "mixing",
         "trainer/mixing.py",
-        "rows.append(Row(response, other, behavior))",
+        "rows.append(Row(response, behavior.other, behavior))",
         "rows.append(Row(response, behavior, behavior))",
         "cross rows are trained under their own prompt",
         ("mixing", "reductions"),
@@ -161,7 +161,7 @@ FAULTS = [
         "mixing",
         "trainer/algorithms/policy_split.py",
         "return group.produced_by(mode)",
-        "return group.produced_by(OTHER[mode])",
+        "return group.produced_by(mode.other)",
         "without sharing a mode is compared with the other's responses",
         ("mode_gradients", "objective_properties"),
     ),

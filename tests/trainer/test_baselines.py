@@ -22,7 +22,7 @@ from trainer.algorithm_spec import (
     KlCov,
 )
 from trainer.algorithms import build_algorithm
-from trainer.algorithms.base import Algorithm, BatchItem, GroupPlan
+from trainer.algorithms.base import AdvantageInputs, Algorithm, BatchItem, GroupPlan
 from trainer.algorithms.token_choice import TokenChoiceAlgorithm
 from trainer.covariance import draw_within, largest, token_covariance
 from trainer.logprobs import token_logprobs
@@ -116,7 +116,8 @@ def test_entropy_advantage_is_what_the_loss_gets(policy):
     plan = build_algorithm(EntropyAdvantage()).plan(make_group(policy, [1.0, 0.0], [N] * 2, lengths=[2, 1]))
     metrics = MetricSums()
     entropy = torch.tensor([0.1, 5.0, 0.2], dtype=torch.float64)
-    shaped = build_algorithm(EntropyAdvantage()).shape_advantage(plan, N, {}, entropy, 0, metrics)
+    inputs = AdvantageInputs(plan, N, {}, entropy, step=0)
+    shaped = build_algorithm(EntropyAdvantage()).shape_advantage(inputs, metrics)
     a = float(plan.advantage_G[N][0])
     assert shaped.tolist() == pytest.approx([a + 0.04, a + a / 2, -a + 0.08])
     assert metrics.result()["train/N/bonus_max"] == pytest.approx(a / 2)
@@ -136,7 +137,7 @@ def test_edge_grpo_by_hand(policy):
     entropies = [entropy.double() for entropy in entropies]
     observe(algorithm, plans, [(torch.zeros_like(entropy), entropy) for entropy in entropies])
     for plan, entropy, ratios in zip(plans, entropies, ([2.0, 2.0, 0.5], [10.0, 2 / 2.98, 0.1]), strict=True):
-        shaped = algorithm.shape_advantage(plan, N, {}, entropy, 0, MetricSums())
+        shaped = algorithm.shape_advantage(AdvantageInputs(plan, N, {}, entropy, step=0), MetricSums())
         plain = plan.advantage_G[N][plan.group.response_of_T]
         assert torch.allclose(shaped, plain * torch.tensor(ratios, dtype=torch.float64))
 

@@ -11,6 +11,7 @@ from torch import Tensor
 from tests.fixtures.groups import H, N, bare_group, plain_scores
 from trainer.algorithm_spec import PolicySplit
 from trainer.algorithms import build_algorithm
+from trainer.algorithms.base import AdvantageInputs
 from trainer.diagnostics.gradients import gradient_statistics
 from trainer.metrics import MetricSums
 from trainer.modes import Mode
@@ -36,7 +37,9 @@ def loss_of(spec: PolicySplit, group: Group, z: dict[Mode, Tensor]) -> tuple[Ten
     old = {mode: scores[mode].logp_T.detach() for mode in Mode}
     counts = batch_counts([plan], tuple(Mode))
     shaped = {
-        mode: algorithm.shape_advantage(plan, mode, old, torch.ones(len(tokens)), 0, MetricSums())
+        mode: algorithm.shape_advantage(
+            AdvantageInputs(plan, mode, old, torch.ones(len(tokens)), step=0), MetricSums()
+        )
         for mode in Mode
     }
     return group_loss(algorithm, plan, scores, old, counts, 0, MetricSums()), shaped

@@ -8,6 +8,7 @@ import torch
 from tests.fixtures.groups import H, N, load_tiny_policy, make_group
 from trainer.algorithm_spec import Grpo, PolicySplit
 from trainer.algorithms import build_algorithm
+from trainer.algorithms.base import AdvantageInputs
 from trainer.metrics import MetricSums
 from trainer.modes import Mode
 from trainer.objective import batch_counts
@@ -120,7 +121,8 @@ def test_r3_without_a_bonus_both_modes_have_the_same_advantage(tiny_model):
     for eta in (0.0, 0.5):
         algorithm = build_algorithm(PolicySplit(eta=eta))
         plan = algorithm.plan(group)
-        shaped = {m: algorithm.shape_advantage(plan, m, logp, logp[m], 0, MetricSums()) for m in Mode}
+        inputs = {m: AdvantageInputs(plan, m, logp, logp[m], step=0) for m in Mode}
+        shaped = {m: algorithm.shape_advantage(inputs[m], MetricSums()) for m in Mode}
         with_bonus[eta] = shaped
     assert torch.equal(with_bonus[0.0][N], with_bonus[0.0][H])
     assert torch.equal(with_bonus[0.5][N], with_bonus[0.0][N])
@@ -179,12 +181,11 @@ def test_r8_without_a_bonus_the_modes_are_symmetric(tiny_model):
     """Swapping prompts and producers together leaves the loss as it is."""
     policy = load_tiny_policy(tiny_model)
     groups = groups_for(policy, MIXED)
-    other = {N: H, H: N}
     swapped = [
         dataclasses.replace(
             g,
-            prompt_ids={mode: g.prompt_ids[other[mode]] for mode in Mode},
-            rollouts=[dataclasses.replace(r, behavior_mode=other[r.behavior_mode]) for r in g.rollouts],
+            prompt_ids={mode: g.prompt_ids[mode.other] for mode in Mode},
+            rollouts=[dataclasses.replace(r, behavior_mode=r.behavior_mode.other) for r in g.rollouts],
         )
         for g in groups
     ]

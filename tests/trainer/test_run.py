@@ -2,14 +2,13 @@
 
 import signal
 import subprocess
-import time
 from pathlib import Path
 
 import pytest
 import torch
 from safetensors.torch import load_file
 
-from tests.fixtures.runs import events_of, tiny_spec, trainer_process, write_rows
+from tests.fixtures.runs import events_of, tiny_spec, trainer_process, wait_for_event, write_rows
 from trainer.algorithm_spec import Grpo, PolicySplit
 from trainer.events import (
     CheckpointRemoved,
@@ -178,14 +177,6 @@ def test_a_trainer_whose_owner_dies_ends_at_once(tiny_model: Path, data: Path, t
     process.stdin = None
     output, _ = process.communicate(timeout=10)
     assert process.returncode == -signal.SIGKILL, output
-
-
-def wait_for_event(process: subprocess.Popen, run_dir: Path, condition) -> None:
-    deadline = time.monotonic() + 120
-    while not any(condition(event) for event in events_of(run_dir)):
-        assert process.poll() is None, process.communicate()[0]
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
 
 
 def test_the_best_checkpoints_and_the_last_are_kept(tiny_model: Path, data: Path, tmp_path: Path):

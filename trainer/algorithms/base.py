@@ -51,6 +51,25 @@ class BatchItem:
 
 
 @dataclass(frozen=True)
+class AdvantageInputs:
+    """What the advantage of a group's tokens under one mode's prompt may depend on; shapes (T,), no gradient.
+
+    ``old_logp_T`` has every scored mode; ``entropy_T`` is that under the mode's own prompt, nats.
+    """
+
+    plan: GroupPlan
+    mode: Mode
+    old_logp_T: dict[Mode, Tensor]
+    entropy_T: Tensor
+    step: int
+
+    @property
+    def rewarded_T(self) -> Tensor:
+        """The advantage that rewards alone give, the same for all tokens of a response; on the CPU."""
+        return self.plan.advantage_G[self.mode][self.plan.group.response_of_T]
+
+
+@dataclass(frozen=True)
 class TokenInputs:
     """All response tokens of a group under one mode's prompt; shapes (T,).
 
@@ -132,20 +151,9 @@ class Algorithm:
         ``generator`` serves what is drawn at random.
         """
 
-    def shape_advantage(
-        self,
-        plan: GroupPlan,
-        mode: Mode,
-        old_logp_T: dict[Mode, Tensor],
-        entropy_T: Tensor,
-        step: int,
-        metrics: MetricSums,
-    ) -> Tensor:
-        """The advantage of every token under ``mode``'s prompt, bonus included; no gradient; shape (T,).
-
-        ``entropy_T`` is the token entropy under that prompt, nats, without gradient.
-        """
-        return plan.advantage_G[mode][plan.group.response_of_T]
+    def shape_advantage(self, tokens: AdvantageInputs, metrics: MetricSums) -> Tensor:
+        """The advantage of every token under the mode's prompt, bonus included; no gradient; shape (T,)."""
+        return tokens.rewarded_T
 
     # --- loss -----------------------------------------------------------------------------------------
 

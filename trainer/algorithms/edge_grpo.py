@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from trainer.algorithm_spec import EdgeGrpo
-from trainer.algorithms.base import Algorithm, BatchItem, GroupPlan
+from trainer.algorithms.base import AdvantageInputs, Algorithm, BatchItem
 from trainer.metrics import MetricSums
 from trainer.modes import Mode
 from trainer.shaping import entropy_ratio, mean_per_response
@@ -43,13 +43,6 @@ class EdgeGrpoAlgorithm(Algorithm):
             for index, entropy_G in per_group.items()
         }
 
-    def shape_advantage(
-        self,
-        plan: GroupPlan,
-        mode: Mode,
-        old_logp_T: dict[Mode, Tensor],
-        entropy_T: Tensor,
-        step: int,
-        metrics: MetricSums,
-    ) -> Tensor:
-        return (plan.advantage_G[mode] * self._ratio_G[plan.group.index])[plan.group.response_of_T]
+    def shape_advantage(self, tokens: AdvantageInputs, metrics: MetricSums) -> Tensor:
+        group = tokens.plan.group
+        return tokens.rewarded_T * self._ratio_G[group.index][group.response_of_T]

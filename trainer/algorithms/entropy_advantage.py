@@ -7,9 +7,8 @@ was undecided. The surprisal of the drawn token would be another method.
 from torch import Tensor
 
 from trainer.algorithm_spec import EntropyAdvantage
-from trainer.algorithms.base import Algorithm, GroupPlan
+from trainer.algorithms.base import AdvantageInputs, Algorithm
 from trainer.metrics import MetricSums
-from trainer.modes import Mode
 from trainer.shaping import entropy_bonus
 
 
@@ -18,19 +17,11 @@ class EntropyAdvantageAlgorithm(Algorithm):
 
     spec: EntropyAdvantage
 
-    def shape_advantage(
-        self,
-        plan: GroupPlan,
-        mode: Mode,
-        old_logp_T: dict[Mode, Tensor],
-        entropy_T: Tensor,
-        step: int,
-        metrics: MetricSums,
-    ) -> Tensor:
-        response_of_T = plan.group.response_of_T
-        advantage_T = plan.advantage_G[mode][response_of_T].to(entropy_T)
-        bonus_T = entropy_bonus(entropy_T, advantage_T, self.spec.scale, self.spec.kappa)
-        trained_T = plan.trains_G[mode][response_of_T].to(entropy_T.device)
+    def shape_advantage(self, tokens: AdvantageInputs, metrics: MetricSums) -> Tensor:
+        plan, mode = tokens.plan, tokens.mode
+        advantage_T = tokens.rewarded_T.to(tokens.entropy_T)
+        bonus_T = entropy_bonus(tokens.entropy_T, advantage_T, self.spec.scale, self.spec.kappa)
+        trained_T = plan.trains_G[mode][plan.group.response_of_T].to(advantage_T.device)
         bound_T = advantage_T.abs() / self.spec.kappa
         active_T = trained_T & (bound_T > 0)
         metrics.add_mean(f"train/{mode.label}/bonus_abs", bonus_T[trained_T])

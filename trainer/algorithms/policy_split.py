@@ -15,7 +15,7 @@ from torch import Tensor
 
 from trainer.advantage import group_advantage
 from trainer.algorithm_spec import PolicySplit
-from trainer.algorithms.base import Algorithm, GroupPlan
+from trainer.algorithms.base import AdvantageInputs, Algorithm, GroupPlan
 from trainer.metrics import MetricSums
 from trainer.mixing import pair_rows
 from trainer.modes import Mode
@@ -23,7 +23,6 @@ from trainer.regularizer import policy_split_bonus
 from trainer.types import Group
 
 CROSS_IMPORTANCE_CAP = 2.0
-OTHER = {Mode.NORMAL: Mode.HIGH_ENTROPY, Mode.HIGH_ENTROPY: Mode.NORMAL}
 
 
 class PolicySplitAlgorithm(Algorithm):
@@ -51,7 +50,7 @@ class PolicySplitAlgorithm(Algorithm):
             needed = set(Mode)
         for mode in tuple(needed):
             if self._eta(mode, step) != 0 and self.spec.alpha < 1:
-                needed.add(OTHER[mode])
+                needed.add(mode.other)
         return tuple(mode for mode in Mode if mode in needed)
 
     def plan(self, group: Group) -> GroupPlan:
@@ -74,22 +73,15 @@ class PolicySplitAlgorithm(Algorithm):
             trains_G[mode] = trains & ~rewards_G.isnan()
         return GroupPlan(group, advantage_G, trains_G)
 
-    def shape_advantage(
-        self,
-        plan: GroupPlan,
-        mode: Mode,
-        old_logp_T: dict[Mode, Tensor],
-        entropy_T: Tensor,
-        step: int,
-        metrics: MetricSums,
-    ) -> Tensor:
+    def shape_advantage(self, tokens: AdvantageInputs, metrics: MetricSums) -> Tensor:
+        plan, mode = tokens.plan, tokens.mode
         response_of_T = plan.group.response_of_T
-        advantage_T = plan.advantage_G[mode][response_of_T]
-        eta = self._eta(mode, step)
+        advantage_T = tokens.rewarded_T
+        eta = self._eta(mode, tokens.step)
         if eta == 0:
             return advantage_T
-        own = old_logp_T[mode]
-        other = old_logp_T.get(OTHER[mode], own)
+        own = tokens.old_logp_T[mode]
+        other = tokens.old_logp_T.get(mode.other, own)
         advantage_T = advantage_T.to(own)
         pool_T = self._pool(plan.group, mode)[response_of_T].to(own.device)
         bonus_T = torch.zeros_like(advantage_T)
@@ -119,7 +111,7 @@ class PolicySplitAlgorithm(Algorithm):
         if self.spec.cross_importance == "none":
             return None
         own = plan.group.produced_by(mode)[plan.group.response_of_T].to(old_logp_T[mode].device)
-        ratio_T = torch.exp(old_logp_T[mode] - old_logp_T[OTHER[mode]]).clamp(max=CROSS_IMPORTANCE_CAP)
+        ratio_T = torch.exp(old_logp_T[mode] - old_logp_T[mode.other]).clamp(max=CROSS_IMPORTANCE_CAP)
         return torch.where(own, torch.ones_like(ratio_T), ratio_T).detach()
 
     def schedule_metrics(self, step: int) -> dict[str, float]:

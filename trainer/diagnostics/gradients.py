@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from trainer.algorithms.base import Algorithm, GroupPlan, TokenInputs
+from trainer.algorithms.base import AdvantageInputs, Algorithm, GroupPlan, TokenInputs
 from trainer.diagnostics.hidden_states import decoder_layers
 from trainer.loss import BatchCounts, token_weights
 from trainer.metrics import MetricSums
@@ -106,9 +106,9 @@ def _losses(
     entropy_T = {mode: _together(blocks, mode, lambda scores: scores.entropy_T) for mode in Mode}
     for block in blocks:
         mode = block.mode
-        whole_T = algorithm.shape_advantage(plan, mode, old_logp_T, entropy_T[mode], step, MetricSums())
-        whole_T = whole_T.to(old_logp_T[mode])
-        rewarded_T = plan.advantage_G[mode][response_of_T].to(whole_T)
+        inputs = AdvantageInputs(plan, mode, old_logp_T, entropy_T[mode], step)
+        whole_T = algorithm.shape_advantage(inputs, MetricSums()).to(old_logp_T[mode])
+        rewarded_T = inputs.rewarded_T.to(whole_T)
         parts = [("normal", whole_T)]
         if mode is H:
             parts = [("accuracy", rewarded_T), ("bonus", whole_T - rewarded_T)]

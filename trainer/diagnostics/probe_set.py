@@ -18,6 +18,7 @@ from trainer.generation import build_group, grade_groups, sample_groups
 from trainer.graders.grading import GradeFunction
 from trainer.modes import Mode
 from trainer.policy import Policy
+from trainer.ranks import ALONE, Ranks
 from trainer.rollout.engine import RolloutEngine
 from trainer.seeds import generator
 from trainer.spec import RunSpec
@@ -58,11 +59,19 @@ class ProbeSet:
         return self._interval > 0 and step % self._interval == 0
 
     def run(
-        self, step: int, engine: RolloutEngine, grade: GradeFunction, on_progress: Callable[[], None]
+        self,
+        step: int,
+        engine: RolloutEngine,
+        grade: GradeFunction,
+        on_progress: Callable[[], None],
+        ranks: Ranks = ALONE,
     ) -> ProbeResult:
-        """Answer the prompts and probe; ``time/diagnostics/*`` in the result says what each part took."""
+        """Answer the prompts and probe; ``time/diagnostics/*`` in the result says what each part took.
+
+        All of ``ranks`` answer, the first one probes; joint.
+        """
         values: dict[str, float] = {}
-        rollout, which = self._spec.rollout, self._spec.diagnostics.which
+        rollout = self._spec.rollout
         groups = [replace(group, rollouts=[]) for group in self._groups]
         started = time.perf_counter()
         sample_groups(
@@ -74,7 +83,19 @@ class ProbeSet:
             temperature=rollout.temperature,
             on_progress=on_progress,
         )
-        started = _lap(values, "sample", started)
+        _lap(values, "sample", started)
+        return ranks.from_first(lambda: self._look(step, groups, values, grade, on_progress))
+
+    def _look(
+        self,
+        step: int,
+        groups: list[Group],
+        values: dict[str, float],
+        grade: GradeFunction,
+        on_progress: Callable[[], None],
+    ) -> ProbeResult:
+        rollout, which = self._spec.rollout, self._spec.diagnostics.which
+        started = time.perf_counter()
         if "hidden_states" in which:
             values |= hidden_state_metrics(self._policy, groups)
             started = _lap(values, "hidden_states", started)

@@ -7,8 +7,10 @@ import math
 from collections import Counter
 from collections.abc import Hashable, Sequence
 from statistics import median_low
+from typing import TypeVar
 
 Tokens = Sequence[Hashable]
+Token = TypeVar("Token", bound=Hashable)
 
 #: Put in place of a count of zero, so that one missing order does not make the whole score zero
 #: (smoothing 1 of Chen and Cherry, 2014).
@@ -68,13 +70,27 @@ def self_bleu_diversity(responses: Sequence[Tokens], max_order: int = 4) -> floa
     return 1.0 - sum(scores) / len(scores)
 
 
+def embedding_diversity(vectors: Sequence[Sequence[float]]) -> float | None:
+    """1 - mean cosine over all pairs of vectors, one a response; None for fewer than two.
+
+    0 when all are the same, 1 when each is orthogonal to all others. Of n unit vectors that sum to s, the
+    cosines of the pairs sum to (|s|^2 - n) / 2.
+    """
+    n = len(vectors)
+    if n < 2:
+        return None
+    unit = [[value / math.hypot(*vector) for value in vector] for vector in vectors]
+    square = math.fsum(math.fsum(axis) ** 2 for axis in zip(*unit, strict=True))
+    return 1.0 - (square - n) / (n * (n - 1))
+
+
 def repetition(response: Tokens, order: int = 4) -> float | None:
     """Share of a response's n-grams that occurred in it before; None where it is shorter than one."""
     share = distinct_n([response], order)
     return None if share is None else 1.0 - share
 
 
-def matched(*sets: Sequence[Tokens]) -> tuple[list[Tokens], ...]:
+def matched(*sets: Sequence[Sequence[Token]]) -> tuple[list[Sequence[Token]], ...]:
     """Equally many responses of exactly the same length from each set: what diversity can be compared on.
 
     The length is the smallest of the sets' (lower) median lengths; longer responses are cut to it, shorter

@@ -1,0 +1,84 @@
+"""Gradients of a batch by one rank or several: ``torchrun -m tests.trainer.ranked_gradients MODEL OUT``."""
+
+import sys
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from tests.fixtures.groups import H, N, load_tiny_policy, make_group
+from trainer.algorithm_spec import AlgorithmSpec, EdgeGrpo, ForkingTokens, Grpo, KlCov, PolicySplit
+from trainer.algorithms import build_algorithm
+from trainer.metrics import MetricSums
+from trainer.optim import MasterAdamW
+from trainer.policy import Policy
+from trainer.ranks import ALONE, Ranks, join_ranks
+from trainer.spec import OptimizerSpec
+from trainer.types import Group
+from trainer.update import update
+
+REWARDS = [1.0, 0.0, 0.0, 1.0, 0.5, 0.0]
+#: By name: the algorithm, and the rewards of each group. The last rank's share has a flat group alone.
+CASES: dict[str, tuple[AlgorithmSpec, list[list[float]]]] = {
+    "policy_split": (PolicySplit(eta=0.3), [REWARDS[i:] + REWARDS[:i] for i in range(5)]),
+    "grpo": (Grpo(), [REWARDS[i:] + REWARDS[:i] for i in range(5)]),
+    "kl_cov": (KlCov(share=0.1), [REWARDS, [1.0] * 6, REWARDS[::-1]]),
+    "forking_tokens": (ForkingTokens(share=0.3), [REWARDS, REWARDS[::-1], [*REWARDS[1:], 0.2]]),
+    "edge_grpo": (EdgeGrpo(), [REWARDS, REWARDS[::-1], [*REWARDS[2:], 0.2, 0.1]]),
+    "a rank without gradient": (PolicySplit(eta=0.3), [REWARDS, [1.0] * 6]),
+    "a rank without groups": (Grpo(), [REWARDS]),
+}
+
+
+def groups_of(policy: Policy, name: str) -> list[Group]:
+    spec, rewards = CASES[name]
+    behavior = [N, N, N, H, H, H] if isinstance(spec, PolicySplit) else [N] * 6
+    return [make_group(policy, one, behavior, index=i) for i, one in enumerate(rewards)]
+
+
+def gradients(policy: Policy, name: str, ranks: Ranks = ALONE) -> dict[str, Tensor | float]:
+    """Of two updates on one batch, with a plain gradient step between: in the second, ratios are not 1.
+
+    Gradients by update and parameter, the loss, and the metrics.
+    """
+    found: dict[str, Tensor | float] = {}
+
+    class Recorder(MasterAdamW):
+        def step(self, step: int) -> float:
+            for parameter_name, parameter in policy.model.named_parameters():
+                if parameter.grad is not None:
+                    found[f"{step}/{parameter_name}"] = parameter.grad.clone()
+                    parameter.data.sub_(parameter.grad, alpha=0.05)
+                    parameter.grad = None
+            return 0.0
+
+    metrics = MetricSums()
+    result = update(
+        policy,
+        Recorder(policy.model, OptimizerSpec()),
+        build_algorithm(CASES[name][0]),
+        groups_of(policy, name),
+        step=0,
+        first_update=0,
+        updates=2,
+        groups_per_micro_batch=1,
+        temperature=1.0,
+        max_length=16,
+        generator=torch.Generator(),
+        metrics=metrics,
+        on_progress=lambda: None,
+        ranks=ranks,
+    )
+    entropies = {f"entropy/{index}": value for index, value in result.entropy_T.items()}
+    return found | entropies | {"loss": result.loss} | metrics.result()
+
+
+def main(model: str, out: str) -> None:
+    """Write what this rank finds in each case to ``out``."""
+    with join_ranks(on_lost=sys.exit) as ranks:
+        found = {name: gradients(load_tiny_policy(model), name, ranks) for name in CASES}
+        torch.save(found, Path(out) / f"rank-{ranks.rank}.pt")
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

@@ -1,0 +1,41 @@
+"""Sampling split over ranks: each samples a part of the requests with its own engine, and all learn all."""
+
+from collections.abc import Callable, Sequence
+from itertools import groupby
+
+from trainer.ranks import Ranks
+from trainer.rollout.engine import RolloutEngine, Sample, SampleRequest
+
+
+class ShardedEngine:
+    """A rollout engine made of every rank's own; ``generate`` is joint.
+
+    Requests with the same prompt that follow each other stay on one rank, which computes the prompt once.
+    """
+
+    def __init__(self, engine: RolloutEngine, ranks: Ranks):
+        self._engine, self._ranks = engine, ranks
+
+    def generate(
+        self,
+        requests: Sequence[SampleRequest],
+        *,
+        max_tokens: int,
+        temperature: float,
+        top_p: float = 1.0,
+        top_k: int | None = None,
+        on_progress: Callable[[], None] | None = None,
+    ) -> list[Sample]:
+        prompts = [list(of_prompt) for _, of_prompt in groupby(requests, lambda r: r.prompt_ids)]
+        own = [request for of_prompt in self._ranks.share(prompts) for request in of_prompt]
+        drawn: list[Sample] = []
+        if own:
+            drawn = self._engine.generate(
+                own,
+                max_tokens=max_tokens,
+                temperature=temperature,
+                top_p=top_p,
+                top_k=top_k,
+                on_progress=on_progress,
+            )
+        return [sample for of_rank in self._ranks.gather(drawn) for sample in of_rank]

@@ -1,0 +1,118 @@
+"""What a run keeps on disk, and telling the world of it: checkpoints by the retention rule, state to resume.
+
+Which folders there are and what is in them is ``trainer.checkpoint``'s; here is when they come and go.
+"""
+
+import shutil
+from pathlib import Path
+
+from trainer import checkpoint as checkpoints
+from trainer.checkpoint import Counters
+from trainer.errors import InvalidSpec
+from trainer.events import CheckpointRemoved, CheckpointSaved, EventWriter
+from trainer.manifest import Manifest
+from trainer.optim import MasterAdamW
+from trainer.policy import Policy
+from trainer.ranks import ALONE, Ranks
+from trainer.spec import RunSpec
+
+
+class RunFolder:
+    """``checkpoints/step-N`` and ``state/step-N`` of one run.
+
+    All of ``ranks`` read the state, and so all must see the folder; the first alone writes. What follows is
+    joint.
+    """
+
+    def __init__(self, run_dir: Path, spec: RunSpec, events: EventWriter, ranks: Ranks = ALONE):
+        self._run_dir = run_dir
+        self._spec = spec
+        self._events = events
+        self._ranks = ranks
+        self._states = run_dir / "state"
+        self._checkpoints = run_dir / "checkpoints"
+        self._rewards: dict[int, float] = {}
+        """Of each checkpoint that is kept, by step: what the best are chosen by."""
+
+    def restore(self, optimizer: MasterAdamW) -> Counters:
+        """Put the newest state into the optimizer's model; fresh counters when there is none."""
+        counters = checkpoints.load_state(self._states, optimizer) or Counters()
+        steps = self._ranks.gather(counters.step)
+        if len(set(steps)) > 1:
+            raise InvalidSpec(
+                f"the ranks found states of different steps, {steps}: all must see the same run directory"
+            )
+        return counters
+
+    def has_checkpoint(self, step: int) -> bool:
+        """Whether a checkpoint of ``step`` was saved or found, and is kept."""
+        return self._ranks.from_first(lambda: step in self._rewards)
+
+    def report_existing(self, up_to: int) -> None:
+        """Tell of the finished checkpoints of an earlier attempt at this run."""
+        self._ranks.from_first(lambda: self._report_existing(up_to))
+
+    def save(
+        self, policy: Policy, optimizer: MasterAdamW, counters: Counters, metrics: dict[str, float]
+    ) -> None:
+        """Write checkpoint and state of ``counters.step``, and drop what they supersede.
+
+        After the last step no state is written: it is several times the size of the model.
+        """
+        self._ranks.from_first(lambda: self._save(policy, optimizer, counters, metrics))
+
+    def shelve_state(self) -> None:
+        """A finished run needs no resume state."""
+        self._ranks.from_first(lambda: shutil.rmtree(self._states, ignore_errors=True))
+
+    def _report_existing(self, up_to: int) -> None:
+        found = checkpoints.finished_checkpoints(self._checkpoints, up_to=up_to)
+        for step, (_, manifest) in found.items():
+            self._report(step, manifest)
+
+    def _save(
+        self, policy: Policy, optimizer: MasterAdamW, counters: Counters, metrics: dict[str, float]
+    ) -> None:
+        step = counters.step
+        manifest = checkpoints.save_checkpoint(
+            self._checkpoints / f"step-{step}",
+            policy,
+            Manifest(
+                run_id=self._spec.run_id,
+                step=step,
+                base_model=self._spec.model.path,
+                algorithm=self._spec.algorithm.type,
+                high_entropy_prompt=policy.high_entropy_prompt,
+                high_entropy_placement=policy.placement,
+                chat_template_kwargs=dict(policy.chat_template_kwargs),
+                metrics=metrics,
+                spec=self._spec.model_dump(mode="json"),
+            ),
+        )
+        self._report(step, manifest)
+        self._events.sync()
+        if step < self._spec.total_steps:
+            checkpoints.save_state(self._states, optimizer, counters)
+        self._drop_superseded()
+
+    def _report(self, step: int, manifest: Manifest) -> None:
+        folder = self._checkpoints / f"step-{step}"
+        fallback = manifest.metrics.get("train/N/reward", 0.0)
+        self._rewards[step] = manifest.metrics.get("eval/N/reward", fallback)
+        self._events.write(
+            CheckpointSaved(
+                step=step,
+                path=folder.relative_to(self._run_dir).as_posix(),
+                high_entropy_prompt=manifest.high_entropy_prompt,
+                high_entropy_placement=manifest.high_entropy_placement,
+                chat_template_kwargs=manifest.chat_template_kwargs,
+                manifest_sha256=checkpoints.checkpoint_sha256(folder),
+                metrics=manifest.metrics,
+            )
+        )
+
+    def _drop_superseded(self) -> None:
+        for step in checkpoints.superseded(self._rewards, self._spec.checkpoint.keep_best):
+            del self._rewards[step]
+            self._events.write(CheckpointRemoved(step=step))
+            shutil.rmtree(self._checkpoints / f"step-{step}", ignore_errors=True)
