@@ -12,7 +12,7 @@ import shutil
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 from trainer import checkpoint as checkpoints
@@ -44,7 +44,7 @@ from trainer.optim import MasterAdamW
 from trainer.policy import Policy, load_policy
 from trainer.records import mode_metrics, rollout_records
 from trainer.resampling import Collected, collect_groups
-from trainer.rollout.transformers_engine import TransformersEngine
+from trainer.rollout import build_engine
 from trainer.seeds import generator
 from trainer.spec import RunSpec
 from trainer.templates import fit_template
@@ -81,7 +81,6 @@ class Run:
             lora=spec.lora,
             seed=spec.seed,
         )
-        self._engine = TransformersEngine(self.policy)
         self._algorithm = build_algorithm(spec.algorithm, spec.rollout.max_response_tokens)
         self._notes = fit_template(
             self.policy,
@@ -93,6 +92,7 @@ class Run:
         self._optimizer = MasterAdamW(self.policy.model, spec.optimizer)
         self._order = ItemOrder(len(self._training), spec.seed)
         self.counters = checkpoints.load_state(self._states, self._optimizer) or Counters()
+        self._engine = build_engine(spec, self.policy)  # with the weights of the state
         self._algorithm.load_state(self.counters.algorithm_state)
         self._seconds: dict[str, float] = {}
         self._validation_metrics: dict[str, float] = {}
@@ -126,7 +126,11 @@ class Run:
         return self._run_dir / "checkpoints"
 
     def run(self) -> bool:
-        """Train to the last step; True when finished, False when asked to stop before."""
+        """Train to the last step; True when finished, False when asked to stop before. Once a Run."""
+        with closing(self._engine):
+            return self._train()
+
+    def _train(self) -> bool:
         self._announce()
         if self.counters.step == 0:
             self._evaluate_and_report(step=0)
@@ -157,6 +161,7 @@ class Run:
             resampling_rounds=self._algorithm.resampling_rounds,
         )
         groups = collected.kept
+        self._engine.rest()
         with self._phase("forward_backward", step):
             result = update(
                 self.policy,
@@ -178,6 +183,8 @@ class Run:
         self._seconds["forward_backward"] -= result.optimizer_seconds
         self._seconds |= {"optimizer": result.optimizer_seconds, "divergence": result.divergence_seconds}
         check_finite(step + 1, result.loss, result.grad_norm)
+        with self._phase("sync", step):
+            self._engine.sync()
         values = metrics.result() | self._algorithm.schedule_metrics(step) | mode_metrics(collected.sampled)
         values |= self._resampling_metrics(step, collected)
         trained = self._count_trained(groups)

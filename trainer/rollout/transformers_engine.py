@@ -12,12 +12,12 @@ from torch import Tensor
 from transformers import DynamicCache
 
 from trainer.policy import Policy
-from trainer.rollout.engine import Sample, SampleRequest
+from trainer.rollout.engine import RolloutEngine, Sample, SampleRequest
 
 PROGRESS_EVERY = 16
 
 
-class TransformersEngine:
+class TransformersEngine(RolloutEngine):
     """Samples with the policy's own modules; ``max_batch`` bounds the rows decoded at once."""
 
     def __init__(self, policy: Policy, max_batch: int = 128):
