@@ -53,8 +53,16 @@ class VllmEngine(RolloutEngine):
                 "rollout.engine",
             )
         self._policy = policy
-        self._options = rollout.vllm or VllmSpec()
-        self._sleeps = self._options.sleep and policy.device.type == "cuda"
+        options = rollout.vllm or VllmSpec()
+        self.setup = Setup(
+            model=model.path,
+            dtype=model.dtype,
+            device_type=policy.device.type,
+            max_length=rollout.max_prompt_tokens + rollout.max_response_tokens,
+            gpu_memory_share=options.gpu_memory_share,
+            kv_cache_bytes=options.kv_cache_bytes,
+            sleeps=options.sleep and policy.device.type == "cuda",
+        )
         self._awake = True
         self._connection, theirs = Pipe()
         self._process = _start_process(theirs, policy.device)
@@ -62,17 +70,7 @@ class VllmEngine(RolloutEngine):
         # Also when nobody calls close: at the latest when the interpreter ends.
         self._end = weakref.finalize(self, _end_process, self._process, self._connection)
         try:
-            self._ask(
-                Setup(
-                    model=model.path,
-                    dtype=model.dtype,
-                    device_type=policy.device.type,
-                    max_length=rollout.max_prompt_tokens + rollout.max_response_tokens,
-                    gpu_memory_share=self._options.gpu_memory_share,
-                    kv_cache_bytes=self._options.kv_cache_bytes,
-                    sleeps=self._sleeps,
-                )
-            )
+            self._ask(self.setup)
             self.sync()
         except EngineFailed as error:
             self.close()
@@ -118,7 +116,7 @@ class VllmEngine(RolloutEngine):
         self._awake = True
 
     def rest(self) -> None:
-        if self._sleeps and self._awake:
+        if self.setup.sleeps and self._awake:
             self._ask(Sleep())
             self._awake = False
 

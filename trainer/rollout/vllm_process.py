@@ -11,7 +11,7 @@ import time
 from multiprocessing.connection import Connection
 from typing import Any
 
-from trainer.rollout.vllm_protocol import Done, Failed, Generate, Load, Progress, Setup, Sleep
+from trainer.rollout.vllm_protocol import Done, Draw, Failed, Generate, Load, Progress, Setup, Sleep
 from trainer.rollout.weight_transfer import receive_weights
 
 PROGRESS_SECONDS = 1.0
@@ -38,12 +38,40 @@ def main() -> int:
         return 1
 
 
+def engine_options(setup: Setup) -> dict[str, Any]:
+    """The arguments of ``vllm.LLM``."""
+    options: dict[str, Any] = {
+        "model": setup.model,
+        "dtype": setup.dtype,
+        "max_model_len": setup.max_length,
+        "max_num_batched_tokens": max(MAX_BATCHED_TOKENS, setup.max_length),
+        "skip_tokenizer_init": True,
+        "generation_config": "vllm",
+        # Of the distribution that is sampled from: after temperature, top-k and top-p.
+        "logprobs_mode": "processed_logprobs",
+    }
+    if setup.device_type == "cpu":
+        return options | {
+            "kv_cache_memory_bytes": setup.kv_cache_bytes or CPU_KV_CACHE_BYTES,
+            # A compiled graph would keep the first weights, which the CPU's kernels hold packed.
+            "enforce_eager": True,
+            # vLLM 0.32 (November 2026): it steps a seeded generator back after a part of a prompt, which
+            # torch cannot do on the CPU. Remove when a prompt over MAX_BATCHED_TOKENS works without.
+            "enable_chunked_prefill": False,
+        }
+    return options | {
+        "gpu_memory_utilization": setup.gpu_memory_share,
+        "kv_cache_memory_bytes": setup.kv_cache_bytes,
+        "enable_sleep_mode": setup.sleeps,
+    }
+
+
 class Engine:
     """vLLM with one model."""
 
     def __init__(self, connection: Connection, setup: Setup):
-        from vllm import LLM
-        from vllm.platforms import current_platform
+        from vllm import LLM  # pyright: ignore[reportMissingImports]
+        from vllm.platforms import current_platform  # pyright: ignore[reportMissingImports]
 
         if current_platform.device_type != setup.device_type:
             raise ValueError(
@@ -52,31 +80,11 @@ class Engine:
             )
         self._connection = connection
         self._asleep = False
-        # What is the same on all devices.
-        options: dict[str, Any] = {
-            "model": setup.model,
-            "dtype": setup.dtype,
-            "max_model_len": setup.max_length,
-            "max_num_batched_tokens": max(MAX_BATCHED_TOKENS, setup.max_length),
-            "skip_tokenizer_init": True,
-            "generation_config": "vllm",
-            # Of the distribution that is sampled from: after temperature, top-k and top-p.
-            "logprobs_mode": "processed_logprobs",
-            "kv_cache_memory_bytes": setup.kv_cache_bytes,
-            "enable_sleep_mode": setup.sleeps,
-        }
-        if setup.device_type == "cpu":
-            options |= {
-                "kv_cache_memory_bytes": setup.kv_cache_bytes or CPU_KV_CACHE_BYTES,
-                # A compiled graph would keep the first weights, which the CPU's kernels hold packed.
-                "enforce_eager": True,
-                # vLLM 0.32 (November 2026): it steps a seeded generator back after a part of a prompt, which
-                # torch cannot do on the CPU. Remove when a prompt over MAX_BATCHED_TOKENS works without.
-                "enable_chunked_prefill": False,
-            }
-        else:
-            options["gpu_memory_utilization"] = setup.gpu_memory_share
-        self._llm = LLM(**options)
+        self._llm = LLM(**engine_options(setup))
+        # What its kernels cannot do they tell when they are called.
+        self._generate(
+            Generate([Draw((0,), seed=0, max_tokens=1)], [], temperature=1.0, top_p=1.0, top_k=None)
+        )
 
     def answer(self, message: Any) -> Any:
         match message:
@@ -107,10 +115,10 @@ class Engine:
             raise RuntimeError("vLLM did not drop the cached prompts of the old weights")
 
     def _generate(self, message: Generate) -> list[tuple[list[int], list[float]]]:
-        from vllm import SamplingParams
-        from vllm.sampling_params import RequestOutputKind
+        from vllm import SamplingParams  # pyright: ignore[reportMissingImports]
+        from vllm.sampling_params import RequestOutputKind  # pyright: ignore[reportMissingImports]
 
-        engine = self._llm.llm_engine
+        engine: Any = self._llm.llm_engine
         for number, draw in enumerate(message.draws):
             parameters = SamplingParams(
                 temperature=message.temperature,
@@ -148,8 +156,8 @@ def _pack_output_layer(model: Any) -> None:
     makes anew for layers that weights were loaded into, and none is loaded into a tied output layer. Remove
     when the test of synchronised weights passes without.
     """
-    from vllm.model_executor.layers.vocab_parallel_embedding import ParallelLMHead
-    from vllm.platforms import current_platform
+    from vllm.model_executor.layers.vocab_parallel_embedding import ParallelLMHead  # pyright: ignore[reportMissingImports]
+    from vllm.platforms import current_platform  # pyright: ignore[reportMissingImports]
 
     for module in model.modules():
         if isinstance(module, ParallelLMHead) and current_platform.is_cpu():

@@ -57,7 +57,7 @@ def send_weights(connection: Connection, weights: dict[str, Tensor]) -> None:
             connection.send(SentWeight(name, shape, dtype, reduce_tensor(weight)[1]))
         else:
             connection.send(SentWeight(name, shape, dtype))
-            connection.send_bytes(memoryview(_as_bytes(weight.contiguous()).numpy()))
+            connection.send_bytes(_as_bytes(weight.contiguous()))
     connection.send(None)
 
 
@@ -71,9 +71,11 @@ def receive_weights(connection: Connection) -> Iterator[tuple[str, Tensor]]:
             yield sent.name, rebuild_cuda_tensor(*arguments)
         else:
             weight = torch.empty(sent.shape, dtype=sent.dtype)
-            connection.recv_bytes_into(memoryview(_as_bytes(weight).numpy()))
+            connection.recv_bytes_into(_as_bytes(weight))
             yield sent.name, weight
 
 
-def _as_bytes(weight: Tensor) -> Tensor:
-    return weight.view(-1).view(torch.uint8)
+def _as_bytes(weight: Tensor) -> memoryview:
+    """The weight's own memory."""
+    array: Any = weight.view(-1).view(torch.uint8).numpy()
+    return memoryview(array)
