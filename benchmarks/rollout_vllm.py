@@ -30,10 +30,13 @@ QUESTIONS = (
     *("Tell me about rain.", "How is bread made?", "Name three rivers.", "Why do clocks tick?"),
 )
 SAMPLES_PER_MODE = 4
+WARM_UP_TOKENS = 4
 ROLLOUT = RolloutSpec(engine="vllm", max_prompt_tokens=256, max_response_tokens=128)
 
 #: (seconds, tokens) of one batch.
 Measured = tuple[float, int]
+#: Of the batch with this number, with at most so many tokens a response.
+Measure = Callable[[int, int], Measured]
 
 
 def requests(policy: Policy, seed: int) -> list[SampleRequest]:
@@ -46,13 +49,13 @@ def requests(policy: Policy, seed: int) -> list[SampleRequest]:
     return found
 
 
-def of_engine(engine: RolloutEngine, policy: Policy) -> Callable[[int], Measured]:
+def of_engine(engine: RolloutEngine, policy: Policy) -> Measure:
     """Measure an engine as the trainer calls it."""
 
-    def measure(number: int) -> Measured:
+    def measure(number: int, limit: int) -> Measured:
         asked = requests(policy, number)
         began = time.perf_counter()
-        samples = engine.generate(asked, max_tokens=ROLLOUT.max_response_tokens, temperature=1.0)
+        samples = engine.generate(asked, max_tokens=limit, temperature=1.0)
         return time.perf_counter() - began, sum(len(sample.response_ids) for sample in samples)
 
     return measure
@@ -85,11 +88,10 @@ def vllm_alone(connection: Connection, setup: Setup) -> None:
         connection.send((seconds, sum(len(output.outputs[0].token_ids) for output in found)))
 
 
-def of_vllm_alone(connection: Connection, policy: Policy, bare: bool) -> Callable[[int], Measured]:
+def of_vllm_alone(connection: Connection, policy: Policy, bare: bool) -> Measure:
     """Measure vLLM in the process of ``vllm_alone``."""
 
-    def measure(number: int) -> Measured:
-        limit = ROLLOUT.max_response_tokens
+    def measure(number: int, limit: int) -> Measured:
         draws = [Draw(request.prompt_ids, request.seed, limit) for request in requests(policy, number)]
         connection.send((Generate(draws, sorted(policy.stop_ids), 1.0, 1.0, None), bare))
         return connection.recv()
@@ -110,8 +112,6 @@ def report(rounds: list[dict[str, Measured]]) -> None:
             f"{name:<30}{columns[0]:>10.1f}{columns[1]:>8.1f}{columns[2]:>8.1f}"
             f"{statistics.median(ratios):>12.3f}{min(ratios):>8.3f}{max(ratios):>8.3f}"
         )
-    for name in names:
-        print(f"tokens of a batch, {name}: {', '.join(str(r[name][1]) for r in rounds)}")
 
 
 def main() -> None:
@@ -122,6 +122,7 @@ def main() -> None:
     parser.add_argument("--model", type=Path, required=True, help="a model folder in Hugging Face format")
     parser.add_argument("--dtype", choices=["bfloat16", "float32"], default="bfloat16")
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--leave-out", nargs="*", default=[], metavar="ENGINE", help="as the table calls it")
     options = parser.parse_args()
     model = ModelSpec(path=str(options.model), dtype=options.dtype)
     policy = load_policy(model, DEFAULT_HIGH_ENTROPY_PROMPT)
@@ -131,6 +132,7 @@ def main() -> None:
         target=vllm_alone, args=(theirs, engine.setup), daemon=True
     )
     alone.start()
+    theirs.close()
     with closing(engine):
         ours.recv()
         measures = {
@@ -139,14 +141,18 @@ def main() -> None:
             "vLLM alone, bare": of_vllm_alone(ours, policy, bare=True),
             "built-in": of_engine(TransformersEngine(policy), policy),
         }
+        measures = {name: measures[name] for name in measures if name not in options.leave_out}
         for measure in measures.values():
-            measure(0)
+            measure(0, WARM_UP_TOKENS)
         rounds, sync_seconds = [], []
+        limit = ROLLOUT.max_response_tokens
         for number in range(1, options.rounds + 1):
             began = time.perf_counter()
             engine.sync()
             sync_seconds.append(time.perf_counter() - began)
-            rounds.append({name: measure(number) for name, measure in measures.items()})
+            rounds.append({name: measure(number, limit) for name, measure in measures.items()})
+            told = (f"{name} {tokens} tokens in {s:.1f} s" for name, (s, tokens) in rounds[-1].items())
+            print(f"round {number}: {'; '.join(told)}", flush=True)
         report(rounds)
         print(f"new weights to the engine: {statistics.median(sync_seconds):.2f} s")
         ours.send(None)

@@ -139,6 +139,8 @@ class Engine:
         while engine.has_unfinished_requests():
             for output in engine.step():
                 (response,) = output.outputs
+                if response.finish_reason not in ("stop", "length"):
+                    raise RuntimeError(f"vLLM gave up a response: {response.finish_reason}")
                 flat = response.logprobs
                 # The sampled token's comes first at each position.
                 logprobs = [flat.logprobs[start] for start in flat.start_indices]
@@ -156,11 +158,13 @@ def _pack_output_layer(model: Any) -> None:
     makes anew for layers that weights were loaded into, and none is loaded into a tied output layer. Remove
     when the test of synchronised weights passes without.
     """
-    from vllm.model_executor.layers.vocab_parallel_embedding import ParallelLMHead  # pyright: ignore[reportMissingImports]
+    from vllm.model_executor.layers import (  # pyright: ignore[reportMissingImports]
+        vocab_parallel_embedding as embedding,
+    )
     from vllm.platforms import current_platform  # pyright: ignore[reportMissingImports]
 
     for module in model.modules():
-        if isinstance(module, ParallelLMHead) and current_platform.is_cpu():
+        if isinstance(module, embedding.ParallelLMHead) and current_platform.is_cpu():
             module.quant_method.process_weights_after_loading(module)
 
 
