@@ -71,8 +71,8 @@ def vllm_alone(connection: Connection, setup: Setup) -> None:
 
     llm = LLM(**engine_options(setup))
     connection.send("ready")
-    while (message := connection.recv()) is not None:
-        asked, bare = message
+    while True:
+        asked, bare = connection.recv()
         parameters = [
             SamplingParams(
                 max_tokens=draw.max_tokens,
@@ -103,7 +103,7 @@ def process_of_vllm_alone(setup: Setup) -> Iterator[Connection]:
     try:
         yield ours
     finally:
-        ours.send(None)
+        process.kill()
         process.join()
 
 
