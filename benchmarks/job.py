@@ -14,7 +14,20 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 TOPICS = (
-    *("rain", "bread", "trains", "maps", "paint", "glass", "rivers", "sheep", "music", "clocks", "salt", "ice"),
+    *(
+        "rain",
+        "bread",
+        "trains",
+        "maps",
+        "paint",
+        "glass",
+        "rivers",
+        "sheep",
+        "music",
+        "clocks",
+        "salt",
+        "ice",
+    ),
     *("bees", "shoes", "stairs", "wind", "soup", "chalk", "moss", "ropes", "kites", "bells", "sand", "tea"),
 )
 FILLER = " Take your time, and think of everything that could happen on the way there and back again."

@@ -37,7 +37,9 @@ def spec(job: Job, folder: Path) -> RunSpec:
     }
     found = RunSpec.model_validate(fields)
     policy = load_policy(found.model, found.high_entropy_prompt)
-    rows = conversations(job, lambda messages: len(policy.tokenizer.apply_chat_template(messages)["input_ids"]))
+    rows = conversations(
+        job, lambda messages: len(policy.tokenizer.apply_chat_template(messages)["input_ids"])
+    )
     (folder / "rows.jsonl").write_text("".join(json.dumps({"messages": row}) + "\n" for row in rows))
     return found
 

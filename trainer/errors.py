@@ -17,6 +17,10 @@ class InvalidSpec(TrainerError):
     code = "invalid_spec"
 
 
+class EngineFailed(Exception):
+    """The rollout engine ended in the middle of the run, which may be resumed."""
+
+
 class GuardTripped(TrainerError):
     """Training diverged; going on would waste the machine."""
 

@@ -73,7 +73,13 @@ def token_logprobs(
         output: the output layer of ``output_VD``, if there is one already.
     """
     return _LinearLogProbs.apply(  # type: ignore[return-value]
-        hidden_TD, output_VD, token_T, temperature, chunk, output or OutputLayer(output_VD, logits_dtype), kept_bytes
+        hidden_TD,
+        output_VD,
+        token_T,
+        temperature,
+        chunk,
+        output or OutputLayer(output_VD, logits_dtype),
+        kept_bytes,
     )
 
 

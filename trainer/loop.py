@@ -12,7 +12,7 @@ goes on exactly as if nothing had happened.
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 from trainer.algorithms import build_algorithm
@@ -41,9 +41,9 @@ from trainer.policy import Policy, load_policy
 from trainer.ranks import ALONE, Ranks
 from trainer.records import mode_metrics, rollout_records
 from trainer.resampling import Collected, collect_groups
+from trainer.rollout import build_engine
 from trainer.rollout.engine import RolloutEngine
 from trainer.rollout.sharded_engine import ShardedEngine
-from trainer.rollout.transformers_engine import TransformersEngine
 from trainer.run_folder import RunFolder
 from trainer.seeds import generator
 from trainer.spec import RunSpec
@@ -82,9 +82,6 @@ class Run:
             lora=spec.lora,
             seed=spec.seed,
         )
-        self._engine: RolloutEngine = TransformersEngine(self.policy)
-        if ranks.world > 1:
-            self._engine = ShardedEngine(self._engine, ranks)
         self._algorithm = build_algorithm(spec.algorithm, spec.rollout.max_response_tokens)
         self._notes = fit_template(
             self.policy,
@@ -99,6 +96,9 @@ class Run:
         self._order = ItemOrder(len(self._training), spec.seed)
         self._folder = RunFolder(run_dir, spec, events, ranks)
         self.counters = self._folder.restore(self._optimizer)
+        self._engine: RolloutEngine = build_engine(spec, self.policy)  # with the weights of the state
+        if ranks.world > 1:
+            self._engine = ShardedEngine(self._engine, ranks)
         self._algorithm.load_state(self.counters.algorithm_state)
         self._seconds: dict[str, float] = {}
         self._validation_metrics: dict[str, float] = {}
@@ -123,7 +123,11 @@ class Run:
         )
 
     def run(self) -> bool:
-        """Train to the last step; True when finished, False when asked to stop before."""
+        """Train to the last step; True when finished, False when asked to stop before. Once a Run."""
+        with closing(self._engine):
+            return self._train()
+
+    def _train(self) -> bool:
         self._announce()
         if self.counters.step == 0:
             self._evaluate_and_report(step=0)
@@ -154,6 +158,7 @@ class Run:
             resampling_rounds=self._algorithm.resampling_rounds,
         )
         groups = collected.kept
+        self._engine.rest()
         with self._phase("forward_backward", step):
             result = update(
                 self.policy,
@@ -176,6 +181,8 @@ class Run:
         self._seconds["forward_backward"] -= result.optimizer_seconds
         self._seconds |= {"optimizer": result.optimizer_seconds, "divergence": result.divergence_seconds}
         check_finite(step + 1, result.loss, result.grad_norm)
+        with self._phase("sync", step):
+            self._engine.sync()
         values = metrics.result() | self._algorithm.schedule_metrics(step) | mode_metrics(collected.sampled)
         values |= self._resampling_metrics(step, collected)
         trained = self._count_trained(groups)

@@ -58,9 +58,7 @@ def pack(
     return _one_row(prompts, responses) if layout == "shared_prefix" else _plain(prompts, responses, pad_id)
 
 
-def _one_row(
-    prompts: Sequence[Sequence[int]], responses: Sequence[Sequence[Sequence[int]]]
-) -> PackedRows:
+def _one_row(prompts: Sequence[Sequence[int]], responses: Sequence[Sequence[Sequence[int]]]) -> PackedRows:
     ids: list[int] = []
     positions: list[int] = []
     position_T: list[int] = []
@@ -91,9 +89,7 @@ def _plain(
     prompts: Sequence[Sequence[int]], responses: Sequence[Sequence[Sequence[int]]], pad_id: int
 ) -> PackedRows:
     rows = [
-        (prompt, response)
-        for prompt, group in zip(prompts, responses, strict=True)
-        for response in group
+        (prompt, response) for prompt, group in zip(prompts, responses, strict=True) for response in group
     ]
     length = max(len(prompt) + len(response) for prompt, response in rows)
     input_ids = torch.full((len(rows), length), pad_id, dtype=torch.long)

@@ -14,6 +14,8 @@ from trainer.modes import DEFAULT_HIGH_ENTROPY_PROMPT, Placement
 
 LogitsDtype = Literal["float32", "model"]
 
+VLLM_LOWEST_TEMPERATURE = 0.01
+
 #: Names that are no variables of a chat template, but arguments of ``apply_chat_template``.
 TEMPLATE_ARGUMENTS = frozenset(
     {
@@ -89,6 +91,23 @@ class EnvironmentData(StrictModel):
 Data = Annotated[JsonlData | EnvironmentData, Field(discriminator="type")]
 
 
+class VllmSpec(StrictModel):
+    """How vLLM shares the machine with the trainer. Its longest sequence is that of the rollouts."""
+
+    gpu_memory_share: float = Field(
+        default=0.4, gt=0, lt=1, description="Of the GPU's memory, for weights and cache; unused on the CPU"
+    )
+    kv_cache_bytes: int | None = Field(
+        default=None,
+        ge=1 << 20,
+        description="Size of the key-value cache; default the rest of gpu_memory_share, on the CPU 2 GiB",
+    )
+    sleep: bool = Field(
+        default=True,
+        description="On a GPU: give the memory to the trainer while it updates; unused on the CPU",
+    )
+
+
 class RolloutSpec(StrictModel):
     """How a step's samples are drawn."""
 
@@ -97,7 +116,17 @@ class RolloutSpec(StrictModel):
     max_prompt_tokens: int = Field(default=1024, ge=1)
     max_response_tokens: int = Field(default=256, ge=1)
     temperature: float = Field(default=1.0, gt=0)
-    engine: Literal["transformers"] = "transformers"
+    engine: Literal["transformers", "vllm"] = Field(
+        default="transformers",
+        description="transformers: the training model itself; vllm: a process beside it",
+    )
+    vllm: VllmSpec | None = Field(default=None, description="With engine vllm: how it shares the machine")
+
+    @model_validator(mode="after")
+    def _options_have_their_engine(self) -> "RolloutSpec":
+        if self.vllm is not None and self.engine != "vllm":
+            raise ValueError(f"rollout.vllm is given, but rollout.engine is {self.engine!r}: give 'vllm'")
+        return self
 
 
 class OptimizerSpec(StrictModel):
@@ -234,6 +263,17 @@ class RunSpec(StrictModel):
     @model_validator(mode="after")
     def _modes_fit_the_group(self) -> "RunSpec":
         check_group(self.algorithm, self.rollout.samples_per_prompt)
+        return self
+
+    @model_validator(mode="after")
+    def _vllm_takes_the_temperatures(self) -> "RunSpec":
+        temperatures = {"rollout": self.rollout.temperature, "evaluation": self.evaluation.temperature}
+        for name, value in temperatures.items():
+            if self.rollout.engine == "vllm" and 0 < value < VLLM_LOWEST_TEMPERATURE:
+                raise ValueError(
+                    f"{name}.temperature is {value}, which vLLM would raise to {VLLM_LOWEST_TEMPERATURE}: "
+                    "give that or more, or rollout.engine 'transformers'"
+                )
         return self
 
     @model_validator(mode="after")

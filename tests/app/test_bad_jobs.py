@@ -78,6 +78,24 @@ BAD: list[tuple[dict[str, Any], dict[str, Any], str | None, str]] = [
     ),
     (
         {},
+        {"rollout": {"engine": "sglang"}},
+        f"{RL}.rollout.engine",
+        "'transformers' or 'vllm'",
+    ),
+    (
+        {},
+        {"rollout": {"vllm": {"sleep": False}}},
+        f"{RL}.rollout",
+        "rollout.engine is 'transformers'",
+    ),
+    (
+        {},
+        {"rollout": {"engine": "vllm", "temperature": 0.001}},
+        RL,
+        "rollout.temperature is 0.001, which vLLM would raise to 0.01",
+    ),
+    (
+        {},
         {"hyperparameters": {"compute_multiplier": 0.3}},
         f"{RL}.hyperparameters.compute_multiplier",
         "it makes 2.4 samples",

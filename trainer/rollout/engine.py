@@ -23,7 +23,10 @@ class Sample:
 
 
 class RolloutEngine(Protocol):
-    """Samples from the policy's current weights."""
+    """Samples from the policy's current weights.
+
+    An engine that computes with the policy's own modules needs ``generate`` alone.
+    """
 
     def generate(
         self,
@@ -42,3 +45,12 @@ class RolloutEngine(Protocol):
         are for evaluation alone: a policy gradient needs samples of the policy itself.
         """
         ...
+
+    def sync(self) -> None:
+        """Take the policy's weights as they are now; to be called after each change of them."""
+
+    def rest(self) -> None:
+        """Nothing is generated before the next ``sync``: the memory may go to the update."""
+
+    def close(self) -> None:
+        """End what the engine started. It generates no more."""

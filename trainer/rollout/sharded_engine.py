@@ -7,7 +7,7 @@ from trainer.ranks import Ranks
 from trainer.rollout.engine import RolloutEngine, Sample, SampleRequest
 
 
-class ShardedEngine:
+class ShardedEngine(RolloutEngine):
     """A rollout engine made of every rank's own; ``generate`` is joint.
 
     Requests with the same prompt that follow each other stay on one rank, which computes the prompt once.
@@ -39,3 +39,12 @@ class ShardedEngine:
                 on_progress=on_progress,
             )
         return [sample for of_rank in self._ranks.gather(drawn) for sample in of_rank]
+
+    def sync(self) -> None:
+        self._engine.sync()
+
+    def rest(self) -> None:
+        self._engine.rest()
+
+    def close(self) -> None:
+        self._engine.close()

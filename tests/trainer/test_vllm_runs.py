@@ -1,0 +1,119 @@
+"""Whole runs with vLLM: what they learn on, and that nothing of them is left however they end."""
+
+import json
+import os
+import signal
+import subprocess
+from pathlib import Path
+
+import psutil
+import pytest
+
+from tests.fixtures.engines import until
+from tests.fixtures.runs import events_of, tiny_spec, trainer_process, write_rows
+from trainer.api import train
+from trainer.events import Rollouts, StepMetrics
+from trainer.spec import CheckpointSpec, DiagnosticsSpec, RolloutSpec, RunSpec, VllmSpec
+
+pytestmark = pytest.mark.vllm
+
+ROLLOUT = RolloutSpec(
+    engine="vllm",
+    prompts_per_step=3,
+    samples_per_prompt=4,
+    max_response_tokens=24,
+    vllm=VllmSpec(kv_cache_bytes=64 << 20),
+)
+
+
+def spec_of(model: Path, folder: Path) -> RunSpec:
+    data = write_rows(folder / "data.jsonl")
+    return tiny_spec(
+        model,
+        data,
+        rollout=ROLLOUT,
+        validation_data=None,
+        diagnostics=DiagnosticsSpec(interval=0),
+        checkpoint=CheckpointSpec(interval=1),
+        total_steps=4,
+    )
+
+
+def steps_of(run_dir: Path) -> dict[int, dict[str, float]]:
+    found = {e.step: e.values for e in events_of(run_dir) if isinstance(e, StepMetrics)}
+    return {step: found[step] for step in sorted(found)}
+
+
+def engine_of(trainer: subprocess.Popen[str]) -> psutil.Process:
+    """The engine's process, once it is there."""
+
+    def find() -> psutil.Process | None:
+        for child in psutil.Process(trainer.pid).children():
+            if "trainer.rollout.vllm_process" in child.cmdline():
+                return child
+        return None
+
+    return until(find, 60)
+
+
+def gone(process: psutil.Process) -> bool:
+    """Ended, if only its new parent has yet to hear of it."""
+    try:
+        return process.status() == psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return True
+
+
+def reached(run_dir: Path, step: int) -> bool:
+    return (run_dir / "events.jsonl").exists() and step in steps_of(run_dir)
+
+
+def test_each_step_samples_with_the_weights_of_the_one_before(untied_vllm_model: Path, tmp_path: Path):
+    """And a run that was stopped, killed, and resumed each time ends with the weights of one that never was.
+
+    The engine ends with the trainer: by itself, at its end; by SIGTERM to the whole group, at the end of the
+    step; by SIGKILL to the trainer alone, which cannot do anything about it.
+    """
+    spec = spec_of(untied_vllm_model, tmp_path)
+    whole = train(spec, tmp_path / "whole")
+    assert whole.checkpoint is not None
+    assert not psutil.Process().children()
+    values = steps_of(tmp_path / "whole")
+    moved = 0.0
+    for step, of_step in values.items():
+        assert of_step["rollout/logprob_gap_max"] < 2e-4, step
+        assert of_step["time/sync"] > 0
+        moved += of_step["train/grad_norm"]
+    assert moved > 0
+    # The weights did change under it: by the trainer's own word the old ones give other probabilities.
+    assert values[1]["train/N/surprisal"] != pytest.approx(values[4]["train/N/surprisal"], abs=1e-3)
+
+    stopped = trainer_process(spec, tmp_path / "cut", start_new_session=True)
+    engine = engine_of(stopped)
+    until(lambda: reached(tmp_path / "cut", 1), 120)
+    os.killpg(stopped.pid, signal.SIGTERM)
+    assert stopped.communicate(timeout=60) and stopped.returncode == 75
+    assert gone(engine)
+    killed = trainer_process(spec, tmp_path / "cut", start_new_session=True)
+    engine = engine_of(killed)
+    done = max(steps_of(tmp_path / "cut"))
+    if done < 4:
+        until(lambda: reached(tmp_path / "cut", done + 1), 120)
+    killed.kill()
+    killed.communicate(timeout=30)
+    until(lambda: gone(engine), 10)
+    result = train(spec, tmp_path / "cut")
+    assert result.checkpoint is not None and result.finished
+    assert rollouts_of(tmp_path / "cut") == rollouts_of(tmp_path / "whole")
+    name = "model.safetensors"
+    assert (result.checkpoint / name).read_bytes() == (whole.checkpoint / name).read_bytes()
+
+
+def rollouts_of(run_dir: Path) -> dict[tuple[int, int, int], str]:
+    """Text and log-probs of every response, by step, group and index."""
+    return {
+        (event.step, record.group, record.index): json.dumps([record.response, record.logprobs])
+        for event in events_of(run_dir)
+        if isinstance(event, Rollouts)
+        for record in event.rollouts
+    }

@@ -1,0 +1,181 @@
+"""vLLM as the rollout engine: a process of its own beside the trainer, fed with each step's new weights.
+
+    trainer ── prompts, seeds, weights ──▶ vllm_process: vLLM's LLM and the model as vLLM has it
+            ◀── responses, log-probs, "still at it" ──
+
+Of its own, because vLLM changes torch for the whole process it is in (threads, streams, process groups). The
+process ends when its standard input does, which is when the trainer ends, however it ends.
+
+What is the same as with the built-in engine: exact prompt ids, both modes in one batch, stop tokens and their
+place at the end of a response, log-probs of the distribution that was sampled from. A request is drawn with
+its own seed, whatever else is in the batch; but vLLM's kernels round differently in batches of different
+size, so a response that is cut off and drawn again in another batch can take another turn. The same batch on
+the same weights gives the same responses: all requests are there before the first one is computed.
+"""
+
+import importlib.util
+import os
+import subprocess
+import sys
+import weakref
+from collections.abc import Callable, Sequence
+from multiprocessing import Pipe
+from multiprocessing.connection import Connection
+from typing import Any
+
+import torch
+
+from trainer.errors import EngineFailed, InvalidSpec
+from trainer.policy import Policy
+from trainer.rollout.engine import RolloutEngine, Sample, SampleRequest
+from trainer.rollout.vllm_protocol import Draw, Failed, Generate, Load, Progress, Setup, Sleep
+from trainer.rollout.weight_transfer import checkpoint_weights, send_weights
+from trainer.spec import ModelSpec, RolloutSpec, VllmSpec
+
+NOT_INHERITED = {
+    # torchrun tells a rank who it is; the engine's process is no rank.
+    *("RANK", "LOCAL_RANK", "GROUP_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT"),
+    # An older way to say kv_cache_bytes, which would win.
+    "VLLM_CPU_KVCACHE_SPACE",
+}
+SECONDS_TO_END = 10.0
+STDERR = 2
+
+
+class VllmEngine(RolloutEngine):
+    """Starts vLLM, with the policy's weights, and waits for it. Raises InvalidSpec where it cannot work."""
+
+    def __init__(self, policy: Policy, model: ModelSpec, rollout: RolloutSpec):
+        if importlib.util.find_spec("vllm") is None:
+            raise InvalidSpec(
+                "rollout.engine is 'vllm', but vLLM is not installed here: install the extra "
+                "policysplit[vllm] on a GPU host, or run make install VLLM=1 for the CPU",
+                "rollout.engine",
+            )
+        self._policy = policy
+        options = rollout.vllm or VllmSpec()
+        self.setup = Setup(
+            model=model.path,
+            dtype=model.dtype,
+            device_type=policy.device.type,
+            max_length=rollout.max_prompt_tokens + rollout.max_response_tokens,
+            gpu_memory_share=options.gpu_memory_share,
+            kv_cache_bytes=options.kv_cache_bytes,
+            sleeps=options.sleep and policy.device.type == "cuda",
+        )
+        self._awake = True
+        self._connection, theirs = Pipe()
+        self._process = _start_process(theirs, policy.device)
+        theirs.close()
+        # Also when nobody calls close: at the latest when the interpreter ends.
+        self._end = weakref.finalize(self, _end_process, self._process, self._connection)
+        try:
+            self._ask(self.setup)
+            self.sync()
+        except EngineFailed as error:
+            self.close()
+            raise InvalidSpec(f"vLLM cannot work with this model here: {error}", "rollout.engine") from error
+
+    @property
+    def process_id(self) -> int:
+        """Of the process that vLLM is in."""
+        return self._process.pid
+
+    def generate(
+        self,
+        requests: Sequence[SampleRequest],
+        *,
+        max_tokens: int,
+        temperature: float,
+        top_p: float = 1.0,
+        top_k: int | None = None,
+        on_progress: Callable[[], None] | None = None,
+    ) -> list[Sample]:
+        if not self._awake:
+            self.sync()
+        stop_ids = sorted(self._policy.stop_ids)
+        draws = [Draw(r.prompt_ids, r.seed, max_tokens) for r in requests]
+        found = self._ask(Generate(draws, stop_ids, temperature, top_p, top_k), on_progress=on_progress)
+        return [
+            Sample(
+                ids,
+                # The certain choice of temperature 0 has probability 1, whatever the model thinks of it.
+                [0.0] * len(ids) if temperature == 0 else logprobs,
+                truncated=ids[-1] not in self._policy.stop_ids,
+            )
+            for ids, logprobs in found
+        ]
+
+    def sync(self) -> None:
+        if not self._awake:
+            torch.cuda.empty_cache()  # what the update no longer needs
+        with checkpoint_weights(self._policy) as weights:
+            self._ask(Load(), lambda: send_weights(self._connection, weights))
+        if self._policy.device.type == "cuda":
+            torch.cuda.ipc_collect()
+        self._awake = True
+
+    def rest(self) -> None:
+        if self.setup.sleeps and self._awake:
+            self._ask(Sleep())
+            self._awake = False
+
+    def close(self) -> None:
+        self._end()
+
+    def _ask(
+        self,
+        message: Any,
+        then_send: Callable[[], None] | None = None,
+        on_progress: Callable[[], None] | None = None,
+    ) -> Any:
+        """Send ``message`` and what belongs to it; the answer. Raises EngineFailed."""
+        try:
+            try:
+                self._connection.send(message)
+                if then_send is not None:
+                    then_send()
+            except (BrokenPipeError, ConnectionResetError):
+                pass  # it may have said why before it ended
+            while isinstance(answer := self._connection.recv(), Progress):
+                if on_progress is not None:
+                    on_progress()
+        except (EOFError, OSError) as error:
+            self._process.kill()
+            code = self._process.wait()
+            how = f"by signal {-code}" if code < 0 else f"with code {code}"
+            raise EngineFailed(f"the rollout engine's process ended {how}; its log is on stderr") from error
+        if isinstance(answer, Failed):
+            raise EngineFailed(answer.reason)
+        return answer
+
+
+def _start_process(theirs: Connection, device: torch.device) -> subprocess.Popen[bytes]:
+    environment = {name: value for name, value in os.environ.items() if name not in NOT_INHERITED}
+    environment |= {
+        # The engine and its scheduler in one process, where the weights can be reached.
+        "VLLM_ENABLE_V1_MULTIPROCESSING": "0",
+        "VLLM_NO_USAGE_STATS": "1",
+        "HF_HUB_OFFLINE": "1",
+        "OMP_NUM_THREADS": str(torch.get_num_threads()),
+    }
+    environment.setdefault("VLLM_LOGGING_LEVEL", "ERROR")
+    if device.type == "cuda":
+        visible = [name for name in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if name]
+        number = torch.cuda.current_device() if device.index is None else device.index
+        environment["CUDA_VISIBLE_DEVICES"] = visible[number] if visible else str(number)
+    command = [sys.executable, "-m", "trainer.rollout.vllm_process", str(theirs.fileno())]
+    return subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=STDERR, env=environment, pass_fds=[theirs.fileno()]
+    )
+
+
+def _end_process(process: subprocess.Popen[bytes], connection: Connection) -> None:
+    connection.close()
+    assert process.stdin is not None
+    process.stdin.close()
+    try:
+        process.wait(SECONDS_TO_END)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()

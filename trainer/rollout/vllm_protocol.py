@@ -1,0 +1,64 @@
+"""What the trainer and the engine's process say to each other; one answer a message, Progress in between."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+
+@dataclass(frozen=True)
+class Setup:
+    """The first message. ``max_length``: prompt and response together, tokens."""
+
+    model: str
+    dtype: str
+    device_type: str
+    max_length: int
+    gpu_memory_share: float
+    kv_cache_bytes: int | None
+    sleeps: bool
+
+
+class Draw(NamedTuple):
+    """One response to sample."""
+
+    prompt_ids: tuple[int, ...]
+    seed: int
+    max_tokens: int
+
+
+@dataclass(frozen=True)
+class Generate:
+    """Answered with a pair (token ids, their log-probs) for each of ``draws``, in order."""
+
+    draws: Sequence[Draw]
+    stop_ids: list[int]
+    temperature: float
+    top_p: float
+    top_k: int | None
+
+
+@dataclass(frozen=True)
+class Load:
+    """New weights follow (``trainer.rollout.weight_transfer``); wakes the engine if it sleeps."""
+
+
+@dataclass(frozen=True)
+class Sleep:
+    """Free the GPU's memory. The next message is Load."""
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Still at it."""
+
+
+@dataclass(frozen=True)
+class Done:
+    """Answers what has nothing to tell."""
+
+
+@dataclass(frozen=True)
+class Failed:
+    """The last answer: the process ends."""
+
+    reason: str
