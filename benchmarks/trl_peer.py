@@ -37,7 +37,7 @@ def main() -> None:
     tokenizer: Any = AutoTokenizer.from_pretrained(job.model)
     rows = conversations(job, lambda messages: len(tokenizer.apply_chat_template(messages)["input_ids"]))
 
-    def rewards(completions: list[Any], **options: Any) -> list[float]:
+    def rewards(completions: list[Any], **options: Any) -> list[float | None]:
         return [reward(completion[0]["content"]) for completion in completions]
 
     with tempfile.TemporaryDirectory() as folder:

@@ -10,11 +10,11 @@ compute all (P + sum_i R_i)^2 of them and of its neighbours. Here each tree has 
 
 and a response's two parts are put together by their log-sum-exp: with out_a, lse_a and out_b, lse_b of the
 parts, lse = log(e^lse_a + e^lse_b) and out = e^(lse_a - lse) out_a + e^(lse_b - lse) out_b. The backward
-kernels need only ``out`` and ``lse`` of the whole, so each part's gradient is one call with these (as in ring
-attention, arXiv 2310.01889). Nothing of the size queries x keys is kept.
+kernels need only ``out`` and ``lse`` of the whole, so each part's gradient is one call with these (as in
+ring attention, arXiv 2310.01889). Nothing of the size queries x keys is kept.
 
-transformers calls ``Context.attend`` in place of its own attention, under the name ``IMPLEMENTATION``, where a
-forward pass is given a context; other calls go to its scaled-dot-product attention.
+transformers calls ``Context.attend`` in place of its own attention, under the name ``IMPLEMENTATION``, where
+a forward pass is given a context; other calls go to its scaled-dot-product attention.
 """
 
 from collections.abc import Sequence
@@ -30,8 +30,8 @@ from transformers.masking_utils import sdpa_mask
 
 IMPLEMENTATION = "policysplit_tree"
 
-_flash = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
-_flash_backward = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward
+_flash: Any = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
+_flash_backward: Any = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward
 
 
 class Context(Protocol):

@@ -28,8 +28,8 @@ KEPT_BYTES = 256 * 2**20
 class OutputLayer:
     """Logits of hidden states, the same for rollouts, training and diagnostics.
 
-    Holds a packed copy of the output matrix on the CPU, in float32 where bfloat16 cannot be multiplied into it,
-    so it serves while the weights stay as they are.
+    Holds a packed copy of the output matrix on the CPU, a float32 one where bfloat16 weights are to have
+    exact logits, so it serves while the weights stay as they are.
     """
 
     def __init__(self, output_VD: Tensor, logits_dtype: LogitsDtype = "float32"):

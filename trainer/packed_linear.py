@@ -1,10 +1,10 @@
 """Linear layers on the CPU with weights laid out once for oneDNN, in place of once a call.
 
-Plain ``linear`` lays a bfloat16 weight out anew at every call and multiplies float32 with MKL, which is slow on
-some makers' processors: measured at 32 to 1,200 rows on an AMD EPYC, the packed product took 0.7 to 0.95 of the
-time in bfloat16 and 0.45 to 0.75 in float32. Gradients are plain products. The packed copy is as large as the
-weight and is made anew when the weight's version counter says that it was changed; whoever changes weights
-behind autograd's back (fused optimizers do) must increment it.
+Plain ``linear`` lays a bfloat16 weight out anew at every call and multiplies float32 with MKL, which is slow
+on some makers' processors: measured at 32 to 1,200 rows on an AMD EPYC, the packed product took 0.7 to 0.95
+of the time in bfloat16 and 0.45 to 0.75 in float32. Gradients are plain products. The packed copy is as large
+as the weight and is made anew when the weight's version counter says that it was changed; whoever changes
+weights behind autograd's back (fused optimizers do) must increment it.
 """
 
 from typing import Any
@@ -36,7 +36,7 @@ def pack_linear_layers(model: nn.Module) -> None:
     """Make ``model``'s linear layers multiply with packed weights, wherever that is possible."""
     for module in model.modules():
         if type(module) is nn.Linear and can_pack(module.weight):
-            module.forward = _Forward(module)
+            module.forward = _Forward(module)  # pyright: ignore[reportAttributeAccessIssue]
 
 
 class _Forward:

@@ -1,9 +1,9 @@
 """Token layouts for scoring groups of responses under their prompts.
 
-``shared_prefix`` puts all groups into one row without padding: a prompt once, then the responses of its group,
-whose positions continue the prompt's; ``trainer.attention`` lets each response see the prompt and itself.
-``per_row`` gives every response its own padded row with its own copy of the prompt: the slow reference. Both
-yield the same log-probabilities up to rounding.
+``shared_prefix`` puts all groups into one row without padding: a prompt once, then the responses of its
+group, whose positions continue the prompt's; ``trainer.attention`` lets each response see the prompt and
+itself. ``per_row`` gives every response its own padded row with its own copy of the prompt: the slow
+reference. Both yield the same log-probabilities up to rounding.
 
 Rows are concatenations of exact token ids, prompt then response; nothing is decoded or tokenised again.
 """

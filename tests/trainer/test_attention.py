@@ -25,7 +25,8 @@ def laid_out(sizes: list[tuple[int, list[int]]]) -> list[Tree]:
 
 
 def outcome(function, tensors, trees, weights):
-    output = function(*tensors, trees, SIZE**-0.5)
+    query, key, value = tensors
+    output = function(query, key, value, trees, SIZE**-0.5)
     return output, *torch.autograd.grad((output.double() * weights).sum(), tensors)
 
 

@@ -2,8 +2,8 @@
 
 Rows (responses being sampled) of one prompt share its keys and values: their queries are put together and
 multiplied with them as one matrix. Own keys and values of all rows lie side by side, since every row has
-decoded equally many tokens. Scores of both parts go through one softmax. On the CPU everything here is float32:
-bfloat16 products would round the scores, and are hardly faster at these sizes.
+decoded equally many tokens. Scores of both parts go through one softmax. On the CPU everything here is
+float32: bfloat16 products would round the scores, and are hardly faster at these sizes.
 
 Axis suffixes: _P prompts, _R rows of a prompt, _B all rows, _K key heads, _N query heads of a key head,
 _L prompt tokens, _T decoded tokens, _D head size.
