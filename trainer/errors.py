@@ -27,3 +27,9 @@ class GraderFailed(TrainerError):
     """The grader gave no reward for any response of a step."""
 
     code = "grader_failed"
+
+
+class ZeroVariance(TrainerError):
+    """The grader gives every response to a prompt the same reward: there is nothing to learn."""
+
+    code = "zero_variance"

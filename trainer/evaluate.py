@@ -11,8 +11,8 @@ import torch
 from trainer.data.items import Item
 from trainer.diagnostics.divergence import mode_divergences
 from trainer.entropy import NATS_TO_BITS
-from trainer.generation import build_group, grade_groups, sample_groups
-from trainer.graders.grading import GradeFunction
+from trainer.generation import build_group, error_metrics, grade_groups, sample_groups
+from trainer.graders.grade import Grader
 from trainer.logprobs import OutputLayer
 from trainer.metrics import MetricSums
 from trainer.modes import Mode
@@ -29,7 +29,7 @@ def evaluate(
     policy: Policy,
     engine: RolloutEngine,
     items: Sequence[Item],
-    grade: GradeFunction,
+    grader: Grader,
     answer: Callable[[str], str | None],
     modes: tuple[Mode, ...],
     *,
@@ -58,7 +58,7 @@ def evaluate(
         top_k=evaluation.top_k,
         on_progress=on_progress,
     )
-    errors = grade_groups(policy, groups, grade)
+    errors = grade_groups(policy, groups, grader, on_progress=on_progress)
     metrics = MetricSums()
     output = policy.output_layer()
     for group in groups:
@@ -69,7 +69,7 @@ def evaluate(
         metrics.result()
         | accuracy_metrics(groups, modes, answer)
         | diversity_metrics(groups, modes, policy.stop_ids)
-        | {"eval/grader_errors": float(len(errors))}
+        | error_metrics("eval", errors)
     )
 
 

@@ -14,12 +14,14 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from trainer import checkpoint as checkpoints
 from trainer.algorithms import build_algorithm
 from trainer.checkpoint import Counters
 from trainer.data.items import ItemOrder, load_items
 from trainer.diagnostics.probe_set import ProbeSet
+from trainer.errors import TrainerError
 from trainer.evaluate import evaluate
 from trainer.events import (
     CheckpointRemoved,
@@ -33,15 +35,17 @@ from trainer.events import (
     StepMetrics,
     Stopped,
 )
-from trainer.generation import build_group, grade_groups, sample_groups
+from trainer.generation import build_group, count_errors, error_metrics, grade_groups, sample_groups
 from trainer.graders.answers import answer_function
 from trainer.graders.custom import RewardFunction, choose_grader
+from trainer.graders.grade import Grade
 from trainer.guards import check_collapse, check_finite
 from trainer.manifest import Manifest
 from trainer.metrics import MetricSums
 from trainer.modes import Mode
 from trainer.optim import MasterAdamW
 from trainer.policy import Policy, load_policy
+from trainer.preflight import fly_first, judge
 from trainer.records import mode_metrics, rollout_records
 from trainer.resampling import Collected, collect_groups
 from trainer.rollout.transformers_engine import TransformersEngine
@@ -71,7 +75,6 @@ class Run:
         self._validation = (
             load_items(spec.validation_data, "validation_data") if spec.validation_data else None
         )
-        self._grade = choose_grader(spec.grader, reward)
         self._answer = answer_function(spec.grader)
         self.policy = load_policy(
             spec.model,
@@ -97,6 +100,8 @@ class Run:
         self._seconds: dict[str, float] = {}
         self._validation_metrics: dict[str, float] = {}
         self._saved_rewards: dict[int, float] = {}
+        # Last, for it may start threads and processes, which run() ends.
+        self._grader = choose_grader(spec.grader, reward)
 
     def _load_reference(self) -> Policy | None:
         """The model that training began with, where the objective has a penalty on leaving it."""
@@ -127,8 +132,15 @@ class Run:
 
     def run(self) -> bool:
         """Train to the last step; True when finished, False when asked to stop before."""
+        try:
+            return self._run()
+        finally:
+            self._grader.close()
+
+    def _run(self) -> bool:
         self._announce()
         if self.counters.step == 0:
+            self._look_at_the_grader()
             self._evaluate_and_report(step=0)
         while self.counters.step < self.spec.total_steps:
             if self._stop.is_set():
@@ -140,6 +152,30 @@ class Run:
         self._events.write(Finished(step=self.counters.step, trained_tokens=self.counters.trained_tokens))
         return True
 
+    def _look_at_the_grader(self) -> None:
+        spec = self.spec.preflight
+        if spec is None or spec.samples == 0 or self.spec.total_steps == 0:
+            return
+        with self._phase("preflight", 0):
+            found = fly_first(
+                self.policy,
+                self._engine,
+                self._training,
+                self._grader,
+                self._algorithm.samples(0, self.spec.rollout.samples_per_prompt),
+                spec=spec,
+                rollout=self.spec.rollout,
+                seed=self.spec.seed,
+                on_progress=lambda: self._beat("preflight", 0),
+            )
+        data = {"preflight": found.numbers()}
+        try:
+            level, text = judge(found, spec)
+        except TrainerError:
+            self._say("The grader was tried before training; what came of it is in the data.", "warn", data)
+            raise
+        self._say(text, level, data)
+
     # --- the phases of a step -------------------------------------------------------------------------
 
     def _step(self) -> None:
@@ -149,7 +185,7 @@ class Run:
         started = time.perf_counter()
         probed = self._probe(step)
         metrics = MetricSums()
-        errors: list[str] = []
+        errors: list[Grade] = []
         collected = collect_groups(
             lambda first, count: self._sample_and_score(step, first, count, errors),
             self._algorithm.keeps,
@@ -186,9 +222,8 @@ class Run:
             "train/loss": result.loss,
             "train/grad_norm": result.grad_norm,
             "train/lr": self._optimizer.learning_rate(self.counters.updates),
-            "train/grader_errors": float(len(errors)),
             "train/tokens_trained": float(trained),
-        }
+        } | error_metrics("train", errors)
         self.counters.step += 1
         self.counters.updates += self.spec.optimizer.updates_per_batch
         self.counters.items += len(collected.sampled)
@@ -212,7 +247,7 @@ class Run:
         if self._due(self.spec.checkpoint.interval):
             self._save_checkpoint(values)
 
-    def _sample_and_score(self, step: int, first: int, count: int, errors: list[str]) -> list[Group]:
+    def _sample_and_score(self, step: int, first: int, count: int, errors: list[Grade]) -> list[Group]:
         """The step's groups from number ``first`` on; what the grader failed with goes to ``errors``."""
         groups = self._sample(step, first, count)
         # A step that goes on with a few further items has graded others already.
@@ -238,13 +273,18 @@ class Run:
             )
         return groups
 
-    def _score(self, step: int, groups: list[Group], all_may_fail: bool) -> list[str]:
+    def _score(self, step: int, groups: list[Group], all_may_fail: bool) -> list[Grade]:
         with self._phase("score", step):
-            errors = grade_groups(self.policy, groups, self._grade, all_may_fail)
+            errors = grade_groups(
+                self.policy,
+                groups,
+                self._grader,
+                all_may_fail=all_may_fail,
+                on_progress=lambda: self._beat("score", step),
+            )
         if errors:
             self._say(
-                f"step {step + 1}: the grader failed on {len(errors)} responses, which are left out; "
-                f"first: {errors[0]}",
+                f"step {step + 1}: left out where the grader failed: {count_errors(errors)}",
                 level="warn",
             )
         return errors
@@ -270,7 +310,7 @@ class Run:
             return {}
         with self._phase("diagnostics", step):
             result = self._probes.run(
-                step, self._engine, self._grade, lambda: self._beat("diagnostics", step)
+                step, self._engine, self._grader, lambda: self._beat("diagnostics", step)
             )
         if result.grader_error is not None:
             self._say(
@@ -295,7 +335,7 @@ class Run:
                 self.policy,
                 self._engine,
                 self._validation,
-                self._grade,
+                self._grader,
                 self._answer,
                 tuple(mode for mode in Mode if samples.get(mode)),
                 evaluation=self.spec.evaluation,
@@ -396,8 +436,8 @@ class Run:
     def _write_metrics(self, step: int, values: dict[str, float]) -> None:
         self._events.write(StepMetrics(step=step, total_steps=self.spec.total_steps, values=values))
 
-    def _say(self, message: str, level: str = "info") -> None:
-        self._events.write(MessageEvent(level=level, message=message))  # type: ignore[arg-type]
+    def _say(self, message: str, level: str = "info", data: dict[str, Any] | None = None) -> None:
+        self._events.write(MessageEvent(level=level, message=message, data=data or {}))  # type: ignore[arg-type]
 
     def _beat(self, phase: str, step: int) -> None:
         self._events.write(Phase(step=step + 1, phase=phase))

@@ -89,6 +89,7 @@ def resolve(
         evaluation=evaluation,
         checkpoint=checkpoint,
         diagnostics=ours.diagnostics,
+        preflight=ours.preflight,
         total_steps=steps,
         seed=seed,
     )

@@ -15,7 +15,7 @@ from trainer.data.items import Item
 from trainer.diagnostics.gradients import gradient_metrics
 from trainer.diagnostics.hidden_states import hidden_state_metrics
 from trainer.generation import build_group, grade_groups, sample_groups
-from trainer.graders.grading import GradeFunction
+from trainer.graders.grade import Grader
 from trainer.modes import Mode
 from trainer.policy import Policy
 from trainer.rollout.engine import RolloutEngine
@@ -58,7 +58,7 @@ class ProbeSet:
         return self._interval > 0 and step % self._interval == 0
 
     def run(
-        self, step: int, engine: RolloutEngine, grade: GradeFunction, on_progress: Callable[[], None]
+        self, step: int, engine: RolloutEngine, grader: Grader, on_progress: Callable[[], None]
     ) -> ProbeResult:
         """Answer the prompts and probe; ``time/diagnostics/*`` in the result says what each part took."""
         values: dict[str, float] = {}
@@ -81,7 +81,7 @@ class ProbeSet:
             on_progress()
         if "gradients" not in which:
             return ProbeResult(values)
-        errors = grade_groups(self._policy, groups, grade, all_may_fail=True)
+        errors = grade_groups(self._policy, groups, grader, all_may_fail=True, on_progress=on_progress)
         values |= gradient_metrics(
             self._policy,
             self._algorithm,
@@ -92,7 +92,7 @@ class ProbeSet:
         )
         _lap(values, "gradients", started)
         on_progress()
-        return ProbeResult(values, errors[0] if errors else None)
+        return ProbeResult(values, errors[0].error if errors else None)
 
 
 def _lap(values: dict[str, float], name: str, started: float) -> float:

@@ -1,0 +1,101 @@
+"""``python``: a stranger's ``grade(sample, item)``, in a pool of sandboxes that are started beforehand."""
+
+import os
+import threading
+from typing import Any
+
+from trainer.errors import InvalidSpec
+from trainer.graders.grade import ConcurrentGrader, Grade, GraderError, Sample
+from trainer.graders.process import ChildDied, ChildTimedOut
+from trainer.graders.sandbox import NoIsolation, Sandbox, SandboxRefused, isolation_problem
+from trainer.graders.spec import PythonGrader
+from trainer.graders.templates import parse_output
+
+MAX_SANDBOXES = 16
+
+
+class PythonSandboxes(ConcurrentGrader):
+    """A sandbox a thread, and a thread a core. A sandbox that failed or was left untidy is replaced.
+
+    Raises InvalidSpec where there is no isolation, or the source does not compile.
+    """
+
+    def __init__(self, spec: PythonGrader, sandboxes: int | None = None):
+        if problem := isolation_problem():
+            raise InvalidSpec(
+                f"a python grader runs isolated or not at all, and this machine cannot isolate it: {problem}",
+                "grader",
+            )
+        self._spec = spec
+        self._sandboxes: dict[int, Sandbox] = {}
+        try:
+            # The first one says whether the source compiles; it is closed, for the kernel ends a sandbox
+            # with the thread that started it, and this thread is not ours.
+            self._start().close()
+        except SandboxRefused as error:
+            raise InvalidSpec(f"the source of the python grader does not compile: {error}", "grader.source") from None
+        count = sandboxes or min(len(os.sched_getaffinity(0)), MAX_SANDBOXES)
+        super().__init__("python-grader", count)
+        ready = threading.Barrier(count)
+        for started in [self._threads.submit(self._warm_up, ready) for _ in range(count)]:
+            started.result()
+
+    def grade_one(self, sample: Sample) -> Grade:
+        try:
+            sandbox = self._sandbox()
+            answer = sandbox.grade(_sample_for_source(sample.text), sample.item)
+        except (NoIsolation, ChildDied, SandboxRefused) as error:
+            self._discard()
+            raise GraderError(f"the sandbox failed: {error}", "python_grader_server_error") from error
+        except ChildTimedOut:
+            self._discard()
+            raise GraderError("the sandbox did not answer in time", "python_grader_server_error") from None
+        if answer.get("spent"):
+            self._discard()
+        if "reward" not in answer:
+            raise GraderError(str(answer.get("error")), "python_grader_runtime_error")
+        reward = float(answer["reward"])
+        return Grade(reward, {self._spec.name: reward})
+
+    def close(self) -> None:
+        super().close()
+        for sandbox in self._sandboxes.values():
+            sandbox.close()
+
+    def _warm_up(self, ready: threading.Barrier) -> None:
+        try:
+            self._sandbox()
+        except BaseException:
+            ready.abort()
+            raise
+        ready.wait()
+
+    def _sandbox(self) -> Sandbox:
+        """This thread's sandbox."""
+        found = self._sandboxes.get(threading.get_ident())
+        if found is None:
+            found = self._sandboxes[threading.get_ident()] = self._start()
+        return found
+
+    def _discard(self) -> None:
+        if (sandbox := self._sandboxes.pop(threading.get_ident(), None)) is not None:
+            sandbox.close()
+
+    def _start(self) -> Sandbox:
+        spec = self._spec
+        return Sandbox(spec.source, seconds=spec.timeout_seconds, memory_bytes=spec.memory_mb << 20)
+
+
+def _sample_for_source(text: str) -> dict[str, Any]:
+    """What ``grade`` gets as its first argument."""
+    try:
+        parsed = parse_output(text)
+    except GraderError:
+        parsed = None
+    message = {"role": "assistant", "content": text}
+    return {
+        "output_text": text,
+        "output_json": parsed,
+        "output_tools": [],
+        "choices": [{"index": 0, "message": message}],
+    }
