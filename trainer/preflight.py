@@ -118,7 +118,9 @@ def judge(found: Findings, spec: PreflightSpec) -> tuple[str, str]:
     """The level and the sentence to tell. Raises GraderFailed or ZeroVariance where training is no use."""
     rewards = found.rewards
     if not rewards:
-        raise GraderFailed(f"before training, the grader failed on all {count_errors(found.errors)}", "grader")
+        raise GraderFailed(
+            f"before training, the grader failed on all {count_errors(found.errors)}", "grader"
+        )
     seen = f"{found.responses} responses to {len(found.groups)} prompts"
     if not found.differing:
         counts = Counter(f"{reward:.3g}" for reward in rewards)

@@ -15,15 +15,16 @@ from trainer.graders.spec import (
 from trainer.graders.spec import Grader as GraderSpec
 
 
-def build_grader(spec: GraderSpec) -> Grader:
+def build_grader(spec: GraderSpec, workers: int | None = None) -> Grader:
     """The grader that ``spec`` defines; close it when it is done with.
 
+    ``workers``: sandboxes or scoring processes where it has such; default one a core.
     Raises InvalidSpec when the definition cannot work here.
     """
-    return InRange(_build(spec))
+    return InRange(_build(spec, workers))
 
 
-def _build(spec: GraderSpec) -> Grader:
+def _build(spec: GraderSpec, workers: int | None) -> Grader:
     match spec:
         case StringCheckGrader():
             from trainer.graders.string_check import string_check
@@ -44,11 +45,11 @@ def _build(spec: GraderSpec) -> Grader:
         case PythonGrader():
             from trainer.graders.python import PythonSandboxes
 
-            return PythonSandboxes(spec)
+            return PythonSandboxes(spec, workers)
         case MathVerifyGrader():
             from trainer.graders.math_verify import math_verify
 
-            return math_verify(spec)
+            return math_verify(spec, workers)
         case EnvironmentGrader():
             from trainer.graders.environment import environment
 
@@ -62,16 +63,16 @@ def _build(spec: GraderSpec) -> Grader:
 
             return CreativeWriting(spec)
         case MultiGrader():
-            return _multi(spec)
+            return _multi(spec, workers)
 
 
-def _multi(spec: MultiGrader) -> Grader:
+def _multi(spec: MultiGrader, workers: int | None) -> Grader:
     from trainer.graders.multi import Multi
 
     built: dict[str, Grader] = {}
     try:
         for name, one in spec.named.items():
-            built[name] = _build(one)
+            built[name] = _build(one, workers)
         return Multi(spec.name, built, spec.calculate_output)
     except BaseException:
         for grader in built.values():

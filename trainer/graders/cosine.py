@@ -42,7 +42,9 @@ def cosine(one: list[float], other: list[float]) -> float:
         raise GraderError(f"embeddings of {len(one)} and {len(other)} numbers", "model_grader_server_error")
     product = sum(a * b for a, b in zip(one, other, strict=True))
     value = finite(
-        product / (math.hypot(*one) * math.hypot(*other) or math.nan), "the cosine", "model_grader_server_error"
+        product / (math.hypot(*one) * math.hypot(*other) or math.nan),
+        "the cosine",
+        "model_grader_server_error",
     )
     return min(max(value, -1.0), 1.0)
 

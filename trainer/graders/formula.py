@@ -26,9 +26,9 @@ Formula = Callable[[Mapping[str, float]], float]
 
 #: Name: how many arguments at least and at most, and the function.
 FUNCTIONS: dict[str, tuple[int, int, Callable[..., float]]] = {
-    "min": (1, 32, min),
-    "max": (1, 32, max),
-    "abs": (1, 1, abs),
+    "min": (2, 32, lambda *x: min(x)),
+    "max": (2, 32, lambda *x: max(x)),
+    "abs": (1, 1, math.fabs),
     "floor": (1, 1, lambda x: float(math.floor(x))),
     "ceil": (1, 1, lambda x: float(math.ceil(x))),
     "exp": (1, 1, math.exp),
@@ -148,8 +148,11 @@ class _Parser:
 
     def _unexpected(self, wanted: str) -> ValueError:
         found = self._peek()
-        return ValueError(f"the formula has {found!r} where {wanted} should be" if found else
-                          f"the formula ends where {wanted} should be")
+        return ValueError(
+            f"the formula has {found!r} where {wanted} should be"
+            if found
+            else f"the formula ends where {wanted} should be"
+        )
 
 
 def _chain(operands: list[Formula], operators: list[str]) -> Formula:

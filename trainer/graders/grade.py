@@ -79,15 +79,14 @@ class Grader(ABC):
     """Grades samples. Errors are Grades, never exceptions; close it when it is done with."""
 
     @abstractmethod
-    def grade_many(
-        self, samples: Sequence[Sample], on_progress: Callable[[], None] = nothing
-    ) -> list[Grade]:
+    def grade_many(self, samples: Sequence[Sample], on_progress: Callable[[], None] = nothing) -> list[Grade]:
         """The samples' grades, in their order. ``on_progress`` is called about every second meanwhile."""
 
     def __call__(self, item: dict[str, Any], text: str) -> Grade:
         """One sample's grade."""
         return self.grade_many([Sample(item, text)])[0]
 
+    @abstractmethod
     def close(self) -> None:
         """End what was started: threads, connections, sandboxes."""
 
@@ -98,9 +97,7 @@ class LocalGrader(Grader):
     def __init__(self, grade: Callable[[Sample], Grade]):
         self._grade = grade
 
-    def grade_many(
-        self, samples: Sequence[Sample], on_progress: Callable[[], None] = nothing
-    ) -> list[Grade]:
+    def grade_many(self, samples: Sequence[Sample], on_progress: Callable[[], None] = nothing) -> list[Grade]:
         grades, beat = [], time.monotonic() + BEAT_SECONDS
         for sample in samples:
             grades.append(caught(self._grade, sample))
@@ -108,6 +105,9 @@ class LocalGrader(Grader):
                 on_progress()
                 beat = time.monotonic() + BEAT_SECONDS
         return grades
+
+    def close(self) -> None:
+        """Nothing was started."""
 
 
 class ConcurrentGrader(Grader):
@@ -124,9 +124,7 @@ class ConcurrentGrader(Grader):
     def grade_one(self, sample: Sample) -> Grade:
         """One sample's grade, in one of the threads; may raise GraderError."""
 
-    def grade_many(
-        self, samples: Sequence[Sample], on_progress: Callable[[], None] = nothing
-    ) -> list[Grade]:
+    def grade_many(self, samples: Sequence[Sample], on_progress: Callable[[], None] = nothing) -> list[Grade]:
         futures = [self._threads.submit(caught, self.grade_one, sample) for sample in samples]
         return [_wait(future, on_progress) for future in futures]
 
@@ -141,9 +139,7 @@ class InRange(Grader):
     def __init__(self, grader: Grader):
         self._grader = grader
 
-    def grade_many(
-        self, samples: Sequence[Sample], on_progress: Callable[[], None] = nothing
-    ) -> list[Grade]:
+    def grade_many(self, samples: Sequence[Sample], on_progress: Callable[[], None] = nothing) -> list[Grade]:
         return [_in_range(grade) for grade in self._grader.grade_many(samples, on_progress)]
 
     def close(self) -> None:

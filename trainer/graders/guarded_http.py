@@ -16,6 +16,7 @@ from urllib.parse import urlsplit
 import httpcore
 
 MAX_BODY_BYTES = 4 << 20
+_PORTS = {"http": 80, "https": 443}
 _NAT64 = ipaddress.ip_network("64:ff9b::/96")
 
 
@@ -51,7 +52,7 @@ def check_url(url: str, allowed: frozenset[str] = frozenset()) -> None:
         address = ipaddress.ip_address(host)
     except ValueError:
         return
-    if not _is_allowed(host, port or _port(parts.scheme), allowed):
+    if not _is_allowed(host, port or _PORTS[parts.scheme], allowed):
         _check_address(host, address)
 
 
@@ -77,8 +78,8 @@ def _check_address(host: str, address: ipaddress.IPv4Address | ipaddress.IPv6Add
     for one in (address, *_embedded(address)):
         if not one.is_global or one.is_multicast or one.is_reserved:
             raise Refused(
-                f"{host} has the address {address}, which is not a public one; the operator may allow the "
-                "host in POLICYSPLIT_GRADER_ALLOWED_HOSTS"
+                f"{host} has an address that is not a public one; the operator may allow the host in "
+                "POLICYSPLIT_GRADER_ALLOWED_HOSTS"
             )
 
 
@@ -109,19 +110,34 @@ class GuardedHttp:
     def post(self, url: str, body: bytes, headers: dict[str, str], seconds: float) -> Answer:
         """The answer to one request, which has ``seconds`` for everything. Raises Refused or NoAnswer."""
         check_url(url, self._allowed)
-        sent = {"content-type": "application/json", "accept-encoding": "identity", "user-agent": "policysplit"}
+        sent = {
+            "content-type": "application/json",
+            "accept-encoding": "identity",
+            "user-agent": "policysplit",
+        }
         timeouts = dict.fromkeys(("connect", "read", "write", "pool"), seconds)
         self._backend.set_deadline(seconds)
         try:
             with self._pool.stream(
-                "POST", url, headers=sent | headers, content=body, extensions={"timeout": timeouts}
+                "POST",
+                url,
+                headers=list((sent | headers).items()),
+                content=body,
+                extensions={"timeout": timeouts},
             ) as response:
                 received = _read(response)
-                pairs = {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in response.headers}
-                return Answer(response.status, pairs, received)
+                pairs = [
+                    (name.decode("latin-1"), value.decode("latin-1")) for name, value in response.headers
+                ]
+                return Answer(response.status, {name.lower(): value for name, value in pairs}, received)
         except (httpcore.TimeoutException, TimeoutError):
             raise NoAnswer(f"no answer within {seconds:g} s") from None
-        except (httpcore.NetworkError, httpcore.ProtocolError, httpcore.UnsupportedProtocol, OSError) as error:
+        except (
+            httpcore.NetworkError,
+            httpcore.ProtocolError,
+            httpcore.UnsupportedProtocol,
+            OSError,
+        ) as error:
             raise NoAnswer(f"{type(error).__name__}: {error}") from None
 
     def close(self) -> None:

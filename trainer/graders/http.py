@@ -63,7 +63,9 @@ def signing_key(secret: str) -> bytes:
     try:
         return base64.b64decode(secret.removeprefix("whsec_"), validate=True)
     except binascii.Error:
-        raise InvalidSpec("the operator's secret begins with whsec_ and goes on with what is no base64") from None
+        raise InvalidSpec(
+            "the operator's secret begins with whsec_ and goes on with what is no base64"
+        ) from None
 
 
 def signature_headers(key: bytes, identity: str, body: bytes) -> dict[str, str]:
@@ -80,9 +82,8 @@ def signature_headers(key: bytes, identity: str, body: bytes) -> dict[str, str]:
 def _scores(value: object) -> dict[str, float]:
     if not isinstance(value, dict):
         return {}
-    numbers = {
+    return {
         str(name)[:64]: float(score)
         for name, score in list(value.items())[:MAX_SCORES]
         if isinstance(score, int | float) and abs(score) < 1e300
     }
-    return numbers

@@ -17,7 +17,12 @@ class Judge:
     """Asks for numbers by name."""
 
     def __init__(
-        self, endpoint: ModelEndpoint, names: Sequence[str], low: float, high: float, sampling: SamplingParams | None
+        self,
+        endpoint: ModelEndpoint,
+        names: Sequence[str],
+        low: float,
+        high: float,
+        sampling: SamplingParams | None,
     ):
         self._endpoint, self._names, self._low, self._high = endpoint, names, low, high
         self._options = _options(sampling)
@@ -33,14 +38,18 @@ class Judge:
             return self._numbers(text), usage
         except ValueError as error:
             raise GraderError(
-                f"the judge's answer has no score: {error}; it was: {text[:300]!r}", "model_grader_parse_error", usage
+                f"the judge's answer has no score: {error}; it was: {text[:300]!r}",
+                "model_grader_parse_error",
+                usage,
             ) from None
 
     def _post(self, body: dict[str, Any]) -> dict[str, Any]:
         try:
             if self._structured:
                 try:
-                    return self._endpoint.post("/chat/completions", body | {"response_format": self._schema()})
+                    return self._endpoint.post(
+                        "/chat/completions", body | {"response_format": self._schema()}
+                    )
                 except RemoteError as error:
                     if error.status not in (400, 404, 415, 422, 501):
                         raise
@@ -55,7 +64,7 @@ class Judge:
         keys = ", ".join(f'"{name}": a number from {self._low:g} to {self._high:g}' for name in self._names)
         return {
             "role": "system",
-            "content": f'Answer with one JSON object and nothing else: {{"reasoning": a short text, {keys}}}.',
+            "content": f'Answer with one JSON object, nothing else: {{"reasoning": a short text, {keys}}}.',
         }
 
     def _schema(self) -> dict[str, Any]:
@@ -101,7 +110,9 @@ def _content(answer: dict[str, Any], usage: dict[str, dict[str, int]]) -> str:
         message = answer["choices"][0]["message"]
         refusal, text = message.get("refusal"), message.get("content")
     except (KeyError, IndexError, TypeError, AttributeError):
-        raise GraderError("the judge's answer is no chat completion", "model_grader_server_error", usage) from None
+        raise GraderError(
+            "the judge's answer is no chat completion", "model_grader_server_error", usage
+        ) from None
     if refusal:
         raise GraderError(f"the judge refused: {str(refusal)[:300]}", "model_grader_refusal_error", usage)
     if not isinstance(text, str) or not text.strip():

@@ -5,10 +5,10 @@ compares them. Its own time limit needs the main thread of a process; ours is th
 """
 
 import logging
-import os
 from typing import Any
 
 from trainer.graders.grade import Grade, Sample
+from trainer.graders.process import cores
 from trainer.graders.scorer_process import ScoredByProcess
 from trainer.graders.spec import MathVerifyGrader
 from trainer.graders.templates import compile_template
@@ -18,7 +18,7 @@ MAX_CHILDREN = 8
 _DELIMITERS = ("$", "\\boxed", "\\(", "\\[")
 
 
-def math_verify(spec: MathVerifyGrader) -> ScoredByProcess:
+def math_verify(spec: MathVerifyGrader, workers: int | None = None) -> ScoredByProcess:
     """The grader that ``spec`` defines."""
     text, reference = compile_template(spec.input), compile_template(spec.reference)
 
@@ -29,7 +29,7 @@ def math_verify(spec: MathVerifyGrader) -> ScoredByProcess:
     def grade(score: float) -> Grade:
         return Grade(score, {spec.name: score})
 
-    children = min(len(os.sched_getaffinity(0)), MAX_CHILDREN)
+    children = workers or min(cores(), MAX_CHILDREN)
     return ScoredByProcess({"type": "math_verify"}, spec.timeout_seconds, question, grade, children)
 
 
@@ -44,5 +44,7 @@ def equal(question: dict[str, Any]) -> dict[str, Any]:
     gold = parse(written, configuration, parsing_timeout=None)  # type: ignore[arg-type]
     if not gold:
         return {"error": f"the reference {reference[:80]!r} is no mathematical expression"}
-    answer = parse(question["text"], configuration, parsing_timeout=None)  # type: ignore[arg-type]
+    # From the last box on: of several, the library would make a set.
+    text = question["text"][max(question["text"].rfind("\\boxed"), 0) :]
+    answer = parse(text, configuration, parsing_timeout=None)  # type: ignore[arg-type]
     return {"score": float(bool(answer) and verify(gold, answer, timeout_seconds=None))}

@@ -13,9 +13,7 @@ class Multi(Grader):
         self._name, self._graders = name, graders
         self._formula = parse_formula(formula, graders)
 
-    def grade_many(
-        self, samples: Sequence[Sample], on_progress: Callable[[], None] = nothing
-    ) -> list[Grade]:
+    def grade_many(self, samples: Sequence[Sample], on_progress: Callable[[], None] = nothing) -> list[Grade]:
         by_name = {name: one.grade_many(samples, on_progress) for name, one in self._graders.items()}
         result = []
         for number, sample in enumerate(samples):

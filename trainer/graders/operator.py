@@ -24,7 +24,7 @@ class Endpoint(BaseModel):
 
 
 class GraderSettings(BaseSettings):
-    """From the environment, with the prefix ``POLICYSPLIT_``; the first two and the last are JSON."""
+    """From the environment, with the prefix ``POLICYSPLIT_``, as JSON."""
 
     model_config = SettingsConfigDict(env_prefix="POLICYSPLIT_", extra="ignore")
 

@@ -5,11 +5,17 @@ import json
 import os
 import select
 import subprocess
+import sys
 import time
 from typing import Any
 
 MAX_REPLY_BYTES = 1 << 20
 _CHUNK = 1 << 16
+
+
+def cores() -> int:
+    """How many this process may use."""
+    return len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
 
 
 class ChildTimedOut(Exception):
@@ -49,7 +55,7 @@ class ChildProcess:
         return self._process.pid
 
     def request(self, message: dict[str, Any], seconds: float) -> dict[str, Any]:
-        """Send ``message`` and return the answer. Raises ChildTimedOut or ChildDied, after killing the child."""
+        """The answer to ``message``. Raises ChildTimedOut or ChildDied, after killing the child."""
         try:
             return self._exchange(json.dumps(message).encode() + b"\n", time.monotonic() + seconds)
         except BaseException:

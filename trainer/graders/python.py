@@ -1,17 +1,35 @@
 """``python``: a stranger's ``grade(sample, item)``, in a pool of sandboxes that are started beforehand."""
 
-import os
 import threading
 from typing import Any
 
 from trainer.errors import InvalidSpec
 from trainer.graders.grade import ConcurrentGrader, Grade, GraderError, Sample
-from trainer.graders.process import ChildDied, ChildTimedOut
+from trainer.graders.process import ChildDied, ChildTimedOut, cores
 from trainer.graders.sandbox import NoIsolation, Sandbox, SandboxRefused, isolation_problem
 from trainer.graders.spec import PythonGrader
 from trainer.graders.templates import parse_output
 
 MAX_SANDBOXES = 16
+
+
+def check_python(spec: PythonGrader) -> None:
+    """Raise InvalidSpec where there is no isolation, or the source does not compile."""
+    if problem := isolation_problem():
+        raise InvalidSpec(
+            f"a python grader runs isolated or not at all, and this machine cannot isolate it: {problem}",
+            "grader",
+        )
+    try:
+        _start(spec).close()
+    except (SandboxRefused, NoIsolation) as error:
+        raise InvalidSpec(
+            f"the source of the python grader does not load: {error}", "grader.source"
+        ) from None
+
+
+def _start(spec: PythonGrader) -> Sandbox:
+    return Sandbox(spec.source, seconds=spec.timeout_seconds, memory_bytes=spec.memory_mb << 20)
 
 
 class PythonSandboxes(ConcurrentGrader):
@@ -21,21 +39,12 @@ class PythonSandboxes(ConcurrentGrader):
     """
 
     def __init__(self, spec: PythonGrader, sandboxes: int | None = None):
-        if problem := isolation_problem():
-            raise InvalidSpec(
-                f"a python grader runs isolated or not at all, and this machine cannot isolate it: {problem}",
-                "grader",
-            )
+        check_python(spec)
         self._spec = spec
         self._sandboxes: dict[int, Sandbox] = {}
-        try:
-            # The first one says whether the source compiles; it is closed, for the kernel ends a sandbox
-            # with the thread that started it, and this thread is not ours.
-            self._start().close()
-        except SandboxRefused as error:
-            raise InvalidSpec(f"the source of the python grader does not compile: {error}", "grader.source") from None
-        count = sandboxes or min(len(os.sched_getaffinity(0)), MAX_SANDBOXES)
+        count = sandboxes or min(cores(), MAX_SANDBOXES)
         super().__init__("python-grader", count)
+        # Each thread starts its own: the kernel ends a sandbox with the thread that started it.
         ready = threading.Barrier(count)
         for started in [self._threads.submit(self._warm_up, ready) for _ in range(count)]:
             started.result()
@@ -74,16 +83,12 @@ class PythonSandboxes(ConcurrentGrader):
         """This thread's sandbox."""
         found = self._sandboxes.get(threading.get_ident())
         if found is None:
-            found = self._sandboxes[threading.get_ident()] = self._start()
+            found = self._sandboxes[threading.get_ident()] = _start(self._spec)
         return found
 
     def _discard(self) -> None:
         if (sandbox := self._sandboxes.pop(threading.get_ident(), None)) is not None:
             sandbox.close()
-
-    def _start(self) -> Sandbox:
-        spec = self._spec
-        return Sandbox(spec.source, seconds=spec.timeout_seconds, memory_bytes=spec.memory_mb << 20)
 
 
 def _sample_for_source(text: str) -> dict[str, Any]:

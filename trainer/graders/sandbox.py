@@ -106,7 +106,16 @@ def command() -> list[str]:
         *_library(),
         *_packages(),
         *("--ro-bind", str(Path(sandbox_runner.__file__).resolve()), "/runner.py"),
-        *("--dir", "/dev", "--dev-bind", "/dev/null", "/dev/null", "--dev-bind", "/dev/urandom", "/dev/urandom"),
+        *(
+            "--dir",
+            "/dev",
+            "--dev-bind",
+            "/dev/null",
+            "/dev/null",
+            "--dev-bind",
+            "/dev/urandom",
+            "/dev/urandom",
+        ),
         *("--size", str(SCRATCH_BYTES), "--tmpfs", "/tmp", "--remount-ro", "/", "--chdir", "/tmp"),
     ]
     return [program, *arguments, "--", interpreter, "-sSBPu", "/runner.py"]

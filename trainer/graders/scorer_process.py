@@ -77,7 +77,9 @@ class ScoredByProcess(ConcurrentGrader):
         try:
             answer = child.request(self._scorer, START_SECONDS)
         except (ChildDied, ChildTimedOut) as error:
-            raise InvalidSpec(f"the scorer {self._scorer['type']} cannot be started: {error}", "grader") from None
+            raise InvalidSpec(
+                f"the scorer {self._scorer['type']} cannot be started: {error}", "grader"
+            ) from None
         if "error" in answer:
             child.close()
             raise InvalidSpec(answer["error"], "grader")
@@ -92,6 +94,7 @@ def _scorer(settings: dict[str, Any]) -> Score:
         return scorer(settings["task"], settings["parameters"])
     from trainer.graders.math_verify import equal
 
+    equal({"text": "\\boxed{1}", "reference": "1"})  # imports what takes a second, before time is counted
     return equal
 
 
@@ -99,7 +102,7 @@ def main() -> None:
     """Answer questions until the end of input, or of the thread that started us, even amid a question."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
-    resource.setrlimit(resource.RLIMIT_AS, (MEMORY_BYTES, MEMORY_BYTES))
+        resource.setrlimit(resource.RLIMIT_AS, (MEMORY_BYTES, MEMORY_BYTES))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     # What scorers print must not get among the answers.
     answers = os.fdopen(os.dup(1), "w")

@@ -238,7 +238,7 @@ class CreativeWritingGrader(JudgeFields):
 
 
 class MathVerifyGrader(StrictModel):
-    """1.0 if the response's answer equals ``reference`` as mathematics: the boxed one, or the last expression."""
+    """1.0 if the response's answer, boxed or its last expression, is mathematically ``reference``."""
 
     type: Literal["math_verify"] = "math_verify"
     name: Name = "math_verify"

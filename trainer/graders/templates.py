@@ -25,7 +25,7 @@ def variables(template: str) -> set[str]:
 def template_problem(template: str) -> str | None:
     """What is wrong with a template, as a sentence; None when nothing is."""
     for name in VARIABLE.findall(template):
-        known = name in _SAMPLE or name.startswith("sample.output_json.") or name.startswith("item.")
+        known = name in _SAMPLE or name.startswith(("sample.output_json.", "item."))
         if not known and name != "item":
             return f"the template variable '{name[:80]}' is unknown; it should be {ACCEPTED}"
         if "" in name.split("."):
@@ -57,13 +57,13 @@ def compile_template(template: str) -> Render:
     return lambda sample: "".join([piece(sample) for piece in pieces])
 
 
-def parse_output(text: str) -> Any:
+def parse_output(text: str, name: str = "sample.output_json") -> Any:
     """A response that is JSON as its value. Raises GraderError when it is none."""
     try:
         return json.loads(text, parse_constant=_no_constant)
     except (ValueError, RecursionError):
         raise GraderError(
-            "sample.output_json has no value: the response is no JSON", "sample_parse_error"
+            f"the template variable {name} has no value: the response is no JSON", "sample_parse_error"
         ) from None
 
 
@@ -80,7 +80,7 @@ def _variable(name: str) -> Render:
     if (root, *path) == ("sample", "output_text"):
         return lambda sample: sample.text
     if root == "sample" and path and path[0] == "output_json":
-        return lambda sample: _as_text(_walk(parse_output(sample.text), path[1:], name))
+        return lambda sample: _as_text(_walk(parse_output(sample.text, name), path[1:], name))
     if root == "item":
         if len(path) == 1:
             return lambda sample: _field(sample.item, path[0], name)

@@ -18,6 +18,7 @@ import re
 from collections import Counter
 from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 from trainer.graders.grade import Grade, GraderError, LocalGrader, Sample
 from trainer.graders.spec import TextSimilarityGrader
@@ -78,9 +79,10 @@ def _meteor() -> Similarity:
     from nltk.translate.meteor_score import meteor_score
 
     tokenize = NLTKWordTokenizer().tokenize
+    no_synonyms: Any = _NoSynonyms()
 
     def meteor(text: str, reference: str) -> float:
-        return float(meteor_score([tokenize(reference)], tokenize(text), wordnet=_NoSynonyms()))
+        return float(meteor_score([tokenize(reference)], tokenize(text), wordnet=no_synonyms))
 
     return meteor
 
