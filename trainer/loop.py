@@ -21,7 +21,6 @@ from trainer.algorithms import build_algorithm
 from trainer.checkpoint import Counters
 from trainer.data.items import ItemOrder, load_items
 from trainer.diagnostics.probe_set import ProbeSet
-from trainer.errors import TrainerError
 from trainer.evaluate import evaluate
 from trainer.events import (
     CheckpointRemoved,
@@ -45,7 +44,7 @@ from trainer.metrics import MetricSums
 from trainer.modes import Mode
 from trainer.optim import MasterAdamW
 from trainer.policy import Policy, load_policy
-from trainer.preflight import fly_first, judge
+from trainer.preflight import preflight
 from trainer.records import mode_metrics, rollout_records
 from trainer.resampling import Collected, collect_groups
 from trainer.rollout.transformers_engine import TransformersEngine
@@ -157,7 +156,7 @@ class Run:
         if spec is None or spec.samples == 0 or self.spec.total_steps == 0:
             return
         with self._phase("preflight", 0):
-            found = fly_first(
+            preflight(
                 self.policy,
                 self._engine,
                 self._training,
@@ -167,14 +166,8 @@ class Run:
                 rollout=self.spec.rollout,
                 seed=self.spec.seed,
                 on_progress=lambda: self._beat("preflight", 0),
+                say=self._say,
             )
-        data = {"preflight": found.numbers()}
-        try:
-            level, text = judge(found, spec)
-        except TrainerError:
-            self._say("The grader was tried before training; what came of it is in the data.", "warn", data)
-            raise
-        self._say(text, level, data)
 
     # --- the phases of a step -------------------------------------------------------------------------
 

@@ -14,7 +14,7 @@ from typing import Any
 
 from trainer.advantage import has_variance
 from trainer.data.items import Item, ItemOrder
-from trainer.errors import GraderFailed, ZeroVariance
+from trainer.errors import GraderFailed, TrainerError, ZeroVariance
 from trainer.generation import build_group, count_errors, grade_groups, sample_groups
 from trainer.graders.grade import Grade, Grader
 from trainer.modes import Mode
@@ -74,7 +74,7 @@ class Findings:
         ]
 
 
-def fly_first(
+def preflight(
     policy: Policy,
     engine: RolloutEngine,
     items: Sequence[Item],
@@ -85,11 +85,35 @@ def fly_first(
     rollout: RolloutSpec,
     seed: int,
     on_progress: Callable[[], None],
-) -> Findings:
-    """Sample and grade until rewards differ, or ``spec.samples`` responses have been seen.
+    say: Callable[[str, str, dict[str, Any]], None],
+) -> None:
+    """Look, and ``say`` (message, level, data) what was seen.
 
-    ``samples`` is what the algorithm draws for a prompt of the run.
+    ``samples`` is what the algorithm draws for a prompt of the run. Raises GraderFailed when nothing could be
+    graded, ZeroVariance when no rewards differ and the spec says that this is to fail.
     """
+    found = _look(policy, engine, items, grader, samples, spec, rollout, seed, on_progress)
+    data = {"preflight": found.numbers()}
+    try:
+        level, text = _judge(found, spec)
+    except TrainerError:
+        say("The grader was tried before training; what came of it is in the data.", "warn", data)
+        raise
+    say(text, level, data)
+
+
+def _look(
+    policy: Policy,
+    engine: RolloutEngine,
+    items: Sequence[Item],
+    grader: Grader,
+    samples: Mapping[Mode, int],
+    spec: PreflightSpec,
+    rollout: RolloutSpec,
+    seed: int,
+    on_progress: Callable[[], None],
+) -> Findings:
+    """Sample and grade until rewards differ, or ``spec.samples`` responses have been seen."""
     found, order = Findings(), ItemOrder(len(items), seed)
     per_prompt = sum(samples.values())
     while not found.differing and found.responses < spec.samples:
@@ -114,7 +138,7 @@ def fly_first(
     return found
 
 
-def judge(found: Findings, spec: PreflightSpec) -> tuple[str, str]:
+def _judge(found: Findings, spec: PreflightSpec) -> tuple[str, str]:
     """The level and the sentence to tell. Raises GraderFailed or ZeroVariance where training is no use."""
     rewards = found.rewards
     if not rewards:

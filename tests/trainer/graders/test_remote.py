@@ -36,7 +36,8 @@ def build(server: Server) -> Iterator[Callable[..., Grader]]:
     built: list[Grader] = []
 
     def make(**options: Any) -> Grader:
-        built.append(build_grader(HttpGrader(**{"url": f"{server.url}/hook", "secret": "hook"} | options)))
+        fields: dict[str, Any] = {"url": f"{server.url}/hook", "secret": "hook"} | options
+        built.append(build_grader(HttpGrader(**fields)))
         return built[-1]
 
     yield make
