@@ -1,5 +1,7 @@
 """``environment``: the own scorer of a reasoning-gym task."""
 
+import base64
+import pickle
 from collections.abc import Callable
 from typing import Any
 
@@ -14,7 +16,9 @@ def environment(spec: EnvironmentGrader) -> ScoredByProcess:
     """The grader that ``spec`` defines. Raises InvalidSpec when there is no such task."""
 
     def question(sample: Sample) -> dict[str, Any]:
-        return {"answer": extract_answer(sample.text, spec.extract), "entry": sample.item}
+        # JSON would make lists of tuples and strings of keys; scorers tell them apart.
+        entry = base64.b64encode(pickle.dumps(sample.item)).decode()
+        return {"answer": extract_answer(sample.text, spec.extract), "entry": entry}
 
     def grade(score: float) -> Grade:
         return Grade(min(max(score, 0.0), 1.0), {spec.name: score}, value=score)
@@ -33,7 +37,8 @@ def scorer(task: str, parameters: dict[str, Any]) -> Callable[[dict[str, Any]], 
         raise InvalidSpec(f"reasoning-gym task {task!r}: {error}", "grader") from error
 
     def score(question: dict[str, Any]) -> dict[str, Any]:
-        entry = {"question": "", "metadata": {}, **question["entry"]}
+        item = pickle.loads(base64.b64decode(question["entry"]))  # our own parent's
+        entry = {"question": "", "metadata": {}, **item}
         return {"score": float(dataset.score_answer(question["answer"], entry))}
 
     return score

@@ -167,6 +167,8 @@ def caught(grade: Callable[[Sample], Grade], sample: Sample) -> Grade:
         return error.grade()
     except RecursionError:
         return Grade(None, error="the sample is nested too deeply")
+    except Exception as error:  # such as an item of a library's own types where JSON is wanted
+        return Grade(None, error=f"grading failed: {type(error).__name__}: {str(error)[:500]}")
 
 
 def _wait(future: Future[Grade], on_progress: Callable[[], None]) -> Grade:

@@ -6,7 +6,7 @@ from typing import Any
 from trainer.errors import InvalidSpec
 from trainer.graders.grade import ConcurrentGrader, Grade, GraderError, Sample
 from trainer.graders.process import ChildDied, ChildTimedOut, cores
-from trainer.graders.sandbox import NoIsolation, Sandbox, SandboxRefused, isolation_problem
+from trainer.graders.sandbox import NoIsolation, Sandbox, SandboxRefused, require_isolation
 from trainer.graders.spec import PythonGrader
 from trainer.graders.templates import parse_output
 
@@ -15,11 +15,13 @@ MAX_SANDBOXES = 16
 
 def check_python(spec: PythonGrader) -> None:
     """Raise InvalidSpec where there is no isolation, or the source does not compile."""
-    if problem := isolation_problem():
+    try:
+        require_isolation()
+    except NoIsolation as error:
         raise InvalidSpec(
-            f"a python grader runs isolated or not at all, and this machine cannot isolate it: {problem}",
+            f"a python grader runs isolated or not at all, and this machine cannot isolate it: {error}",
             "grader",
-        )
+        ) from None
     try:
         _start(spec).close()
     except (SandboxRefused, NoIsolation) as error:
@@ -46,8 +48,10 @@ class PythonSandboxes(ConcurrentGrader):
         super().__init__("python-grader", count)
         # Each thread starts its own: the kernel ends a sandbox with the thread that started it.
         ready = threading.Barrier(count)
-        for started in [self._threads.submit(self._warm_up, ready) for _ in range(count)]:
-            started.result()
+        started = [self._threads.submit(self._warm_up, ready) for _ in range(count)]
+        if failed := [problem for one in started if (problem := one.result())]:
+            self.close()
+            raise InvalidSpec(f"no sandbox could be started: {failed[0]}", "grader")
 
     def grade_one(self, sample: Sample) -> Grade:
         try:
@@ -71,13 +75,15 @@ class PythonSandboxes(ConcurrentGrader):
         for sandbox in self._sandboxes.values():
             sandbox.close()
 
-    def _warm_up(self, ready: threading.Barrier) -> None:
+    def _warm_up(self, ready: threading.Barrier) -> str | None:
+        """Start this thread's sandbox, and keep the thread until all have started theirs; what went wrong."""
+        problem = None
         try:
             self._sandbox()
-        except BaseException:
-            ready.abort()
-            raise
+        except (NoIsolation, SandboxRefused, OSError) as error:
+            problem = str(error)
         ready.wait()
+        return problem
 
     def _sandbox(self) -> Sandbox:
         """This thread's sandbox."""

@@ -71,19 +71,20 @@ class Sandbox:
 
 
 @lru_cache
-def isolation_problem() -> str | None:
-    """Why there can be no sandbox here; None when there can. Tried once, with a real one."""
+def require_isolation() -> None:
+    """Raise NoIsolation where there can be no sandbox. Tried with a real one, until it works once."""
     try:
         sandbox = Sandbox("def grade(sample, item):\n    return 1", seconds=10, memory_bytes=256 << 20)
-    except (NoIsolation, SandboxRefused) as error:
-        return str(error)
+    except SandboxRefused as error:
+        raise NoIsolation(str(error)) from error
     try:
         answer = sandbox.grade({}, {})
-        return None if answer.get("reward") == 1 else str(answer)
     except (ChildTimedOut, ChildDied) as error:
-        return f"the sandbox failed: {error}"
+        raise NoIsolation(f"the sandbox failed: {error}") from error
     finally:
         sandbox.close()
+    if answer.get("reward") != 1:
+        raise NoIsolation(str(answer))
 
 
 def command() -> list[str]:

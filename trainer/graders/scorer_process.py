@@ -43,7 +43,11 @@ class ScoredByProcess(ConcurrentGrader):
         self._scorer, self._seconds, self._question, self._to_grade = scorer, seconds, question, grade
         self._children: dict[int, ChildProcess] = {}
         super().__init__(f"{scorer['type']}-grader", children)
-        self._threads.submit(self._child).result()
+        try:
+            self._threads.submit(self._child).result()
+        except InvalidSpec:
+            self.close()
+            raise
 
     def grade_one(self, sample: Sample) -> Grade:
         question = self._question(sample)

@@ -269,14 +269,20 @@ def test_without_isolation_it_is_refused_and_never_run_bare(monkeypatch: pytest.
     broken.chmod(0o755)
     real = sandbox.command()
     monkeypatch.setattr(sandbox, "command", lambda: [str(broken), *real[1:]])
-    sandbox.isolation_problem.cache_clear()
+    sandbox.require_isolation.cache_clear()
     try:
         source = f"open({str(trace)!r}, 'w')\ndef grade(sample, item):\n    return 1"
         with pytest.raises(InvalidSpec, match=r"isolated or not at all.*bwrap: no permissions"):
             PythonSandboxes(PythonGrader(source=source), 1)
         assert Path(f"{trace}.asked").exists() and not trace.exists()
     finally:
-        sandbox.isolation_problem.cache_clear()
+        sandbox.require_isolation.cache_clear()
+
+
+def test_an_item_that_is_no_json_is_an_error(run: Run):
+    grade = run("return 1", item={"a": object()})
+    assert grade.reward is None and grade.error is not None and "TypeError" in grade.error
+    assert run("return item['a'][1]", item={"a": (0, 1)}).reward == 1.0
 
 
 def test_a_pool_grades_hundreds_a_second(build: Callable[..., Grader]):

@@ -6,11 +6,14 @@ from collections.abc import Iterator
 
 import psutil
 import pytest
+import reasoning_gym
 
+from trainer.data.items import load_items
 from trainer.errors import InvalidSpec
 from trainer.graders.build import build_grader
 from trainer.graders.grade import Grade, Grader, Sample
 from trainer.graders.spec import EnvironmentGrader, MathVerifyGrader
+from trainer.spec import EnvironmentData
 
 
 @pytest.fixture(scope="module")
@@ -94,6 +97,23 @@ def test_environment_asks_the_tasks_own_scorer(chain_sum: Grader):
     assert (chain_sum(entry, "I do not know").reward or 0) < 0.1
     missing = chain_sum({}, "7")
     assert missing.reward is None and missing.error is not None and "KeyError" in missing.error
+
+
+@pytest.mark.parametrize(
+    "task", ["chain_sum", "spell_backward", "sudoku", "countdown", "graph_color", "quantum_lock"]
+)
+def test_a_tasks_own_items_are_scored_as_the_task_scores_them(task: str):
+    """Whatever types their metadata is made of."""
+    (item,) = load_items(EnvironmentData(task=task, size=1, seed=3))
+    own = reasoning_gym.create_dataset(task, size=1, seed=3)
+    grader = build_grader(EnvironmentGrader(task=task))
+    try:
+        for text in (str(item.fields["answer"]), "no such answer"):
+            grade = grader(item.fields, text)
+            assert grade.error is None
+            assert grade.scores["environment"] == own.score_answer(text, dict(item.fields))
+    finally:
+        grader.close()
 
 
 def test_unknown_environment_is_refused_at_set_up():
