@@ -1,6 +1,8 @@
 """Python from strangers: what it can do in the sandbox, what it cannot, and that one grading is one."""
 
 import math
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -231,6 +233,29 @@ def test_closing_ends_everything(build: Callable[..., Grader]):
     assert sandbox_processes() == []
     psutil.wait_procs(below, timeout=10)
     assert not [one for one in below if one.is_running()]
+
+
+def test_nothing_outlives_an_owner_that_was_killed():
+    """Not even what hangs: sandboxes and scorers end with kill -9 of the trainer."""
+    code = """
+from trainer.graders.build import build_grader
+from trainer.graders.grade import Sample
+from trainer.graders.spec import MathVerifyGrader, PythonGrader
+hanging = PythonGrader(source="def grade(sample, item):\\n    while True: pass", timeout_seconds=100)
+scorer, grader = build_grader(MathVerifyGrader(), workers=1), build_grader(hanging, workers=2)
+print("ready", flush=True)
+grader.grade_many([Sample({}, "")] * 2)
+"""
+    owner = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
+    try:
+        assert owner.stdout is not None and owner.stdout.readline() == "ready\n"
+        below = psutil.Process(owner.pid).children(recursive=True)
+        assert len([one for one in below if one.name() == "bwrap"]) == 2 and len(below) >= 5
+    finally:
+        owner.kill()
+        owner.communicate()
+    _, alive = psutil.wait_procs(below, timeout=20)
+    assert alive == []
 
 
 def sandbox_processes() -> list[psutil.Process]:
