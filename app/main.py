@@ -15,6 +15,7 @@ from app.db import get_engine
 from app.errors import ErrorBody
 from app.files.endpoints import router as files
 from app.files.storage import remove_stale_uploads
+from app.graders.endpoints import router as graders
 from app.inference.endpoints import router as inference
 from app.jobs.endpoints import router as jobs
 from app.jobs.events_endpoints import router as events
@@ -37,7 +38,7 @@ def create_app() -> FastAPI:
     app.add_middleware(RequestContext)
     error_handlers.install(app)
     app.include_router(health.router)
-    for router in (files, jobs, events, checkpoints, metrics, rollouts, models, inference):
+    for router in (files, jobs, events, checkpoints, metrics, rollouts, graders, models, inference):
         app.include_router(router)
 
     @app.get("/", include_in_schema=False)

@@ -5,10 +5,12 @@ from functools import lru_cache
 from pathlib import Path
 
 from pydantic import AliasChoices, Field, SecretStr
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_settings import SettingsConfigDict
+
+from trainer.graders.operator import GraderSettings
 
 
-class Settings(BaseSettings):
+class Settings(GraderSettings):
     """Build with :func:`get_settings`; never at import."""
 
     model_config = SettingsConfigDict(env_prefix="POLICYSPLIT_", extra="ignore")

@@ -7,6 +7,7 @@ pytest_plugins = [
     "tests.fixtures.api",
     "tests.fixtures.broker",
     "tests.fixtures.databases",
+    "tests.fixtures.http_server",
     "tests.fixtures.hub",
     "tests.fixtures.models",
     "tests.fixtures.engines",

@@ -32,7 +32,7 @@ from trainer.checkpoint import step_folders
 from trainer.errors import TrainerError
 from trainer.events import Event, EventWriter, Failed
 from trainer.graders.custom import RewardFunction
-from trainer.graders.grading import Grade
+from trainer.graders.grade import Grade
 from trainer.loop import Run
 from trainer.spec import RunSpec
 

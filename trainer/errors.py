@@ -37,3 +37,9 @@ class RankLost(TrainerError):
     """Another of the processes that train the run together has failed or died."""
 
     code = "rank_lost"
+
+
+class ZeroVariance(TrainerError):
+    """The grader gives every response to a prompt the same reward: there is nothing to learn."""
+
+    code = "zero_variance"

@@ -12,8 +12,8 @@ from trainer.data.items import Item
 from trainer.diagnostics.divergence import mode_divergences
 from trainer.embedding import Encoder
 from trainer.entropy import NATS_TO_BITS
-from trainer.generation import build_group, grade_groups, sample_groups
-from trainer.graders.grading import GradeFunction
+from trainer.generation import build_group, error_metrics, grade_groups, sample_groups
+from trainer.graders.grade import Grader
 from trainer.logprobs import OutputLayer
 from trainer.metrics import MetricSums
 from trainer.modes import Mode
@@ -31,7 +31,7 @@ def evaluate(
     policy: Policy,
     engine: RolloutEngine,
     items: Sequence[Item],
-    grade: GradeFunction,
+    grader: Grader,
     answer: Callable[[str], str | None],
     modes: tuple[Mode, ...],
     *,
@@ -64,7 +64,7 @@ def evaluate(
         top_k=evaluation.top_k,
         on_progress=on_progress,
     )
-    errors = grade_groups(policy, groups, grade, ranks=ranks)
+    errors = grade_groups(policy, groups, grader, on_progress=on_progress, ranks=ranks)
     metrics = MetricSums()
     output = policy.output_layer()
     for group in ranks.share(groups):
@@ -80,7 +80,7 @@ def evaluate(
             lambda: embedding_metrics(groups, modes, policy.stop_ids, policy.text, embed)
         )
         on_progress()
-    return values | {"eval/grader_errors": float(len(errors))}
+    return values | error_metrics("eval", errors)
 
 
 def _observe_responses(group: Group, metrics: MetricSums) -> None:

@@ -1,18 +1,17 @@
 """First two phases of a step: sample every prompt in its modes, then grade the responses."""
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 
 from trainer.data.items import Item
 from trainer.errors import GraderFailed, InvalidSpec
-from trainer.graders.grading import GradeFunction
+from trainer.graders.grade import Grade, Grader, Sample
 from trainer.modes import Mode
 from trainer.policy import Policy
 from trainer.ranks import ALONE, Ranks
 from trainer.rollout.engine import RolloutEngine, SampleRequest
 from trainer.seeds import derive_seed
 from trainer.types import Group, Rollout
-
-_Graded = tuple[str, float | None, dict[str, float]]
 
 
 def build_group(policy: Policy, item: Item, index: int, item_index: int, max_prompt_tokens: int) -> Group:
@@ -67,41 +66,39 @@ def sample_groups(
 def grade_groups(
     policy: Policy,
     groups: Sequence[Group],
-    grade: GradeFunction,
+    grader: Grader,
+    *,
     all_may_fail: bool = False,
+    on_progress: Callable[[], None],
     ranks: Ranks = ALONE,
-) -> list[str]:
-    """Decode and grade every response; returns the grader's errors.
+) -> list[Grade]:
+    """Decode every response and grade them all at once; returns the grades that are errors.
 
     The first of ``ranks`` grades, and all learn the rewards; joint. Raises GraderFailed when not one response
     could be graded, unless ``all_may_fail``.
     """
-    rollouts = [rollout for group in groups for rollout in group.rollouts]
-
-    def on_first() -> tuple[list[str], list[_Graded]]:
-        errors = _grade(policy, groups, grade, all_may_fail)
-        return errors, [(rollout.text, rollout.reward, rollout.scores) for rollout in rollouts]
-
-    errors, graded = ranks.from_first(on_first)
-    for rollout, (text, reward, scores) in zip(rollouts, graded, strict=True):
-        rollout.text, rollout.reward, rollout.scores = text, reward, scores
+    rollouts = [(group, rollout) for group in groups for rollout in group.rollouts]
+    for _, rollout in rollouts:
+        rollout.text = policy.text(rollout.response_ids)
+    samples = [Sample(group.item, rollout.text) for group, rollout in rollouts]
+    grades = ranks.from_first(lambda: grader.grade_many(samples, on_progress))
+    for (_, rollout), grade in zip(rollouts, grades, strict=True):
+        rollout.reward, rollout.scores = grade.reward, grade.scores
+    errors = [grade for grade in grades if grade.reward is None]
+    if errors and len(errors) == len(grades) and not all_may_fail:
+        raise GraderFailed(f"the grader failed on all {count_errors(errors)}", "grader")
     return errors
 
 
-def _grade(policy: Policy, groups: Sequence[Group], grade: GradeFunction, all_may_fail: bool) -> list[str]:
-    errors: list[str] = []
-    graded = 0
-    for group in groups:
-        for rollout in group.rollouts:
-            rollout.text = policy.text(rollout.response_ids)
-            result = grade(group.item, rollout.text)
-            rollout.reward, rollout.scores = result.reward, result.scores
-            if result.error is not None:
-                errors.append(result.error)
-            else:
-                graded += 1
-    if errors and not graded and not all_may_fail:
-        raise GraderFailed(
-            f"the grader failed on all {len(errors)} responses, first with: {errors[0]}", "grader"
-        )
-    return errors
+def count_errors(errors: Sequence[Grade]) -> str:
+    """``3 responses (other_error: 3), first with: …``."""
+    kinds = Counter(error.kind for error in errors)
+    counts = ", ".join(f"{kind}: {count}" for kind, count in kinds.most_common())
+    return f"{len(errors)} responses ({counts}), first with: {errors[0].error}"
+
+
+def error_metrics(prefix: str, errors: Sequence[Grade]) -> dict[str, float]:
+    """``{prefix}/grader_errors``, and of each kind that there was."""
+    name = f"{prefix}/grader_errors"
+    kinds = Counter(error.kind for error in errors)
+    return {name: float(len(errors))} | {f"{name}/{kind}": float(count) for kind, count in kinds.items()}

@@ -14,6 +14,7 @@ import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
+from typing import Any
 
 from trainer.algorithms import build_algorithm
 from trainer.data.items import ItemOrder, load_items
@@ -30,14 +31,16 @@ from trainer.events import (
     StepMetrics,
     Stopped,
 )
-from trainer.generation import build_group, grade_groups, sample_groups
+from trainer.generation import build_group, count_errors, error_metrics, grade_groups, sample_groups
 from trainer.graders.answers import answer_function
 from trainer.graders.custom import RewardFunction, choose_grader
+from trainer.graders.grade import Grade
 from trainer.guards import check_collapse, check_finite
 from trainer.metrics import MetricSums
 from trainer.modes import Mode
 from trainer.optim import MasterAdamW
 from trainer.policy import Policy, load_policy
+from trainer.preflight import preflight
 from trainer.ranks import ALONE, Ranks
 from trainer.records import mode_metrics, rollout_records
 from trainer.resampling import Collected, collect_groups
@@ -72,7 +75,6 @@ class Run:
         self._validation = (
             load_items(spec.validation_data, "validation_data") if spec.validation_data else None
         )
-        self._grade = choose_grader(spec.grader, reward)
         self._answer = answer_function(spec.grader)
         self.policy = load_policy(
             spec.model,
@@ -102,6 +104,8 @@ class Run:
         self._algorithm.load_state(self.counters.algorithm_state)
         self._seconds: dict[str, float] = {}
         self._validation_metrics: dict[str, float] = {}
+        # Last, for it may start threads and processes, which run() ends.
+        self._grader = choose_grader(spec.grader, reward)
 
     def _load_reference(self) -> Policy | None:
         """The model that training began with, where the objective has a penalty on leaving it."""
@@ -124,12 +128,13 @@ class Run:
 
     def run(self) -> bool:
         """Train to the last step; True when finished, False when asked to stop before. Once a Run."""
-        with closing(self._engine):
+        with closing(self._engine), closing(self._grader):
             return self._train()
 
     def _train(self) -> bool:
         self._announce()
         if self.counters.step == 0:
+            self._look_at_the_grader()
             self._evaluate_and_report(step=0)
         while self.counters.step < self.spec.total_steps:
             if self._ranks.any(self._stop.is_set()):
@@ -141,6 +146,25 @@ class Run:
         self._events.write(Finished(step=self.counters.step, trained_tokens=self.counters.trained_tokens))
         return True
 
+    def _look_at_the_grader(self) -> None:
+        spec = self.spec.preflight
+        if spec is None or spec.samples == 0 or self.spec.total_steps == 0:
+            return
+        with self._phase("preflight", 0):
+            preflight(
+                self.policy,
+                self._engine,
+                self._training,
+                self._grader,
+                self._algorithm.samples(0, self.spec.rollout.samples_per_prompt),
+                spec=spec,
+                rollout=self.spec.rollout,
+                seed=self.spec.seed,
+                on_progress=lambda: self._beat("preflight", 0),
+                ranks=self._ranks,
+                say=self._say,
+            )
+
     # --- the phases of a step -------------------------------------------------------------------------
 
     def _step(self) -> None:
@@ -150,7 +174,7 @@ class Run:
         started = time.perf_counter()
         probed = self._probe(step)
         metrics = MetricSums()
-        errors: list[str] = []
+        errors: list[Grade] = []
         collected = collect_groups(
             lambda first, count: self._sample_and_score(step, first, count, errors),
             self._algorithm.keeps,
@@ -191,9 +215,8 @@ class Run:
             "train/loss": result.loss,
             "train/grad_norm": result.grad_norm,
             "train/lr": self._optimizer.learning_rate(self.counters.updates),
-            "train/grader_errors": float(len(errors)),
             "train/tokens_trained": float(trained),
-        }
+        } | error_metrics("train", errors)
         self.counters.step += 1
         self.counters.updates += self.spec.optimizer.updates_per_batch
         self.counters.items += len(collected.sampled)
@@ -215,7 +238,7 @@ class Run:
         if self._due(self.spec.checkpoint.interval):
             self._save_checkpoint(values)
 
-    def _sample_and_score(self, step: int, first: int, count: int, errors: list[str]) -> list[Group]:
+    def _sample_and_score(self, step: int, first: int, count: int, errors: list[Grade]) -> list[Group]:
         """The step's groups from number ``first`` on; what the grader failed with goes to ``errors``."""
         groups = self._sample(step, first, count)
         # A step that goes on with a few further items has graded others already.
@@ -241,13 +264,19 @@ class Run:
             )
         return groups
 
-    def _score(self, step: int, groups: list[Group], all_may_fail: bool) -> list[str]:
+    def _score(self, step: int, groups: list[Group], all_may_fail: bool) -> list[Grade]:
         with self._phase("score", step):
-            errors = grade_groups(self.policy, groups, self._grade, all_may_fail, self._ranks)
+            errors = grade_groups(
+                self.policy,
+                groups,
+                self._grader,
+                all_may_fail=all_may_fail,
+                on_progress=lambda: self._beat("score", step),
+                ranks=self._ranks,
+            )
         if errors:
             self._say(
-                f"step {step + 1}: the grader failed on {len(errors)} responses, which are left out; "
-                f"first: {errors[0]}",
+                f"step {step + 1}: left out where the grader failed: {count_errors(errors)}",
                 level="warn",
             )
         return errors
@@ -273,7 +302,7 @@ class Run:
             return {}
         with self._phase("diagnostics", step):
             result = self._probes.run(
-                step, self._engine, self._grade, lambda: self._beat("diagnostics", step), self._ranks
+                step, self._engine, self._grader, lambda: self._beat("diagnostics", step), self._ranks
             )
         if result.grader_error is not None:
             self._say(
@@ -298,7 +327,7 @@ class Run:
                 self.policy,
                 self._engine,
                 self._validation,
-                self._grade,
+                self._grader,
                 self._answer,
                 tuple(mode for mode in Mode if samples.get(mode)),
                 evaluation=self.spec.evaluation,
@@ -354,8 +383,8 @@ class Run:
     def _write_metrics(self, step: int, values: dict[str, float]) -> None:
         self._events.write(StepMetrics(step=step, total_steps=self.spec.total_steps, values=values))
 
-    def _say(self, message: str, level: str = "info") -> None:
-        self._events.write(MessageEvent(level=level, message=message))  # type: ignore[arg-type]
+    def _say(self, message: str, level: str = "info", data: dict[str, Any] | None = None) -> None:
+        self._events.write(MessageEvent(level=level, message=message, data=data or {}))  # type: ignore[arg-type]
 
     def _beat(self, phase: str, step: int) -> None:
         self._events.write(Phase(step=step + 1, phase=phase))

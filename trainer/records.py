@@ -10,6 +10,9 @@ from trainer.modes import Mode
 from trainer.policy import Policy
 from trainer.types import Group
 
+#: Longer ones make no names of metrics.
+MAX_SCORE_NAME = 200
+
 
 def rollout_records(policy: Policy, groups: list[Group], entropy_T: dict[int, Tensor]) -> list[RolloutRecord]:
     """One record a response, with per-token log-probability and entropy under its behaviour mode.
@@ -47,8 +50,8 @@ def rollout_records(policy: Policy, groups: list[Group], entropy_T: dict[int, Te
 
 
 def mode_metrics(groups: list[Group]) -> dict[str, float]:
-    """Reward, length and truncation per behaviour mode, the share of groups with nothing to prefer, and
-    what was generated; over all groups that were sampled, dropped ones included."""
+    """Reward, length and truncation per behaviour mode, the share of groups with nothing to prefer, the
+    graders' scores by name, and what was generated; over all groups that were sampled, dropped ones too."""
     sums = MetricSums()
     for group in groups:
         for mode in Mode:
@@ -59,6 +62,10 @@ def mode_metrics(groups: list[Group]) -> dict[str, float]:
             sums.add_mean(f"train/{label}/length", group.lengths_G[own])
             truncated = [float(r.truncated) for r in group.rollouts if r.behavior_mode is mode]
             sums.add_mean(f"train/{label}/truncated", group.rewards_G.new_tensor(truncated))
+        for rollout in group.rollouts:
+            for name, score in rollout.scores.items():
+                if len(name) <= MAX_SCORE_NAME:
+                    sums.add_mean(f"scores/{name}", group.rewards_G.new_tensor([score]))
         flat = not has_variance(group.rewards_G)
         sums.add_mean("train/zero_variance", group.rewards_G.new_tensor([float(flat)]))
     return sums.result() | {

@@ -225,6 +225,20 @@ class DiagnosticsSpec(StrictModel):
     )
 
 
+class PreflightSpec(StrictModel):
+    """A look at the grader before training: it has to work, and to tell responses to a prompt apart."""
+
+    samples: int = Field(
+        default=64,
+        ge=0,
+        le=100_000,
+        description="Responses at most; usually the first 16 are enough. 0: train without a look",
+    )
+    on_zero_variance: Literal["fail", "warn"] = Field(
+        default="fail", description="What to do when no prompt has responses with different rewards"
+    )
+
+
 def _not_ours(options: dict[str, JsonValue]) -> dict[str, JsonValue]:
     if taken := sorted(TEMPLATE_ARGUMENTS & options.keys()):
         raise ValueError(
@@ -257,6 +271,9 @@ class RunSpec(StrictModel):
     evaluation: EvaluationSpec = Field(default_factory=EvaluationSpec)
     checkpoint: CheckpointSpec = Field(default_factory=CheckpointSpec)
     diagnostics: DiagnosticsSpec = Field(default_factory=DiagnosticsSpec)
+    preflight: PreflightSpec | None = Field(
+        default=None, description="None: train without a look; jobs of the service have one"
+    )
     total_steps: int = Field(ge=0, description="0: evaluate the model as it is, and save it as a checkpoint")
     seed: int = Field(default=0, ge=0, lt=2**31)
 

@@ -60,7 +60,9 @@ def metrics_data(event: StepMetrics) -> dict[str, Any]:
         "usage": {name: values[ours] for name, ours in _USAGE.items() if ours in values},
         "errors": {
             "graders": [
-                {"name": name, "count": int(values[name])} for name in _GRADER_ERRORS if values.get(name)
+                {"name": name, "count": int(values[name])}
+                for name in sorted(values)
+                if name.startswith(_GRADER_ERRORS) and values[name]
             ]
         },
         "timing": {"step": {name: values.get(ours) for name, ours in _TIMINGS.items()}},

@@ -17,10 +17,11 @@ from app.errors import BadRequest, Conflict
 from app.files import repository as files
 from app.files.schemas import PURPOSES
 from app.files.storage import path_of
+from app.graders.checks import check_grader
 from app.ids import new_job_id
 from app.jobs import repository
 from app.jobs.environments import check_task
-from app.jobs.grader_check import check_grader, check_item_fields
+from app.jobs.grader_check import GRADER_PARAM, check_item_fields
 from app.jobs.resolution import Resolved, resolve
 from app.jobs.schemas import CreateJob
 from app.jobs.status import JobStatus, add_event, change_status
@@ -185,7 +186,7 @@ def _check_data(request: CreateJob, sources: _Sources) -> None:
         other = request.validation_environment
         check_task(other.task, other.parameters, param="validation_environment")
     grader = request.method.reinforcement.grader
-    check_grader(grader)
+    check_grader(grader, GRADER_PARAM)
     for kind, data in (("training", sources.training), ("validation", sources.validation)):
         if data is not None:
             drawn = isinstance(data, EnvironmentData)

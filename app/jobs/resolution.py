@@ -92,6 +92,7 @@ def resolve(
         ),
         checkpoint=checkpoint,
         diagnostics=ours.diagnostics,
+        preflight=ours.preflight,
         total_steps=steps,
         seed=seed,
     )

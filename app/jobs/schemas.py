@@ -16,6 +16,7 @@ from trainer.spec import (
     LogitsDtype,
     LoraSpec,
     OptimizerSpec,
+    PreflightSpec,
     RolloutSpec,
 )
 
@@ -58,6 +59,7 @@ class Reinforcement(StrictModel):
     evaluation: EvaluationSpec = Field(default_factory=EvaluationSpec)
     checkpoint: CheckpointSpec = Field(default_factory=CheckpointSpec)
     diagnostics: DiagnosticsSpec = Field(default_factory=DiagnosticsSpec)
+    preflight: PreflightSpec = Field(default_factory=PreflightSpec)
     budget: Budget = Field(default_factory=Budget)
     high_entropy_prompt: Annotated[str, StringConstraints(max_length=16_384)] = DEFAULT_HIGH_ENTROPY_PROMPT
     high_entropy_placement: Placement = "system"

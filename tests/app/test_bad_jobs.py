@@ -174,7 +174,7 @@ BAD: list[tuple[dict[str, Any], dict[str, Any], str | None, str]] = [
         "item.question, item.answer, item.metadata",
     ),
     ({}, {"grader": {"type": "environment", "task": "nope"}}, f"{RL}.grader.task", "no reasoning-gym task"),
-    ({}, {"grader": {"type": "magic"}}, f"{RL}.grader", "'string_check', 'environment'"),
+    ({}, {"grader": {"type": "magic"}}, f"{RL}.grader", "'string_check', 'text_similarity'"),
     ({}, grader(operation="equals"), f"{RL}.grader.operation", "'eq', 'ne', 'like' or 'ilike'"),
     ({}, grader(reference="{{ item.level }}"), "training_file", "'item.level', which line 1 of"),
     ({}, grader(reference="{{ item.hint }}"), "training_file", "'item.hint', which line 3 of"),

@@ -10,6 +10,7 @@ import pytest
 
 from app.cli.settings import settings_markdown
 from app.jobs.schemas import CreateJob
+from trainer.graders.spec import GRADER_TYPES
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text()
@@ -63,6 +64,11 @@ def test_the_settings_are_those_of_the_code() -> None:
     assert section("settings").strip() == settings_markdown(), (
         "write the output of `policysplit settings --markdown` into the README"
     )
+
+
+def test_every_type_of_grader_has_a_line() -> None:
+    rows = re.findall(r"^\| `(\w+)` \|", section("graders"), re.M)
+    assert set(rows) == set(GRADER_TYPES)
 
 
 def test_the_curl_example_is_a_job() -> None:

@@ -12,7 +12,7 @@ from tests.fixtures.runs import tiny_spec, write_rows
 from trainer.data.items import load_items
 from trainer.evaluate import evaluate
 from trainer.graders.answers import answer_function
-from trainer.graders.grading import build_grader
+from trainer.graders.build import build_grader
 from trainer.graders.spec import EnvironmentGrader
 from trainer.modes import Mode
 from trainer.outcomes import accuracy_metrics, diversity_metrics

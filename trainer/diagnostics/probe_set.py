@@ -15,7 +15,7 @@ from trainer.data.items import Item
 from trainer.diagnostics.gradients import gradient_metrics
 from trainer.diagnostics.hidden_states import hidden_state_metrics
 from trainer.generation import build_group, grade_groups, sample_groups
-from trainer.graders.grading import GradeFunction
+from trainer.graders.grade import Grader
 from trainer.modes import Mode
 from trainer.policy import Policy
 from trainer.ranks import ALONE, Ranks
@@ -62,7 +62,7 @@ class ProbeSet:
         self,
         step: int,
         engine: RolloutEngine,
-        grade: GradeFunction,
+        grader: Grader,
         on_progress: Callable[[], None],
         ranks: Ranks = ALONE,
     ) -> ProbeResult:
@@ -84,14 +84,14 @@ class ProbeSet:
             on_progress=on_progress,
         )
         _lap(values, "sample", started)
-        return ranks.from_first(lambda: self._look(step, groups, values, grade, on_progress))
+        return ranks.from_first(lambda: self._look(step, groups, values, grader, on_progress))
 
     def _look(
         self,
         step: int,
         groups: list[Group],
         values: dict[str, float],
-        grade: GradeFunction,
+        grader: Grader,
         on_progress: Callable[[], None],
     ) -> ProbeResult:
         rollout, which = self._spec.rollout, self._spec.diagnostics.which
@@ -102,7 +102,7 @@ class ProbeSet:
             on_progress()
         if "gradients" not in which:
             return ProbeResult(values)
-        errors = grade_groups(self._policy, groups, grade, all_may_fail=True)
+        errors = grade_groups(self._policy, groups, grader, all_may_fail=True, on_progress=on_progress)
         values |= gradient_metrics(
             self._policy,
             self._algorithm,
@@ -113,7 +113,7 @@ class ProbeSet:
         )
         _lap(values, "gradients", started)
         on_progress()
-        return ProbeResult(values, errors[0] if errors else None)
+        return ProbeResult(values, errors[0].error if errors else None)
 
 
 def _lap(values: dict[str, float], name: str, started: float) -> float:

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 
-from trainer.graders.grading import extract_answer
+from trainer.graders.extraction import extract_answer
 from trainer.graders.spec import EnvironmentGrader, Grader
 
 

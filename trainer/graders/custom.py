@@ -5,20 +5,21 @@ from collections.abc import Callable
 from typing import Any
 
 from trainer.errors import InvalidSpec
-from trainer.graders.grading import Grade, GradeFunction, build_grader
-from trainer.graders.spec import Grader
+from trainer.graders.build import build_grader
+from trainer.graders.grade import Grade, Grader, LocalGrader, Sample
+from trainer.graders.spec import Grader as GraderSpec
 
 RewardFunction = Callable[[dict[str, Any], str], "float | Grade"]
 """Of the item (the keys of its row but for ``messages``) and the response's text: a number in [0, 1], or a
 Grade that carries scores beside it or the reason why there is no reward."""
 
 
-def function_grader(reward: RewardFunction) -> GradeFunction:
+def function_grader(reward: RewardFunction) -> Grader:
     """``reward`` as a grader: an exception, or a value that is no reward, is an error and never a zero."""
 
-    def grade(item: dict[str, Any], text: str) -> Grade:
+    def grade(sample: Sample) -> Grade:
         try:
-            result = reward(item, text)
+            result = reward(sample.item, sample.text)
             found = result if isinstance(result, Grade) else Grade(float(result))
         except Exception as error:
             return Grade(None, error=f"the reward function failed: {type(error).__name__}: {error}")
@@ -29,10 +30,10 @@ def function_grader(reward: RewardFunction) -> GradeFunction:
             return Grade(None, found.scores, f"the reward function gave {value}; a reward is from 0 to 1")
         return found
 
-    return grade
+    return LocalGrader(grade)
 
 
-def choose_grader(spec: Grader | None, reward: RewardFunction | None) -> GradeFunction:
+def choose_grader(spec: GraderSpec | None, reward: RewardFunction | None) -> Grader:
     """The grader that the spec defines, or the function. Raises InvalidSpec unless exactly one is given."""
     if reward is None and spec is None:
         raise InvalidSpec(

@@ -1,0 +1,226 @@
+"""Judge models: what they are asked, how their answers are read, and what is an error."""
+
+import json
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+from pydantic import TypeAdapter
+
+from tests.fixtures.http_server import Reply, Request, Server, chat
+from trainer.errors import InvalidSpec
+from trainer.graders.build import build_grader
+from trainer.graders.grade import Grader
+from trainer.graders.spec import Grader as GraderSpec
+
+SPECS: TypeAdapter[Any] = TypeAdapter(GraderSpec)
+SCORE = {
+    "type": "score_model",
+    "name": "judge",
+    "model": "judge-1",
+    "input": [
+        {"role": "developer", "content": "Score it."},
+        {"role": "user", "content": [{"type": "input_text", "text": "{{item.q}}"}, "{{sample.output_text}}"]},
+    ],
+    "range": [0, 10],
+    "max_retries": 0,
+}
+
+
+@pytest.fixture(autouse=True)
+def operator(monkeypatch: pytest.MonkeyPatch, server: Server) -> None:
+    endpoints = {"default": {"url": f"{server.url}/v1", "key_env": "JUDGE_KEY"}, "open": {"url": server.url}}
+    monkeypatch.setenv("POLICYSPLIT_GRADER_ENDPOINTS", json.dumps(endpoints))
+    monkeypatch.setenv("JUDGE_KEY", "sk-judge")
+
+
+@pytest.fixture
+def build() -> Iterator[Callable[..., Grader]]:
+    built: list[Grader] = []
+
+    def make(definition: dict[str, Any], **changes: Any) -> Grader:
+        built.append(build_grader(SPECS.validate_python(definition | changes)))
+        return built[-1]
+
+    yield make
+    for grader in built:
+        grader.close()
+
+
+def saying(content: Any, **message: Any) -> Callable[[Request], Reply]:
+    return lambda _request: chat(content, **message)
+
+
+def test_it_asks_the_operators_endpoint_with_the_operators_key(build: Callable[..., Grader], server: Server):
+    server.answer = saying({"reasoning": "good", "result": 7.5})
+    grader = build(SCORE, sampling_params={"temperature": 0, "seed": 1, "max_completions_tokens": 99})
+    grade = grader({"q": "Q?"}, "{{item.q}}")
+    assert (grade.reward, grade.scores, grade.own_scale) == (0.75, {"judge": 7.5}, 7.5)
+    assert grade.usage == {"judge-1": {"prompt_tokens": 7, "completion_tokens": 3, "total_tokens": 10}}
+    (request,) = server.requests
+    assert (request.path, request.headers["authorization"]) == ("/v1/chat/completions", "Bearer sk-judge")
+    body = request.json
+    assert body["messages"][:2] == [
+        {"role": "system", "content": "Score it."},
+        {"role": "user", "content": "Q?\n{{item.q}}"},
+    ]
+    assert '"result": a number from 0 to 10' in body["messages"][2]["content"]
+    assert (body["temperature"], body["seed"], body["max_completion_tokens"]) == (0, 1, 99)
+    schema = body["response_format"]["json_schema"]["schema"]
+    assert schema["properties"]["result"] == {"type": "number", "minimum": 0, "maximum": 10}
+
+
+@pytest.mark.parametrize(
+    ("text", "score"),
+    [
+        ('{"result": 3}', 3),
+        ('{"result": "3.5", "steps": []}', 3.5),
+        ('Here you are:\n```json\n{"result": 4}\n```\nGood luck!', 4),
+        ('I think {it} is fine. {"result": 1} No: {"reasoning": "{x}", "result": 5}', 5),
+        (" 6 ", 6),
+        ('<think>{"result": 1}</think>{"result": 2}', 2),
+        ('{"result": 0}', 0),
+    ],
+)
+def test_scores_are_found_however_they_are_written(
+    build: Callable[..., Grader], server: Server, text: str, score: float
+):
+    server.answer = saying(text)
+    assert build(SCORE)({"q": ""}, "x").own_scale == score
+
+
+@pytest.mark.parametrize(
+    ("reply", "kind", "says"),
+    [
+        (chat("It is worth 7 of 10, I say."), "model_grader_parse_error", "It is worth 7 of 10"),
+        (chat('{"result": 11}'), "model_grader_parse_error", "result is 11, not from 0 to 10"),
+        (chat('{"result": -1}'), "model_grader_parse_error", "not from 0 to 10"),
+        (chat('{"result": NaN}'), "model_grader_parse_error", "not from 0 to 10"),
+        (chat('{"result": true}'), "model_grader_parse_error", "result is True"),
+        (chat('{"result": null}'), "model_grader_parse_error", "result is None"),
+        (chat('{"result": [1]}'), "model_grader_parse_error", "not a number"),
+        (chat('{"score": 3}'), "model_grader_parse_error", "no JSON object with 'result'"),
+        (chat("{" * 100_000), "model_grader_parse_error", "no JSON object"),
+        (chat('{"a":' * 50_000), "model_grader_parse_error", "no JSON object"),
+        (chat(""), "model_grader_parse_error", "empty"),
+        (chat(None), "model_grader_parse_error", "empty"),
+        (chat(None, refusal="I will not."), "model_grader_refusal_error", "I will not."),
+        (Reply({"choices": []}), "model_grader_server_error", "no chat completion"),
+        (Reply({"choices": "x"}), "model_grader_server_error", "no chat completion"),
+        (Reply(b"oops", status=500), "model_grader_server_error", "answered 500: oops"),
+        (Reply(b"who?", status=401), "model_grader_server_error", "answered 401"),
+    ],
+)
+def test_an_answer_without_a_score_is_an_error_of_its_kind(
+    build: Callable[..., Grader], server: Server, reply: Reply, kind: str, says: str
+):
+    server.answer = lambda _request: reply
+    grade = build(SCORE)({"q": ""}, "x")
+    assert (grade.reward, grade.kind) == (None, kind)
+    assert grade.error is not None and says in grade.error and "sk-judge" not in grade.error
+
+
+def test_an_endpoint_that_knows_no_schemas_is_asked_without(build: Callable[..., Grader], server: Server):
+    def plain(request: Request) -> Reply:
+        if "response_format" in request.json:
+            return Reply({"error": {"message": "unknown: response_format"}}, status=400)
+        return chat('{"result": 10}')
+
+    server.answer = plain
+    grader = build(SCORE, concurrency=1)
+    assert [grader({"q": ""}, "x").reward for _ in range(3)] == [1.0] * 3
+    assert ["response_format" in request.json for request in server.requests] == [True, False, False, False]
+
+
+def test_a_base_url_gets_no_key_and_must_be_public(
+    build: Callable[..., Grader], server: Server, monkeypatch: pytest.MonkeyPatch
+):
+    with pytest.raises(InvalidSpec, match="not a public one") as caught:
+        build(SCORE, base_url=f"{server.url}/v1")
+    assert caught.value.param == "grader.base_url"
+    monkeypatch.setenv("POLICYSPLIT_GRADER_ALLOWED_HOSTS", '["127.0.0.1"]')
+    server.answer = saying({"result": 1})
+    assert build(SCORE, base_url=f"{server.url}/v1")({"q": ""}, "x").own_scale == 1
+    assert "authorization" not in server.requests[-1].headers
+
+
+def test_endpoints_are_the_operators_by_name(build: Callable[..., Grader], server: Server):
+    server.answer = saying({"result": 1})
+    assert build(SCORE, endpoint="open")({"q": ""}, "x").own_scale == 1
+    assert (server.requests[-1].path, "authorization" in server.requests[-1].headers) == (
+        "/chat/completions",
+        False,
+    )
+    with pytest.raises(InvalidSpec, match=r"no endpoint 'other'.*default, open"):
+        build(SCORE, endpoint="other")
+    with pytest.raises(ValueError, match="both endpoint and base_url"):
+        build(SCORE, endpoint="open", base_url="https://example.com")
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({"range": [1, 1]}, "lower one first"),
+        ({"range": [5, 0]}, "lower one first"),
+        ({"range": [0]}, "at least 2"),
+        ({"input": []}, "at least 1"),
+        ({"input": [{"role": "user", "content": "{{x.y}}"}]}, "'x.y' is unknown"),
+        ({"input": [{"role": "user", "content": {"type": "input_image", "image_url": "x"}}]}, "input_text"),
+        ({"sampling_params": {"top_k": 1}}, "top_k"),
+    ],
+)
+def test_definitions_that_cannot_work_are_refused(change: dict[str, Any], says: str):
+    with pytest.raises(ValueError, match=says):
+        SPECS.validate_python(SCORE | change)
+
+
+def test_creative_writing_is_the_mean_of_five_criteria(build: Callable[..., Grader], server: Server):
+    scores = {"creativity": 20, "originality": 10, "narrative_flow": 15, "emotional_impact": 5, "imagery": 0}
+    server.answer = saying(scores)
+    grade = build({"type": "creative_writing", "model": "judge-1"})({"prompt": "A sea"}, "Waves.")
+    assert grade.reward == pytest.approx(50 / 100)
+    assert grade.scores == {"creative_writing": pytest.approx(0.5)} | scores
+    system, user, form = server.requests[0].json["messages"]
+    assert all(name in system["content"] and name in form["content"] for name in scores)
+    assert user["content"] == "# The prompt\nA sea\n\n# The text\nWaves."
+
+    server.answer = saying(dict.fromkeys(scores, 5))
+    assert build({"type": "creative_writing", "model": "m", "scale": 10})({"prompt": ""}, "x").reward == 0.5
+    server.answer = saying(dict.fromkeys(list(scores)[1:], 5))
+    missing = build({"type": "creative_writing", "model": "m"})({"prompt": ""}, "x")
+    assert (missing.reward, missing.kind) == (None, "model_grader_parse_error")
+
+
+COSINE = {
+    "type": "text_similarity",
+    "name": "alike",
+    "evaluation_metric": "cosine",
+    "input": "{{sample.output_text}}",
+    "reference": "{{item.a}}",
+    "model": "embedder",
+    "max_retries": 0,
+}
+
+
+def test_cosine_asks_for_embeddings(build: Callable[..., Grader], server: Server):
+    def embeddings(request: Request) -> Reply:
+        vectors = {"x": [1.0, 0.0], "y": [0.6, 0.8], "z": [-1.0, 0.0]}
+        rows = [{"index": n, "embedding": vectors[text]} for n, text in enumerate(request.json["input"])]
+        return Reply({"data": rows[::-1], "usage": {"prompt_tokens": 2, "total_tokens": 2}})
+
+    server.answer = embeddings
+    grader = build(COSINE)
+    assert grader({"a": "y"}, "x").reward == pytest.approx(0.6)
+    opposite = grader({"a": "z"}, "x")
+    assert (opposite.reward, opposite.scores) == (0.0, {"alike": -1.0})
+    assert opposite.usage == {"embedder": {"total_tokens": 2}}
+    assert (server.requests[0].path, server.requests[0].json["model"]) == ("/v1/embeddings", "embedder")
+    server.answer = lambda _request: Reply({"data": [{"index": 0, "embedding": [1.0]}]})
+    assert grader({"a": "y"}, "x").kind == "model_grader_server_error"
+
+
+def test_a_formula_sees_the_judges_own_scale(build: Callable[..., Grader], server: Server):
+    server.answer = saying({"result": 8})
+    multi = {"type": "multi", "graders": {"judge": SCORE}, "calculate_output": "judge / 16"}
+    grade = build(multi)({"q": ""}, "x")
+    assert (grade.reward, grade.usage["judge-1"]["total_tokens"]) == (0.5, 10)

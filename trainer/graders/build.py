@@ -1,0 +1,80 @@
+"""From a definition to a grader that works: one function, which imports what the type needs."""
+
+from trainer.graders.grade import Grader, InRange
+from trainer.graders.spec import (
+    CreativeWritingGrader,
+    EnvironmentGrader,
+    HttpGrader,
+    MathVerifyGrader,
+    MultiGrader,
+    PythonGrader,
+    ScoreModelGrader,
+    StringCheckGrader,
+    TextSimilarityGrader,
+)
+from trainer.graders.spec import Grader as GraderSpec
+
+
+def build_grader(spec: GraderSpec, workers: int | None = None) -> Grader:
+    """The grader that ``spec`` defines; close it when it is done with.
+
+    ``workers``: sandboxes or scoring processes where it has such; default one a core.
+    Raises InvalidSpec when the definition cannot work here.
+    """
+    return InRange(_build(spec, workers))
+
+
+def _build(spec: GraderSpec, workers: int | None) -> Grader:
+    match spec:
+        case StringCheckGrader():
+            from trainer.graders.string_check import string_check
+
+            return string_check(spec)
+        case TextSimilarityGrader(evaluation_metric="cosine"):
+            from trainer.graders.cosine import Cosine
+
+            return Cosine(spec)
+        case TextSimilarityGrader():
+            from trainer.graders.text_similarity import text_similarity
+
+            return text_similarity(spec)
+        case ScoreModelGrader():
+            from trainer.graders.score_model import ScoreModel
+
+            return ScoreModel(spec)
+        case PythonGrader():
+            from trainer.graders.python import PythonSandboxes
+
+            return PythonSandboxes(spec, workers)
+        case MathVerifyGrader():
+            from trainer.graders.math_verify import math_verify
+
+            return math_verify(spec, workers)
+        case EnvironmentGrader():
+            from trainer.graders.environment import environment
+
+            return environment(spec)
+        case HttpGrader():
+            from trainer.graders.http import Http
+
+            return Http(spec)
+        case CreativeWritingGrader():
+            from trainer.graders.creative_writing import CreativeWriting
+
+            return CreativeWriting(spec)
+        case MultiGrader():
+            return _multi(spec, workers)
+
+
+def _multi(spec: MultiGrader, workers: int | None) -> Grader:
+    from trainer.graders.multi import Multi
+
+    built: dict[str, Grader] = {}
+    try:
+        for name, one in spec.named.items():
+            built[name] = _build(one, workers)
+        return Multi(spec.name, built, spec.calculate_output)
+    except BaseException:
+        for grader in built.values():
+            grader.close()
+        raise
