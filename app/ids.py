@@ -18,6 +18,14 @@ def new_job_id() -> str:
     return f"ftjob-{_random()}"
 
 
+def new_project_id() -> str:
+    return f"proj_{_random()}"
+
+
+def new_key_id() -> str:
+    return f"key_{_random()}"
+
+
 def new_event_id() -> str:
     return f"ftevent-{_random()}"
 

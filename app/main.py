@@ -10,6 +10,7 @@ from fastapi.responses import RedirectResponse
 from sqlalchemy.exc import SQLAlchemyError
 
 from app import error_handlers, health
+from app.auth import RequireKey, describe_keys
 from app.checkpoints.endpoints import router as checkpoints
 from app.db import get_engine
 from app.errors import ErrorBody
@@ -18,6 +19,7 @@ from app.files.storage import remove_stale_uploads
 from app.inference.endpoints import router as inference
 from app.jobs.endpoints import router as jobs
 from app.jobs.events_endpoints import router as events
+from app.keys.service import has_keys
 from app.metrics.endpoints import router as metrics
 from app.middleware import RequestContext
 from app.models.endpoints import router as models
@@ -34,7 +36,10 @@ def create_app() -> FastAPI:
         lifespan=_lifespan,
         responses={"4XX": {"model": ErrorBody}, "5XX": {"model": ErrorBody}},
     )
+    # The last one added is the outermost.
+    app.add_middleware(RequireKey)
     app.add_middleware(RequestContext)
+    describe_keys(app)
     error_handlers.install(app)
     app.include_router(health.router)
     for router in (files, jobs, events, checkpoints, metrics, rollouts, models, inference):
@@ -59,6 +64,8 @@ def _start() -> None:
     upgraded under it."""
     try:
         problem = health.schema_problem()
+        if problem is None and not has_keys():
+            _log.warning("no keys were made: requests of this machine are answered, and no others")
     except SQLAlchemyError as error:
         problem = f"the database does not answer: {error}"
     if problem:

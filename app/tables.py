@@ -52,6 +52,25 @@ class Project(Table):
     created_at: Mapped[float] = mapped_column(Double)
 
 
+class ApiKey(Table):
+    """A key of a project. Its secret is nowhere: only the hash, and a hint to tell keys apart.
+
+    Rows stay when keys are revoked: without any row the service takes itself for keyless.
+    """
+
+    __tablename__ = "api_keys"
+    __table_args__ = (Index("ix_api_keys_sha256", "sha256", unique=True),)
+    id: Mapped[str] = mapped_column(String(64), primary_key=True)
+    project_id: Mapped[str] = mapped_column(ForeignKey("projects.id"))
+    name: Mapped[str] = mapped_column(String(256))
+    sha256: Mapped[str] = mapped_column(String(64))
+    hint: Mapped[str] = mapped_column(String(16))
+    created_at: Mapped[float] = mapped_column(Double)
+    revoked_at: Mapped[float | None] = mapped_column(Double)
+    # NULL: as the settings say.
+    requests_per_minute: Mapped[int | None] = mapped_column(Integer)
+
+
 class File(Table):
     """An uploaded or produced file; the bytes lie in storage under ``files/<id>``."""
 
