@@ -34,5 +34,9 @@ def new_checkpoint_id() -> str:
     return f"ftckpt_{_random()}"
 
 
+def new_permission_id() -> str:
+    return f"cp_{_random()}"
+
+
 def new_request_id() -> str:
     return f"req_{secrets.token_hex(16)}"

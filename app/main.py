@@ -12,6 +12,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from app import error_handlers, health
 from app.auth import RequireKey, describe_keys
 from app.checkpoints.endpoints import router as checkpoints
+from app.checkpoints.permissions_endpoints import router as permissions
 from app.db import get_engine
 from app.errors import ErrorBody
 from app.files.endpoints import router as files
@@ -42,7 +43,7 @@ def create_app() -> FastAPI:
     describe_keys(app)
     error_handlers.install(app)
     app.include_router(health.router)
-    for router in (files, jobs, events, checkpoints, metrics, rollouts, models, inference):
+    for router in (files, jobs, events, checkpoints, permissions, metrics, rollouts, models, inference):
         app.include_router(router)
 
     @app.get("/", include_in_schema=False)

@@ -226,6 +226,17 @@ class Checkpoint(Table):
     metrics: Mapped[dict[str, float]] = mapped_column(Json)
 
 
+class CheckpointPermission(Table):
+    """A project other than the owner that may use a checkpoint."""
+
+    __tablename__ = "checkpoint_permissions"
+    __table_args__ = (UniqueConstraint("checkpoint_id", "project_id"),)
+    id: Mapped[str] = mapped_column(String(64), primary_key=True)
+    checkpoint_id: Mapped[str] = mapped_column(ForeignKey("checkpoints.id", ondelete="CASCADE"))
+    project_id: Mapped[str] = mapped_column(ForeignKey("projects.id"))
+    created_at: Mapped[float] = mapped_column(Double)
+
+
 class InferenceWorker(Table):
     """A process that runs engine servers; the gateway sends requests to its ``url``."""
 

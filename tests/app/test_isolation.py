@@ -13,10 +13,11 @@ from app.auth import PUBLIC
 from app.checkpoints.repository import upsert_checkpoint
 from app.db import read_session, write_session
 from app.jobs.status import JobStatus, change_status
+from app.keys.service import create_project
 from app.main import create_app
 from app.metrics.repository import upsert_points
 from app.rollouts.repository import upsert_rollouts
-from app.tables import Job, Rollout
+from app.tables import CheckpointPermission, Job, Rollout
 from tests.fixtures.api import GRADER, Api, Keyed, create_job, on_sqlite, sums
 from trainer.events import RolloutRecord
 from trainer.modes import Mode
@@ -58,6 +59,12 @@ BODIES: dict[Route, dict[str, Any]] = {
         "model": "{model_id}",
         "messages": [{"role": "user", "content": "hi"}],
     },
+    ("POST", "/v1/fine_tuning/checkpoints/{fine_tuned_model_checkpoint}/permissions"): {
+        "project_ids": ["{other_project}"]
+    },
+    ("POST", "/v1/webhook_endpoints/{webhook_endpoint_id}"): {"name": "renamed"},
+    ("POST", "/v1/webhook_endpoints/{webhook_endpoint_id}/rotate_secret"): {},
+    ("POST", "/v1/webhook_endpoints/{webhook_endpoint_id}/test"): {"event_type": "fine_tuning.job.succeeded"},
     ("POST", "/v1/fine_tuning/jobs"): {
         "model": "tiny",
         "training_file": "{file_id}",
@@ -78,6 +85,7 @@ def belongings(keyed: Keyed) -> Belongings:
     file = api.upload(client, sums())
     job_id = create_job(client, api, file, suffix="secret").id
     model = f"ft:tiny:policysplit:secret:{job_id.removeprefix('ftjob-')[:10]}"
+    third = create_project("Third").id
     record = RolloutRecord(
         group=0,
         index=0,
@@ -96,7 +104,7 @@ def belongings(keyed: Keyed) -> Belongings:
         job = session.get_one(Job, job_id)
         upsert_points(session, job_id, 1, {"train/N/reward": 1.0})
         upsert_rollouts(session, job_id, 1, [record])
-        upsert_checkpoint(
+        checkpoint = upsert_checkpoint(
             session,
             job,
             step=1,
@@ -105,6 +113,9 @@ def belongings(keyed: Keyed) -> Belongings:
             manifest_sha256="0" * 64,
             metrics={},
         )
+        session.flush()
+        shared = {"id": "cp_shared", "checkpoint_id": checkpoint.id, "project_id": third}
+        session.add(CheckpointPermission(created_at=1.0, **shared))
         change_status(session, job, JobStatus.RUNNING, message="runs")
         job.fine_tuned_model = model
         change_status(session, job, JobStatus.SUCCEEDED, message="is done")
@@ -116,6 +127,9 @@ def belongings(keyed: Keyed) -> Belongings:
             "fine_tuning_job_id": job_id,
             "rollout_id": f"rollout-{rollout}",
             "model_id": model,
+            "fine_tuned_model_checkpoint": model,
+            "permission_id": "cp_shared",
+            "other_project": third,
         }
     )
 
@@ -137,7 +151,9 @@ def filled(body: Any, ids: dict[str, str]) -> Any:
 
 def test_every_route_without_parameters_is_known():
     plain = {(method, path) for method, path in ROUTES if "{" not in path}
-    assert plain == LISTINGS | REFERENCES | CREATIONS, "say above what a stranger may see of a new route"
+    assert plain == LISTINGS | REFERENCES | CREATIONS, (
+        "say above what a stranger may see of a new route"
+    )
 
 
 def test_a_stranger_finds_nothing(keyed: Keyed, belongings: Belongings):
@@ -186,7 +202,9 @@ def test_a_strangers_lists_are_empty(keyed: Keyed, belongings: Belongings):
 
 @on_sqlite
 def test_what_a_stranger_makes_is_not_the_owners(keyed: Keyed):
-    made = {("POST", "/v1/files"): ("/v1/files", keyed.api.upload(keyed.stranger, sums(1)))}
+    made = {
+        ("POST", "/v1/files"): ("/v1/files", keyed.api.upload(keyed.stranger, sums(1))),
+    }
     assert made.keys() == CREATIONS
     for path, identifier in made.values():
         for key, status in zip(keyed.secrets, (404, 200), strict=True):
