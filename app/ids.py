@@ -38,5 +38,17 @@ def new_permission_id() -> str:
     return f"cp_{_random()}"
 
 
+def new_endpoint_id() -> str:
+    return f"we_{_random()}"
+
+
+def new_delivery_id() -> str:
+    return f"whd_{_random()}"
+
+
+def new_webhook_event_id() -> str:
+    return f"evt_{_random()}"
+
+
 def new_request_id() -> str:
     return f"req_{secrets.token_hex(16)}"

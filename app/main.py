@@ -1,8 +1,9 @@
 """The control plane: ``uvicorn --factory app.main:create_app``."""
 
+import asyncio
 import logging
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 
 from fastapi import FastAPI
 from fastapi.concurrency import run_in_threadpool
@@ -25,6 +26,8 @@ from app.metrics.endpoints import router as metrics
 from app.middleware import RequestContext
 from app.models.endpoints import router as models
 from app.rollouts.endpoints import router as rollouts
+from app.webhooks.deliverer import deliver_for_ever
+from app.webhooks.endpoints import router as webhooks
 
 _log = logging.getLogger("app")
 
@@ -43,7 +46,18 @@ def create_app() -> FastAPI:
     describe_keys(app)
     error_handlers.install(app)
     app.include_router(health.router)
-    for router in (files, jobs, events, checkpoints, permissions, metrics, rollouts, models, inference):
+    for router in (
+        files,
+        jobs,
+        events,
+        checkpoints,
+        permissions,
+        metrics,
+        rollouts,
+        models,
+        inference,
+        webhooks,
+    ):
         app.include_router(router)
 
     @app.get("/", include_in_schema=False)
@@ -56,7 +70,11 @@ def create_app() -> FastAPI:
 @asynccontextmanager
 async def _lifespan(_app: FastAPI) -> AsyncIterator[None]:
     await run_in_threadpool(_start)
+    deliverer = asyncio.create_task(deliver_for_ever())
     yield
+    deliverer.cancel()
+    with suppress(asyncio.CancelledError):
+        await deliverer
     get_engine().dispose()
 
 

@@ -65,6 +65,17 @@ class Settings(BaseSettings):
     )
     max_upload_bytes: int = Field(default=1 << 30, description="Largest file that can be uploaded")
     max_line_bytes: int = Field(default=16 << 20, description="Longest line of an uploaded file")
+    webhook_allowed_hosts: list[str] = Field(
+        default=[],
+        description="Hosts that webhooks may reach over http or in private networks, a JSON list",
+    )
+    webhook_retry_seconds: list[float] = Field(
+        default=[5, 300, 1800, 7200, 18000, 36000, 50400],
+        description="Waits after failed attempts at a webhook delivery; then it is given up",
+    )
+    webhook_poll_seconds: float = Field(
+        default=1.0, gt=0, description="How often an API process looks for webhook deliveries that are due"
+    )
     engine: str = Field(default="transformers", description="Which server answers for checkpoints")
     engine_command: list[str] = Field(
         default_factory=list,

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import httpx
+import openai
 import pytest
 from fastapi.routing import APIRoute
 
@@ -73,9 +74,16 @@ BODIES: dict[Route, dict[str, Any]] = {
 }
 #: Routes without a parameter in the path. A listing must have nothing of the owner's; a reference to what is
 #: the owner's must be answered like one to nothing; what is made belongs to who made it.
-LISTINGS = {("GET", "/v1/files"), ("GET", "/v1/fine_tuning/jobs"), ("GET", "/v1/models")}
+LISTINGS = {
+    ("GET", "/v1/files"),
+    ("GET", "/v1/fine_tuning/jobs"),
+    ("GET", "/v1/models"),
+    ("GET", "/v1/webhook_endpoints"),
+}
 REFERENCES = {("POST", "/v1/fine_tuning/jobs"), ("POST", "/v1/chat/completions")}
-CREATIONS = {("POST", "/v1/files")}
+CREATIONS = {("POST", "/v1/files"), ("POST", "/v1/webhook_endpoints")}
+#: The same for everybody.
+CONSTANT = {("GET", "/v1/webhook_event_types")}
 
 
 @pytest.fixture
@@ -129,9 +137,16 @@ def belongings(keyed: Keyed) -> Belongings:
             "model_id": model,
             "fine_tuned_model_checkpoint": model,
             "permission_id": "cp_shared",
+            "webhook_endpoint_id": new_webhook(client),
             "other_project": third,
         }
     )
+
+
+def new_webhook(client: openai.OpenAI) -> str:
+    """An endpoint that nobody answers at; its id."""
+    url = "https://nowhere.invalid/"
+    return client.webhooks.create(name="x", url=url, event_types=["fine_tuning.job.succeeded"]).id
 
 
 def send(api: Api, route: Route, path: str, key: str | None, body: Any = None) -> httpx.Response:
@@ -151,7 +166,7 @@ def filled(body: Any, ids: dict[str, str]) -> Any:
 
 def test_every_route_without_parameters_is_known():
     plain = {(method, path) for method, path in ROUTES if "{" not in path}
-    assert plain == LISTINGS | REFERENCES | CREATIONS, (
+    assert plain == LISTINGS | REFERENCES | CREATIONS | CONSTANT, (
         "say above what a stranger may see of a new route"
     )
 
@@ -204,6 +219,7 @@ def test_a_strangers_lists_are_empty(keyed: Keyed, belongings: Belongings):
 def test_what_a_stranger_makes_is_not_the_owners(keyed: Keyed):
     made = {
         ("POST", "/v1/files"): ("/v1/files", keyed.api.upload(keyed.stranger, sums(1))),
+        ("POST", "/v1/webhook_endpoints"): ("/v1/webhook_endpoints", new_webhook(keyed.stranger)),
     }
     assert made.keys() == CREATIONS
     for path, identifier in made.values():
