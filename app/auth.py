@@ -5,6 +5,7 @@ route that is added later is guarded without knowing of this. Until the first ke
 keyless: it answers this machine alone, and everything belongs to one project.
 """
 
+import time
 from typing import Annotated, Any
 
 from fastapi import Depends, FastAPI, Request
@@ -15,7 +16,9 @@ from app.addresses import is_loopback
 from app.error_handlers import database_away, error_response
 from app.errors import ApiError, Unauthorized
 from app.keys.cache import KeyCache
+from app.keys.rate import RateLimiter
 from app.keys.repository import Caller
+from app.settings import get_settings
 from app.tables import DEFAULT_PROJECT
 
 #: Paths that show nothing of any project.
@@ -26,11 +29,12 @@ _KEYLESS = Caller(DEFAULT_PROJECT)
 
 
 class RequireKey:
-    """ASGI middleware: puts the caller's project into ``request.state.project``, or answers 401."""
+    """ASGI middleware: puts the caller's project into ``request.state.project``, or answers 401 or 429."""
 
     def __init__(self, app: ASGIApp):
         self._app = app
         self._keys = KeyCache()
+        self._rates = RateLimiter()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http" and scope["path"] not in PUBLIC:
@@ -66,6 +70,9 @@ class RequireKey:
         if caller is None:
             # Not the key itself, nor a part of it: messages end up in logs.
             raise Unauthorized("The key is not known here, or it was revoked.", headers=_CHALLENGE)
+        limit = caller.requests_per_minute or get_settings().requests_per_minute
+        if limit and caller.key_id is not None:
+            self._rates.check(caller.key_id, limit, time.monotonic())
         return caller
 
 
