@@ -7,6 +7,7 @@ keyless: it answers this machine alone, and everything belongs to one project.
 
 import time
 from typing import Annotated, Any
+from urllib.parse import urlsplit
 
 from fastapi import Depends, FastAPI, Request
 from sqlalchemy.exc import OperationalError, TimeoutError
@@ -51,8 +52,7 @@ class RequireKey:
 
     async def _caller(self, scope: Scope) -> Caller:
         if await self._keys.keyless():
-            peer = scope.get("client")
-            if peer is not None and not is_loopback(peer[0]):
+            if not _is_local(scope):
                 raise Unauthorized(
                     "This service has no keys yet, so it answers the machine that it runs on and no other. "
                     "Its operator makes keys with `policysplit keys create`.",
@@ -74,6 +74,18 @@ class RequireKey:
         if limit and caller.key_id is not None:
             self._rates.check(caller.key_id, limit, time.monotonic())
         return caller
+
+
+def _is_local(scope: Scope) -> bool:
+    """Whether a request is from this machine and meant for it: the name in ``Host`` tells a page in a browser
+    that has its own name point here (DNS rebinding)."""
+    peer = scope.get("client")
+    name = next((value.decode("latin-1") for key, value in scope["headers"] if key == b"host"), "")
+    try:
+        host = urlsplit(f"//{name}").hostname
+    except ValueError:
+        return False
+    return (peer is None or is_loopback(peer[0])) and (not host or is_loopback(host))
 
 
 def _bearer(scope: Scope) -> str | None:

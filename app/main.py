@@ -4,6 +4,7 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
+from typing import Any
 
 from fastapi import FastAPI
 from fastapi.concurrency import run_in_threadpool
@@ -25,6 +26,7 @@ from app.keys.service import has_keys
 from app.metrics.endpoints import router as metrics
 from app.middleware import RequestContext
 from app.models.endpoints import router as models
+from app.quick_reads import QuickReads
 from app.rollouts.endpoints import router as rollouts
 from app.webhooks.deliverer import deliver_for_ever
 from app.webhooks.endpoints import router as webhooks
@@ -68,13 +70,15 @@ def create_app() -> FastAPI:
 
 
 @asynccontextmanager
-async def _lifespan(_app: FastAPI) -> AsyncIterator[None]:
+async def _lifespan(_app: FastAPI) -> AsyncIterator[dict[str, Any]]:
     await run_in_threadpool(_start)
     deliverer = asyncio.create_task(deliver_for_ever())
-    yield
+    reads = QuickReads()
+    yield {"quick_reads": reads}
     deliverer.cancel()
     with suppress(asyncio.CancelledError):
         await deliverer
+    await reads.close()
     get_engine().dispose()
 
 

@@ -133,6 +133,14 @@ class Job(Table):
     # When the wake-up message was last sent; NULL means it still has to be (the outbox).
     enqueued_at: Mapped[float | None] = mapped_column(Double)
     not_before: Mapped[float] = mapped_column(Double, default=0.0)
+    # The pace: step and time of this attempt's first metrics, and the time of the last (worker.clock).
+    clock_step: Mapped[int | None] = mapped_column(Integer)
+    clock_at: Mapped[float | None] = mapped_column(Double)
+    stepped_at: Mapped[float | None] = mapped_column(Double)
+    # Since the last resumption, from which budgets count: the step then, and seconds of training.
+    budget_step: Mapped[int] = mapped_column(Integer, default=0, server_default="0")
+    budget_seconds: Mapped[float] = mapped_column(Double, default=0.0, server_default="0")
+    gpus: Mapped[int] = mapped_column(Integer, default=0, server_default="0")
 
 
 class JobAttempt(Table):

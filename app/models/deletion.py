@@ -99,4 +99,7 @@ def _remove_folder(folder: Path) -> None:
     if not folder.resolve().is_relative_to(get_settings().runs_dir):
         _log.warning("%s is not in the runs folder and is left alone", folder)
         return
-    shutil.rmtree(folder, onerror=lambda _call, path, info: _log.warning("%s stays: %s", path, info[1]))
+    try:
+        shutil.rmtree(folder)
+    except OSError as error:
+        _log.warning("the weights in %s could not be removed: %s", folder, error)

@@ -67,7 +67,7 @@ def due(session: Session, limit: int) -> Sequence[tuple[str, float]]:
     """Deliveries whose time has come, each with that time."""
     when = WebhookDelivery.next_attempt_at
     query = select(WebhookDelivery.id, when).where(when <= time.time()).order_by(when).limit(limit)
-    return [(identifier, at) for identifier, at in session.execute(query)]
+    return [(identifier, at) for identifier, at in session.execute(query) if at is not None]
 
 
 def take(session: Session, delivery_id: str, was_due: float, hold_seconds: float) -> Due | None:

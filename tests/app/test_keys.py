@@ -114,9 +114,16 @@ def test_a_keyless_service_answers_its_own_machine_alone(api_environment: Path):
         url = f"http://127.0.0.1:{listener.getsockname()[1]}"
         wait_until_up(url)
         assert httpx.get(f"{url}/v1/models").status_code == 200
-        answer = httpx.get(f"{url}/v1/models", headers={"x-forwarded-for": "203.0.113.9"})
-        assert answer.status_code == 401
-        assert "policysplit keys create" in answer.json()["error"]["message"]
+        for local in ("localhost:8700", "[::1]:8700", "127.0.0.1"):
+            assert httpx.get(f"{url}/v1/models", headers={"host": local}).status_code == 200
+        for foreign in (
+            {"x-forwarded-for": "203.0.113.9"},
+            {"host": "rebound.example:8700"},
+            {"host": "[::"},
+        ):
+            answer = httpx.get(f"{url}/v1/models", headers=foreign)
+            assert answer.status_code == 401
+            assert "policysplit keys create" in answer.json()["error"]["message"]
     finally:
         server.should_exit = True
         thread.join()

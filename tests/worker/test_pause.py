@@ -1,6 +1,7 @@
 """Pause and resume from the API's service to the trainer and back, with a real worker process."""
 
 from collections.abc import Callable
+from typing import Any
 
 from app.db import read_session
 from app.jobs import service as jobs
@@ -8,7 +9,7 @@ from app.models.service import find_model
 from app.tables import DEFAULT_PROJECT
 from tests.fixtures.workers import Service, WorkerProcess, eventually
 
-METHOD = {
+METHOD: dict[str, Any] = {
     "type": "reinforcement",
     "reinforcement": {
         "hyperparameters": {"batch_size": 1, "learning_rate_multiplier": 1.0, "n_epochs": 1},
