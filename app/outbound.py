@@ -26,7 +26,8 @@ def check_url(url: str, allowed_hosts: Collection[str]) -> None:
     try:
         parts = urlsplit(url)
         host, _port = parts.hostname, parts.port
-    except ValueError as error:
+        httpx.URL(url)
+    except (ValueError, httpx.InvalidURL) as error:
         raise ForbiddenTarget(f"it is no URL: {error}") from None
     if parts.scheme not in ("https", "http") or not host or not url.isprintable() or " " in url:
         raise ForbiddenTarget("it should be of the form https://HOST/PATH")

@@ -219,6 +219,9 @@ FORBIDDEN = [
     "https://example.org:99999/",
     "https://example.org/ x",
     "https:///x",
+    "https://[::1",
+    "https://xn--\u0378.example/",
+    "https://example.org/\x7f",
     "https://" + "a" * 3000,
 ]
 
