@@ -40,7 +40,7 @@ STEPS = 100_000
 POINTS = 1000
 JOBS = 100_000
 PAGE_SIZE = 20
-ASKED = 15
+ASKED = 30
 INGEST_STEPS, INGEST_SERIES = 2000, 50
 
 
@@ -107,11 +107,11 @@ def measure(options: argparse.Namespace, kind: str, folder: Path, url: str) -> I
     with our_api(folder, url) as (api, _):
         if options.only in (None, "status"):
             yield from measure_status(options, kind, f"{api}/v1/fine_tuning/jobs/{job}", headers)
-        with httpx.Client(headers=headers, base_url=f"{api}/v1/fine_tuning/jobs", timeout=60) as client:
+        with httpx.Client(headers=headers, timeout=60) as client:
             if options.only in (None, "metrics"):
-                yield from measure_metrics(client, job)
+                yield from measure_metrics(client, f"{api}/v1/fine_tuning/jobs/{job}/metrics", job)
             if options.only in (None, "listing"):
-                yield from measure_listing(client, job)
+                yield from measure_listing(client, f"{api}/v1/fine_tuning/jobs", job)
 
 
 def make_job() -> str:
@@ -165,7 +165,7 @@ def measure_status(
     )
 
 
-def measure_metrics(client: httpx.Client, job: str) -> Iterator[tuple[str, str, str]]:
+def measure_metrics(client: httpx.Client, url: str, job: str) -> Iterator[tuple[str, str, str]]:
     size = database_bytes()
     began = time.perf_counter()
     for start in range(0, STEPS, 2500):
@@ -179,9 +179,9 @@ def measure_metrics(client: httpx.Client, job: str) -> Iterator[tuple[str, str, 
     yield "a point on disk", f"{(database_bytes() - size) / STEPS:.0f} bytes", "≤ 30 bytes"
 
     query = {"name": "train/N/reward", "max_points": str(POINTS)}
-    answer = client.get(f"/{job}/metrics", params=query).json()["data"][0]
+    answer = client.get(url, params=query).json()["data"][0]
     assert answer["total_points"] == STEPS and len(answer["points"]) <= POINTS
-    taken = timed(lambda: client.get(f"/{job}/metrics", params=query).raise_for_status())
+    (taken,) = timed_in_turn(lambda: client.get(url, params=query).raise_for_status())
     yield f"{STEPS:,} steps thinned to {POINTS:,} points", shown(taken), "< 50 ms"
 
     names = [f"train/metric-{n}" for n in range(INGEST_SERIES)]
@@ -195,20 +195,21 @@ def measure_metrics(client: httpx.Client, job: str) -> Iterator[tuple[str, str, 
     yield f"ingest of {INGEST_SERIES} series beside it", f"{rate:,.0f} points/s", "≥ 20,000 points/s"
 
 
-def measure_listing(client: httpx.Client, job: str) -> Iterator[tuple[str, str, str]]:
+def measure_listing(client: httpx.Client, url: str, job: str) -> Iterator[tuple[str, str, str]]:
     fill_with_jobs(get_engine(), job)
-    after = [f"ftjob-{JOBS - page * PAGE_SIZE:06}" for page in (500, 501)]
     first = {"limit": str(PAGE_SIZE)}
-    found = client.get("", params=first | {"after": after[0]}).json()
+    # The last one of page 499; the newest of all is the template.
+    far = first | {"after": f"ftjob-{JOBS - 499 * PAGE_SIZE + 1:06}"}
+    found = client.get(url, params=far).json()
     assert len(found["data"]) == PAGE_SIZE
-    taken = [
-        timed(lambda query=query: client.get("", params=query).raise_for_status())
-        for query in (first, first | {"after": after[0]})
-    ]
-    ratio = statistics.median(taken[1]) / statistics.median(taken[0])
+    near, away = timed_in_turn(
+        lambda: client.get(url, params=first).raise_for_status(),
+        lambda: client.get(url, params=far).raise_for_status(),
+    )
+    ratio = statistics.median(away) / statistics.median(near)
     yield (
         f"page 500 of {JOBS:,} jobs against page 1",
-        f"{shown(taken[1])} against {shown(taken[0])}: {ratio:.2f}",
+        f"{shown(away)} against {shown(near)}: {ratio:.2f}",
         "≈ 1",
     )
 
@@ -236,15 +237,16 @@ def database_bytes() -> int:
         return pages * connection.execute(text("PRAGMA page_size")).scalar_one()
 
 
-def timed(action: Callable[[], Any]) -> list[float]:
-    """Sorted milliseconds of several calls, after one that does not count."""
-    action()
-    taken = []
-    for _ in range(ASKED):
-        began = time.perf_counter()
-        action()
-        taken.append((time.perf_counter() - began) * 1000)
-    return sorted(taken)
+def timed_in_turn(*actions: Callable[[], Any]) -> list[list[float]]:
+    """Milliseconds of several calls of each, in turn, after one that does not count."""
+    taken: list[list[float]] = [[] for _ in actions]
+    for turn in range(ASKED + 1):
+        for action, its in zip(actions, taken, strict=True):
+            began = time.perf_counter()
+            action()
+            if turn:
+                its.append((time.perf_counter() - began) * 1000)
+    return taken
 
 
 def shown(taken: list[float]) -> str:

@@ -23,22 +23,29 @@ def find_by_idempotency_key(session: Session, project_id: str, key: str) -> Job 
     ).first()
 
 
+def place_of(session: Session, project_id: str, job_id: str) -> tuple[float, str] | None:
+    """Where a job is in its project's list."""
+    query = select(Job.created_at, Job.id).where(Job.id == job_id, Job.project_id == project_id)
+    row = session.execute(query).one_or_none()
+    return None if row is None else (row.created_at, row.id)
+
+
 def listing(
     session: Session,
     project_id: str,
     *,
-    after: Job | None,
+    after: tuple[float, str] | None,
     limit: int,
     metadata: Mapping[str, str] | None,
 ) -> Sequence[Job]:
-    """Up to ``limit`` jobs that follow ``after``, newest first. ``metadata`` None: those that have none."""
+    """Up to ``limit`` jobs after a place, newest first. ``metadata`` None: those that have none."""
     query = select(Job).where(Job.project_id == project_id)
     if metadata is None:
         query = query.where(Job.user_metadata.is_(None))
     for key, value in (metadata or {}).items():
         query = query.where(Job.user_metadata.is_not(None), _has_pair(session, key, value))
     if after is not None:
-        query = query.where(tuple_(Job.created_at, Job.id) < tuple_(after.created_at, after.id))
+        query = query.where(tuple_(Job.created_at, Job.id) < tuple_(*after))
     return session.scalars(query.order_by(Job.created_at.desc(), Job.id.desc()).limit(limit)).all()
 
 

@@ -24,7 +24,7 @@ def listing(
     """Up to ``limit`` + 1 job objects, newest first."""
     with read_session() as session:
         cursor = None
-        if after is not None and (cursor := repository.find(session, project_id, after)) is None:
+        if after is not None and (cursor := repository.place_of(session, project_id, after)) is None:
             raise unknown_cursor(after)
         jobs = repository.listing(session, project_id, after=cursor, limit=limit + 1, metadata=metadata)
         return job_views(session, jobs)
