@@ -13,10 +13,10 @@ endif
 export VLLM
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo serve test check format lock clean
+.PHONY: help install demo serve test check bench-api format lock clean
 
 help: ## Show this list
-	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/  make \1\t\2/' | expand -t 20
+	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 20
 
 $(STAMP): $(LOCKS) pyproject.toml scripts/make-venv.sh
 	@scripts/make-venv.sh
@@ -36,6 +36,9 @@ check: $(STAMP) ## Lint, format and types, as in CI
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/pyright
+
+bench-api: $(STAMP) ## Measure the API on SQLite and PostgreSQL (ARGS="--database sqlite")
+	@$(BIN)/python -m benchmarks.api $(ARGS)
 
 format: $(STAMP) ## Format, and fix what can be fixed
 	@$(BIN)/ruff format .

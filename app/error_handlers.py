@@ -34,6 +34,14 @@ def unexpected(error: Exception, request_id: str) -> JSONResponse:
     return error_response(InternalError(request_id))
 
 
+def database_away(request_id: str, error: Exception) -> JSONResponse:
+    """The response while the database cannot be reached; the cause goes to the log alone."""
+    _log.error("request %s: the database failed: %s", request_id, error)
+    return error_response(
+        Unavailable("The database does not answer; try again.", code="database_unavailable")
+    )
+
+
 async def _api_error(_request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, ApiError)
     return error_response(error)
@@ -75,7 +83,4 @@ async def _http_exception(request: Request, error: Exception) -> JSONResponse:
 
 
 async def _database_away(request: Request, error: Exception) -> JSONResponse:
-    _log.error("request %s: the database failed: %s", request.state.request_id, error)
-    return error_response(
-        Unavailable("The database does not answer; try again.", code="database_unavailable")
-    )
+    return database_away(request.state.request_id, error)

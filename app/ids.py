@@ -18,12 +18,36 @@ def new_job_id() -> str:
     return f"ftjob-{_random()}"
 
 
+def new_project_id() -> str:
+    return f"proj_{_random()}"
+
+
+def new_key_id() -> str:
+    return f"key_{_random()}"
+
+
 def new_event_id() -> str:
     return f"ftevent-{_random()}"
 
 
 def new_checkpoint_id() -> str:
     return f"ftckpt_{_random()}"
+
+
+def new_permission_id() -> str:
+    return f"cp_{_random()}"
+
+
+def new_endpoint_id() -> str:
+    return f"we_{_random()}"
+
+
+def new_delivery_id() -> str:
+    return f"whd_{_random()}"
+
+
+def new_webhook_event_id() -> str:
+    return f"evt_{_random()}"
 
 
 def new_request_id() -> str:

@@ -1,8 +1,10 @@
 """The control plane: ``uvicorn --factory app.main:create_app``."""
 
+import asyncio
 import logging
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
+from typing import Any
 
 from fastapi import FastAPI
 from fastapi.concurrency import run_in_threadpool
@@ -10,7 +12,9 @@ from fastapi.responses import RedirectResponse
 from sqlalchemy.exc import SQLAlchemyError
 
 from app import error_handlers, health
+from app.auth import RequireKey, describe_keys
 from app.checkpoints.endpoints import router as checkpoints
+from app.checkpoints.permissions_endpoints import router as permissions
 from app.db import get_engine
 from app.errors import ErrorBody
 from app.files.endpoints import router as files
@@ -19,10 +23,14 @@ from app.graders.endpoints import router as graders
 from app.inference.endpoints import router as inference
 from app.jobs.endpoints import router as jobs
 from app.jobs.events_endpoints import router as events
+from app.keys.service import has_keys
 from app.metrics.endpoints import router as metrics
 from app.middleware import RequestContext
 from app.models.endpoints import router as models
+from app.quick_reads import QuickReads
 from app.rollouts.endpoints import router as rollouts
+from app.webhooks.deliverer import deliver_for_ever
+from app.webhooks.endpoints import router as webhooks
 
 _log = logging.getLogger("app")
 
@@ -35,10 +43,25 @@ def create_app() -> FastAPI:
         lifespan=_lifespan,
         responses={"4XX": {"model": ErrorBody}, "5XX": {"model": ErrorBody}},
     )
+    # The last one added is the outermost.
+    app.add_middleware(RequireKey)
     app.add_middleware(RequestContext)
+    describe_keys(app)
     error_handlers.install(app)
     app.include_router(health.router)
-    for router in (files, jobs, events, checkpoints, metrics, rollouts, graders, models, inference):
+    for router in (
+        files,
+        jobs,
+        events,
+        checkpoints,
+        permissions,
+        metrics,
+        rollouts,
+        graders,
+        models,
+        inference,
+        webhooks,
+    ):
         app.include_router(router)
 
     @app.get("/", include_in_schema=False)
@@ -49,9 +72,15 @@ def create_app() -> FastAPI:
 
 
 @asynccontextmanager
-async def _lifespan(_app: FastAPI) -> AsyncIterator[None]:
+async def _lifespan(_app: FastAPI) -> AsyncIterator[dict[str, Any]]:
     await run_in_threadpool(_start)
-    yield
+    deliverer = asyncio.create_task(deliver_for_ever())
+    reads = QuickReads()
+    yield {"quick_reads": reads}
+    deliverer.cancel()
+    with suppress(asyncio.CancelledError):
+        await deliverer
+    await reads.close()
     get_engine().dispose()
 
 
@@ -60,6 +89,8 @@ def _start() -> None:
     upgraded under it."""
     try:
         problem = health.schema_problem()
+        if problem is None and not has_keys():
+            _log.warning("no keys were made: requests of this machine are answered, and no others")
     except SQLAlchemyError as error:
         problem = f"the database does not answer: {error}"
     if problem:

@@ -65,8 +65,30 @@ class Settings(GraderSettings):
         default_factory=lambda: [sys.executable, "-m", "trainer"],
         description="Program that trains, a JSON list; unset: python -m trainer of this environment",
     )
+    requests_per_minute: int = Field(
+        default=0,
+        ge=0,
+        description="Requests a key may send to each API process, unless it has a limit of its own; 0: any",
+    )
+    project_max_files: int = Field(
+        default=10_000, ge=0, description="Uploaded files that a project may have; 0: any number"
+    )
+    project_max_file_bytes: int = Field(
+        default=100 << 30, ge=0, description="Size of a project's uploaded files together; 0: any"
+    )
     max_upload_bytes: int = Field(default=1 << 30, description="Largest file that can be uploaded")
     max_line_bytes: int = Field(default=16 << 20, description="Longest line of an uploaded file")
+    webhook_allowed_hosts: list[str] = Field(
+        default=[],
+        description="Hosts that webhooks may reach over http or in private networks, a JSON list",
+    )
+    webhook_retry_seconds: list[float] = Field(
+        default=[5, 300, 1800, 7200, 18000, 36000, 50400],
+        description="Waits after failed attempts at a webhook delivery; then it is given up",
+    )
+    webhook_poll_seconds: float = Field(
+        default=1.0, gt=0, description="How often an API process looks for webhook deliveries that are due"
+    )
     engine: str = Field(default="transformers", description="Which server answers for checkpoints")
     engine_command: list[str] = Field(
         default_factory=list,

@@ -52,6 +52,25 @@ class Project(Table):
     created_at: Mapped[float] = mapped_column(Double)
 
 
+class ApiKey(Table):
+    """A key of a project. Its secret is nowhere: only the hash, and a hint to tell keys apart.
+
+    Rows stay when keys are revoked: without any row the service takes itself for keyless.
+    """
+
+    __tablename__ = "api_keys"
+    __table_args__ = (Index("ix_api_keys_sha256", "sha256", unique=True),)
+    id: Mapped[str] = mapped_column(String(64), primary_key=True)
+    project_id: Mapped[str] = mapped_column(ForeignKey("projects.id"))
+    name: Mapped[str] = mapped_column(String(256))
+    sha256: Mapped[str] = mapped_column(String(64))
+    hint: Mapped[str] = mapped_column(String(16))
+    created_at: Mapped[float] = mapped_column(Double)
+    revoked_at: Mapped[float | None] = mapped_column(Double)
+    # NULL: as the settings say.
+    requests_per_minute: Mapped[int | None] = mapped_column(Integer)
+
+
 class File(Table):
     """An uploaded or produced file; the bytes lie in storage under ``files/<id>``."""
 
@@ -114,6 +133,14 @@ class Job(Table):
     # When the wake-up message was last sent; NULL means it still has to be (the outbox).
     enqueued_at: Mapped[float | None] = mapped_column(Double)
     not_before: Mapped[float] = mapped_column(Double, default=0.0)
+    # The pace: step and time of this attempt's first metrics, and the time of the last (worker.clock).
+    clock_step: Mapped[int | None] = mapped_column(Integer)
+    clock_at: Mapped[float | None] = mapped_column(Double)
+    stepped_at: Mapped[float | None] = mapped_column(Double)
+    # Since the last resumption, from which budgets count: the step then, and seconds of training.
+    budget_step: Mapped[int] = mapped_column(Integer, default=0, server_default="0")
+    budget_seconds: Mapped[float] = mapped_column(Double, default=0.0, server_default="0")
+    gpus: Mapped[int] = mapped_column(Integer, default=0, server_default="0")
 
 
 class JobAttempt(Table):
@@ -205,6 +232,67 @@ class Checkpoint(Table):
     chat_template_kwargs: Mapped[dict[str, Any]] = mapped_column(Json)
     manifest_sha256: Mapped[str] = mapped_column(String(64))
     metrics: Mapped[dict[str, float]] = mapped_column(Json)
+
+
+class CheckpointPermission(Table):
+    """A project other than the owner that may use a checkpoint."""
+
+    __tablename__ = "checkpoint_permissions"
+    __table_args__ = (UniqueConstraint("checkpoint_id", "project_id"),)
+    id: Mapped[str] = mapped_column(String(64), primary_key=True)
+    checkpoint_id: Mapped[str] = mapped_column(ForeignKey("checkpoints.id", ondelete="CASCADE"))
+    project_id: Mapped[str] = mapped_column(ForeignKey("projects.id"))
+    created_at: Mapped[float] = mapped_column(Double)
+
+
+class WebhookEndpoint(Table):
+    """A URL that is told of the ends of a project's jobs. Its secrets sign, so they are kept as they are."""
+
+    __tablename__ = "webhook_endpoints"
+    __table_args__ = (Index("ix_webhook_endpoints_listing", "project_id", "created_at", "id"),)
+    id: Mapped[str] = mapped_column(String(64), primary_key=True)
+    project_id: Mapped[str] = mapped_column(ForeignKey("projects.id"))
+    created_at: Mapped[float] = mapped_column(Double)
+    updated_at: Mapped[float] = mapped_column(Double)
+    name: Mapped[str] = mapped_column(String(256))
+    url: Mapped[str] = mapped_column(Text)
+    event_types: Mapped[list[str]] = mapped_column(Json)
+    secret: Mapped[str] = mapped_column(String(128))
+    previous_secret: Mapped[str | None] = mapped_column(String(128))
+    previous_secret_until: Mapped[float | None] = mapped_column(Double)
+
+
+class WebhookDelivery(Table):
+    """An event on its way to one endpoint: the outbox, and afterwards the log."""
+
+    __tablename__ = "webhook_deliveries"
+    __table_args__ = (
+        Index("ix_webhook_deliveries_due", "next_attempt_at"),
+        Index("ix_webhook_deliveries_listing", "endpoint_id", "created_at", "id"),
+    )
+    id: Mapped[str] = mapped_column(String(64), primary_key=True)
+    endpoint_id: Mapped[str] = mapped_column(ForeignKey("webhook_endpoints.id", ondelete="CASCADE"))
+    created_at: Mapped[float] = mapped_column(Double)
+    event_id: Mapped[str] = mapped_column(String(64))
+    event_type: Mapped[str] = mapped_column(String(64))
+    payload: Mapped[str] = mapped_column(Text)
+    status: Mapped[str] = mapped_column(String(16))
+    attempts: Mapped[int] = mapped_column(Integer)
+    # NULL: no further attempt.
+    next_attempt_at: Mapped[float | None] = mapped_column(Double)
+
+
+class WebhookAttempt(Table):
+    """What came of one attempt at a delivery."""
+
+    __tablename__ = "webhook_attempts"
+    __table_args__ = (Index("ix_webhook_attempts_delivery", "delivery_id", "id"),)
+    id: Mapped[int] = mapped_column(BigId, primary_key=True, autoincrement=True)
+    delivery_id: Mapped[str] = mapped_column(ForeignKey("webhook_deliveries.id", ondelete="CASCADE"))
+    created_at: Mapped[float] = mapped_column(Double)
+    seconds: Mapped[float] = mapped_column(Double)
+    status_code: Mapped[int | None] = mapped_column(Integer)
+    error: Mapped[str | None] = mapped_column(Text)
 
 
 class InferenceWorker(Table):

@@ -68,6 +68,7 @@ def measure(options: argparse.Namespace, folder: Path) -> list[dict[str, float]]
             samples_per_prompt=options.samples,
             max_response_tokens=options.tokens,
         ),
+        preflight=None,
         diagnostics=DiagnosticsSpec(interval=1, divergence_stride=options.stride),
         checkpoint=CheckpointSpec(keep_best=0),
         total_steps=options.steps,

@@ -47,6 +47,7 @@ def base_spec(model: Path, steps: int) -> RunSpec:
         rollout=RolloutSpec(prompts_per_step=2, samples_per_prompt=8, max_response_tokens=16),
         optimizer=OptimizerSpec(learning_rate=4e-5),
         evaluation=EvaluationSpec(max_items=2),
+        preflight=None,
         diagnostics=DiagnosticsSpec(interval=0),
         total_steps=steps,
     )

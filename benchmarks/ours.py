@@ -3,11 +3,13 @@
 import json
 import tempfile
 from pathlib import Path
+from typing import Any
+
+from transformers import AutoTokenizer
 
 from benchmarks.job import Job, conversations, from_arguments, reward, say, say_memory
 from trainer.events import EventWriter, StepMetrics, read_events
 from trainer.loop import Run
-from trainer.policy import load_policy
 from trainer.spec import RunSpec
 
 
@@ -31,6 +33,7 @@ def spec(job: Job, folder: Path) -> RunSpec:
             "max_response_tokens": job.response_tokens,
         },
         "optimizer": {"learning_rate": 1e-6},
+        "preflight": None,
         "diagnostics": {"interval": 0, "divergence_stride": 0},
         "checkpoint": {"keep_best": 0},
         "total_steps": job.warm_up + job.steps,
@@ -41,7 +44,7 @@ def spec(job: Job, folder: Path) -> RunSpec:
         job, lambda messages: len(policy.tokenizer.apply_chat_template(messages)["input_ids"])
     )
     (folder / "rows.jsonl").write_text("".join(json.dumps({"messages": row}) + "\n" for row in rows))
-    return found
+    return RunSpec.model_validate(fields)
 
 
 def main() -> None:

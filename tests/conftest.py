@@ -12,6 +12,7 @@ pytest_plugins = [
     "tests.fixtures.models",
     "tests.fixtures.engines",
     "tests.fixtures.outages",
+    "tests.fixtures.receivers",
     "tests.fixtures.service",
     "tests.fixtures.vllm",
     "tests.fixtures.workers",

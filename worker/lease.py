@@ -73,6 +73,9 @@ def claim(job_id: str, owner: str) -> Claim | None:
                 attempt=Job.attempt + 1,
                 lease_owner=owner,
                 lease_expires_at=now + get_settings().lease_seconds,
+                clock_step=None,
+                clock_at=None,
+                stepped_at=None,
             )
             .returning(Job.attempt)
             .execution_options(synchronize_session=False)

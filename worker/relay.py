@@ -40,6 +40,7 @@ from trainer.events import (
     parse_event,
 )
 from trainer.manifest import MANIFEST_NAME, file_sha256
+from worker import clock
 from worker.launcher import events_name
 from worker.lease import Claim, LeaseLost, hold, write_progress
 from worker.metrics_event import metrics_data, metrics_message
@@ -161,6 +162,8 @@ class Relay:
         with write_session() as session:
             self._write_progress(session, batch)
             self._write_rows(session, batch, problems)
+            if any(isinstance(event, StepMetrics) for event in batch.events):
+                clock.pause_if_used_up(session, self._claim)
             self._write_faults(session, batch.faults + [text for text in problems.values() if text])
             moved = session.scalar(
                 update(JobAttempt)
@@ -177,13 +180,15 @@ class Relay:
                 self.end = event
 
     def _write_progress(self, session: Session, batch: Batch) -> None:
-        progress: dict[str, int] = {}
+        progress: dict[str, object] = {}
         for event in batch.events:
             if isinstance(event, Started | StepMetrics):
                 progress["step"] = event.step
             elif isinstance(event, Finished | Stopped):
                 progress |= {"step": event.step, "trained_tokens": event.trained_tokens}
         write_progress(session, self._claim, **progress)
+        if any(isinstance(event, Started | StepMetrics) for event in batch.events):
+            write_progress(session, self._claim, **clock.advance(session, self._claim.job_id, batch.events))
 
     def _write_rows(self, session: Session, batch: Batch, problems: dict[int, str]) -> None:
         points: dict[int, dict[str, float]] = defaultdict(dict)

@@ -128,6 +128,24 @@ def cancel(job_id: JobId, base_url: BaseUrlOption = None, data_dir: DataDirOptio
     out.print(f"{job.id}: {_status(job.status)}{words}")
 
 
+@app.command()
+def pause(job_id: JobId, base_url: BaseUrlOption = None, data_dir: DataDirOption = None) -> None:
+    """Pause a job; what it has learned so far can be used meanwhile."""
+    client = connect(base_url, data_dir)
+    with api_errors(client):
+        job = client.fine_tuning.jobs.pause(job_id)
+    out.print(f"{job.id}: {_status(job.status)}")
+
+
+@app.command()
+def resume(job_id: JobId, base_url: BaseUrlOption = None, data_dir: DataDirOption = None) -> None:
+    """Let a paused job go on, with its budgets granted again."""
+    client = connect(base_url, data_dir)
+    with api_errors(client):
+        job = client.fine_tuning.jobs.resume(job_id)
+    out.print(f"{job.id}: {_status(job.status)}")
+
+
 def read_job_file(path: Path) -> dict[str, Any]:
     """A job file as the body of a request; raises CliError that says what is wrong with it."""
     try:

@@ -7,7 +7,7 @@ from typing import NoReturn
 
 import typer
 
-from app.cli import jobs, models, parts
+from app.cli import jobs, keys, models, parts
 from app.cli.console import say_error
 from app.cli.demo.command import demo
 from app.cli.errors import CliError
@@ -30,6 +30,8 @@ app.command()(parts.migrate)
 app.command()(settings)
 app.add_typer(jobs.app, name="jobs")
 app.add_typer(models.app, name="models")
+app.add_typer(keys.app, name="keys")
+app.add_typer(keys.projects_app, name="projects")
 
 
 def main() -> None:

@@ -9,7 +9,8 @@ import typer
 from app.cli import components
 from app.cli.console import out
 from app.cli.environment import settings_with
-from app.cli.serve import migrate_database
+from app.cli.keys import check_exposure
+from app.cli.schema import migrate_database
 
 
 def api(
@@ -18,6 +19,7 @@ def api(
 ) -> None:
     """Run the HTTP API against DATABASE_URL and BROKER_URL. Does not migrate."""
     settings = settings_with(host=host, port=port)
+    check_exposure(settings)
     components.check_port_free(settings.host, settings.port)
     _become(components.api_command(settings))
 

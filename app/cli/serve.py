@@ -9,13 +9,14 @@ from typing import Annotated, Any
 
 import typer
 from rich.markup import escape
-from sqlalchemy.exc import SQLAlchemyError
 
 from app.cli import components
 from app.cli.console import err, out
 from app.cli.datadir import DataDir
 from app.cli.environment import settings_with
 from app.cli.errors import CliError
+from app.cli.keys import check_exposure
+from app.cli.schema import migrate_database, without_password
 from app.cli.supervisor import Child, Component
 from app.settings import Settings
 
@@ -75,6 +76,7 @@ class Service:
             self._directory.check_socket_path(settings.redis_socket)
             await self._bring_up(components.redis_component(self._directory.redis, settings))
         await self._migrate()
+        await self._check_keys()
         await self._bring_up(components.api_component(settings))
         await asyncio.gather(
             self._bring_up(components.worker_component(settings)),
@@ -98,14 +100,20 @@ class Service:
 
         if not await asyncio.to_thread(broker_alive):
             raise CliError(
-                f"the broker at BROKER_URL ({_without_password(self._settings.broker_url)}) does not answer"
+                f"the broker at BROKER_URL ({without_password(self._settings.broker_url)}) does not answer"
             )
-        _line("redis", f"[green]up[/]  {_without_password(self._settings.broker_url)}  [dim]yours[/]")
+        _line("redis", f"[green]up[/]  {without_password(self._settings.broker_url)}  [dim]yours[/]")
 
     async def _migrate(self) -> None:
         url = self._settings.resolved_database_url
         await asyncio.to_thread(migrate_database, url)
-        _line("database", f"[green]up[/]  {_without_password(url)}")
+        _line("database", f"[green]up[/]  {without_password(url)}")
+
+    async def _check_keys(self) -> None:
+        if await asyncio.to_thread(check_exposure, self._settings):
+            _line("keys", "[green]needed[/]  [dim]`policysplit keys list` shows them[/]")
+        else:
+            _line("keys", "none: listens on this machine only  [dim]`policysplit keys create` makes one[/]")
 
     async def _unless_stopped(self, work: Coroutine[Any, Any, None]) -> bool:
         """Run ``work``; False when a signal came first."""
@@ -138,26 +146,6 @@ class Service:
             stopping = [child for child in self._children if child.component.name in names]
             await asyncio.gather(*(child.stop() for child in stopping))
         _line("stopped", "[dim]everything is on disk; the same command goes on from here[/]")
-
-
-def migrate_database(url: str) -> None:
-    """Bring the database's schema up to date; raises CliError when it cannot be reached."""
-    from app.migrate import upgrade_to_head
-
-    try:
-        upgrade_to_head(url)
-    except SQLAlchemyError as error:
-        cause = str(getattr(error, "orig", None) or error).strip().splitlines()[0]
-        raise CliError(
-            f"the database {_without_password(url)} cannot be brought up to date: {cause}"
-        ) from error
-
-
-def _without_password(url: str) -> str:
-    from urllib.parse import urlsplit
-
-    parts = urlsplit(url)
-    return url.replace(f":{parts.password}@", ":***@") if parts.password else url
 
 
 def _line(name: str, text: str) -> None:

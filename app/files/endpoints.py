@@ -11,7 +11,7 @@ from app.auth import ProjectId
 from app.files import service
 from app.files.schemas import FileDeleted, FileObject, file_dict, file_object
 from app.files.storage import chunks
-from app.files.upload import receive
+from app.files.upload import FORM_OVERHEAD, receive
 from app.paging import After, Page, page
 from app.requests import StrictRoute
 
@@ -39,6 +39,10 @@ _FORM = {
 @router.post("", openapi_extra=_FORM)
 async def create_file(request: Request, project: ProjectId) -> FileObject:
     """Upload a JSONL file; each line is checked before it is taken in."""
+    declared = request.headers.get("content-length", "")
+    at_least = max(0, int(declared) - FORM_OVERHEAD) if declared.isdigit() else 0
+    # A first look, before the bytes come; the exact size is asked about at the end.
+    await run_in_threadpool(service.check_quota, project, at_least)
     upload = await receive(request)
     return file_object(await run_in_threadpool(service.create, project, upload))
 

@@ -3,11 +3,12 @@
 from collections.abc import Sequence
 from typing import Literal
 
-from sqlalchemy import or_, select, tuple_
+from sqlalchemy import func, or_, select, tuple_
 from sqlalchemy.orm import Session
 
+from app.files.schemas import PURPOSES
 from app.jobs.status import TERMINAL
-from app.tables import File, Job
+from app.tables import File, Job, Project
 
 
 def find(session: Session, project_id: str, file_id: str) -> File | None:
@@ -36,6 +37,20 @@ def listing(
     else:
         query = query.order_by(File.created_at, File.id)
     return session.scalars(query.limit(limit)).all()
+
+
+def uploaded(session: Session, project_id: str) -> tuple[int, int]:
+    """How many files the project has uploaded, and how many bytes they have together."""
+    query = select(func.count(), func.coalesce(func.sum(File.bytes), 0))
+    count, size = session.execute(
+        query.where(File.project_id == project_id, File.purpose.in_(PURPOSES))
+    ).one()
+    return count, int(size)
+
+
+def lock_project(session: Session, project_id: str) -> None:
+    """Until the transaction ends nobody else adds a file to the project."""
+    session.execute(select(Project.id).where(Project.id == project_id).with_for_update())
 
 
 def unfinished_job_using(session: Session, file_id: str) -> str | None:

@@ -9,7 +9,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from app.db import read_session, write_session
-from app.errors import BadRequest, Conflict, NotFound
+from app.errors import BadRequest, Conflict, Forbidden, NotFound
 from app.files import repository, storage
 from app.files.jsonl import check_training_file
 from app.files.schemas import PURPOSES, RESULTS_PURPOSE
@@ -33,10 +33,22 @@ def create(project_id: str, upload: Upload) -> File:
     except BaseException:
         upload.discard()
         raise
-    with write_session() as session:
-        file = _add(session, project_id, _filename(upload.filename), purpose, stored)
-        file.rows, file.fields = rows.count, dict(rows.fields)
+    try:
+        with write_session() as session:
+            repository.lock_project(session, project_id)
+            _check_quota(session, project_id, stored.bytes)
+            file = _add(session, project_id, _filename(upload.filename), purpose, stored)
+            file.rows, file.fields = rows.count, dict(rows.fields)
+    except BaseException:
+        storage.remove(stored.id)
+        raise
     return file
+
+
+def check_quota(project_id: str, size: int) -> None:
+    """Whether a file of ``size`` bytes may come; asked before its bytes do. Raises Forbidden."""
+    with read_session() as session:
+        _check_quota(session, project_id, size)
 
 
 def create_result_file(session: Session, *, project_id: str, filename: str, stored: StoredFile) -> File:
@@ -88,6 +100,25 @@ def delete(project_id: str, file_id: str) -> None:
             )
         session.delete(file)
     storage.remove(file_id)
+
+
+def _check_quota(session: Session, project_id: str, size: int) -> None:
+    settings = get_settings()
+    count, used = repository.uploaded(session, project_id)
+    if settings.project_max_files and count >= settings.project_max_files:
+        raise Forbidden(
+            f"The project has {count} uploaded files, and {settings.project_max_files} is the most. Delete "
+            "some first.",
+            param="file",
+            code="quota_exceeded",
+        )
+    if settings.project_max_file_bytes and used + size > settings.project_max_file_bytes:
+        raise Forbidden(
+            f"The project's uploaded files have {used} bytes; with {size} more they would be over "
+            f"{settings.project_max_file_bytes}, the most they may have together. Delete some first.",
+            param="file",
+            code="quota_exceeded",
+        )
 
 
 def _checked_purpose(upload: Upload) -> str:

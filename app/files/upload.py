@@ -14,7 +14,7 @@ from app.settings import get_settings
 _MAX_FIELD_BYTES = 4096
 _MAX_FIELDS = 16
 # What a form has around its file: boundaries, part headers, the other fields.
-_FORM_OVERHEAD = 64 << 10
+FORM_OVERHEAD = 64 << 10
 
 
 class Upload:
@@ -34,7 +34,7 @@ async def receive(request: Request) -> Upload:
     """Read a ``multipart/form-data`` body. The caller keeps or discards the result."""
     limit = get_settings().max_upload_bytes
     declared = request.headers.get("content-length", "")
-    if declared.isdigit() and int(declared) > limit + _FORM_OVERHEAD:
+    if declared.isdigit() and int(declared) > limit + FORM_OVERHEAD:
         raise _too_large(limit)
     form = _Form(request.headers.get("content-type", ""), limit)
     try:

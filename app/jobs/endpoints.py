@@ -3,11 +3,13 @@
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Header, Query, Request
+from fastapi.responses import Response
 
 from app.auth import ProjectId
 from app.errors import BadRequest
 from app.jobs import service
 from app.jobs.creation import create_job
+from app.jobs.retrieval import job_text
 from app.jobs.schemas import CreateJob
 from app.paging import After, Limit, Page, page
 from app.requests import StrictRoute
@@ -39,10 +41,11 @@ def list_jobs(
     return page(service.listing(project, after=after, limit=limit, metadata=wanted), limit)
 
 
-@router.get("/{fine_tuning_job_id}")
-def retrieve(fine_tuning_job_id: str, project: ProjectId) -> dict[str, Any]:
+@router.get("/{fine_tuning_job_id}", response_model=dict[str, Any])
+async def retrieve(fine_tuning_job_id: str, request: Request, project: ProjectId) -> Response:
     """One job."""
-    return service.retrieve(project, fine_tuning_job_id)
+    text = await job_text(request.state.quick_reads, project, fine_tuning_job_id)
+    return Response(text, media_type="application/json")
 
 
 @router.post("/{fine_tuning_job_id}/cancel")

@@ -1,8 +1,10 @@
 """Rows of jobs and their events."""
 
+import time
 from collections.abc import Mapping, Sequence
+from typing import Any
 
-from sqlalchemy import ColumnElement, func, literal_column, select, tuple_
+from sqlalchemy import ColumnElement, SQLColumnExpression, case, func, literal_column, select, tuple_
 from sqlalchemy.orm import Session
 
 from app.jobs.status import JobStatus
@@ -21,22 +23,29 @@ def find_by_idempotency_key(session: Session, project_id: str, key: str) -> Job 
     ).first()
 
 
+def place_of(session: Session, project_id: str, job_id: str) -> tuple[float, str] | None:
+    """Where a job is in its project's list."""
+    query = select(Job.created_at, Job.id).where(Job.id == job_id, Job.project_id == project_id)
+    row = session.execute(query).one_or_none()
+    return None if row is None else (row.created_at, row.id)
+
+
 def listing(
     session: Session,
     project_id: str,
     *,
-    after: Job | None,
+    after: tuple[float, str] | None,
     limit: int,
     metadata: Mapping[str, str] | None,
 ) -> Sequence[Job]:
-    """Up to ``limit`` jobs that follow ``after``, newest first. ``metadata`` None: those that have none."""
+    """Up to ``limit`` jobs after a place, newest first. ``metadata`` None: those that have none."""
     query = select(Job).where(Job.project_id == project_id)
     if metadata is None:
         query = query.where(Job.user_metadata.is_(None))
     for key, value in (metadata or {}).items():
         query = query.where(Job.user_metadata.is_not(None), _has_pair(session, key, value))
     if after is not None:
-        query = query.where(tuple_(Job.created_at, Job.id) < tuple_(after.created_at, after.id))
+        query = query.where(tuple_(Job.created_at, Job.id) < tuple_(*after))
     return session.scalars(query.order_by(Job.created_at.desc(), Job.id.desc()).limit(limit)).all()
 
 
@@ -49,12 +58,21 @@ def _has_pair(session: Session, key: str, value: str) -> ColumnElement[bool]:
 
 
 def queue_positions(session: Session, job_ids: Sequence[str]) -> dict[str, int]:
-    """How far each of the queued jobs is from its turn: 1 is next."""
+    """How far each of the queued jobs is from its turn: 1 is next.
+
+    Workers take jobs in the order of their messages; then comes what has none yet, and last what has to wait.
+    """
     if not job_ids:
         return {}
-    place = func.row_number().over(order_by=(Job.created_at, Job.id)).label("place")
+    place = func.row_number().over(order_by=queue_order(time.time())).label("place")
     queue = select(Job.id, place).where(Job.status == JobStatus.QUEUED.value).subquery()
     return dict(session.execute(select(queue.c.id, queue.c.place).where(queue.c.id.in_(job_ids))).all())
+
+
+def queue_order(now: ColumnElement[float] | float) -> tuple[SQLColumnExpression[Any], ...]:
+    """What queued jobs are sorted by."""
+    waits = case((Job.not_before > now, Job.not_before), else_=literal_column("0"))
+    return (waits, Job.enqueued_at.is_(None), Job.enqueued_at, Job.created_at, Job.id)
 
 
 def find_event(session: Session, job_id: str, event_id: str) -> JobEvent | None:

@@ -112,7 +112,7 @@ def resolve(
         "optimizer": optimizer.model_dump(mode="json"),
         "evaluation": evaluation.model_dump(mode="json"),
         "checkpoint": checkpoint.model_dump(mode="json"),
-        "budget": {"steps": steps},
+        "budget": {**ours.budget.model_dump(exclude_none=True), "steps": steps},
     }
     return Resolved({"type": "reinforcement", "reinforcement": shown}, run_spec)
 

@@ -25,6 +25,9 @@ Count = Annotated[int, Field(strict=True, ge=1, le=1_000_000)] | Auto
 Factor = Annotated[float, Field(strict=True, gt=0, le=1_000_000)] | Auto
 
 
+Hours = Annotated[float, Field(gt=0, le=1_000_000)]
+
+
 class Hyperparameters(StrictModel):
     """OpenAI's hyperparameters. What ``auto`` becomes is in ``app.jobs.resolution``, and the job shows it."""
 
@@ -41,10 +44,18 @@ class Hyperparameters(StrictModel):
 
 
 class Budget(StrictModel):
-    """How long to train, in place of ``n_epochs``."""
+    """How long to train, in place of ``n_epochs``, and when to pause (``app.jobs.budget``)."""
 
     steps: Annotated[int, Field(strict=True, ge=0, le=10_000_000)] | None = Field(
         default=None, description="0: evaluate the model as it is; its checkpoint is the job's result"
+    )
+    pause_after_steps: Annotated[int, Field(strict=True, ge=1, le=10_000_000)] | None = None
+    wall_clock_hours: Hours | None = Field(default=None, description="Pause after so long a training")
+    gpu_hours: Hours | None = Field(
+        default=None, description="Pause after so much training times GPUs; none is used on a CPU"
+    )
+    entropy_floor: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = Field(
+        default=None, description="Pause when the normal mode's entropy (nats, mean of 5 steps) is below"
     )
 
 

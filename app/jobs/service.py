@@ -1,4 +1,4 @@
-"""What can be done with a job that is there: look at it, cancel, pause, resume."""
+"""What can be done with jobs that are there: list them, cancel, pause, resume."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -18,19 +18,13 @@ _S = JobStatus
 _WAITING = (_S.VALIDATING_FILES, _S.QUEUED, _S.PAUSED)
 
 
-def retrieve(project_id: str, job_id: str) -> dict[str, Any]:
-    """The job object; raises NotFound."""
-    with read_session() as session:
-        return job_views(session, [found(session, project_id, job_id)])[0]
-
-
 def listing(
     project_id: str, *, after: str | None, limit: int, metadata: Mapping[str, str] | None
 ) -> list[dict[str, Any]]:
     """Up to ``limit`` + 1 job objects, newest first."""
     with read_session() as session:
         cursor = None
-        if after is not None and (cursor := repository.find(session, project_id, after)) is None:
+        if after is not None and (cursor := repository.place_of(session, project_id, after)) is None:
             raise unknown_cursor(after)
         jobs = repository.listing(session, project_id, after=cursor, limit=limit + 1, metadata=metadata)
         return job_views(session, jobs)
@@ -72,6 +66,7 @@ def resume(project_id: str, job_id: str) -> dict[str, Any]:
         if job.status != _S.PAUSED:
             raise _cannot("resume", job, "only a paused job can be resumed")
         job.not_before = 0.0
+        job.budget_step, job.budget_seconds = job.step, 0.0
         change_status(session, job, _S.QUEUED, message="The job has been resumed and is queued.")
         view = job_views(session, [job])[0]
     announce(job_id)
@@ -92,8 +87,13 @@ def found(session: Session, project_id: str, job_id: str, *, lock: bool = False)
     """The job's row; raises NotFound."""
     job = repository.find(session, project_id, job_id, lock=lock)
     if job is None:
-        raise NotFound(f"No such fine-tuning job: '{job_id}'.", param="fine_tuning_job_id")
+        raise no_such_job(job_id)
     return job
+
+
+def no_such_job(job_id: str) -> NotFound:
+    """The error for an id that names no job of the project."""
+    return NotFound(f"No such fine-tuning job: '{job_id}'.", param="fine_tuning_job_id")
 
 
 def _cannot(action: str, job: Job, rule: str) -> BadRequest:

@@ -1,4 +1,4 @@
-"""The one place where a job's status changes, each change with its event in the same transaction."""
+"""The one place where a job's status changes, each with its event, and its webhooks, in one transaction."""
 
 import time
 from enum import StrEnum
@@ -9,6 +9,7 @@ from sqlalchemy.orm import Session
 
 from app.ids import new_event_id
 from app.tables import Job, JobEvent
+from app.webhooks.outbox import announce_end
 
 Level = Literal["info", "warn", "error"]
 EventType = Literal["message", "metrics"]
@@ -100,6 +101,8 @@ def change_status(
         raise IllegalTransition(job.id, f"no longer {old}", new)
     session.refresh(job)
     add_event(session, job.id, level, "message", message, data, now=now)
+    if new in TERMINAL:
+        announce_end(session, job.project_id, job.id, new.value, now)
 
 
 def add_event(

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Sequence
+from types import SimpleNamespace
 from typing import Any
 
 from sqlalchemy.orm import Session
@@ -11,30 +12,45 @@ from app.jobs.status import JobStatus
 from app.settings import get_settings
 from app.tables import Job, JobEvent
 
+#: The columns that a view shows as they are, or reckons with.
+FACT_COLUMNS = [column for column in Job.__table__.columns if column.key not in ("method", "run_spec")]
+#: :data:`FACT_COLUMNS` and ``hyperparameters``, ``training_data``, ``validation_data`` as attributes.
+Facts = SimpleNamespace
+
 
 def job_views(session: Session, jobs: Sequence[Job]) -> list[dict[str, Any]]:
     """Job objects, in the order of ``jobs``."""
     places = queue_positions(session, [job.id for job in jobs if job.status == JobStatus.QUEUED])
-    return [_job_view(job, places.get(job.id)) for job in jobs]
+    return [{**view_without_method(_facts(job), places.get(job.id)), "method": job.method} for job in jobs]
 
 
-def _job_view(job: Job, queue_position: int | None) -> dict[str, Any]:
-    hyperparameters = job.method["reinforcement"]["hyperparameters"]
+def _facts(job: Job) -> Facts:
+    """A job's columns; the large ones in the parts that are shown."""
+    columns = {column.key: getattr(job, column.key) for column in FACT_COLUMNS}
+    return SimpleNamespace(
+        **columns,
+        hyperparameters=job.method["reinforcement"]["hyperparameters"],
+        training_data=job.run_spec["training_data"],
+        validation_data=job.run_spec.get("validation_data"),
+    )
+
+
+def view_without_method(job: Facts, queue_position: int | None) -> dict[str, Any]:
+    """The job object but for ``method``, by far its largest part, which the status route sends as stored."""
     return {
         "id": job.id,
         "object": "fine_tuning.job",
         "created_at": int(job.created_at),
         "finished_at": _seconds(job.finished_at),
-        "estimated_finish": _estimated_finish(job, time.time()),
+        "estimated_finish": estimated_finish(job, time.time()),
         "model": job.model,
         "fine_tuned_model": job.fine_tuned_model,
         "organization_id": get_settings().organization,
         "status": job.status,
         "error": job.error,
         "hyperparameters": {
-            key: hyperparameters[key] for key in ("batch_size", "learning_rate_multiplier", "n_epochs")
+            key: job.hyperparameters[key] for key in ("batch_size", "learning_rate_multiplier", "n_epochs")
         },
-        "method": job.method,
         "training_file": job.training_file,
         "validation_file": job.validation_file,
         "result_files": job.result_files,
@@ -43,13 +59,13 @@ def _job_view(job: Job, queue_position: int | None) -> dict[str, Any]:
         "integrations": [],
         "metadata": job.user_metadata,
         "suffix": job.suffix,
-        "environment": _environment(job.run_spec["training_data"]),
-        "validation_environment": _environment(job.run_spec.get("validation_data")),
+        "environment": _environment(job.training_data),
+        "validation_environment": _environment(job.validation_data),
         "started_at": _seconds(job.started_at),
         "attempt": job.attempt,
         "queue_position": queue_position,
         "progress": {"step": job.step, "total_steps": job.total_steps},
-        "cancel_requested": job.cancel_requested,
+        "cancel_requested": bool(job.cancel_requested),
     }
 
 
@@ -66,12 +82,15 @@ def event_view(event: JobEvent) -> dict[str, Any]:
     }
 
 
-def _estimated_finish(job: Job, now: float) -> int | None:
-    """When the job ends if the steps to come take as long as those done; None before the first."""
-    if job.status != JobStatus.RUNNING or job.started_at is None or not job.step:
+def estimated_finish(job: Job | Facts, now: float) -> int | None:
+    """When the job ends if the steps to come take as long as this attempt's; None while that is unknown."""
+    first, first_at, last_at = job.clock_step, job.clock_at, job.stepped_at
+    if job.status != JobStatus.RUNNING or first is None or first_at is None or last_at is None:
         return None
-    elapsed = now - job.started_at
-    return int(job.started_at + elapsed * job.total_steps / job.step)
+    if job.step <= first:
+        return None
+    pace = (last_at - first_at) / (job.step - first)
+    return int(max(now, last_at + pace * (job.total_steps - job.step)))
 
 
 def _environment(data: dict[str, Any] | None) -> dict[str, Any] | None:

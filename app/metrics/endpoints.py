@@ -1,12 +1,12 @@
-"""``/v1/fine_tuning/jobs/{id}/metrics`` and ``metrics.csv``."""
+"""``/v1/fine_tuning/jobs/{id}/metrics``, ``metrics/stream`` and ``metrics.csv``."""
 
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Query
+from fastapi import APIRouter, Header, Query
 from fastapi.responses import StreamingResponse
 
 from app.auth import ProjectId
-from app.metrics import service
+from app.metrics import service, stream
 from app.requests import StrictRoute
 
 router = APIRouter(prefix="/v1/fine_tuning/jobs", tags=["metrics"], route_class=StrictRoute)
@@ -29,6 +29,23 @@ def get_metrics(
         return {"object": "list", "data": service.names(project, fine_tuning_job_id)}
     data = service.series(project, fine_tuning_job_id, name, first=first, last=last, max_points=max_points)
     return {"object": "list", "data": data}
+
+
+@router.get("/{fine_tuning_job_id}/metrics/stream")
+def stream_metrics(
+    fine_tuning_job_id: str,
+    project: ProjectId,
+    name: Names = [],  # noqa: B006 (FastAPI copies it)
+    last_event_id: Annotated[str | None, Header()] = None,
+) -> StreamingResponse:
+    """Server-sent events, one a step, after ``Last-Event-ID``, until the job is over."""
+    step = stream.start_after(project, fine_tuning_job_id, last_event_id)
+    return StreamingResponse(
+        stream.metrics_stream(fine_tuning_job_id, name, step),
+        media_type="text/event-stream",
+        # Proxies otherwise hold events back until a buffer is full.
+        headers={"cache-control": "no-cache", "x-accel-buffering": "no"},
+    )
 
 
 @router.get("/{fine_tuning_job_id}/metrics.csv")

@@ -5,10 +5,12 @@ import io
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from sqlalchemy.orm import Session
+
 from app.db import read_session
 from app.jobs.service import found
 from app.metrics import repository
-from app.metrics.downsampling import keep_extremes
+from app.metrics.downsampling import Point, extent, thinned
 
 _ROWS_A_CHUNK = 500
 
@@ -35,20 +37,28 @@ def series(
     with read_session() as session:
         found(session, project_id, job_id)
         numbers = {name: number for number, name in repository.series(session, job_id)}
-        points = {
-            name: repository.points(session, numbers[name], first, last) if name in numbers else []
-            for name in dict.fromkeys(wanted)
-        }
+        shown = {}
+        for name in dict.fromkeys(wanted):
+            number = numbers.get(name)
+            shown[name] = (0, []) if number is None else _points(session, number, first, last, max_points)
     return [
         {
             "object": "fine_tuning.job.metric_series",
             "name": name,
-            "points": [{"step": step, "value": value} for step, value in keep_extremes(all_of, max_points)],
-            "total_points": len(all_of),
-            "downsampled": len(all_of) > max_points,
+            "points": [{"step": step, "value": value} for step, value in points],
+            "total_points": total,
+            "downsampled": total > max_points,
         }
-        for name, all_of in points.items()
+        for name, (total, points) in shown.items()
     ]
+
+
+def _points(session: Session, number: int, first: int, last: int, most: int) -> tuple[int, list[Point]]:
+    """How many points there are, and those that are shown."""
+    total, lowest, highest = extent(session, number, first, last)
+    if total <= most:
+        return total, repository.points(session, number, first, last)
+    return total, thinned(session, number, lowest, highest, most)
 
 
 def csv_lines(project_id: str, job_id: str, wanted: Sequence[str]) -> Iterator[str]:

@@ -4,14 +4,14 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from sqlalchemy import select
+from sqlalchemy import ColumnElement, literal_column, or_, select
 from sqlalchemy.orm import Session
 
 from app.checkpoints.naming import BadModelId, is_fine_tuned, parse_model_id
 from app.errors import BadRequest
 from app.jobs.status import JobStatus
 from app.settings import get_settings
-from app.tables import Checkpoint, Job
+from app.tables import Checkpoint, CheckpointPermission, Job
 from app.validation import abbreviated, one_of
 from trainer.modes import Mode
 
@@ -69,13 +69,39 @@ def _is_encoder(path: Path) -> bool:
 
 
 def checkpoint_of(session: Session, project_id: str, stored_name: str) -> Checkpoint | None:
-    """The checkpoint behind a fine-tuned model's name (without a mode): a job's result or a single one."""
-    query = select(Checkpoint).where(Checkpoint.project_id == project_id)
-    exact = session.scalars(query.where(Checkpoint.model == stored_name)).first()
+    """The checkpoint behind a fine-tuned model's name (without a mode): a job's result or a single one.
+
+    It belongs to the project or is shared with it.
+    """
+    checkpoint = _named(session, stored_name)
+    if checkpoint is None:
+        return None
+    visible = select(Checkpoint.id).where(Checkpoint.id == checkpoint.id, visible_to(project_id))
+    return None if session.scalar(visible) is None else checkpoint
+
+
+def owned_checkpoint(session: Session, project_id: str, stored_name: str) -> Checkpoint | None:
+    """:func:`checkpoint_of` for what belongs to the project."""
+    checkpoint = _named(session, stored_name)
+    return checkpoint if checkpoint is not None and checkpoint.project_id == project_id else None
+
+
+def visible_to(project_id: str) -> ColumnElement[bool]:
+    """The condition that a checkpoint belongs to the project or is shared with it."""
+    shared = select(literal_column("1")).where(
+        CheckpointPermission.checkpoint_id == Checkpoint.id, CheckpointPermission.project_id == project_id
+    )
+    return or_(Checkpoint.project_id == project_id, shared.exists())
+
+
+def _named(session: Session, stored_name: str) -> Checkpoint | None:
+    """Whose ever it is: a shared earlier checkpoint must not pass for a result that is not shared."""
+    exact = session.scalars(select(Checkpoint).where(Checkpoint.model == stored_name)).first()
     if exact is not None:
         return exact
     return session.scalars(
-        query.join(Job, Job.id == Checkpoint.job_id)
+        select(Checkpoint)
+        .join(Job, Job.id == Checkpoint.job_id)
         .where(Job.fine_tuned_model == stored_name, Job.status == JobStatus.SUCCEEDED.value)
         .order_by(Checkpoint.step.desc())
         .limit(1)

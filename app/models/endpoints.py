@@ -7,7 +7,8 @@ from fastapi import APIRouter, Query
 from app.auth import ProjectId
 from app.db import read_session
 from app.models import service
-from app.models.schemas import ModelObject
+from app.models.deletion import delete_model
+from app.models.schemas import ModelDeleted, ModelObject
 from app.paging import After, Page
 from app.requests import StrictRoute
 
@@ -29,3 +30,10 @@ def get_model(model_id: str, project: ProjectId) -> ModelObject:
     """One model; its id may contain slashes."""
     with read_session() as session:
         return service.find_model(session, project, model_id).shown
+
+
+@router.delete("/{model_id:path}")
+def remove_model(model_id: str, project: ProjectId) -> ModelDeleted:
+    """Delete a fine-tuned model that no unfinished job needs: both modes, and all ids of its checkpoint."""
+    delete_model(project, model_id)
+    return ModelDeleted(id=model_id)

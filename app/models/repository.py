@@ -4,6 +4,7 @@ from sqlalchemy import and_, func, or_, select
 from sqlalchemy.orm import Session, aliased
 
 from app.jobs.status import JobStatus
+from app.models.catalog import visible_to
 from app.tables import Checkpoint, Job
 
 
@@ -19,14 +20,14 @@ def jobs_by_part(session: Session, project_id: str, part: str) -> list[Job]:
 def newest_checkpoints(
     session: Session, project_id: str, limit: int, at_or_before: Checkpoint | None = None
 ) -> list[tuple[Checkpoint, Job, bool]]:
-    """Checkpoints with their jobs and whether each is its job's last, newest first; with ``at_or_before``
-    from that row on."""
+    """Checkpoints that the project may use, with their jobs and whether each is its job's last, newest first;
+    with ``at_or_before`` from that row on."""
     other = aliased(Checkpoint)
     last_step = select(func.max(other.step)).where(other.job_id == Checkpoint.job_id).scalar_subquery()
     query = (
         select(Checkpoint, Job, Checkpoint.step == last_step)
         .join(Job)
-        .where(Checkpoint.project_id == project_id)
+        .where(visible_to(project_id))
         .order_by(Checkpoint.created_at.desc(), Checkpoint.id.desc())
         .limit(limit)
     )

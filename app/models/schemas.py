@@ -7,6 +7,14 @@ from pydantic import BaseModel, Field
 from trainer.modes import Mode
 
 
+class ModelDeleted(BaseModel):
+    """The answer to a deletion."""
+
+    id: str
+    object: Literal["model"] = "model"
+    deleted: bool = True
+
+
 class ModelObject(BaseModel):
     """A model that can be asked."""
 

@@ -113,6 +113,40 @@ def test_metrics_repeat_without_doubling_and_keep_extremes(api: Api, job_id: str
     assert rows[-1] == {"step": "3000", "eval/reward": "0.5", "train/reward": "5.0"}
 
 
+def metric_stream(api: Api, job_id: str, after: str | None = None, **query: object) -> list[dict]:
+    """What a stream of metrics sends up to its end."""
+    headers = {"last-event-id": after} if after else {}
+    url = f"{api.url}/v1/fine_tuning/jobs/{job_id}/metrics/stream"
+    found = []
+    with httpx.stream("GET", url, params=query, headers=headers, timeout=30) as answer:  # type: ignore[arg-type]
+        assert answer.headers["content-type"].startswith("text/event-stream")
+        for line in answer.iter_lines():
+            if line == "data: [DONE]":
+                return found
+            if line.startswith("data: "):
+                found.append(json.loads(line.removeprefix("data: ")))
+    raise AssertionError("the stream ended without [DONE]")
+
+
+def test_metrics_are_streamed_step_by_step_until_the_job_is_over(api: Api, job_id: str):
+    with write_session() as session:
+        upsert_steps(session, job_id, {step: {"a": step / 2, "b": 1.0} for step in range(3)})
+    ended: list[list[dict]] = []
+    reader = threading.Thread(target=lambda: ended.append(metric_stream(api, job_id)))
+    reader.start()
+    with write_session() as session:
+        upsert_steps(session, job_id, {step: {"a": step / 2} for step in range(3, 500)})
+    finish(job_id)
+    reader.join()
+    assert [one["step"] for one in ended[0]] == list(range(500))
+    assert ended[0][2]["values"] == {"a": 1.0, "b": 1.0}
+    assert ended[0][3]["values"] == {"a": 1.5}
+    assert [one["step"] for one in metric_stream(api, job_id, after="497")] == [498, 499]
+    assert [one["values"] for one in metric_stream(api, job_id, name="b")] == [{"b": 1.0}] * 3
+    url = f"{api.url}/v1/fine_tuning/jobs/{job_id}/metrics/stream"
+    assert httpx.get(url, headers={"last-event-id": "ftevent-1"}).status_code == 400
+
+
 def record(group: int, index: int, reward: float | None) -> RolloutRecord:
     return RolloutRecord(
         group=group,

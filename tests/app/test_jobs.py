@@ -77,6 +77,20 @@ def test_a_job_shows_what_will_run(client: openai.OpenAI, api: Api):
     ]
 
 
+def test_a_job_is_found_again_after_the_database_closed_its_connections(client: openai.OpenAI, api: Api):
+    job = create_job(client, api, api.upload(client, sums()))
+    assert client.fine_tuning.jobs.retrieve(job.id) == job
+    if get_engine().dialect.name == "postgresql":
+        with read_session() as session:
+            others = "pid <> pg_backend_pid() AND datname = current_database()"
+            session.connection().exec_driver_sql(
+                f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE {others}"
+            )
+    assert client.fine_tuning.jobs.retrieve(job.id) == job
+    with pytest.raises(openai.NotFoundError, match="ftjob-nope"):
+        client.fine_tuning.jobs.retrieve("ftjob-nope")
+
+
 @on_sqlite
 def test_what_is_said_about_the_model_arrives_in_the_run(client: openai.OpenAI, api: Api):
     asked = {

@@ -7,7 +7,7 @@ from sqlalchemy import inspect, select
 
 from app.db import build_engine, read_session
 from app.migrate import alembic_config, current_revision, head_revision, upgrade_to_head
-from app.tables import DEFAULT_PROJECT, Project, Table
+from app.tables import DEFAULT_PROJECT, File, Project, Table
 
 
 def test_upgrade_check_downgrade(empty_database_url: str):
@@ -31,3 +31,23 @@ def test_upgrade_check_downgrade(empty_database_url: str):
         engine.dispose()
     upgrade_to_head(url)
     assert current_revision(url) == head_revision()
+
+
+def test_what_there_was_before_keys_belongs_to_the_default_project(empty_database_url: str):
+    url = empty_database_url
+    command.upgrade(alembic_config(url), "0001")
+    engine = build_engine(url)
+    insert = (
+        "INSERT INTO files (id, project_id, created_at, filename, purpose, bytes, sha256) "
+        "VALUES ('file-old', 'proj_default', 1.0, 'old.jsonl', 'fine-tune', 1, 'x')"
+    )
+    try:
+        with engine.begin() as connection:
+            connection.exec_driver_sql(insert)
+        upgrade_to_head(url)
+        for _ in range(2):
+            with read_session(engine) as session:
+                assert session.scalars(select(File.project_id)).all() == [DEFAULT_PROJECT]
+            command.downgrade(alembic_config(url), "0001")
+    finally:
+        engine.dispose()

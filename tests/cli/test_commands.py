@@ -21,6 +21,8 @@ def test_the_command_line_imports_no_torch() -> None:
     ("arguments", "sentence"),
     [
         (("jobs", "list", "--base-url", "http://127.0.0.1:9/v1"), "does not answer"),
+        (("jobs", "pause", "ftjob-1", "--base-url", "http://127.0.0.1:9/v1"), "does not answer"),
+        (("jobs", "resume", "ftjob-1", "--base-url", "http://127.0.0.1:9/v1"), "does not answer"),
         (("jobs", "create", "--file", "/nowhere.json"), "cannot read /nowhere.json"),
         (("models", "pull", "Nobody"), "SmolLM2-135M-Instruct"),
         (("models", "pull", "some/model"), "HF_HUB_OFFLINE is set"),

@@ -1,6 +1,5 @@
 """``python -m worker.inference``: run an inference worker until SIGTERM or SIGINT."""
 
-import ipaddress
 import logging
 import signal
 import socket
@@ -8,6 +7,7 @@ import sys
 
 import uvicorn
 
+from app.addresses import is_loopback
 from app.settings import Settings, get_settings
 from worker.inference.server import build_app
 
@@ -44,7 +44,7 @@ def main() -> int:
 
 def check_address(settings: Settings) -> None:
     """Raise ValueError if the settings would open the engines to the network without a secret."""
-    if settings.inference_token is None and not _is_loopback(settings.inference_host):
+    if settings.inference_token is None and not is_loopback(settings.inference_host):
         raise ValueError(
             f"POLICYSPLIT_INFERENCE_HOST is {settings.inference_host!r}, which others can reach: set "
             "POLICYSPLIT_INFERENCE_TOKEN, the same for the API and the inference workers, or use 127.0.0.1"
@@ -62,15 +62,6 @@ def advertised_url(settings: Settings, port: int) -> str:
             "address at which the API reaches this worker, e.g. http://gpu-3.internal:8701"
         )
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
-
-
-def _is_loopback(host: str) -> bool:
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
 
 
 if __name__ == "__main__":

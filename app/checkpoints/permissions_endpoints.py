@@ -1,0 +1,49 @@
+"""``/v1/fine_tuning/checkpoints/{model}/permissions``; the model's id may contain slashes."""
+
+from typing import Any
+
+from fastapi import APIRouter
+
+from app.auth import ProjectId
+from app.checkpoints import permissions
+from app.checkpoints.permissions import CreatePermissions, Order
+from app.paging import After, Limit, Page, page
+from app.requests import StrictRoute
+
+router = APIRouter(
+    prefix="/v1/fine_tuning/checkpoints/{fine_tuned_model_checkpoint:path}/permissions",
+    tags=["checkpoints"],
+    route_class=StrictRoute,
+)
+
+
+@router.post("")
+def create_permissions(fine_tuned_model_checkpoint: str, body: CreatePermissions, project: ProjectId) -> Page:
+    """Let other projects ask the checkpoint, in both modes, and train on from it."""
+    made = permissions.create(project, fine_tuned_model_checkpoint, body)
+    return page(made, len(made))
+
+
+@router.get("")
+def list_permissions(
+    fine_tuned_model_checkpoint: str,
+    project: ProjectId,
+    after: After = None,
+    limit: Limit = 10,
+    order: Order = "descending",
+    project_id: str | None = None,
+) -> Page:
+    """Which projects the checkpoint is shared with."""
+    rows = permissions.listing(
+        project, fine_tuned_model_checkpoint, after=after, limit=limit, order=order, shared_with=project_id
+    )
+    return page(rows, limit)
+
+
+@router.delete("/{permission_id}")
+def delete_permission(
+    fine_tuned_model_checkpoint: str, permission_id: str, project: ProjectId
+) -> dict[str, Any]:
+    """Share with a project no longer."""
+    permissions.delete(project, fine_tuned_model_checkpoint, permission_id)
+    return {"id": permission_id, "object": "checkpoint.permission", "deleted": True}

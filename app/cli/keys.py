@@ -1,0 +1,133 @@
+"""``policysplit keys`` and ``policysplit projects``: for the operator, on the service's database."""
+
+import contextlib
+from collections.abc import Iterator
+from datetime import datetime
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.table import Table
+from sqlalchemy.exc import SQLAlchemyError
+
+from app.addresses import is_loopback
+from app.cli.console import err, out
+from app.cli.environment import settings_with
+from app.cli.errors import CliError
+from app.cli.schema import migrate_database
+from app.db import get_engine
+from app.keys import service
+from app.settings import Settings
+from app.tables import DEFAULT_PROJECT
+
+app = typer.Typer(help="Keys of the service. The first one ends keyless use.", no_args_is_help=True)
+projects_app = typer.Typer(
+    help="Projects: each sees its own files, jobs and models alone.", no_args_is_help=True
+)
+DataDirOption = Annotated[Path | None, typer.Option(help="The data directory of the service.")]
+
+
+@app.command()
+def create(
+    name: Annotated[str, typer.Option(help="What the key is for.")],
+    project: Annotated[str, typer.Option(help="Id or name of its project.")] = DEFAULT_PROJECT,
+    requests_per_minute: Annotated[
+        int | None, typer.Option(min=1, help="Its rate limit, in place of the setting's.")
+    ] = None,
+    data_dir: DataDirOption = None,
+) -> None:
+    """Make a key and print it, this once: only its hash is kept."""
+    with _database(data_dir):
+        key, secret = service.create_key(name, project, requests_per_minute)
+    err.print(f"Made {key.id} for project {key.project_id}. The key is not shown again:", soft_wrap=True)
+    print(secret)
+
+
+@app.command("list")
+def list_keys(data_dir: DataDirOption = None) -> None:
+    """Show all keys, without their secrets."""
+    with _database(data_dir):
+        rows = service.list_keys()
+    if not rows:
+        out.print("There is no key. Anyone on this machine may use the service, and nobody else.")
+        return
+    table = Table("key", "name", "secret", "project", "requests/min", "created", "revoked")
+    for key, project in rows:
+        limit = "" if key.requests_per_minute is None else str(key.requests_per_minute)
+        revoked = "" if key.revoked_at is None else _when(key.revoked_at)
+        table.add_row(key.id, key.name, key.hint, project.name, limit, _when(key.created_at), revoked)
+    out.print(table)
+
+
+@app.command()
+def revoke(key_id: Annotated[str, typer.Argument(help="key_…")], data_dir: DataDirOption = None) -> None:
+    """Refuse a key from now on; running services notice within seconds."""
+    with _database(data_dir):
+        key = service.revoke_key(key_id)
+    out.print(f"{key.id} ({key.name}) is revoked.", markup=False)
+
+
+@projects_app.command("create")
+def create_project(
+    name: Annotated[str, typer.Argument(help="A name that no other project has.")],
+    data_dir: DataDirOption = None,
+) -> None:
+    """Make a project."""
+    with _database(data_dir):
+        project = service.create_project(name)
+    out.print(f"Made {project.id}: {project.name}", markup=False)
+
+
+@projects_app.command("list")
+def list_projects(data_dir: DataDirOption = None) -> None:
+    """Show all projects."""
+    with _database(data_dir):
+        projects = service.list_projects()
+    table = Table("project", "name", "created")
+    for project in projects:
+        table.add_row(project.id, project.name, _when(project.created_at))
+    out.print(table)
+
+
+def check_exposure(settings: Settings) -> bool:
+    """Whether there are keys. Raises CliError where there are none and others could reach the API."""
+    try:
+        guarded = service.has_keys()
+    except SQLAlchemyError:
+        if not is_loopback(settings.host):
+            raise CliError(
+                "the keys in the database cannot be read: run `policysplit migrate`, then "
+                "`policysplit keys create`"
+            ) from None
+        return False
+    if not guarded and not is_loopback(settings.host):
+        raise CliError(
+            f"on {settings.host!r} others could reach the API, and there is no key yet: make one with "
+            "`policysplit keys create --name …`, or listen on 127.0.0.1"
+        )
+    return guarded
+
+
+@contextlib.contextmanager
+def _database(data_dir: Path | None) -> Iterator[None]:
+    """The service's database, open during the block; problems become a CliError."""
+    settings = settings_with(data_dir=data_dir)
+    if not settings.database_url:
+        # The embedded one, which `serve` brings up to date too: so keys can be made before the first start.
+        settings.data_dir.mkdir(parents=True, exist_ok=True)
+        migrate_database(settings.resolved_database_url)
+    try:
+        yield
+    except service.KeyProblem as error:
+        raise CliError(str(error)) from error
+    except SQLAlchemyError as error:
+        cause = str(getattr(error, "orig", None) or error).strip().splitlines()[0]
+        raise CliError(
+            f"the database cannot be used: {cause}. Is it up to date? `policysplit migrate`"
+        ) from error
+    finally:
+        get_engine().dispose()
+
+
+def _when(seconds: float) -> str:
+    return datetime.fromtimestamp(seconds).strftime("%Y-%m-%d %H:%M:%S")

@@ -1,0 +1,26 @@
+"""Bringing the schema up to date from the command line."""
+
+from urllib.parse import urlsplit
+
+from sqlalchemy.exc import SQLAlchemyError
+
+from app.cli.errors import CliError
+
+
+def migrate_database(url: str) -> None:
+    """Bring the database's schema up to date; raises CliError when it cannot be reached."""
+    from app.migrate import upgrade_to_head
+
+    try:
+        upgrade_to_head(url)
+    except SQLAlchemyError as error:
+        cause = str(getattr(error, "orig", None) or error).strip().splitlines()[0]
+        raise CliError(
+            f"the database {without_password(url)} cannot be brought up to date: {cause}"
+        ) from error
+
+
+def without_password(url: str) -> str:
+    """A URL as it may be shown."""
+    parts = urlsplit(url)
+    return url.replace(f":{parts.password}@", ":***@") if parts.password else url

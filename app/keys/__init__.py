@@ -1,0 +1,1 @@
+"""Keys and projects: who may use the service, and whose everything is."""

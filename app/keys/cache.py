@@ -1,0 +1,66 @@
+"""Keys that were looked up lately, in this process: a request with a known key asks no database.
+
+A key that is revoked, and the first key of all, take effect within ``KNOWN_SECONDS`` + ``ASKING_SECONDS``.
+"""
+
+import time
+from dataclasses import dataclass
+
+from fastapi.concurrency import run_in_threadpool
+
+from app.db import read_session
+from app.keys import repository
+from app.keys.repository import Caller
+from app.keys.secret import digest_of
+from app.keys.service import has_keys
+
+KNOWN_SECONDS = 2.0
+#: While one request asks the database again, the others go on with what is known, this long at most.
+ASKING_SECONDS = 1.0
+_MAX_ENTRIES = 10_000
+
+
+@dataclass
+class _Entry:
+    caller: Caller
+    until: float
+
+
+class KeyCache:
+    """Used on the event loop alone."""
+
+    def __init__(self) -> None:
+        self._entries: dict[str, _Entry] = {}
+        self._has_keys = False
+        self._keyless_until = 0.0
+
+    async def caller(self, secret: str) -> Caller | None:
+        """Whose key this is; None for one that is unknown or revoked."""
+        digest = digest_of(secret)
+        entry, now = self._entries.get(digest), time.monotonic()
+        if entry is not None:
+            if now < entry.until:
+                return entry.caller
+            entry.until = now + ASKING_SECONDS
+        caller = await run_in_threadpool(_look_up, digest)
+        if caller is None:
+            self._entries.pop(digest, None)
+            return None
+        if len(self._entries) >= _MAX_ENTRIES:
+            self._entries.clear()
+        self._entries[digest] = _Entry(caller, now + KNOWN_SECONDS)
+        return caller
+
+    async def keyless(self) -> bool:
+        """Whether no key was ever made."""
+        now = time.monotonic()
+        if self._has_keys or now < self._keyless_until:
+            return not self._has_keys
+        self._has_keys = await run_in_threadpool(has_keys)
+        self._keyless_until = now + KNOWN_SECONDS
+        return not self._has_keys
+
+
+def _look_up(digest: str) -> Caller | None:
+    with read_session() as session:
+        return repository.caller_with(session, digest)

@@ -1,0 +1,71 @@
+"""A job's metrics as server-sent events, a step each, until the job is over."""
+
+import asyncio
+import json
+import time
+from collections.abc import AsyncIterator, Collection
+
+from fastapi.concurrency import run_in_threadpool
+
+from app.db import read_session
+from app.errors import BadRequest
+from app.jobs.service import found
+from app.jobs.status import is_terminal
+from app.metrics import repository
+from app.tables import Job
+from app.validation import abbreviated
+
+_BATCH = 200
+_POLL_SECONDS = 0.3
+_COMMENT_SECONDS = 15.0
+
+Steps = dict[int, dict[str, float]]
+
+
+def start_after(project_id: str, job_id: str, last_event_id: str | None) -> int:
+    """The step after which a stream begins; raises for an unknown job, or an id that no event can have."""
+    with read_session() as session:
+        found(session, project_id, job_id)
+    if last_event_id is None:
+        return -1
+    if not (last_event_id.isascii() and last_event_id.isdigit() and len(last_event_id) <= 10):
+        raise BadRequest(
+            f"Invalid header 'Last-Event-ID': {abbreviated(last_event_id)}. It should be a step's number.",
+            param="Last-Event-ID",
+        )
+    return min(int(last_event_id), 2**31 - 1)
+
+
+async def metrics_stream(job_id: str, wanted: Collection[str], step: int) -> AsyncIterator[str]:
+    """The steps after ``step`` as they come; no name in ``wanted``: every series. ``[DONE]`` ends it.
+
+    A step that a resumed run does again is not sent again: its values are the same.
+    """
+    quiet_since = time.monotonic()
+    while True:
+        over, steps = await run_in_threadpool(_next, job_id, wanted, step)
+        for number, values in sorted(steps.items()):
+            body = {"object": "fine_tuning.job.metrics", "step": number, "values": values}
+            yield f"id: {number}\ndata: {json.dumps(body, ensure_ascii=False)}\n\n"
+            step = number
+        if steps:
+            quiet_since = time.monotonic()
+        elif over:
+            yield "data: [DONE]\n\n"
+            return
+        else:
+            if time.monotonic() - quiet_since > _COMMENT_SECONDS:
+                yield ": still here\n\n"
+                quiet_since = time.monotonic()
+            await asyncio.sleep(_POLL_SECONDS)
+
+
+def _next(job_id: str, wanted: Collection[str], step: int) -> tuple[bool, Steps]:
+    """Whether the job is over, and the steps that follow. The status is read first: none is missed."""
+    with read_session() as session:
+        job = session.get(Job, job_id)
+        over = job is None or is_terminal(job.status)
+        names = dict(repository.series(session, job_id))
+        numbers = [number for number, name in names.items() if not wanted or name in wanted]
+        rows = repository.table(session, numbers, step, _BATCH) if numbers else {}
+    return over, {at: {names[number]: value for number, value in row.items()} for at, row in rows.items()}

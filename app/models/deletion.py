@@ -1,0 +1,105 @@
+"""Removing a fine-tuned model: its row, its names and its weights."""
+
+import logging
+import shutil
+from pathlib import Path
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from app.checkpoints.naming import BadModelId, is_fine_tuned, parse_model_id
+from app.checkpoints.repository import latest_checkpoint
+from app.db import write_session
+from app.errors import BadRequest, Conflict, Forbidden, NotFound
+from app.jobs.status import TERMINAL, add_event, is_terminal
+from app.models.catalog import base_path, checkpoint_of
+from app.settings import get_settings
+from app.tables import Checkpoint, Job
+from trainer.modes import Mode
+
+_log = logging.getLogger("app")
+
+
+def delete_model(project_id: str, name: str) -> None:
+    """Remove the checkpoint behind ``name``, with all ids that lead to it; raises an ApiError.
+
+    The result of a job is its last checkpoint: with it the job's ``fine_tuned_model`` goes.
+    """
+    stored = _stored_name(name)
+    with write_session() as session:
+        checkpoint = checkpoint_of(session, project_id, stored)
+        if checkpoint is None:
+            raise _no_such(name)
+        if checkpoint.project_id != project_id:
+            raise Forbidden(
+                f"The model '{name}' belongs to another project, which shares it; that one can delete it.",
+                param="model",
+            )
+        job = session.scalars(select(Job).where(Job.id == checkpoint.job_id).with_for_update()).one()
+        _check_unused(session, job, checkpoint)
+        latest = latest_checkpoint(session, job.id)
+        if latest is not None and latest.id == checkpoint.id:
+            job.fine_tuned_model = None
+        add_event(session, job.id, "info", "message", f"The model {checkpoint.model} has been deleted.")
+        session.delete(checkpoint)
+        folder = Path(checkpoint.path)
+    _remove_folder(folder)
+
+
+def _stored_name(name: str) -> str:
+    if not is_fine_tuned(name):
+        if base_path(name) is None:
+            raise _no_such(name)
+        raise Forbidden(
+            f"'{name}' is a base model, which all projects share; its operator removes it from the models "
+            "folder. Only fine-tuned models can be deleted here.",
+            param="model",
+        )
+    try:
+        parsed = parse_model_id(name)
+    except BadModelId:
+        raise _no_such(name) from None
+    if parsed.mode is not Mode.NORMAL:
+        raise BadRequest(
+            f"Invalid value for 'model': '{name}' names a mode, but both modes are one set of weights. To "
+            f"delete them, give '{parsed.stored}'.",
+            param="model",
+        )
+    return parsed.stored
+
+
+def _no_such(name: str) -> NotFound:
+    return NotFound(f"The model '{name}' does not exist.", param="model", code="model_not_found")
+
+
+def _check_unused(session: Session, job: Job, checkpoint: Checkpoint) -> None:
+    if not is_terminal(job.status):
+        raise Conflict(
+            f"The job '{job.id}', which the model is of, is {job.status} and may go on from it. Cancel the "
+            "job first.",
+            param="model",
+            code="model_in_use",
+        )
+    names = [name for name in (checkpoint.model, job.fine_tuned_model) if name]
+    user = session.scalars(
+        select(Job.id)
+        .where(Job.model.in_(names), Job.status.not_in([status.value for status in TERMINAL]))
+        .limit(1)
+    ).first()
+    if user is not None:
+        raise Conflict(
+            "A job that has not finished starts from this model. Cancel it first.",
+            param="model",
+            code="model_in_use",
+        )
+
+
+def _remove_folder(folder: Path) -> None:
+    """The weights, where they are ours to remove; the rows are gone already."""
+    if not folder.resolve().is_relative_to(get_settings().runs_dir):
+        _log.warning("%s is not in the runs folder and is left alone", folder)
+        return
+    try:
+        shutil.rmtree(folder)
+    except OSError as error:
+        _log.warning("the weights in %s could not be removed: %s", folder, error)

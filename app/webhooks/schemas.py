@@ -1,0 +1,79 @@
+"""Webhook endpoints on the wire: the shapes of the SDK's own ``client.webhooks``."""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, StringConstraints
+
+from app.tables import WebhookAttempt, WebhookDelivery, WebhookEndpoint
+from app.webhooks.signing import secret_hint
+from trainer.graders.spec import StrictModel
+
+EventType = Literal["fine_tuning.job.succeeded", "fine_tuning.job.failed", "fine_tuning.job.cancelled"]
+Name = Annotated[str, StringConstraints(min_length=1, max_length=256)]
+EventTypes = Annotated[list[EventType], Field(min_length=1, max_length=10)]
+
+
+class CreateEndpoint(StrictModel):
+    """The body of ``POST /v1/webhook_endpoints``."""
+
+    name: Name
+    url: str
+    event_types: EventTypes
+
+
+class UpdateEndpoint(StrictModel):
+    """What is left out stays as it is."""
+
+    name: Name | None = None
+    url: str | None = None
+    event_types: EventTypes | None = None
+
+
+class RotateSecret(StrictModel):
+    """The old secret ends at once, or signs beside the new one for a day."""
+
+    keep_old_secret_active_for_24_hours: bool = False
+
+
+class SampleEvent(StrictModel):
+    """Which event to send a sample of."""
+
+    event_type: EventType
+
+
+def endpoint_view(row: WebhookEndpoint, *, with_secret: bool = False) -> dict[str, Any]:
+    """An endpoint; its secret only when it is new."""
+    return {
+        "id": row.id,
+        "object": "webhook_endpoint",
+        "created_at": int(row.created_at),
+        "updated_at": int(row.updated_at),
+        "name": row.name,
+        "url": row.url,
+        "event_types": row.event_types,
+        "signing_secret_hint": secret_hint(row.secret),
+        **({"signing_secret": row.secret} if with_secret else {}),
+    }
+
+
+def delivery_view(row: WebhookDelivery, attempts: list[WebhookAttempt]) -> dict[str, Any]:
+    """A delivery and its attempts, ours: OpenAI shows no log."""
+    return {
+        "id": row.id,
+        "object": "webhook_endpoint.delivery",
+        "created_at": int(row.created_at),
+        "webhook_endpoint_id": row.endpoint_id,
+        "event_id": row.event_id,
+        "event_type": row.event_type,
+        "status": row.status,
+        "next_attempt_at": None if row.next_attempt_at is None else int(row.next_attempt_at),
+        "attempts": [
+            {
+                "created_at": int(one.created_at),
+                "seconds": round(one.seconds, 3),
+                "status_code": one.status_code,
+                "error": one.error,
+            }
+            for one in attempts
+        ],
+    }

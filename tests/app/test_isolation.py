@@ -1,0 +1,245 @@
+"""Nothing of one project can be seen or touched with the key of another, on any route there is."""
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import httpx
+import openai
+import pytest
+from fastapi.routing import APIRoute
+
+from app.auth import PUBLIC
+from app.checkpoints.repository import upsert_checkpoint
+from app.db import read_session, write_session
+from app.jobs.status import JobStatus, change_status
+from app.keys.service import create_project
+from app.main import create_app
+from app.metrics.repository import upsert_points
+from app.rollouts.repository import upsert_rollouts
+from app.tables import CheckpointPermission, Job, Rollout
+from tests.fixtures.api import GRADER, Api, Keyed, create_job, on_sqlite, sums
+from trainer.events import RolloutRecord
+from trainer.modes import Mode
+
+Route = tuple[str, str]
+
+
+def guarded_routes() -> Iterator[Route]:
+    """Method and path of every route but those for everybody."""
+    for route in create_app().routes:
+        if getattr(route, "path", None) in PUBLIC:
+            continue
+        assert isinstance(route, APIRoute), f"{route} is no route that this test can walk"
+        for method in sorted(route.methods):
+            yield method, re.sub(r":\w+}", "}", route.path)
+
+
+ROUTES = list(guarded_routes())
+
+
+@dataclass
+class Belongings:
+    """What the owner has. ``ids`` fills the parameters of paths."""
+
+    ids: dict[str, str]
+
+    def path(self, template: str) -> str:
+        names = re.findall(r"{(\w+)}", template)
+        unknown = [name for name in names if name not in self.ids]
+        assert not unknown, (
+            f"{template}: give the owner something with {unknown}, so that others can be refused"
+        )
+        return template.format(**self.ids)
+
+
+#: Bodies for the routes that want one, with the owner's ids in them.
+BODIES: dict[Route, dict[str, Any]] = {
+    ("POST", "/v1/chat/completions"): {
+        "model": "{model_id}",
+        "messages": [{"role": "user", "content": "hi"}],
+    },
+    ("POST", "/v1/fine_tuning/checkpoints/{fine_tuned_model_checkpoint}/permissions"): {
+        "project_ids": ["{other_project}"]
+    },
+    ("POST", "/v1/webhook_endpoints/{webhook_endpoint_id}"): {"name": "renamed"},
+    ("POST", "/v1/webhook_endpoints/{webhook_endpoint_id}/rotate_secret"): {},
+    ("POST", "/v1/webhook_endpoints/{webhook_endpoint_id}/test"): {"event_type": "fine_tuning.job.succeeded"},
+    ("POST", "/v1/fine_tuning/jobs"): {
+        "model": "tiny",
+        "training_file": "{file_id}",
+        "method": {"type": "reinforcement", "reinforcement": {"grader": GRADER}},
+    },
+}
+#: Routes without a parameter in the path. A listing must have nothing of the owner's; a reference to what is
+#: the owner's must be answered like one to nothing; what is made belongs to who made it.
+LISTINGS = {
+    ("GET", "/v1/files"),
+    ("GET", "/v1/fine_tuning/jobs"),
+    ("GET", "/v1/models"),
+    ("GET", "/v1/webhook_endpoints"),
+}
+REFERENCES = {("POST", "/v1/fine_tuning/jobs"), ("POST", "/v1/chat/completions")}
+CREATIONS = {("POST", "/v1/files"), ("POST", "/v1/webhook_endpoints")}
+#: The same for everybody.
+CONSTANT = {("GET", "/v1/webhook_event_types")}
+#: Work on what the request itself brings.
+COMPUTATIONS = {
+    ("POST", "/v1/fine_tuning/alpha/graders/run"),
+    ("POST", "/v1/fine_tuning/alpha/graders/validate"),
+}
+
+
+@pytest.fixture
+def belongings(keyed: Keyed) -> Belongings:
+    """A finished job of the owner's, with everything a job can have."""
+    client, api = keyed.owner, keyed.api
+    file = api.upload(client, sums())
+    job_id = create_job(client, api, file, suffix="secret").id
+    model = f"ft:tiny:policysplit:secret:{job_id.removeprefix('ftjob-')[:10]}"
+    third = create_project("Third").id
+    record = RolloutRecord(
+        group=0,
+        index=0,
+        item=0,
+        mode=Mode.NORMAL,
+        prompt="p",
+        response="r",
+        reward=1.0,
+        tokens=1,
+        truncated=False,
+        logprobs=[-0.5],
+        entropies=[0.5],
+        token_texts=["r"],
+    )
+    with write_session() as session:
+        job = session.get_one(Job, job_id)
+        upsert_points(session, job_id, 1, {"train/N/reward": 1.0})
+        upsert_rollouts(session, job_id, 1, [record])
+        checkpoint = upsert_checkpoint(
+            session,
+            job,
+            step=1,
+            path=str(api.folder / "runs" / job_id / "checkpoints" / "step-1"),
+            high_entropy_prompt="wander",
+            manifest_sha256="0" * 64,
+            metrics={},
+        )
+        session.flush()
+        shared = {"id": "cp_shared", "checkpoint_id": checkpoint.id, "project_id": third}
+        session.add(CheckpointPermission(created_at=1.0, **shared))
+        change_status(session, job, JobStatus.RUNNING, message="runs")
+        job.fine_tuned_model = model
+        change_status(session, job, JobStatus.SUCCEEDED, message="is done")
+    with read_session() as session:
+        rollout = session.query(Rollout.id).filter(Rollout.job_id == job_id).one()[0]
+    return Belongings(
+        {
+            "file_id": file,
+            "fine_tuning_job_id": job_id,
+            "rollout_id": f"rollout-{rollout}",
+            "model_id": model,
+            "fine_tuned_model_checkpoint": model,
+            "permission_id": "cp_shared",
+            "webhook_endpoint_id": new_webhook(client),
+            "other_project": third,
+        }
+    )
+
+
+def new_webhook(client: openai.OpenAI) -> str:
+    """An endpoint that nobody answers at; its id."""
+    url = "https://nowhere.invalid/"
+    return client.webhooks.create(name="x", url=url, event_types=["fine_tuning.job.succeeded"]).id
+
+
+def send(api: Api, route: Route, path: str, key: str | None, body: Any = None) -> httpx.Response:
+    headers = {} if key is None else {"authorization": f"Bearer {key}"}
+    return httpx.request(route[0], api.url + path, headers=headers, json=body)
+
+
+def filled(body: Any, ids: dict[str, str]) -> Any:
+    """A body with the names in braces replaced."""
+    if isinstance(body, dict):
+        return {key: filled(value, ids) for key, value in body.items()}
+    if isinstance(body, list):
+        return [filled(value, ids) for value in body]
+    name = body[1:-1] if isinstance(body, str) and body[:1] == "{" and body[-1:] == "}" else None
+    return ids.get(name, body) if name else body
+
+
+def test_every_route_without_parameters_is_known():
+    plain = {(method, path) for method, path in ROUTES if "{" not in path}
+    assert plain == LISTINGS | REFERENCES | CREATIONS | CONSTANT | COMPUTATIONS, (
+        "say above what a stranger may see of a new route"
+    )
+
+
+def test_a_stranger_finds_nothing(keyed: Keyed, belongings: Belongings):
+    api, (mine, theirs) = keyed.api, keyed.secrets
+    # An id of the same form that nobody has.
+    nothing = {
+        name: value[:-1] + ("0" if value[-1] != "0" else "1") for name, value in belongings.ids.items()
+    }
+    nothing["rollout_id"] = "rollout-999999"
+    # What the owner can do, last of all what removes something.
+    for route in sorted(ROUTES, key=lambda one: one[0] == "DELETE"):
+        template = route[1]
+        if "{" not in template and route not in REFERENCES:
+            continue
+        path, body = belongings.path(template), BODIES.get(route)
+        refused = send(api, route, path, theirs, filled(body, belongings.ids))
+        absent = send(api, route, template.format(**nothing), theirs, filled(body, nothing))
+        assert refused.status_code == absent.status_code, (route, refused.text)
+        assert refused.status_code == 404 or route in REFERENCES, (route, refused.text)
+        assert told(refused, belongings.ids) == told(absent, nothing), route
+        own = send(api, route, path, mine, filled(body, belongings.ids))
+        assert own.status_code not in (401, 403, 404, 405, 422, 500), (route, own.text)
+        assert told(own, belongings.ids) != told(refused, belongings.ids), route
+
+
+def told(answer: httpx.Response, ids: dict[str, str]) -> str:
+    """What an answer says, with ids made alike."""
+    text = answer.text
+    for name, value in ids.items():
+        text = text.replace(value, f"<{name}>")
+    return text
+
+
+def test_a_strangers_lists_are_empty(keyed: Keyed, belongings: Belongings):
+    api, (mine, theirs) = keyed.api, keyed.secrets
+    for route in sorted(LISTINGS):
+        path = route[1]
+        own, foreign = send(api, route, path, mine), send(api, route, path, theirs)
+        mentioned = [value for value in belongings.ids.values() if value in own.text]
+        assert own.status_code == foreign.status_code == 200
+        assert mentioned, f"{path} shows the owner nothing: this test could not fail"
+        assert not [value for value in belongings.ids.values() if value in foreign.text], path
+        cursor = send(api, route, f"{path}?after={mentioned[0]}", theirs)
+        assert cursor.status_code == 400, f"{path}: a stranger cannot even point there"
+
+
+@on_sqlite
+def test_what_a_stranger_makes_is_not_the_owners(keyed: Keyed):
+    made = {
+        ("POST", "/v1/files"): ("/v1/files", keyed.api.upload(keyed.stranger, sums(1))),
+        ("POST", "/v1/webhook_endpoints"): ("/v1/webhook_endpoints", new_webhook(keyed.stranger)),
+    }
+    assert made.keys() == CREATIONS
+    for path, identifier in made.values():
+        for key, status in zip(keyed.secrets, (404, 200), strict=True):
+            assert send(keyed.api, ("GET", path), f"{path}/{identifier}", key).status_code == status
+
+
+@on_sqlite
+def test_every_route_wants_a_key(keyed: Keyed, belongings: Belongings):
+    for route in ROUTES:
+        path = belongings.path(route[1])
+        for key in (None, "sk-" + "x" * 43, "x", keyed.secrets[0][:-1]):
+            # A body that is no good is not even looked at.
+            answer = send(keyed.api, route, path, key, body={"no": "such"})
+            assert answer.status_code == 401, (route, key, answer.text)
+            assert answer.json()["error"]["code"] == "invalid_api_key"
+            assert answer.headers["www-authenticate"] == "Bearer"
+            assert answer.headers["x-request-id"]
