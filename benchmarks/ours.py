@@ -38,11 +38,8 @@ def spec(job: Job, folder: Path) -> RunSpec:
         "checkpoint": {"keep_best": 0},
         "total_steps": job.warm_up + job.steps,
     }
-    found = RunSpec.model_validate(fields)
-    policy = load_policy(found.model, found.high_entropy_prompt)
-    rows = conversations(
-        job, lambda messages: len(policy.tokenizer.apply_chat_template(messages)["input_ids"])
-    )
+    tokenizer: Any = AutoTokenizer.from_pretrained(job.model)
+    rows = conversations(job, lambda messages: len(tokenizer.apply_chat_template(messages)["input_ids"]))
     (folder / "rows.jsonl").write_text("".join(json.dumps({"messages": row}) + "\n" for row in rows))
     return RunSpec.model_validate(fields)
 

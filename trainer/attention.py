@@ -137,11 +137,12 @@ class _TreeAttention(torch.autograd.Function):
         out, lse = torch.empty_like(q), q.new_empty(q.shape[:2])
         for tree in trees:
             prompt, response = slice(tree.start, tree.first), slice(tree.first, tree.end)
-            out[:, prompt], lse[:, prompt] = _attend(q[:, prompt], k[:, prompt], v[:, prompt], scale)
+            of_prompt = _attend(*(x[None, :, prompt] for x in (q, k, v)), scale=scale)
+            out[:, prompt], lse[:, prompt] = of_prompt[0][0], of_prompt[1][0]
             if tree.first == tree.end:
                 continue
             own = _Rectangle(tree, q.device)
-            out_b, lse_b = _attend(*(own.gather(x[:, response]) for x in (q, k, v)), scale)
+            out_b, lse_b = _attend(*(own.gather(x[:, response]) for x in (q, k, v)), scale=scale)
             out_b, lse_b = own.scatter(out_b), own.scatter(lse_b)
             heads = len(k)
             out_a, lse_a = _flash(
@@ -165,28 +166,20 @@ class _TreeAttention(torch.autograd.Function):
         grad_q, grad_k, grad_v = torch.empty_like(q), torch.empty_like(k), torch.empty_like(v)
         for tree in ctx.trees:
             prompt, response = slice(tree.start, tree.first), slice(tree.first, tree.end)
-            grad_q[:, prompt], grad_k[:, prompt], grad_v[:, prompt] = _attend_backward(
-                *(x[:, prompt] for x in (grad, q, k, v, out, lse)), ctx.scale
+            of_prompt = _attend_backward(
+                *(x[None, :, prompt] for x in (grad, q, k, v, out, lse)), scale=ctx.scale
             )
+            grad_q[:, prompt], grad_k[:, prompt], grad_v[:, prompt] = (x[0] for x in of_prompt)
             if tree.first == tree.end:
                 continue
             own = _Rectangle(tree, q.device)
             rectangles = [own.gather(x[:, response]) for x in (grad, q, k, v, out, lse)]
             own.clear_padding(rectangles[0])
-            of_own = [own.scatter(x) for x in _attend_backward(*rectangles, ctx.scale)]
+            of_own = [own.scatter(x) for x in _attend_backward(*rectangles, scale=ctx.scale)]
             heads = len(k)
-            folded = [_fold(x[:, response], heads)[None] for x in (grad, q, out, lse)]
-            of_prompt = _flash_backward(
-                folded[0],
-                folded[1],
-                k[None, :, prompt],
-                v[None, :, prompt],
-                folded[2],
-                folded[3],
-                0.0,
-                False,
-                scale=ctx.scale,
-            )
+            grad_a, q_a, out_a, lse_a = (_fold(x[:, response], heads)[None] for x in (grad, q, out, lse))
+            k_a, v_a = k[None, :, prompt], v[None, :, prompt]
+            of_prompt = _flash_backward(grad_a, q_a, k_a, v_a, out_a, lse_a, 0.0, False, scale=ctx.scale)
             grad_q[:, response] = of_own[0].add_(of_prompt[0].reshape(of_own[0].shape))
             grad_k[:, response], grad_v[:, response] = of_own[1], of_own[2]
             grad_k[:, prompt] += of_prompt[1][0]
@@ -203,24 +196,18 @@ def _fold(x: Tensor, heads: int) -> Tensor:
     return x.reshape(heads, -1, *x.shape[2:])
 
 
-def _attend(q: Tensor, k: Tensor, v: Tensor, scale: float) -> tuple[Tensor, Tensor]:
-    """Causal attention of (..., H, L, D) on keys with as many or fewer heads; output and log-sum-exp."""
-    k, v = _repeated(k, q.shape[-3]), _repeated(v, q.shape[-3])
-    batch = q.ndim == 3
-    out, lse = _flash(*((x[None] if batch else x) for x in (q, k, v)), 0.0, True, scale=scale)
-    return (out[0], lse[0]) if batch else (out, lse)
+def _attend(*query_key_value: Tensor, scale: float) -> tuple[Tensor, Tensor]:
+    """Causal attention of (B, H, L, D) on keys with as many or fewer heads; output and log-sum-exp."""
+    q, k, v = query_key_value
+    return _flash(q, _repeated(k, q.shape[1]), _repeated(v, q.shape[1]), 0.0, True, scale=scale)
 
 
-def _attend_backward(
-    grad: Tensor, q: Tensor, k: Tensor, v: Tensor, out: Tensor, lse: Tensor, scale: float
-) -> tuple[Tensor, Tensor, Tensor]:
-    heads, queries = k.shape[-3], q.shape[-3]
-    k, v = _repeated(k, queries), _repeated(v, queries)
-    batch = q.ndim == 3
-    found = _flash_backward(
-        *((x[None] if batch else x) for x in (grad, q, k, v, out, lse)), 0.0, True, scale=scale
-    )
-    grad_q, grad_k, grad_v = (x[0] if batch else x for x in found)
+def _attend_backward(*kept: Tensor, scale: float) -> tuple[Tensor, Tensor, Tensor]:
+    """Gradients of queries, keys and values, from the output's, these three, output and log-sum-exp."""
+    grad, q, k, v, out, lse = kept
+    heads = k.shape[1]
+    k, v = _repeated(k, q.shape[1]), _repeated(v, q.shape[1])
+    grad_q, grad_k, grad_v = _flash_backward(grad, q, k, v, out, lse, 0.0, True, scale=scale)
     return grad_q, _summed(grad_k, heads), _summed(grad_v, heads)
 
 

@@ -42,7 +42,7 @@ def outcome(function, tensors, trees, weights):
 def test_parts_equal_one_mask(sizes, heads):
     """Empty, single, equal and unequal responses; query heads that share key heads; float64."""
     trees = laid_out(sizes)
-    tensors = inputs(trees, *heads, torch.float64)
+    tensors = inputs(trees, heads[0], heads[1], torch.float64)
     weights = torch.randn(heads[0], trees[-1].end, SIZE, generator=torch.Generator().manual_seed(1)).double()
     fast = outcome(tree_attention, tensors, trees, weights)
     slow = outcome(masked_tree_attention, tensors, trees, weights)
