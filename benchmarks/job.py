@@ -50,6 +50,7 @@ class Job:
     steps: int = 5
     warm_up: int = 1
     gradient_checkpointing: bool = False
+    cpu: bool = True
 
     def arguments(self) -> list[str]:
         """For ``from_arguments`` in another process."""

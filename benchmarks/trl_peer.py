@@ -58,7 +58,7 @@ def main() -> None:
             report_to=[],
             save_strategy="no",
             logging_steps=1,
-            use_cpu=True,
+            use_cpu=job.cpu,
             disable_tqdm=True,
         )
         trainer = GRPOTrainer(

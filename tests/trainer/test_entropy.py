@@ -103,3 +103,24 @@ def test_chunk_sizes_agree(temperature: float):
     for parts in results[1:]:
         for one, other in zip(whole, parts, strict=True):
             assert torch.allclose(one, other, rtol=1e-6, atol=1e-6)
+
+
+@pytest.mark.parametrize(("dtype", "close"), [(torch.float32, 1e-6), (torch.bfloat16, 0.01)])
+def test_kept_probabilities_change_nothing(dtype: torch.dtype, close: float):
+    """Gradients with all, some and none of the probabilities kept for the way back; twice from one graph."""
+    generator = torch.Generator().manual_seed(4)
+    hidden = torch.randn(70, 24, generator=generator).to(dtype)
+    output = (torch.randn(500, 24, generator=generator) / 6).to(dtype)
+    token = torch.randint(0, 500, (70,), generator=generator)
+    weight = torch.randn(70, generator=generator) / 70
+    results = []
+    for kept in (0, 30 * 500 * dtype.itemsize, 2**30):
+        variables = hidden.clone().requires_grad_(), output.clone().requires_grad_()
+        logp, _ = token_logprobs(*variables, token, 0.8, 16, kept_bytes=kept)
+        once = torch.autograd.grad((weight * logp).sum(), variables, retain_graph=True)
+        again = torch.autograd.grad((weight * logp).sum(), variables)
+        assert all(torch.equal(one, other) for one, other in zip(once, again, strict=True))
+        results.append(once)
+    for gradients in results[1:]:
+        for one, other in zip(results[0], gradients, strict=True):
+            assert (one.float() - other.float()).abs().max() <= close * one.float().abs().max()
