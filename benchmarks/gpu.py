@@ -63,7 +63,7 @@ def build(shape: str, tokenizer_folder: Path, folder: Path) -> int:
 def main() -> int:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("--tokenizer", type=Path, required=True, help="a model folder whose tokenizer to use")
+    parser.add_argument("--tokenizer", type=Path, required=True, help="a model folder with the tokenizer")
     parser.add_argument("--shape", choices=SHAPES, default="qwen2.5-0.5b")
     parser.add_argument("--peak-tflops", type=float, help="of the card in bfloat16, where it is not known")
     options = parser.parse_args()

@@ -1,7 +1,7 @@
 """Highest memory of scoring and its way back, by tokens: ``python -m benchmarks.memory --model DIR``.
 
 One group of eight responses is scored under one prompt and pulled back to the weights, with layers computed
-again on the way back as one would at such lengths, in a process of its own for each length. What the model and
+again on the way back as one would at such lengths, in a process of its own for each. What the model and
 its gradients take is measured first and taken off. The last column has a vocabulary of 1,024 entries: what
 the other 48,000 cost is the difference, and it does not grow with the tokens.
 """
