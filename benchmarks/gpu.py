@@ -87,8 +87,8 @@ def main() -> int:
             share = f"{6 * weights * trained / update / peak:.0%}" if peak else "of an unknown peak"
             print(
                 f"{algorithm}: {median(own.seconds):.2f} s a step, rollouts "
-                f"{generated / own.phase('generate'):,.0f} tokens/s, update {trained / update:,.0f} tokens/s, "
-                f"model FLOPs utilisation {share}"
+                f"{generated / own.phase('generate'):,.0f} tokens/s, update {trained / update:,.0f} "
+                f"tokens/s, model FLOPs utilisation {share}"
             )
         print(f"policy_split / grpo: {ratio(found['policy_split'], found['grpo'])}")
         print(f"TRL / ours: {ratio(measure('trl_peer', job), found['grpo'])}")

@@ -8,12 +8,17 @@ import tempfile
 import time
 from typing import Any
 
+import trl.import_utils
 from datasets import Dataset
 from transformers import AutoTokenizer, TrainerCallback
-from trl.trainer.grpo_config import GRPOConfig
-from trl.trainer.grpo_trainer import GRPOTrainer
 
 from benchmarks.job import conversations, from_arguments, reward, say, say_memory
+
+# Where it finds vLLM TRL imports it, and vLLM changes torch for the whole process.
+trl.import_utils.is_vllm_available = lambda *_: False  # pyright: ignore[reportAttributeAccessIssue]
+
+from trl.trainer.grpo_config import GRPOConfig  # noqa: E402
+from trl.trainer.grpo_trainer import GRPOTrainer  # noqa: E402
 
 
 class _Clock(TrainerCallback):

@@ -30,8 +30,15 @@ from transformers.masking_utils import sdpa_mask
 
 IMPLEMENTATION = "policysplit_tree"
 
+CHANGES = ("softcap", "s_aux", "position_bias", "sliding_window")
+"""Options by which models change what attention computes."""
+
 _flash: Any = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
 _flash_backward: Any = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward
+
+
+class UnsupportedAttention(Exception):
+    """A model's attention is another function than a context's."""
 
 
 class Context(Protocol):
@@ -272,9 +279,30 @@ def _attention(
         return sdpa_attention_forward(
             module, query, key, value, attention_mask, dropout=dropout, scaling=scaling, **options
         )
+    if changed := [name for name in CHANGES if options.get(name) is not None]:
+        raise UnsupportedAttention(f"{type(module).__name__} has {changed[0]}")
     layer: Any = module.layer_idx
     scale = query.shape[-1] ** -0.5 if scaling is None else scaling
     return context.attend(layer, query, key, value, scale), None
+
+
+@torch.no_grad()
+def attends_by_context(decoder: nn.Module, layers: int) -> bool:
+    """Whether a model's layers all ask the context, and ask for nothing beyond what a context can do."""
+    seen: set[int] = set()
+
+    class Watched(Trees):
+        def attend(self, layer: int, query: Tensor, key: Tensor, value: Tensor, scale: float) -> Tensor:
+            seen.add(layer)
+            return super().attend(layer, query, key, value, scale)
+
+    device = next(decoder.parameters()).device
+    ids, positions = (torch.tensor([x], device=device) for x in ([0, 1, 2, 1], [0, 1, 2, 2]))
+    try:
+        decoder(**context_inputs(ids, positions, Watched((Tree(0, 2, (1, 1)),))))
+    except UnsupportedAttention:
+        return False
+    return seen == set(range(layers))
 
 
 AttentionInterface.register(IMPLEMENTATION, _attention)

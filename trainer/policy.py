@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from trainer.attention import IMPLEMENTATION
+from trainer.attention import IMPLEMENTATION, attends_by_context
 from trainer.errors import InvalidSpec
 from trainer.logprobs import OutputLayer
 from trainer.modes import Message, Mode, Placement, messages_for_mode
@@ -207,9 +207,18 @@ def _check_output_layer(model: Any) -> None:
         )
 
 
-def _layout(model: nn.Module) -> Layout:
-    """Shared prefixes need plain causal attention in every layer; windows would need masks of their own."""
+def _layout(model: Any) -> Layout:
+    """Shared prefixes where every layer attends to all that is before, by transformers' own interface.
+
+    Windows would need masks of their own; what else a model may do to its attention shows when it is tried.
+    """
     config: Any = model.config
     kinds = set(getattr(config, "layer_types", None) or ["full_attention"])
     windowed = getattr(config, "sliding_window", None) and getattr(config, "use_sliding_window", True)
-    return "per_row" if windowed or kinds != {"full_attention"} else "shared_prefix"
+    if windowed or kinds != {"full_attention"}:
+        return "per_row"
+    model.set_attn_implementation(IMPLEMENTATION)
+    if attends_by_context(model.get_decoder(), config.num_hidden_layers):
+        return "shared_prefix"
+    model.set_attn_implementation("sdpa")
+    return "per_row"

@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 import torch
+import trl.import_utils
 from accelerate import Accelerator
-from trl.trainer.grpo_trainer import GRPOTrainer
 
 from tests.fixtures.groups import N, load_tiny_policy, make_group
 from trainer.algorithm_spec import AlgorithmSpec, Cispo, Dapo, DrGrpo, ForkingTokens, Grpo, Gspo, ReferenceKl
@@ -22,6 +22,11 @@ from trainer.objective import batch_counts, group_loss
 from trainer.policy import Policy
 from trainer.scoring import score_groups
 from trainer.types import Group
+
+with pytest.MonkeyPatch.context() as patch:
+    # Where it finds vLLM TRL imports it, and vLLM changes torch for the whole process.
+    patch.setattr(trl.import_utils, "is_vllm_available", lambda *_: False)
+    from trl.trainer.grpo_trainer import GRPOTrainer
 
 MAX_LENGTH = 9
 REWARDS = [[1.0, 0.0, 0.0, 1.0], [0.2, 0.9, 0.1, 0.4], [1.0, 1.0, 1.0, 1.0]]
