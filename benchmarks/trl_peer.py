@@ -8,14 +8,14 @@ import tempfile
 import time
 from typing import Any
 
-import trl.import_utils
+import trl.import_utils as trl_parts
 from datasets import Dataset
 from transformers import AutoTokenizer, TrainerCallback
 
 from benchmarks.job import conversations, from_arguments, reward, say, say_memory
 
 # Where it finds vLLM TRL imports it, and vLLM changes torch for the whole process.
-trl.import_utils.is_vllm_available = lambda *_: False  # pyright: ignore[reportAttributeAccessIssue]
+trl_parts.is_vllm_available = lambda *_: False  # pyright: ignore[reportAttributeAccessIssue]
 
 from trl.trainer.grpo_config import GRPOConfig  # noqa: E402
 from trl.trainer.grpo_trainer import GRPOTrainer  # noqa: E402
