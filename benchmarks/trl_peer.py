@@ -15,7 +15,7 @@ from transformers import AutoTokenizer, TrainerCallback
 from benchmarks.job import conversations, from_arguments, reward, say, say_memory
 
 # Where it finds vLLM TRL imports it, and vLLM changes torch for the whole process.
-trl_parts.is_vllm_available = lambda *_: False  # pyright: ignore[reportAttributeAccessIssue]
+trl_parts.is_vllm_available = lambda **_: False  # pyright: ignore[reportAttributeAccessIssue]
 
 from trl.trainer.grpo_config import GRPOConfig  # noqa: E402
 from trl.trainer.grpo_trainer import GRPOTrainer  # noqa: E402

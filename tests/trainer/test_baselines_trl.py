@@ -25,7 +25,7 @@ from trainer.types import Group
 
 with pytest.MonkeyPatch.context() as patch:
     # Where it finds vLLM TRL imports it, and vLLM changes torch for the whole process.
-    patch.setattr(trl_parts, "is_vllm_available", lambda *_: False)
+    patch.setattr(trl_parts, "is_vllm_available", lambda **_: False)
     from trl.trainer.grpo_trainer import GRPOTrainer
 
 MAX_LENGTH = 9
