@@ -201,10 +201,43 @@ FAULTS = [
     Fault(
         "entropy",
         "trainer/packing.py",
-        "position_T += [len(prompt) - 1, *range(len(ids), len(ids) + len(response) - 1)]",
+        "position_T += [trees[-1].first - 1, *range(len(ids), len(ids) + len(response) - 1)]",
         "position_T += [len(ids) - 1, *range(len(ids), len(ids) + len(response) - 1)]",
         "a response's first token is predicted at the end of the response before it",
         ("packing", "tree"),
     ),
+    # --- fast paths
+    Fault(
+        "fast paths",
+        "trainer/attention.py",
+        "own.clear_padding(rectangles[0])",
+        "pass",
+        "padding positions pass the first token's gradient on",
+        ("attention",),
+    ),
+    Fault(
+        "fast paths",
+        "trainer/attention.py",
+        "grad_k[:, prompt] += of_prompt[1][0]",
+        "grad_k[:, prompt] -= of_prompt[1][0]",
+        "responses' gradient of the prompt's keys has the wrong sign",
+        ("attention",),
+    ),
+    Fault(
+        "fast paths",
+        "trainer/rollout/prefix_cache.py",
+        "of_prompt.masked_fill_(self._hidden_PL[:, None, None], -torch.inf)",
+        "pass",
+        "rows attend to the padding of shorter prompts",
+        ("decoders",),
+    ),
+    Fault(
+        "fast paths",
+        "trainer/optim.py",
+        "torch.autograd.graph.increment_version(masters)",
+        "pass",
+        "packed weights stay as they were before the step",
+        ("packed_linear",),
+    ),
 ]
-SUBJECTS = ("advantage", "loss", "regularizer", "mixing", "entropy")
+SUBJECTS = ("advantage", "loss", "regularizer", "mixing", "entropy", "fast paths")
