@@ -1,10 +1,11 @@
-"""Tokens per second of the rollout engines: vLLM as the trainer runs it, vLLM alone, and the built-in one.
+"""Tokens per second of the rollout engines: the built-in one, transformers' ``generate``, and vLLM.
 
-``python -m benchmarks.rollout_vllm --model DIR`` lets each in turn sample what a step samples, 64 responses
-in both modes that end by themselves or at 128 tokens, and prints medians over the rounds, and the ratio of
-each round, with the range. vLLM alone is a plain ``LLM.generate`` with the same requests and options in a
-process of its own, "vllm-bare" is without the seeds and log-probs that training needs. All have the same
-threads. On 2 cores a round takes about 17 s an engine (SmolLM2-135M).
+``python -m benchmarks.rollouts --model DIR`` lets each in turn sample what a step samples, 64 responses in
+both modes that end by themselves or at 128 tokens, and prints medians over the rounds, and the ratio of the
+first engine to each other in the same round, with the range. "generate" has prompts padded on the left.
+"trainer-vllm" is vLLM as the trainer runs it; "vllm" is a plain ``LLM.generate`` with the same requests and
+options in a process of its own, "vllm-bare" without the seeds and log-probs that training needs. All have
+the same threads.
 """
 
 import argparse
@@ -17,6 +18,9 @@ from contextlib import ExitStack, closing, contextmanager
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
+
+import torch
+from transformers import AutoModelForCausalLM
 
 from trainer.modes import DEFAULT_HIGH_ENTROPY_PROMPT, Mode
 from trainer.policy import Policy, load_policy
@@ -32,7 +36,7 @@ QUESTIONS = (
 )
 SAMPLES_PER_MODE = 4
 WARM_UP_TOKENS = 4
-OTHERS = ("vllm", "vllm-bare", "built-in")
+ENGINES = ("trainer-vllm", "vllm", "vllm-bare", "built-in", "generate")
 ROLLOUT = RolloutSpec(engine="vllm", max_prompt_tokens=256, max_response_tokens=128)
 
 #: (seconds, tokens) of one batch.
@@ -59,6 +63,32 @@ def of_engine(engine: RolloutEngine, policy: Policy) -> Measure:
         began = time.perf_counter()
         samples = engine.generate(asked, max_tokens=limit, temperature=1.0)
         return time.perf_counter() - began, sum(len(sample.response_ids) for sample in samples)
+
+    return measure
+
+
+def of_generate(policy: Policy, spec: ModelSpec) -> Measure:
+    """Measure transformers' ``generate`` on a model as transformers loads it."""
+    model: Any = AutoModelForCausalLM.from_pretrained(spec.path, dtype=spec.dtype).eval()
+
+    @torch.inference_mode()
+    def measure(number: int, limit: int) -> Measured:
+        prompts = [request.prompt_ids for request in requests(policy, number)]
+        longest = max(map(len, prompts))
+        ids = torch.full((len(prompts), longest), policy.pad_id)
+        mask = torch.zeros_like(ids)
+        for row, prompt in enumerate(prompts):
+            ids[row, longest - len(prompt) :] = torch.tensor(prompt)
+            mask[row, longest - len(prompt) :] = 1
+        torch.manual_seed(number)
+        began = time.perf_counter()
+        found = model.generate(
+            ids, attention_mask=mask, do_sample=True, top_k=0, top_p=1.0, max_new_tokens=limit
+        )
+        seconds = time.perf_counter() - began
+        stop = torch.isin(found[:, longest:], torch.tensor(sorted(policy.stop_ids)))
+        ended = stop.int().cumsum(dim=1) - stop.int()
+        return seconds, int((ended == 0).sum())
 
     return measure
 
@@ -142,19 +172,24 @@ def main() -> None:
     parser.add_argument("--dtype", choices=["bfloat16", "float32"], default="bfloat16")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument(
-        "--against", nargs="*", choices=OTHERS, default=OTHERS, metavar="ENGINE", help="which"
+        "--engines",
+        nargs="+",
+        choices=ENGINES,
+        default=["built-in", "generate", "vllm"],
+        help="the first is compared with the others",
     )
     options = parser.parse_args()
     model = ModelSpec(path=str(options.model), dtype=options.dtype)
     policy = load_policy(model, DEFAULT_HIGH_ENTROPY_PROMPT)
     with closing(VllmEngine(policy, model, ROLLOUT)) as engine, ExitStack() as started:
-        measures = {"trainer": of_engine(engine, policy)}
-        if {"vllm", "vllm-bare"} & set(options.against):
+        measures = {"trainer-vllm": of_engine(engine, policy)}
+        if {"vllm", "vllm-bare"} & set(options.engines):
             alone = started.enter_context(process_of_vllm_alone(engine.setup))
             measures["vllm"] = of_vllm_alone(alone, policy, bare=False)
             measures["vllm-bare"] = of_vllm_alone(alone, policy, bare=True)
         measures["built-in"] = of_engine(TransformersEngine(policy), policy)
-        measures = {name: measures[name] for name in ("trainer", *options.against)}
+        measures["generate"] = of_generate(policy, model)
+        measures = {name: measures[name] for name in options.engines}
         for measure in measures.values():
             measure(0, WARM_UP_TOKENS)
         rounds, sync_seconds = [], []
@@ -175,5 +210,6 @@ def main() -> None:
 if __name__ == "__main__":
     # As the trainer: threads that wait sleep, for here is more than one process with threads.
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+    os.environ.setdefault("GOMP_SPINCOUNT", "10000")
     os.environ |= {"VLLM_ENABLE_V1_MULTIPROCESSING": "0", "VLLM_LOGGING_LEVEL": "ERROR"}
     main()
