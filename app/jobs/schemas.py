@@ -54,7 +54,7 @@ class Budget(StrictModel):
     gpu_hours: Hours | None = Field(
         default=None, description="Pause after so much training times GPUs; none is used on a CPU"
     )
-    entropy_floor: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = Field(
+    entropy_floor: Annotated[float, Field(ge=0, le=1_000)] | None = Field(
         default=None, description="Pause when the normal mode's entropy (nats, mean of 5 steps) is below"
     )
 
