@@ -34,9 +34,9 @@ class ListOf(BaseModel, Generic[T]):
     last_id: str | None
 
 
-def answers(model: Any, **other_types: str) -> dict[str, Any]:
+def answers(model: Any, *, status: int = 200, **other_types: str) -> dict[str, Any]:
     """Arguments of a route that answers with ``model``; ``event_stream="…"`` and the like add media types."""
-    return {"response_model": None, "responses": {200: {"model": model, "content": _content(other_types)}}}
+    return {"response_model": None, "responses": {status: {"model": model, "content": _content(other_types)}}}
 
 
 def answers_text(description: str, *media_types: str) -> dict[str, Any]:

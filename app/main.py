@@ -18,6 +18,7 @@ from app.checkpoints.permissions_endpoints import router as permissions
 from app.db import get_engine
 from app.description import describe
 from app.errors import ErrorBody
+from app.estimates.endpoints import router as estimates
 from app.files.endpoints import router as files
 from app.files.storage import remove_stale_uploads
 from app.graders.endpoints import router as graders
@@ -52,6 +53,7 @@ def create_app() -> FastAPI:
     app.include_router(health.router)
     for router in (
         files,
+        estimates,
         jobs,
         events,
         checkpoints,

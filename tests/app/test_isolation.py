@@ -28,6 +28,11 @@ def guarded_routes() -> Iterator[Route]:
 ROUTES = list(guarded_routes())
 
 
+_JOB: dict[str, Any] = {
+    "model": "tiny",
+    "training_file": "{file_id}",
+    "method": {"type": "reinforcement", "reinforcement": {"grader": GRADER}},
+}
 #: Bodies for the routes that want one, with the owner's ids in them.
 BODIES: dict[Route, dict[str, Any]] = {
     ("POST", "/v1/chat/completions"): {
@@ -40,11 +45,8 @@ BODIES: dict[Route, dict[str, Any]] = {
     ("POST", "/v1/webhook_endpoints/{webhook_endpoint_id}"): {"name": "renamed"},
     ("POST", "/v1/webhook_endpoints/{webhook_endpoint_id}/rotate_secret"): {},
     ("POST", "/v1/webhook_endpoints/{webhook_endpoint_id}/test"): {"event_type": "fine_tuning.job.succeeded"},
-    ("POST", "/v1/fine_tuning/jobs"): {
-        "model": "tiny",
-        "training_file": "{file_id}",
-        "method": {"type": "reinforcement", "reinforcement": {"grader": GRADER}},
-    },
+    ("POST", "/v1/fine_tuning/jobs"): _JOB,
+    ("POST", "/v1/fine_tuning/jobs/estimate"): _JOB,
 }
 #: Routes without a parameter in the path. A listing must have nothing of the owner's; a reference to what is
 #: the owner's must be answered like one to nothing; what is made belongs to who made it.
@@ -54,7 +56,11 @@ LISTINGS = {
     ("GET", "/v1/models"),
     ("GET", "/v1/webhook_endpoints"),
 }
-REFERENCES = {("POST", "/v1/fine_tuning/jobs"), ("POST", "/v1/chat/completions")}
+REFERENCES = {
+    ("POST", "/v1/fine_tuning/jobs"),
+    ("POST", "/v1/fine_tuning/jobs/estimate"),
+    ("POST", "/v1/chat/completions"),
+}
 CREATIONS = {("POST", "/v1/files"), ("POST", "/v1/webhook_endpoints")}
 #: The same for everybody.
 CONSTANT = {("GET", "/v1/webhook_event_types")}

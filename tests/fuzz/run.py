@@ -48,7 +48,9 @@ def fuzz(
         config.write_text(configuration(target))
         environment = {
             **os.environ,
-            "PYTHONPATH": str(REPOSITORY),
+            "PYTHONPATH": os.pathsep.join([str(REPOSITORY), os.environ.get("PYTHONPATH", "")]).strip(
+                os.pathsep
+            ),
             "SCHEMATHESIS_HOOKS": "tests.fuzz.hooks",
             "FUZZ_IDS": json.dumps({"read": target.ids, "removed": target.doomed}),
         }
@@ -69,7 +71,7 @@ def fuzz(
                 print(line, end="", flush=True)
         exit_code = process.wait()
         found = json.loads(report.read_text()) if report.exists() else None
-    if found is None:
+    if found is None or found["operations"] is None:
         return Summary(name, 0, 0, 0, 0, 1, 0.0, exit_code, "".join(lines))
     accepted = sum(
         phase["accepted"] for operation in found["valid_rates"].values() for phase in operation.values()
