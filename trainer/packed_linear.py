@@ -1,9 +1,10 @@
 """Linear layers on the CPU with a copy of the weight in the form that multiplies fastest.
 
-Plain ``linear`` lays a bfloat16 weight out anew for oneDNN at every call and multiplies float32 with MKL, which
-is slow on some makers' processors: on an AMD EPYC, at 32 to 1,200 rows, the packed product took 0.7 to 0.95 of
-the time in bfloat16 and 0.45 to 0.75 in float32. Where the processor multiplies bfloat16 more slowly than
-float32 (an Intel Xeon without AMX: 150 against 300 G/s), a bfloat16 layer multiplies in float32 and rounds once.
+Plain ``linear`` lays a bfloat16 weight out anew for oneDNN at every call and multiplies float32 with MKL,
+which is slow on some makers' processors: on an AMD EPYC, at 32 to 1,200 rows, the packed product took 0.7
+to 0.95 of the time in bfloat16 and 0.45 to 0.75 in float32. Where the processor multiplies bfloat16 more
+slowly than float32 (an Intel Xeon without AMX: 150 against 300 G/s), a bfloat16 layer multiplies in float32
+and rounds once.
 
 Gradients are plain products. The copy is made anew when the weight has other memory, or its version counter
 says that it was changed; whoever writes into it behind autograd's back (fused optimizers do) must increment
