@@ -6,10 +6,10 @@ keyless: it answers this machine alone, and everything belongs to one project.
 """
 
 import time
-from typing import Annotated, Any
+from typing import Annotated
 from urllib.parse import urlsplit
 
-from fastapi import Depends, FastAPI, Request
+from fastapi import Depends, Request
 from sqlalchemy.exc import OperationalError, TimeoutError
 from starlette.types import ASGIApp, Receive, Scope, Send
 
@@ -101,17 +101,3 @@ async def current_project(request: Request) -> str:
 
 
 ProjectId = Annotated[str, Depends(current_project)]
-
-
-def describe_keys(app: FastAPI) -> None:
-    """Say in the API's description that it wants a key: the guard is no dependency that FastAPI could see."""
-    plain = app.openapi
-
-    def openapi() -> dict[str, Any]:
-        document = plain()
-        schemes = document.setdefault("components", {}).setdefault("securitySchemes", {})
-        schemes["key"] = {"type": "http", "scheme": "bearer"}
-        document["security"] = [{"key": []}]
-        return document
-
-    app.openapi = openapi

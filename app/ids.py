@@ -18,6 +18,10 @@ def new_job_id() -> str:
     return f"ftjob-{_random()}"
 
 
+def new_estimate_id() -> str:
+    return f"ftest-{_random()}"
+
+
 def new_project_id() -> str:
     return f"proj_{_random()}"
 

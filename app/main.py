@@ -12,11 +12,13 @@ from fastapi.responses import RedirectResponse
 from sqlalchemy.exc import SQLAlchemyError
 
 from app import error_handlers, health
-from app.auth import RequireKey, describe_keys
+from app.auth import RequireKey
 from app.checkpoints.endpoints import router as checkpoints
 from app.checkpoints.permissions_endpoints import router as permissions
 from app.db import get_engine
+from app.description import describe
 from app.errors import ErrorBody
+from app.estimates.endpoints import router as estimates
 from app.files.endpoints import router as files
 from app.files.storage import remove_stale_uploads
 from app.graders.endpoints import router as graders
@@ -46,11 +48,12 @@ def create_app() -> FastAPI:
     # The last one added is the outermost.
     app.add_middleware(RequireKey)
     app.add_middleware(RequestContext)
-    describe_keys(app)
+    describe(app)
     error_handlers.install(app)
     app.include_router(health.router)
     for router in (
         files,
+        estimates,
         jobs,
         events,
         checkpoints,

@@ -61,6 +61,9 @@ class Settings(GraderSettings):
     wakeup_resend_seconds: float = Field(
         default=30.0, gt=0, description="A queued job's wake-up message counts as lost after this long"
     )
+    estimate_seconds: float = Field(
+        default=900.0, gt=0, description="The probe of an estimate is stopped when it takes longer"
+    )
     trainer_command: list[str] = Field(
         default_factory=lambda: [sys.executable, "-m", "trainer"],
         description="Program that trains, a JSON list; unset: python -m trainer of this environment",

@@ -120,6 +120,7 @@ class Job(Table):
     method: Mapped[dict[str, Any]] = mapped_column(Json)
     run_spec: Mapped[dict[str, Any]] = mapped_column(Json)
     user_metadata: Mapped[dict[str, str] | None] = mapped_column(Json)
+    integrations: Mapped[list[dict[str, Any]] | None] = mapped_column(Json)
     result_files: Mapped[list[str]] = mapped_column(Json, default=list)
     error: Mapped[dict[str, Any] | None] = mapped_column(Json)
     step: Mapped[int] = mapped_column(Integer, default=0)
@@ -141,6 +142,25 @@ class Job(Table):
     budget_step: Mapped[int] = mapped_column(Integer, default=0, server_default="0")
     budget_seconds: Mapped[float] = mapped_column(Double, default=0.0, server_default="0")
     gpus: Mapped[int] = mapped_column(Integer, default=0, server_default="0")
+
+
+class Estimate(Table):
+    """What a job would take: a probe that a worker runs (``app.estimates``)."""
+
+    __tablename__ = "estimates"
+    __table_args__ = (Index("ix_estimates_status", "status", "created_at"),)
+    id: Mapped[str] = mapped_column(String(64), primary_key=True)
+    project_id: Mapped[str] = mapped_column(ForeignKey("projects.id"))
+    created_at: Mapped[float] = mapped_column(Double)
+    finished_at: Mapped[float | None] = mapped_column(Double)
+    status: Mapped[str] = mapped_column(String(16))
+    model: Mapped[str] = mapped_column(String(512))
+    run_spec: Mapped[dict[str, Any]] = mapped_column(Json)
+    result: Mapped[dict[str, Any] | None] = mapped_column(Json)
+    error: Mapped[dict[str, Any] | None] = mapped_column(Json)
+    attempt: Mapped[int] = mapped_column(Integer, default=0)
+    lease_expires_at: Mapped[float | None] = mapped_column(Double)
+    enqueued_at: Mapped[float | None] = mapped_column(Double)
 
 
 class JobAttempt(Table):

@@ -13,13 +13,18 @@ from pathlib import Path
 from types import TracebackType
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, JsonValue, TypeAdapter, field_serializer
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, TypeAdapter, field_serializer
 
-from trainer.graders.spec import StrictModel
 from trainer.modes import Mode, Placement
 
 
-class Timestamped(StrictModel):
+class Record(BaseModel):
+    """Base of what is told: unknown keys are refused. Unlike a spec it may have numbers that are none."""
+
+    model_config = ConfigDict(extra="forbid")
+
+
+class Timestamped(Record):
     """Every event carries the wall-clock time at which it was written, unix seconds."""
 
     time: float = Field(default_factory=time.time)
@@ -66,7 +71,7 @@ class StepMetrics(Timestamped):
         return {name: float(value) for name, value in values.items() if math.isfinite(value)}
 
 
-class RolloutRecord(StrictModel):
+class RolloutRecord(Record):
     """One sampled response."""
 
     group: int = Field(description="Index of the prompt within the step")
@@ -121,6 +126,9 @@ class Finished(Timestamped):
     type: Literal["finished"] = "finished"
     step: int
     trained_tokens: int
+    peak_memory_bytes: int | None = Field(
+        default=None, description="Of the device, reserved; on a CPU the process's resident memory"
+    )
 
 
 class Stopped(Timestamped):

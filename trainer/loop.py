@@ -36,6 +36,7 @@ from trainer.graders.answers import answer_function
 from trainer.graders.custom import RewardFunction, choose_grader
 from trainer.graders.grade import Grade
 from trainer.guards import check_collapse, check_finite
+from trainer.memory import peak_memory
 from trainer.metrics import MetricSums
 from trainer.modes import Mode
 from trainer.optim import MasterAdamW
@@ -143,7 +144,13 @@ class Run:
         if self.spec.total_steps == 0 and not self._folder.has_checkpoint(0):
             self._save_checkpoint({})
         self._folder.shelve_state()
-        self._events.write(Finished(step=self.counters.step, trained_tokens=self.counters.trained_tokens))
+        self._events.write(
+            Finished(
+                step=self.counters.step,
+                trained_tokens=self.counters.trained_tokens,
+                peak_memory_bytes=peak_memory(self.policy.device),
+            )
+        )
         return True
 
     def _look_at_the_grader(self) -> None:

@@ -23,6 +23,7 @@ from app.queue import announce, queue_length
 from app.settings import get_settings
 from app.tables import Job
 from worker.ending import Ending, Outcome, end_attempt
+from worker.probes import announce_probes
 from worker.shutdown import Shutdown
 
 #: Jobs handled in one pass at each point; the rest is for the next pass or another worker.
@@ -57,6 +58,7 @@ def reconcile() -> None:
     end_lost_attempts()
     cancel_queued()
     announce_waiting()
+    announce_probes()
 
 
 def announce_waiting() -> int:

@@ -2,8 +2,8 @@
 
 from celery import shared_task
 
-from app.queue import TASK_NAME
-from worker import supervisor
+from app.queue import PROBE_TASK_NAME, TASK_NAME
+from worker import probes, supervisor
 from worker.celery_app import SHUTDOWN
 from worker.lease import new_owner
 
@@ -14,3 +14,9 @@ OWNER = new_owner()
 def run_job(job_id: str) -> None:
     """Claim the job and run it; nothing happens when it is not waiting (a repeated or late message)."""
     supervisor.run_job(job_id, OWNER, SHUTDOWN)
+
+
+@shared_task(name=PROBE_TASK_NAME, ignore_result=True)
+def run_probe(estimate_id: str) -> None:
+    """Claim the estimate and run its probe; likewise."""
+    probes.run_probe(estimate_id, SHUTDOWN)

@@ -6,7 +6,9 @@ from fastapi import APIRouter, Header, Query
 from fastapi.responses import StreamingResponse
 
 from app.auth import ProjectId
+from app.description import answers, answers_text
 from app.metrics import service, stream
+from app.metrics.objects import SeriesList
 from app.requests import StrictRoute
 
 router = APIRouter(prefix="/v1/fine_tuning/jobs", tags=["metrics"], route_class=StrictRoute)
@@ -15,7 +17,7 @@ _MAX_STEP = 2**31 - 1
 Names = Annotated[list[str], Query(description="A series; may be repeated")]
 
 
-@router.get("/{fine_tuning_job_id}/metrics")
+@router.get("/{fine_tuning_job_id}/metrics", **answers(SeriesList))
 def get_metrics(
     fine_tuning_job_id: str,
     project: ProjectId,
@@ -31,7 +33,7 @@ def get_metrics(
     return {"object": "list", "data": data}
 
 
-@router.get("/{fine_tuning_job_id}/metrics/stream")
+@router.get("/{fine_tuning_job_id}/metrics/stream", **answers_text("Events", "text/event-stream"))
 def stream_metrics(
     fine_tuning_job_id: str,
     project: ProjectId,
@@ -48,7 +50,7 @@ def stream_metrics(
     )
 
 
-@router.get("/{fine_tuning_job_id}/metrics.csv")
+@router.get("/{fine_tuning_job_id}/metrics.csv", **answers_text("A table", "text/csv"))
 def get_metrics_csv(
     fine_tuning_job_id: str,
     project: ProjectId,

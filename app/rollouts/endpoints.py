@@ -5,16 +5,18 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Query
 
 from app.auth import ProjectId
+from app.description import ListOf, answers
 from app.paging import After, Limit, Page, page
 from app.requests import StrictRoute
 from app.rollouts import service
+from app.rollouts.objects import RolloutDetails, RolloutObject
 from app.rollouts.repository import Filter
 from trainer.modes import Mode
 
 router = APIRouter(prefix="/v1/fine_tuning/jobs", tags=["rollouts"], route_class=StrictRoute)
 
 
-@router.get("/{fine_tuning_job_id}/rollouts")
+@router.get("/{fine_tuning_job_id}/rollouts", **answers(ListOf[RolloutObject]))
 def list_rollouts(
     fine_tuning_job_id: str,
     project: ProjectId,
@@ -31,7 +33,7 @@ def list_rollouts(
     return page(service.listing(project, fine_tuning_job_id, wanted, after=after, limit=limit), limit)
 
 
-@router.get("/{fine_tuning_job_id}/rollouts/{rollout_id}")
+@router.get("/{fine_tuning_job_id}/rollouts/{rollout_id}", **answers(RolloutDetails))
 def retrieve_rollout(fine_tuning_job_id: str, rollout_id: str, project: ProjectId) -> dict[str, Any]:
     """One response, token by token."""
     return service.retrieve(project, fine_tuning_job_id, rollout_id)

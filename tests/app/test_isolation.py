@@ -2,26 +2,15 @@
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Any
 
 import httpx
-import openai
-import pytest
 from fastapi.routing import APIRoute
 
 from app.auth import PUBLIC
-from app.checkpoints.repository import upsert_checkpoint
-from app.db import read_session, write_session
-from app.jobs.status import JobStatus, change_status
-from app.keys.service import create_project
 from app.main import create_app
-from app.metrics.repository import upsert_points
-from app.rollouts.repository import upsert_rollouts
-from app.tables import CheckpointPermission, Job, Rollout
-from tests.fixtures.api import GRADER, Api, Keyed, create_job, on_sqlite, sums
-from trainer.events import RolloutRecord
-from trainer.modes import Mode
+from tests.fixtures.api import GRADER, Api, Keyed, on_sqlite, sums
+from tests.fixtures.belongings import Belongings, new_webhook
 
 Route = tuple[str, str]
 
@@ -39,21 +28,11 @@ def guarded_routes() -> Iterator[Route]:
 ROUTES = list(guarded_routes())
 
 
-@dataclass
-class Belongings:
-    """What the owner has. ``ids`` fills the parameters of paths."""
-
-    ids: dict[str, str]
-
-    def path(self, template: str) -> str:
-        names = re.findall(r"{(\w+)}", template)
-        unknown = [name for name in names if name not in self.ids]
-        assert not unknown, (
-            f"{template}: give the owner something with {unknown}, so that others can be refused"
-        )
-        return template.format(**self.ids)
-
-
+_JOB: dict[str, Any] = {
+    "model": "tiny",
+    "training_file": "{file_id}",
+    "method": {"type": "reinforcement", "reinforcement": {"grader": GRADER}},
+}
 #: Bodies for the routes that want one, with the owner's ids in them.
 BODIES: dict[Route, dict[str, Any]] = {
     ("POST", "/v1/chat/completions"): {
@@ -66,11 +45,8 @@ BODIES: dict[Route, dict[str, Any]] = {
     ("POST", "/v1/webhook_endpoints/{webhook_endpoint_id}"): {"name": "renamed"},
     ("POST", "/v1/webhook_endpoints/{webhook_endpoint_id}/rotate_secret"): {},
     ("POST", "/v1/webhook_endpoints/{webhook_endpoint_id}/test"): {"event_type": "fine_tuning.job.succeeded"},
-    ("POST", "/v1/fine_tuning/jobs"): {
-        "model": "tiny",
-        "training_file": "{file_id}",
-        "method": {"type": "reinforcement", "reinforcement": {"grader": GRADER}},
-    },
+    ("POST", "/v1/fine_tuning/jobs"): _JOB,
+    ("POST", "/v1/fine_tuning/jobs/estimate"): _JOB,
 }
 #: Routes without a parameter in the path. A listing must have nothing of the owner's; a reference to what is
 #: the owner's must be answered like one to nothing; what is made belongs to who made it.
@@ -80,7 +56,11 @@ LISTINGS = {
     ("GET", "/v1/models"),
     ("GET", "/v1/webhook_endpoints"),
 }
-REFERENCES = {("POST", "/v1/fine_tuning/jobs"), ("POST", "/v1/chat/completions")}
+REFERENCES = {
+    ("POST", "/v1/fine_tuning/jobs"),
+    ("POST", "/v1/fine_tuning/jobs/estimate"),
+    ("POST", "/v1/chat/completions"),
+}
 CREATIONS = {("POST", "/v1/files"), ("POST", "/v1/webhook_endpoints")}
 #: The same for everybody.
 CONSTANT = {("GET", "/v1/webhook_event_types")}
@@ -89,69 +69,6 @@ COMPUTATIONS = {
     ("POST", "/v1/fine_tuning/alpha/graders/run"),
     ("POST", "/v1/fine_tuning/alpha/graders/validate"),
 }
-
-
-@pytest.fixture
-def belongings(keyed: Keyed) -> Belongings:
-    """A finished job of the owner's, with everything a job can have."""
-    client, api = keyed.owner, keyed.api
-    file = api.upload(client, sums())
-    job_id = create_job(client, api, file, suffix="secret").id
-    model = f"ft:tiny:policysplit:secret:{job_id.removeprefix('ftjob-')[:10]}"
-    third = create_project("Third").id
-    record = RolloutRecord(
-        group=0,
-        index=0,
-        item=0,
-        mode=Mode.NORMAL,
-        prompt="p",
-        response="r",
-        reward=1.0,
-        tokens=1,
-        truncated=False,
-        logprobs=[-0.5],
-        entropies=[0.5],
-        token_texts=["r"],
-    )
-    with write_session() as session:
-        job = session.get_one(Job, job_id)
-        upsert_points(session, job_id, 1, {"train/N/reward": 1.0})
-        upsert_rollouts(session, job_id, 1, [record])
-        checkpoint = upsert_checkpoint(
-            session,
-            job,
-            step=1,
-            path=str(api.folder / "runs" / job_id / "checkpoints" / "step-1"),
-            high_entropy_prompt="wander",
-            manifest_sha256="0" * 64,
-            metrics={},
-        )
-        session.flush()
-        shared = {"id": "cp_shared", "checkpoint_id": checkpoint.id, "project_id": third}
-        session.add(CheckpointPermission(created_at=1.0, **shared))
-        change_status(session, job, JobStatus.RUNNING, message="runs")
-        job.fine_tuned_model = model
-        change_status(session, job, JobStatus.SUCCEEDED, message="is done")
-    with read_session() as session:
-        rollout = session.query(Rollout.id).filter(Rollout.job_id == job_id).one()[0]
-    return Belongings(
-        {
-            "file_id": file,
-            "fine_tuning_job_id": job_id,
-            "rollout_id": f"rollout-{rollout}",
-            "model_id": model,
-            "fine_tuned_model_checkpoint": model,
-            "permission_id": "cp_shared",
-            "webhook_endpoint_id": new_webhook(client),
-            "other_project": third,
-        }
-    )
-
-
-def new_webhook(client: openai.OpenAI) -> str:
-    """An endpoint that nobody answers at; its id."""
-    url = "https://nowhere.invalid/"
-    return client.webhooks.create(name="x", url=url, event_types=["fine_tuning.job.succeeded"]).id
 
 
 def send(api: Api, route: Route, path: str, key: str | None, body: Any = None) -> httpx.Response:
