@@ -34,6 +34,11 @@ class Fanout:
             self._left -= 1
         return item
 
+    @property
+    def waiting(self) -> bool:
+        """Whether the next event is here already."""
+        return not self._queue.empty()
+
     async def close(self) -> None:
         await cancel(*self._tasks)
 

@@ -4,6 +4,7 @@ Started as a script (``python -I warden.py GRACE_SECONDS COMMAND…``) in a sess
 only. Its standard input is a pipe that the inference worker holds open: when the pipe closes, also because
 the worker was killed with SIGKILL, or on SIGTERM, the engine's whole process group gets SIGTERM and after
 the grace period SIGKILL. On Linux the engine also dies with the warden itself (PR_SET_PDEATHSIG).
+The first line it prints is the number of that process group.
 """
 
 import contextlib
@@ -47,6 +48,7 @@ def run(grace_seconds: float, command: list[str]) -> int:
     engine = subprocess.Popen(
         command, stdin=subprocess.DEVNULL, process_group=0, preexec_fn=_die_with(os.getpid())
     )
+    print(engine.pid, flush=True)
     watched = [sys.stdin.fileno(), woken]
     while engine.poll() is None and not stopping:
         ready, _, _ = select.select(watched, [], [])
