@@ -32,12 +32,15 @@ class _Kept(Generic[T]):
 
     async def value(self) -> T:
         age = time.monotonic() - self._since
-        if self._value is None or age > USABLE_SECONDS:
-            await self._renew()
-            assert self._value is not None
-        elif age > FRESH_SECONDS and (self._again is None or self._again.done()):
+        if self._value is not None and age <= FRESH_SECONDS:
+            return self._value
+        # One look-up for all that ask meanwhile.
+        if self._again is None or self._again.done():
             self._again = asyncio.create_task(self._renew())
             self._again.add_done_callback(_retrieve)
+        if self._value is None or age > USABLE_SECONDS:
+            await asyncio.shield(self._again)
+            assert self._value is not None
         return self._value
 
     async def _renew(self) -> None:

@@ -4,7 +4,6 @@ import asyncio
 import contextlib
 import os
 import re
-import signal
 import socket
 import sys
 import time
@@ -104,23 +103,12 @@ class EngineProcess:
 
     async def _watch(self) -> None:
         assert self._process.stdout is not None
-        group = await self._group()
         while chunk := await self._process.stdout.read(8192):
             text = chunk.decode(errors="replace")
             self._printed += len(text)
             self._log = (self._log + text)[-_LOG_CHARACTERS:]
         await self._process.wait()
-        if group is not None:
-            # A warden that was killed could not: an engine's own children outlive it otherwise.
-            with contextlib.suppress(ProcessLookupError, PermissionError):
-                os.killpg(group, signal.SIGKILL)
         self.ended.set()
-
-    async def _group(self) -> int | None:
-        """The engine's process group, which its warden says first; None: it was never started."""
-        assert self._process.stdout is not None
-        line = await self._process.stdout.readline()
-        return int(line) if line.strip().isdigit() else None
 
 
 def _free_port() -> int:
