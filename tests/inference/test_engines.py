@@ -69,7 +69,7 @@ def test_a_model_in_use_is_not_evicted_and_one_that_never_fits_is_refused(deploy
     model = deployment.add_finished(seed=TALKATIVE)
     deployment.start_api()
     size = weights(deployment)
-    worker = deployment.start_inference(ENGINE_MEMORY_BYTES=str(int(1.5 * size)), ENGINE_START_SECONDS="20")
+    worker = deployment.start_inference(ENGINE_MEMORY_BYTES=str(int(1.5 * size)), ENGINE_START_SECONDS="60")
     stream = iter(ask(deployment, model, stream=True, max_tokens=600, temperature=0))
     next(stream)
     with ThreadPoolExecutor(1) as pool:

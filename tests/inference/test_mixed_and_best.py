@@ -92,7 +92,7 @@ def test_an_answer_that_cannot_be_graded_is_never_preferred_and_never_a_zero(cli
     assert caught.value.code == "grader_failed"
 
 
-PYTHON = {"type": "python", "name": "x", "source": "x"}
+PYTHON = {"type": "python", "name": "x", "source": "def grade(sample, item): return 1"}
 
 
 @pytest.mark.parametrize(
