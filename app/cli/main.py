@@ -8,6 +8,7 @@ from typing import NoReturn
 import typer
 
 from app.cli import jobs, keys, models, parts
+from app.cli.chat import chat
 from app.cli.console import say_error
 from app.cli.demo.command import demo
 from app.cli.errors import CliError
@@ -22,6 +23,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.command()(demo)
+app.command()(chat)
 app.command()(serve)
 app.command()(parts.api)
 app.command()(parts.worker)
