@@ -17,6 +17,7 @@ from app.checkpoints.endpoints import router as checkpoints
 from app.checkpoints.permissions_endpoints import router as permissions
 from app.db import get_engine
 from app.errors import ErrorBody
+from app.experiments.endpoints import router as experiments
 from app.files.endpoints import router as files
 from app.files.storage import remove_stale_uploads
 from app.graders.endpoints import router as graders
@@ -58,6 +59,7 @@ def create_app() -> FastAPI:
         metrics,
         rollouts,
         graders,
+        experiments,
         models,
         inference,
         webhooks,

@@ -25,6 +25,13 @@ Count = Annotated[int, Field(strict=True, ge=1, le=1_000_000)] | Auto
 Factor = Annotated[float, Field(strict=True, gt=0, le=1_000_000)] | Auto
 
 
+Metadata = Annotated[
+    dict[
+        Annotated[str, StringConstraints(min_length=1, max_length=64)],
+        Annotated[str, StringConstraints(max_length=512)],
+    ],
+    Field(max_length=16),
+]
 Hours = Annotated[float, Field(gt=0, le=1_000_000)]
 
 
@@ -111,16 +118,7 @@ class CreateJob(StrictModel):
     )
     suffix: Annotated[str, StringConstraints(max_length=64, pattern=r"^[A-Za-z0-9._-]*$")] | None = None
     seed: Annotated[int, Field(strict=True, ge=0, lt=2**31)] | None = None
-    metadata: (
-        Annotated[
-            dict[
-                Annotated[str, StringConstraints(min_length=1, max_length=64)],
-                Annotated[str, StringConstraints(max_length=512)],
-            ],
-            Field(max_length=16),
-        ]
-        | None
-    ) = None
+    metadata: Metadata | None = None
     integrations: Annotated[list[Any], Field(max_length=0)] | None = Field(
         default=None, description="None is supported yet"
     )

@@ -66,6 +66,7 @@ BODIES: dict[Route, dict[str, Any]] = {
     ("POST", "/v1/webhook_endpoints/{webhook_endpoint_id}"): {"name": "renamed"},
     ("POST", "/v1/webhook_endpoints/{webhook_endpoint_id}/rotate_secret"): {},
     ("POST", "/v1/webhook_endpoints/{webhook_endpoint_id}/test"): {"event_type": "fine_tuning.job.succeeded"},
+    ("POST", "/v1/experiments/{experiment_id}/extend"): {"seeds": [7]},
     ("POST", "/v1/fine_tuning/jobs"): {
         "model": "tiny",
         "training_file": "{file_id}",
@@ -79,9 +80,14 @@ LISTINGS = {
     ("GET", "/v1/fine_tuning/jobs"),
     ("GET", "/v1/models"),
     ("GET", "/v1/webhook_endpoints"),
+    ("GET", "/v1/experiments"),
 }
 REFERENCES = {("POST", "/v1/fine_tuning/jobs"), ("POST", "/v1/chat/completions")}
-CREATIONS = {("POST", "/v1/files"), ("POST", "/v1/webhook_endpoints")}
+CREATIONS = {
+    ("POST", "/v1/files"),
+    ("POST", "/v1/webhook_endpoints"),
+    ("POST", "/v1/experiments"),
+}
 #: The same for everybody.
 CONSTANT = {("GET", "/v1/webhook_event_types")}
 #: Work on what the request itself brings.
@@ -143,6 +149,7 @@ def belongings(keyed: Keyed) -> Belongings:
             "fine_tuned_model_checkpoint": model,
             "permission_id": "cp_shared",
             "webhook_endpoint_id": new_webhook(client),
+            "experiment_id": new_experiment(client),
             "other_project": third,
         }
     )
@@ -152,6 +159,21 @@ def new_webhook(client: openai.OpenAI) -> str:
     """An endpoint that nobody answers at; its id."""
     url = "https://nowhere.invalid/"
     return client.webhooks.create(name="x", url=url, event_types=["fine_tuning.job.succeeded"]).id
+
+
+def new_experiment(client: openai.OpenAI) -> str:
+    """An experiment of two runs; its id."""
+    body = {
+        "name": "x",
+        "model": "tiny",
+        "reinforcement": {"grader": GRADER},
+        "arms": ["policy_split", "grpo"],
+        "tasks": [{"name": "sums", "environment": {"type": "environment", "task": "chain_sum"}}],
+        "seeds": [0],
+        "budget": {"steps": 1},
+    }
+    made: Any = client.post("/experiments", cast_to=object, body=body)
+    return made["id"]
 
 
 def send(api: Api, route: Route, path: str, key: str | None, body: Any = None) -> httpx.Response:
@@ -225,6 +247,7 @@ def test_what_a_stranger_makes_is_not_the_owners(keyed: Keyed):
     made = {
         ("POST", "/v1/files"): ("/v1/files", keyed.api.upload(keyed.stranger, sums(1))),
         ("POST", "/v1/webhook_endpoints"): ("/v1/webhook_endpoints", new_webhook(keyed.stranger)),
+        ("POST", "/v1/experiments"): ("/v1/experiments", new_experiment(keyed.stranger)),
     }
     assert made.keys() == CREATIONS
     for path, identifier in made.values():

@@ -1,4 +1,4 @@
-"""The statistics of claims: against scipy, hand examples, and their own promises over simulated experiments."""
+"""The statistics of claims: against scipy, hand examples, and their promises over simulated experiments."""
 
 import math
 
@@ -38,7 +38,7 @@ def simulated(
 
 
 def test_holm_by_hand():
-    """0.01 x 4; 0.02 x 3 = 0.06; 0.03 x 2 = 0.06; 0.04 x 1 stays at 0.06, for none may be below one before."""
+    """0.01 x 4; 0.02 x 3 = 0.06; 0.03 x 2 = 0.06; 0.04 x 1 stays at 0.06: none falls below one before."""
     assert holm([0.03, 0.01, 0.04, 0.02]) == pytest.approx([0.06, 0.04, 0.06, 0.06])
     assert holm([0.005, 0.9, 0.6]) == pytest.approx([0.015, 1.0, 1.0])
     assert holm([]) == []
@@ -58,7 +58,7 @@ def test_the_exact_sign_flip_is_scipys():
 
 
 def test_a_sign_flip_by_hand():
-    """Of the 8 patterns of (1, 2, 3) two reach |6|; of (3, -1, 0) and its mirror images, those with 3 - 1."""
+    """Of the 8 patterns of (1, 2, 3) two reach |6|."""
     assert sign_flip_p(np.array([1.0, 2.0, 3.0])) == 2 / 8
     assert sign_flip_p(np.array([0.0, 0.0])) == 1.0
     # One draw more than the differences need: the smallest p there is.

@@ -5,8 +5,8 @@
                                                         method - every other arm (Holm over all of them)
                                                         the controls of the synergy rule (Holm over these)
 
-Nothing is dropped in silence: failed runs are listed, items without a score counted, and an arm whose seeds are
-incomplete is compared on those that both have, which the document names.
+Nothing is dropped in silence: failed runs are listed, items without a score counted, and an arm whose seeds
+are incomplete is compared on those that both have, which the document names.
 """
 
 from collections.abc import Mapping, Sequence
