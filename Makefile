@@ -13,7 +13,7 @@ endif
 export VLLM
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo serve test check bench bench-api format lock clean
+.PHONY: help install demo serve test check bench bench-api study format lock clean
 
 help: ## Show this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 20
@@ -43,6 +43,10 @@ bench: $(STAMP) ## Compare a training step with TRL's, and the modes with one (A
 
 bench-api: $(STAMP) ## Measure the API on SQLite and PostgreSQL (ARGS="--database sqlite")
 	@$(BIN)/python -m benchmarks.api $(ARGS)
+
+study: $(STAMP) ## Do what is missing of our study and write its report (ARGS="--workers 2 --hours 1")
+	@$(BIN)/python -m study run $(ARGS)
+	@$(BIN)/python -m study report
 
 format: $(STAMP) ## Format, and fix what can be fixed
 	@$(BIN)/ruff format .
