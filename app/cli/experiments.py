@@ -12,11 +12,13 @@ from app.cli.client import BaseUrlOption, DataDirOption, api_errors, connect
 from app.cli.console import out
 from app.cli.errors import CliError
 from app.cli.jobs import STATUS_STYLES, read_job_file, upload
+from app.cli.judging import judge
 
 if TYPE_CHECKING:
     import openai
 
 app = typer.Typer(help="Experiments: arms on tasks with seeds, compared.", no_args_is_help=True)
+app.command()(judge)
 ExperimentId = Annotated[str, typer.Argument(help="exp_…")]
 POLL_SECONDS = 2.0
 _ENDED = ("completed", "cancelled", "out_of_budget")
