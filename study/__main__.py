@@ -6,7 +6,8 @@ import sys
 import tempfile
 from pathlib import Path
 
-from study.runner import RESULTS, WORK, prepare, read_results, run_missing
+from study.design import PlannedRun, planned_runs, tuning_runs
+from study.runner import RESULTS, TUNING, WORK, prepare, read_results, run_missing, tuned_rate
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -22,9 +23,7 @@ def main(arguments: list[str] | None = None) -> int:
     again.add_argument("hash", help="the run's, or its first characters")
     options = parser.parse_args(arguments)
     if options.command == "run":
-        done = run_missing(workers=options.workers, hours=options.hours, pause_file=options.pause_file)
-        print(f"{done} runs done")
-        return 0
+        return run(options.workers, options.hours, options.pause_file)
     if options.command == "report":
         from study.report import write_report
 
@@ -33,10 +32,22 @@ def main(arguments: list[str] | None = None) -> int:
     return reproduce(options.hash)
 
 
+def run(workers: int, hours: float | None, pause_file: Path | None) -> int:
+    """Choose the learning rate, then do all runs; what has a result is not done again."""
+    bounds = {"workers": workers, "hours": hours, "pause_file": pause_file}
+    run_missing(tuning_runs(), results=TUNING, **bounds)
+    rate = tuned_rate()
+    if rate is None:
+        print("the learning rate is not chosen yet: go on with the same command")
+        return 0
+    print(f"learning rate {rate:g}", flush=True)
+    done = run_missing(planned_runs(rate), **bounds)
+    print(f"{done} runs done")
+    return 0
+
+
 def reproduce(prefix: str, results: Path = RESULTS, folder: Path = WORK) -> int:
     """Do the run again from its committed document; 0 when weights and outcomes are the same bits."""
-    from study.design import PlannedRun
-
     found = [one for one in read_results(results) if one["hash"].startswith(prefix)]
     if len(found) != 1:
         print(f"{len(found)} results begin with {prefix!r}; give the hash of one", file=sys.stderr)

@@ -1,4 +1,4 @@
-"""The small model, trained from scratch on imperfect demonstrations, in a minute or two on one core.
+"""The small model, trained from scratch on imperfect demonstrations, in a few minutes on one core.
 
 Its demonstrations are right in part only (``RIGHT``), so that there is something to learn from reward, and
 favour one canonical answer among many (``CANONICAL``), so that there is something to explore. Each comes
@@ -14,10 +14,10 @@ from typing import Any
 
 from study.tasks import TASKS, Task, split_items
 
-HIGH_ENTROPY_PROMPT = "explore a path that few others would take but keep the answer right"
+HIGH_ENTROPY_PROMPT = "explore a path that few others would take but still keep the answer right"
 NEUTRAL_PROMPT = "below there is a question of the user and then comes your own reply"
 RIGHT, CANONICAL = 0.55, 0.6
-STEPS, BATCH, LEARNING_RATE, SEED = 1200, 64, 3e-3, 0
+STEPS, BATCH, LEARNING_RATE, SEED = 3000, 96, 3e-3, 0
 
 _TEMPLATE = (
     "{% for m in messages %}<{{ m['role'] }}> {{ m['content'] }} <end> {% endfor %}"

@@ -5,6 +5,7 @@ PREREGISTRATION.md says why, and was committed before any of these runs.
 
 import hashlib
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -29,7 +30,9 @@ from trainer.statistics.run_results import Plan
 STEPS = 100
 SEEDS = [0, 1, 2, 3, 4]
 DEV_ITEMS = 32
-LEARNING_RATE = 1e-3
+#: One of them is chosen for all arms with ``TUNED_ARM`` on the dev items (``chosen_learning_rate``).
+LEARNING_RATES = [3e-4, 1e-3, 3e-3]
+TUNED_ARM, TUNING_SEED = "grpo", 1000
 #: Section 3 of the design notes: each is the run that is compared with some settings laid over it.
 ABLATIONS = (
     *("policy_split", "grpo", "grpo_2x", "single_entropy", "prompt_only", "freeze_loss@50%"),
@@ -85,18 +88,42 @@ class PlannedRun:
         )
 
 
-def planned_runs(arms: list[str] | None = None, seeds: list[int] | None = None) -> list[PlannedRun]:
+def planned_runs(learning_rate: float) -> list[PlannedRun]:
     """All runs in the order in which they are done: the headline first, and all arms of a seed together."""
     rest = [arm for arm in all_arms() if arm not in HEADLINE]
     runs = []
     for group in (list(HEADLINE), rest):
-        for seed in SEEDS if seeds is None else seeds:
+        for seed in SEEDS:
             for task in TASKS:
-                runs += [planned_run(task, arm, seed) for arm in group if arms is None or arm in arms]
+                runs += [planned_run(task, arm, seed, learning_rate) for arm in group]
     return runs
 
 
-def planned_run(task: str, arm: str, seed: int, learning_rate: float = LEARNING_RATE) -> PlannedRun:
+def tuning_runs() -> list[PlannedRun]:
+    """The runs that choose the learning rate; they are used for nothing else."""
+    return [planned_run(task, TUNED_ARM, TUNING_SEED, rate) for rate in LEARNING_RATES for task in TASKS]
+
+
+def chosen_learning_rate(results: Mapping[str, dict[str, Any]]) -> float | None:
+    """The rate with the highest accuracy on the dev items, a mean over tasks, by the results of
+    :func:`tuning_runs` (by hash); None while one of them is missing."""
+    accuracy: dict[float, list[float]] = {rate: [] for rate in LEARNING_RATES}
+    for run in tuning_runs():
+        result = results.get(run.hash)
+        if result is None:
+            return None
+        rate = run.document["run"]["optimizer"]["learning_rate"]
+        outcomes = (result["outcomes"] or {}).get("N")  # a run that broke down has none: the worst there is
+        share = (
+            0.0
+            if outcomes is None
+            else sum(outcomes["correct"][:DEV_ITEMS]) / sum(outcomes["graded"][:DEV_ITEMS])
+        )
+        accuracy[rate].append(share)
+    return max(LEARNING_RATES, key=lambda rate: sum(accuracy[rate]))
+
+
+def planned_run(task: str, arm: str, seed: int, learning_rate: float) -> PlannedRun:
     """One arm on one task with one seed."""
     spec = _with_arm(_base_spec(task, seed, learning_rate), arm)
     document = {"study": "tiny", "task": task, "arm": arm, "run": spec.model_dump(mode="json")}
@@ -140,7 +167,7 @@ def _base_spec(task: str, seed: int, learning_rate: float) -> RunSpec:
         high_entropy_prompt=HIGH_ENTROPY_PROMPT,
         rollout=RolloutSpec(prompts_per_step=16, samples_per_prompt=8, max_response_tokens=10),
         optimizer=OptimizerSpec(learning_rate=learning_rate),
-        evaluation=EvaluationSpec(interval=20, max_items=VALIDATION_ITEMS, samples_per_item=8),
+        evaluation=EvaluationSpec(interval=25, max_items=VALIDATION_ITEMS, samples_per_item=8),
         diagnostics=DiagnosticsSpec(interval=25, probe_items=8),
         total_steps=STEPS,
         seed=seed,

@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from app.experiments.page import report_page
-from study.design import HEADLINE, analysis_plan, planned_runs
-from study.runner import HERE, RESULTS, read_results
+from study.design import HEADLINE, LEARNING_RATES, analysis_plan, planned_runs
+from study.runner import HERE, RESULTS, TUNING, read_results, tuned_rate
 from trainer.statistics.analysis import analyse
 from trainer.statistics.run_results import Analysis, RunResult
 
@@ -32,10 +32,13 @@ _FIGURES = (
 )
 
 
-def write_report(results: Path = RESULTS, folder: Path = HERE) -> Analysis:
+def write_report(results: Path = RESULTS, folder: Path = HERE, tuning: Path = TUNING) -> Analysis:
     """Write both files; the analysis that they show."""
+    rate = tuned_rate(tuning) or LEARNING_RATES[0]  # before it is chosen no planned run has a result
     found = {one["hash"]: one for one in read_results(results)}
-    runs = [_run_result(run.arm, run.task, run.seed, run.hash, found.get(run.hash)) for run in planned_runs()]
+    runs = [
+        _run_result(run.arm, run.task, run.seed, run.hash, found.get(run.hash)) for run in planned_runs(rate)
+    ]
     analysis = analyse(analysis_plan(), runs)
     title = {"experiment": {"name": "Policy Split on a small model: all arms"}}
     (folder / "report.html").write_text(report_page(title | analysis))

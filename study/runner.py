@@ -14,11 +14,13 @@ from pathlib import Path
 from typing import Any
 
 from study.base_model import build_base_model, write_items
-from study.design import PlannedRun, planned_runs
+from study.design import PlannedRun, chosen_learning_rate
 from study.tasks import TASKS
 
 HERE = Path(__file__).parent
 RESULTS = HERE / "results" / "tiny"
+#: Results of the runs that choose the learning rate.
+TUNING = HERE / "results" / "tuning"
 #: The base model and the items: made anew where they are missing, never committed.
 WORK = HERE.parent / ".policysplit" / "study"
 _PAUSE_POLL_SECONDS = 2.0
@@ -34,7 +36,7 @@ def prepare(folder: Path = WORK) -> Path:
 
 
 def run_missing(
-    runs: Sequence[PlannedRun] | None = None,
+    runs: Sequence[PlannedRun],
     *,
     results: Path = RESULTS,
     folder: Path = WORK,
@@ -53,7 +55,7 @@ def run_missing(
     # Inherited by the processes: a run is reproducible to the bit with one thread.
     os.environ |= {"OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"}
     prepare(folder)
-    missing = [run for run in runs or planned_runs() if not result_path(run, results).exists()]
+    missing = [run for run in runs if not result_path(run, results).exists()]
     deadline = None if hours is None else time.monotonic() + hours * 3600
     done, waiting = 0, iter(missing)
     context = get_context("forkserver")
@@ -102,6 +104,11 @@ def read_results(results: Path = RESULTS) -> Iterable[dict[str, Any]]:
     """Every result there is."""
     for path in sorted(results.glob("*/*.json")):
         yield json.loads(path.read_text())
+
+
+def tuned_rate(tuning: Path = TUNING) -> float | None:
+    """The learning rate of all arms, once the runs that choose it are done."""
+    return chosen_learning_rate({one["hash"]: one for one in read_results(tuning)})
 
 
 def _wait_while(pause_file: Path | None) -> None:

@@ -59,18 +59,20 @@ def test_validation_items_are_never_trained():
 def test_the_plan_is_complete_and_each_run_has_a_hash_of_its_own():
     assert {arm.partition("@")[0] for arm in ABLATIONS} == set(ablation_names())
     assert {*BASELINES, "grpo", "policy_split"} == set(ALGORITHMS)
-    runs = planned_runs()
+    runs = planned_runs(1e-3)
     assert len(runs) == len({run.hash for run in runs}) == len(all_arms()) * 2 * 5
     assert set(analysis_plan().baselines) <= set(all_arms())
     assert len(HIGH_ENTROPY_PROMPT.split()) == len(NEUTRAL_PROMPT.split())
     # Arms differ in what they are about alone.
-    one, other = (planned_run("sums", arm, 3).document["run"] for arm in ("policy_split", "prompt_only"))
+    one, other = (
+        planned_run("sums", arm, 3, 1e-3).document["run"] for arm in ("policy_split", "prompt_only")
+    )
     assert {key for key in one if one[key] != other[key]} == {"algorithm"}
 
 
 def short_run(arm: str, seed: int) -> PlannedRun:
     """A planned run of two steps on few items."""
-    document = json.loads(json.dumps(planned_run("sums", arm, seed).document))
+    document = json.loads(json.dumps(planned_run("sums", arm, seed, 1e-3).document))
     rollout = RolloutSpec(prompts_per_step=2, samples_per_prompt=4, max_response_tokens=8)
     document["run"] |= {
         "total_steps": 2,
@@ -110,7 +112,7 @@ def test_it_goes_on_where_it_was_and_a_run_is_the_same_again(
 
 
 def test_the_report_of_nothing_says_so(tmp_path: Path):
-    write_report(tmp_path / "none", tmp_path)
+    write_report(tmp_path / "none", tmp_path, tmp_path / "none")
     text = (tmp_path / "REPORT.md").read_text()
     assert "0 of 330 runs have succeeded" in text and "Every figure is provisional" in text
     assert "| 8B | 73.94 | 74.27 | 74.50 | 75.15 | 71.49 |" in text
