@@ -14,16 +14,16 @@ def main(arguments: list[str] | None = None) -> int:
     """The exit code."""
     parser = argparse.ArgumentParser(prog="python -m study", description="Our study of the method.")
     commands = parser.add_subparsers(dest="command", required=True)
-    run = commands.add_parser("run", help="do the runs that have no result yet")
-    run.add_argument("--workers", type=int, default=2, help="runs at a time, one thread each")
-    run.add_argument("--hours", type=float, help="start no run after so long")
-    run.add_argument("--pause-file", type=Path, help="start no run while this file exists")
+    doing = commands.add_parser("run", help="do the runs that have no result yet")
+    doing.add_argument("--workers", type=int, default=2, help="runs at a time, one thread each")
+    doing.add_argument("--hours", type=float, help="start no run after so long")
+    doing.add_argument("--pause-file", type=Path, help="start no run while this file exists")
     commands.add_parser("report", help="write REPORT.md and report.html from the results")
     again = commands.add_parser("reproduce", help="do a run again, and compare it bit for bit")
     again.add_argument("hash", help="the run's, or its first characters")
     options = parser.parse_args(arguments)
     if options.command == "run":
-        return run(options.workers, options.hours, options.pause_file)
+        return run_all(options.workers, options.hours, options.pause_file)
     if options.command == "report":
         from study.report import write_report
 
@@ -32,7 +32,7 @@ def main(arguments: list[str] | None = None) -> int:
     return reproduce(options.hash)
 
 
-def run(workers: int, hours: float | None, pause_file: Path | None) -> int:
+def run_all(workers: int, hours: float | None, pause_file: Path | None) -> int:
     """Choose the learning rate, then do all runs; what has a result is not done again."""
     bounds = {"workers": workers, "hours": hours, "pause_file": pause_file}
     run_missing(tuning_runs(), results=TUNING, **bounds)
