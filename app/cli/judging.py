@@ -75,7 +75,7 @@ def judge(
     from app.experiments.judging import creative_report, judge_blind
     from trainer.graders.build import build_grader
 
-    wanted = _read(file)
+    wanted = read_judging(file)
     client = connect(base_url, data_dir)
     with api_errors(client):
         texts = {one.name: _answers(client, wanted, one) for one in wanted.contestants}
@@ -98,7 +98,8 @@ def judge(
         raise CliError(f"no text could be judged; the first: {errors[0]}")
 
 
-def _read(file: Path) -> JudgingFile:
+def read_judging(file: Path) -> JudgingFile:
+    """A file as described above; raises CliError that says what is wrong with it."""
     body = read_job_file(file)
     if isinstance(body.get("judge"), dict):
         body["judge"] = {"type": "creative_writing"} | body["judge"]

@@ -7,8 +7,12 @@ from itertools import product
 from pathlib import Path
 
 import pytest
+import yaml
 
 import study.base_model as base_model
+from app.cli.judging import read_judging
+from app.experiments.requests import job_request
+from app.experiments.schemas import CreateExperiment
 from study.__main__ import reproduce
 from study.base_model import HIGH_ENTROPY_PROMPT, NEUTRAL_PROMPT
 from study.design import ABLATIONS, BASELINES, PlannedRun, all_arms, analysis_plan, planned_run, planned_runs
@@ -116,3 +120,16 @@ def test_the_report_of_nothing_says_so(tmp_path: Path):
     text = (tmp_path / "REPORT.md").read_text()
     assert "0 of 330 runs have succeeded" in text and "Every figure is provisional" in text
     assert "| 8B | 73.94 | 74.27 | 74.50 | 75.15 | 71.49 |" in text
+
+
+@pytest.mark.parametrize("name", ["headline_smollm2", "creative_writing"])
+def test_the_templates_are_experiments(name: str):
+    text = (Path(base_model.__file__).parent / "templates" / f"{name}.yaml").read_text()
+    experiment = CreateExperiment.model_validate(yaml.safe_load(text))
+    for task, arm in product(experiment.tasks, experiment.arms):
+        assert job_request(experiment, "exp_x", arm, task, experiment.seeds[0]).seed == experiment.seeds[0]
+
+
+def test_the_judging_template_can_be_read():
+    path = Path(base_model.__file__).parent / "templates" / "judging.yaml"
+    assert read_judging(path).judge.scale == 10
