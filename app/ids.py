@@ -54,5 +54,9 @@ def new_webhook_event_id() -> str:
     return f"evt_{_random()}"
 
 
+def new_experiment_id() -> str:
+    return f"exp_{_random()}"
+
+
 def new_request_id() -> str:
     return f"req_{secrets.token_hex(16)}"

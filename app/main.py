@@ -19,6 +19,7 @@ from app.db import get_engine
 from app.description import describe
 from app.errors import ErrorBody
 from app.estimates.endpoints import router as estimates
+from app.experiments.endpoints import router as experiments
 from app.files.endpoints import router as files
 from app.files.storage import remove_stale_uploads
 from app.graders.endpoints import router as graders
@@ -61,6 +62,7 @@ def create_app() -> FastAPI:
         metrics,
         rollouts,
         graders,
+        experiments,
         models,
         inference,
         webhooks,

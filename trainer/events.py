@@ -16,6 +16,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, TypeAdapter, field_serializer
 
 from trainer.modes import Mode, Placement
+from trainer.statistics.outcomes import ModeLabel, ModeOutcomes
 
 
 class Record(BaseModel):
@@ -69,6 +70,14 @@ class StepMetrics(Timestamped):
     def _finite_only(self, values: dict[str, float]) -> dict[str, float]:
         # JSON has no NaN: a metric that is undefined at a step (no truncated row, say) has no point there.
         return {name: float(value) for name, value in values.items() if math.isfinite(value)}
+
+
+class EvaluationOutcomes(Timestamped):
+    """The last evaluation item by item, so that runs can be compared with each other in pairs."""
+
+    type: Literal["outcomes"] = "outcomes"
+    step: int
+    modes: dict[ModeLabel, ModeOutcomes]
 
 
 class RolloutRecord(Record):
@@ -153,6 +162,7 @@ Event = Annotated[
     | MessageEvent
     | Phase
     | StepMetrics
+    | EvaluationOutcomes
     | Rollouts
     | CheckpointSaved
     | CheckpointRemoved

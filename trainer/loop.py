@@ -22,6 +22,7 @@ from trainer.diagnostics.probe_set import ProbeSet
 from trainer.embedding import load_encoder
 from trainer.evaluate import evaluate
 from trainer.events import (
+    EvaluationOutcomes,
     EventWriter,
     Finished,
     MessageEvent,
@@ -330,7 +331,7 @@ class Run:
             return {}
         samples = self._algorithm.samples(0, self.spec.rollout.samples_per_prompt)
         with self._phase("evaluate", step):
-            self._validation_metrics = evaluate(
+            self._validation_metrics, outcomes = evaluate(
                 self.policy,
                 self._engine,
                 self._validation,
@@ -345,6 +346,8 @@ class Run:
                 encoder=self._encoder,
                 ranks=self._ranks,
             )
+        if step == self.spec.total_steps:
+            self._events.write(EvaluationOutcomes(step=step, modes=outcomes))
         return self._validation_metrics
 
     def _evaluate_and_report(self, step: int) -> None:

@@ -7,6 +7,7 @@ of reconcilers may run at once. A pass:
 2. running and pausing jobs whose lease ran out → queued again (their attempt: lost), failed past the cap,
    cancelled where the user wanted that
 3. queued jobs that the user wanted cancelled → cancelled
+4. runs of experiments that have no job yet → their jobs, as many as may run at a time
 """
 
 import logging
@@ -18,6 +19,7 @@ from sqlalchemy import func, select
 from sqlalchemy.exc import InterfaceError, OperationalError
 
 from app.db import read_session, write_session
+from app.experiments.expansion import start_waiting_runs
 from app.jobs.status import HELD, JobStatus, change_status
 from app.queue import announce, queue_length
 from app.settings import get_settings
@@ -59,6 +61,7 @@ def reconcile() -> None:
     cancel_queued()
     announce_waiting()
     announce_probes()
+    start_waiting_runs()
 
 
 def announce_waiting() -> int:

@@ -10,7 +10,7 @@ from fastapi.routing import APIRoute
 from app.auth import PUBLIC
 from app.main import create_app
 from tests.fixtures.api import GRADER, Api, Keyed, on_sqlite, sums
-from tests.fixtures.belongings import Belongings, new_webhook
+from tests.fixtures.belongings import Belongings, new_experiment, new_webhook
 
 Route = tuple[str, str]
 
@@ -45,6 +45,7 @@ BODIES: dict[Route, dict[str, Any]] = {
     ("POST", "/v1/webhook_endpoints/{webhook_endpoint_id}"): {"name": "renamed"},
     ("POST", "/v1/webhook_endpoints/{webhook_endpoint_id}/rotate_secret"): {},
     ("POST", "/v1/webhook_endpoints/{webhook_endpoint_id}/test"): {"event_type": "fine_tuning.job.succeeded"},
+    ("POST", "/v1/experiments/{experiment_id}/extend"): {"seeds": [7]},
     ("POST", "/v1/fine_tuning/jobs"): _JOB,
     ("POST", "/v1/fine_tuning/jobs/estimate"): _JOB,
 }
@@ -55,13 +56,14 @@ LISTINGS = {
     ("GET", "/v1/fine_tuning/jobs"),
     ("GET", "/v1/models"),
     ("GET", "/v1/webhook_endpoints"),
+    ("GET", "/v1/experiments"),
 }
 REFERENCES = {
     ("POST", "/v1/fine_tuning/jobs"),
     ("POST", "/v1/fine_tuning/jobs/estimate"),
     ("POST", "/v1/chat/completions"),
 }
-CREATIONS = {("POST", "/v1/files"), ("POST", "/v1/webhook_endpoints")}
+CREATIONS = {("POST", "/v1/files"), ("POST", "/v1/webhook_endpoints"), ("POST", "/v1/experiments")}
 #: The same for everybody.
 CONSTANT = {("GET", "/v1/webhook_event_types")}
 #: Work on what the request itself brings.
@@ -142,6 +144,7 @@ def test_what_a_stranger_makes_is_not_the_owners(keyed: Keyed):
     made = {
         ("POST", "/v1/files"): ("/v1/files", keyed.api.upload(keyed.stranger, sums(1))),
         ("POST", "/v1/webhook_endpoints"): ("/v1/webhook_endpoints", new_webhook(keyed.stranger)),
+        ("POST", "/v1/experiments"): ("/v1/experiments", new_experiment(keyed.stranger)),
     }
     assert made.keys() == CREATIONS
     for path, identifier in made.values():
