@@ -133,6 +133,8 @@ class Job(Table):
     # When the wake-up message was last sent; NULL means it still has to be (the outbox).
     enqueued_at: Mapped[float | None] = mapped_column(Double)
     not_before: Mapped[float] = mapped_column(Double, default=0.0)
+    # Among the waiting jobs of its project the highest is next.
+    priority: Mapped[int] = mapped_column(Integer, default=0, server_default="0")
     # The pace: step and time of this attempt's first metrics, and the time of the last (worker.clock).
     clock_step: Mapped[int | None] = mapped_column(Integer)
     clock_at: Mapped[float | None] = mapped_column(Double)
@@ -153,6 +155,9 @@ class JobAttempt(Table):
     started_at: Mapped[float] = mapped_column(Double)
     ended_at: Mapped[float | None] = mapped_column(Double)
     outcome: Mapped[str | None] = mapped_column(String(64))
+    # Why it ended that way (worker.causes), and what happened in a sentence.
+    cause: Mapped[str | None] = mapped_column(String(32))
+    message: Mapped[str | None] = mapped_column(Text)
     detail: Mapped[str | None] = mapped_column(Text)
     relayed_bytes: Mapped[int] = mapped_column(BigInteger, default=0)
 

@@ -67,6 +67,7 @@ class Trainer:
                     *("--spec", str(run_dir / SPEC_NAME)),
                     *("--run-dir", str(run_dir)),
                     *("--events", events_name(attempt)),
+                    *("--attempt", str(attempt)),
                     "--exit-with-parent",
                 ],
                 stdin=subprocess.PIPE,

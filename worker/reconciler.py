@@ -22,6 +22,7 @@ from app.jobs.status import HELD, JobStatus, change_status
 from app.queue import announce, queue_length
 from app.settings import get_settings
 from app.tables import Job
+from worker.causes import Cause
 from worker.ending import Ending, Outcome, end_attempt
 from worker.shutdown import Shutdown
 
@@ -124,7 +125,7 @@ def _end_lost_attempt(job_id: str, attempt: int) -> None:
         if job is None:
             return  # its worker is back, or another reconciler was faster
         cause = f"its worker {job.lease_owner} has not been heard of"
-        status = end_attempt(session, job, Ending(Outcome.LOST, cause, detail=cause))
+        status = end_attempt(session, job, Ending(Outcome.LOST, cause, Cause.LOST_HOST, detail=cause))
     _log.warning("%s: attempt %s is lost, %s; the job is %s now", job_id, attempt, cause, status)
 
 

@@ -1,4 +1,7 @@
-"""The one task: a wake-up call for a job."""
+"""The one task: a wake-up call.
+
+It carries a job's id, as a message must carry something. What is run is the job whose turn it is.
+"""
 
 from celery import shared_task
 
@@ -12,5 +15,5 @@ OWNER = new_owner()
 
 @shared_task(name=TASK_NAME, ignore_result=True)
 def run_job(job_id: str) -> None:
-    """Claim the job and run it; nothing happens when it is not waiting (a repeated or late message)."""
-    supervisor.run_job(job_id, OWNER, SHUTDOWN)
+    """Run the job that is next; nothing happens when none waits (a repeated or late message)."""
+    supervisor.run_next(OWNER, SHUTDOWN)

@@ -243,6 +243,7 @@ def _job(
         method=resolved.method,
         run_spec=resolved.run_spec.model_dump(mode="json"),
         user_metadata=request.metadata,
+        priority=request.priority,
         result_files=[],
         step=0,
         total_steps=resolved.run_spec.total_steps,
