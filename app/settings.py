@@ -69,6 +69,21 @@ class Settings(GraderSettings):
     disk_reserve_bytes: int = Field(
         default=512 << 20, ge=0, description="Jobs are paused when the data directory has less room than this"
     )
+    retain_rollouts_days: float = Field(
+        default=0, ge=0, description="Rollouts are removed so long after their job's end; 0: never"
+    )
+    retain_events_days: float = Field(
+        default=0, ge=0, description="Events are removed so long after their job's end; 0: never"
+    )
+    retain_checkpoints_days: float = Field(
+        default=0, ge=0, description="All checkpoints but a job's last, so long after its end; 0: never"
+    )
+    retain_files_days: float = Field(
+        default=0, ge=0, description="Uploaded files that no job needs, so long after their upload; 0: never"
+    )
+    retention_seconds: float = Field(
+        default=3600.0, gt=0, description="How often a worker looks for what has expired"
+    )
     wakeup_resend_seconds: float = Field(
         default=30.0, gt=0, description="A queued job's wake-up message counts as lost after this long"
     )

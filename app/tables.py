@@ -143,6 +143,8 @@ class Job(Table):
     budget_step: Mapped[int] = mapped_column(Integer, default=0, server_default="0")
     budget_seconds: Mapped[float] = mapped_column(Double, default=0.0, server_default="0")
     gpus: Mapped[int] = mapped_column(Integer, default=0, server_default="0")
+    # Of the run's folder, as its worker last measured it.
+    disk_bytes: Mapped[int] = mapped_column(BigInteger, default=0, server_default="0")
 
 
 class JobAttempt(Table):

@@ -1,6 +1,6 @@
 """One step of a run done again: does it still come to what it came to?
 
-The run goes on from the nearest state at or before the step, saves nothing and evaluates nothing, and gives the
+The run goes on from the nearest state before the step, saves nothing and evaluates nothing, and gives the
 digest of the step. Where no state is left (a finished run keeps none), the checkpoint right before the step
 gives its rollouts and its gradient, but not the weights after it, for want of AdamW's moments; without
 that, the run is done again from its beginning.

@@ -24,6 +24,7 @@ from app.settings import get_settings
 from app.tables import Job
 from worker.causes import Cause
 from worker.ending import Ending, Outcome, end_attempt
+from worker.retention import expire
 from worker.shutdown import Shutdown
 
 #: Jobs handled in one pass at each point; the rest is for the next pass or another worker.
@@ -42,9 +43,13 @@ def start_reconciler(shutdown: Shutdown) -> threading.Thread:
 
 
 def _run(shutdown: Shutdown) -> None:
+    next_retention = 0.0
     while not shutdown.requested:
         try:
             reconcile()
+            if time.monotonic() >= next_retention:
+                next_retention = time.monotonic() + get_settings().retention_seconds
+                expire()
         except (OperationalError, InterfaceError) as error:
             _log.warning("the database cannot be reached: %s", error.orig)
         except Exception:

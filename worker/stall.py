@@ -1,7 +1,7 @@
 """A trainer that tells of nothing: its stack goes into an event first, and only much later it is ended.
 
-Progress is the growth of its event file: a trainer writes a line at each phase and, within long ones, whenever
-something was sampled, graded or computed. So a healthy step may take as long as it likes.
+Progress is the growth of its event file: a trainer writes a line at each phase and, within long ones,
+whenever something was sampled, graded or computed. So a healthy step may take as long as it likes.
 """
 
 import contextlib

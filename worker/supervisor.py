@@ -29,7 +29,7 @@ from worker.launcher import Trainer, write_spec
 from worker.lease import Claim, Flags, LeaseLost
 from worker.relay import Relay, unrelayed_attempts
 from worker.results import store_results
-from worker.room import lacks_room, no_room
+from worker.room import folder_bytes, lacks_room, no_room
 from worker.shutdown import Shutdown
 from worker.stall import StallWatch
 
@@ -38,6 +38,7 @@ CANDIDATES = 16
 RELAY_SECONDS = 0.25
 FLAG_SECONDS = 1.0
 ROOM_SECONDS = 2.0
+MEASURE_SECONDS = 60.0
 # From the trainer's last event to its exit: more than any library needs to shut down.
 EXIT_SECONDS = 30.0
 
@@ -101,6 +102,7 @@ class Supervisor:
         self._exit_by = float("inf")
         self._next_flags = 0.0
         self._next_room = 0.0
+        self._next_measure = 0.0
         self._lease_until = 0.0
         self._renewed(time.monotonic())
 
@@ -160,6 +162,9 @@ class Supervisor:
             self._ask(Asked.PAUSE, trainer, self._settings.checkpoint_grace_seconds)
         elif self._asked is None and not ended and now >= self._next_room:
             self._next_room = now + ROOM_SECONDS
+            if now >= self._next_measure:
+                self._next_measure = now + MEASURE_SECONDS
+                self._attempt(self._measure)
             if lacks_room(self._run_dir, self._settings) and self._attempt(self._tell_of_disk):
                 self._ask(Asked.DISK, trainer, self._settings.checkpoint_grace_seconds)
         if ended and self._exit_by == float("inf"):
@@ -242,6 +247,7 @@ class Supervisor:
 
     def _conclude(self, ending: Ending) -> Ending:
         results = None
+        self._persist(self._measure)
         if ending.outcome is Outcome.SUCCEEDED:
             self._beat()
             try:
@@ -266,6 +272,11 @@ class Supervisor:
         with read_session() as session:
             checkpoint = latest_checkpoint(session, self._claim.job_id)
             return checkpoint.step if checkpoint else None
+
+    def _measure(self) -> None:
+        used = folder_bytes(self._run_dir)
+        with write_session() as session:
+            lease.write_progress(session, self._claim, disk_bytes=used)
 
     def _mark_pausing(self) -> bool:
         return self._move_to_pausing("The job is being paused.", "info")

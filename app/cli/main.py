@@ -8,6 +8,7 @@ from typing import NoReturn
 import typer
 
 from app.cli import jobs, keys, models, parts
+from app.cli.backup import backup, restore
 from app.cli.console import say_error
 from app.cli.demo.command import demo
 from app.cli.errors import CliError
@@ -28,6 +29,8 @@ app.command()(parts.worker)
 app.command()(parts.inference)
 app.command()(parts.migrate)
 app.command()(settings)
+app.command()(backup)
+app.command()(restore)
 app.add_typer(jobs.app, name="jobs")
 app.add_typer(models.app, name="models")
 app.add_typer(keys.app, name="keys")

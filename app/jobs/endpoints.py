@@ -9,6 +9,7 @@ from app.auth import ProjectId
 from app.errors import BadRequest
 from app.jobs import service
 from app.jobs.creation import create_job
+from app.jobs.deletion import delete_job
 from app.jobs.retrieval import job_text
 from app.jobs.schemas import CreateJob
 from app.paging import After, Limit, Page, page
@@ -64,6 +65,12 @@ def pause(fine_tuning_job_id: str, project: ProjectId) -> dict[str, Any]:
 def resume(fine_tuning_job_id: str, project: ProjectId) -> dict[str, Any]:
     """Let a paused job go on from its last checkpoint."""
     return service.resume(project, fine_tuning_job_id)
+
+
+@router.delete("/{fine_tuning_job_id}")
+def delete(fine_tuning_job_id: str, project: ProjectId) -> dict[str, Any]:
+    """Remove a job that is over, with its checkpoints, results, events, metrics and rollouts."""
+    return delete_job(project, fine_tuning_job_id)
 
 
 def _metadata_filter(request: Request, whole: str | None) -> dict[str, str] | None:

@@ -7,19 +7,17 @@ another's first job by no more than one. Workers take whatever job is next, whic
 
 from typing import Any
 
-from sqlalchemy import ColumnElement, Select, Subquery, case, func, literal_column, select
+from sqlalchemy import ColumnElement, Select, Subquery, case, func, literal_column, or_, select
 
 from app.jobs.status import HELD, JobStatus
 from app.tables import Job
-
-_HELD = [status.value for status in HELD]
 
 
 def queue_places(now: ColumnElement[float] | float) -> Subquery:
     """``id``, ``place`` (1 is next) and ``due`` of every queued job; what has to wait comes last."""
     running = (
         select(Job.project_id, func.count().label("jobs"))
-        .where(Job.status.in_(_HELD))
+        .where(or_(*(Job.status == status.value for status in HELD)))
         .group_by(Job.project_id)
         .subquery()
     )

@@ -13,7 +13,7 @@ from typing import Any
 from tests.chaos.nursery import Nursery
 from tests.fixtures.runs import events_of, tiny_spec, write_rows
 from trainer.checkpoint import step_folders
-from trainer.events import Finished, MessageEvent, RolloutRecord, Rollouts, StepMetrics
+from trainer.events import Finished, MessageEvent, RolloutRecord, Rollouts, Started, StepMetrics
 from trainer.manifest import read_manifest
 from trainer.spec import LoraSpec, ModelSpec, RunSpec
 
@@ -79,8 +79,9 @@ class KilledRuns:
             points.append((after, states, self._damage(run_dir) if hit else None))
         self._train(run_dir, attempt)
         self._compare(run_dir, attempt)
-        resumed = [event.step for event in events_of(run_dir, f"events-{attempt}.jsonl")][0]  # type: ignore[union-attr]
-        return [KillPoint(after, states, damaged, resumed) for after, states, damaged in points]
+        started = events_of(run_dir, f"events-{attempt}.jsonl")[0]
+        assert isinstance(started, Started)
+        return [KillPoint(after, states, damaged, started.step) for after, states, damaged in points]
 
     def _damage(self, run_dir: Path) -> str | None:
         """Tear the newest state's tensors, turn a bit of them, or tear the record beside them."""

@@ -1,7 +1,8 @@
 """A whole deployment of real processes on one of the two pairs of database and broker, to be broken.
 
-*embedded* is SQLite and a Redis on a Unix socket, as ``policysplit serve`` has them; *external* is a PostgreSQL
-server and a Redis on a port. Every process carries a mark in its environment, by which orphans are found.
+*embedded* is SQLite and a Redis on a Unix socket, as ``policysplit serve`` has them; *external* is a
+PostgreSQL server and a Redis on a port. Every process carries a mark in its environment, by which orphans are
+found.
 """
 
 import contextlib

@@ -1,4 +1,4 @@
-"""One trial: jobs come in, faults happen at random instants, everything heals, and the invariants are checked.
+"""One trial: jobs come in, faults happen at random instants, all heals, and the invariants are checked.
 
 All that is random follows from the seed; what the operating system does in between does not, so a seed that
 failed may have to be run a few times.

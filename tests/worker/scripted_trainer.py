@@ -26,6 +26,7 @@ from trainer.events import (
     Failed,
     Finished,
     MessageEvent,
+    Phase,
     RolloutRecord,
     Rollouts,
     Started,
@@ -46,6 +47,7 @@ class Plan:
     """What an attempt does."""
 
     step_seconds: float = 0.0
+    beats: int = 1  # the parts of a step, each of which is told of
     checkpoint_every: int = 0
     hang_after: int | None = None  # stop moving after this step; a SIGTERM ends it unless ignored
     crash_after: int | None = None  # with crash_with
@@ -85,7 +87,10 @@ class ScriptedTrainer:
         self.write(Started(step=step, total_steps=self.total, parameters=7, device="cpu"))
         self.write(MessageEvent(message=f"going on after step {step}"))
         while step < self.total:
-            self.stop.wait(plan.step_seconds)
+            for _ in range(plan.beats):
+                self.stop.wait(plan.step_seconds / plan.beats)
+                if plan.beats > 1:
+                    self.write(Phase(step=step + 1, phase="generate"))
             if self.stop.is_set():
                 return self.stopped(step)
             step += 1
