@@ -24,6 +24,7 @@ from app.inference.endpoints import router as inference
 from app.jobs.attempts import router as attempts
 from app.jobs.endpoints import router as jobs
 from app.jobs.events_endpoints import router as events
+from app.jobs.replays import router as replays
 from app.keys.service import has_keys
 from app.metrics.endpoints import router as metrics
 from app.middleware import RequestContext
@@ -55,6 +56,7 @@ def create_app() -> FastAPI:
         files,
         jobs,
         attempts,
+        replays,
         events,
         checkpoints,
         permissions,

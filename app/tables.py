@@ -164,6 +164,28 @@ class JobAttempt(Table):
     relayed_bytes: Mapped[int] = mapped_column(BigInteger, default=0)
 
 
+class JobReplay(Table):
+    """A step of a job that a worker does again, to compare (``app.jobs.replays``)."""
+
+    __tablename__ = "job_replays"
+    __table_args__ = (
+        Index("ix_job_replays_job", "job_id", "created_at"),
+        Index("ix_job_replays_status", "status", "created_at"),
+    )
+    id: Mapped[str] = mapped_column(String(64), primary_key=True)
+    job_id: Mapped[str] = mapped_column(ForeignKey("jobs.id", ondelete="CASCADE"))
+    step: Mapped[int] = mapped_column(Integer)
+    # queued, running, succeeded, failed
+    status: Mapped[str] = mapped_column(String(16))
+    created_at: Mapped[float] = mapped_column(Double)
+    finished_at: Mapped[float | None] = mapped_column(Double)
+    lease_owner: Mapped[str | None] = mapped_column(String(255))
+    lease_expires_at: Mapped[float | None] = mapped_column(Double)
+    enqueued_at: Mapped[float] = mapped_column(Double, default=0.0)
+    result: Mapped[dict[str, Any] | None] = mapped_column(Json)
+    error: Mapped[str | None] = mapped_column(Text)
+
+
 class JobEvent(Table):
     """What happened to a job, for people. Numeric series live in MetricPoint."""
 

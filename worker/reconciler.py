@@ -7,6 +7,7 @@ of reconcilers may run at once. A pass:
 2. running and pausing jobs whose lease ran out → queued again (their attempt: lost), failed past the cap,
    cancelled where the user wanted that
 3. queued jobs that the user wanted cancelled → cancelled
+4. replays: the same for their messages and leases
 """
 
 import logging
@@ -24,6 +25,7 @@ from app.settings import get_settings
 from app.tables import Job
 from worker.causes import Cause
 from worker.ending import Ending, Outcome, end_attempt
+from worker.replaying import reconcile_replays
 from worker.retention import expire
 from worker.shutdown import Shutdown
 
@@ -63,6 +65,7 @@ def reconcile() -> None:
     end_lost_attempts()
     cancel_queued()
     announce_waiting()
+    reconcile_replays()
 
 
 def announce_waiting() -> int:

@@ -305,11 +305,15 @@ def unrelayed_attempts(claim: Claim, run_dir: Path) -> list[int]:
     return [n for n, path in paths.items() if path.is_file() and path.stat().st_size > offsets[n]]
 
 
+def metrics_event_id(job_id: str, step: int) -> str:
+    """The id of the one metrics event that a step has."""
+    return f"ftevent-{hashlib.sha256(f'{job_id}/metrics/{step}'.encode()).hexdigest()[:24]}"
+
+
 def add_metrics_event(session: Session, job_id: str, event: StepMetrics) -> None:
     """Append the step's metrics event, once in the life of a job: a step done again adds none."""
-    digest = hashlib.sha256(f"{job_id}/metrics/{event.step}".encode()).hexdigest()
     statement = insert_for(session, JobEvent).values(
-        id=f"ftevent-{digest[:24]}",
+        id=metrics_event_id(job_id, event.step),
         job_id=job_id,
         created_at=event.time,
         level="info",

@@ -1,8 +1,8 @@
 """What finished jobs leave behind expires by policy. The reconciler's thread comes by now and then.
 
-Each thing has a limit of its own in days (``POLICYSPLIT_RETAIN_…_DAYS``; 0 keeps it), counted from the job's end,
-or from the upload of a file. Small transactions, and nothing that cannot be done twice: any number of workers
-may do it at once. Metrics stay: they are small, and the job is nothing without them.
+Each thing has a limit of its own in days (``POLICYSPLIT_RETAIN_…_DAYS``; 0 keeps it), counted from the job's
+end, or from the upload of a file. Small transactions, and nothing that cannot be done twice: any number of
+workers may do it at once. Metrics stay: they are small, and the job is nothing without them.
 """
 
 import logging

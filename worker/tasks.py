@@ -9,6 +9,7 @@ from app.queue import TASK_NAME
 from worker import supervisor
 from worker.celery_app import SHUTDOWN
 from worker.lease import new_owner
+from worker.replaying import run_next_replay
 
 OWNER = new_owner()
 
@@ -16,4 +17,5 @@ OWNER = new_owner()
 @shared_task(name=TASK_NAME, ignore_result=True)
 def run_job(job_id: str) -> None:
     """Run the job that is next; nothing happens when none waits (a repeated or late message)."""
-    supervisor.run_next(OWNER, SHUTDOWN)
+    if supervisor.run_next(OWNER, SHUTDOWN) is None:
+        run_next_replay(OWNER, SHUTDOWN)

@@ -13,7 +13,17 @@ from app.files import storage
 from app.jobs.service import found
 from app.jobs.status import TERMINAL, is_terminal
 from app.settings import get_settings
-from app.tables import Checkpoint, File, Job, JobAttempt, JobEvent, MetricPoint, MetricSeries, Rollout
+from app.tables import (
+    Checkpoint,
+    File,
+    Job,
+    JobAttempt,
+    JobEvent,
+    JobReplay,
+    MetricPoint,
+    MetricSeries,
+    Rollout,
+)
 
 #: Rows that go in one transaction: the database is not held up by a job with millions of points.
 ROWS = 5_000
@@ -36,7 +46,7 @@ def delete_job(project_id: str, job_id: str) -> dict[str, Any]:
         _check(session, job)
         results = list(job.result_files)
         session.execute(delete(File).where(File.id.in_(results), File.project_id == project_id))
-        for table in (Checkpoint, MetricSeries, JobEvent, Rollout, JobAttempt):
+        for table in (Checkpoint, MetricSeries, JobEvent, Rollout, JobAttempt, JobReplay):
             session.execute(delete(table).where(table.job_id == job_id))
         session.execute(delete(Job).where(Job.id == job_id))
     for file_id in results:

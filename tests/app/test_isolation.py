@@ -18,7 +18,7 @@ from app.keys.service import create_project
 from app.main import create_app
 from app.metrics.repository import upsert_points
 from app.rollouts.repository import upsert_rollouts
-from app.tables import CheckpointPermission, Job, Rollout
+from app.tables import CheckpointPermission, Job, JobReplay, Rollout
 from tests.fixtures.api import GRADER, Api, Keyed, create_job, on_sqlite, sums
 from trainer.events import RolloutRecord
 from trainer.modes import Mode
@@ -72,6 +72,8 @@ BODIES: dict[Route, dict[str, Any]] = {
         "method": {"type": "reinforcement", "reinforcement": {"grader": GRADER}},
     },
 }
+#: What the query of a route must have.
+QUERIES: dict[Route, str] = {("POST", "/v1/fine_tuning/jobs/{fine_tuning_job_id}/replay"): "?step=1"}
 #: Routes without a parameter in the path. A listing must have nothing of the owner's; a reference to what is
 #: the owner's must be answered like one to nothing; what is made belongs to who made it.
 LISTINGS = {
@@ -82,6 +84,8 @@ LISTINGS = {
 }
 REFERENCES = {("POST", "/v1/fine_tuning/jobs"), ("POST", "/v1/chat/completions")}
 CREATIONS = {("POST", "/v1/files"), ("POST", "/v1/webhook_endpoints")}
+#: Numbers of the caller's own project: tests/app/test_storage.py.
+OWN_SUMS = {("GET", "/v1/storage")}
 #: The same for everybody.
 CONSTANT = {("GET", "/v1/webhook_event_types")}
 #: Work on what the request itself brings.
@@ -128,6 +132,8 @@ def belongings(keyed: Keyed) -> Belongings:
         )
         session.flush()
         shared = {"id": "cp_shared", "checkpoint_id": checkpoint.id, "project_id": third}
+        replay_id = "ftreplay-shown"
+        session.add(JobReplay(id=replay_id, job_id=job_id, step=1, status="succeeded", created_at=1.0))
         session.add(CheckpointPermission(created_at=1.0, **shared))
         change_status(session, job, JobStatus.RUNNING, message="runs")
         job.fine_tuned_model = model
@@ -142,6 +148,7 @@ def belongings(keyed: Keyed) -> Belongings:
             "model_id": model,
             "fine_tuned_model_checkpoint": model,
             "permission_id": "cp_shared",
+            "replay_id": replay_id,
             "webhook_endpoint_id": new_webhook(client),
             "other_project": third,
         }
@@ -156,7 +163,8 @@ def new_webhook(client: openai.OpenAI) -> str:
 
 def send(api: Api, route: Route, path: str, key: str | None, body: Any = None) -> httpx.Response:
     headers = {} if key is None else {"authorization": f"Bearer {key}"}
-    return httpx.request(route[0], api.url + path, headers=headers, json=body)
+    url = api.url + path + QUERIES.get(route, "")
+    return httpx.request(route[0], url, headers=headers, json=body)
 
 
 def filled(body: Any, ids: dict[str, str]) -> Any:
@@ -171,7 +179,7 @@ def filled(body: Any, ids: dict[str, str]) -> Any:
 
 def test_every_route_without_parameters_is_known():
     plain = {(method, path) for method, path in ROUTES if "{" not in path}
-    assert plain == LISTINGS | REFERENCES | CREATIONS | CONSTANT | COMPUTATIONS, (
+    assert plain == LISTINGS | REFERENCES | CREATIONS | OWN_SUMS | CONSTANT | COMPUTATIONS, (
         "say above what a stranger may see of a new route"
     )
 
@@ -184,7 +192,8 @@ def test_a_stranger_finds_nothing(keyed: Keyed, belongings: Belongings):
     }
     nothing["rollout_id"] = "rollout-999999"
     # What the owner can do, last of all what removes something.
-    for route in sorted(ROUTES, key=lambda one: one[0] == "DELETE"):
+    whole_job = ("DELETE", "/v1/fine_tuning/jobs/{fine_tuning_job_id}")
+    for route in sorted(ROUTES, key=lambda one: (one[0] == "DELETE", one == whole_job)):
         template = route[1]
         if "{" not in template and route not in REFERENCES:
             continue

@@ -70,10 +70,14 @@ def _trial(system: System, seed: int) -> dict[str, Any]:
 
 def _summary(lines: list[dict[str, Any]]) -> int:
     failed = [line for line in lines if line["outcome"] == "failed"]
+    ends: Counter[str] = Counter()
+    for line in lines:
+        ends.update(line.get("ends", {}))
     by_fault = Counter(name for line in lines for name in line.get("faults", ()))
     jobs, attempts = (sum(line.get(name, 0) for line in lines) for name in ("jobs", "attempts"))
     print(f"{len(lines)} trials, {len(failed)} failed; {jobs} jobs in {attempts} attempts")
     print("faults: " + ", ".join(f"{name} {count}" for name, count in sorted(by_fault.items())))
+    print("attempts ended: " + ", ".join(f"{name} {count}" for name, count in sorted(ends.items())))
     for line in failed:
         print(f"again: python -m tests.chaos --pair {line['pair']} --seed {line['seed']} --trials 1")
     return 1 if failed else 0

@@ -16,6 +16,7 @@ from redis.exceptions import RedisError
 from sqlalchemy.engine import make_url
 
 from app.queue import QUEUE_NAME
+from tests.chaos.serving import kill_engine
 from tests.chaos.system import System, can_fill_a_disk
 
 Fault = Callable[[System, Random], None]
@@ -174,6 +175,7 @@ KILLS: dict[str, Fault] = {
     "kill_worker": kill_worker,
     "kill_trainer": kill_trainer,
     "kill_broker": kill_broker,
+    "kill_engine": kill_engine,
 }
 OTHERS: dict[str, Fault] = {
     "kill_everything": kill_everything,

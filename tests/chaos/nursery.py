@@ -1,7 +1,7 @@
 """Trainers without the seconds that importing torch takes: forked from a process that has imported it.
 
-Each is the real ``python -m trainer`` in a session of its own, to be killed like any process. Nothing of torch
-has run before the fork, so the children are as good as fresh ones.
+Each is the real ``python -m trainer`` in a session of its own, to be killed like any process. Nothing of
+torch has run before the fork, so the children are as good as fresh ones.
 """
 
 import json

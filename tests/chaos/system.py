@@ -61,6 +61,7 @@ class System:
         self.pair, self.folder, self.database_url = pair, folder, database_url
         self.mark = uuid4().hex
         self.script = folder / "script.json"
+        self.served = ""
         self.names = ["broker", *(f"api-{n}" for n in range(apis)), *(f"worker-{n}" for n in range(workers))]
         self.database: Engine = build_engine(database_url)
         if database_url.startswith("sqlite"):

@@ -1,4 +1,4 @@
-"""Runs killed at random instants, with the newest state damaged or not, against the run that nobody killed."""
+"""Runs killed at random instants, their newest state damaged or not, against the run that nobody killed."""
 
 from collections.abc import Iterator
 from pathlib import Path

@@ -9,9 +9,14 @@ import os
 import signal
 import threading
 import time
+from collections import Counter
 from dataclasses import dataclass
 from random import Random
 
+from sqlalchemy import select
+
+from app.db import read_session
+from app.tables import JobAttempt
 from tests.chaos import faults, invariants
 from tests.chaos.system import System
 from tests.chaos.workload import Client, Workload
@@ -28,6 +33,8 @@ class Trial:
     faults: list[str]
     jobs: int
     attempts: int
+    ends: dict[str, int]
+    """Of the attempts, by outcome and cause: what the faults did."""
     seconds: float
     trainer: str = "scripted"
 
@@ -54,8 +61,17 @@ def run_trial(system: System, seed: int, *, number: int | None = None, jobs: int
         raise workload.error
     workload.settle(SETTLE_SECONDS)
     invariants.check(system, workload.sent)
-    attempts = sum(Client(system, rng).job(sent.id)["attempt"] for sent in workload.sent)
-    return Trial(system.pair, seed, names, len(workload.sent), attempts, round(time.monotonic() - began, 1))
+    ends = _ends(system, [sent.id for sent in workload.sent])
+    seconds = round(time.monotonic() - began, 1)
+    return Trial(system.pair, seed, names, len(workload.sent), sum(ends.values()), ends, seconds)
+
+
+def _ends(system: System, jobs: list[str]) -> dict[str, int]:
+    with read_session(system.database) as session:
+        rows = session.execute(
+            select(JobAttempt.outcome, JobAttempt.cause).where(JobAttempt.job_id.in_(jobs))
+        )
+        return dict(Counter(f"{outcome}: {cause}" for outcome, cause in rows))
 
 
 def _strike(system: System, rng: Random, names: list[str]) -> None:
