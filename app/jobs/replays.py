@@ -1,4 +1,4 @@
-"""``/v1/fine_tuning/jobs/{id}/replay``: one step of a job done again by a worker, and whether it came out the same.
+"""``/v1/fine_tuning/jobs/{id}/replay``: one step done again by a worker, and whether it came out the same.
 
 A replay is a row that a worker takes by a lease, as it does a job; the trainer does the step again from the
 nearest state and its digest is compared with the one that was recorded (``trainer.replay``).

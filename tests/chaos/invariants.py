@@ -37,22 +37,23 @@ def _check_job(system: System, session: Session, sent: Sent, rollouts_a_step: in
     assert job.lease_owner is None and job.lease_expires_at is None
     query = select(JobAttempt).where(JobAttempt.job_id == sent.id).order_by(JobAttempt.attempt)
     attempts = list(session.scalars(query))
-    _check_attempts(sent, attempts)
+    check_attempts(sent.id, attempts)
     _check_writers(system, sent, len(attempts))
     if wanted == "succeeded":
         _check_succeeded(system, session, job, sent, rollouts_a_step)
     _check_no_doubles(session, sent)
 
 
-def _check_attempts(sent: Sent, attempts: list[JobAttempt]) -> None:
-    assert [one.attempt for one in attempts] == list(range(1, len(attempts) + 1)), sent.id
+def check_attempts(job_id: str, attempts: list[JobAttempt]) -> None:
+    """All of a job's attempts, in order: each has ended, and before the next one began."""
+    assert [one.attempt for one in attempts] == list(range(1, len(attempts) + 1)), job_id
     for one in attempts:
         assert one.ended_at is not None and one.outcome and one.cause, (
-            f"{sent.id}: attempt {one.attempt} is open"
+            f"{job_id}: attempt {one.attempt} is open"
         )
     for one, other in itertools.pairwise(attempts):
         assert one.ended_at is not None and one.ended_at <= other.started_at + CLOCK, (
-            f"{sent.id}: attempts {one.attempt} and {other.attempt} overlap"
+            f"{job_id}: attempts {one.attempt} and {other.attempt} overlap"
         )
 
 

@@ -257,16 +257,22 @@ def _free_port() -> int:
 
 @contextlib.contextmanager
 def running_system(
-    pair: Pair, *, postgres: str | None = None, apis: int = 2, workers: int = 2, **settings: str
+    pair: Pair,
+    *,
+    postgres: str | None = None,
+    apis: int = 2,
+    workers: int = 2,
+    small_disk: bool = True,
+    **settings: str,
 ) -> Iterator[System]:
-    """A system that is up. ``postgres``: URL of a server for the external pair."""
+    """A system that is up. ``postgres``: URL of a server for the external pair; ``small_disk``: for runs."""
     # Not pytest's folder: a socket's path may have 107 bytes only.
     folder = Path(tempfile.mkdtemp(prefix="chaos-"))
     (folder / "data" / "files").mkdir(parents=True)
     (folder / "data" / "runs").mkdir()
     with contextlib.ExitStack() as stack:
         stack.callback(shutil.rmtree, folder, ignore_errors=True)
-        if _mounted(folder / "data" / "runs"):
+        if small_disk and _mounted(folder / "data" / "runs"):
             stack.callback(subprocess.run, ["umount", "--lazy", str(folder / "data" / "runs")], check=False)
         if pair == "embedded":
             url = f"sqlite:///{folder / 'data' / 'policysplit.db'}"
