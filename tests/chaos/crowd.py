@@ -3,8 +3,8 @@
     python -m tests.chaos.crowd --jobs 2000 --workers 8 --apis 3
 
 One project sends most of the jobs at first, three others a few after it: fair order means that these do not
-wait until the crowd is done. In the middle a worker and an API are killed. At last jobs come one by one, to see
-how long one waits when a slot is free.
+wait until the crowd is done. In the middle a worker and an API are killed. At last jobs come one by one, to
+see how long one waits when a slot is free.
 """
 
 import argparse

@@ -53,18 +53,11 @@ def kill_everything(system: System, rng: Random) -> None:
 def stop_worker(system: System, rng: Random) -> None:
     """SIGTERM: its jobs go back to the queue with a checkpoint."""
     _wait_for_work(system)
-    name = _one(system, rng, "worker")
-    system.signal(name, signal.SIGTERM)
-    system.wait_for_end(name, 30)
-    system.start(name)
+    system.restart(_one(system, rng, "worker"))
 
 
 def stop_api(system: System, rng: Random) -> None:
-    name = _one(system, rng, "api")
-    system.signal(name, signal.SIGTERM)
-    system.wait_for_end(name, 30)
-    system.start(name)
-    system.wait_until_up(name)
+    system.restart(_one(system, rng, "api"))
 
 
 def drop_messages(system: System, rng: Random) -> None:

@@ -151,6 +151,13 @@ class System:
         """The exit code of a component that was asked to stop."""
         return self._processes[name].wait(seconds)
 
+    def restart(self, name: str) -> None:
+        """Ask a component to stop, and start it again: what a new version or a reboot does."""
+        self.signal(name, signal.SIGTERM)
+        self.wait_for_end(name, 30)
+        self.start(name)
+        self.wait_until_up(name)
+
     def marked(self) -> dict[int, str]:
         """Every living process of this system: id and command line."""
         found = {}
