@@ -34,7 +34,7 @@ def sole_trainer(run_dir: Path, attempt: int, on_superseded: Callable[[], None])
     """Hold ``run_dir`` within the block.
 
     Args:
-        attempt: the newest one wins; of two with the same number the one that is there.
+        attempt: the newest one wins; of two with the same number the one that is there. 0, by hand: waits.
         on_superseded: called from a thread when a newer attempt has come; is to end this process.
 
     Raises RunDirBusy when a newer attempt has been there, or when the holder does not end.
@@ -42,13 +42,14 @@ def sole_trainer(run_dir: Path, attempt: int, on_superseded: Callable[[], None])
     """
     run_dir.mkdir(parents=True, exist_ok=True)
     with (run_dir / LOCK_NAME).open("a+b") as lock:
-        newest = _read(run_dir / OWNER_NAME).get("attempt", 0)
-        if newest > attempt:
+        newest = _newest(run_dir)
+        if 0 < attempt < newest:
             raise RunDirBusy(f"attempt {newest} has begun in {run_dir}: attempt {attempt} is over")
         if newest < attempt:
             _write(run_dir / OWNER_NAME, {"attempt": attempt})
         _acquire(lock.fileno(), run_dir, attempt)
-        me = {"pid": os.getpid(), "machine": _machine(), "started": _start_time(os.getpid())}
+        pid = os.getpid()
+        me = {"pid": pid, "attempt": attempt, "machine": _machine(), "started": _start_time(pid)}
         lock.truncate(0)
         lock.write(json.dumps(me).encode())
         lock.flush()
@@ -75,7 +76,7 @@ def _acquire(descriptor: int, run_dir: Path, attempt: int) -> None:
             if not isinstance(error, BlockingIOError):
                 raise
         waited = time.monotonic() - began
-        if _read(run_dir / OWNER_NAME).get("attempt", 0) > attempt:
+        if 0 < attempt < _newest(run_dir):
             raise RunDirBusy(f"a newer attempt than {attempt} has begun in {run_dir}")
         if waited > PATIENCE_SECONDS:
             raise RunDirBusy(f"another trainer works in {run_dir}: {_read(run_dir / LOCK_NAME)}")
@@ -90,8 +91,8 @@ def _kill_older(run_dir: Path, attempt: int) -> None:
     holder = _read(run_dir / LOCK_NAME)
     pid = holder.get("pid", 0)
     mine = holder.get("machine") == _machine() and holder.get("started") == _start_time(pid)
-    # By hand, without a number, two attempts are of one age: neither is to be killed.
-    if not attempt or not mine or pid in (0, os.getpid()):
+    # What was started by hand, without a number, is nobody's older attempt.
+    if not mine or not 0 < holder.get("attempt", 0) < attempt:
         return
     with contextlib.suppress(ProcessLookupError, PermissionError):
         if os.getpgid(pid) == pid:
@@ -101,10 +102,14 @@ def _kill_older(run_dir: Path, attempt: int) -> None:
 
 
 def _watch(run_dir: Path, attempt: int, over: threading.Event, on_superseded: Callable[[], None]) -> None:
-    while not over.wait(LOOK_SECONDS):
-        if _read(run_dir / OWNER_NAME).get("attempt", 0) > attempt:
+    while attempt and not over.wait(LOOK_SECONDS):
+        if _newest(run_dir) > attempt:
             on_superseded()
             return
+
+
+def _newest(run_dir: Path) -> int:
+    return int(_read(run_dir / OWNER_NAME).get("attempt", 0))
 
 
 def _machine() -> str:

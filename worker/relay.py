@@ -96,6 +96,8 @@ class Relay:
 
     def __init__(self, claim: Claim, run_dir: Path, source: int | None = None):
         self.end: End | None = None
+        self.started = False
+        """The trainer has told that it began: it is the only one in the run's folder."""
         self.last_event_at = time.monotonic()
         self._claim = claim
         self._run_dir = run_dir
@@ -178,6 +180,7 @@ class Relay:
         for event in batch.events:
             if isinstance(event, End):
                 self.end = event
+            self.started = self.started or isinstance(event, Started)
 
     def _write_progress(self, session: Session, batch: Batch) -> None:
         progress: dict[str, object] = {}

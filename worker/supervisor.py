@@ -98,6 +98,7 @@ class Supervisor:
         self._run_dir: Path = self._settings.runs_dir / claim.job_id
         self._wake = threading.Event()
         self._asked: Asked | None = None
+        self._caught_up = False
         self._kill_at = float("inf")
         self._exit_by = float("inf")
         self._next_flags = 0.0
@@ -145,6 +146,10 @@ class Supervisor:
         stall = StallWatch(trainer, self._run_dir, self._claim.attempt, self._settings)
         while trainer.running:
             more = self._attempt(relay.step)
+            if relay.started and not self._caught_up:
+                # An older trainer may have saved a state, and so events before it, until this one began.
+                self._caught_up = True
+                self._catch_up()
             self._look_for_stall(stall, trainer)
             self._obey(trainer, self._beat(), ended=relay.end is not None)
             if not more:

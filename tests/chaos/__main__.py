@@ -1,9 +1,10 @@
-"""``make chaos``: many seeded trials on both pairs, and what came of them.
+"""``make chaos``: seeded trials on both pairs, and what came of them.
 
-    python -m tests.chaos --trials 50 --seed 0 --record trials.jsonl
+    python -m tests.chaos --trials 30 --seed 0 --record trials.jsonl
 
-A trial that fails prints its seed and ends the command with 1 once all have run; the same trial again:
-``--pair embedded --seed SEED --trials 1``.
+Parts: ``trials`` with the scripted trainer, ``real`` ones with the real one on a tiny model, ``rolling``
+restarts under load, and ``kills``: runs killed at random instants against one that nobody killed. A trial that
+fails prints its seed, and the command ends with 1 once all have run.
 """
 
 import argparse
@@ -14,73 +15,133 @@ import sys
 import tempfile
 import traceback
 from collections import Counter
+from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from tests.chaos.kill_points import KilledRuns
+from tests.chaos.nursery import Nursery
+from tests.chaos.rolling import roll
 from tests.chaos.system import Pair, System, running_system
-from tests.chaos.trial import run_trial
+from tests.chaos.trial import REAL_TRAINER, run_real_trial, run_trial
 from tests.fixtures.databases import postgres_server
 from tests.fixtures.models import build_tiny_model
 
+PARTS = ("trials", "real", "rolling", "kills")
 #: Trials after which a system is thrown away: its database and its memory start anew.
 TRIALS_A_SYSTEM = 25
+Line = dict[str, Any]
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.chaos", description="Break the service and look.")
     parser.add_argument("--trials", type=int, default=30, help="on each pair")
+    parser.add_argument(
+        "--real", type=int, default=4, help="of the trials with the real trainer, on each pair"
+    )
+    parser.add_argument("--kills", type=int, default=10, help="runs that are killed, with and without LoRA")
     parser.add_argument("--seed", type=int, default=0, help="of the first trial; the next ones count up")
     parser.add_argument("--pair", choices=["embedded", "external", "both"], default="both")
+    parser.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS))
     parser.add_argument("--record", type=Path, help="a JSON line a trial is appended to this file")
     options = parser.parse_args()
     pairs: list[Pair] = ["embedded", "external"] if options.pair == "both" else [options.pair]
-    lines: list[dict[str, Any]] = []
+    lines: list[Line] = []
     with contextlib.ExitStack() as stack:
-        postgres = stack.enter_context(postgres_server()) if "external" in pairs else None
-        for pair in pairs:
-            seeds = list(range(options.seed, options.seed + options.trials))
-            while seeds:
-                with running_system(pair, postgres=postgres) as system:
-                    build_tiny_model(system.model)
-                    for _ in range(min(TRIALS_A_SYSTEM, len(seeds))):
-                        line = _trial(system, seeds.pop(0))
-                        lines.append(line)
-                        print(json.dumps(line), flush=True)
-                        if options.record:
-                            with options.record.open("a") as record:
-                                record.write(json.dumps(line) + "\n")
-                        if line["outcome"] == "failed":
-                            break  # the next trial gets a system that is whole
+        needs_server = "external" in pairs and set(options.parts) - {"kills"}
+        postgres = stack.enter_context(postgres_server()) if needs_server else None
+        for line in _all(options, pairs, postgres):
+            lines.append(line)
+            print(json.dumps(line), flush=True)
+            if options.record:
+                with options.record.open("a") as record:
+                    record.write(json.dumps(line) + "\n")
     return _summary(lines)
 
 
-def _trial(system: System, seed: int) -> dict[str, Any]:
+def _all(options: argparse.Namespace, pairs: list[Pair], postgres: str | None) -> Iterator[Line]:
+    for pair in pairs:
+        if "trials" in options.parts:
+            seeds = list(range(options.seed, options.seed + options.trials))
+            yield from _on_systems(pair, postgres, seeds, run_trial)
+        if "real" in options.parts:
+            seeds = list(range(options.seed, options.seed + options.real))
+            yield from _on_systems(
+                pair, postgres, seeds, run_real_trial, POLICYSPLIT_TRAINER_COMMAND=REAL_TRAINER
+            )
+        if "rolling" in options.parts:
+            with running_system(pair, postgres=postgres, apis=3, workers=3) as system:
+                build_tiny_model(system.model)
+                yield _tried("rolling", pair, options.seed, lambda system=system: roll(system), system)
+    if "kills" in options.parts:
+        yield from _kills(options)
+
+
+def _on_systems(
+    pair: Pair, postgres: str | None, seeds: list[int], trial: Callable[[System, int], Any], **settings: str
+) -> Iterator[Line]:
+    part = "real" if settings else "trials"
+    while seeds:
+        with running_system(pair, postgres=postgres, **settings) as system:
+            build_tiny_model(system.model, spread=0.3)
+            for _ in range(min(TRIALS_A_SYSTEM, len(seeds))):
+                seed = seeds.pop(0)
+                line = _tried(part, pair, seed, lambda seed=seed: trial(system, seed), system)
+                yield line
+                if line["outcome"] == "failed":
+                    break  # the next trial gets a system that is whole
+
+
+def _kills(options: argparse.Namespace) -> Iterator[Line]:
+    with Nursery() as nursery, tempfile.TemporaryDirectory() as folder:
+        model = build_tiny_model(Path(folder) / "tiny")
+        for lora in (False, True):
+            runs = KilledRuns(nursery, Path(folder) / f"lora-{lora}", model, lora=lora, seed=options.seed)
+            for number in range(options.kills):
+                pair = "lora" if lora else "weights"
+                yield _tried("kills", pair, options.seed, lambda n=number, r=runs: r.kill(n)[0])
+
+
+def _tried(part: str, pair: str, seed: int, action: Callable[[], Any], system: System | None = None) -> Line:
+    line: Line = {"part": part, "outcome": "held", "pair": pair, "seed": seed}
     try:
-        return {"outcome": "held", **asdict(run_trial(system, seed))}
+        return line | asdict(action())
     except Exception as error:
         traceback.print_exc()
-        logs = Path(tempfile.mkdtemp(prefix=f"chaos-{system.pair}-{seed}-"))
+        line |= {"outcome": "failed", "error": f"{type(error).__name__}: {error}"}
+    if system is not None:
+        logs = Path(tempfile.mkdtemp(prefix=f"chaos-{pair}-{seed}-"))
         for log in system.folder.glob("*.log"):
             shutil.copy(log, logs)
-        print(f"FAILED: pair {system.pair}, seed {seed}; logs in {logs}", flush=True)
-        text = f"{type(error).__name__}: {error}"
-        return {"outcome": "failed", "pair": system.pair, "seed": seed, "error": text}
+        line["logs"] = str(logs)
+    print(f"FAILED: {part}, {pair}, seed {seed}", flush=True)
+    return line
 
 
-def _summary(lines: list[dict[str, Any]]) -> int:
-    failed = [line for line in lines if line["outcome"] == "failed"]
-    ends: Counter[str] = Counter()
+def _summary(lines: list[Line]) -> int:
+    for part in PARTS:
+        own = [line for line in lines if line["part"] == part]
+        if not own:
+            continue
+        failed = [line for line in own if line["outcome"] == "failed"]
+        of = ", ".join(f"{count} {pair}" for pair, count in Counter(line["pair"] for line in own).items())
+        print(f"{part}: {len(own)} ({of}), {len(failed)} failed")
+        for line in failed:
+            print(
+                f"  again: python -m tests.chaos --parts {part} --pair {line['pair']} --seed {line['seed']}"
+            )
+        for name, counter in (("faults", _count(own, "faults")), ("attempts ended", _count(own, "ends"))):
+            if counter:
+                print(f"  {name}: " + ", ".join(f"{key} {count}" for key, count in sorted(counter.items())))
+    return int(any(line["outcome"] == "failed" for line in lines))
+
+
+def _count(lines: list[Line], name: str) -> Counter[str]:
+    counter: Counter[str] = Counter()
     for line in lines:
-        ends.update(line.get("ends", {}))
-    by_fault = Counter(name for line in lines for name in line.get("faults", ()))
-    jobs, attempts = (sum(line.get(name, 0) for line in lines) for name in ("jobs", "attempts"))
-    print(f"{len(lines)} trials, {len(failed)} failed; {jobs} jobs in {attempts} attempts")
-    print("faults: " + ", ".join(f"{name} {count}" for name, count in sorted(by_fault.items())))
-    print("attempts ended: " + ", ".join(f"{name} {count}" for name, count in sorted(ends.items())))
-    for line in failed:
-        print(f"again: python -m tests.chaos --pair {line['pair']} --seed {line['seed']} --trials 1")
-    return 1 if failed else 0
+        counter.update(line.get(name, ()))
+    return counter
 
 
 if __name__ == "__main__":

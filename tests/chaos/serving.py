@@ -13,7 +13,7 @@ from app.checkpoints.repository import upsert_checkpoint
 from app.db import write_session
 from app.ids import new_job_id
 from app.tables import DEFAULT_PROJECT, Job
-from tests.chaos.system import System
+from tests.chaos.system import Patience, System
 from tests.fixtures.models import build_tiny_model
 
 ANSWER_SECONDS = 90.0
@@ -41,7 +41,7 @@ def kill_engine(system: System, rng: Random) -> None:
 
 def _ask(system: System) -> None:
     """Return once both modes have answered."""
-    deadline = time.monotonic() + ANSWER_SECONDS
+    patience = Patience(ANSWER_SECONDS)
     for mode in ("", ":high-entropy"):
         last = "nothing"
         while True:
@@ -50,7 +50,7 @@ def _ask(system: System) -> None:
                 last = answer.text
                 if answer.status_code == 200:
                     break
-            if time.monotonic() > deadline:
+            if patience.over():
                 raise AssertionError(f"no answer within {ANSWER_SECONDS:.0f} s; last: {last}")
             system.start("inference")
             time.sleep(0.2)

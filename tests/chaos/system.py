@@ -44,12 +44,26 @@ RESERVE_BYTES = 4 << 20
 
 def until(look: Callable[[], T], seconds: float, what: str) -> T:
     """What ``look`` returns once it is true: for what another process does."""
-    deadline = time.monotonic() + seconds
+    patience = Patience(seconds)
     while not (found := look()):
-        if time.monotonic() > deadline:
+        if patience.over():
             raise AssertionError(f"not within {seconds:.0f} s: {what}")
         time.sleep(0.05)
     return found
+
+
+class Patience:
+    """A time limit that does not run while this process does not either: a machine may be suspended."""
+
+    def __init__(self, seconds: float):
+        self._left, self._looked = seconds, time.monotonic()
+
+    def over(self) -> bool:
+        """Whether the time is up; to be asked at least every two seconds."""
+        now = time.monotonic()
+        self._left -= min(now - self._looked, 2.0)
+        self._looked = now
+        return self._left < 0
 
 
 class System:
@@ -62,6 +76,7 @@ class System:
         self.mark = uuid4().hex
         self.script = folder / "script.json"
         self.served = ""
+        self.weights: set[str] = set()
         self.names = ["broker", *(f"api-{n}" for n in range(apis)), *(f"worker-{n}" for n in range(workers))]
         self.database: Engine = build_engine(database_url)
         if database_url.startswith("sqlite"):

@@ -20,5 +20,5 @@ def test_whatever_happens_jobs_come_to_their_right_end(pair: Pair, request: pyte
                 run_trial(system, seed, jobs=3)
             except AssertionError as error:
                 raise AssertionError(
-                    f"again: python -m tests.chaos --pair {pair} --seed {seed} --trials 1"
+                    f"again: python -m tests.chaos --parts trials --pair {pair} --seed {seed} --trials 1"
                 ) from error

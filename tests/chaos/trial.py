@@ -7,11 +7,13 @@ failed may have to be run a few times.
 import json
 import os
 import signal
+import sys
 import threading
 import time
 from collections import Counter
 from dataclasses import dataclass
 from random import Random
+from typing import Any
 
 from sqlalchemy import select
 
@@ -19,30 +21,46 @@ from app.db import read_session
 from app.tables import JobAttempt
 from tests.chaos import faults, invariants
 from tests.chaos.system import System
-from tests.chaos.workload import Client, Workload
+from tests.chaos.workload import Client, Sent, Workload
+from trainer.manifest import read_manifest
 
-SETTLE_SECONDS = 90.0
+SETTLE_SECONDS = 120.0
+#: For a system of the trials with the real trainer.
+REAL_TRAINER = json.dumps([sys.executable, "-m", "trainer"])
+#: Four steps of eight short responses each.
+REAL_METHOD: dict[str, Any] = {
+    "grader": {
+        "type": "string_check",
+        "name": "has an e",
+        "input": "{{sample.output_text}}",
+        "operation": "ilike",
+        "reference": "e",
+    },
+    "algorithm": {"type": "policy_split", "eta": 0.3},
+    "rollout": {"prompts_per_step": 2, "samples_per_prompt": 4, "max_response_tokens": 8},
+    "checkpoint": {"interval": 1},
+    "preflight": {"samples": 0},
+}
+REAL_STEPS = 4
+REAL_FAULTS = ("kill_trainer", "kill_worker", "freeze_worker_and_trainers", "kill_everything")
 
 
 @dataclass(frozen=True)
 class Trial:
     """What a trial was and how it went."""
 
-    pair: str
-    seed: int
     faults: list[str]
     jobs: int
     attempts: int
     ends: dict[str, int]
     """Of the attempts, by outcome and cause: what the faults did."""
     seconds: float
-    trainer: str = "scripted"
 
 
-def run_trial(system: System, seed: int, *, number: int | None = None, jobs: int = 4) -> Trial:
-    """A trial with the scripted trainer; raises AssertionError. ``number`` chooses the kind of faults."""
+def run_trial(system: System, seed: int, *, jobs: int = 4) -> Trial:
+    """A trial with the scripted trainer; raises AssertionError."""
     rng = Random(seed)
-    names = faults.draw(system, rng, seed if number is None else number)
+    names = faults.draw(system, rng, seed)
     plan = {
         "step_seconds": rng.uniform(0.02, 0.12),
         "checkpoint_every": rng.randint(1, 4),
@@ -50,9 +68,38 @@ def run_trial(system: System, seed: int, *, number: int | None = None, jobs: int
         "child": rng.random() < 0.2,
     }
     system.script.write_text(json.dumps({"default": plan}))
+    return _run(system, rng, seed, names, jobs, (10, 25), {})[0]
+
+
+def run_real_trial(system: System, seed: int) -> Trial:
+    """A trial with the real trainer: besides, all its jobs must end with the same weights, bit for bit."""
+    rng = Random(seed)
+    names = [REAL_FAULTS[seed % len(REAL_FAULTS)]]
+    trial, sent = _run(system, rng, seed, names, 2, (REAL_STEPS, REAL_STEPS), REAL_METHOD)
+    weights = set()
+    for one in sent:
+        if not one.cancel_acknowledged:
+            folder = system.runs / one.id / "checkpoints" / f"step-{REAL_STEPS}"
+            weights.add(read_manifest(folder, verify=True).files["model.safetensors"])
+    # The seed and the data are the same in every job, whatever happened to it and in whichever trial.
+    system.weights |= weights
+    assert len(system.weights) <= 1, f"jobs ended with different weights: {system.weights}"
+    return trial
+
+
+def _run(
+    system: System,
+    rng: Random,
+    seed: int,
+    names: list[str],
+    jobs: int,
+    steps: tuple[int, int],
+    method: dict[str, Any],
+) -> tuple[Trial, list[Sent]]:
     began = time.monotonic()
     label = f"{system.mark}-{seed}-{time.time_ns()}"
-    workload = Workload(Client(system, Random(seed + 1)), Random(seed + 2), label, jobs, (10, 25))
+    client = Client(system, Random(seed + 1))
+    workload = Workload(client, Random(seed + 2), label, jobs, steps, **method)
     workload.start()
     _strike(system, rng, names)
     workload.join()
@@ -60,10 +107,10 @@ def run_trial(system: System, seed: int, *, number: int | None = None, jobs: int
     if workload.error is not None:
         raise workload.error
     workload.settle(SETTLE_SECONDS)
-    invariants.check(system, workload.sent)
+    invariants.check(system, workload.sent, rollouts_a_step=8 if method else 2)
     ends = _ends(system, [sent.id for sent in workload.sent])
     seconds = round(time.monotonic() - began, 1)
-    return Trial(system.pair, seed, names, len(workload.sent), sum(ends.values()), ends, seconds)
+    return Trial(names, len(workload.sent), sum(ends.values()), ends, seconds), workload.sent
 
 
 def _ends(system: System, jobs: list[str]) -> dict[str, int]:

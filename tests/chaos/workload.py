@@ -9,7 +9,7 @@ from typing import Any
 
 import httpx
 
-from tests.chaos.system import System
+from tests.chaos.system import Patience, System
 
 ACKNOWLEDGE_SECONDS = 60.0
 FINAL = ("succeeded", "failed", "cancelled")
@@ -38,9 +38,9 @@ class Client:
 
     def request(self, method: str, path: str, **options: Any) -> httpx.Response:
         """The first answer that is no server error; raises AssertionError after a minute without one."""
-        deadline = time.monotonic() + ACKNOWLEDGE_SECONDS
+        patience = Patience(ACKNOWLEDGE_SECONDS)
         last = ""
-        while time.monotonic() < deadline:
+        while not patience.over():
             url = f"{self._rng.choice(self._urls)}/v1{path}"
             with contextlib.suppress(httpx.TransportError):
                 answer = httpx.request(method, url, timeout=10, **options)
@@ -124,7 +124,7 @@ class Workload(threading.Thread):
 
     def settle(self, seconds: float) -> None:
         """Return when every job has come to its end; paused ones are resumed."""
-        deadline = time.monotonic() + seconds
+        patience = Patience(seconds)
         waiting = list(self.sent)
         while waiting:
             for sent in list(waiting):
@@ -135,7 +135,7 @@ class Workload(threading.Thread):
                     self._client.request("POST", f"/fine_tuning/jobs/{sent.id}/resume")
                 elif status in FINAL:
                     waiting.remove(sent)
-            if time.monotonic() > deadline:
+            if patience.over():
                 told = [(sent.id, sent.statuses[-5:]) for sent in waiting]
                 raise AssertionError(f"jobs that came to no end within {seconds:.0f} s: {told}")
             time.sleep(0.1)
