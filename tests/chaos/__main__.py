@@ -3,7 +3,7 @@
     python -m tests.chaos --trials 30 --seed 0 --record trials.jsonl
 
 Parts: ``trials`` with the scripted trainer, ``real`` ones with the real one on a tiny model, ``rolling``
-restarts under load, and ``kills``: runs killed at random instants against one that nobody killed. A trial that
+restarts of everything under load, and ``kills``: runs killed at random instants against one that nobody killed. What
 fails prints its seed, and the command ends with 1 once all have run.
 """
 
