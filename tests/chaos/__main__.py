@@ -3,8 +3,8 @@
     python -m tests.chaos --trials 30 --seed 0 --record trials.jsonl
 
 Parts: ``trials`` with the scripted trainer, ``real`` ones with the real one on a tiny model, ``rolling``
-restarts of everything under load, and ``kills``: runs killed at random instants against one that nobody killed. What
-fails prints its seed, and the command ends with 1 once all have run.
+restarts under load, and ``kills``: runs killed at random instants against one that nobody killed. What fails
+prints its seed, and the command ends with 1 once all have run.
 """
 
 import argparse
