@@ -13,7 +13,7 @@ endif
 export VLLM
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo serve test check bench bench-api bench-inference chaos-inference study format lock clean
+.PHONY: help install demo serve test chaos check bench bench-api bench-inference chaos-inference study format lock clean
 
 help: ## Show this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 20
@@ -31,6 +31,9 @@ serve: $(STAMP) ## Run the service here (ARGS="--port 8700")
 
 test: $(STAMP) ## Run the tests (ARGS="tests/cli"; VLLM=1: those of vLLM, too)
 	@$(BIN)/python -m pytest -q $(ARGS)
+
+chaos: $(STAMP) ## Break the service over and over and look what holds (ARGS="--trials 10 --pair embedded")
+	@$(BIN)/python -m tests.chaos $(ARGS)
 
 check: $(STAMP) ## Lint, format and types, as in CI
 	@$(BIN)/ruff check .

@@ -34,6 +34,10 @@ def new_event_id() -> str:
     return f"ftevent-{_random()}"
 
 
+def new_replay_id() -> str:
+    return f"ftreplay-{_random()}"
+
+
 def new_checkpoint_id() -> str:
     return f"ftckpt_{_random()}"
 

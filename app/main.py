@@ -24,14 +24,17 @@ from app.files.endpoints import router as files
 from app.files.storage import remove_stale_uploads
 from app.graders.endpoints import router as graders
 from app.inference.endpoints import router as inference
+from app.jobs.attempts import router as attempts
 from app.jobs.endpoints import router as jobs
 from app.jobs.events_endpoints import router as events
+from app.jobs.replays import router as replays
 from app.keys.service import has_keys
 from app.metrics.endpoints import router as metrics
 from app.middleware import RequestContext
 from app.models.endpoints import router as models
 from app.quick_reads import QuickReads
 from app.rollouts.endpoints import router as rollouts
+from app.storage_use import router as storage
 from app.webhooks.deliverer import deliver_for_ever
 from app.webhooks.endpoints import router as webhooks
 
@@ -56,6 +59,8 @@ def create_app() -> FastAPI:
         files,
         estimates,
         jobs,
+        attempts,
+        replays,
         events,
         checkpoints,
         permissions,
@@ -66,6 +71,7 @@ def create_app() -> FastAPI:
         models,
         inference,
         webhooks,
+        storage,
     ):
         app.include_router(router)
 

@@ -134,6 +134,8 @@ class Job(Table):
     # When the wake-up message was last sent; NULL means it still has to be (the outbox).
     enqueued_at: Mapped[float | None] = mapped_column(Double)
     not_before: Mapped[float] = mapped_column(Double, default=0.0)
+    # Among the waiting jobs of its project the highest is next.
+    priority: Mapped[int] = mapped_column(Integer, default=0, server_default="0")
     # The pace: step and time of this attempt's first metrics, and the time of the last (worker.clock).
     clock_step: Mapped[int | None] = mapped_column(Integer)
     clock_at: Mapped[float | None] = mapped_column(Double)
@@ -142,6 +144,8 @@ class Job(Table):
     budget_step: Mapped[int] = mapped_column(Integer, default=0, server_default="0")
     budget_seconds: Mapped[float] = mapped_column(Double, default=0.0, server_default="0")
     gpus: Mapped[int] = mapped_column(Integer, default=0, server_default="0")
+    # Of the run's folder, as its worker last measured it.
+    disk_bytes: Mapped[int] = mapped_column(BigInteger, default=0, server_default="0")
 
 
 class Estimate(Table):
@@ -173,8 +177,33 @@ class JobAttempt(Table):
     started_at: Mapped[float] = mapped_column(Double)
     ended_at: Mapped[float | None] = mapped_column(Double)
     outcome: Mapped[str | None] = mapped_column(String(64))
+    # Why it ended that way (worker.causes), and what happened in a sentence.
+    cause: Mapped[str | None] = mapped_column(String(32))
+    message: Mapped[str | None] = mapped_column(Text)
     detail: Mapped[str | None] = mapped_column(Text)
     relayed_bytes: Mapped[int] = mapped_column(BigInteger, default=0)
+
+
+class JobReplay(Table):
+    """A step of a job that a worker does again, to compare (``app.jobs.replays``)."""
+
+    __tablename__ = "job_replays"
+    __table_args__ = (
+        Index("ix_job_replays_job", "job_id", "created_at"),
+        Index("ix_job_replays_status", "status", "created_at"),
+    )
+    id: Mapped[str] = mapped_column(String(64), primary_key=True)
+    job_id: Mapped[str] = mapped_column(ForeignKey("jobs.id", ondelete="CASCADE"))
+    step: Mapped[int] = mapped_column(Integer)
+    # queued, running, succeeded, failed
+    status: Mapped[str] = mapped_column(String(16))
+    created_at: Mapped[float] = mapped_column(Double)
+    finished_at: Mapped[float | None] = mapped_column(Double)
+    lease_owner: Mapped[str | None] = mapped_column(String(255))
+    lease_expires_at: Mapped[float | None] = mapped_column(Double)
+    enqueued_at: Mapped[float] = mapped_column(Double, default=0.0)
+    result: Mapped[dict[str, Any] | None] = mapped_column(Json)
+    error: Mapped[str | None] = mapped_column(Text)
 
 
 class JobEvent(Table):

@@ -250,6 +250,7 @@ def _job(
         run_spec=resolved.run_spec.model_dump(mode="json"),
         user_metadata=request.metadata,
         integrations=[one.model_dump(mode="json") for one in request.integrations or ()] or None,
+        priority=request.priority,
         result_files=[],
         step=0,
         total_steps=resolved.run_spec.total_steps,

@@ -10,6 +10,7 @@ from app.description import ListOf, answers
 from app.errors import BadRequest
 from app.jobs import service
 from app.jobs.creation import create_job
+from app.jobs.deletion import delete_job
 from app.jobs.objects import JobObject
 from app.jobs.retrieval import job_text
 from app.jobs.schemas import CreateJob
@@ -66,6 +67,12 @@ def pause(fine_tuning_job_id: str, project: ProjectId) -> dict[str, Any]:
 def resume(fine_tuning_job_id: str, project: ProjectId) -> dict[str, Any]:
     """Let a paused job go on from its last checkpoint."""
     return service.resume(project, fine_tuning_job_id)
+
+
+@router.delete("/{fine_tuning_job_id}")
+def delete(fine_tuning_job_id: str, project: ProjectId) -> dict[str, Any]:
+    """Remove a job that is over, with its checkpoints, results, events, metrics and rollouts."""
+    return delete_job(project, fine_tuning_job_id)
 
 
 def _metadata_filter(request: Request, whole: str | None) -> dict[str, str] | None:

@@ -119,6 +119,9 @@ class CreateJob(StrictModel):
     )
     suffix: Annotated[str, StringConstraints(max_length=64, pattern=r"^[A-Za-z0-9._-]*$")] | None = None
     seed: Annotated[int, Field(strict=True, ge=0, lt=2**31)] | None = None
+    priority: Annotated[int, Field(strict=True, ge=-100, le=100)] = Field(
+        default=0, description="Of the project's waiting jobs the highest is next"
+    )
     metadata: Metadata | None = None
     integrations: Annotated[list[Integration], Field(max_length=3)] | None = Field(
         default=None, description="Where else its metrics go; keys and addresses are the worker's own"
