@@ -55,21 +55,9 @@ def create_job(project_id: str, request: CreateJob, idempotency_key: str | None)
     digest = _digest(request)
     if idempotency_key is not None and (earlier := _earlier(project_id, idempotency_key, digest)):
         return earlier
-    with read_session() as session:
-        sources = _sources(session, project_id, request)
-    _check_data(request, sources)
     job_id = new_job_id()
     seed = secrets.randbelow(2**31) if request.seed is None else request.seed
-    resolved = resolve(
-        request,
-        job_id=job_id,
-        model_path=sources.model_path,
-        encoder_path=sources.encoder_path,
-        training=_data(sources.training),
-        training_rows=_rows(sources.training),
-        validation=None if sources.validation is None else _data(sources.validation),
-        seed=seed,
-    )
+    resolved = _resolved(project_id, request, job_id, seed)
     job = _job(job_id, project_id, request, resolved, seed, digest, idempotency_key)
     try:
         with write_session() as session:
@@ -84,6 +72,33 @@ def create_job(project_id: str, request: CreateJob, idempotency_key: str | None)
         return earlier
     announce(job_id)
     return view
+
+
+def check_job(project_id: str, request: CreateJob) -> dict[str, Any]:
+    """All that :func:`create_job` asks of a request, and what would be trained; nothing is created."""
+    resolved = _resolved(project_id, request, new_job_id(), request.seed or 0)
+    return {
+        "object": "fine_tuning.job.validation",
+        "valid": True,
+        "total_steps": resolved.run_spec.total_steps,
+        "method": resolved.method,
+    }
+
+
+def _resolved(project_id: str, request: CreateJob, job_id: str, seed: int) -> Resolved:
+    with read_session() as session:
+        sources = _sources(session, project_id, request)
+    _check_data(request, sources)
+    return resolve(
+        request,
+        job_id=job_id,
+        model_path=sources.model_path,
+        encoder_path=sources.encoder_path,
+        training=_data(sources.training),
+        training_rows=_rows(sources.training),
+        validation=None if sources.validation is None else _data(sources.validation),
+        seed=seed,
+    )
 
 
 def _insert(session: Session, job: Job) -> None:

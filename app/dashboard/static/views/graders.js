@@ -1,0 +1,2 @@
+import { html } from "../core/html.js";
+export function Graders() { return html`<h1>Graders</h1>`; }
