@@ -4,7 +4,7 @@ import { MORE, tokenOf } from "../charts/colours.js";
 const DASH = [6, 4];
 const NAMES = { N: "normal", H: "high-entropy" };
 
-/** A line a mode for a pattern such as `train/*/reward`. */
+// A line a mode for a pattern such as train/*/reward.
 function modes(pattern) {
   return ["N", "H"].map((mode) => ({ name: pattern.replace("*", mode), label: NAMES[mode], token: `--${mode.toLowerCase()}` }));
 }
