@@ -10,7 +10,7 @@ import { Plot } from "./plot.js";
 const HEIGHT = 190;
 
 /**
- * `spec`: `{id, title, unit, about, lines, stacked, floor, share}`; `source` gives the series:
+ * `spec`: `{id, title, unit, about, lines, stacked, floor, share}` (`share`: values from 0 to 1, shown in per cent); `source` gives the series:
  * `want(names)`, `get(name)`, `extent()`, `subscribe(names, listener)`; `settings`: `{log, reach, unit}`.
  */
 export function Chart({ spec, source, group, settings }) {
@@ -30,10 +30,10 @@ export function Chart({ spec, source, group, settings }) {
       const [, ...columns] = plot.current.raw;
       columns.forEach((column, i) => {
         const at = index === null || index === undefined ? lastIndex(column) : nearest(column, index);
-        if (values.current[i]) values.current[i].textContent = at < 0 ? "–" : shown(column[at], spec.share);
+        if (values.current[i]) values.current[i].textContent = at < 0 ? "–" : shown(column[at], unit);
       });
     };
-    const options = { log: settings.log && !spec.stacked, reach: settings.reach, factor: inBits ? 1 / Math.LN2 : 1 };
+    const options = { log: settings.log && !spec.stacked, reach: settings.reach, factor: inBits ? 1 / Math.LN2 : spec.share ? 100 : 1 };
     plot.current = new Plot(root.current, {
       lines: spec.lines,
       group,
@@ -123,8 +123,8 @@ export function Chart({ spec, source, group, settings }) {
   </figure>`;
 }
 
-function shown(value, share) {
-  return share ? `${number(value * 100)} %` : number(value, 4);
+function shown(value, unit) {
+  return unit ? `${number(value, 4)} ${unit}` : number(value, 4);
 }
 
 /** The place of the value at `index` or the next one before it: where lines span gaps. */

@@ -1,6 +1,6 @@
 // The body of a request for a job: an empty one, one like an earlier job's, and as program text.
-import { GRADERS } from "../jobs/graders.js";
 import { put } from "../core/paths.js";
+import { GRADERS } from "./graders.js";
 
 export const REINFORCEMENT = "method.reinforcement";
 
@@ -25,8 +25,8 @@ const TAKEN = ["model", "training_file", "environment", "validation_file", "vali
 
 /** A body that would make the same job again. */
 export function cloneBody(job) {
-  const body = { method: strip(job.method) };
-  for (const name of TAKEN) if (job[name] !== null && job[name] !== undefined) body[name] = strip(job[name]);
+  const given = TAKEN.filter((name) => job[name] !== null && job[name] !== undefined);
+  const body = { ...Object.fromEntries(given.map((name) => [name, strip(job[name])])), method: strip(job.method) };
   // What was "auto" then is in the other keys by its number now; said twice it could contradict itself.
   const lean = put(body, `${REINFORCEMENT}.hyperparameters`, undefined);
   return put(lean, `${REINFORCEMENT}.budget.steps`, job.progress.total_steps);

@@ -30,7 +30,7 @@ export function headline(checks) {
     const found = checks.find((check) => check.tone === tone);
     if (found) return found.says;
   }
-  return checks.map((check) => check.says).slice(0, 2).join("; ") || null;
+  return checks.map((check) => check.says).slice(0, 2).join(". ") || null;
 }
 
 function splitting(get) {
