@@ -101,7 +101,7 @@ function Form({ names, initial }) {
       <details class="card pad">
         <summary><h2 style=${{ display: "inline" }}>Everything, as JSON</h2></summary>
         <div style=${{ marginTop: "14px" }}>
-          <${JsonInput} form=${form} path="" value=${body} onValue=${(value) => value && setBody(value)} label="Body of the request" rows=${20} hint="The form above edits this, and this edits the form." />
+          <${JsonInput} form=${form} path="body" value=${body} onValue=${(value) => value && setBody(value)} label="Body of the request" rows=${20} hint="The form above edits this, and this edits the form." />
         </div>
       </details>
       <div class="form-end">
