@@ -169,18 +169,17 @@ def _of_all_ranks(
     own: list[BatchItem], plans: list[GroupPlan], ranks: Ranks, device: torch.device
 ) -> list[BatchItem]:
     """The whole batch, in the order of ``plans``, from each rank's share of it."""
-    if ranks.world == 1:
-        return own
 
     def move(value_T: dict[Mode, Tensor], to: torch.device) -> dict[Mode, Tensor]:
         return {mode: value.to(to) for mode, value in value_T.items()}
 
     cpu = torch.device("cpu")
-    told = ranks.gather([(move(item.logp_T, cpu), move(item.entropy_T, cpu)) for item in own])
-    scored = [values for of_rank in told for values in of_rank]
+    told = ranks.gather(
+        {item.plan.group.index: (move(item.logp_T, cpu), move(item.entropy_T, cpu)) for item in own}
+    )
+    scored = {index: values for of_rank in told for index, values in of_rank.items()}
     return [
-        BatchItem(plan, move(logp_T, device), move(entropy_T, device))
-        for plan, (logp_T, entropy_T) in zip(plans, scored, strict=True)
+        BatchItem(plan, *(move(value_T, device) for value_T in scored[plan.group.index])) for plan in plans
     ]
 
 

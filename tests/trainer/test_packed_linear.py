@@ -59,3 +59,16 @@ def test_other_precisions_stay_as_they_are():
     plain, packed = layers(torch.float32, bias=True)
     x = torch.randn(4, 48, dtype=torch.float64)
     assert torch.equal(plain.double()(x), packed.double()(x))
+
+
+@pytest.mark.parametrize("dtype", list(CLOSE))
+def test_other_memory_is_seen(dtype: torch.dtype):
+    """A weight put in place and taken away again, as merging adapters does, leaves no trace."""
+    plain, packed = layers(dtype, bias=False)
+    x = torch.randn(4, 48, generator=torch.Generator().manual_seed(1)).to(dtype)
+    before, weight = packed(x), packed.weight.data
+    packed.weight.data = weight + 1
+    plain.weight.data = weight + 1
+    assert (packed(x).float() - plain(x).float()).abs().max() <= CLOSE[dtype] * plain(x).float().abs().max()
+    packed.weight.data = weight
+    assert torch.equal(packed(x), before)
