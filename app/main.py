@@ -8,13 +8,13 @@ from typing import Any
 
 from fastapi import FastAPI
 from fastapi.concurrency import run_in_threadpool
-from fastapi.responses import RedirectResponse
 from sqlalchemy.exc import SQLAlchemyError
 
 from app import error_handlers, health
 from app.auth import RequireKey
 from app.checkpoints.endpoints import router as checkpoints
 from app.checkpoints.permissions_endpoints import router as permissions
+from app.dashboard.endpoints import router as dashboard
 from app.db import get_engine
 from app.description import describe
 from app.errors import ErrorBody
@@ -55,6 +55,7 @@ def create_app() -> FastAPI:
     describe(app)
     error_handlers.install(app)
     app.include_router(health.router)
+    app.include_router(dashboard)
     for router in (
         files,
         estimates,
@@ -74,10 +75,6 @@ def create_app() -> FastAPI:
         storage,
     ):
         app.include_router(router)
-
-    @app.get("/", include_in_schema=False)
-    def home() -> RedirectResponse:
-        return RedirectResponse("/docs")
 
     return app
 
