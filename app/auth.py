@@ -13,6 +13,7 @@ from sqlalchemy.exc import OperationalError, TimeoutError
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from app.addresses import is_loopback
+from app.dashboard.assets import PREFIX as DASHBOARD
 from app.error_handlers import database_away, error_response
 from app.errors import ApiError, Unauthorized
 from app.keys.cache import KeyCache
@@ -21,7 +22,7 @@ from app.keys.repository import Caller
 from app.settings import get_settings
 from app.tables import DEFAULT_PROJECT
 
-#: Paths that show nothing of any project.
+#: Paths that show nothing of any project; so do those below :data:`DASHBOARD`.
 PUBLIC = frozenset({"/", "/healthz", "/readyz", "/docs", "/docs/oauth2-redirect", "/redoc", "/openapi.json"})
 _BEARER = b"bearer "
 _CHALLENGE = {"www-authenticate": "Bearer"}
@@ -36,7 +37,7 @@ class RequireKey:
         self._keys = KeyCache()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "http" and scope["path"] not in PUBLIC:
+        if scope["type"] == "http" and not _is_public(scope["path"]):
             try:
                 caller = await self._caller(scope)
             except ApiError as error:
@@ -73,6 +74,10 @@ class RequireKey:
             rates: RateLimiter = scope["state"]["rates"]
             await rates.check(caller.key_id, limit)
         return caller
+
+
+def _is_public(path: str) -> bool:
+    return path in PUBLIC or path.startswith(DASHBOARD)
 
 
 def _is_local(scope: Scope) -> bool:

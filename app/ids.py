@@ -34,6 +34,10 @@ def new_event_id() -> str:
     return f"ftevent-{_random()}"
 
 
+def new_replay_id() -> str:
+    return f"ftreplay-{_random()}"
+
+
 def new_checkpoint_id() -> str:
     return f"ftckpt_{_random()}"
 
@@ -52,6 +56,10 @@ def new_delivery_id() -> str:
 
 def new_webhook_event_id() -> str:
     return f"evt_{_random()}"
+
+
+def new_experiment_id() -> str:
+    return f"exp_{_random()}"
 
 
 def new_request_id() -> str:

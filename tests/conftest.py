@@ -7,6 +7,7 @@ pytest_plugins = [
     "tests.fixtures.api",
     "tests.fixtures.belongings",
     "tests.fixtures.broker",
+    "tests.fixtures.browser",
     "tests.fixtures.databases",
     "tests.fixtures.http_server",
     "tests.fixtures.hub",

@@ -9,10 +9,13 @@ from app.auth import ProjectId
 from app.description import ListOf, answers
 from app.errors import BadRequest
 from app.jobs import service
-from app.jobs.creation import create_job
+from app.jobs.creation import create_job, validate_job
+from app.jobs.deletion import delete_job
 from app.jobs.objects import JobObject
 from app.jobs.retrieval import job_text
 from app.jobs.schemas import CreateJob
+from app.jobs.status import JobStatus
+from app.jobs.timeline import timeline
 from app.paging import After, Limit, Page, page
 from app.requests import StrictRoute
 from app.validation import abbreviated
@@ -28,6 +31,12 @@ def create(
     return create_job(project, body, idempotency_key)
 
 
+@router.post("/validate")
+def validate(body: CreateJob, project: ProjectId) -> dict[str, Any]:
+    """What ``POST`` would make of the same body, or the error it would answer with; nothing is created."""
+    return validate_job(project, body)
+
+
 @router.get("", **answers(ListOf[JobObject]))
 def list_jobs(
     request: Request,
@@ -37,10 +46,12 @@ def list_jobs(
     metadata: Annotated[
         str | None, Query(description="metadata[key]=value keeps jobs with that pair; null those without any")
     ] = None,
+    status: Annotated[list[JobStatus], Query(description="Jobs in this status; may be repeated")] = [],  # noqa: B006 (FastAPI copies it)
 ) -> Page:
     """Jobs, newest first."""
     wanted = _metadata_filter(request, metadata)
-    return page(service.listing(project, after=after, limit=limit, metadata=wanted), limit)
+    jobs = service.listing(project, after=after, limit=limit, metadata=wanted, statuses=status)
+    return page(jobs, limit)
 
 
 @router.get("/{fine_tuning_job_id}", **answers(JobObject))
@@ -48,6 +59,12 @@ async def retrieve(fine_tuning_job_id: str, request: Request, project: ProjectId
     """One job."""
     text = await job_text(request.state.quick_reads, project, fine_tuning_job_id)
     return Response(text, media_type="application/json")
+
+
+@router.get("/{fine_tuning_job_id}/timeline")
+def get_timeline(fine_tuning_job_id: str, project: ProjectId) -> dict[str, Any]:
+    """The job's attempts and its latest messages, each with the last step that was done by then."""
+    return timeline(project, fine_tuning_job_id)
 
 
 @router.post("/{fine_tuning_job_id}/cancel", **answers(JobObject))
@@ -66,6 +83,12 @@ def pause(fine_tuning_job_id: str, project: ProjectId) -> dict[str, Any]:
 def resume(fine_tuning_job_id: str, project: ProjectId) -> dict[str, Any]:
     """Let a paused job go on from its last checkpoint."""
     return service.resume(project, fine_tuning_job_id)
+
+
+@router.delete("/{fine_tuning_job_id}")
+def delete(fine_tuning_job_id: str, project: ProjectId) -> dict[str, Any]:
+    """Remove a job that is over, with its checkpoints, results, events, metrics and rollouts."""
+    return delete_job(project, fine_tuning_job_id)
 
 
 def _metadata_filter(request: Request, whole: str | None) -> dict[str, str] | None:

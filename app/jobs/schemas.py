@@ -26,6 +26,13 @@ Count = Annotated[int, Field(strict=True, ge=1, le=1_000_000)] | Auto
 Factor = Annotated[float, Field(strict=True, gt=0, le=1_000_000)] | Auto
 
 
+Metadata = Annotated[
+    dict[
+        Annotated[str, StringConstraints(min_length=1, max_length=64)],
+        Annotated[str, StringConstraints(max_length=512)],
+    ],
+    Field(max_length=16),
+]
 Hours = Annotated[float, Field(gt=0, le=1_000_000)]
 
 
@@ -112,16 +119,10 @@ class CreateJob(StrictModel):
     )
     suffix: Annotated[str, StringConstraints(max_length=64, pattern=r"^[A-Za-z0-9._-]*$")] | None = None
     seed: Annotated[int, Field(strict=True, ge=0, lt=2**31)] | None = None
-    metadata: (
-        Annotated[
-            dict[
-                Annotated[str, StringConstraints(min_length=1, max_length=64)],
-                Annotated[str, StringConstraints(max_length=512)],
-            ],
-            Field(max_length=16),
-        ]
-        | None
-    ) = None
+    priority: Annotated[int, Field(strict=True, ge=-100, le=100)] = Field(
+        default=0, description="Of the project's waiting jobs the highest is next"
+    )
+    metadata: Metadata | None = None
     integrations: Annotated[list[Integration], Field(max_length=3)] | None = Field(
         default=None, description="Where else its metrics go; keys and addresses are the worker's own"
     )

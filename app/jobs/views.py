@@ -63,6 +63,8 @@ def view_without_method(job: Facts, queue_position: int | None) -> dict[str, Any
         "validation_environment": _environment(job.validation_data),
         "started_at": _seconds(job.started_at),
         "attempt": job.attempt,
+        "priority": job.priority,
+        "disk_bytes": job.disk_bytes,
         "queue_position": queue_position,
         "progress": {"step": job.step, "total_steps": job.total_steps},
         "cancel_requested": bool(job.cancel_requested),

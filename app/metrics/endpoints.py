@@ -1,9 +1,9 @@
 """``/v1/fine_tuning/jobs/{id}/metrics``, ``metrics/stream`` and ``metrics.csv``."""
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Header, Query
-from fastapi.responses import StreamingResponse
+from fastapi.responses import Response, StreamingResponse
 
 from app.auth import ProjectId
 from app.description import answers, answers_text
@@ -25,10 +25,19 @@ def get_metrics(
     first: Annotated[int, Query(alias="from", ge=0, le=_MAX_STEP)] = 0,
     last: Annotated[int, Query(alias="to", ge=0, le=_MAX_STEP)] = _MAX_STEP,
     max_points: Annotated[int, Query(ge=4, le=100_000)] = 1000,
-) -> dict[str, Any]:
+    layout: Annotated[
+        Literal["points", "columns"],
+        Query(description="columns: `steps` and `values`, two lists, in place of `points`; for many series"),
+    ] = "points",
+) -> dict[str, Any] | Response:
     """Without ``name``, the series that there are; with it, their points. Thinning keeps the extremes."""
     if not name:
         return {"object": "list", "data": service.names(project, fine_tuning_job_id)}
+    if layout == "columns":
+        text = service.columns(
+            project, fine_tuning_job_id, name, first=first, last=last, max_points=max_points
+        )
+        return Response(text, media_type="application/json")
     data = service.series(project, fine_tuning_job_id, name, first=first, last=last, max_points=max_points)
     return {"object": "list", "data": data}
 

@@ -23,13 +23,26 @@ def list_rollouts(
     after: After = None,
     limit: Limit = 20,
     step: Annotated[int | None, Query(ge=0, lt=2**31)] = None,
+    group: Annotated[int | None, Query(ge=0, lt=2**31, description="A prompt's place in its step")] = None,
     mode: Mode | None = None,
     item: Annotated[int | None, Query(ge=0, lt=2**63)] = None,
     min_reward: Annotated[float | None, Query(allow_inf_nan=False)] = None,
     max_reward: Annotated[float | None, Query(allow_inf_nan=False)] = None,
+    search: Annotated[
+        str | None,
+        Query(min_length=1, max_length=200, description="A text in prompt or response; case is ignored"),
+    ] = None,
 ) -> Page:
     """Sampled responses in the order in which they were drawn."""
-    wanted = Filter(step, mode.value if mode else None, item, min_reward, max_reward)
+    wanted = Filter(
+        step=step,
+        group=group,
+        mode=mode.value if mode else None,
+        item=item,
+        min_reward=min_reward,
+        max_reward=max_reward,
+        search=search,
+    )
     return page(service.listing(project, fine_tuning_job_id, wanted, after=after, limit=limit), limit)
 
 

@@ -7,10 +7,10 @@ from typing import Any
 import httpx
 from fastapi.routing import APIRoute
 
-from app.auth import PUBLIC
+from app.auth import DASHBOARD, PUBLIC
 from app.main import create_app
 from tests.fixtures.api import GRADER, Api, Keyed, on_sqlite, sums
-from tests.fixtures.belongings import Belongings, new_webhook
+from tests.fixtures.belongings import Belongings, new_experiment, new_webhook
 
 Route = tuple[str, str]
 
@@ -18,7 +18,8 @@ Route = tuple[str, str]
 def guarded_routes() -> Iterator[Route]:
     """Method and path of every route but those for everybody."""
     for route in create_app().routes:
-        if getattr(route, "path", None) in PUBLIC:
+        path = getattr(route, "path", "")
+        if path in PUBLIC or path.startswith(DASHBOARD):
             continue
         assert isinstance(route, APIRoute), f"{route} is no route that this test can walk"
         for method in sorted(route.methods):
@@ -45,9 +46,13 @@ BODIES: dict[Route, dict[str, Any]] = {
     ("POST", "/v1/webhook_endpoints/{webhook_endpoint_id}"): {"name": "renamed"},
     ("POST", "/v1/webhook_endpoints/{webhook_endpoint_id}/rotate_secret"): {},
     ("POST", "/v1/webhook_endpoints/{webhook_endpoint_id}/test"): {"event_type": "fine_tuning.job.succeeded"},
+    ("POST", "/v1/experiments/{experiment_id}/extend"): {"seeds": [7]},
     ("POST", "/v1/fine_tuning/jobs"): _JOB,
     ("POST", "/v1/fine_tuning/jobs/estimate"): _JOB,
+    ("POST", "/v1/fine_tuning/jobs/validate"): _JOB,
 }
+#: What the query of a route must have.
+QUERIES: dict[Route, str] = {("POST", "/v1/fine_tuning/jobs/{fine_tuning_job_id}/replay"): "?step=1"}
 #: Routes without a parameter in the path. A listing must have nothing of the owner's; a reference to what is
 #: the owner's must be answered like one to nothing; what is made belongs to who made it.
 LISTINGS = {
@@ -55,15 +60,19 @@ LISTINGS = {
     ("GET", "/v1/fine_tuning/jobs"),
     ("GET", "/v1/models"),
     ("GET", "/v1/webhook_endpoints"),
+    ("GET", "/v1/experiments"),
 }
 REFERENCES = {
     ("POST", "/v1/fine_tuning/jobs"),
     ("POST", "/v1/fine_tuning/jobs/estimate"),
+    ("POST", "/v1/fine_tuning/jobs/validate"),
     ("POST", "/v1/chat/completions"),
 }
-CREATIONS = {("POST", "/v1/files"), ("POST", "/v1/webhook_endpoints")}
+CREATIONS = {("POST", "/v1/files"), ("POST", "/v1/webhook_endpoints"), ("POST", "/v1/experiments")}
 #: The same for everybody.
 CONSTANT = {("GET", "/v1/webhook_event_types")}
+#: Numbers of the caller's own project: tests/app/test_storage.py.
+OWN_SUMS = {("GET", "/v1/storage")}
 #: Work on what the request itself brings.
 COMPUTATIONS = {
     ("POST", "/v1/fine_tuning/alpha/graders/run"),
@@ -73,7 +82,8 @@ COMPUTATIONS = {
 
 def send(api: Api, route: Route, path: str, key: str | None, body: Any = None) -> httpx.Response:
     headers = {} if key is None else {"authorization": f"Bearer {key}"}
-    return httpx.request(route[0], api.url + path, headers=headers, json=body)
+    url = api.url + path + QUERIES.get(route, "")
+    return httpx.request(route[0], url, headers=headers, json=body)
 
 
 def filled(body: Any, ids: dict[str, str]) -> Any:
@@ -88,7 +98,7 @@ def filled(body: Any, ids: dict[str, str]) -> Any:
 
 def test_every_route_without_parameters_is_known():
     plain = {(method, path) for method, path in ROUTES if "{" not in path}
-    assert plain == LISTINGS | REFERENCES | CREATIONS | CONSTANT | COMPUTATIONS, (
+    assert plain == LISTINGS | REFERENCES | CREATIONS | OWN_SUMS | CONSTANT | COMPUTATIONS, (
         "say above what a stranger may see of a new route"
     )
 
@@ -101,7 +111,8 @@ def test_a_stranger_finds_nothing(keyed: Keyed, belongings: Belongings):
     }
     nothing["rollout_id"] = "rollout-999999"
     # What the owner can do, last of all what removes something.
-    for route in sorted(ROUTES, key=lambda one: one[0] == "DELETE"):
+    whole_job = ("DELETE", "/v1/fine_tuning/jobs/{fine_tuning_job_id}")
+    for route in sorted(ROUTES, key=lambda one: (one[0] == "DELETE", one == whole_job)):
         template = route[1]
         if "{" not in template and route not in REFERENCES:
             continue
@@ -142,6 +153,7 @@ def test_what_a_stranger_makes_is_not_the_owners(keyed: Keyed):
     made = {
         ("POST", "/v1/files"): ("/v1/files", keyed.api.upload(keyed.stranger, sums(1))),
         ("POST", "/v1/webhook_endpoints"): ("/v1/webhook_endpoints", new_webhook(keyed.stranger)),
+        ("POST", "/v1/experiments"): ("/v1/experiments", new_experiment(keyed.stranger)),
     }
     assert made.keys() == CREATIONS
     for path, identifier in made.values():
