@@ -43,7 +43,8 @@ def test_keys_do_not_share_a_bucket_and_a_new_limit_counts_anew(shared: bool, re
             with pytest.raises(TooManyRequests):
                 await rates.check("a", 2)
             redis_server.stop()
-            await rates.check("a", 2), "each counts for itself while Redis is away"
+            # Each counts for itself while Redis is away.
+            await rates.check("a", 2)
         for one in (rates, others):
             await one.close()
 
