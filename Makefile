@@ -13,7 +13,7 @@ endif
 export VLLM
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo serve test chaos check bench bench-api bench-inference chaos-inference study format lock clean
+.PHONY: help install demo serve test chaos check fuzz bench bench-api bench-inference chaos-inference study format lock clean
 
 help: ## Show this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 20
@@ -39,6 +39,9 @@ check: $(STAMP) ## Lint, format and types, as in CI
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/pyright
+
+fuzz: $(STAMP) ## Thousands of requests, good and bad, against the API's description (ARGS="--cases 500")
+	@$(BIN)/python -m tests.fuzz $(ARGS)
 
 bench: $(STAMP) ## Compare a training step with TRL's, and the modes with one (ARGS="--only bf16 --quick")
 	@$(BIN)/policysplit models pull SmolLM2-135M-Instruct --data-dir .policysplit >/dev/null
