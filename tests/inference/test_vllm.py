@@ -32,7 +32,7 @@ def vllm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployment]:
     deployment = Deployment(
         tmp_path_factory.mktemp("vllm"),
         ENGINE="vllm",
-        ENGINE_START_SECONDS="240",
+        ENGINE_START_SECONDS="400",
         ENGINE_KV_CACHE_BYTES=str(64 << 20),
         ENGINE_ARGUMENTS=json.dumps(["--dtype", "float32", "--max-model-len", "1024"]),
     )

@@ -119,6 +119,10 @@ class VllmEngine:
             batched = max(_CPU_BATCHED_TOKENS, context_length(host.folder) or 0)
             command += ["--enforce-eager", "--no-enable-chunked-prefill"]
             command += ["--max-num-batched-tokens", str(batched)]
+        else:
+            # The cache has its size above; this is only what a start demands to be free, and 0.92 of a GPU is
+            # not free where another engine is.
+            command += ["--gpu-memory-utilization", "0.01"]
         environment = {
             "HF_HUB_OFFLINE": "1",
             "HF_HUB_DISABLE_TELEMETRY": "1",
