@@ -7,7 +7,8 @@ from typing import NoReturn
 
 import typer
 
-from app.cli import jobs, keys, models, parts
+from app.cli import experiments, jobs, keys, models, parts
+from app.cli.backup import backup, restore
 from app.cli.chat import chat
 from app.cli.console import say_error
 from app.cli.demo.command import demo
@@ -30,7 +31,10 @@ app.command()(parts.worker)
 app.command()(parts.inference)
 app.command()(parts.migrate)
 app.command()(settings)
+app.command()(backup)
+app.command()(restore)
 app.add_typer(jobs.app, name="jobs")
+app.add_typer(experiments.app, name="experiments")
 app.add_typer(models.app, name="models")
 app.add_typer(keys.app, name="keys")
 app.add_typer(keys.projects_app, name="projects")
