@@ -58,6 +58,8 @@ MAX_LORAS = 4
 MAX_CPU_LORAS = 32
 _MODEL = "model"
 _CPU_BATCHED_TOKENS = 8192
+#: Only whole blocks of a prompt are found again, and a mode's prompt is shorter than its default, 128 tokens.
+_CPU_BLOCK = 32
 
 
 class VllmEngine:
@@ -125,7 +127,7 @@ class VllmEngine:
         if self._on_cpu:
             batched = max(_CPU_BATCHED_TOKENS, context_length(host.folder) or 0)
             command += ["--enforce-eager", "--no-enable-chunked-prefill"]
-            command += ["--max-num-batched-tokens", str(batched)]
+            command += ["--max-num-batched-tokens", str(batched), "--block-size", str(_CPU_BLOCK)]
         else:
             # The cache has its size above; this is only what a start demands to be free, and 0.92 of a GPU is
             # not free where another engine is.
