@@ -35,7 +35,8 @@ def vllm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployment]:
         ENGINE_START_SECONDS="400",
         ENGINE_KV_CACHE_BYTES=str(64 << 20),
         ENGINE_ARGUMENTS=json.dumps(
-            ["--dtype", "float32", "--max-model-len", "1024", "--tool-call-parser", "pythonic"]
+            ["--dtype", "float32", "--max-model-len", "1024", "--enable-auto-tool-choice"]
+            + ["--tool-call-parser", "hermes"]
         ),
     )
     deployment.add_base(BASE, head_dim=HEAD_DIM)
@@ -161,8 +162,8 @@ def test_what_the_engine_has_reaches_it(client: OpenAI, models: list[str]):
         for choice in chunk.choices:
             pieces += [part.function.arguments or "" for part in choice.delta.tool_calls or ()]
     assert json.loads("".join(pieces)) == json.loads(call.function.arguments)
-    with pytest.raises(openai.BadRequestError, match="auto"):
-        ask(client, model, tools=tools["tools"])
+    # Left to itself this model calls nothing; what it says is an answer.
+    assert ask(client, model, tools=tools["tools"], tool_choice="auto").choices[0].message.content
 
 
 def test_streams_carry_logprobs_and_raw_prompts_may_be_token_ids(client: OpenAI, models: list[str]):

