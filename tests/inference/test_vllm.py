@@ -24,6 +24,10 @@ pytestmark = pytest.mark.vllm
 
 HELLO: list[Any] = [{"role": "user", "content": "Hello"}]
 BASE = "tiny"
+ARGUMENTS = [
+    *("--dtype", "float32", "--max-model-len", "1024"),
+    *("--enable-auto-tool-choice", "--tool-call-parser", "hermes"),
+]
 
 
 @pytest.fixture(scope="module")
@@ -34,10 +38,7 @@ def vllm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployment]:
         ENGINE="vllm",
         ENGINE_START_SECONDS="400",
         ENGINE_KV_CACHE_BYTES=str(64 << 20),
-        ENGINE_ARGUMENTS=json.dumps(
-            ["--dtype", "float32", "--max-model-len", "1024", "--enable-auto-tool-choice"]
-            + ["--tool-call-parser", "hermes"]
-        ),
+        ENGINE_ARGUMENTS=json.dumps(ARGUMENTS),
     )
     deployment.add_base(BASE, head_dim=HEAD_DIM)
     try:
