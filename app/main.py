@@ -23,6 +23,7 @@ from app.graders.endpoints import router as graders
 from app.inference.endpoints import router as inference
 from app.jobs.endpoints import router as jobs
 from app.jobs.events_endpoints import router as events
+from app.jobs.watch import JobWatch
 from app.keys.service import has_keys
 from app.metrics.endpoints import router as metrics
 from app.middleware import RequestContext
@@ -72,11 +73,12 @@ def create_app() -> FastAPI:
 async def _lifespan(_app: FastAPI) -> AsyncIterator[dict[str, Any]]:
     await run_in_threadpool(_start)
     deliverer = asyncio.create_task(deliver_for_ever())
-    reads = QuickReads()
-    yield {"quick_reads": reads}
+    reads, watch = QuickReads(), JobWatch()
+    yield {"quick_reads": reads, "job_watch": watch}
     deliverer.cancel()
     with suppress(asyncio.CancelledError):
         await deliverer
+    await watch.close()
     await reads.close()
     get_engine().dispose()
 
