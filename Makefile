@@ -13,7 +13,7 @@ endif
 export VLLM
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo serve test check bench bench-api format lock clean
+.PHONY: help install demo serve test check bench bench-api bench-dashboard format lock clean
 
 help: ## Show this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 20
@@ -43,6 +43,10 @@ bench: $(STAMP) ## Compare a training step with TRL's, and the modes with one (A
 
 bench-api: $(STAMP) ## Measure the API on SQLite and PostgreSQL (ARGS="--database sqlite")
 	@$(BIN)/python -m benchmarks.api $(ARGS)
+
+bench-dashboard: $(STAMP) ## Measure the dashboard in a browser, and the API under 200 pages
+	@scripts/browser.sh
+	@$(BIN)/python -m benchmarks.dashboard $(ARGS)
 
 format: $(STAMP) ## Format, and fix what can be fixed
 	@$(BIN)/ruff format .
