@@ -1,9 +1,10 @@
 """How fast the dashboard is: ``make bench-dashboard``.
 
-In headless Chromium, on SQLite: first paint of the page, how long a run of 100,000 steps with 60 metrics takes
-to open (every chart in sight drawn) and at how many frames a second it pans, and the page's weight. Then the JSON
-routes while 200 pages are open on one API process: each page is what a browser's tab does, an event stream and
-the job asked for every five seconds, on 20 jobs that do a step a second. No browser draws those 200.
+In headless Chromium, on SQLite: first paint of the page, how long a run of 100,000 steps with 60 metrics
+takes to open (every chart in sight drawn) and at how many frames a second it pans, and the page's weight.
+Then the JSON routes while 200 pages are open on one API process: each page is what a browser's tab does, an
+event stream and the job asked for every five seconds, on 20 jobs that do a step a second. No browser draws
+those 200.
 """
 
 import argparse
@@ -11,6 +12,7 @@ import asyncio
 import logging
 import os
 import statistics
+import sys
 import tempfile
 import threading
 import time
@@ -53,15 +55,22 @@ def main() -> None:
         database = f"sqlite:///{folder}/bench.db"
         os.environ |= {"DATABASE_URL": database, "POLICYSPLIT_DATA_DIR": folder}
         upgrade_to_head(database)
+        say(f"writing {STEPS:,} steps × {SERIES} metrics")
         long = add_long_run(STEPS, SERIES)
         running = [add_long_run(1000, 20, status="running", name=f"run-{n}") for n in range(RUNNING)]
         with our_api(Path(folder), database) as (url, _):
+            say("opening pages")
             rows = in_browser(url, long, options.rounds)
+            say(f"asking the routes beside {PAGES} pages")
             rows += routes(url, running, options.seconds)
     rows.append(("weight of everything the page loads", "< 300 KB", f"{site().weight / 1000:.0f} KB gzip"))
     print("| | target | measured |\n|---|---|---|")
     for row in rows:
         print("| " + " | ".join(row) + " |")
+
+
+def say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
 
 
 def in_browser(url: str, job_id: str, rounds: int) -> list[Row]:
@@ -93,7 +102,7 @@ def first_paint(browser: Browser, address: str) -> float:
 
 
 def opened(browser: Browser, address: str) -> tuple[float, float]:
-    """Seconds from the navigation's start until the charts in sight are drawn, and frames/s of a zoomed pan."""
+    """Seconds from the navigation's start until the charts in sight are drawn; frames/s of a zoomed pan."""
     context = browser.new_context(viewport=DESKTOP)
     page = context.new_page()
     page.goto(address)
@@ -135,7 +144,7 @@ def stepping(jobs: list[str]) -> Iterator[None]:
             began = time.monotonic()
             step += 1
             for job_id in jobs:
-                values = {name: step / 2000 for name in SHOWN}
+                values = dict.fromkeys(SHOWN, step / 2000)
                 with write_session() as session:
                     job = session.get_one(Job, job_id)
                     job.step = min(step, job.total_steps)
