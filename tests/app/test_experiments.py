@@ -135,7 +135,7 @@ def test_a_service_that_is_killed_anywhere_goes_on(
     with read_session() as session:
         jobs = session.scalars(select(Job.id)).all()
         assert len(jobs) == 9
-        assert sorted(session.scalars(select(ExperimentRun.job_id)).all()) == sorted(jobs)
+        assert sorted(map(str, session.scalars(select(ExperimentRun.job_id)))) == sorted(jobs)
 
 
 @on_sqlite

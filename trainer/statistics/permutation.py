@@ -41,7 +41,8 @@ def paired_t_p(differences_S: np.ndarray) -> float | None:
         return None
     if np.ptp(differences_S) == 0:
         return float(differences_S[0] == 0)
-    return float(stats.ttest_1samp(differences_S, 0.0).pvalue)
+    _, p = stats.ttest_1samp(differences_S, 0.0)
+    return float(p)
 
 
 def _every_pattern(items: int) -> np.ndarray:
