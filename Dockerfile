@@ -1,4 +1,4 @@
-# One image for every part: docker-compose.yml says which command a container runs.
+# One image for every part: docker-compose.yml says which command a container runs. EXTRAS="[vllm]" adds vLLM.
 FROM python:3.12-slim
 
 ENV PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1
@@ -12,7 +12,8 @@ COPY app ./app
 COPY migrations ./migrations
 COPY trainer ./trainer
 COPY worker ./worker
-RUN pip install --constraint requirements.lock .
+ARG EXTRAS=""
+RUN pip install --constraint requirements.lock ".${EXTRAS}"
 
 # Files, models and runs: the API, the workers and the inference workers share this volume.
 RUN useradd --create-home --uid 1000 policysplit && install -d -o policysplit /data

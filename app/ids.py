@@ -18,6 +18,10 @@ def new_job_id() -> str:
     return f"ftjob-{_random()}"
 
 
+def new_estimate_id() -> str:
+    return f"ftest-{_random()}"
+
+
 def new_project_id() -> str:
     return f"proj_{_random()}"
 
@@ -28,6 +32,10 @@ def new_key_id() -> str:
 
 def new_event_id() -> str:
     return f"ftevent-{_random()}"
+
+
+def new_replay_id() -> str:
+    return f"ftreplay-{_random()}"
 
 
 def new_checkpoint_id() -> str:

@@ -35,9 +35,11 @@ class QuickReads:
     async def rows(self, statement: Select[Any], **values: Any) -> Sequence[Row]:
         """What ``statement`` finds for the values of its bind parameters, each given by name."""
         if get_engine().dialect.name == "sqlite":
-            text, names = _sqlite_text(statement)
-            return self._ask_sqlite(text, [values[name] for name in names])
-        return await self._ask_postgresql(_postgresql_text(statement), values)
+            text, names, constants = _sqlite_text(statement)
+            given = constants | values
+            return self._ask_sqlite(text, [given[name] for name in names])
+        text, constants = _postgresql_text(statement)
+        return await self._ask_postgresql(text, constants | values)
 
     def _ask_sqlite(self, text: str, values: list[Any]) -> Sequence[Row]:
         if self._sqlite is None:
@@ -110,11 +112,12 @@ def _postgresql_part(part: json_part, compiler: Any, **options: Any) -> str:
 
 
 @lru_cache
-def _sqlite_text(statement: Select[Any]) -> tuple[str, list[str]]:
+def _sqlite_text(statement: Select[Any]) -> tuple[str, list[str], dict[str, Any]]:
     compiled = statement.compile(dialect=sqlite.dialect())
-    return str(compiled), list(compiled.positiontup or ())
+    return str(compiled), list(compiled.positiontup or ()), dict(compiled.params)
 
 
 @lru_cache
-def _postgresql_text(statement: Select[Any]) -> str:
-    return str(statement.compile(dialect=postgresql.dialect(paramstyle="pyformat")))
+def _postgresql_text(statement: Select[Any]) -> tuple[str, dict[str, Any]]:
+    compiled = statement.compile(dialect=postgresql.dialect(paramstyle="pyformat"))
+    return str(compiled), dict(compiled.params)

@@ -51,15 +51,44 @@ class Settings(GraderSettings):
         default=5.0, gt=0, description="How often a worker looks for lost messages and expired leases"
     )
     max_attempts: int = Field(default=3, ge=1, description="Attempts of a job before it is failed")
-    stop_grace_seconds: float = Field(default=4.0, description="SIGTERM to SIGKILL of a cancelled trainer")
+    stop_grace_seconds: float = Field(default=3.0, description="SIGTERM to SIGKILL of a cancelled trainer")
     checkpoint_grace_seconds: float = Field(
         default=120.0, description="SIGTERM to SIGKILL of a trainer that is to write a checkpoint first"
     )
     retry_backoff_seconds: float = Field(
         default=5.0, ge=0, description="Wait after a job's first crash; doubled after each further one"
     )
+    stall_dump_seconds: float = Field(
+        default=600.0,
+        ge=0,
+        description="A trainer silent for so long has its stack put into an event; 0: never",
+    )
+    stall_seconds: float = Field(
+        default=3600.0, ge=0, description="A trainer silent for so long is ended and tried again; 0: never"
+    )
+    disk_reserve_bytes: int = Field(
+        default=512 << 20, ge=0, description="Jobs are paused when the data directory has less room than this"
+    )
+    retain_rollouts_days: float = Field(
+        default=0, ge=0, description="Rollouts are removed so long after their job's end; 0: never"
+    )
+    retain_events_days: float = Field(
+        default=0, ge=0, description="Events are removed so long after their job's end; 0: never"
+    )
+    retain_checkpoints_days: float = Field(
+        default=0, ge=0, description="All checkpoints but a job's last, so long after its end; 0: never"
+    )
+    retain_files_days: float = Field(
+        default=0, ge=0, description="Uploaded files that no job needs, so long after their upload; 0: never"
+    )
+    retention_seconds: float = Field(
+        default=3600.0, gt=0, description="How often a worker looks for what has expired"
+    )
     wakeup_resend_seconds: float = Field(
         default=30.0, gt=0, description="A queued job's wake-up message counts as lost after this long"
+    )
+    estimate_seconds: float = Field(
+        default=900.0, gt=0, description="The probe of an estimate is stopped when it takes longer"
     )
     trainer_command: list[str] = Field(
         default_factory=lambda: [sys.executable, "-m", "trainer"],
@@ -89,10 +118,19 @@ class Settings(GraderSettings):
     webhook_poll_seconds: float = Field(
         default=1.0, gt=0, description="How often an API process looks for webhook deliveries that are due"
     )
-    engine: str = Field(default="transformers", description="Which server answers for checkpoints")
+    engine: str = Field(
+        default="transformers", description="Which server answers for checkpoints: transformers or vllm"
+    )
     engine_command: list[str] = Field(
         default_factory=list,
         description="Program that starts the engine's server, e.g. in an environment of its own; empty: ours",
+    )
+    engine_arguments: list[str] = Field(
+        default_factory=list,
+        description="More arguments of the engine's server, a JSON list, such as a tool-call parser",
+    )
+    engine_kv_cache_bytes: int = Field(
+        default=1 << 30, gt=0, description="Memory that each vLLM server has for the tokens it attends to"
     )
     engine_memory_bytes: int = Field(default=8 << 30, description="Loaded checkpoints are evicted beyond it")
     engine_start_seconds: float = Field(

@@ -120,6 +120,7 @@ class Job(Table):
     method: Mapped[dict[str, Any]] = mapped_column(Json)
     run_spec: Mapped[dict[str, Any]] = mapped_column(Json)
     user_metadata: Mapped[dict[str, str] | None] = mapped_column(Json)
+    integrations: Mapped[list[dict[str, Any]] | None] = mapped_column(Json)
     result_files: Mapped[list[str]] = mapped_column(Json, default=list)
     error: Mapped[dict[str, Any] | None] = mapped_column(Json)
     step: Mapped[int] = mapped_column(Integer, default=0)
@@ -133,6 +134,8 @@ class Job(Table):
     # When the wake-up message was last sent; NULL means it still has to be (the outbox).
     enqueued_at: Mapped[float | None] = mapped_column(Double)
     not_before: Mapped[float] = mapped_column(Double, default=0.0)
+    # Among the waiting jobs of its project the highest is next.
+    priority: Mapped[int] = mapped_column(Integer, default=0, server_default="0")
     # The pace: step and time of this attempt's first metrics, and the time of the last (worker.clock).
     clock_step: Mapped[int | None] = mapped_column(Integer)
     clock_at: Mapped[float | None] = mapped_column(Double)
@@ -141,6 +144,27 @@ class Job(Table):
     budget_step: Mapped[int] = mapped_column(Integer, default=0, server_default="0")
     budget_seconds: Mapped[float] = mapped_column(Double, default=0.0, server_default="0")
     gpus: Mapped[int] = mapped_column(Integer, default=0, server_default="0")
+    # Of the run's folder, as its worker last measured it.
+    disk_bytes: Mapped[int] = mapped_column(BigInteger, default=0, server_default="0")
+
+
+class Estimate(Table):
+    """What a job would take: a probe that a worker runs (``app.estimates``)."""
+
+    __tablename__ = "estimates"
+    __table_args__ = (Index("ix_estimates_status", "status", "created_at"),)
+    id: Mapped[str] = mapped_column(String(64), primary_key=True)
+    project_id: Mapped[str] = mapped_column(ForeignKey("projects.id"))
+    created_at: Mapped[float] = mapped_column(Double)
+    finished_at: Mapped[float | None] = mapped_column(Double)
+    status: Mapped[str] = mapped_column(String(16))
+    model: Mapped[str] = mapped_column(String(512))
+    run_spec: Mapped[dict[str, Any]] = mapped_column(Json)
+    result: Mapped[dict[str, Any] | None] = mapped_column(Json)
+    error: Mapped[dict[str, Any] | None] = mapped_column(Json)
+    attempt: Mapped[int] = mapped_column(Integer, default=0)
+    lease_expires_at: Mapped[float | None] = mapped_column(Double)
+    enqueued_at: Mapped[float | None] = mapped_column(Double)
 
 
 class JobAttempt(Table):
@@ -153,8 +177,33 @@ class JobAttempt(Table):
     started_at: Mapped[float] = mapped_column(Double)
     ended_at: Mapped[float | None] = mapped_column(Double)
     outcome: Mapped[str | None] = mapped_column(String(64))
+    # Why it ended that way (worker.causes), and what happened in a sentence.
+    cause: Mapped[str | None] = mapped_column(String(32))
+    message: Mapped[str | None] = mapped_column(Text)
     detail: Mapped[str | None] = mapped_column(Text)
     relayed_bytes: Mapped[int] = mapped_column(BigInteger, default=0)
+
+
+class JobReplay(Table):
+    """A step of a job that a worker does again, to compare (``app.jobs.replays``)."""
+
+    __tablename__ = "job_replays"
+    __table_args__ = (
+        Index("ix_job_replays_job", "job_id", "created_at"),
+        Index("ix_job_replays_status", "status", "created_at"),
+    )
+    id: Mapped[str] = mapped_column(String(64), primary_key=True)
+    job_id: Mapped[str] = mapped_column(ForeignKey("jobs.id", ondelete="CASCADE"))
+    step: Mapped[int] = mapped_column(Integer)
+    # queued, running, succeeded, failed
+    status: Mapped[str] = mapped_column(String(16))
+    created_at: Mapped[float] = mapped_column(Double)
+    finished_at: Mapped[float | None] = mapped_column(Double)
+    lease_owner: Mapped[str | None] = mapped_column(String(255))
+    lease_expires_at: Mapped[float | None] = mapped_column(Double)
+    enqueued_at: Mapped[float] = mapped_column(Double, default=0.0)
+    result: Mapped[dict[str, Any] | None] = mapped_column(Json)
+    error: Mapped[str | None] = mapped_column(Text)
 
 
 class JobEvent(Table):
@@ -345,7 +394,11 @@ class WebhookAttempt(Table):
 
 
 class InferenceWorker(Table):
-    """A process that runs engine servers; the gateway sends requests to its ``url``."""
+    """A process that runs engine servers; the gateway sends requests to its ``url``.
+
+    ``features``: parameters of requests that its engine has beyond those that all have. ``active``: requests
+    that it was answering at the last heartbeat.
+    """
 
     __tablename__ = "inference_workers"
     id: Mapped[str] = mapped_column(String(64), primary_key=True)
@@ -353,3 +406,6 @@ class InferenceWorker(Table):
     started_at: Mapped[float] = mapped_column(Double)
     heartbeat_at: Mapped[float] = mapped_column(Double)
     loaded: Mapped[list[str]] = mapped_column(Json, default=list)
+    engine: Mapped[str] = mapped_column(String(64), server_default="transformers")
+    features: Mapped[list[str]] = mapped_column(Json, server_default="[]")
+    active: Mapped[int] = mapped_column(Integer, server_default="0")

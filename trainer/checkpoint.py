@@ -6,6 +6,7 @@ needs: float32 masters of what is trained, AdamW moments, counters. Randomness n
 (``trainer.seeds``). Both appear whole or not at all.
 """
 
+import hashlib
 import json
 import shutil
 from dataclasses import asdict, dataclass, field
@@ -13,12 +14,14 @@ from pathlib import Path
 
 from safetensors.torch import load_file, save_file
 
-from trainer.files import atomic_folder
+from trainer.files import TEMPORARY, atomic_folder
 from trainer.manifest import MANIFEST_NAME, IncompleteCheckpoint, Manifest, file_sha256, read_manifest
 from trainer.optim import MasterAdamW
 from trainer.policy import Policy
 
 TENSORS, COUNTERS = "state.safetensors", "state.json"
+#: States that are kept: the newest, and the one before it for the case that the newest is damaged.
+KEPT_STATES = 2
 
 
 @dataclass
@@ -61,28 +64,63 @@ def checkpoint_sha256(folder: Path) -> str:
 
 
 def save_state(parent: Path, optimizer: MasterAdamW, counters: Counters) -> None:
-    """Write the state of ``counters.step`` and then drop the older ones."""
+    """Write the state of ``counters.step`` and then drop all but it and the one before."""
     with atomic_folder(parent / f"step-{counters.step}") as temporary:
         save_file(optimizer.state_tensors(), temporary / TENSORS)
-        record = {"counters": asdict(counters), "sha256": file_sha256(temporary / TENSORS)}
+        counted = asdict(counters)
+        record = {
+            "counters": counted,
+            "counters_sha256": _json_sha256(counted),
+            "sha256": file_sha256(temporary / TENSORS),
+        }
         (temporary / COUNTERS).write_text(json.dumps(record))
-    for step, folder in step_folders(parent).items():
-        if step != counters.step:
+    # One of a later step is damaged, or the run would have gone on from it.
+    found = step_folders(parent)
+    kept = [step for step in found if step <= counters.step][-KEPT_STATES:]
+    for step, folder in found.items():
+        if step not in kept:
             shutil.rmtree(folder)
 
 
-def load_state(parent: Path, optimizer: MasterAdamW) -> Counters | None:
-    """Restore the newest state whose tensors match their hash; None when there is none."""
-    for folder in reversed(step_folders(parent).values()):
+def load_state(
+    parent: Path, optimizer: MasterAdamW, up_to: int | None = None
+) -> tuple[Counters | None, list[str]]:
+    """Restore the newest state that is as it was written, or none; and what is wrong with newer ones.
+
+    ``up_to``: the last step whose state may be taken.
+    """
+    problems: list[str] = []
+    for step, folder in reversed(step_folders(parent).items()):
+        if up_to is not None and step > up_to:
+            continue
         try:
-            record = json.loads((folder / COUNTERS).read_text())
-            if file_sha256(folder / TENSORS) != record["sha256"]:
-                continue
-        except (OSError, ValueError):
+            counters = _read_counters(folder)
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            problems.append(f"the state of step {step} is damaged ({error})")
             continue
         optimizer.load_state_tensors(load_file(folder / TENSORS))
-        return Counters(**record["counters"])
-    return None
+        return counters, problems
+    return None, problems
+
+
+def _read_counters(folder: Path) -> Counters:
+    """The counters of a state; raises when a part of it is missing or is not what was written."""
+    record = json.loads((folder / COUNTERS).read_bytes())
+    if _json_sha256(record["counters"]) != record["counters_sha256"]:
+        raise ValueError(f"{COUNTERS} does not match its SHA-256")
+    if (found := file_sha256(folder / TENSORS)) != record["sha256"]:
+        raise ValueError(f"{TENSORS} has SHA-256 {found}, {COUNTERS} says {record['sha256']}")
+    return Counters(**record["counters"])
+
+
+def _json_sha256(value: object) -> str:
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
+
+
+def remove_unfinished(parent: Path) -> None:
+    """Remove what a process left behind that was killed while it wrote a folder."""
+    for folder in parent.glob(f".step-*{TEMPORARY}*"):
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def finished_checkpoints(parent: Path, up_to: int) -> dict[int, tuple[Path, Manifest]]:

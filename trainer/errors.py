@@ -20,6 +20,8 @@ class InvalidSpec(TrainerError):
 class EngineFailed(Exception):
     """The rollout engine ended in the middle of the run, which may be resumed."""
 
+    code = "engine_failed"
+
 
 class GuardTripped(TrainerError):
     """Training diverged; going on would waste the machine."""
@@ -43,3 +45,15 @@ class ZeroVariance(TrainerError):
     """The grader gives every response to a prompt the same reward: there is nothing to learn."""
 
     code = "zero_variance"
+
+
+class RunDirBusy(Exception):
+    """Another trainer works in the run directory; this attempt is not, or no longer, the one that counts."""
+
+    code = "run_dir_busy"
+
+
+class DiskFull(TrainerError):
+    """There is no room for what the run writes; it goes on from its last state when there is."""
+
+    code = "disk_full"

@@ -5,6 +5,7 @@ A run that resumes from step k writes the events of the steps after k again; rea
 (step, name), rollouts by (step, group, index) and checkpoints by step, so a repetition changes nothing.
 """
 
+import contextlib
 import math
 import os
 import time
@@ -13,14 +14,19 @@ from pathlib import Path
 from types import TracebackType
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, JsonValue, TypeAdapter, field_serializer
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, TypeAdapter, field_serializer
 
-from trainer.graders.spec import StrictModel
 from trainer.modes import Mode, Placement
 from trainer.statistics.outcomes import ModeLabel, ModeOutcomes
 
 
-class Timestamped(StrictModel):
+class Record(BaseModel):
+    """Base of what is told: unknown keys are refused. Unlike a spec it may have numbers that are none."""
+
+    model_config = ConfigDict(extra="forbid")
+
+
+class Timestamped(Record):
     """Every event carries the wall-clock time at which it was written, unix seconds."""
 
     time: float = Field(default_factory=time.time)
@@ -53,6 +59,17 @@ class Phase(Timestamped):
     phase: str
 
 
+class StepDigest(Record):
+    """What a step came to: equal digests, equal steps (``trainer.digest``). Hashes are SHA-256, hex."""
+
+    rollouts: str = Field(description="Of what was sampled: items, modes, token ids")
+    rewards: str = Field(description="Of what the grader said")
+    grad_norm: float
+    weights: str | None = Field(
+        default=None, description="Of the trained weights after the step, at checkpoints"
+    )
+
+
 class StepMetrics(Timestamped):
     """All scalar metrics of a step (steps count from 1; evaluation before training is step 0)."""
 
@@ -60,6 +77,7 @@ class StepMetrics(Timestamped):
     step: int
     total_steps: int
     values: dict[str, float]
+    digest: StepDigest | None = Field(default=None, description="None where nothing was trained")
 
     @field_serializer("values")
     def _finite_only(self, values: dict[str, float]) -> dict[str, float]:
@@ -75,7 +93,7 @@ class EvaluationOutcomes(Timestamped):
     modes: dict[ModeLabel, ModeOutcomes]
 
 
-class RolloutRecord(StrictModel):
+class RolloutRecord(Record):
     """One sampled response."""
 
     group: int = Field(description="Index of the prompt within the step")
@@ -130,6 +148,9 @@ class Finished(Timestamped):
     type: Literal["finished"] = "finished"
     step: int
     trained_tokens: int
+    peak_memory_bytes: int | None = Field(
+        default=None, description="Of the device, reserved; on a CPU the process's resident memory"
+    )
 
 
 class Stopped(Timestamped):
@@ -164,6 +185,7 @@ Event = Annotated[
     Field(discriminator="type"),
 ]
 _ADAPTER: TypeAdapter[Event] = TypeAdapter(Event)
+_BLOCK = 1 << 16
 
 
 class EventWriter:
@@ -171,11 +193,21 @@ class EventWriter:
 
     def __init__(self, path: Path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        self._file = path.open("ab")
+        _drop_torn_line(path)
+        self._file = path.open("ab", buffering=0)
 
     def write(self, event: Event) -> None:
-        self._file.write(event.model_dump_json().encode() + b"\n")
-        self._file.flush()
+        """Append one line; raises OSError, leaving no half of a line, when the disk is full."""
+        line = memoryview(event.model_dump_json().encode() + b"\n")
+        written = 0
+        try:
+            while written < len(line):
+                written += self._file.write(line[written:])
+        except OSError:
+            # What follows must not be appended to a torn line. /dev/null has no length to set.
+            with contextlib.suppress(OSError):
+                self._file.truncate(self._file.tell() - written)
+            raise
 
     def sync(self) -> None:
         """Return once everything written is on the disk."""
@@ -188,6 +220,23 @@ class EventWriter:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ):
         self._file.close()
+
+
+def _drop_torn_line(path: Path) -> None:
+    """Remove the half of a line that a writer left at the end which was killed."""
+    if not path.is_file():
+        return
+    with path.open("r+b") as file:
+        kept = size = file.seek(0, os.SEEK_END)
+        while kept:
+            start = max(0, kept - _BLOCK)
+            file.seek(start)
+            if (found := file.read(kept - start).rfind(b"\n")) >= 0:
+                kept = start + found + 1
+                break
+            kept = start
+        if kept < size:
+            file.truncate(kept)
 
 
 def parse_event(line: bytes | str) -> Event:

@@ -6,6 +6,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+#: In the names of folders that are being written, before the writer's process id.
+TEMPORARY = ".tmp-"
+
 
 @contextmanager
 def atomic_folder(target: Path) -> Iterator[Path]:
@@ -13,7 +16,7 @@ def atomic_folder(target: Path) -> Iterator[Path]:
 
     An older ``target`` is replaced. On an exception the temporary folder is removed.
     """
-    temporary = target.with_name(f".{target.name}.tmp-{os.getpid()}")
+    temporary = target.with_name(f".{target.name}{TEMPORARY}{os.getpid()}")
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir(parents=True)
     try:

@@ -19,6 +19,7 @@ from typing import Any
 from trainer.algorithms import build_algorithm
 from trainer.data.items import ItemOrder, load_items
 from trainer.diagnostics.probe_set import ProbeSet
+from trainer.digest import step_digest, weights_sha256
 from trainer.embedding import load_encoder
 from trainer.evaluate import evaluate
 from trainer.events import (
@@ -29,6 +30,7 @@ from trainer.events import (
     Phase,
     Rollouts,
     Started,
+    StepDigest,
     StepMetrics,
     Stopped,
 )
@@ -37,6 +39,7 @@ from trainer.graders.answers import answer_function
 from trainer.graders.custom import RewardFunction, choose_grader
 from trainer.graders.grade import Grade
 from trainer.guards import check_collapse, check_finite
+from trainer.memory import peak_memory
 from trainer.metrics import MetricSums
 from trainer.modes import Mode
 from trainer.optim import MasterAdamW
@@ -67,6 +70,7 @@ class Run:
         stop: threading.Event | None = None,
         reward: RewardFunction | None = None,
         ranks: Ranks = ALONE,
+        folder: RunFolder | None = None,
     ):
         self.spec = spec
         self._events = events
@@ -97,7 +101,7 @@ class Run:
         self._encoder = load_encoder(embedding_model, self.policy.device) if embedding_model else None
         self._optimizer = MasterAdamW(self.policy.model, spec.optimizer)
         self._order = ItemOrder(len(self._training), spec.seed)
-        self._folder = RunFolder(run_dir, spec, events, ranks)
+        self._folder = folder or RunFolder(run_dir, spec, events, ranks)
         self.counters = self._folder.restore(self._optimizer)
         self._engine: RolloutEngine = build_engine(spec, self.policy)  # with the weights of the state
         if ranks.world > 1:
@@ -132,9 +136,15 @@ class Run:
         with closing(self._engine), closing(self._grader):
             return self._train()
 
+    def advance(self, to: int) -> None:
+        """Do the steps up to number ``to`` and no more (``trainer.replay``). In place of :meth:`run`."""
+        with closing(self._engine), closing(self._grader):
+            while self.counters.step < to:
+                self._step()
+
     def _train(self) -> bool:
         self._announce()
-        if self.counters.step == 0:
+        if self.counters.step == 0 and not self._folder.has_checkpoint(0):
             self._look_at_the_grader()
             self._evaluate_and_report(step=0)
         while self.counters.step < self.spec.total_steps:
@@ -144,7 +154,13 @@ class Run:
         if self.spec.total_steps == 0 and not self._folder.has_checkpoint(0):
             self._save_checkpoint({})
         self._folder.shelve_state()
-        self._events.write(Finished(step=self.counters.step, trained_tokens=self.counters.trained_tokens))
+        self._events.write(
+            Finished(
+                step=self.counters.step,
+                trained_tokens=self.counters.trained_tokens,
+                peak_memory_bytes=peak_memory(self.policy.device),
+            )
+        )
         return True
 
     def _look_at_the_grader(self) -> None:
@@ -232,7 +248,7 @@ class Run:
         values["train/step_seconds"] = time.perf_counter() - started
         values["train/tokens_per_second"] = values["train/tokens_generated"] / values["train/step_seconds"]
         values |= {f"time/{name}": seconds for name, seconds in self._seconds.items()}
-        self._write_metrics(step + 1, values)
+        self._write_metrics(step + 1, values, self._digest(collected.sampled, result.grad_norm))
         for mode in ("N", "H"):
             if (entropy := values.get(f"train/{mode}/entropy_nats")) is not None:
                 check_collapse(step + 1, self.counters, mode, entropy, values[f"train/{mode}/reward"])
@@ -368,6 +384,8 @@ class Run:
         if self.policy.adapted:
             trained, frozen = self._optimizer.trained, self.policy.parameters
             self._say(f"LoRA trains {trained:,} weights; {frozen - trained:,} stay as they are.")
+        for problem in self._folder.problems:
+            self._say(f"{problem}; going on after step {self.counters.step}", level="warn")
         self._folder.report_existing(up_to=self.counters.step)
 
     def _stopped(self) -> bool:
@@ -383,8 +401,16 @@ class Run:
         tokens = sum(plan.counts(mode).tokens for plan in plans for mode, w in weights.items() if w > 0)
         return tokens * self.spec.optimizer.updates_per_batch
 
-    def _write_metrics(self, step: int, values: dict[str, float]) -> None:
-        self._events.write(StepMetrics(step=step, total_steps=self.spec.total_steps, values=values))
+    def _digest(self, sampled: list[Group], grad_norm: float) -> StepDigest | None:
+        """Of the step just counted; the first rank's, for the others' events go nowhere."""
+        if not self._ranks.first:
+            return None
+        saved = self._due(self.spec.checkpoint.interval)
+        return step_digest(sampled, grad_norm, weights_sha256(self._optimizer.masters()) if saved else None)
+
+    def _write_metrics(self, step: int, values: dict[str, float], digest: StepDigest | None = None) -> None:
+        total = self.spec.total_steps
+        self._events.write(StepMetrics(step=step, total_steps=total, values=values, digest=digest))
 
     def _say(self, message: str, level: str = "info", data: dict[str, Any] | None = None) -> None:
         self._events.write(MessageEvent(level=level, message=message, data=data or {}))  # type: ignore[arg-type]

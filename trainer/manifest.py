@@ -8,15 +8,15 @@ import hashlib
 from pathlib import Path
 from typing import Any
 
-from pydantic import Field, JsonValue
+from pydantic import Field, JsonValue, ValidationError
 
-from trainer.graders.spec import StrictModel
+from trainer.events import Record
 from trainer.modes import Placement
 
 MANIFEST_NAME = "policysplit.json"
 
 
-class Manifest(StrictModel):
+class Manifest(Record):
     """What a checkpoint is, and the SHA-256 of each of its files."""
 
     run_id: str
@@ -30,6 +30,9 @@ class Manifest(StrictModel):
     )
     metrics: dict[str, float] = Field(default_factory=dict)
     spec: dict[str, Any] = Field(default_factory=dict, description="The RunSpec that produced it")
+    counters: dict[str, Any] = Field(
+        default_factory=dict, description="What the run had counted: from here its next step can be replayed"
+    )
     files: dict[str, str] = Field(default_factory=dict, description="Relative path to SHA-256, hex")
 
 
@@ -40,12 +43,15 @@ class IncompleteCheckpoint(ValueError):
 def read_manifest(folder: Path, verify: bool = False) -> Manifest:
     """Read a checkpoint's manifest; with ``verify`` also compare the hash of every file.
 
-    Raises IncompleteCheckpoint when the manifest is missing or a file is missing or differs.
+    Raises IncompleteCheckpoint when the manifest is missing or torn, or a file is missing or differs.
     """
     path = folder / MANIFEST_NAME
     if not path.is_file():
         raise IncompleteCheckpoint(f"{folder} has no {MANIFEST_NAME}: not a finished checkpoint")
-    manifest = Manifest.model_validate_json(path.read_bytes())
+    try:
+        manifest = Manifest.model_validate_json(path.read_bytes())
+    except ValidationError as error:
+        raise IncompleteCheckpoint(f"{path} is torn or no manifest: {error.errors()[0]['msg']}") from error
     if verify:
         for name, expected in manifest.files.items():
             file = folder / name

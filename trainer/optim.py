@@ -1,6 +1,7 @@
 """AdamW on float32 master weights, with gradients accumulated in float32."""
 
 import math
+from collections.abc import Mapping
 
 import torch
 from torch import Tensor, nn
@@ -96,6 +97,10 @@ class MasterAdamW:
             if parameter is not self._masters[name]:
                 parameter.copy_(self._masters[name])
 
+    def masters(self) -> dict[str, Tensor]:
+        """The trained weights as they are optimised, float32, by name."""
+        return dict(self._masters)
+
     def state_tensors(self) -> dict[str, Tensor]:
         """Everything that a resumed run needs, by name."""
         tensors: dict[str, Tensor] = {}
@@ -104,6 +109,15 @@ class MasterAdamW:
             for key, value in self._adam.state.get(master, {}).items():
                 tensors[f"{key}/{name}"] = value
         return tensors
+
+    @torch.no_grad()
+    def load_weights(self, tensors: Mapping[str, Tensor]) -> None:
+        """Take the trained weights alone, by their names in the model; KeyError, with none taken, for one."""
+        if missing := self._masters.keys() - tensors.keys():
+            raise KeyError(min(missing))
+        for name, master in self._masters.items():
+            master.copy_(tensors[name])
+        self._publish()
 
     @torch.no_grad()
     def load_state_tensors(self, tensors: dict[str, Tensor]) -> None:

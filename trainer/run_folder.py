@@ -4,13 +4,14 @@ Which folders there are and what is in them is ``trainer.checkpoint``'s; here is
 """
 
 import shutil
+from dataclasses import asdict
 from pathlib import Path
 
 from trainer import checkpoint as checkpoints
 from trainer.checkpoint import Counters
 from trainer.errors import InvalidSpec
 from trainer.events import CheckpointRemoved, CheckpointSaved, EventWriter
-from trainer.manifest import Manifest
+from trainer.manifest import IncompleteCheckpoint, Manifest, read_manifest
 from trainer.optim import MasterAdamW
 from trainer.policy import Policy
 from trainer.ranks import ALONE, Ranks
@@ -33,16 +34,32 @@ class RunFolder:
         self._checkpoints = run_dir / "checkpoints"
         self._rewards: dict[int, float] = {}
         """Of each checkpoint that is kept, by step: what the best are chosen by."""
+        self.problems: list[str] = []
+        """What is wrong with states that ``restore`` passed over."""
 
     def restore(self, optimizer: MasterAdamW) -> Counters:
-        """Put the newest state into the optimizer's model; fresh counters when there is none."""
-        counters = checkpoints.load_state(self._states, optimizer) or Counters()
+        """Put the newest undamaged state into the optimizer's model; fresh counters when there is none.
+
+        Of a run that is finished the counters alone: there is nothing left to train.
+        """
+        if (counters := self._finished()) is None:
+            counters, self.problems = checkpoints.load_state(self._states, optimizer)
+        counters = counters or Counters()
         steps = self._ranks.gather(counters.step)
         if len(set(steps)) > 1:
             raise InvalidSpec(
                 f"the ranks found states of different steps, {steps}: all must see the same run directory"
             )
         return counters
+
+    def _finished(self) -> Counters | None:
+        """What was counted by a run whose last checkpoint is complete."""
+        folder = self._checkpoints / f"step-{self._spec.total_steps}"
+        try:
+            manifest = read_manifest(folder, verify=True)
+        except IncompleteCheckpoint:
+            return None
+        return Counters(**manifest.counters) if manifest.counters else None
 
     def has_checkpoint(self, step: int) -> bool:
         """Whether a checkpoint of ``step`` was saved or found, and is kept."""
@@ -66,9 +83,16 @@ class RunFolder:
         self._ranks.from_first(lambda: shutil.rmtree(self._states, ignore_errors=True))
 
     def _report_existing(self, up_to: int) -> None:
+        for parent in (self._states, self._checkpoints):
+            checkpoints.remove_unfinished(parent)
+        before = checkpoints.step_folders(self._checkpoints)
         found = checkpoints.finished_checkpoints(self._checkpoints, up_to=up_to)
         for step, (_, manifest) in found.items():
             self._report(step, manifest)
+        for step in before:
+            # A later one comes back when its step is done again.
+            if step <= up_to and step not in found:
+                self._events.write(CheckpointRemoved(step=step))
 
     def _save(
         self, policy: Policy, optimizer: MasterAdamW, counters: Counters, metrics: dict[str, float]
@@ -86,6 +110,7 @@ class RunFolder:
                 high_entropy_placement=policy.placement,
                 chat_template_kwargs=dict(policy.chat_template_kwargs),
                 metrics=metrics,
+                counters=asdict(counters),
                 spec=self._spec.model_dump(mode="json"),
             ),
         )

@@ -6,7 +6,7 @@ outcome    when                                                   the job become
 succeeded  finished all steps, final checkpoint registered        succeeded
 failed     the trainer reports an error that a retry repeats      failed
 cancelled  the user asked for it                                  cancelled
-paused     the user asked for it                                  paused
+paused     the user asked for it, or the disk is full             paused
 released   the worker stops: nobody's fault                       queued, at once
 crashed    the trainer died or reports an internal error          queued with back-off, or failed
 lost       the worker died: its lease ran out                     queued with back-off, or failed
@@ -26,14 +26,16 @@ from app.checkpoints.naming import model_id
 from app.db import write_session
 from app.files.service import create_result_file
 from app.files.storage import StoredFile
-from app.jobs.status import JobStatus, change_status
+from app.jobs.status import JobStatus, Level, change_status
 from app.settings import get_settings
 from app.tables import Job, JobAttempt
 from trainer.events import Failed, Finished, Stopped
+from worker.causes import Cause, cause_of
 from worker.lease import Claim, hold
 from worker.results import FILENAME
 
-INTERNAL_ERROR = "internal_error"
+#: What the trainer fails with that may go well the next time.
+RETRIED = ("internal_error", "engine_failed", "rank_lost")
 MAX_BACKOFF_SECONDS = 300.0
 
 
@@ -54,11 +56,13 @@ CRASHES = (Outcome.CRASHED, Outcome.LOST)
 
 
 class Asked(StrEnum):
-    """Why the supervisor asked the trainer to stop."""
+    """Why the supervisor asked the trainer to stop, or ended it."""
 
     CANCEL = "cancel"
     PAUSE = "pause"
     SHUTDOWN = "shutdown"
+    DISK = "disk"
+    STALL = "stall"
 
 
 @dataclass(frozen=True)
@@ -67,6 +71,7 @@ class Ending:
 
     outcome: Outcome
     message: str = ""
+    cause: Cause = Cause.ERROR
     code: str = ""
     param: str | None = None
     detail: str | None = None
@@ -81,36 +86,51 @@ def judge(
     planned_steps: int,
     final_checkpoint: bool,
     log_tail: str,
+    killed_for_memory: bool = False,
 ) -> Ending:
     """What the trainer's last event, its exit and our own wishes amount to."""
+    cause = cause_of(end, exit_code, killed_for_memory)
     if asked is Asked.CANCEL:
-        return Ending(Outcome.CANCELLED)
+        return Ending(Outcome.CANCELLED, cause=Cause.USER)
     if isinstance(end, Finished):
         return _judge_finished(end, planned_steps, final_checkpoint)
-    if isinstance(end, Failed) and end.code != INTERNAL_ERROR:
-        return Ending(Outcome.FAILED, end.message, end.code, end.param, detail=log_tail or None)
+    if cause is Cause.DISK_FULL or (asked is Asked.DISK and not isinstance(end, Failed)):
+        return disk_full(end.step if isinstance(end, Stopped) else None, log_tail)
+    if isinstance(end, Failed) and end.code not in RETRIED:
+        return Ending(Outcome.FAILED, end.message, cause, end.code, end.param, detail=log_tail or None)
     if isinstance(end, Failed):
-        return Ending(Outcome.CRASHED, end.message, detail=log_tail or end.message)
+        return Ending(Outcome.CRASHED, end.message, cause, detail=log_tail or end.message)
     if asked is Asked.SHUTDOWN:
-        return Ending(Outcome.RELEASED, detail=_describe_exit(exit_code))
+        return Ending(Outcome.RELEASED, cause=Cause.SHUTDOWN, detail=_describe_exit(exit_code))
     if asked is Asked.PAUSE:
         saved = f"after step {end.step}" if end else "without writing a new checkpoint"
-        return Ending(Outcome.PAUSED, f"The job has been paused {saved}.")
-    if isinstance(end, Stopped):
-        cause = "the trainer was told to stop by someone other than its worker"
+        return Ending(Outcome.PAUSED, f"The job has been paused {saved}.", Cause.USER)
+    if asked is Asked.STALL:
+        text, cause = "the trainer made no progress and was ended", Cause.STALLED
+    elif isinstance(end, Stopped):
+        text = "the trainer was told to stop by someone other than its worker"
+    elif cause is Cause.OUT_OF_MEMORY:
+        text = "the trainer was killed by the system, which had no memory left"
     else:
-        cause = f"the trainer {_describe_exit(exit_code)} without a result"
-    return Ending(Outcome.CRASHED, cause, detail=f"{cause}\n{log_tail}".strip())
+        text = f"the trainer {_describe_exit(exit_code)} without a result"
+    return Ending(Outcome.CRASHED, text, cause, detail=f"{text}\n{log_tail}".strip())
+
+
+def disk_full(step: int | None, detail: str | None = None) -> Ending:
+    """A job that waits for room; ``step`` is what it could still save."""
+    saved = f"after step {step}" if step is not None else "at its last checkpoint"
+    text = f"The disk is full: the job has been paused {saved}. Make room, then resume it."
+    return Ending(Outcome.PAUSED, text, Cause.DISK_FULL, detail=detail or None)
 
 
 def _judge_finished(end: Finished, planned_steps: int, final_checkpoint: bool) -> Ending:
     if end.step < planned_steps:
         text = f"The run ended after step {end.step} of the {planned_steps} steps that were planned."
-        return Ending(Outcome.FAILED, text, "incomplete_run", detail=text)
+        return Ending(Outcome.FAILED, text, code="incomplete_run", detail=text)
     if not final_checkpoint:
         text = f"The run did all {planned_steps} steps, but its final checkpoint is missing or damaged."
-        return Ending(Outcome.FAILED, text, "checkpoint_missing", detail=text)
-    return Ending(Outcome.SUCCEEDED, trained_tokens=end.trained_tokens)
+        return Ending(Outcome.FAILED, text, code="checkpoint_missing", detail=text)
+    return Ending(Outcome.SUCCEEDED, cause=Cause.FINISHED, trained_tokens=end.trained_tokens)
 
 
 def _describe_exit(code: int) -> str:
@@ -151,13 +171,15 @@ def end_attempt(session: Session, job: Job, ending: Ending, results: StoredFile 
     elif outcome is Outcome.CANCELLED:
         change_status(session, job, JobStatus.CANCELLED, message="The job has been cancelled.", now=now)
     elif outcome is Outcome.PAUSED:
-        change_status(session, job, JobStatus.PAUSED, message=ending.message, now=now)
+        _pause(session, job, ending, now)
     else:
         job.not_before = now
         text = "The worker is shutting down; the job goes on as soon as a worker is free."
         change_status(session, job, JobStatus.QUEUED, message=text, now=now)
     attempt = session.get_one(JobAttempt, (job.id, job.attempt))
     attempt.ended_at, attempt.outcome, attempt.detail = now, outcome.value, ending.detail
+    attempt.cause = (Cause.USER if outcome is Outcome.CANCELLED else ending.cause).value
+    attempt.message = ending.message or None
     return JobStatus(job.status)
 
 
@@ -182,6 +204,14 @@ def _fail(session: Session, job: Job, code: str, message: str, now: float, param
     job.error = error
     text = f"The job failed: {message}"
     change_status(session, job, JobStatus.FAILED, message=text, level="error", data=error, now=now)
+
+
+def _pause(session: Session, job: Job, ending: Ending, now: float) -> None:
+    level: Level = "error" if ending.cause is Cause.DISK_FULL else "info"
+    if job.status == JobStatus.RUNNING:  # nobody asked for it
+        change_status(session, job, JobStatus.PAUSING, message="The job is being paused.", now=now)
+    data = {"cause": ending.cause.value}
+    change_status(session, job, JobStatus.PAUSED, message=ending.message, level=level, data=data, now=now)
 
 
 def _requeue(session: Session, job: Job, ending: Ending, crashes: int, now: float) -> None:

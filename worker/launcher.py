@@ -59,14 +59,34 @@ class Trainer:
 
         Raises OSError when the command cannot be started.
         """
-        log_path = run_dir / f"trainer-{attempt}.log"
+        arguments = ("--events", events_name(attempt), "--attempt", str(attempt))
+        return cls._start(command, run_dir, arguments, run_dir / f"trainer-{attempt}.log", on_exit)
+
+    @classmethod
+    def start_replay(
+        cls, command: list[str], run_dir: Path, step: int, on_exit: Callable[[], None] = lambda: None
+    ) -> "Trainer":
+        """Start ``command`` to do one step again (``trainer.replay``). Raises OSError as :meth:`start`."""
+        log_path = run_dir / f"replay-{step}.log"
+        log_path.unlink(missing_ok=True)
+        return cls._start(command, run_dir, ("--replay", str(step)), log_path, on_exit)
+
+    @classmethod
+    def _start(
+        cls,
+        command: list[str],
+        run_dir: Path,
+        arguments: tuple[str, ...],
+        log_path: Path,
+        on_exit: Callable[[], None],
+    ) -> "Trainer":
         with log_path.open("ab") as log:
             process = subprocess.Popen(
                 [
                     *command,
                     *("--spec", str(run_dir / SPEC_NAME)),
                     *("--run-dir", str(run_dir)),
-                    *("--events", events_name(attempt)),
+                    *arguments,
                     "--exit-with-parent",
                 ],
                 stdin=subprocess.PIPE,

@@ -50,7 +50,7 @@ def metrics_message(event: StepMetrics) -> str:
 
 
 def metrics_data(event: StepMetrics) -> dict[str, Any]:
-    """OpenAI's fields, and under ``values`` every metric of the step by the trainer's own name."""
+    """OpenAI's fields; ``values``: every metric of the step by the trainer's own name; its ``digest``."""
     values = event.values
     return {
         "step": event.step,
@@ -67,6 +67,7 @@ def metrics_data(event: StepMetrics) -> dict[str, Any]:
         },
         "timing": {"step": {name: values.get(ours) for name, ours in _TIMINGS.items()}},
         "values": dict(values),
+        "digest": event.digest.model_dump() if event.digest else None,
     }
 
 

@@ -8,6 +8,7 @@ of reconcilers may run at once. A pass:
    cancelled where the user wanted that
 3. queued jobs that the user wanted cancelled → cancelled
 4. runs of experiments that have no job yet → their jobs, as many as may run at a time
+5. replays: the same for their messages and leases
 """
 
 import logging
@@ -24,7 +25,11 @@ from app.jobs.status import HELD, JobStatus, change_status
 from app.queue import announce, queue_length
 from app.settings import get_settings
 from app.tables import Job
+from worker.causes import Cause
 from worker.ending import Ending, Outcome, end_attempt
+from worker.probes import announce_probes
+from worker.replaying import reconcile_replays
+from worker.retention import expire
 from worker.shutdown import Shutdown
 
 #: Jobs handled in one pass at each point; the rest is for the next pass or another worker.
@@ -43,9 +48,13 @@ def start_reconciler(shutdown: Shutdown) -> threading.Thread:
 
 
 def _run(shutdown: Shutdown) -> None:
+    next_retention = 0.0
     while not shutdown.requested:
         try:
             reconcile()
+            if time.monotonic() >= next_retention:
+                next_retention = time.monotonic() + get_settings().retention_seconds
+                expire()
         except (OperationalError, InterfaceError) as error:
             _log.warning("the database cannot be reached: %s", error.orig)
         except Exception:
@@ -59,7 +68,9 @@ def reconcile() -> None:
     end_lost_attempts()
     cancel_queued()
     announce_waiting()
+    announce_probes()
     start_waiting_runs()
+    reconcile_replays()
 
 
 def announce_waiting() -> int:
@@ -127,7 +138,7 @@ def _end_lost_attempt(job_id: str, attempt: int) -> None:
         if job is None:
             return  # its worker is back, or another reconciler was faster
         cause = f"its worker {job.lease_owner} has not been heard of"
-        status = end_attempt(session, job, Ending(Outcome.LOST, cause, detail=cause))
+        status = end_attempt(session, job, Ending(Outcome.LOST, cause, Cause.LOST_HOST, detail=cause))
     _log.warning("%s: attempt %s is lost, %s; the job is %s now", job_id, attempt, cause, status)
 
 

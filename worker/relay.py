@@ -98,6 +98,8 @@ class Relay:
 
     def __init__(self, claim: Claim, run_dir: Path, source: int | None = None):
         self.end: End | None = None
+        self.started = False
+        """The trainer has told that it began: it is the only one in the run's folder."""
         self.last_event_at = time.monotonic()
         self._claim = claim
         self._run_dir = run_dir
@@ -180,6 +182,7 @@ class Relay:
         for event in batch.events:
             if isinstance(event, End):
                 self.end = event
+            self.started = self.started or isinstance(event, Started)
 
     def _write_progress(self, session: Session, batch: Batch) -> None:
         progress: dict[str, object] = {}
@@ -309,11 +312,15 @@ def unrelayed_attempts(claim: Claim, run_dir: Path) -> list[int]:
     return [n for n, path in paths.items() if path.is_file() and path.stat().st_size > offsets[n]]
 
 
+def metrics_event_id(job_id: str, step: int) -> str:
+    """The id of the one metrics event that a step has."""
+    return f"ftevent-{hashlib.sha256(f'{job_id}/metrics/{step}'.encode()).hexdigest()[:24]}"
+
+
 def add_metrics_event(session: Session, job_id: str, event: StepMetrics) -> None:
     """Append the step's metrics event, once in the life of a job: a step done again adds none."""
-    digest = hashlib.sha256(f"{job_id}/metrics/{event.step}".encode()).hexdigest()
     statement = insert_for(session, JobEvent).values(
-        id=f"ftevent-{digest[:24]}",
+        id=metrics_event_id(job_id, event.step),
         job_id=job_id,
         created_at=event.time,
         level="info",

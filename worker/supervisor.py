@@ -9,7 +9,7 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from sqlalchemy import select
 from sqlalchemy.exc import InterfaceError, OperationalError
@@ -17,25 +17,50 @@ from sqlalchemy.exc import InterfaceError, OperationalError
 from app.checkpoints.repository import latest_checkpoint
 from app.db import read_session, write_session
 from app.files import storage
-from app.jobs.status import JobStatus, change_status
+from app.jobs.order import next_jobs
+from app.jobs.status import JobStatus, Level, add_event, change_status
 from app.queue import announce
 from app.settings import get_settings
 from app.tables import Job
 from worker import lease
-from worker.ending import Asked, Ending, Outcome, apply_ending, judge
+from worker.causes import memory_kills
+from worker.ending import Asked, Ending, Outcome, apply_ending, disk_full, judge
+from worker.integrations.of_job import Integrations
 from worker.launcher import Trainer, write_spec
 from worker.lease import Claim, Flags, LeaseLost
 from worker.relay import Relay, unrelayed_attempts
 from worker.results import store_results
+from worker.room import folder_bytes, lacks_room, no_room
 from worker.shutdown import Shutdown
+from worker.stall import StallWatch
 
+#: Of the jobs that are next, how many a worker tries to claim before it looks again.
+CANDIDATES = 16
 RELAY_SECONDS = 0.25
 FLAG_SECONDS = 1.0
+ROOM_SECONDS = 2.0
+MEASURE_SECONDS = 60.0
 # From the trainer's last event to its exit: more than any library needs to shut down.
 EXIT_SECONDS = 30.0
 
 T = TypeVar("T")
 _log = logging.getLogger(__name__)
+
+
+def run_next(owner: str, shutdown: Shutdown) -> Outcome | None:
+    """Run the waiting job whose turn it is (``app.jobs.order``); None as with :func:`run_job`.
+
+    When other workers take what was next in the meantime, it is what then is next.
+    """
+    while not shutdown.requested:
+        with read_session() as session:
+            candidates = session.scalars(next_jobs(time.time(), CANDIDATES)).all()
+        for job_id in candidates:
+            if (claim := lease.claim(job_id, owner)) is not None:
+                return _run(claim, shutdown)
+        if not candidates:
+            break
+    return None
 
 
 def run_job(job_id: str, owner: str, shutdown: Shutdown) -> Outcome | None:
@@ -50,13 +75,17 @@ def run_job(job_id: str, owner: str, shutdown: Shutdown) -> Outcome | None:
     if claim is None:
         _log.info("%s: nothing to claim", job_id)
         return None
-    _log.info("%s: claimed as attempt %s", job_id, claim.attempt)
+    return _run(claim, shutdown)
+
+
+def _run(claim: Claim, shutdown: Shutdown) -> Outcome | None:
+    _log.info("%s: claimed as attempt %s", claim.job_id, claim.attempt)
     try:
         ending = Supervisor(claim, shutdown).run()
     except LeaseLost as error:
         _log.warning("%s; its trainer is stopped and nothing is written", error)
         return None
-    _log.info("%s: attempt %s: %s %s", job_id, claim.attempt, ending.outcome, ending.message)
+    _log.info("%s: attempt %s: %s %s", claim.job_id, claim.attempt, ending.outcome, ending.message)
     return ending.outcome
 
 
@@ -70,9 +99,13 @@ class Supervisor:
         self._run_dir: Path = self._settings.runs_dir / claim.job_id
         self._wake = threading.Event()
         self._asked: Asked | None = None
+        self._caught_up = False
         self._kill_at = float("inf")
         self._exit_by = float("inf")
+        self._integrations = Integrations(claim, self._run_dir)
         self._next_flags = 0.0
+        self._next_room = 0.0
+        self._next_measure = 0.0
         self._lease_until = 0.0
         self._renewed(time.monotonic())
 
@@ -87,17 +120,22 @@ class Supervisor:
         try:
             write_spec(self._run_dir, spec)
             self._catch_up()
+            if (refusal := self._integrate()) is not None:
+                return refusal
             trainer = Trainer.start(
                 self._settings.trainer_command, self._run_dir, self._claim.attempt, self._wake.set
             )
         except OSError as error:
+            self._integrations.close()
             cause = f"the trainer could not be started: {error}"
-            return Ending(Outcome.CRASHED, cause, detail=cause)
+            return disk_full(None, cause) if no_room(error) else Ending(Outcome.CRASHED, cause, detail=cause)
         relay = Relay(self._claim, self._run_dir)
+        kills = memory_kills()
         try:
             self._watch(trainer, relay)
         finally:
             exit_code = trainer.close()
+            self._integrations.close()
         self._relay_rest(relay)
         return judge(
             end=relay.end,
@@ -106,12 +144,35 @@ class Supervisor:
             planned_steps=planned_steps,
             final_checkpoint=self._persist(lambda: self._final_step() == planned_steps),
             log_tail=trainer.log_tail(),
+            killed_for_memory=memory_kills() > kills,
         )
+
+    def _integrate(self) -> Ending | None:
+        """Set the job's integrations up: before training, or not at all."""
+        self._persist(self._integrations.start)
+        while not self._integrations.known():
+            try:
+                flags = self._beat()
+            except LeaseLost:
+                self._integrations.kill()
+                raise
+            if flags.cancel_requested or self._shutdown.requested:
+                self._integrations.kill()
+                return Ending(Outcome.CANCELLED if flags.cancel_requested else Outcome.RELEASED)
+        if (refusal := self._integrations.refusal) is None:
+            return None
+        return Ending(Outcome.FAILED, refusal, "integration_failed", "integrations")
 
     def _watch(self, trainer: Trainer, relay: Relay) -> None:
         """Until the trainer has ended."""
+        stall = StallWatch(trainer, self._run_dir, self._claim.attempt, self._settings)
         while trainer.running:
             more = self._attempt(relay.step)
+            if relay.started and not self._caught_up:
+                # An older trainer may have saved a state, and so events before it, until this one began.
+                self._caught_up = True
+                self._catch_up()
+            self._look_for_stall(stall, trainer)
             self._obey(trainer, self._beat(), ended=relay.end is not None)
             if not more:
                 self._wake.wait(RELAY_SECONDS)
@@ -126,12 +187,36 @@ class Supervisor:
             self._ask(Asked.CANCEL, trainer, self._settings.stop_grace_seconds)
         elif flags.pause_requested and self._asked is None and self._attempt(self._mark_pausing):
             self._ask(Asked.PAUSE, trainer, self._settings.checkpoint_grace_seconds)
+        elif self._asked is None and not ended and now >= self._next_room:
+            self._next_room = now + ROOM_SECONDS
+            if now >= self._next_measure:
+                self._next_measure = now + MEASURE_SECONDS
+                self._attempt(self._measure)
+            if lacks_room(self._run_dir, self._settings) and self._attempt(self._tell_of_disk):
+                self._ask(Asked.DISK, trainer, self._settings.checkpoint_grace_seconds)
         if ended and self._exit_by == float("inf"):
             self._exit_by = now + EXIT_SECONDS
         if now >= min(self._kill_at, self._exit_by):
             _log.warning("%s: the trainer does not end, killing its process group", self._claim.job_id)
             trainer.kill()
             self._kill_at = self._exit_by = now + EXIT_SECONDS
+
+    def _look_for_stall(self, watch: StallWatch, trainer: Trainer) -> None:
+        if self._asked is not None:
+            return  # it is being ended already
+        if (stall := watch.look()) is not None:
+            data = {"seconds": round(stall.seconds, 1), "state": stall.state, "stack": stall.stack}
+            if self._attempt(lambda: self._tell("warn", stall.message, data)):
+                watch.told()
+        if watch.hopeless:
+            _log.warning("%s: the trainer makes no progress and is ended", self._claim.job_id)
+            self._asked = Asked.STALL
+            trainer.kill()
+
+    def _tell(self, level: Level, message: str, data: dict[str, Any]) -> bool:
+        with write_session() as session:
+            add_event(session, lease.hold(session, self._claim).id, level, "message", message, data)
+        return True
 
     def _ask(self, asked: Asked, trainer: Trainer, grace: float) -> None:
         _log.info("%s: asking the trainer to stop: %s", self._claim.job_id, asked)
@@ -189,9 +274,15 @@ class Supervisor:
 
     def _conclude(self, ending: Ending) -> Ending:
         results = None
+        self._persist(self._measure)
         if ending.outcome is Outcome.SUCCEEDED:
             self._beat()
-            results = self._persist(lambda: store_results(self._claim.job_id))
+            try:
+                results = self._persist(lambda: store_results(self._claim.job_id))
+            except OSError as error:
+                if not no_room(error):
+                    raise
+                ending = disk_full(None, str(error))
         status = self._persist(lambda: apply_ending(self._claim, ending, results))
         if results is not None and status is not JobStatus.SUCCEEDED:
             storage.remove(results.id)
@@ -209,9 +300,21 @@ class Supervisor:
             checkpoint = latest_checkpoint(session, self._claim.job_id)
             return checkpoint.step if checkpoint else None
 
+    def _measure(self) -> None:
+        used = folder_bytes(self._run_dir)
+        with write_session() as session:
+            lease.write_progress(session, self._claim, disk_bytes=used)
+
     def _mark_pausing(self) -> bool:
+        return self._move_to_pausing("The job is being paused.", "info")
+
+    def _tell_of_disk(self) -> bool:
+        room = f"less than the {self._settings.disk_reserve_bytes:,} bytes that are kept free"
+        return self._move_to_pausing(f"The disk has {room}; the job is being paused.", "error")
+
+    def _move_to_pausing(self, message: str, level: Level) -> bool:
         with write_session() as session:
             job = lease.hold(session, self._claim)
             if job.status == JobStatus.RUNNING.value:
-                change_status(session, job, JobStatus.PAUSING, message="The job is being paused.")
+                change_status(session, job, JobStatus.PAUSING, message=message, level=level)
         return True

@@ -8,6 +8,8 @@ from typing import NoReturn
 import typer
 
 from app.cli import experiments, jobs, keys, models, parts
+from app.cli.backup import backup, restore
+from app.cli.chat import chat
 from app.cli.console import say_error
 from app.cli.demo.command import demo
 from app.cli.errors import CliError
@@ -22,12 +24,15 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.command()(demo)
+app.command()(chat)
 app.command()(serve)
 app.command()(parts.api)
 app.command()(parts.worker)
 app.command()(parts.inference)
 app.command()(parts.migrate)
 app.command()(settings)
+app.command()(backup)
+app.command()(restore)
 app.add_typer(jobs.app, name="jobs")
 app.add_typer(experiments.app, name="experiments")
 app.add_typer(models.app, name="models")

@@ -74,6 +74,17 @@ def create_job(project_id: str, request: CreateJob, idempotency_key: str | None)
     return view
 
 
+def validate_job(project_id: str, request: CreateJob) -> dict[str, Any]:
+    """All that :func:`create_job` asks of a request, and what would be trained; nothing is created."""
+    resolved = check_job(project_id, request, seed=request.seed or 0)
+    return {
+        "object": "fine_tuning.job.validation",
+        "valid": True,
+        "total_steps": resolved.run_spec.total_steps,
+        "method": resolved.method,
+    }
+
+
 def check_job(project_id: str, request: CreateJob, *, job_id: str = "ftjob-", seed: int = 0) -> Resolved:
     """What would run. Raises BadRequest for everything that would have the job refused."""
     with read_session() as session:
@@ -249,6 +260,8 @@ def _job(
         method=resolved.method,
         run_spec=resolved.run_spec.model_dump(mode="json"),
         user_metadata=request.metadata,
+        integrations=[one.model_dump(mode="json") for one in request.integrations or ()] or None,
+        priority=request.priority,
         result_files=[],
         step=0,
         total_steps=resolved.run_spec.total_steps,

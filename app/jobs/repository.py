@@ -2,12 +2,11 @@
 
 import time
 from collections.abc import Mapping, Sequence
-from typing import Any
 
-from sqlalchemy import ColumnElement, SQLColumnExpression, case, func, literal_column, select, tuple_
+from sqlalchemy import ColumnElement, func, literal_column, select, tuple_
 from sqlalchemy.orm import Session
 
-from app.jobs.status import JobStatus
+from app.jobs.order import queue_places
 from app.tables import Job, JobEvent
 
 
@@ -37,9 +36,15 @@ def listing(
     after: tuple[float, str] | None,
     limit: int,
     metadata: Mapping[str, str] | None,
+    statuses: Sequence[str] = (),
 ) -> Sequence[Job]:
-    """Up to ``limit`` jobs after a place, newest first. ``metadata`` None: those that have none."""
+    """Up to ``limit`` jobs after a place, newest first. ``metadata`` None: those that have none.
+
+    ``statuses``: those in one of them; empty: in any.
+    """
     query = select(Job).where(Job.project_id == project_id)
+    if statuses:
+        query = query.where(Job.status.in_(statuses))
     if metadata is None:
         query = query.where(Job.user_metadata.is_(None))
     for key, value in (metadata or {}).items():
@@ -58,21 +63,11 @@ def _has_pair(session: Session, key: str, value: str) -> ColumnElement[bool]:
 
 
 def queue_positions(session: Session, job_ids: Sequence[str]) -> dict[str, int]:
-    """How far each of the queued jobs is from its turn: 1 is next.
-
-    Workers take jobs in the order of their messages; then comes what has none yet, and last what has to wait.
-    """
+    """How far each of the queued jobs is from its turn: 1 is next (``app.jobs.order``)."""
     if not job_ids:
         return {}
-    place = func.row_number().over(order_by=queue_order(time.time())).label("place")
-    queue = select(Job.id, place).where(Job.status == JobStatus.QUEUED.value).subquery()
-    return dict(session.execute(select(queue.c.id, queue.c.place).where(queue.c.id.in_(job_ids))).all())
-
-
-def queue_order(now: ColumnElement[float] | float) -> tuple[SQLColumnExpression[Any], ...]:
-    """What queued jobs are sorted by."""
-    waits = case((Job.not_before > now, Job.not_before), else_=literal_column("0"))
-    return (waits, Job.enqueued_at.is_(None), Job.enqueued_at, Job.created_at, Job.id)
+    places = queue_places(time.time())
+    return dict(session.execute(select(places.c.id, places.c.place).where(places.c.id.in_(job_ids))).all())
 
 
 def find_event(session: Session, job_id: str, event_id: str) -> JobEvent | None:

@@ -5,10 +5,10 @@ import time
 from types import SimpleNamespace
 from typing import Any
 
-from sqlalchemy import ColumnElement, Text, bindparam, cast, func, select
+from sqlalchemy import ColumnElement, Text, bindparam, cast, select
 from sqlalchemy.types import JSON
 
-from app.jobs.repository import queue_order
+from app.jobs.order import queue_places
 from app.jobs.service import no_such_job
 from app.jobs.status import JobStatus
 from app.jobs.views import FACT_COLUMNS, view_without_method
@@ -46,14 +46,13 @@ async def job_text(reads: QuickReads, project_id: str, job_id: str) -> str:
 
 
 async def _queue_position(reads: QuickReads, job_id: str) -> int | None:
-    rows = await reads.rows(_PLACE, job_id=job_id, now=time.time(), queued=JobStatus.QUEUED.value)
+    rows = await reads.rows(_PLACE, job_id=job_id, now=time.time())
     return rows[0][0] if rows else None
 
 
 def _place() -> Any:
-    place = func.row_number().over(order_by=queue_order(bindparam("now"))).label("place")
-    queue = select(Job.id, place).where(Job.status == bindparam("queued")).subquery()
-    return select(queue.c.place).where(queue.c.id == bindparam("job_id"))
+    places = queue_places(bindparam("now"))
+    return select(places.c.place).where(places.c.id == bindparam("job_id"))
 
 
 _PLACE = _place()

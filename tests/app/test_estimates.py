@@ -46,13 +46,11 @@ def test_the_place_in_the_queue_is_the_order_in_which_jobs_are_taken(client: ope
     file = api.upload(client, sums())
     ids = [create_job(client, api, file).id for _ in range(5)]
     now = time.time()
-    # Announced in another order than created; one not announced yet, one that waits after a crash.
-    sent = {0: now - 1, 1: now - 3, 2: now - 2, 4: now - 4}
+    # One that was created last is urgent, and one waits after a crash.
     with write_session() as session:
-        for index, at in sent.items():
-            session.get_one(Job, ids[index]).enqueued_at = at
-        session.get_one(Job, ids[4]).not_before = now + 60
-    expected = [ids[1], ids[2], ids[0], ids[3], ids[4]]
+        session.get_one(Job, ids[3]).priority = 1
+        session.get_one(Job, ids[0]).not_before = now + 60
+    expected = [ids[3], ids[1], ids[2], ids[4], ids[0]]
 
     def shown() -> dict[str, Any]:
         listed = client.fine_tuning.jobs.list()
@@ -60,9 +58,9 @@ def test_the_place_in_the_queue_is_the_order_in_which_jobs_are_taken(client: ope
 
     assert shown() == {job_id: place for place, job_id in enumerate(expected, 1)}
     with write_session() as session:
-        change_status(session, session.get_one(Job, ids[1]), JobStatus.RUNNING, message="runs")
+        change_status(session, session.get_one(Job, ids[3]), JobStatus.RUNNING, message="runs")
         assert queue_positions(session, ids) == {job_id: n for n, job_id in enumerate(expected[1:], 1)}
-    assert shown()[ids[1]] is None
+    assert shown()[ids[3]] is None
 
 
 @pytest.mark.parametrize(

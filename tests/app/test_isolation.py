@@ -2,26 +2,15 @@
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Any
 
 import httpx
-import openai
-import pytest
 from fastapi.routing import APIRoute
 
-from app.auth import PUBLIC
-from app.checkpoints.repository import upsert_checkpoint
-from app.db import read_session, write_session
-from app.jobs.status import JobStatus, change_status
-from app.keys.service import create_project
+from app.auth import DASHBOARD, PUBLIC
 from app.main import create_app
-from app.metrics.repository import upsert_points
-from app.rollouts.repository import upsert_rollouts
-from app.tables import CheckpointPermission, Job, Rollout
-from tests.fixtures.api import GRADER, Api, Keyed, create_job, on_sqlite, sums
-from trainer.events import RolloutRecord
-from trainer.modes import Mode
+from tests.fixtures.api import GRADER, Api, Keyed, on_sqlite, sums
+from tests.fixtures.belongings import Belongings, new_experiment, new_webhook
 
 Route = tuple[str, str]
 
@@ -29,7 +18,8 @@ Route = tuple[str, str]
 def guarded_routes() -> Iterator[Route]:
     """Method and path of every route but those for everybody."""
     for route in create_app().routes:
-        if getattr(route, "path", None) in PUBLIC:
+        path = getattr(route, "path", "")
+        if path in PUBLIC or path.startswith(DASHBOARD):
             continue
         assert isinstance(route, APIRoute), f"{route} is no route that this test can walk"
         for method in sorted(route.methods):
@@ -39,21 +29,11 @@ def guarded_routes() -> Iterator[Route]:
 ROUTES = list(guarded_routes())
 
 
-@dataclass
-class Belongings:
-    """What the owner has. ``ids`` fills the parameters of paths."""
-
-    ids: dict[str, str]
-
-    def path(self, template: str) -> str:
-        names = re.findall(r"{(\w+)}", template)
-        unknown = [name for name in names if name not in self.ids]
-        assert not unknown, (
-            f"{template}: give the owner something with {unknown}, so that others can be refused"
-        )
-        return template.format(**self.ids)
-
-
+_JOB: dict[str, Any] = {
+    "model": "tiny",
+    "training_file": "{file_id}",
+    "method": {"type": "reinforcement", "reinforcement": {"grader": GRADER}},
+}
 #: Bodies for the routes that want one, with the owner's ids in them.
 BODIES: dict[Route, dict[str, Any]] = {
     ("POST", "/v1/chat/completions"): {
@@ -67,12 +47,12 @@ BODIES: dict[Route, dict[str, Any]] = {
     ("POST", "/v1/webhook_endpoints/{webhook_endpoint_id}/rotate_secret"): {},
     ("POST", "/v1/webhook_endpoints/{webhook_endpoint_id}/test"): {"event_type": "fine_tuning.job.succeeded"},
     ("POST", "/v1/experiments/{experiment_id}/extend"): {"seeds": [7]},
-    ("POST", "/v1/fine_tuning/jobs"): {
-        "model": "tiny",
-        "training_file": "{file_id}",
-        "method": {"type": "reinforcement", "reinforcement": {"grader": GRADER}},
-    },
+    ("POST", "/v1/fine_tuning/jobs"): _JOB,
+    ("POST", "/v1/fine_tuning/jobs/estimate"): _JOB,
+    ("POST", "/v1/fine_tuning/jobs/validate"): _JOB,
 }
+#: What the query of a route must have.
+QUERIES: dict[Route, str] = {("POST", "/v1/fine_tuning/jobs/{fine_tuning_job_id}/replay"): "?step=1"}
 #: Routes without a parameter in the path. A listing must have nothing of the owner's; a reference to what is
 #: the owner's must be answered like one to nothing; what is made belongs to who made it.
 LISTINGS = {
@@ -82,14 +62,17 @@ LISTINGS = {
     ("GET", "/v1/webhook_endpoints"),
     ("GET", "/v1/experiments"),
 }
-REFERENCES = {("POST", "/v1/fine_tuning/jobs"), ("POST", "/v1/chat/completions")}
-CREATIONS = {
-    ("POST", "/v1/files"),
-    ("POST", "/v1/webhook_endpoints"),
-    ("POST", "/v1/experiments"),
+REFERENCES = {
+    ("POST", "/v1/fine_tuning/jobs"),
+    ("POST", "/v1/fine_tuning/jobs/estimate"),
+    ("POST", "/v1/fine_tuning/jobs/validate"),
+    ("POST", "/v1/chat/completions"),
 }
+CREATIONS = {("POST", "/v1/files"), ("POST", "/v1/webhook_endpoints"), ("POST", "/v1/experiments")}
 #: The same for everybody.
 CONSTANT = {("GET", "/v1/webhook_event_types")}
+#: Numbers of the caller's own project: tests/app/test_storage.py.
+OWN_SUMS = {("GET", "/v1/storage")}
 #: Work on what the request itself brings.
 COMPUTATIONS = {
     ("POST", "/v1/fine_tuning/alpha/graders/run"),
@@ -97,88 +80,10 @@ COMPUTATIONS = {
 }
 
 
-@pytest.fixture
-def belongings(keyed: Keyed) -> Belongings:
-    """A finished job of the owner's, with everything a job can have."""
-    client, api = keyed.owner, keyed.api
-    file = api.upload(client, sums())
-    job_id = create_job(client, api, file, suffix="secret").id
-    model = f"ft:tiny:policysplit:secret:{job_id.removeprefix('ftjob-')[:10]}"
-    third = create_project("Third").id
-    record = RolloutRecord(
-        group=0,
-        index=0,
-        item=0,
-        mode=Mode.NORMAL,
-        prompt="p",
-        response="r",
-        reward=1.0,
-        tokens=1,
-        truncated=False,
-        logprobs=[-0.5],
-        entropies=[0.5],
-        token_texts=["r"],
-    )
-    with write_session() as session:
-        job = session.get_one(Job, job_id)
-        upsert_points(session, job_id, 1, {"train/N/reward": 1.0})
-        upsert_rollouts(session, job_id, 1, [record])
-        checkpoint = upsert_checkpoint(
-            session,
-            job,
-            step=1,
-            path=str(api.folder / "runs" / job_id / "checkpoints" / "step-1"),
-            high_entropy_prompt="wander",
-            manifest_sha256="0" * 64,
-            metrics={},
-        )
-        session.flush()
-        shared = {"id": "cp_shared", "checkpoint_id": checkpoint.id, "project_id": third}
-        session.add(CheckpointPermission(created_at=1.0, **shared))
-        change_status(session, job, JobStatus.RUNNING, message="runs")
-        job.fine_tuned_model = model
-        change_status(session, job, JobStatus.SUCCEEDED, message="is done")
-    with read_session() as session:
-        rollout = session.query(Rollout.id).filter(Rollout.job_id == job_id).one()[0]
-    return Belongings(
-        {
-            "file_id": file,
-            "fine_tuning_job_id": job_id,
-            "rollout_id": f"rollout-{rollout}",
-            "model_id": model,
-            "fine_tuned_model_checkpoint": model,
-            "permission_id": "cp_shared",
-            "webhook_endpoint_id": new_webhook(client),
-            "experiment_id": new_experiment(client),
-            "other_project": third,
-        }
-    )
-
-
-def new_webhook(client: openai.OpenAI) -> str:
-    """An endpoint that nobody answers at; its id."""
-    url = "https://nowhere.invalid/"
-    return client.webhooks.create(name="x", url=url, event_types=["fine_tuning.job.succeeded"]).id
-
-
-def new_experiment(client: openai.OpenAI) -> str:
-    """An experiment of two runs; its id."""
-    body = {
-        "name": "x",
-        "model": "tiny",
-        "reinforcement": {"grader": GRADER},
-        "arms": ["policy_split", "grpo"],
-        "tasks": [{"name": "sums", "environment": {"type": "environment", "task": "chain_sum"}}],
-        "seeds": [0],
-        "budget": {"steps": 1},
-    }
-    made: Any = client.post("/experiments", cast_to=object, body=body)
-    return made["id"]
-
-
 def send(api: Api, route: Route, path: str, key: str | None, body: Any = None) -> httpx.Response:
     headers = {} if key is None else {"authorization": f"Bearer {key}"}
-    return httpx.request(route[0], api.url + path, headers=headers, json=body)
+    url = api.url + path + QUERIES.get(route, "")
+    return httpx.request(route[0], url, headers=headers, json=body)
 
 
 def filled(body: Any, ids: dict[str, str]) -> Any:
@@ -193,7 +98,7 @@ def filled(body: Any, ids: dict[str, str]) -> Any:
 
 def test_every_route_without_parameters_is_known():
     plain = {(method, path) for method, path in ROUTES if "{" not in path}
-    assert plain == LISTINGS | REFERENCES | CREATIONS | CONSTANT | COMPUTATIONS, (
+    assert plain == LISTINGS | REFERENCES | CREATIONS | OWN_SUMS | CONSTANT | COMPUTATIONS, (
         "say above what a stranger may see of a new route"
     )
 
@@ -206,7 +111,8 @@ def test_a_stranger_finds_nothing(keyed: Keyed, belongings: Belongings):
     }
     nothing["rollout_id"] = "rollout-999999"
     # What the owner can do, last of all what removes something.
-    for route in sorted(ROUTES, key=lambda one: one[0] == "DELETE"):
+    whole_job = ("DELETE", "/v1/fine_tuning/jobs/{fine_tuning_job_id}")
+    for route in sorted(ROUTES, key=lambda one: (one[0] == "DELETE", one == whole_job)):
         template = route[1]
         if "{" not in template and route not in REFERENCES:
             continue

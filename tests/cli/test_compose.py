@@ -14,15 +14,19 @@ from app.settings import Settings
 ROOT = Path(__file__).parents[2]
 COMPOSE: dict[str, Any] = yaml.safe_load((ROOT / "docker-compose.yml").read_text())
 OURS = {
-    name: service for name, service in COMPOSE["services"].items() if service.get("image") == "policysplit"
+    name: service
+    for name, service in COMPOSE["services"].items()
+    if service["image"] in ("policysplit", "policysplit-gpu")
 }
+GPU = {"worker-gpu", "inference-gpu"}
 VARIABLES = {
     variable for name, field in Settings.model_fields.items() for variable in environment_names(name, field)
 }
 
 
 def test_it_has_every_part() -> None:
-    assert OURS.keys() == {"migrate", "api", "worker", "inference"}
+    assert OURS.keys() == {"migrate", "api", "worker", "inference"} | GPU
+    assert COMPOSE["services"].keys() - OURS.keys() == {"postgres", "redis"}
 
 
 @pytest.mark.parametrize("part", OURS)
@@ -50,6 +54,28 @@ def test_parts_share_one_data_volume_and_wait_for_the_schema() -> None:
         assert service["volumes"] == ["data:/data"]
         if name != "migrate":
             assert service["depends_on"]["migrate"] == {"condition": "service_completed_successfully"}
+
+
+def test_gpu_parts_are_asked_for_and_get_a_device() -> None:
+    dockerfile = (ROOT / "Dockerfile").read_text()
+    for name, service in OURS.items():
+        assert (service.get("profiles") == ["gpu"]) == (name in GPU)
+        if name in GPU:
+            (device,) = service["deploy"]["resources"]["reservations"]["devices"]
+            assert device["capabilities"] == ["gpu"]
+            (argument,) = service["build"]["args"]
+            assert f"ARG {argument}=" in dockerfile and f"${{{argument}}}" in dockerfile
+
+
+def test_everything_that_runs_on_is_watched() -> None:
+    for name, service in COMPOSE["services"].items():
+        assert ("healthcheck" in service) == (name != "migrate"), name
+    for name in ("worker", "worker-gpu"):
+        ready = OURS[name]["environment"]["POLICYSPLIT_READY_FILE"]
+        assert f"cat {ready}" in OURS[name]["healthcheck"]["test"][1]
+    port = OURS["inference"]["environment"]["POLICYSPLIT_INFERENCE_PORT"]
+    assert f":{port}/healthz" in OURS["inference"]["healthcheck"]["test"][-1]
+    assert OURS["inference-gpu"]["environment"]["POLICYSPLIT_INFERENCE_URL"].endswith(f"inference-gpu:{port}")
 
 
 def test_redis_keeps_every_message() -> None:

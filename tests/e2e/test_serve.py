@@ -131,6 +131,43 @@ def test_a_restart_loses_nothing(serve: ServeProcess, trained: Trained) -> None:
     assert answer.choices
 
 
+def test_a_backup_of_the_running_service_is_the_service(
+    serve: ServeProcess, trained: Trained, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    folder = tmp_path_factory.mktemp("backup")
+    archive = folder / "backup.tar"
+    made = run_cli("backup", str(archive), "--data-dir", str(serve.data_dir))
+    assert made.returncode == 0, made.stderr
+    again = run_cli("backup", str(archive), "--data-dir", str(serve.data_dir))
+    assert again.returncode == 1 and "is there already" in again.stderr
+    occupied = run_cli("restore", str(archive), "--data-dir", str(serve.data_dir))
+    assert occupied.returncode == 1 and "is not empty" in occupied.stderr
+
+    copy = ServeProcess(folder / "copy")
+    restored = run_cli("restore", str(archive), "--data-dir", str(copy.data_dir))
+    assert restored.returncode == 0, restored.stderr
+    before = _everything(serve)
+    serve.stop()  # two services at a time are a lot for a small machine
+    copy.start()
+    try:
+        assert _everything(copy) == before
+        # The checkpoint is found where it lies now, and with it the mode's prompt.
+        answer = copy.client().chat.completions.create(
+            model=f"{trained.job.fine_tuned_model}:high-entropy",
+            messages=[{"role": "user", "content": "say 1"}],
+            max_tokens=2,
+        )
+        assert answer.choices
+    finally:
+        copy.stop()
+
+    content = bytearray(archive.read_bytes())
+    content[content.index(b"say 3") + 4] ^= 1
+    archive.write_bytes(content)
+    damaged = run_cli("restore", str(archive), "--data-dir", str(folder / "other"))
+    assert damaged.returncode == 1 and "is damaged" in damaged.stderr
+
+
 def test_killing_serve_leaves_no_orphan(serve: ServeProcess, trained: Trained) -> None:
     # An engine is the deepest process there is: serve, guard, inference worker, warden, engine.
     serve.client().chat.completions.create(

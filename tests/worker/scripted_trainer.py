@@ -6,6 +6,9 @@ step's values depend on the step alone, as with an exact resume.
 """
 
 import argparse
+import errno
+import faulthandler
+import hashlib
 import json
 import os
 import signal
@@ -23,16 +26,20 @@ from trainer.events import (
     Failed,
     Finished,
     MessageEvent,
+    Phase,
     RolloutRecord,
     Rollouts,
     Started,
+    StepDigest,
     StepMetrics,
     Stopped,
 )
 from trainer.manifest import MANIFEST_NAME, Manifest, file_sha256
 from trainer.modes import Mode
+from trainer.run_lock import sole_trainer
 
 TOKENS_A_STEP = 10
+EXIT_DISK_FULL = 74
 
 
 @dataclass
@@ -40,6 +47,7 @@ class Plan:
     """What an attempt does."""
 
     step_seconds: float = 0.0
+    beats: int = 1  # the parts of a step, each of which is told of
     checkpoint_every: int = 0
     hang_after: int | None = None  # stop moving after this step; a SIGTERM ends it unless ignored
     crash_after: int | None = None  # with crash_with
@@ -79,7 +87,10 @@ class ScriptedTrainer:
         self.write(Started(step=step, total_steps=self.total, parameters=7, device="cpu"))
         self.write(MessageEvent(message=f"going on after step {step}"))
         while step < self.total:
-            self.stop.wait(plan.step_seconds)
+            for _ in range(plan.beats):
+                self.stop.wait(plan.step_seconds / plan.beats)
+                if plan.beats > 1:
+                    self.write(Phase(step=step + 1, phase="generate"))
             if self.stop.is_set():
                 return self.stopped(step)
             step += 1
@@ -114,7 +125,9 @@ class ScriptedTrainer:
             "train/H/length": 5.0,
             "train/step_seconds": 0.5,
         }
-        self.write(StepMetrics(step=step, total_steps=self.total, values=values))
+        sampled = hashlib.sha256(f"{self.run_id}/{step}".encode()).hexdigest()
+        digest = StepDigest(rollouts=sampled, rewards=sampled, grad_norm=step / 10)
+        self.write(StepMetrics(step=step, total_steps=self.total, values=values, digest=digest))
         records = [
             RolloutRecord(
                 group=0,
@@ -183,6 +196,7 @@ def main() -> int:
     for option in ("--script", "--spec", "--run-dir", "--events"):
         parser.add_argument(option, required=True, type=Path)
     parser.add_argument("--exit-with-parent", action="store_true")
+    parser.add_argument("--attempt", type=int, default=0)
     options = parser.parse_args()
     if options.exit_with_parent:
         threading.Thread(target=exit_with_parent, daemon=True).start()
@@ -190,10 +204,20 @@ def main() -> int:
     attempt = options.events.stem.removeprefix("events-")
     plan = Plan(**script.get(attempt, script.get("default", {})))
     events = options.run_dir / options.events
-    with EventWriter(events) as writer:
-        spec = json.loads(options.spec.read_text())
-        return ScriptedTrainer(spec, options.run_dir, plan, writer, events).run()
+    with (options.run_dir / f"stacks-{attempt}.txt").open("wb") as stacks:
+        faulthandler.register(signal.SIGUSR1, file=stacks, all_threads=True)
+        with (
+            sole_trainer(options.run_dir, options.attempt, lambda: os._exit(1)),
+            EventWriter(events) as writer,
+        ):
+            spec = json.loads(options.spec.read_text())
+            return ScriptedTrainer(spec, options.run_dir, plan, writer, events).run()
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    try:
+        sys.exit(main())
+    except OSError as error:
+        if error.errno != errno.ENOSPC:
+            raise
+        sys.exit(EXIT_DISK_FULL)

@@ -3,11 +3,16 @@
 import csv
 import json
 import signal
+import time
 from collections.abc import Callable
 from pathlib import Path
 
+import psutil
+import pytest
+
 from app.files.storage import path_of
 from app.queue import announce
+from app.settings import Settings
 from tests.fixtures.workers import Service, WorkerProcess, eventually
 from trainer.algorithm_spec import PolicySplit
 from trainer.graders.spec import StringCheckGrader
@@ -81,3 +86,38 @@ def test_a_stopped_run_goes_on_where_it_was(
     real_service.wait_for_status(job_id, "cancelled", 10)
     found = sorted(real_service.points(job_id, "train/N/reward"))
     assert found == list(range(1, found[-1] + 1)) and found[-1] > stopped_at
+
+
+@pytest.mark.parametrize("during", ["generation", "grading"])
+def test_a_cancelled_job_is_gone_within_five_seconds_whatever_it_does(
+    real_service: Service,
+    start_worker: Callable[[], WorkerProcess],
+    tiny_model: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    during: str,
+) -> None:
+    grace = str(Settings.model_fields["stop_grace_seconds"].default)
+    monkeypatch.setenv("POLICYSPLIT_STOP_GRACE_SECONDS", grace)
+    spec = run_spec(tmp_path, tiny_model, steps=2) | {"preflight": None}
+    spec["rollout"] |= {"max_response_tokens": 1500, "samples_per_prompt": 16}
+    phase = "generate"
+    if during == "grading":
+        spec["rollout"] |= {"max_response_tokens": 4}
+        source = "def grade(sample, item):\n    while True:\n        pass\n"
+        spec["grader"] = {"type": "python", "name": "hangs", "source": source}
+        phase = "score"
+    spec["validation_data"] = None
+    job_id = real_service.add_job(steps=2, run_spec=spec)
+    announce(job_id)
+    worker = start_worker()
+    path = real_service.run_dir(job_id) / "events-1.jsonl"
+    eventually(lambda: path.is_file() and f'"phase":"{phase}"' in path.read_text(), 60)
+    family = psutil.Process(worker.pid).children(recursive=True)
+    assert family
+    asked = time.monotonic()
+    real_service.change(job_id, cancel_requested=True)
+    real_service.wait_for_status(job_id, "cancelled", 20)
+    assert time.monotonic() - asked < 5.0
+    eventually(lambda: not [one for one in family if one.is_running() and one.status() != "zombie"], 5)
+    assert [attempt.cause for attempt in real_service.attempts(job_id)] == ["user"]

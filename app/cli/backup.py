@@ -1,0 +1,218 @@
+"""``policysplit backup`` and ``restore``: the embedded service in one file, copied while it runs.
+
+The database is copied last, by SQLite's own online backup, so whatever it speaks of has been copied before it
+or is looked for again. In a run's folder the state comes before the events: a state that is resumed from is
+never ahead of what the events tell. The queue is not copied: messages are made again from the rows.
+"""
+
+import contextlib
+import hashlib
+import io
+import json
+import os
+import sqlite3
+import tarfile
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from app.cli.console import out
+from app.cli.datadir import DataDir
+from app.cli.environment import settings_with
+from app.cli.errors import CliError
+from app.settings import Settings
+
+DATABASE = "policysplit.db"
+MANIFEST = "backup.json"
+#: The parts of a data directory, in the order in which they are copied.
+PARTS = ("models", "files", "runs")
+#: Times that files which came meanwhile are looked for.
+ROUNDS = 5
+DataDirOption = Annotated[Path | None, typer.Option(help="The data directory.")]
+
+
+def backup(
+    file: Annotated[Path, typer.Argument(help="The archive to write, e.g. policysplit-backup.tar.")],
+    data_dir: DataDirOption = None,
+    models: Annotated[bool, typer.Option(help="Copy base models, too; they can be pulled again.")] = True,
+) -> None:
+    """Copy the embedded service into one file, while it runs or not.
+
+    With a PostgreSQL of your own: stop nothing, run pg_dump, then copy the data directory.
+    """
+    settings = _embedded(settings_with(data_dir=data_dir))
+    file = file.expanduser().resolve()
+    if file.exists():
+        raise CliError(f"{file} is there already: give another name")
+    temporary = file.with_name(f".{file.name}.{os.getpid()}")
+    try:
+        with tarfile.open(temporary, "w") as archive:
+            size = _Copy(settings, archive).run(PARTS if models else PARTS[1:])
+        with temporary.open("rb") as written:
+            os.fsync(written.fileno())
+        temporary.rename(file)
+    except OSError as error:
+        raise CliError(f"the backup could not be written: {error}") from error
+    finally:
+        temporary.unlink(missing_ok=True)
+    out.print(f"{file}: {size:,} bytes. `policysplit restore` brings it back.")
+
+
+def restore(
+    file: Annotated[Path, typer.Argument(help="An archive that `policysplit backup` wrote.")],
+    data_dir: DataDirOption = None,
+) -> None:
+    """Make a data directory from a backup. Jobs that ran go on when the service is started on it."""
+    directory = DataDir(settings_with(data_dir=data_dir).data_dir)
+    if directory.path.exists() and any(directory.path.iterdir()):
+        raise CliError(f"{directory.path} is not empty: give an empty --data-dir")
+    directory.path.mkdir(parents=True, exist_ok=True)
+    try:
+        with tarfile.open(file) as archive:
+            archive.extractall(directory.path, filter="data")
+    except (OSError, tarfile.TarError) as error:
+        raise CliError(f"{file} cannot be read as a backup: {error}") from error
+    manifest = _checked(directory.path)
+    _move_paths(directory.path, Path(manifest["data_dir"]))
+    (directory.path / MANIFEST).unlink()
+    out.print(
+        f"{directory.path} is as it was at {time.ctime(manifest['created_at'])}; start `policysplit serve`."
+    )
+
+
+def _embedded(settings: Settings) -> Settings:
+    if settings.database_url:
+        raise CliError(
+            "DATABASE_URL is set: back that database up with its own tools (pg_dump), and then copy the data "
+            "directory"
+        )
+    if not (settings.data_dir / DATABASE).is_file():
+        raise CliError(f"{settings.data_dir} has no {DATABASE}: nothing has been served from there")
+    return settings
+
+
+class _Copy:
+    """One archive on its way."""
+
+    def __init__(self, settings: Settings, archive: tarfile.TarFile):
+        self._root = settings.data_dir.resolve()
+        self._archive = archive
+        self._hashes: dict[str, str] = {}
+        self._size = 0
+
+    def run(self, parts: tuple[str, ...]) -> int:
+        """Copy everything; the number of bytes. Raises CliError when files keep vanishing."""
+        for _ in range(ROUNDS):
+            for part in parts:
+                for path in _in_order(self._root / part):
+                    self._add(path)
+            with tempfile.TemporaryDirectory() as folder:
+                snapshot = Path(folder) / DATABASE
+                _copy_database(self._root / DATABASE, snapshot)
+                if not (missing := self._missing(snapshot)):
+                    self._add(snapshot, DATABASE)
+                    break
+        else:
+            raise CliError(f"the service changes faster than it can be copied: {missing[0]} is missing")
+        told = {"created_at": time.time(), "data_dir": str(self._root), "sha256": self._hashes}
+        content = json.dumps(told).encode()
+        entry = tarfile.TarInfo(MANIFEST)
+        entry.size = len(content)
+        self._archive.addfile(entry, io.BytesIO(content))
+        return self._size
+
+    def _add(self, path: Path, name: str | None = None) -> None:
+        """Copy a file unless it was; what is being appended to is copied as far as it had come."""
+        name = name or path.relative_to(self._root).as_posix()
+        if name in self._hashes:
+            return
+        with contextlib.suppress(FileNotFoundError), path.open("rb") as file:
+            entry = self._archive.gettarinfo(arcname=name, fileobj=file)
+            if not entry.isreg():
+                return
+            reader = _Hashing(file)
+            self._archive.addfile(entry, reader)  # type: ignore[arg-type]
+            self._hashes[name] = reader.sha256.hexdigest()
+            self._size += entry.size
+
+    def _missing(self, database: Path) -> list[str]:
+        """What the database speaks of and the archive has not."""
+        with contextlib.closing(sqlite3.connect(database)) as connection:
+            files = [f"files/{row[0]}" for row in connection.execute("SELECT id FROM files")]
+            manifests = [
+                f"{Path(row[0]).relative_to(self._root).as_posix()}/policysplit.json"
+                for row in connection.execute("SELECT path FROM checkpoints")
+                if Path(row[0]).is_relative_to(self._root)
+            ]
+        return [name for name in (*files, *manifests) if name not in self._hashes]
+
+
+class _Hashing:
+    """Reads a file and hashes what was read."""
+
+    def __init__(self, file: Any):
+        self._file = file
+        self.sha256 = hashlib.sha256()
+
+    def read(self, size: int = -1) -> bytes:
+        data = self._file.read(size)
+        self.sha256.update(data)
+        return data
+
+
+def _in_order(folder: Path) -> Iterator[Path]:
+    """Files below ``folder``, states before all else of their run; nothing that is half-written."""
+    if not folder.is_dir():
+        return
+    found = [
+        path
+        for path in folder.rglob("*")
+        if not any(part.startswith(".") for part in path.relative_to(folder).parts)
+    ]
+    states = [path for path in found if "state" in path.relative_to(folder).parts[:-1]]
+    first = set(states)
+    for path in (*states, *(path for path in found if path not in first)):
+        with contextlib.suppress(OSError):
+            if path.is_file() and not path.is_symlink():
+                yield path
+
+
+def _copy_database(source: Path, target: Path) -> None:
+    with (
+        contextlib.closing(sqlite3.connect(f"file:{source}?mode=ro", uri=True, timeout=60)) as one,
+        contextlib.closing(sqlite3.connect(target)) as other,
+    ):
+        one.backup(other)
+
+
+def _checked(folder: Path) -> dict[str, Any]:
+    """The manifest of an extracted backup; raises CliError when a file is not what was copied."""
+    try:
+        manifest = json.loads((folder / MANIFEST).read_bytes())
+    except (OSError, ValueError) as error:
+        raise CliError(f"this is no complete backup: it has no readable {MANIFEST}") from error
+    for name, expected in manifest["sha256"].items():
+        with (folder / name).open("rb") as file:
+            if hashlib.file_digest(file, "sha256").hexdigest() != expected:
+                raise CliError(f"{name} in the backup is damaged")
+    return manifest
+
+
+def _move_paths(folder: Path, original: Path) -> None:
+    """Rows name files by absolute paths: have them name those of ``folder``."""
+    if folder == original:
+        return
+    with contextlib.closing(sqlite3.connect(folder / DATABASE)) as connection, connection:
+        old, new = f"{original}/", f"{folder}/"
+        connection.execute(
+            "UPDATE checkpoints SET path = ? || substr(path, ?) WHERE substr(path, 1, ?) = ?",
+            (new, len(old) + 1, len(old), old),
+        )
+        connection.execute(
+            "UPDATE jobs SET run_spec = replace(run_spec, ?, ?)",
+            (json.dumps(old)[:-1], json.dumps(new)[:-1]),
+        )

@@ -1,0 +1,125 @@
+"""``/v1/fine_tuning/jobs/{id}/replay``: one step done again by a worker, and whether it came out the same.
+
+A replay is a row that a worker takes by a lease, as it does a job; the trainer does the step again from the
+nearest state and its digest is compared with the one that was recorded (``trainer.replay``).
+"""
+
+import time
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Query
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from app.auth import ProjectId
+from app.db import read_session, write_session
+from app.errors import BadRequest, Conflict, NotFound
+from app.ids import new_replay_id
+from app.jobs.service import found
+from app.jobs.status import JobStatus, is_terminal
+from app.paging import After, Limit, Page, page, unknown_cursor
+from app.queue import send_wakeup
+from app.requests import StrictRoute
+from app.tables import Job, JobReplay
+
+router = APIRouter(prefix="/v1/fine_tuning/jobs", tags=["fine-tuning jobs"], route_class=StrictRoute)
+OPEN = ("queued", "running")
+
+
+@router.post("/{fine_tuning_job_id}/replay")
+def replay(
+    fine_tuning_job_id: str,
+    project: ProjectId,
+    step: Annotated[int, Query(ge=1, le=10_000_000, description="Which step to do again, from 1")],
+) -> dict[str, Any]:
+    """Have one step of a job that does not run done again; what came of it is in the replay object later."""
+    return create(project, fine_tuning_job_id, step)
+
+
+@router.get("/{fine_tuning_job_id}/replays")
+def list_replays(fine_tuning_job_id: str, project: ProjectId, after: After = None, limit: Limit = 20) -> Page:
+    """The job's replays, newest first."""
+    return page(listing(project, fine_tuning_job_id, after=after, limit=limit), limit)
+
+
+@router.get("/{fine_tuning_job_id}/replays/{replay_id}")
+def retrieve_replay(fine_tuning_job_id: str, replay_id: str, project: ProjectId) -> dict[str, Any]:
+    """One replay: ``matches`` says whether the step came to the same."""
+    with read_session() as session:
+        job = found(session, project, fine_tuning_job_id)
+        return _view(_found(session, job, replay_id))
+
+
+def create(project_id: str, job_id: str, step: int) -> dict[str, Any]:
+    """Queue a replay, or give the one of that step that is under way; raises an ApiError."""
+    with write_session() as session:
+        job = found(session, project_id, job_id, lock=True)
+        _check(job, step)
+        query = select(JobReplay).where(
+            JobReplay.job_id == job.id, JobReplay.step == step, JobReplay.status.in_(OPEN)
+        )
+        row = session.scalars(query).first()
+        if row is None:
+            now = time.time()
+            row = JobReplay(id=new_replay_id(), job_id=job.id, step=step, status="queued", created_at=now)
+            row.enqueued_at = now
+            session.add(row)
+            session.flush()
+        view = _view(row)
+    send_wakeup(view["id"])
+    return view
+
+
+def listing(project_id: str, job_id: str, *, after: str | None, limit: int) -> list[dict[str, Any]]:
+    """Up to ``limit`` + 1 replay objects, newest first."""
+    with read_session() as session:
+        job = found(session, project_id, job_id)
+        query = select(JobReplay).where(JobReplay.job_id == job.id)
+        if after is not None:
+            cursor = session.get(JobReplay, after)
+            if cursor is None or cursor.job_id != job.id:
+                raise unknown_cursor(after)
+            query = query.where(JobReplay.created_at < cursor.created_at)
+        rows = session.scalars(query.order_by(JobReplay.created_at.desc()).limit(limit + 1))
+        return [_view(row) for row in rows]
+
+
+def _check(job: Job, step: int) -> None:
+    if not (is_terminal(job.status) or job.status == JobStatus.PAUSED):
+        raise Conflict(
+            f"The job '{job.id}' is {job.status}: its steps can be replayed once it is paused or over.",
+            param="fine_tuning_job_id",
+            code="job_not_finished",
+        )
+    if step > job.step:
+        done = f"steps 1 to {job.step}" if job.step else "no steps"
+        raise BadRequest(
+            f"Invalid value for 'step': {step}. The job has done {done}.", param="step", code="invalid_value"
+        )
+
+
+def _found(session: Session, job: Job, replay_id: str) -> JobReplay:
+    row = session.get(JobReplay, replay_id)
+    if row is None or row.job_id != job.id:
+        raise NotFound(f"No such replay: '{replay_id}'.", param="replay_id")
+    return row
+
+
+def _view(row: JobReplay) -> dict[str, Any]:
+    result = row.result or {}
+    return {
+        "id": row.id,
+        "object": "fine_tuning.job.replay",
+        "job_id": row.job_id,
+        "step": row.step,
+        "status": row.status,
+        "created_at": int(row.created_at),
+        "finished_at": None if row.finished_at is None else int(row.finished_at),
+        "matches": result.get("matches"),
+        "compared": result.get("compared"),
+        "source": result.get("source"),
+        "from_step": result.get("from_step"),
+        "digest": result.get("digest"),
+        "recorded_digest": result.get("recorded_digest"),
+        "error": row.error,
+    }

@@ -1,0 +1,43 @@
+"""``/v1/storage``: how much of the disk a project uses."""
+
+from typing import Any
+
+from fastapi import APIRouter
+from sqlalchemy import func, select
+
+from app.auth import ProjectId
+from app.db import read_session
+from app.requests import StrictRoute
+from app.tables import Checkpoint, File, Job
+
+router = APIRouter(prefix="/v1/storage", tags=["storage"], route_class=StrictRoute)
+
+
+@router.get("")
+def storage_use(project: ProjectId) -> dict[str, Any]:
+    """Bytes of the project's files and of its runs (checkpoints, states to resume from, logs)."""
+    return used(project)
+
+
+def used(project_id: str) -> dict[str, Any]:
+    """The storage object. Runs are measured by their workers: each minute, and when an attempt ends."""
+    with read_session() as session:
+        files, file_bytes = session.execute(
+            select(func.count(), func.coalesce(func.sum(File.bytes), 0)).where(File.project_id == project_id)
+        ).one()
+        jobs, run_bytes = session.execute(
+            select(func.count(), func.coalesce(func.sum(Job.disk_bytes), 0)).where(
+                Job.project_id == project_id
+            )
+        ).one()
+        checkpoints = session.scalar(
+            select(func.count()).select_from(Checkpoint).where(Checkpoint.project_id == project_id)
+        )
+    return {
+        "object": "project.storage",
+        "project_id": project_id,
+        "files": {"count": files, "bytes": int(file_bytes)},
+        "jobs": {"count": jobs, "bytes": int(run_bytes)},
+        "checkpoints": {"count": checkpoints},
+        "bytes": int(file_bytes) + int(run_bytes),
+    }

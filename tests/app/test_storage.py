@@ -1,0 +1,149 @@
+"""What jobs leave on the disk: visible per project, gone with the job, expired by policy."""
+
+import time
+from pathlib import Path
+
+import httpx
+import openai
+import pytest
+
+from app.checkpoints.repository import upsert_checkpoint
+from app.db import read_session, write_session
+from app.files.service import create_result_file
+from app.files.storage import path_of, store
+from app.jobs.status import JobStatus, change_status
+from app.metrics.repository import upsert_points
+from app.rollouts.repository import upsert_rollouts
+from app.settings import get_settings
+from app.tables import Checkpoint, File, Job, JobAttempt, JobEvent, MetricPoint, MetricSeries, Rollout
+from tests.fixtures.api import Api, Keyed, create_job, sums
+from tests.worker.test_relay import record
+from worker.retention import DAY, expire
+
+TABLES = (Checkpoint, JobAttempt, JobEvent, MetricSeries, Rollout)
+
+
+def finished(client: openai.OpenAI, api: Api, *, steps: int = 3) -> str:
+    """A succeeded job with everything that a job leaves behind; its id."""
+    job_id = create_job(client, api, api.upload(client, sums())).id
+    stored = store(b"step\n1\n")
+    with write_session() as session:
+        job = session.get_one(Job, job_id)
+        change_status(session, job, JobStatus.RUNNING, message="runs")
+        session.add(JobAttempt(job_id=job_id, attempt=1, worker="w", started_at=1.0, cause="signal"))
+        for step in range(1, steps + 1):
+            upsert_points(session, job_id, step, {"train/N/reward": 1.0})
+            upsert_rollouts(session, job_id, step, [record(0), record(1)])
+            folder = api.folder / "runs" / job_id / "checkpoints" / f"step-{step}"
+            folder.mkdir(parents=True)
+            (folder / "model.safetensors").write_bytes(bytes(1000))
+            upsert_checkpoint(
+                session,
+                job,
+                step=step,
+                path=str(folder),
+                high_entropy_prompt="wander",
+                manifest_sha256="0" * 64,
+                metrics={},
+            )
+        job.result_files = [
+            create_result_file(session, project_id=job.project_id, filename="r.csv", stored=stored).id
+        ]
+        job.disk_bytes = 12_288
+        change_status(session, job, JobStatus.SUCCEEDED, message="done")
+    return job_id
+
+
+def rows(job_id: str) -> dict[str, int]:
+    with read_session() as session:
+        found = {
+            table.__tablename__: session.query(table).filter_by(job_id=job_id).count() for table in TABLES
+        }
+        found["metric_points"] = session.query(MetricPoint).count()
+        return found
+
+
+def test_a_deleted_job_takes_everything_with_it(
+    client: openai.OpenAI, api: Api, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("app.jobs.deletion.ROWS", 2)
+    job_id, other = finished(client, api), finished(client, api)
+    (result,) = client.fine_tuning.jobs.retrieve(job_id).result_files
+    kept = rows(other)
+    url = f"{api.url}/v1/fine_tuning/jobs/{job_id}"
+    assert httpx.delete(url).json() == {"id": job_id, "object": "fine_tuning.job", "deleted": True}
+    assert httpx.get(url).status_code == 404 and httpx.delete(url).status_code == 404
+    assert set(rows(job_id).values()) == {0, kept["metric_points"] - 3}
+    assert rows(other) == kept | {"metric_points": 3}
+    assert not (api.folder / "runs" / job_id).exists() and (api.folder / "runs" / other).is_dir()
+    assert not path_of(result).exists()
+    with pytest.raises(openai.NotFoundError):
+        client.files.retrieve(result)
+
+
+def test_a_job_that_is_not_over_is_not_deleted(client: openai.OpenAI, api: Api) -> None:
+    job = create_job(client, api, api.upload(client, sums()))
+    answer = httpx.delete(f"{api.url}/v1/fine_tuning/jobs/{job.id}")
+    assert answer.status_code == 409
+    assert answer.json()["error"]["code"] == "job_not_finished"
+    assert "Cancel it first" in answer.json()["error"]["message"]
+    client.fine_tuning.jobs.cancel(job.id)
+    assert httpx.delete(f"{api.url}/v1/fine_tuning/jobs/{job.id}").status_code == 200
+
+
+def test_attempts_are_shown_newest_first(client: openai.OpenAI, api: Api) -> None:
+    job_id = finished(client, api)
+    with write_session() as session:
+        for number in (2, 3):
+            session.add(JobAttempt(job_id=job_id, attempt=number, worker="w", started_at=1.0, cause="engine"))
+    url = f"{api.url}/v1/fine_tuning/jobs/{job_id}/attempts"
+    first = httpx.get(url, params={"limit": 2}).json()
+    assert [(one["attempt"], one["cause"]) for one in first["data"]] == [(3, "engine"), (2, "engine")]
+    last = httpx.get(url, params={"after": first["last_id"]}).json()
+    assert [(one["attempt"], one["cause"]) for one in last["data"]] == [(1, "signal")]
+    assert not last["has_more"]
+    assert httpx.get(url, params={"after": f"{job_id}/x"}).status_code == 400
+
+
+def test_a_project_sees_what_it_uses(keyed: Keyed) -> None:
+    finished(keyed.owner, keyed.api)
+    shown = []
+    for key in keyed.secrets:
+        answer = httpx.get(f"{keyed.api.url}/v1/storage", headers={"authorization": f"Bearer {key}"})
+        shown.append(answer.json())
+    mine, theirs = shown
+    assert (mine["jobs"], mine["checkpoints"]) == ({"count": 1, "bytes": 12_288}, {"count": 3})
+    assert mine["files"]["count"] == 2 and mine["bytes"] == mine["files"]["bytes"] + 12_288
+    assert theirs["bytes"] == theirs["files"]["count"] == theirs["jobs"]["count"] == 0
+
+
+@pytest.mark.parametrize("what", ["rollouts", "events", "checkpoints", "files"])
+def test_what_is_older_than_its_limit_expires(
+    client: openai.OpenAI, api: Api, monkeypatch: pytest.MonkeyPatch, what: str
+) -> None:
+    job_id = finished(client, api)
+    waiting = create_job(client, api, api.upload(client, sums()))
+    with read_session() as session:
+        job = session.get_one(Job, job_id)
+        uploaded, needed, results = job.training_file, waiting.training_file, job.result_files[0]
+    before = rows(job_id)
+    monkeypatch.setattr(get_settings(), f"retain_{what}_days", 10.0)
+    expire(now=time.time() + 9 * DAY)
+    assert rows(job_id) == before, "not yet"
+    expire(now=time.time() + 11 * DAY)
+    after = rows(job_id)
+    folders = sorted(path.name for path in (api.folder / "runs" / job_id / "checkpoints").iterdir())
+    with read_session() as session:
+        files = {file.id for file in session.query(File)}
+    expected = {
+        "rollouts": before | {"rollouts": 0},
+        "events": before | {"job_events": 0},
+        "checkpoints": before | {"checkpoints": 1},
+        "files": before,
+    }
+    assert after == expected[what]
+    assert folders == (["step-3"] if what == "checkpoints" else ["step-1", "step-2", "step-3"])
+    assert (uploaded in files) == (what != "files") == path_of(str(uploaded)).exists()
+    assert {needed, results} <= files and Path(path_of(results)).exists()
+    expire(now=time.time() + 11 * DAY)
+    assert rows(job_id) == after
