@@ -122,6 +122,6 @@ def _wait_while(pause_file: Path | None) -> None:
 
 def _line(result: dict[str, Any], done: int, of: int) -> str:
     document = result["document"]
-    name = f"{document['task']} {document['arm']} seed {document['run']['seed']}"
+    name = f"{document['task']} {document['arm']} seed {document['seed']}"
     took = f"{result['wall_seconds']:.0f} s ({result['cpu_seconds']:.0f} s of CPU)"
     return f"[{done}/{of}] {result['hash']} {name}: {result['status']} in {took} {result['error'] or ''}"
