@@ -64,14 +64,16 @@ def run_missing(
         active: set[Future[dict[str, Any]]] = set()
         exhausted = False
         while active or not exhausted:
-            while not exhausted and len(active) < workers:
-                _wait_while(pause_file)
+            while not exhausted and len(active) < workers and not _paused(pause_file):
                 run = None if deadline is not None and time.monotonic() > deadline else next(waiting, None)
                 if run is None:
                     exhausted = True
                 else:
                     active.add(pool.submit(_execute, run, folder))
-            finished, active = wait(active, return_when=FIRST_COMPLETED)
+            if not active:
+                time.sleep(0 if exhausted else _PAUSE_POLL_SECONDS)
+                continue
+            finished, active = wait(active, timeout=_PAUSE_POLL_SECONDS, return_when=FIRST_COMPLETED)
             for one in finished:
                 result = one.result()
                 write_result(result, results)
@@ -111,13 +113,8 @@ def tuned_rate(tuning: Path = TUNING) -> float | None:
     return chosen_learning_rate({one["hash"]: one for one in read_results(tuning)})
 
 
-def _wait_while(pause_file: Path | None) -> None:
-    said = False
-    while pause_file is not None and pause_file.exists():
-        if not said:
-            print(f"paused: {pause_file} exists", flush=True)
-            said = True
-        time.sleep(_PAUSE_POLL_SECONDS)
+def _paused(pause_file: Path | None) -> bool:
+    return pause_file is not None and pause_file.exists()
 
 
 def _line(result: dict[str, Any], done: int, of: int) -> str:
