@@ -16,6 +16,7 @@ from app.experiments.expansion import start_runs, start_waiting_runs
 from app.tables import Experiment, ExperimentRun, Job
 from tests.fixtures.api import GRADER, Api, on_sqlite, sums
 from tests.fixtures.experiments import finish
+from worker.reconciler import reconcile
 
 ROOT = "/v1/experiments"
 ENVIRONMENT = {"type": "environment", "task": "chain_sum", "size": 50}
@@ -130,7 +131,7 @@ def test_a_service_that_is_killed_anywhere_goes_on(
         with pytest.raises(RuntimeError):
             start_waiting_runs()
     monkeypatch.setattr(expansion.repository, "record_job", recorded)
-    start_waiting_runs()
+    reconcile()  # as every worker does
     assert start_waiting_runs() == 0
     with read_session() as session:
         jobs = session.scalars(select(Job.id)).all()
