@@ -49,11 +49,13 @@ def run_missing(
     Args:
         workers: runs at a time, each with one thread.
         hours: start none after so long.
-        pause_file: start none while it exists.
+        pause_file: start none while it exists, nor the making of the base model.
     """
     results.mkdir(parents=True, exist_ok=True)
     # Inherited by the processes: a run is reproducible to the bit with one thread.
     os.environ |= {"OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"}
+    while _paused(pause_file):
+        time.sleep(_PAUSE_POLL_SECONDS)
     prepare(folder)
     missing = [run for run in runs if not result_path(run, results).exists()]
     deadline = None if hours is None else time.monotonic() + hours * 3600
