@@ -13,7 +13,7 @@ endif
 export VLLM
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo serve test chaos check bench bench-api format lock clean
+.PHONY: help install demo serve test chaos check bench bench-api bench-inference chaos-inference study format lock clean
 
 help: ## Show this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 20
@@ -46,6 +46,18 @@ bench: $(STAMP) ## Compare a training step with TRL's, and the modes with one (A
 
 bench-api: $(STAMP) ## Measure the API on SQLite and PostgreSQL (ARGS="--database sqlite")
 	@$(BIN)/python -m benchmarks.api $(ARGS)
+
+bench-inference: $(STAMP) ## Measure what the gateway adds to an engine (VLLM=1; ARGS="--tokens 32")
+	@$(BIN)/policysplit models pull SmolLM2-135M-Instruct --data-dir .policysplit >/dev/null
+	@$(BIN)/python -m benchmarks.inference --model .policysplit/models/SmolLM2-135M-Instruct $(ARGS)
+
+chaos-inference: $(STAMP) ## Kill the engine 20 times under 16 streams (ARGS="--kills 5")
+	@$(BIN)/policysplit models pull SmolLM2-135M-Instruct --data-dir .policysplit >/dev/null
+	@$(BIN)/python -m benchmarks.inference_chaos --model .policysplit/models/SmolLM2-135M-Instruct $(ARGS)
+
+study: $(STAMP) ## Do what is missing of our study and write its report (ARGS="--workers 2 --hours 1")
+	@$(BIN)/python -m study run $(ARGS)
+	@$(BIN)/python -m study report
 
 format: $(STAMP) ## Format, and fix what can be fixed
 	@$(BIN)/ruff format .

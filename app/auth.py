@@ -6,14 +6,15 @@ keyless: it answers this machine alone, and everything belongs to one project.
 """
 
 import time
-from typing import Annotated, Any
+from typing import Annotated
 from urllib.parse import urlsplit
 
-from fastapi import Depends, FastAPI, Request
+from fastapi import Depends, Request
 from sqlalchemy.exc import OperationalError, TimeoutError
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from app.addresses import is_loopback
+from app.dashboard.assets import PREFIX as DASHBOARD
 from app.error_handlers import database_away, error_response
 from app.errors import ApiError, Unauthorized
 from app.keys.cache import KeyCache
@@ -22,7 +23,7 @@ from app.keys.repository import Caller
 from app.settings import get_settings
 from app.tables import DEFAULT_PROJECT
 
-#: Paths that show nothing of any project.
+#: Paths that show nothing of any project; so do those below :data:`DASHBOARD`.
 PUBLIC = frozenset({"/", "/healthz", "/readyz", "/docs", "/docs/oauth2-redirect", "/redoc", "/openapi.json"})
 _BEARER = b"bearer "
 _CHALLENGE = {"www-authenticate": "Bearer"}
@@ -38,7 +39,7 @@ class RequireKey:
         self._rates = RateLimiter()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "http" and scope["path"] not in PUBLIC:
+        if scope["type"] == "http" and not _is_public(scope["path"]):
             try:
                 caller = await self._caller(scope)
             except ApiError as error:
@@ -76,6 +77,10 @@ class RequireKey:
         return caller
 
 
+def _is_public(path: str) -> bool:
+    return path in PUBLIC or path.startswith(DASHBOARD)
+
+
 def _is_local(scope: Scope) -> bool:
     """Whether a request is from this machine and meant for it: the name in ``Host`` tells a page in a browser
     that has its own name point here (DNS rebinding)."""
@@ -101,17 +106,3 @@ async def current_project(request: Request) -> str:
 
 
 ProjectId = Annotated[str, Depends(current_project)]
-
-
-def describe_keys(app: FastAPI) -> None:
-    """Say in the API's description that it wants a key: the guard is no dependency that FastAPI could see."""
-    plain = app.openapi
-
-    def openapi() -> dict[str, Any]:
-        document = plain()
-        schemes = document.setdefault("components", {}).setdefault("securitySchemes", {})
-        schemes["key"] = {"type": "http", "scheme": "bearer"}
-        document["security"] = [{"key": []}]
-        return document
-
-    app.openapi = openapi

@@ -8,6 +8,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from sqlalchemy.exc import OperationalError, TimeoutError
 from starlette.exceptions import HTTPException
+from starlette.routing import Match
 
 from app.errors import ApiError, BadRequest, InternalError, MethodNotAllowed, NotFound, Unavailable
 from app.validation import bad_request
@@ -73,13 +74,24 @@ async def _http_exception(request: Request, error: Exception) -> JSONResponse:
             f"There is no {where}. The API is described at /docs.", code="unknown_url"
         )
     elif error.status_code == 405:
-        allowed = (error.headers or {}).get("Allow", "")
-        answer = MethodNotAllowed(f"{where} is not allowed here; {allowed or 'another method'} is.")
+        allowed = _allowed(request)
+        answer = MethodNotAllowed(f"{where} is not allowed here; {allowed} is.", headers={"allow": allowed})
+        return error_response(answer)
     else:
         answer = BadRequest(str(error.detail))
         return JSONResponse(answer.body(), error.status_code, headers=dict(error.headers or {}))
     answer.headers |= dict(error.headers or {})
     return error_response(answer)
+
+
+def _allowed(request: Request) -> str:
+    """The methods of every route with this path: the framework's own answer knows those of one of them."""
+    methods: set[str] = set()
+    for route in request.app.routes:
+        match, _ = route.matches(request.scope)
+        if match is not Match.NONE:
+            methods |= getattr(route, "methods", None) or set()
+    return ", ".join(sorted(methods))
 
 
 async def _database_away(request: Request, error: Exception) -> JSONResponse:

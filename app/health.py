@@ -1,8 +1,9 @@
 """Liveness and readiness."""
 
-from typing import Any
+from typing import Literal
 
 from fastapi import APIRouter, Response
+from pydantic import BaseModel
 from sqlalchemy.exc import SQLAlchemyError
 
 from app.db import get_engine
@@ -18,8 +19,15 @@ def healthz() -> dict[str, str]:
     return {"status": "ok"}
 
 
-@router.get("/readyz")
-def readyz(response: Response) -> dict[str, Any]:
+class Readiness(BaseModel):
+    """Each part the service needs, and whether it answers."""
+
+    status: Literal["ready", "unavailable"]
+    checks: dict[str, str]
+
+
+@router.get("/readyz", responses={503: {"model": Readiness, "description": "Something does not answer"}})
+def readyz(response: Response) -> Readiness:
     """Whether the service can do its work: database, schema, broker. 503 when one of them fails."""
     checks = {"database": "ok", "schema": "ok", "broker": "ok" if broker_alive() else "does not answer"}
     try:
@@ -29,7 +37,7 @@ def readyz(response: Response) -> dict[str, Any]:
         checks["schema"] = "unknown"
     ready = set(checks.values()) == {"ok"}
     response.status_code = 200 if ready else 503
-    return {"status": "ready" if ready else "unavailable", "checks": checks}
+    return Readiness(status="ready" if ready else "unavailable", checks=checks)
 
 
 def schema_problem() -> str | None:

@@ -18,6 +18,10 @@ def new_job_id() -> str:
     return f"ftjob-{_random()}"
 
 
+def new_estimate_id() -> str:
+    return f"ftest-{_random()}"
+
+
 def new_project_id() -> str:
     return f"proj_{_random()}"
 
@@ -52,6 +56,10 @@ def new_delivery_id() -> str:
 
 def new_webhook_event_id() -> str:
     return f"evt_{_random()}"
+
+
+def new_experiment_id() -> str:
+    return f"exp_{_random()}"
 
 
 def new_request_id() -> str:

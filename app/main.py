@@ -8,15 +8,18 @@ from typing import Any
 
 from fastapi import FastAPI
 from fastapi.concurrency import run_in_threadpool
-from fastapi.responses import RedirectResponse
 from sqlalchemy.exc import SQLAlchemyError
 
 from app import error_handlers, health
-from app.auth import RequireKey, describe_keys
+from app.auth import RequireKey
 from app.checkpoints.endpoints import router as checkpoints
 from app.checkpoints.permissions_endpoints import router as permissions
+from app.dashboard.endpoints import router as dashboard
 from app.db import get_engine
+from app.description import describe
 from app.errors import ErrorBody
+from app.estimates.endpoints import router as estimates
+from app.experiments.endpoints import router as experiments
 from app.files.endpoints import router as files
 from app.files.storage import remove_stale_uploads
 from app.graders.endpoints import router as graders
@@ -49,11 +52,13 @@ def create_app() -> FastAPI:
     # The last one added is the outermost.
     app.add_middleware(RequireKey)
     app.add_middleware(RequestContext)
-    describe_keys(app)
+    describe(app)
     error_handlers.install(app)
     app.include_router(health.router)
+    app.include_router(dashboard)
     for router in (
         files,
+        estimates,
         jobs,
         attempts,
         replays,
@@ -63,16 +68,13 @@ def create_app() -> FastAPI:
         metrics,
         rollouts,
         graders,
+        experiments,
         models,
         inference,
         webhooks,
         storage,
     ):
         app.include_router(router)
-
-    @app.get("/", include_in_schema=False)
-    def home() -> RedirectResponse:
-        return RedirectResponse("/docs")
 
     return app
 

@@ -21,6 +21,7 @@ from app.settings import get_settings
 from app.tables import Job
 
 TASK_NAME = "policysplit.run_job"
+PROBE_TASK_NAME = "policysplit.run_probe"
 QUEUE_NAME = "jobs"
 # How long a request waits for a broker that accepts connections and then says nothing.
 SOCKET_SECONDS = 2.0
@@ -34,11 +35,20 @@ def send_wakeup(job_id: str) -> bool:
     Never raises for a broker that is down: the caller has committed the row, and the reconciler sends the
     message later.
     """
+    return _send(TASK_NAME, job_id)
+
+
+def send_probe(estimate_id: str) -> bool:
+    """Tell the workers of an estimate, likewise."""
+    return _send(PROBE_TASK_NAME, estimate_id)
+
+
+def _send(task: str, subject: str) -> bool:
     url = get_settings().resolved_broker_url
     try:
-        _producer(url).send_task(TASK_NAME, args=[job_id], queue=QUEUE_NAME, ignore_result=True, retry=False)
+        _producer(url).send_task(task, args=[subject], queue=QUEUE_NAME, ignore_result=True, retry=False)
     except (OperationalError, RedisError, OSError) as error:
-        _log_failure(f"the wake-up message of {job_id} was not sent", error)
+        _log_failure(f"the wake-up message of {subject} was not sent", error)
         return False
     return True
 

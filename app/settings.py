@@ -87,6 +87,9 @@ class Settings(GraderSettings):
     wakeup_resend_seconds: float = Field(
         default=30.0, gt=0, description="A queued job's wake-up message counts as lost after this long"
     )
+    estimate_seconds: float = Field(
+        default=900.0, gt=0, description="The probe of an estimate is stopped when it takes longer"
+    )
     trainer_command: list[str] = Field(
         default_factory=lambda: [sys.executable, "-m", "trainer"],
         description="Program that trains, a JSON list; unset: python -m trainer of this environment",
@@ -115,10 +118,19 @@ class Settings(GraderSettings):
     webhook_poll_seconds: float = Field(
         default=1.0, gt=0, description="How often an API process looks for webhook deliveries that are due"
     )
-    engine: str = Field(default="transformers", description="Which server answers for checkpoints")
+    engine: str = Field(
+        default="transformers", description="Which server answers for checkpoints: transformers or vllm"
+    )
     engine_command: list[str] = Field(
         default_factory=list,
         description="Program that starts the engine's server, e.g. in an environment of its own; empty: ours",
+    )
+    engine_arguments: list[str] = Field(
+        default_factory=list,
+        description="More arguments of the engine's server, a JSON list, such as a tool-call parser",
+    )
+    engine_kv_cache_bytes: int = Field(
+        default=1 << 30, gt=0, description="Memory that each vLLM server has for the tokens it attends to"
     )
     engine_memory_bytes: int = Field(default=8 << 30, description="Loaded checkpoints are evicted beyond it")
     engine_start_seconds: float = Field(

@@ -120,6 +120,7 @@ class Job(Table):
     method: Mapped[dict[str, Any]] = mapped_column(Json)
     run_spec: Mapped[dict[str, Any]] = mapped_column(Json)
     user_metadata: Mapped[dict[str, str] | None] = mapped_column(Json)
+    integrations: Mapped[list[dict[str, Any]] | None] = mapped_column(Json)
     result_files: Mapped[list[str]] = mapped_column(Json, default=list)
     error: Mapped[dict[str, Any] | None] = mapped_column(Json)
     step: Mapped[int] = mapped_column(Integer, default=0)
@@ -145,6 +146,25 @@ class Job(Table):
     gpus: Mapped[int] = mapped_column(Integer, default=0, server_default="0")
     # Of the run's folder, as its worker last measured it.
     disk_bytes: Mapped[int] = mapped_column(BigInteger, default=0, server_default="0")
+
+
+class Estimate(Table):
+    """What a job would take: a probe that a worker runs (``app.estimates``)."""
+
+    __tablename__ = "estimates"
+    __table_args__ = (Index("ix_estimates_status", "status", "created_at"),)
+    id: Mapped[str] = mapped_column(String(64), primary_key=True)
+    project_id: Mapped[str] = mapped_column(ForeignKey("projects.id"))
+    created_at: Mapped[float] = mapped_column(Double)
+    finished_at: Mapped[float | None] = mapped_column(Double)
+    status: Mapped[str] = mapped_column(String(16))
+    model: Mapped[str] = mapped_column(String(512))
+    run_spec: Mapped[dict[str, Any]] = mapped_column(Json)
+    result: Mapped[dict[str, Any] | None] = mapped_column(Json)
+    error: Mapped[dict[str, Any] | None] = mapped_column(Json)
+    attempt: Mapped[int] = mapped_column(Integer, default=0)
+    lease_expires_at: Mapped[float | None] = mapped_column(Double)
+    enqueued_at: Mapped[float | None] = mapped_column(Double)
 
 
 class JobAttempt(Table):
@@ -223,6 +243,16 @@ class MetricPoint(Table):
     value: Mapped[float] = mapped_column(Double)
 
 
+class JobOutcomes(Table):
+    """A job's last evaluation, item by item: what runs are compared by, in pairs."""
+
+    __tablename__ = "job_outcomes"
+    job_id: Mapped[str] = mapped_column(ForeignKey("jobs.id", ondelete="CASCADE"), primary_key=True)
+    step: Mapped[int] = mapped_column(Integer)
+    # {"N": {"graded": [...], "correct": [...], "reward": [...]}, "H": ...}
+    modes: Mapped[dict[str, Any]] = mapped_column(Json)
+
+
 class Rollout(Table):
     """One sampled response of a job's step."""
 
@@ -272,6 +302,45 @@ class CheckpointPermission(Table):
     checkpoint_id: Mapped[str] = mapped_column(ForeignKey("checkpoints.id", ondelete="CASCADE"))
     project_id: Mapped[str] = mapped_column(ForeignKey("projects.id"))
     created_at: Mapped[float] = mapped_column(Double)
+
+
+class Experiment(Table):
+    """Arms, tasks and seeds that are compared. Its runs are jobs; what they came to is read from those."""
+
+    __tablename__ = "experiments"
+    __table_args__ = (
+        UniqueConstraint("project_id", "idempotency_key"),
+        Index("ix_experiments_listing", "project_id", "created_at", "id"),
+        Index("ix_experiments_unstarted", "has_unstarted_runs"),
+    )
+    id: Mapped[str] = mapped_column(String(64), primary_key=True)
+    project_id: Mapped[str] = mapped_column(ForeignKey("projects.id"))
+    idempotency_key: Mapped[str | None] = mapped_column(String(255))
+    request_sha256: Mapped[str] = mapped_column(String(64))
+    created_at: Mapped[float] = mapped_column(Double)
+    name: Mapped[str] = mapped_column(String(256))
+    # The request, with what was added since.
+    definition: Mapped[dict[str, Any]] = mapped_column(Json)
+    user_metadata: Mapped[dict[str, str] | None] = mapped_column(Json)
+    cancelled_at: Mapped[float | None] = mapped_column(Double)
+    # Whether there is work for the reconciler; set with each run that is added.
+    has_unstarted_runs: Mapped[bool] = mapped_column(Boolean)
+
+
+class ExperimentRun(Table):
+    """One arm on one task with one seed. ``job_id`` NULL: not started yet, or refused with ``error``."""
+
+    __tablename__ = "experiment_runs"
+    __table_args__ = (Index("ix_experiment_runs_order", "experiment_id", "position"),)
+    experiment_id: Mapped[str] = mapped_column(
+        ForeignKey("experiments.id", ondelete="CASCADE"), primary_key=True
+    )
+    arm: Mapped[str] = mapped_column(String(64), primary_key=True)
+    task: Mapped[str] = mapped_column(String(64), primary_key=True)
+    seed: Mapped[int] = mapped_column(BigInteger, primary_key=True)
+    position: Mapped[int] = mapped_column(Integer)
+    job_id: Mapped[str | None] = mapped_column(ForeignKey("jobs.id"))
+    error: Mapped[dict[str, Any] | None] = mapped_column(Json)
 
 
 class WebhookEndpoint(Table):
@@ -325,7 +394,11 @@ class WebhookAttempt(Table):
 
 
 class InferenceWorker(Table):
-    """A process that runs engine servers; the gateway sends requests to its ``url``."""
+    """A process that runs engine servers; the gateway sends requests to its ``url``.
+
+    ``features``: parameters of requests that its engine has beyond those that all have. ``active``: requests
+    that it was answering at the last heartbeat.
+    """
 
     __tablename__ = "inference_workers"
     id: Mapped[str] = mapped_column(String(64), primary_key=True)
@@ -333,3 +406,6 @@ class InferenceWorker(Table):
     started_at: Mapped[float] = mapped_column(Double)
     heartbeat_at: Mapped[float] = mapped_column(Double)
     loaded: Mapped[list[str]] = mapped_column(Json, default=list)
+    engine: Mapped[str] = mapped_column(String(64), server_default="transformers")
+    features: Mapped[list[str]] = mapped_column(Json, server_default="[]")
+    active: Mapped[int] = mapped_column(Integer, server_default="0")

@@ -5,7 +5,9 @@ A file that imports another comes after it: pytest rewrites the assertions of wh
 
 pytest_plugins = [
     "tests.fixtures.api",
+    "tests.fixtures.belongings",
     "tests.fixtures.broker",
+    "tests.fixtures.browser",
     "tests.fixtures.databases",
     "tests.fixtures.http_server",
     "tests.fixtures.hub",

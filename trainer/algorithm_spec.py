@@ -18,7 +18,7 @@ class ReferenceKl(StrictModel):
     k1 = x, k2 = x^2 / 2, k3 = e^-x - 1 + x. As a loss only k2 has the gradient of the reverse KL.
     """
 
-    coefficient: float = Field(gt=0)
+    coefficient: float = Field(gt=0, le=1e6)
     estimator: Literal["k1", "k2", "k3"] = "k3"
 
 
@@ -30,6 +30,7 @@ class Objective(StrictModel):
     rollout_importance_cap: float | None = Field(
         default=None,
         gt=0,
+        le=1e6,
         description="Weigh own rows by min(pi_trainer / pi_rollout, cap): truncated importance sampling "
         "between rollout engine and trainer; the usual cap is 2",
     )
@@ -39,7 +40,7 @@ class ClippedObjective(Objective):
     """What every algorithm with a clipped importance ratio shares."""
 
     clip_low: float = Field(default=0.2, gt=0, lt=1)
-    clip_high: float = Field(default=0.2, gt=0)
+    clip_high: float = Field(default=0.2, gt=0, le=1e6)
 
 
 class Grpo(ClippedObjective):
@@ -60,16 +61,18 @@ class Dapo(ClippedObjective):
     """DAPO (arXiv 2503.14476)."""
 
     type: Literal["dapo"] = "dapo"
-    clip_high: float = Field(default=0.28, gt=0)
+    clip_high: float = Field(default=0.28, gt=0, le=1e6)
     resampling_rounds: int = Field(
         default=9,
         ge=0,
+        le=10_000,
         description="How often a step may sample further items for the groups whose responses all got the "
         "same reward; then it trains on fewer. The paper has no bound",
     )
     overlong_buffer: int | None = Field(
         default=None,
         ge=0,
+        le=10_000_000,
         description="C: within the last C tokens before the limit the reward falls linearly to -1; default a "
         "fifth of rollout.max_response_tokens, 0 for no penalty",
     )
@@ -80,7 +83,7 @@ class Gspo(ClippedObjective):
 
     type: Literal["gspo"] = "gspo"
     clip_low: float = Field(default=3e-4, gt=0, lt=1)
-    clip_high: float = Field(default=4e-4, gt=0)
+    clip_high: float = Field(default=4e-4, gt=0, le=1e6)
     aggregation: Aggregation = "sequence_mean"
 
 
@@ -88,32 +91,36 @@ class Cispo(Objective):
     """CISPO (arXiv 2506.13585): the importance weight is clipped from above, and every token trains."""
 
     type: Literal["cispo"] = "cispo"
-    clip_high: float = Field(default=4.0, gt=0, description="The weight is at most 1 + clip_high")
+    clip_high: float = Field(default=4.0, gt=0, le=1e6, description="The weight is at most 1 + clip_high")
 
 
 class EntropyBonus(ClippedObjective):
     """A constant times the mean token entropy, taken from the loss."""
 
     type: Literal["entropy_bonus"] = "entropy_bonus"
-    coefficient: float = Field(default=0.003, ge=0, description="c, per nat")
+    coefficient: float = Field(default=0.003, ge=0, le=1e6, description="c, per nat")
 
 
 class AdaptiveEntropy(ClippedObjective):
     """The entropy bonus with Skywork-OR1's controlled coefficient (arXiv 2505.22312)."""
 
     type: Literal["adaptive_entropy"] = "adaptive_entropy"
-    target_entropy: float = Field(default=0.2, gt=0, description="Nats; at and above it there is no bonus")
-    initial_coefficient: float = Field(default=0.0, ge=0)
-    coefficient_step: float = Field(default=1e-4, gt=0, description="Change of the coefficient a step")
-    max_coefficient: float = Field(default=5e-3, gt=0)
+    target_entropy: float = Field(
+        default=0.2, gt=0, le=1e6, description="Nats; at and above it there is no bonus"
+    )
+    initial_coefficient: float = Field(default=0.0, ge=0, le=1e6)
+    coefficient_step: float = Field(
+        default=1e-4, gt=0, le=1e6, description="Change of the coefficient a step"
+    )
+    max_coefficient: float = Field(default=5e-3, gt=0, le=1e6)
 
 
 class EntropyAdvantage(ClippedObjective):
     """The advantage plus min(scale * H_t, |A_t| / kappa) (arXiv 2506.14758)."""
 
     type: Literal["entropy_advantage"] = "entropy_advantage"
-    scale: float = Field(default=0.4, ge=0, description="a, per nat")
-    kappa: float = Field(default=2.0, gt=0)
+    scale: float = Field(default=0.4, ge=0, le=1e6, description="a, per nat")
+    kappa: float = Field(default=2.0, gt=0, le=1e6)
 
 
 class ClipCov(ClippedObjective):
@@ -121,8 +128,8 @@ class ClipCov(ClippedObjective):
 
     type: Literal["clip_cov"] = "clip_cov"
     share: float = Field(default=2e-4, gt=0, le=1, description="Of the batch's tokens; at least one")
-    band_low: float = 1.0
-    band_high: float = 5.0
+    band_low: float = Field(default=1.0, ge=-1e6, le=1e6)
+    band_high: float = Field(default=5.0, ge=-1e6, le=1e6)
 
     @model_validator(mode="after")
     def _band_has_a_width(self) -> "ClipCov":
@@ -139,7 +146,7 @@ class KlCov(Objective):
 
     type: Literal["kl_cov"] = "kl_cov"
     share: float = Field(default=2e-3, gt=0, le=1, description="Of the batch's tokens; at least one")
-    kl_coefficient: float = Field(default=1.0, ge=0)
+    kl_coefficient: float = Field(default=1.0, ge=0, le=1e6)
 
 
 class ForkingTokens(ClippedObjective):
@@ -155,7 +162,7 @@ class EdgeGrpo(ClippedObjective):
     type: Literal["edge_grpo"] = "edge_grpo"
     aggregation: Aggregation = "sequence_mean"
     ratio_low: float = Field(default=0.1, gt=0, le=1)
-    ratio_high: float = Field(default=10.0, ge=1)
+    ratio_high: float = Field(default=10.0, ge=1, le=1e6)
 
 
 class PolicySplit(ClippedObjective):
@@ -163,24 +170,31 @@ class PolicySplit(ClippedObjective):
 
     type: Literal["policy_split"] = "policy_split"
     aggregation: Aggregation = "token_mean_per_mode"
-    eta: float = Field(default=0.03, ge=0, description="Size of the high-entropy mode's bonus")
+    eta: float = Field(default=0.03, ge=0, le=1e6, description="Size of the high-entropy mode's bonus")
     alpha: float = Field(default=0.5, ge=0, le=1, description="Entropy (1) against divergence from N (0)")
-    kappa: float = Field(default=2.0, gt=0, description="The bonus is clamped to |A|/kappa")
+    kappa: float = Field(default=2.0, gt=0, le=1e6, description="The bonus is clamped to |A|/kappa")
     clip_order: Literal["inside", "outside"] = Field(
         default="inside", description="inside: clamp(eta*B); outside: eta*clamp(B)"
     )
-    weight_normal: float = Field(default=0.5, ge=0)
-    weight_high_entropy: float = Field(default=0.5, ge=0)
+    weight_normal: float = Field(default=0.5, ge=0, le=1e6)
+    weight_high_entropy: float = Field(default=0.5, ge=0, le=1e6)
     sharing: Literal["both", "h_to_n", "n_to_h", "none", "none_pooled"] = Field(
         default="both",
         description="Which mode's rollouts also train the other mode; none_pooled keeps the shared baseline",
     )
     high_entropy_samples: int | None = Field(
-        default=None, ge=0, description="Rollouts a prompt sampled in high-entropy mode; default half"
+        default=None,
+        ge=0,
+        le=100_000,
+        description="Rollouts a prompt sampled in high-entropy mode; default half",
     )
-    eta_normal: float = Field(default=0.0, description="The mirrored bonus of the normal mode")
-    eta_warmup_steps: int = Field(default=1, ge=1)
-    freeze_step: int | None = Field(default=None, ge=0, description="Loss weight 0 from this step on")
+    eta_normal: float = Field(
+        default=0.0, ge=-1e6, le=1e6, description="The mirrored bonus of the normal mode"
+    )
+    eta_warmup_steps: int = Field(default=1, ge=1, lt=2**31)
+    freeze_step: int | None = Field(
+        default=None, ge=0, lt=2**31, description="Loss weight 0 from this step on"
+    )
     freeze_mode: Literal["high-entropy", "normal"] = Field(
         default="high-entropy", description="The mode whose loss weight freeze_step sets to 0"
     )

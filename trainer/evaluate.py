@@ -17,12 +17,13 @@ from trainer.graders.grade import Grader
 from trainer.logprobs import OutputLayer
 from trainer.metrics import MetricSums
 from trainer.modes import Mode
-from trainer.outcomes import accuracy_metrics, diversity_metrics, embedding_metrics
+from trainer.outcomes import accuracy_metrics, diversity_metrics, embedding_metrics, item_outcomes
 from trainer.policy import Policy
 from trainer.ranks import ALONE, Ranks
 from trainer.rollout.engine import RolloutEngine
 from trainer.scoring import score_groups
 from trainer.spec import EvaluationSpec, RolloutSpec
+from trainer.statistics.outcomes import ModeLabel, ModeOutcomes
 from trainer.types import Group
 
 
@@ -42,8 +43,10 @@ def evaluate(
     on_progress: Callable[[], None],
     encoder: Encoder | None = None,
     ranks: Ranks = ALONE,
-) -> dict[str, float]:
+) -> tuple[dict[str, float], dict[ModeLabel, ModeOutcomes]]:
     """Sample every item in ``modes``, grade, and measure: outcomes, diversity, entropy, divergence.
+
+    The metrics by name, and the outcomes item by item.
 
     The same items and, per step, the same draws whatever was trained. ``answer`` is what votes compare;
     ``encoder`` measures the embedding diversity, which is left out without one. Each of ``ranks`` measures
@@ -80,7 +83,7 @@ def evaluate(
             lambda: embedding_metrics(groups, modes, policy.stop_ids, policy.text, embed)
         )
         on_progress()
-    return values | error_metrics("eval", errors)
+    return values | error_metrics("eval", errors), item_outcomes(groups, modes)
 
 
 def _observe_responses(group: Group, metrics: MetricSums) -> None:

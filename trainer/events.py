@@ -14,13 +14,19 @@ from pathlib import Path
 from types import TracebackType
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, JsonValue, TypeAdapter, field_serializer
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, TypeAdapter, field_serializer
 
-from trainer.graders.spec import StrictModel
 from trainer.modes import Mode, Placement
+from trainer.statistics.outcomes import ModeLabel, ModeOutcomes
 
 
-class Timestamped(StrictModel):
+class Record(BaseModel):
+    """Base of what is told: unknown keys are refused. Unlike a spec it may have numbers that are none."""
+
+    model_config = ConfigDict(extra="forbid")
+
+
+class Timestamped(Record):
     """Every event carries the wall-clock time at which it was written, unix seconds."""
 
     time: float = Field(default_factory=time.time)
@@ -53,7 +59,7 @@ class Phase(Timestamped):
     phase: str
 
 
-class StepDigest(StrictModel):
+class StepDigest(Record):
     """What a step came to: equal digests, equal steps (``trainer.digest``). Hashes are SHA-256, hex."""
 
     rollouts: str = Field(description="Of what was sampled: items, modes, token ids")
@@ -79,7 +85,15 @@ class StepMetrics(Timestamped):
         return {name: float(value) for name, value in values.items() if math.isfinite(value)}
 
 
-class RolloutRecord(StrictModel):
+class EvaluationOutcomes(Timestamped):
+    """The last evaluation item by item, so that runs can be compared with each other in pairs."""
+
+    type: Literal["outcomes"] = "outcomes"
+    step: int
+    modes: dict[ModeLabel, ModeOutcomes]
+
+
+class RolloutRecord(Record):
     """One sampled response."""
 
     group: int = Field(description="Index of the prompt within the step")
@@ -134,6 +148,9 @@ class Finished(Timestamped):
     type: Literal["finished"] = "finished"
     step: int
     trained_tokens: int
+    peak_memory_bytes: int | None = Field(
+        default=None, description="Of the device, reserved; on a CPU the process's resident memory"
+    )
 
 
 class Stopped(Timestamped):
@@ -158,6 +175,7 @@ Event = Annotated[
     | MessageEvent
     | Phase
     | StepMetrics
+    | EvaluationOutcomes
     | Rollouts
     | CheckpointSaved
     | CheckpointRemoved

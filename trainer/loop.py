@@ -23,6 +23,7 @@ from trainer.digest import step_digest, weights_sha256
 from trainer.embedding import load_encoder
 from trainer.evaluate import evaluate
 from trainer.events import (
+    EvaluationOutcomes,
     EventWriter,
     Finished,
     MessageEvent,
@@ -38,6 +39,7 @@ from trainer.graders.answers import answer_function
 from trainer.graders.custom import RewardFunction, choose_grader
 from trainer.graders.grade import Grade
 from trainer.guards import check_collapse, check_finite
+from trainer.memory import peak_memory
 from trainer.metrics import MetricSums
 from trainer.modes import Mode
 from trainer.optim import MasterAdamW
@@ -152,7 +154,13 @@ class Run:
         if self.spec.total_steps == 0 and not self._folder.has_checkpoint(0):
             self._save_checkpoint({})
         self._folder.shelve_state()
-        self._events.write(Finished(step=self.counters.step, trained_tokens=self.counters.trained_tokens))
+        self._events.write(
+            Finished(
+                step=self.counters.step,
+                trained_tokens=self.counters.trained_tokens,
+                peak_memory_bytes=peak_memory(self.policy.device),
+            )
+        )
         return True
 
     def _look_at_the_grader(self) -> None:
@@ -332,7 +340,7 @@ class Run:
             return {}
         samples = self._algorithm.samples(0, self.spec.rollout.samples_per_prompt)
         with self._phase("evaluate", step):
-            self._validation_metrics = evaluate(
+            self._validation_metrics, outcomes = evaluate(
                 self.policy,
                 self._engine,
                 self._validation,
@@ -347,6 +355,8 @@ class Run:
                 encoder=self._encoder,
                 ranks=self._ranks,
             )
+        if step == self.spec.total_steps:
+            self._events.write(EvaluationOutcomes(step=step, modes=outcomes))
         return self._validation_metrics
 
     def _evaluate_and_report(self, step: int) -> None:

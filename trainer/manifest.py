@@ -10,13 +10,13 @@ from typing import Any
 
 from pydantic import Field, JsonValue, ValidationError
 
-from trainer.graders.spec import StrictModel
+from trainer.events import Record
 from trainer.modes import Placement
 
 MANIFEST_NAME = "policysplit.json"
 
 
-class Manifest(StrictModel):
+class Manifest(Record):
     """What a checkpoint is, and the SHA-256 of each of its files."""
 
     run_id: str

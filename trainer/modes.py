@@ -23,7 +23,7 @@ class Mode(StrEnum):
     HIGH_ENTROPY = "high-entropy"
 
     @property
-    def label(self) -> str:
+    def label(self) -> Literal["N", "H"]:
         return "N" if self is Mode.NORMAL else "H"
 
     @property

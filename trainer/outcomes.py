@@ -17,6 +17,7 @@ from trainer.statistics.diversity import (
     self_bleu_diversity,
 )
 from trainer.statistics.majority import majority_at_k
+from trainer.statistics.outcomes import ModeLabel, ModeOutcomes
 from trainer.statistics.pass_at_k import (
     mixture_pass_at_k,
     pass_at_k,
@@ -46,6 +47,20 @@ class ItemMeans:
 def solved(rollout: Rollout) -> bool:
     """Whether the response got the whole reward."""
     return rollout.reward == 1.0
+
+
+def item_outcomes(groups: Sequence[Group], modes: Sequence[Mode]) -> dict[ModeLabel, ModeOutcomes]:
+    """Of each item and mode the responses that were graded, those that got the whole reward, and the mean."""
+    found: dict[ModeLabel, ModeOutcomes] = {}
+    for mode in modes:
+        own = [[r for r in group.rollouts if _graded(r, mode)] for group in groups]
+        rewards = [[float(r.reward) for r in one if r.reward is not None] for one in own]
+        found[mode.label] = ModeOutcomes(
+            graded=[len(one) for one in own],
+            correct=[sum(map(solved, one)) for one in own],
+            reward=[round(sum(one) / len(one), 6) if one else None for one in rewards],
+        )
+    return found
 
 
 def accuracy_metrics(

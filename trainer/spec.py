@@ -50,8 +50,8 @@ class LoraSpec(StrictModel):
     A usual learning rate is ten times that of full fine-tuning.
     """
 
-    rank: int = Field(default=16, ge=1)
-    alpha: float = Field(default=32.0, gt=0)
+    rank: int = Field(default=16, ge=1, le=65_536)
+    alpha: float = Field(default=32.0, gt=0, le=1e6)
     dropout: float = Field(default=0.0, description="0 alone: the policy that trains is the one that sampled")
     target_modules: list[Annotated[str, Field(min_length=1)]] | None = Field(
         default=None,
@@ -84,8 +84,10 @@ class EnvironmentData(StrictModel):
     task: str
     parameters: dict[str, Any] = Field(default_factory=dict)
     size: int = Field(default=1000, ge=1, le=10_000_000)
-    seed: int = 0
-    instruction: str = Field(default="", description="Text put after each question, e.g. the answer format")
+    seed: int = Field(default=0, ge=0, lt=2**31)
+    instruction: str = Field(
+        default="", max_length=65_536, description="Text put after each question, e.g. the answer format"
+    )
 
 
 Data = Annotated[JsonlData | EnvironmentData, Field(discriminator="type")]
@@ -100,6 +102,7 @@ class VllmSpec(StrictModel):
     kv_cache_bytes: int | None = Field(
         default=None,
         ge=1 << 20,
+        le=1 << 50,
         description="Size of the key-value cache; default the rest of gpu_memory_share, on the CPU 2 GiB",
     )
     sleep: bool = Field(
@@ -111,11 +114,11 @@ class VllmSpec(StrictModel):
 class RolloutSpec(StrictModel):
     """How a step's samples are drawn."""
 
-    prompts_per_step: int = Field(default=8, ge=1)
-    samples_per_prompt: int = Field(default=8, ge=2, description="G, over both modes together")
-    max_prompt_tokens: int = Field(default=1024, ge=1)
-    max_response_tokens: int = Field(default=256, ge=1)
-    temperature: float = Field(default=1.0, gt=0)
+    prompts_per_step: int = Field(default=8, ge=1, le=1_000_000)
+    samples_per_prompt: int = Field(default=8, ge=2, le=100_000, description="G, over both modes together")
+    max_prompt_tokens: int = Field(default=1024, ge=1, le=10_000_000)
+    max_response_tokens: int = Field(default=256, ge=1, le=10_000_000)
+    temperature: float = Field(default=1.0, gt=0, le=100)
     engine: Literal["transformers", "vllm"] = Field(
         default="transformers",
         description="transformers: the training model itself; vllm: a process beside it",
@@ -132,17 +135,20 @@ class RolloutSpec(StrictModel):
 class OptimizerSpec(StrictModel):
     """AdamW."""
 
-    learning_rate: float = Field(default=3e-6, gt=0)
-    warmup_steps: int = Field(default=0, ge=0)
-    weight_decay: float = Field(default=1e-2, ge=0)
+    learning_rate: float = Field(default=3e-6, gt=0, le=100)
+    warmup_steps: int = Field(default=0, ge=0, lt=2**31)
+    weight_decay: float = Field(default=1e-2, ge=0, le=100)
     beta1: float = Field(default=0.9, ge=0, lt=1)
     beta2: float = Field(default=0.999, ge=0, lt=1)
-    epsilon: float = Field(default=1e-8, gt=0)
-    max_grad_norm: float = Field(default=1.0, gt=0)
-    updates_per_batch: int = Field(default=1, ge=1, description="Optimizer steps on each batch of rollouts")
+    epsilon: float = Field(default=1e-8, gt=0, le=1)
+    max_grad_norm: float = Field(default=1.0, gt=0, le=1e9)
+    updates_per_batch: int = Field(
+        default=1, ge=1, le=10_000, description="Optimizer steps on each batch of rollouts"
+    )
     groups_per_micro_batch: int | None = Field(
         default=None,
         ge=1,
+        le=1_000_000,
         description="Prompts in one forward and backward; default as many as have 4,096 tokens together",
     )
 
@@ -156,14 +162,18 @@ EVALUATION_PRESETS: dict[str, dict[str, Any]] = {
 class EvaluationSpec(StrictModel):
     """Evaluation of both modes on the validation data; also at the first and the last step."""
 
-    interval: int = Field(default=0, ge=0, description="Every how many steps; 0: first and last only")
-    max_items: int = Field(default=64, ge=1)
-    samples_per_item: int = Field(default=1, ge=1, description="Per mode")
-    temperature: float = Field(default=1.0, ge=0, description="0: greedy")
+    interval: int = Field(
+        default=0, ge=0, lt=2**31, description="Every how many steps; 0: first and last only"
+    )
+    max_items: int = Field(default=64, ge=1, le=10_000_000)
+    samples_per_item: int = Field(default=1, ge=1, le=1_000_000, description="Per mode")
+    temperature: float = Field(default=1.0, ge=0, le=100, description="0: greedy")
     top_p: float = Field(
         default=1.0, gt=0, le=1, description="Sample among the likeliest tokens that together have this much"
     )
-    top_k: int | None = Field(default=None, ge=1, description="Sample among this many likeliest tokens")
+    top_k: int | None = Field(
+        default=None, ge=1, lt=2**31, description="Sample among this many likeliest tokens"
+    )
     preset: Literal["paper", "greedy"] | None = Field(
         default=None,
         description="Sampling settings by name: the paper's evaluation (temperature 0.6, top-p 0.95, top-k "
@@ -195,8 +205,8 @@ class EvaluationSpec(StrictModel):
 class CheckpointSpec(StrictModel):
     """Checkpoints are also written at the end and when the run is asked to stop."""
 
-    interval: int = Field(default=0, ge=0, description="Every how many steps; 0: the end only")
-    keep_best: int = Field(default=3, ge=0)
+    interval: int = Field(default=0, ge=0, lt=2**31, description="Every how many steps; 0: the end only")
+    keep_best: int = Field(default=3, ge=0, le=10_000)
 
 
 class DiagnosticsSpec(StrictModel):
@@ -206,11 +216,15 @@ class DiagnosticsSpec(StrictModel):
     """
 
     interval: int = Field(
-        default=50, ge=0, description="Run the probes before every how many steps, from the first; 0: never"
+        default=50,
+        ge=0,
+        lt=2**31,
+        description="Run the probes before every how many steps, from the first; 0: never",
     )
     probe_items: int = Field(
         default=4,
         ge=1,
+        le=10_000,
         description="Prompts of the fixed probe set, from the validation data if there is any",
     )
     which: list[Literal["hidden_states", "gradients"]] = Field(
@@ -221,6 +235,7 @@ class DiagnosticsSpec(StrictModel):
     divergence_stride: int = Field(
         default=8,
         ge=0,
+        lt=2**31,
         description="Inter-mode KL and JS at every how manieth response token of each step; 1: all; 0: never",
     )
 
@@ -274,7 +289,9 @@ class RunSpec(StrictModel):
     preflight: PreflightSpec | None = Field(
         default=None, description="None: train without a look; jobs of the service have one"
     )
-    total_steps: int = Field(ge=0, description="0: evaluate the model as it is, and save it as a checkpoint")
+    total_steps: int = Field(
+        ge=0, lt=2**31, description="0: evaluate the model as it is, and save it as a checkpoint"
+    )
     seed: int = Field(default=0, ge=0, lt=2**31)
 
     @model_validator(mode="after")

@@ -7,7 +7,8 @@ of reconcilers may run at once. A pass:
 2. running and pausing jobs whose lease ran out → queued again (their attempt: lost), failed past the cap,
    cancelled where the user wanted that
 3. queued jobs that the user wanted cancelled → cancelled
-4. replays: the same for their messages and leases
+4. runs of experiments that have no job yet → their jobs, as many as may run at a time
+5. replays: the same for their messages and leases
 """
 
 import logging
@@ -19,12 +20,14 @@ from sqlalchemy import func, select
 from sqlalchemy.exc import InterfaceError, OperationalError
 
 from app.db import read_session, write_session
+from app.experiments.expansion import start_waiting_runs
 from app.jobs.status import HELD, JobStatus, change_status
 from app.queue import announce, queue_length
 from app.settings import get_settings
 from app.tables import Job
 from worker.causes import Cause
 from worker.ending import Ending, Outcome, end_attempt
+from worker.probes import announce_probes
 from worker.replaying import reconcile_replays
 from worker.retention import expire
 from worker.shutdown import Shutdown
@@ -65,6 +68,8 @@ def reconcile() -> None:
     end_lost_attempts()
     cancel_queued()
     announce_waiting()
+    announce_probes()
+    start_waiting_runs()
     reconcile_replays()
 
 

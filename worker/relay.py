@@ -20,6 +20,7 @@ from sqlalchemy.orm import Session
 
 from app.checkpoints.repository import remove_checkpoint, upsert_checkpoint
 from app.db import read_session, write_session
+from app.jobs.outcomes import upsert_outcomes
 from app.jobs.status import Level, add_event
 from app.metrics.repository import upsert_steps
 from app.rollouts.repository import upsert_rollouts
@@ -28,6 +29,7 @@ from app.upsert import insert_for
 from trainer.events import (
     CheckpointRemoved,
     CheckpointSaved,
+    EvaluationOutcomes,
     Event,
     Failed,
     Finished,
@@ -213,6 +215,8 @@ class Relay:
                 case StepMetrics():
                     points[event.step] |= event.values
                     add_metrics_event(session, job_id, event)
+                case EvaluationOutcomes():
+                    upsert_outcomes(session, job_id, event)
                 case Rollouts():
                     records = {(record.group, record.index): record for record in event.rollouts}
                     upsert_rollouts(session, job_id, event.step, list(records.values()))

@@ -25,6 +25,7 @@ from app.tables import Job
 from worker import lease
 from worker.causes import memory_kills
 from worker.ending import Asked, Ending, Outcome, apply_ending, disk_full, judge
+from worker.integrations.of_job import Integrations
 from worker.launcher import Trainer, write_spec
 from worker.lease import Claim, Flags, LeaseLost
 from worker.relay import Relay, unrelayed_attempts
@@ -101,6 +102,7 @@ class Supervisor:
         self._caught_up = False
         self._kill_at = float("inf")
         self._exit_by = float("inf")
+        self._integrations = Integrations(claim, self._run_dir)
         self._next_flags = 0.0
         self._next_room = 0.0
         self._next_measure = 0.0
@@ -118,10 +120,13 @@ class Supervisor:
         try:
             write_spec(self._run_dir, spec)
             self._catch_up()
+            if (refusal := self._integrate()) is not None:
+                return refusal
             trainer = Trainer.start(
                 self._settings.trainer_command, self._run_dir, self._claim.attempt, self._wake.set
             )
         except OSError as error:
+            self._integrations.close()
             cause = f"the trainer could not be started: {error}"
             return disk_full(None, cause) if no_room(error) else Ending(Outcome.CRASHED, cause, detail=cause)
         relay = Relay(self._claim, self._run_dir)
@@ -130,6 +135,7 @@ class Supervisor:
             self._watch(trainer, relay)
         finally:
             exit_code = trainer.close()
+            self._integrations.close()
         self._relay_rest(relay)
         return judge(
             end=relay.end,
@@ -140,6 +146,22 @@ class Supervisor:
             log_tail=trainer.log_tail(),
             killed_for_memory=memory_kills() > kills,
         )
+
+    def _integrate(self) -> Ending | None:
+        """Set the job's integrations up: before training, or not at all."""
+        self._persist(self._integrations.start)
+        while not self._integrations.known():
+            try:
+                flags = self._beat()
+            except LeaseLost:
+                self._integrations.kill()
+                raise
+            if flags.cancel_requested or self._shutdown.requested:
+                self._integrations.kill()
+                return Ending(Outcome.CANCELLED if flags.cancel_requested else Outcome.RELEASED)
+        if (refusal := self._integrations.refusal) is None:
+            return None
+        return Ending(Outcome.FAILED, refusal, "integration_failed", "integrations")
 
     def _watch(self, trainer: Trainer, relay: Relay) -> None:
         """Until the trainer has ended."""

@@ -4,6 +4,8 @@ from fastapi import APIRouter
 
 from app.auth import ProjectId
 from app.checkpoints import service
+from app.checkpoints.objects import CheckpointObject
+from app.description import ListOf, answers
 from app.paging import After, Page, page
 from app.paging import Limit as PageLimit
 from app.requests import StrictRoute
@@ -11,7 +13,7 @@ from app.requests import StrictRoute
 router = APIRouter(prefix="/v1/fine_tuning/jobs", tags=["checkpoints"], route_class=StrictRoute)
 
 
-@router.get("/{fine_tuning_job_id}/checkpoints")
+@router.get("/{fine_tuning_job_id}/checkpoints", **answers(ListOf[CheckpointObject]))
 def list_checkpoints(
     fine_tuning_job_id: str, project: ProjectId, after: After = None, limit: PageLimit = 10
 ) -> Page:

@@ -6,7 +6,9 @@ from fastapi import APIRouter
 
 from app.auth import ProjectId
 from app.checkpoints import permissions
+from app.checkpoints.objects import PermissionDeleted, PermissionObject
 from app.checkpoints.permissions import CreatePermissions, Order
+from app.description import ListOf, answers
 from app.paging import After, Limit, Page, page
 from app.requests import StrictRoute
 
@@ -17,14 +19,14 @@ router = APIRouter(
 )
 
 
-@router.post("")
+@router.post("", **answers(ListOf[PermissionObject]))
 def create_permissions(fine_tuned_model_checkpoint: str, body: CreatePermissions, project: ProjectId) -> Page:
     """Let other projects ask the checkpoint, in both modes, and train on from it."""
     made = permissions.create(project, fine_tuned_model_checkpoint, body)
     return page(made, len(made))
 
 
-@router.get("")
+@router.get("", **answers(ListOf[PermissionObject]))
 def list_permissions(
     fine_tuned_model_checkpoint: str,
     project: ProjectId,
@@ -40,7 +42,7 @@ def list_permissions(
     return page(rows, limit)
 
 
-@router.delete("/{permission_id}")
+@router.delete("/{permission_id}", **answers(PermissionDeleted))
 def delete_permission(
     fine_tuned_model_checkpoint: str, permission_id: str, project: ProjectId
 ) -> dict[str, Any]:

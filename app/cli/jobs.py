@@ -14,6 +14,7 @@ from rich.table import Table
 from app.cli.client import BaseUrlOption, DataDirOption, api_errors, connect
 from app.cli.console import out
 from app.cli.errors import CliError
+from app.cli.estimates import show_estimate
 from app.cli.follow import TERMINAL, follow
 
 if TYPE_CHECKING:
@@ -60,6 +61,24 @@ def create(
         out.print(f"Created [bold]{job.id}[/], {job.status}.")
         if follow_it:
             _follow(client, job.id)
+
+
+@app.command()
+def estimate(
+    file: Annotated[Path, typer.Option(help="The job as JSON or YAML: the body of POST /jobs.")],
+    training_file: Annotated[str | None, typer.Option(help="A JSONL file to upload, or file-….")] = None,
+    validation_file: Annotated[str | None, typer.Option(help="A JSONL file to upload, or file-….")] = None,
+    base_url: BaseUrlOption = None,
+    data_dir: DataDirOption = None,
+) -> None:
+    """Say what a job would take, from two steps that a worker tries."""
+    body = read_job_file(file)
+    client = connect(base_url, data_dir)
+    with api_errors(client):
+        for name, given in (("training_file", training_file), ("validation_file", validation_file)):
+            if value := given or body.get(name):
+                body[name] = upload(client, str(value))
+        show_estimate(client, body)
 
 
 @app.command("list")

@@ -7,8 +7,9 @@ from typing import NoReturn
 
 import typer
 
-from app.cli import jobs, keys, models, parts
+from app.cli import experiments, jobs, keys, models, parts
 from app.cli.backup import backup, restore
+from app.cli.chat import chat
 from app.cli.console import say_error
 from app.cli.demo.command import demo
 from app.cli.errors import CliError
@@ -23,6 +24,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.command()(demo)
+app.command()(chat)
 app.command()(serve)
 app.command()(parts.api)
 app.command()(parts.worker)
@@ -32,6 +34,7 @@ app.command()(settings)
 app.command()(backup)
 app.command()(restore)
 app.add_typer(jobs.app, name="jobs")
+app.add_typer(experiments.app, name="experiments")
 app.add_typer(models.app, name="models")
 app.add_typer(keys.app, name="keys")
 app.add_typer(keys.projects_app, name="projects")

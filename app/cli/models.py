@@ -1,4 +1,4 @@
-"""``policysplit models``: base models in the data directory."""
+"""``policysplit models``: models in the data directory."""
 
 import json
 import subprocess
@@ -14,14 +14,17 @@ from rich.table import Table
 from app.cli.console import out
 from app.cli.environment import python_command, settings_with
 from app.cli.errors import CliError
+from app.cli.export import export
 from app.cli.guarded import guarded
 from app.models.catalog import base_models, encoders
 
 SOURCE_NAME = "policysplit-source.json"
 STOP_SECONDS = 5.0
 
-app = typer.Typer(help="Base models in the data directory.", no_args_is_help=True)
+app = typer.Typer(help="Models in the data directory.", no_args_is_help=True)
 DataDirOption = Annotated[Path | None, typer.Option(help="The data directory.")]
+
+app.command()(export)
 
 
 @app.command()

@@ -8,6 +8,7 @@ from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import StreamingResponse
 
 from app.auth import ProjectId
+from app.description import ListOf, answers, answers_text
 from app.files import service
 from app.files.schemas import FileDeleted, FileObject, file_dict, file_object
 from app.files.storage import chunks
@@ -47,7 +48,7 @@ async def create_file(request: Request, project: ProjectId) -> FileObject:
     return file_object(await run_in_threadpool(service.create, project, upload))
 
 
-@router.get("")
+@router.get("", **answers(ListOf[FileObject]))
 def list_files(
     project: ProjectId,
     after: After = None,
@@ -66,7 +67,7 @@ def retrieve_file(file_id: str, project: ProjectId) -> FileObject:
     return file_object(service.retrieve(project, file_id))
 
 
-@router.get("/{file_id}/content")
+@router.get("/{file_id}/content", **answers_text("The bytes", "application/jsonl", "text/csv"))
 def retrieve_content(file_id: str, project: ProjectId) -> StreamingResponse:
     """The bytes of a file, streamed."""
     file, path = service.content(project, file_id)

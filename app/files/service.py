@@ -166,7 +166,7 @@ def _filename(sent: str) -> str:
     """The last part of the name that the client sent, without characters that no header can carry."""
     name = sent.replace("\\", "/").rpartition("/")[2]
     printable = "".join(character for character in name if character.isprintable())
-    return printable[:255] or "upload.jsonl"
+    return "upload.jsonl" if printable in ("", ".", "..") else printable[:255]
 
 
 def _found(file: Any, file_id: str) -> File:

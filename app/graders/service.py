@@ -10,7 +10,7 @@ from app.graders.checks import as_bad_request, check_grader
 from app.graders.schemas import GraderErrors, GraderRun, GraderRunMetadata, RunGrader, ValidateGrader
 from trainer.errors import InvalidSpec
 from trainer.graders.build import build_grader
-from trainer.graders.grade import Grade
+from trainer.graders.grade import Grade, Sample
 from trainer.graders.spec import Grader, MultiGrader, RemoteFields
 
 #: At a time, in one API process: each may start processes and wait for others.
@@ -28,21 +28,29 @@ def validate(request: ValidateGrader) -> dict[str, Any]:
 
 def run(request: RunGrader) -> GraderRun:
     """Grade one sample. Raises BadRequest for a grader that cannot work, TooManyRequests when busy."""
-    check_grader(request.grader, "grader")
+    started = time.perf_counter()
+    (grade,) = grade_samples(request.grader, request.item, [request.model_sample], "grader")
+    return _result(request.grader, grade, time.perf_counter() - started)
+
+
+def grade_samples(definition: Grader, item: dict[str, Any], texts: list[str], param: str) -> list[Grade]:
+    """Grade responses to ``item``, with a client that waits; ``param`` is where the grader was given.
+
+    Raises BadRequest for a grader that cannot work, TooManyRequests when busy.
+    """
+    check_grader(definition, param)
     if not _slots().acquire(timeout=WAIT_SECONDS):
         raise TooManyRequests(
             f"{RUNS} graders are being run already; try again in a few seconds.", headers={"retry-after": "5"}
         )
     try:
-        grader = build_grader(_brief(request.grader), workers=1)
+        grader = build_grader(_brief(definition), workers=1)
         try:
-            started = time.perf_counter()
-            grade = grader(request.item, request.model_sample)
-            return _result(request.grader, grade, time.perf_counter() - started)
+            return grader.grade_many([Sample(item, text) for text in texts])
         finally:
             grader.close()
     except InvalidSpec as error:
-        raise as_bad_request(error, "grader") from None
+        raise as_bad_request(error, param) from None
     finally:
         _slots().release()
 

@@ -1,112 +1,180 @@
-"""Chat completions and their chunks, in OpenAI's shape with the mode on each."""
+"""Answers, whole and streamed, with the mode on each choice; the endpoint's way of wording is a Dialect."""
 
-import json
 import secrets
 import time
 from collections.abc import AsyncIterator
-from typing import Any
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from pydantic_core import to_json
 
 from app.errors import ApiError
 from app.inference.fanout import Fanout, Indexed
-from app.inference.service import Plan
+from app.inference.service import Plan, Sample
 from app.inference.upstream import Finish, Piece
 
 
+@dataclass
+class Gathered:
+    """All of one choice."""
+
+    index: int
+    text: str = ""
+    reasoning: str = ""
+    tool_calls: dict[int, dict[str, Any]] = field(default_factory=dict)
+    logprobs: list[dict[str, Any]] = field(default_factory=list)
+    reason: str = ""
+
+    def add(self, piece: Piece) -> None:
+        self.text += piece.text
+        if piece.logprobs is not None:
+            self.logprobs.append(piece.logprobs)
+        if piece.delta is not None:
+            self.reasoning += piece.delta.get("reasoning_content") or ""
+            for call in piece.delta.get("tool_calls") or ():
+                self._add_call(call)
+
+    def _add_call(self, piece: dict[str, Any]) -> None:
+        """A call comes in pieces: who is called first, then the arguments bit by bit."""
+        call = self.tool_calls.setdefault(
+            piece.get("index", 0), {"id": None, "type": "function", "function": {"name": "", "arguments": ""}}
+        )
+        call["id"] = call["id"] or piece.get("id")
+        function = piece.get("function") or {}
+        call["function"]["name"] += function.get("name") or ""
+        call["function"]["arguments"] += function.get("arguments") or ""
+
+
+class Dialect(Protocol):
+    """How one endpoint words its answers."""
+
+    prefix: str
+    """Of an answer's id."""
+    kind: str
+    """The ``object`` of a whole answer."""
+    chunk_kind: str
+
+    def whole(self, gathered: Gathered) -> dict[str, Any]:
+        """A choice of a whole answer, without index, finish reason and mode."""
+        ...
+
+    def opening(self, sample: Sample) -> dict[str, Any] | None:
+        """What a choice's stream begins with; None: nothing."""
+        ...
+
+    def piece(self, piece: Piece) -> dict[str, Any]:
+        """A piece of a choice."""
+        ...
+
+    def closing(self) -> dict[str, Any]:
+        """What stands beside the finish reason."""
+        ...
+
+
 class Usage:
-    """Tokens of an answer with several choices: the prompt counts once, as at OpenAI."""
+    """Tokens of an answer with several choices: each prompt counts once, as at OpenAI."""
 
     def __init__(self) -> None:
-        self._prompt = self._completion = 0
+        self._prompts: dict[tuple[int, str], int] = {}
+        self._completion = 0
 
-    def add(self, finish: Finish) -> None:
-        self._prompt = finish.prompt_tokens
+    def add(self, sample: Sample, finish: Finish) -> None:
+        self._prompts[sample.prompt, sample.mode.value] = finish.prompt_tokens
         self._completion += finish.completion_tokens
 
     def body(self) -> dict[str, int]:
+        prompt = sum(self._prompts.values())
         return {
-            "prompt_tokens": self._prompt,
+            "prompt_tokens": prompt,
             "completion_tokens": self._completion,
-            "total_tokens": self._prompt + self._completion,
+            "total_tokens": prompt + self._completion,
         }
 
 
-async def completion(plan: Plan, fanout: Fanout) -> dict[str, Any]:
-    """The whole answer at once."""
-    texts, thoughts = [""] * len(plan.samples), [""] * len(plan.samples)
-    reasons, usage = [""] * len(plan.samples), Usage()
+async def gather(plan: Plan, fanout: Fanout) -> tuple[list[Gathered], dict[str, int]]:
+    """Every choice, complete, and the usage."""
+    choices = [Gathered(index) for index in range(len(plan.samples))]
+    usage = Usage()
     while (event := await fanout.next()) is not None:
         index, what = event
         if isinstance(what, Piece):
-            texts[index] += what.text
-            thoughts[index] += what.reasoning
+            choices[index].add(what)
         else:
-            reasons[index] = what.reason
-            usage.add(what)
-    choices = []
-    for index, text in enumerate(texts):
-        message = {"role": "assistant", "content": text, "refusal": None}
-        if thoughts[index]:
-            message["reasoning_content"] = thoughts[index]
-        choices.append(
-            {
-                "index": index,
-                "message": message,
-                "finish_reason": reasons[index],
-                "logprobs": None,
-                "mode": plan.mode.value,
-            }
-        )
-    return {**_head(plan, "chat.completion"), "choices": choices, "usage": usage.body()}
+            choices[index].reason = what.reason
+            usage.add(plan.samples[index], what)
+    return choices, usage.body()
+
+
+def whole(
+    dialect: Dialect,
+    plan: Plan,
+    choices: list[Gathered],
+    usage: dict[str, int],
+    rewards: list[Any] | None = None,
+) -> dict[str, Any]:
+    """The answer at once, with ``choices`` in their order; ``rewards`` are theirs."""
+    worded = []
+    for place, choice in enumerate(choices):
+        body = {
+            "index": place,
+            **dialect.whole(choice),
+            "finish_reason": choice.reason,
+            "mode": plan.samples[choice.index].mode.value,
+        }
+        worded.append(body if rewards is None else {**body, **rewards[place]})
+    return {**_head(dialect, plan, dialect.kind), "choices": worded, "usage": usage}
 
 
 async def chunks(
-    plan: Plan, fanout: Fanout, first: Indexed | None, include_usage: bool
+    dialect: Dialect, plan: Plan, fanout: Fanout, first: Indexed | None, include_usage: bool
 ) -> AsyncIterator[bytes]:
-    """The answer as server-sent events; ``first`` was taken from the fan-out already."""
-    head = _head(plan, "chat.completion.chunk")
+    """The answer as server-sent events; ``first`` was taken from the fan-out already.
+
+    What came meanwhile goes out together: the more streams there are, the less each chunk costs.
+    """
+    head = _head(dialect, plan, dialect.chunk_kind)
+    modes = [sample.mode.value for sample in plan.samples]
     usage = Usage()
+    no_usage: dict[str, Any] = {"usage": None} if include_usage else {}
 
-    def chunk(index: int, delta: dict[str, str], reason: str | None = None) -> bytes:
-        choice = {
-            "index": index,
-            "delta": delta,
-            "finish_reason": reason,
-            "logprobs": None,
-            "mode": plan.mode.value,
-        }
-        return _sse({**head, "choices": [choice], **({"usage": None} if include_usage else {})})
+    def chunk(index: int, body: dict[str, Any], reason: str | None = None) -> bytes:
+        choice = {"index": index, **body, "finish_reason": reason, "mode": modes[index]}
+        return _sse({**head, "choices": [choice], **no_usage})
 
-    for index in range(len(plan.samples)):
-        yield chunk(index, {"role": "assistant", "content": ""})
+    openings = [(index, dialect.opening(sample)) for index, sample in enumerate(plan.samples)]
+    out = [chunk(index, opening) for index, opening in openings if opening is not None]
     event = first
     try:
         while event is not None:
             index, what = event
             if isinstance(what, Finish):
-                usage.add(what)
-                yield chunk(index, {}, what.reason)
+                usage.add(plan.samples[index], what)
+                out.append(chunk(index, dialect.closing(), what.reason))
             else:
-                delta = {"content": what.text} if what.text else {}
-                yield chunk(index, delta | ({"reasoning_content": what.reasoning} if what.reasoning else {}))
+                out.append(chunk(index, dialect.piece(what)))
+            if not fanout.waiting:
+                yield b"".join(out)
+                out.clear()
             event = await fanout.next()
     except ApiError as error:
-        yield _sse(error.body())
+        yield b"".join([*out, _sse(error.body())])
         return
     if include_usage:
-        yield _sse({**head, "choices": [], "usage": usage.body()})
-    yield b"data: [DONE]\n\n"
+        out.append(_sse({**head, "choices": [], "usage": usage.body()}))
+    yield b"".join([*out, b"data: [DONE]\n\n"])
 
 
-def _head(plan: Plan, kind: str) -> dict[str, Any]:
+def _head(dialect: Dialect, plan: Plan, kind: str) -> dict[str, Any]:
     return {
-        "id": f"chatcmpl-{secrets.token_hex(12)}",
+        "id": f"{dialect.prefix}-{secrets.token_hex(12)}",
         "object": kind,
         "created": int(time.time()),
         "model": plan.model,
-        "mode": plan.mode.value,
+        "mode": plan.mode,
+        "checkpoint": plan.checkpoint,
         "system_fingerprint": plan.fingerprint,
     }
 
 
 def _sse(body: dict[str, Any]) -> bytes:
-    return b"data: " + json.dumps(body, ensure_ascii=False, separators=(",", ":")).encode() + b"\n\n"
+    return b"data: " + to_json(body) + b"\n\n"

@@ -1,32 +1,33 @@
-"""``/v1/chat/completions``."""
+"""``/v1/chat/completions`` and ``/v1/completions``."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
-import httpx
 from fastapi import APIRouter, FastAPI, Request
-from fastapi.responses import JSONResponse, Response
-from starlette.concurrency import run_in_threadpool
+from fastapi.responses import Response
+from pydantic_core import to_json
 
 from app.auth import ProjectId
 from app.inference import answers, service
+from app.inference.answers import Dialect
+from app.inference.best_of import best_of
+from app.inference.completion_schemas import CompletionRequest
+from app.inference.dialects import ChatDialect, TextDialect
 from app.inference.fanout import Fanout, Indexed
+from app.inference.gateway import Gateway, open_gateway
+from app.inference.sampling import SamplingRequest
 from app.inference.schemas import ChatCompletionRequest
+from app.inference.service import Plan
 from app.inference.streaming import ClientGone, EventStream, unless_disconnected
 from app.inference.upstream import sample
 from app.requests import StrictRoute
-from app.settings import get_settings
 
 
 @asynccontextmanager
 async def _lifespan(_app: FastAPI) -> AsyncIterator[dict[str, Any]]:
-    """One HTTP client for all requests to inference workers, reached as ``request.state.inference``."""
-    token = get_settings().inference_token
-    headers = {} if token is None else {"authorization": f"Bearer {token.get_secret_value()}"}
-    limits = httpx.Limits(max_connections=None, max_keepalive_connections=256)
-    async with httpx.AsyncClient(headers=headers, limits=limits, trust_env=False) as client:
-        yield {"inference": client}
+    async with open_gateway() as gateway:
+        yield {"gateway": gateway}
 
 
 router = APIRouter(prefix="/v1", tags=["inference"], route_class=StrictRoute, lifespan=_lifespan)
@@ -36,29 +37,42 @@ router = APIRouter(prefix="/v1", tags=["inference"], route_class=StrictRoute, li
 async def create_chat_completion(
     body: ChatCompletionRequest, request: Request, project: ProjectId
 ) -> Response:
-    """Answer a conversation in the mode that the model's id or ``mode`` names.
+    """Answer a conversation in the mode that the model's id or ``mode`` names, or in both.
 
     The answer, each choice and each chunk carry the ``mode``, as does the header ``x-policysplit-mode``.
     """
-    plan = await run_in_threadpool(service.plan, body, project)
-    settings = get_settings()
-    # Long enough for a cold start and then a slow first token: past it something hangs.
-    timeout = httpx.Timeout(
-        30.0, connect=5.0, read=settings.engine_start_seconds + settings.engine_stall_seconds
-    )
-    client: httpx.AsyncClient = request.state.inference
-    fanout = Fanout([sample(client, plan.urls, one, timeout) for one in plan.samples])
-    headers = {"x-policysplit-mode": plan.mode.value}
+    gateway: Gateway = request.state.gateway
+    plan = await service.plan_chat(gateway, body, project)
+    return await _answer(ChatDialect(), body, plan, request)
+
+
+@router.post("/completions", response_model=None)
+async def create_completion(body: CompletionRequest, request: Request, project: ProjectId) -> Response:
+    """Continue a text. There is no chat template and no turn: what is sent is what the model reads.
+
+    In the high-entropy mode the checkpoint's mode prompt and a blank line stand in front of the text.
+    """
+    gateway: Gateway = request.state.gateway
+    plan = await service.plan_completion(gateway, body, project)
+    echoes = [prompt for prompt in body.prompts if isinstance(prompt, str)] if body.echo else None
+    return await _answer(TextDialect(echoes, plan.samples), body, plan, request)
+
+
+async def _answer(dialect: Dialect, body: SamplingRequest, plan: Plan, request: Request) -> Response:
+    gateway: Gateway = request.state.gateway
+    fanout = Fanout([sample(gateway, plan.workers, one.request) for one in plan.samples])
+    headers = {"x-policysplit-mode": plan.mode}
     streaming = False
     try:
         if not body.stream:
-            answer = await unless_disconnected(request, answers.completion(plan, fanout))
-            return JSONResponse(answer, headers=headers)
+            answer = await unless_disconnected(request, _whole(dialect, body, plan, fanout))
+            return Response(to_json(answer), headers=headers, media_type="application/json")
         # An error before the first token still gets a status of its own.
         first: Indexed | None = await unless_disconnected(request, fanout.next())
-        include_usage = body.stream_options is not None and body.stream_options.include_usage
         stream = EventStream(
-            answers.chunks(plan, fanout, first, include_usage), on_end=fanout.close, headers=headers
+            answers.chunks(dialect, plan, fanout, first, body.include_usage),
+            on_end=fanout.close,
+            headers=headers,
         )
         streaming = True
         return stream
@@ -67,3 +81,11 @@ async def create_chat_completion(
     finally:
         if not streaming:
             await fanout.close()
+
+
+async def _whole(dialect: Dialect, body: SamplingRequest, plan: Plan, fanout: Fanout) -> dict[str, Any]:
+    choices, usage = await answers.gather(plan, fanout)
+    if body.best_of_n is None:
+        return answers.whole(dialect, plan, choices, usage)
+    choices, rewards = await best_of(body.best_of_n, choices)
+    return answers.whole(dialect, plan, choices, usage, rewards)

@@ -4,17 +4,26 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
+#: Tokens of an answer whose request gives no limit, where the context has room for them.
+DEFAULT_MAX_TOKENS = 1024
+
 
 class EngineRequest(BaseModel):
-    """A conversation as the chat template is to see it, and how to sample one answer. Always streamed."""
+    """A conversation as the chat template is to see it, or a raw prompt, and how to sample one answer.
+
+    Exactly one of ``messages`` and ``prompt`` is given. ``extras`` are parameters that not every engine has,
+    by their names in OpenAI's API; an engine that lacks one must not be sent the request. Always streamed.
+    """
 
     model_config = ConfigDict(extra="forbid")
 
     folder: str
-    messages: list[dict[str, Any]]
+    messages: list[dict[str, Any]] | None = None
+    prompt: str | list[int] | None = None
     chat_template_kwargs: dict[str, Any] = Field(default_factory=dict)
-    max_tokens: int
+    max_tokens: int | None = None
     temperature: float
     top_p: float
     seed: int
     stop: list[str]
+    extras: dict[str, Any] = Field(default_factory=dict)

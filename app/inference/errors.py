@@ -23,19 +23,25 @@ class NoInferenceWorker(Unavailable):
         )
 
 
+class GradingFailed(ApiError):
+    """500: the grader gave no answer a reward."""
+
+    default_code = "grader_failed"
+
+
 def translated(error: Any, retry_after: str | None = None) -> ApiError:
     """An engine's or inference worker's ``error`` as one of ours."""
     if not isinstance(error, dict):
         return EngineFailed(f"The engine failed: {str(error)[:1000]}")
     message, code = str(error.get("message", "")), error.get("code")
-    if error.get("type") == "invalid_request_error" and code != "invalid_api_key":
-        return BadRequest(message, param="messages", code=code)
-    if code in ("engine_unavailable", "insufficient_memory"):
-        seconds = int(retry_after) if retry_after and retry_after.isdigit() else 2
-        return Unavailable(f"The model cannot answer now: {message}.", retry_after=seconds, code=code)
     if code == "invalid_api_key":
         return EngineFailed(
             "The inference worker did not accept the gateway's token: POLICYSPLIT_INFERENCE_TOKEN must be "
             "the same for both."
         )
+    if error.get("type") == "invalid_request_error":
+        return BadRequest(message, param=error.get("param"), code=code)
+    if code in ("engine_unavailable", "insufficient_memory"):
+        seconds = int(retry_after) if retry_after and retry_after.isdigit() else 2
+        return Unavailable(f"The model cannot answer now: {message}.", retry_after=seconds, code=code)
     return EngineFailed(message)

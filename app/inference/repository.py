@@ -1,6 +1,7 @@
 """Rows of inference workers."""
 
 import time
+from dataclasses import dataclass
 
 from sqlalchemy import select
 from sqlalchemy.orm import Session
@@ -9,7 +10,26 @@ from app.settings import get_settings
 from app.tables import InferenceWorker
 
 
-def live_workers(session: Session) -> list[InferenceWorker]:
+@dataclass(frozen=True)
+class Worker:
+    """An inference worker as it last described itself."""
+
+    id: str
+    url: str
+    engine: str
+    features: frozenset[str]
+    """Parameters that its engine has beyond those that all have, by their names in OpenAI's API."""
+    loaded: frozenset[str]
+    """Folders of models that it answers for without a start."""
+    active: int
+    """Requests that it was answering."""
+
+
+def live_workers(session: Session) -> list[Worker]:
     """The inference workers whose heartbeat is not older than a lease."""
     since = time.time() - get_settings().lease_seconds
-    return list(session.scalars(select(InferenceWorker).where(InferenceWorker.heartbeat_at >= since)))
+    rows = session.scalars(select(InferenceWorker).where(InferenceWorker.heartbeat_at >= since))
+    return [
+        Worker(row.id, row.url, row.engine, frozenset(row.features), frozenset(row.loaded), row.active)
+        for row in rows
+    ]

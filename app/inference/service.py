@@ -1,60 +1,140 @@
-"""From a chat request to samples: which weights, which mode, which prompt, which inference worker."""
+"""From a request to samples: which weights, which modes, which prompts, what an engine must have for it."""
 
 import hashlib
-import random
 import secrets
-from dataclasses import dataclass
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
 
-from app.db import read_session
 from app.errors import BadRequest
-from app.inference import repository
+from app.inference.completion_schemas import CompletionRequest, OnePrompt
 from app.inference.engine_request import EngineRequest
-from app.inference.errors import NoInferenceWorker
+from app.inference.gateway import Gateway, able, is_loaded
+from app.inference.repository import Worker
+from app.inference.sampling import MIXED, SamplingRequest
 from app.inference.schemas import ChatCompletionRequest
-from app.models.service import Found, find_model, lacks_high_entropy
+from app.models.service import Found, lacks_high_entropy
+from app.settings import get_settings
 from trainer.modes import Mode, messages_for_mode
 
 
 @dataclass(frozen=True)
+class Sample:
+    """One answer to be drawn."""
+
+    mode: Mode
+    request: EngineRequest
+    prompt: int = 0
+    """Which of the request's prompts it answers."""
+
+
+@dataclass(frozen=True)
 class Plan:
-    """All that is needed to answer: the mode, one engine request for each choice, where to send them."""
+    """All that is needed to answer: what each choice is drawn from, and who can draw it."""
 
     model: str
-    mode: Mode
+    mode: str
+    """Of the whole answer: a mode's name, or mixed."""
     fingerprint: str | None
-    samples: list[EngineRequest]
-    urls: list[str]
+    checkpoint: str | None
+    samples: list[Sample]
+    workers: list[Worker] = field(repr=False)
 
 
-def plan(request: ChatCompletionRequest, project_id: str) -> Plan:
-    """Resolve the model and its mode and pick inference workers. Raises an ApiError."""
-    with read_session() as session:
-        found = find_model(session, project_id, request.model)
-        workers = repository.live_workers(session)
-    mode = _mode(request, found)
-    if not workers:
-        raise NoInferenceWorker
-    folder = str(found.folder)
-    # Where the model is loaded, then where least is; the rest stands by.
-    workers.sort(key=lambda worker: (folder not in worker.loaded, len(worker.loaded), random.random()))
+async def plan_chat(gateway: Gateway, request: ChatCompletionRequest, project_id: str) -> Plan:
+    """What a chat request comes to. Raises an ApiError."""
     messages = [message.templated() for message in request.messages]
-    seed = secrets.randbits(63) if request.seed is None else request.seed
-    samples = [
-        EngineRequest(
-            folder=folder,
-            messages=messages_for_mode(
-                messages, mode, found.high_entropy_prompt, found.high_entropy_placement
-            ),
-            chat_template_kwargs=dict(found.chat_template_kwargs),
-            max_tokens=request.token_limit,
-            temperature=1.0 if request.temperature is None else request.temperature,
-            top_p=1.0 if request.top_p is None else request.top_p,
-            seed=seed_of_choice(seed, index),
-            stop=request.stops,
+    needs = {}
+    for index, message in enumerate(request.messages):
+        if message.is_of_tools:
+            needs["tools"] = f"messages.{index}.{'role' if message.role == 'tool' else 'tool_calls'}"
+            break
+
+    def prompts_of(mode: Mode, found: Found) -> list[dict[str, Any]]:
+        placed = messages_for_mode(messages, mode, found.high_entropy_prompt, found.high_entropy_placement)
+        return [{"messages": placed, "chat_template_kwargs": dict(found.chat_template_kwargs)}]
+
+    return await _plan(gateway, request, project_id, needs, prompts_of)
+
+
+async def plan_completion(gateway: Gateway, request: CompletionRequest, project_id: str) -> Plan:
+    """What a completion request comes to. Raises an ApiError."""
+    of_ids = any(isinstance(prompt, list) for prompt in request.prompts)
+    needs = {"prompt_token_ids": "prompt"} if of_ids else {}
+
+    def prompts_of(mode: Mode, found: Found) -> list[dict[str, Any]]:
+        return [{"prompt": _raw(prompt, mode, found)} for prompt in request.prompts]
+
+    return await _plan(gateway, request, project_id, needs, prompts_of)
+
+
+def _raw(prompt: OnePrompt, mode: Mode, found: Found) -> OnePrompt:
+    """A raw prompt has no turns: the text that switches the mode on stands in front of it, as in training it
+    stands in front of the first message of models without a system role."""
+    if mode is Mode.NORMAL:
+        return prompt
+    if isinstance(prompt, list):
+        raise BadRequest(
+            "The prompt is given as token ids, in front of which the text that switches the high-entropy "
+            "mode on cannot be put. Give the prompt as text, or ask /v1/chat/completions.",
+            param="prompt",
+            code="mode_not_available",
         )
-        for index in range(request.n or 1)
+    return f"{found.high_entropy_prompt}\n\n{prompt}"
+
+
+async def _plan(
+    gateway: Gateway, request: SamplingRequest, project_id: str, needs: dict[str, str], prompts_of: Any
+) -> Plan:
+    found = await gateway.directory.model(project_id, request.model)
+    modes = _modes(request, found)
+    workers = await gateway.directory.workers()
+    extras = dict(request.extras())
+    workers = able(workers, {**{name: name for name in extras}, **needs})
+    found = _servable(gateway, found, workers)
+    seed = secrets.randbits(63) if request.seed is None else request.seed
+    shared: dict[str, Any] = {
+        "folder": str(found.folder),
+        "max_tokens": request.token_limit,
+        "temperature": 1.0 if request.temperature is None else request.temperature,
+        "top_p": 1.0 if request.top_p is None else request.top_p,
+        "stop": request.stops,
+        "extras": extras,
+    }
+    prompts = {mode: prompts_of(mode, found) for mode in modes}
+    samples = [
+        Sample(
+            modes[index % len(modes)],
+            # Each mode's choices are those that it gives to the same seed alone.
+            EngineRequest(
+                **shared,
+                **prompts[modes[index % len(modes)]][prompt],
+                seed=seed_of_choice(seed, index // len(modes)),
+            ),
+            prompt,
+        )
+        for prompt in range(len(prompts[modes[0]]))
+        for index in range(request.choices)
     ]
-    return Plan(request.model, mode, found.fingerprint, samples, [worker.url for worker in workers])
+    mode = modes[0].value if len(modes) == 1 else MIXED
+    return Plan(request.model, mode, found.fingerprint, found.checkpoint, samples, workers)
+
+
+def _servable(gateway: Gateway, found: Found, workers: Sequence[Worker]) -> Found:
+    """The checkpoint to answer with: while the latest one of a running job is loaded, the one before it.
+
+    No request waits for the change, unless it takes longer than a cold start may.
+    """
+    if not found.earlier or is_loaded(workers, found.folder) or found.saved_at is None:
+        return found
+    if time.time() - found.saved_at > get_settings().engine_start_seconds:
+        return found
+    for earlier in found.earlier:
+        if is_loaded(workers, earlier.folder):
+            gateway.load(gateway.ranked(workers, str(earlier.folder))[0], str(found.folder))
+            return earlier
+    return found
 
 
 def seed_of_choice(seed: int, index: int) -> int:
@@ -65,15 +145,15 @@ def seed_of_choice(seed: int, index: int) -> int:
     return int.from_bytes(hashlib.sha256(f"{seed}:{index}".encode()).digest()[:8]) >> 1
 
 
-def _mode(request: ChatCompletionRequest, found: Found) -> Mode:
-    wanted = request.wanted_mode
-    if wanted is None or wanted is found.mode:
-        return found.mode
-    if wanted is Mode.NORMAL:
+def _modes(request: SamplingRequest, found: Found) -> tuple[Mode, ...]:
+    wanted = request.modes
+    if wanted is None or wanted == (found.mode,):
+        return (found.mode,)
+    if found.mode is Mode.HIGH_ENTROPY:
         plain = request.model.removesuffix(f":{Mode.HIGH_ENTROPY.value}")
         raise BadRequest(
-            f"mode is 'normal', but the model's id {request.model!r} asks for the high-entropy mode. Leave "
-            f"mode out, or ask {plain!r}.",
+            f"mode is '{request.mode}', but the model's id {request.model!r} asks for the high-entropy mode. "
+            f"Leave mode out, or ask {plain!r}.",
             param="mode",
             code="mode_contradiction",
         )

@@ -1,32 +1,39 @@
 """One sample from an inference worker, as events rather than as an engine's dialect of server-sent events."""
 
 import contextlib
-import json
 import re
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from typing import Any
 
-import httpx
+import aiohttp
+from pydantic_core import from_json
 
 from app.errors import ApiError, Unavailable
 from app.inference.engine_request import EngineRequest
 from app.inference.errors import EngineFailed, NoInferenceWorker, translated
+from app.inference.gateway import Gateway
+from app.inference.repository import Worker
 from app.inference.stops import StopFilter
+from app.settings import get_settings
 
 # transformers serve does not escape the message of an error in a stream.
 _UNESCAPED_ERROR = re.compile(r'^\{"error": "(.*)"\}$', re.DOTALL)
+#: Refusals that another inference worker need not share: it has other disks, memory, engines.
+_OWN = frozenset({"insufficient_memory", "model_missing", "engine_unavailable"})
+_JSON = {"content-type": "application/json"}
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Piece:
-    """A piece of an answer; ``reasoning`` where the engine tells the model's thoughts apart."""
+    """A piece of an answer. ``delta``: what there is beside text, as chunks have it: thoughts, tool calls."""
 
     text: str = ""
-    reasoning: str = ""
+    delta: dict[str, Any] | None = None
+    logprobs: dict[str, Any] | None = None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Finish:
     """The end of an answer."""
 
@@ -38,53 +45,61 @@ class Finish:
 Event = Piece | Finish
 
 
-async def sample(
-    client: httpx.AsyncClient, urls: list[str], request: EngineRequest, timeout: httpx.Timeout
-) -> AsyncIterator[Event]:
-    """The events of one answer from the first of the inference workers at ``urls`` that can be reached.
+async def sample(gateway: Gateway, workers: list[Worker], request: EngineRequest) -> AsyncIterator[Event]:
+    """The events of one answer from the first of ``workers`` that can give it.
 
     Raises an ApiError. Ends with a Finish.
     """
     body = request.model_dump_json().encode()
-    for url in urls:
-        try:
-            async with client.stream(
-                "POST",
-                f"{url}/v1/chat/completions",
-                content=body,
-                headers={"content-type": "application/json"},
-                timeout=timeout,
-            ) as response:
-                if response.status_code != 200:
-                    raise _refusal(await response.aread(), response)
-                async for event in _events(response.aiter_lines(), StopFilter(request.stop)):
-                    yield event
-            return
-        except (httpx.ConnectError, httpx.ConnectTimeout):
-            continue
-        except httpx.TimeoutException as error:
-            raise Unavailable("The model did not answer in time.", code="engine_timeout") from error
-        except httpx.TransportError as error:
-            raise Unavailable("The inference worker ended while it answered.", code="engine_lost") from error
-    raise NoInferenceWorker
+    settings = get_settings()
+    # Long enough for a cold start and then a slow first token: past it something hangs.
+    timeout = aiohttp.ClientTimeout(
+        None, sock_connect=5.0, sock_read=settings.engine_start_seconds + settings.engine_stall_seconds
+    )
+    refusal: ApiError | None = None
+    for worker in gateway.ranked(workers, request.folder):
+        with gateway.counted(worker):
+            try:
+                async with gateway.session.post(
+                    f"{worker.url}/samples", data=body, headers=_JSON, timeout=timeout
+                ) as response:
+                    if response.status != 200:
+                        refusal = _refusal(await response.read(), response)
+                        if refusal.code in _OWN:
+                            continue
+                        raise refusal
+                    # An engine that takes stop sequences off by itself names the feature.
+                    stops = StopFilter([] if "stop" in worker.features else request.stop)
+                    async for event in _events(response.content, stops):
+                        yield event
+                return
+            except aiohttp.ClientConnectorError:
+                gateway.directory.drop(worker)
+                continue
+            except (aiohttp.ServerTimeoutError, TimeoutError) as error:
+                raise Unavailable("The model did not answer in time.", code="engine_timeout") from error
+            except (aiohttp.ClientError, ConnectionError) as error:
+                raise Unavailable(
+                    "The inference worker ended while it answered.", code="engine_lost"
+                ) from error
+    raise refusal or NoInferenceWorker()
 
 
-async def _events(lines: AsyncIterator[str], stops: StopFilter) -> AsyncIterator[Event]:
+async def _events(stream: aiohttp.StreamReader, stops: StopFilter) -> AsyncIterator[Event]:
     reason: str | None = None
     usage: dict[str, Any] = {}
-    async for line in lines:
-        if not line.startswith("data:") or (data := line[5:].strip()) == "[DONE]":
-            continue
-        chunk = _parsed(data)
-        usage = chunk.get("usage") or usage
-        for choice in chunk.get("choices") or ():
-            delta = choice.get("delta") or {}
-            piece = Piece(
-                text=stops.feed(delta.get("content") or ""), reasoning=delta.get("reasoning_content") or ""
-            )
-            if piece.text or piece.reasoning:
-                yield piece
-            reason = choice.get("finish_reason") or reason
+    buffered = b""
+    async for received in stream.iter_any():
+        *lines, buffered = (buffered + received).split(b"\n")
+        for line in lines:
+            if not line.startswith(b"data:") or (data := line[5:].strip()) == b"[DONE]":
+                continue
+            chunk = _parsed(data)
+            usage = chunk.get("usage") or usage
+            for choice in chunk.get("choices") or ():
+                if (piece := _piece(choice, stops)) is not None:
+                    yield piece
+                reason = choice.get("finish_reason") or reason
     if reason is None:
         raise Unavailable("The engine ended while it answered.", code="engine_lost")
     if rest := stops.flush():
@@ -96,13 +111,30 @@ async def _events(lines: AsyncIterator[str], stops: StopFilter) -> AsyncIterator
     )
 
 
-def _parsed(data: str) -> dict[str, Any]:
+def _piece(choice: dict[str, Any], stops: StopFilter) -> Piece | None:
+    """What a choice of a chunk adds, of a chat's or of a raw prompt's; None: nothing."""
+    delta = choice.get("delta")
+    if delta is None:
+        text, other = choice.get("text"), None
+    else:
+        text, other = delta.get("content"), None
+        if thought := delta.get("reasoning_content") or delta.get("reasoning"):
+            other = {"reasoning_content": thought}
+        if calls := delta.get("tool_calls"):
+            other = {**(other or {}), "tool_calls": calls}
+    text = stops.feed(text) if text else ""
+    logprobs = choice.get("logprobs")
+    return Piece(text, other, logprobs) if text or other or logprobs else None
+
+
+def _parsed(data: bytes) -> dict[str, Any]:
     """A chunk of the stream. Raises the ApiError that it may carry instead."""
     try:
-        chunk = json.loads(data)
-    except json.JSONDecodeError:
-        unescaped = _UNESCAPED_ERROR.match(data)
-        raise translated(unescaped[1] if unescaped else data) from None
+        chunk = from_json(data)
+    except ValueError:
+        text = data.decode(errors="replace")
+        unescaped = _UNESCAPED_ERROR.match(text)
+        raise translated(unescaped[1] if unescaped else text) from None
     if not isinstance(chunk, dict):
         raise EngineFailed(f"The engine sent {data[:200]!r}, which is no chunk of an answer.")
     if "error" in chunk:
@@ -110,7 +142,7 @@ def _parsed(data: str) -> dict[str, Any]:
     return chunk
 
 
-def _refusal(body: bytes, response: httpx.Response) -> ApiError:
-    with contextlib.suppress(json.JSONDecodeError, KeyError, TypeError, UnicodeDecodeError):
-        return translated(json.loads(body)["error"], response.headers.get("retry-after"))
-    return EngineFailed(f"The inference worker answered with status {response.status_code}.")
+def _refusal(body: bytes, response: aiohttp.ClientResponse) -> ApiError:
+    with contextlib.suppress(ValueError, KeyError, TypeError):
+        return translated(from_json(body)["error"], response.headers.get("retry-after"))
+    return EngineFailed(f"The inference worker answered with status {response.status}.")

@@ -51,25 +51,13 @@ def create_job(project_id: str, request: CreateJob, idempotency_key: str | None)
 
     The same key with the same request gives the job that the first one made.
     """
-    _check_key(idempotency_key)
+    check_key(idempotency_key)
     digest = _digest(request)
     if idempotency_key is not None and (earlier := _earlier(project_id, idempotency_key, digest)):
         return earlier
-    with read_session() as session:
-        sources = _sources(session, project_id, request)
-    _check_data(request, sources)
     job_id = new_job_id()
     seed = secrets.randbelow(2**31) if request.seed is None else request.seed
-    resolved = resolve(
-        request,
-        job_id=job_id,
-        model_path=sources.model_path,
-        encoder_path=sources.encoder_path,
-        training=_data(sources.training),
-        training_rows=_rows(sources.training),
-        validation=None if sources.validation is None else _data(sources.validation),
-        seed=seed,
-    )
+    resolved = check_job(project_id, request, job_id=job_id, seed=seed)
     job = _job(job_id, project_id, request, resolved, seed, digest, idempotency_key)
     try:
         with write_session() as session:
@@ -86,6 +74,34 @@ def create_job(project_id: str, request: CreateJob, idempotency_key: str | None)
     return view
 
 
+def validate_job(project_id: str, request: CreateJob) -> dict[str, Any]:
+    """All that :func:`create_job` asks of a request, and what would be trained; nothing is created."""
+    resolved = check_job(project_id, request, seed=request.seed or 0)
+    return {
+        "object": "fine_tuning.job.validation",
+        "valid": True,
+        "total_steps": resolved.run_spec.total_steps,
+        "method": resolved.method,
+    }
+
+
+def check_job(project_id: str, request: CreateJob, *, job_id: str = "ftjob-", seed: int = 0) -> Resolved:
+    """What would run. Raises BadRequest for everything that would have the job refused."""
+    with read_session() as session:
+        sources = _sources(session, project_id, request)
+    _check_data(request, sources)
+    return resolve(
+        request,
+        job_id=job_id,
+        model_path=sources.model_path,
+        encoder_path=sources.encoder_path,
+        training=_data(sources.training),
+        training_rows=_rows(sources.training),
+        validation=None if sources.validation is None else _data(sources.validation),
+        seed=seed,
+    )
+
+
 def _insert(session: Session, job: Job) -> None:
     session.add(job)
     session.flush()
@@ -95,7 +111,8 @@ def _insert(session: Session, job: Job) -> None:
     )
 
 
-def _check_key(key: str | None) -> None:
+def check_key(key: str | None) -> None:
+    """Raise BadRequest for an idempotency key that cannot be one."""
     if key is not None and not 0 < len(key) <= _MAX_KEY:
         raise BadRequest(
             f"Invalid header 'Idempotency-Key': it has {len(key)} characters, it may have 1 to {_MAX_KEY}.",
@@ -243,6 +260,7 @@ def _job(
         method=resolved.method,
         run_spec=resolved.run_spec.model_dump(mode="json"),
         user_metadata=request.metadata,
+        integrations=[one.model_dump(mode="json") for one in request.integrations or ()] or None,
         priority=request.priority,
         result_files=[],
         step=0,

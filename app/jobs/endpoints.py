@@ -6,12 +6,16 @@ from fastapi import APIRouter, Header, Query, Request
 from fastapi.responses import Response
 
 from app.auth import ProjectId
+from app.description import ListOf, answers
 from app.errors import BadRequest
 from app.jobs import service
-from app.jobs.creation import create_job
+from app.jobs.creation import create_job, validate_job
 from app.jobs.deletion import delete_job
+from app.jobs.objects import JobObject
 from app.jobs.retrieval import job_text
 from app.jobs.schemas import CreateJob
+from app.jobs.status import JobStatus
+from app.jobs.timeline import timeline
 from app.paging import After, Limit, Page, page
 from app.requests import StrictRoute
 from app.validation import abbreviated
@@ -19,7 +23,7 @@ from app.validation import abbreviated
 router = APIRouter(prefix="/v1/fine_tuning/jobs", tags=["fine-tuning jobs"], route_class=StrictRoute)
 
 
-@router.post("")
+@router.post("", **answers(JobObject))
 def create(
     body: CreateJob, project: ProjectId, idempotency_key: Annotated[str | None, Header()] = None
 ) -> dict[str, Any]:
@@ -27,7 +31,13 @@ def create(
     return create_job(project, body, idempotency_key)
 
 
-@router.get("")
+@router.post("/validate")
+def validate(body: CreateJob, project: ProjectId) -> dict[str, Any]:
+    """What ``POST`` would make of the same body, or the error it would answer with; nothing is created."""
+    return validate_job(project, body)
+
+
+@router.get("", **answers(ListOf[JobObject]))
 def list_jobs(
     request: Request,
     project: ProjectId,
@@ -36,32 +46,40 @@ def list_jobs(
     metadata: Annotated[
         str | None, Query(description="metadata[key]=value keeps jobs with that pair; null those without any")
     ] = None,
+    status: Annotated[list[JobStatus], Query(description="Jobs in this status; may be repeated")] = [],  # noqa: B006 (FastAPI copies it)
 ) -> Page:
     """Jobs, newest first."""
     wanted = _metadata_filter(request, metadata)
-    return page(service.listing(project, after=after, limit=limit, metadata=wanted), limit)
+    jobs = service.listing(project, after=after, limit=limit, metadata=wanted, statuses=status)
+    return page(jobs, limit)
 
 
-@router.get("/{fine_tuning_job_id}", response_model=dict[str, Any])
+@router.get("/{fine_tuning_job_id}", **answers(JobObject))
 async def retrieve(fine_tuning_job_id: str, request: Request, project: ProjectId) -> Response:
     """One job."""
     text = await job_text(request.state.quick_reads, project, fine_tuning_job_id)
     return Response(text, media_type="application/json")
 
 
-@router.post("/{fine_tuning_job_id}/cancel")
+@router.get("/{fine_tuning_job_id}/timeline")
+def get_timeline(fine_tuning_job_id: str, project: ProjectId) -> dict[str, Any]:
+    """The job's attempts and its latest messages, each with the last step that was done by then."""
+    return timeline(project, fine_tuning_job_id)
+
+
+@router.post("/{fine_tuning_job_id}/cancel", **answers(JobObject))
 def cancel(fine_tuning_job_id: str, project: ProjectId) -> dict[str, Any]:
     """Stop a job for good. A running one is stopped within seconds."""
     return service.cancel(project, fine_tuning_job_id)
 
 
-@router.post("/{fine_tuning_job_id}/pause")
+@router.post("/{fine_tuning_job_id}/pause", **answers(JobObject))
 def pause(fine_tuning_job_id: str, project: ProjectId) -> dict[str, Any]:
     """Stop a job so that it can go on later; its last checkpoint can be used meanwhile."""
     return service.pause(project, fine_tuning_job_id)
 
 
-@router.post("/{fine_tuning_job_id}/resume")
+@router.post("/{fine_tuning_job_id}/resume", **answers(JobObject))
 def resume(fine_tuning_job_id: str, project: ProjectId) -> dict[str, Any]:
     """Let a paused job go on from its last checkpoint."""
     return service.resume(project, fine_tuning_job_id)

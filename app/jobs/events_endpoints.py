@@ -6,14 +6,16 @@ from fastapi import APIRouter, Header, Query
 from fastapi.responses import StreamingResponse
 
 from app.auth import ProjectId
+from app.description import ListOf, answers
 from app.jobs import service, stream
+from app.jobs.objects import EventObject
 from app.paging import After, Limit, Page, page
 from app.requests import StrictRoute
 
 router = APIRouter(prefix="/v1/fine_tuning/jobs", tags=["fine-tuning jobs"], route_class=StrictRoute)
 
 
-@router.get("/{fine_tuning_job_id}/events", response_model=Page)
+@router.get("/{fine_tuning_job_id}/events", **answers(ListOf[EventObject], event_stream="With ``stream``"))
 def list_events(
     fine_tuning_job_id: str,
     project: ProjectId,

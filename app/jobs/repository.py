@@ -36,9 +36,15 @@ def listing(
     after: tuple[float, str] | None,
     limit: int,
     metadata: Mapping[str, str] | None,
+    statuses: Sequence[str] = (),
 ) -> Sequence[Job]:
-    """Up to ``limit`` jobs after a place, newest first. ``metadata`` None: those that have none."""
+    """Up to ``limit`` jobs after a place, newest first. ``metadata`` None: those that have none.
+
+    ``statuses``: those in one of them; empty: in any.
+    """
     query = select(Job).where(Job.project_id == project_id)
+    if statuses:
+        query = query.where(Job.status.in_(statuses))
     if metadata is None:
         query = query.where(Job.user_metadata.is_(None))
     for key, value in (metadata or {}).items():

@@ -4,6 +4,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, StringConstraints, field_validator
 
+from app.jobs.integrations import Integration
 from trainer.algorithm_spec import AlgorithmSpec, PolicySplit
 from trainer.graders.spec import Grader, StrictModel
 from trainer.modes import DEFAULT_HIGH_ENTROPY_PROMPT, Placement
@@ -25,6 +26,13 @@ Count = Annotated[int, Field(strict=True, ge=1, le=1_000_000)] | Auto
 Factor = Annotated[float, Field(strict=True, gt=0, le=1_000_000)] | Auto
 
 
+Metadata = Annotated[
+    dict[
+        Annotated[str, StringConstraints(min_length=1, max_length=64)],
+        Annotated[str, StringConstraints(max_length=512)],
+    ],
+    Field(max_length=16),
+]
 Hours = Annotated[float, Field(gt=0, le=1_000_000)]
 
 
@@ -54,7 +62,7 @@ class Budget(StrictModel):
     gpu_hours: Hours | None = Field(
         default=None, description="Pause after so much training times GPUs; none is used on a CPU"
     )
-    entropy_floor: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = Field(
+    entropy_floor: Annotated[float, Field(ge=0, le=1_000)] | None = Field(
         default=None, description="Pause when the normal mode's entropy (nats, mean of 5 steps) is below"
     )
 
@@ -114,16 +122,16 @@ class CreateJob(StrictModel):
     priority: Annotated[int, Field(strict=True, ge=-100, le=100)] = Field(
         default=0, description="Of the project's waiting jobs the highest is next"
     )
-    metadata: (
-        Annotated[
-            dict[
-                Annotated[str, StringConstraints(min_length=1, max_length=64)],
-                Annotated[str, StringConstraints(max_length=512)],
-            ],
-            Field(max_length=16),
-        ]
-        | None
-    ) = None
-    integrations: Annotated[list[Any], Field(max_length=0)] | None = Field(
-        default=None, description="None is supported yet"
+    metadata: Metadata | None = None
+    integrations: Annotated[list[Integration], Field(max_length=3)] | None = Field(
+        default=None, description="Where else its metrics go; keys and addresses are the worker's own"
     )
+
+    @field_validator("integrations")
+    @classmethod
+    def _each_once(cls, value: list[Integration] | None) -> list[Integration] | None:
+        kinds = [one.type for one in value or ()]
+        for kind in kinds:
+            if kinds.count(kind) > 1:
+                raise ValueError(f"{kind!r} is there {kinds.count(kind)} times: give each type once")
+        return value

@@ -1,6 +1,6 @@
 """What can be done with jobs that are there: list them, cancel, pause, resume."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from sqlalchemy.orm import Session
@@ -19,14 +19,21 @@ _WAITING = (_S.VALIDATING_FILES, _S.QUEUED, _S.PAUSED)
 
 
 def listing(
-    project_id: str, *, after: str | None, limit: int, metadata: Mapping[str, str] | None
+    project_id: str,
+    *,
+    after: str | None,
+    limit: int,
+    metadata: Mapping[str, str] | None,
+    statuses: Sequence[JobStatus] = (),
 ) -> list[dict[str, Any]]:
     """Up to ``limit`` + 1 job objects, newest first."""
     with read_session() as session:
         cursor = None
         if after is not None and (cursor := repository.place_of(session, project_id, after)) is None:
             raise unknown_cursor(after)
-        jobs = repository.listing(session, project_id, after=cursor, limit=limit + 1, metadata=metadata)
+        jobs = repository.listing(
+            session, project_id, after=cursor, limit=limit + 1, metadata=metadata, statuses=statuses
+        )
         return job_views(session, jobs)
 
 

@@ -56,7 +56,7 @@ def view_without_method(job: Facts, queue_position: int | None) -> dict[str, Any
         "result_files": job.result_files,
         "trained_tokens": job.trained_tokens,
         "seed": job.seed,
-        "integrations": [],
+        "integrations": job.integrations or [],
         "metadata": job.user_metadata,
         "suffix": job.suffix,
         "environment": _environment(job.training_data),

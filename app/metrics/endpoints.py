@@ -1,12 +1,14 @@
 """``/v1/fine_tuning/jobs/{id}/metrics``, ``metrics/stream`` and ``metrics.csv``."""
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Header, Query
-from fastapi.responses import StreamingResponse
+from fastapi.responses import Response, StreamingResponse
 
 from app.auth import ProjectId
+from app.description import answers, answers_text
 from app.metrics import service, stream
+from app.metrics.objects import SeriesList
 from app.requests import StrictRoute
 
 router = APIRouter(prefix="/v1/fine_tuning/jobs", tags=["metrics"], route_class=StrictRoute)
@@ -15,7 +17,7 @@ _MAX_STEP = 2**31 - 1
 Names = Annotated[list[str], Query(description="A series; may be repeated")]
 
 
-@router.get("/{fine_tuning_job_id}/metrics")
+@router.get("/{fine_tuning_job_id}/metrics", **answers(SeriesList))
 def get_metrics(
     fine_tuning_job_id: str,
     project: ProjectId,
@@ -23,15 +25,24 @@ def get_metrics(
     first: Annotated[int, Query(alias="from", ge=0, le=_MAX_STEP)] = 0,
     last: Annotated[int, Query(alias="to", ge=0, le=_MAX_STEP)] = _MAX_STEP,
     max_points: Annotated[int, Query(ge=4, le=100_000)] = 1000,
-) -> dict[str, Any]:
+    layout: Annotated[
+        Literal["points", "columns"],
+        Query(description="columns: `steps` and `values`, two lists, in place of `points`; for many series"),
+    ] = "points",
+) -> dict[str, Any] | Response:
     """Without ``name``, the series that there are; with it, their points. Thinning keeps the extremes."""
     if not name:
         return {"object": "list", "data": service.names(project, fine_tuning_job_id)}
+    if layout == "columns":
+        text = service.columns(
+            project, fine_tuning_job_id, name, first=first, last=last, max_points=max_points
+        )
+        return Response(text, media_type="application/json")
     data = service.series(project, fine_tuning_job_id, name, first=first, last=last, max_points=max_points)
     return {"object": "list", "data": data}
 
 
-@router.get("/{fine_tuning_job_id}/metrics/stream")
+@router.get("/{fine_tuning_job_id}/metrics/stream", **answers_text("Events", "text/event-stream"))
 def stream_metrics(
     fine_tuning_job_id: str,
     project: ProjectId,
@@ -48,7 +59,7 @@ def stream_metrics(
     )
 
 
-@router.get("/{fine_tuning_job_id}/metrics.csv")
+@router.get("/{fine_tuning_job_id}/metrics.csv", **answers_text("A table", "text/csv"))
 def get_metrics_csv(
     fine_tuning_job_id: str,
     project: ProjectId,

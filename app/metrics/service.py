@@ -2,6 +2,7 @@
 
 import csv
 import io
+import json
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -34,13 +35,6 @@ def series(
     project_id: str, job_id: str, wanted: Sequence[str], *, first: int, last: int, max_points: int
 ) -> list[dict[str, Any]]:
     """The points of the named series; one that has none yet is empty."""
-    with read_session() as session:
-        found(session, project_id, job_id)
-        numbers = {name: number for number, name in repository.series(session, job_id)}
-        shown = {}
-        for name in dict.fromkeys(wanted):
-            number = numbers.get(name)
-            shown[name] = (0, []) if number is None else _points(session, number, first, last, max_points)
     return [
         {
             "object": "fine_tuning.job.metric_series",
@@ -49,8 +43,43 @@ def series(
             "total_points": total,
             "downsampled": total > max_points,
         }
-        for name, (total, points) in shown.items()
+        for name, (total, points) in _shown(project_id, job_id, wanted, first, last, max_points).items()
     ]
+
+
+def columns(
+    project_id: str, job_id: str, wanted: Sequence[str], *, first: int, last: int, max_points: int
+) -> str:
+    """The list of :func:`series` as JSON with ``steps`` and ``values`` in place of ``points``.
+
+    A page with many charts reads it in a fraction of the time.
+    """
+    data = [
+        {
+            "object": "fine_tuning.job.metric_series",
+            "name": name,
+            "steps": [step for step, _ in points],
+            "values": [value for _, value in points],
+            "total_points": total,
+            "downsampled": total > max_points,
+        }
+        for name, (total, points) in _shown(project_id, job_id, wanted, first, last, max_points).items()
+    ]
+    return json.dumps({"object": "list", "data": data}, ensure_ascii=False, separators=(",", ":"))
+
+
+def _shown(
+    project_id: str, job_id: str, wanted: Sequence[str], first: int, last: int, most: int
+) -> dict[str, tuple[int, list[Point]]]:
+    """How many points each of the named series has, and those that are shown."""
+    with read_session() as session:
+        found(session, project_id, job_id)
+        numbers = {name: number for number, name in repository.series(session, job_id)}
+        shown = {}
+        for name in dict.fromkeys(wanted):
+            number = numbers.get(name)
+            shown[name] = (0, []) if number is None else _points(session, number, first, last, most)
+    return shown
 
 
 def _points(session: Session, number: int, first: int, last: int, most: int) -> tuple[int, list[Point]]:

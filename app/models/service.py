@@ -1,15 +1,16 @@
 """Which models there are, and what a model's name stands for."""
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, cast
 
 from sqlalchemy.orm import Session
 
 from app.checkpoints.naming import BadModelId, ModelId, base_of, is_fine_tuned, model_id, parse_model_id
+from app.checkpoints.repository import listing as newest_of_job
 from app.errors import ApiError, BadRequest, NotFound
-from app.jobs.status import JobStatus
+from app.jobs.status import JobStatus, is_terminal
 from app.models import repository
 from app.models.catalog import base_models, base_path, checkpoint_of
 from app.models.schemas import ModelObject
@@ -20,6 +21,8 @@ from app.validation import one_of
 from trainer.modes import Mode, Placement
 
 _NAMED_IN_ERRORS = 20
+#: Checkpoints before the latest that may stand in for it while it is being loaded.
+_EARLIER = 3
 _HIGH_ENTROPY_SUFFIX = f":{Mode.HIGH_ENTROPY.value}"
 
 
@@ -27,7 +30,9 @@ _HIGH_ENTROPY_SUFFIX = f":{Mode.HIGH_ENTROPY.value}"
 class Found:
     """A model that can be served, and how its prompts were made in training.
 
-    ``high_entropy_prompt`` is empty where there is no such mode.
+    ``high_entropy_prompt`` is empty where there is no such mode. ``checkpoint`` is the name of the checkpoint
+    whose weights these are, and ``saved_at`` when it was; both None for a base model. ``earlier``: for the
+    latest checkpoint of a job that still trains, those before it, newest first.
     """
 
     shown: ModelObject
@@ -36,6 +41,9 @@ class Found:
     fingerprint: str | None
     high_entropy_placement: Placement = "system"
     chat_template_kwargs: Mapping[str, Any] = field(default_factory=dict)
+    checkpoint: str | None = None
+    saved_at: float | None = None
+    earlier: "tuple[Found, ...]" = ()
 
     @property
     def mode(self) -> Mode:
@@ -45,7 +53,8 @@ class Found:
 def find_model(session: Session, project_id: str, name: str) -> Found:
     """The model called ``name``: a base, a job's result or a checkpoint, perhaps in high-entropy mode.
 
-    Raises NotFound where there is none, or its job has not succeeded, and BadRequest where it lacks the mode.
+    The result of a job that still trains, or is paused, is its latest checkpoint. Raises NotFound where there
+    is none, and BadRequest where it lacks the mode.
     """
     if not is_fine_tuned(name):
         return _find_base(session, project_id, name)
@@ -54,17 +63,48 @@ def find_model(session: Session, project_id: str, name: str) -> Found:
     except BadModelId as error:
         raise _not_found(session, project_id, name, f"{error}.") from None
     checkpoint = checkpoint_of(session, project_id, wanted.stored)
-    if checkpoint is None:
+    if checkpoint is not None:
+        checkpoints = [checkpoint]
+    elif not (checkpoints := _of_unfinished(session, project_id, wanted)):
         raise _not_finished(session, project_id, name, wanted)
-    if wanted.mode is Mode.HIGH_ENTROPY and not checkpoint.high_entropy_prompt:
+    if wanted.mode is Mode.HIGH_ENTROPY and not checkpoints[0].high_entropy_prompt:
         raise lacks_high_entropy(name.removesuffix(_HIGH_ENTROPY_SUFFIX))
+    job = session.get_one(Job, checkpoints[0].job_id)
+    latest, *earlier = (_found(wanted, checkpoint, job) for checkpoint in checkpoints)
+    return replace(latest, earlier=tuple(earlier))
+
+
+def _found(name: ModelId, checkpoint: Checkpoint, job: Job) -> Found:
     return Found(
-        shown=_shown(wanted, checkpoint, session.get_one(Job, checkpoint.job_id)),
+        shown=_shown(name, checkpoint, job),
         folder=Path(checkpoint.path),
         high_entropy_prompt=checkpoint.high_entropy_prompt,
         fingerprint=f"fp_{checkpoint.manifest_sha256[:12]}",
         high_entropy_placement=cast(Placement, checkpoint.high_entropy_placement),
         chat_template_kwargs=checkpoint.chat_template_kwargs,
+        checkpoint=checkpoint.model,
+        saved_at=checkpoint.created_at,
+    )
+
+
+def _of_unfinished(session: Session, project_id: str, wanted: ModelId) -> list[Checkpoint]:
+    """The checkpoints of the project's own job whose result will be called ``wanted``, the latest first."""
+    if wanted.step is not None:
+        return []
+    for job in repository.jobs_by_part(session, project_id, wanted.job):
+        if not is_terminal(job.status) and _name_of(job) == wanted.stored:
+            return list(newest_of_job(session, job.id, below_step=None, limit=_EARLIER + 1))
+    return []
+
+
+def _name_of(job: Job, step: int | None = None) -> str:
+    """The name that the job's result has or will have, or with ``step`` one of its checkpoints."""
+    return model_id(
+        model=job.model,
+        organization=get_settings().organization,
+        suffix=job.suffix,
+        job_id=job.id,
+        step=step,
     )
 
 
@@ -120,14 +160,7 @@ def _checkpoint_named(session: Session, project_id: str, name: str) -> Checkpoin
 def _not_finished(session: Session, project_id: str, name: str, wanted: ModelId) -> ApiError:
     """The error for an id without weights: of a job that is not done, a removed checkpoint, or nothing."""
     for job in repository.jobs_by_part(session, project_id, wanted.job):
-        result = model_id(
-            model=job.model,
-            organization=get_settings().organization,
-            suffix=job.suffix,
-            job_id=job.id,
-            step=wanted.step,
-        )
-        if result != wanted.stored:
+        if _name_of(job, wanted.step) != wanted.stored:
             continue
         if wanted.step is not None:
             return NotFound(

@@ -5,33 +5,48 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Query
 
 from app.auth import ProjectId
+from app.description import ListOf, answers
 from app.paging import After, Limit, Page, page
 from app.requests import StrictRoute
 from app.rollouts import service
+from app.rollouts.objects import RolloutDetails, RolloutObject
 from app.rollouts.repository import Filter
 from trainer.modes import Mode
 
 router = APIRouter(prefix="/v1/fine_tuning/jobs", tags=["rollouts"], route_class=StrictRoute)
 
 
-@router.get("/{fine_tuning_job_id}/rollouts")
+@router.get("/{fine_tuning_job_id}/rollouts", **answers(ListOf[RolloutObject]))
 def list_rollouts(
     fine_tuning_job_id: str,
     project: ProjectId,
     after: After = None,
     limit: Limit = 20,
     step: Annotated[int | None, Query(ge=0, lt=2**31)] = None,
+    group: Annotated[int | None, Query(ge=0, lt=2**31, description="A prompt's place in its step")] = None,
     mode: Mode | None = None,
     item: Annotated[int | None, Query(ge=0, lt=2**63)] = None,
     min_reward: Annotated[float | None, Query(allow_inf_nan=False)] = None,
     max_reward: Annotated[float | None, Query(allow_inf_nan=False)] = None,
+    search: Annotated[
+        str | None,
+        Query(min_length=1, max_length=200, description="A text in prompt or response; case is ignored"),
+    ] = None,
 ) -> Page:
     """Sampled responses in the order in which they were drawn."""
-    wanted = Filter(step, mode.value if mode else None, item, min_reward, max_reward)
+    wanted = Filter(
+        step=step,
+        group=group,
+        mode=mode.value if mode else None,
+        item=item,
+        min_reward=min_reward,
+        max_reward=max_reward,
+        search=search,
+    )
     return page(service.listing(project, fine_tuning_job_id, wanted, after=after, limit=limit), limit)
 
 
-@router.get("/{fine_tuning_job_id}/rollouts/{rollout_id}")
+@router.get("/{fine_tuning_job_id}/rollouts/{rollout_id}", **answers(RolloutDetails))
 def retrieve_rollout(fine_tuning_job_id: str, rollout_id: str, project: ProjectId) -> dict[str, Any]:
     """One response, token by token."""
     return service.retrieve(project, fine_tuning_job_id, rollout_id)

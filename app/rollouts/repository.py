@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import select, tuple_
+from sqlalchemy import or_, select, tuple_
 from sqlalchemy.orm import Session, defer
 
 from app.tables import Rollout
@@ -56,10 +56,12 @@ class Filter:
     """Which rollouts to list; None does not restrict."""
 
     step: int | None = None
+    group: int | None = None
     mode: str | None = None
     item: int | None = None
     min_reward: float | None = None
     max_reward: float | None = None
+    search: str | None = None
 
 
 def find(session: Session, job_id: str, number: int) -> Rollout | None:
@@ -73,6 +75,7 @@ def listing(
     query = select(Rollout).options(defer(Rollout.details, raiseload=True)).where(Rollout.job_id == job_id)
     for column, value in (
         (Rollout.step, wanted.step),
+        (Rollout.group, wanted.group),
         (Rollout.mode, wanted.mode),
         (Rollout.item, wanted.item),
     ):
@@ -82,6 +85,9 @@ def listing(
         query = query.where(Rollout.reward >= wanted.min_reward)
     if wanted.max_reward is not None:
         query = query.where(Rollout.reward <= wanted.max_reward)
+    if wanted.search is not None:
+        texts = (Rollout.prompt, Rollout.response)
+        query = query.where(or_(*(text.icontains(wanted.search, autoescape=True) for text in texts)))
     key = (Rollout.step, Rollout.group, Rollout.index)
     if after is not None:
         query = query.where(tuple_(*key) > tuple_(after.step, after.group, after.index))

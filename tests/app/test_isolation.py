@@ -2,26 +2,15 @@
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Any
 
 import httpx
-import openai
-import pytest
 from fastapi.routing import APIRoute
 
-from app.auth import PUBLIC
-from app.checkpoints.repository import upsert_checkpoint
-from app.db import read_session, write_session
-from app.jobs.status import JobStatus, change_status
-from app.keys.service import create_project
+from app.auth import DASHBOARD, PUBLIC
 from app.main import create_app
-from app.metrics.repository import upsert_points
-from app.rollouts.repository import upsert_rollouts
-from app.tables import CheckpointPermission, Job, JobReplay, Rollout
-from tests.fixtures.api import GRADER, Api, Keyed, create_job, on_sqlite, sums
-from trainer.events import RolloutRecord
-from trainer.modes import Mode
+from tests.fixtures.api import GRADER, Api, Keyed, on_sqlite, sums
+from tests.fixtures.belongings import Belongings, new_experiment, new_webhook
 
 Route = tuple[str, str]
 
@@ -29,7 +18,8 @@ Route = tuple[str, str]
 def guarded_routes() -> Iterator[Route]:
     """Method and path of every route but those for everybody."""
     for route in create_app().routes:
-        if getattr(route, "path", None) in PUBLIC:
+        path = getattr(route, "path", "")
+        if path in PUBLIC or path.startswith(DASHBOARD):
             continue
         assert isinstance(route, APIRoute), f"{route} is no route that this test can walk"
         for method in sorted(route.methods):
@@ -39,21 +29,11 @@ def guarded_routes() -> Iterator[Route]:
 ROUTES = list(guarded_routes())
 
 
-@dataclass
-class Belongings:
-    """What the owner has. ``ids`` fills the parameters of paths."""
-
-    ids: dict[str, str]
-
-    def path(self, template: str) -> str:
-        names = re.findall(r"{(\w+)}", template)
-        unknown = [name for name in names if name not in self.ids]
-        assert not unknown, (
-            f"{template}: give the owner something with {unknown}, so that others can be refused"
-        )
-        return template.format(**self.ids)
-
-
+_JOB: dict[str, Any] = {
+    "model": "tiny",
+    "training_file": "{file_id}",
+    "method": {"type": "reinforcement", "reinforcement": {"grader": GRADER}},
+}
 #: Bodies for the routes that want one, with the owner's ids in them.
 BODIES: dict[Route, dict[str, Any]] = {
     ("POST", "/v1/chat/completions"): {
@@ -66,11 +46,10 @@ BODIES: dict[Route, dict[str, Any]] = {
     ("POST", "/v1/webhook_endpoints/{webhook_endpoint_id}"): {"name": "renamed"},
     ("POST", "/v1/webhook_endpoints/{webhook_endpoint_id}/rotate_secret"): {},
     ("POST", "/v1/webhook_endpoints/{webhook_endpoint_id}/test"): {"event_type": "fine_tuning.job.succeeded"},
-    ("POST", "/v1/fine_tuning/jobs"): {
-        "model": "tiny",
-        "training_file": "{file_id}",
-        "method": {"type": "reinforcement", "reinforcement": {"grader": GRADER}},
-    },
+    ("POST", "/v1/experiments/{experiment_id}/extend"): {"seeds": [7]},
+    ("POST", "/v1/fine_tuning/jobs"): _JOB,
+    ("POST", "/v1/fine_tuning/jobs/estimate"): _JOB,
+    ("POST", "/v1/fine_tuning/jobs/validate"): _JOB,
 }
 #: What the query of a route must have.
 QUERIES: dict[Route, str] = {("POST", "/v1/fine_tuning/jobs/{fine_tuning_job_id}/replay"): "?step=1"}
@@ -81,84 +60,24 @@ LISTINGS = {
     ("GET", "/v1/fine_tuning/jobs"),
     ("GET", "/v1/models"),
     ("GET", "/v1/webhook_endpoints"),
+    ("GET", "/v1/experiments"),
 }
-REFERENCES = {("POST", "/v1/fine_tuning/jobs"), ("POST", "/v1/chat/completions")}
-CREATIONS = {("POST", "/v1/files"), ("POST", "/v1/webhook_endpoints")}
-#: Numbers of the caller's own project: tests/app/test_storage.py.
-OWN_SUMS = {("GET", "/v1/storage")}
+REFERENCES = {
+    ("POST", "/v1/fine_tuning/jobs"),
+    ("POST", "/v1/fine_tuning/jobs/estimate"),
+    ("POST", "/v1/fine_tuning/jobs/validate"),
+    ("POST", "/v1/chat/completions"),
+}
+CREATIONS = {("POST", "/v1/files"), ("POST", "/v1/webhook_endpoints"), ("POST", "/v1/experiments")}
 #: The same for everybody.
 CONSTANT = {("GET", "/v1/webhook_event_types")}
+#: Numbers of the caller's own project: tests/app/test_storage.py.
+OWN_SUMS = {("GET", "/v1/storage")}
 #: Work on what the request itself brings.
 COMPUTATIONS = {
     ("POST", "/v1/fine_tuning/alpha/graders/run"),
     ("POST", "/v1/fine_tuning/alpha/graders/validate"),
 }
-
-
-@pytest.fixture
-def belongings(keyed: Keyed) -> Belongings:
-    """A finished job of the owner's, with everything a job can have."""
-    client, api = keyed.owner, keyed.api
-    file = api.upload(client, sums())
-    job_id = create_job(client, api, file, suffix="secret").id
-    model = f"ft:tiny:policysplit:secret:{job_id.removeprefix('ftjob-')[:10]}"
-    third = create_project("Third").id
-    record = RolloutRecord(
-        group=0,
-        index=0,
-        item=0,
-        mode=Mode.NORMAL,
-        prompt="p",
-        response="r",
-        reward=1.0,
-        tokens=1,
-        truncated=False,
-        logprobs=[-0.5],
-        entropies=[0.5],
-        token_texts=["r"],
-    )
-    with write_session() as session:
-        job = session.get_one(Job, job_id)
-        upsert_points(session, job_id, 1, {"train/N/reward": 1.0})
-        upsert_rollouts(session, job_id, 1, [record])
-        checkpoint = upsert_checkpoint(
-            session,
-            job,
-            step=1,
-            path=str(api.folder / "runs" / job_id / "checkpoints" / "step-1"),
-            high_entropy_prompt="wander",
-            manifest_sha256="0" * 64,
-            metrics={},
-        )
-        session.flush()
-        shared = {"id": "cp_shared", "checkpoint_id": checkpoint.id, "project_id": third}
-        replay_id = "ftreplay-shown"
-        session.add(JobReplay(id=replay_id, job_id=job_id, step=1, status="succeeded", created_at=1.0))
-        session.add(CheckpointPermission(created_at=1.0, **shared))
-        change_status(session, job, JobStatus.RUNNING, message="runs")
-        job.fine_tuned_model = model
-        change_status(session, job, JobStatus.SUCCEEDED, message="is done")
-    with read_session() as session:
-        rollout = session.query(Rollout.id).filter(Rollout.job_id == job_id).one()[0]
-    return Belongings(
-        {
-            "file_id": file,
-            "fine_tuning_job_id": job_id,
-            "rollout_id": f"rollout-{rollout}",
-            "model_id": model,
-            "fine_tuned_model_checkpoint": model,
-            "permission_id": "cp_shared",
-            "replay_id": replay_id,
-            "webhook_endpoint_id": new_webhook(client),
-            "other_project": third,
-        }
-    )
-
-
-def new_webhook(client: openai.OpenAI) -> str:
-    """An endpoint that nobody answers at; its id."""
-    url = "https://nowhere.invalid/"
-    return client.webhooks.create(name="x", url=url, event_types=["fine_tuning.job.succeeded"]).id
 
 
 def send(api: Api, route: Route, path: str, key: str | None, body: Any = None) -> httpx.Response:
@@ -234,6 +153,7 @@ def test_what_a_stranger_makes_is_not_the_owners(keyed: Keyed):
     made = {
         ("POST", "/v1/files"): ("/v1/files", keyed.api.upload(keyed.stranger, sums(1))),
         ("POST", "/v1/webhook_endpoints"): ("/v1/webhook_endpoints", new_webhook(keyed.stranger)),
+        ("POST", "/v1/experiments"): ("/v1/experiments", new_experiment(keyed.stranger)),
     }
     assert made.keys() == CREATIONS
     for path, identifier in made.values():

@@ -2,8 +2,11 @@
 
 import os
 import signal
+import subprocess
+import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -14,7 +17,8 @@ from sqlalchemy import update
 
 from app.db import write_session
 from app.tables import InferenceWorker
-from tests.fixtures.engines import TALKATIVE, Deployment, engine_of, until
+from tests.fixtures.engines import TALKATIVE, Deployment, engine_of, is_warden, until
+from worker.inference import warden
 
 HELLO: list[Any] = [{"role": "user", "content": "Hello"}]
 
@@ -65,7 +69,7 @@ def test_a_model_in_use_is_not_evicted_and_one_that_never_fits_is_refused(deploy
     model = deployment.add_finished(seed=TALKATIVE)
     deployment.start_api()
     size = weights(deployment)
-    worker = deployment.start_inference(ENGINE_MEMORY_BYTES=str(int(1.5 * size)), ENGINE_START_SECONDS="20")
+    worker = deployment.start_inference(ENGINE_MEMORY_BYTES=str(int(1.5 * size)), ENGINE_START_SECONDS="60")
     stream = iter(ask(deployment, model, stream=True, max_tokens=600, temperature=0))
     next(stream)
     with ThreadPoolExecutor(1) as pool:
@@ -113,7 +117,11 @@ def test_no_engine_outlives_a_killed_worker(deployment: Deployment):
     worker = deployment.start_inference()
     ask(deployment, model)
     below = psutil.Process(worker.pid).children(recursive=True)
-    assert len(below) == 2  # the warden and the engine
+    assert sorted(map(is_warden, below)) == [
+        False,
+        True,
+        True,
+    ]  # the engine, its warden and the warden's heir
     worker.kill()
     worker.wait(20)
     assert not psutil.wait_procs(below, timeout=10)[1]
@@ -126,6 +134,26 @@ def test_no_engine_outlives_a_killed_worker(deployment: Deployment):
             ask(deployment, model)
         assert (caught.value.status_code, caught.value.code) == (503, "no_inference_worker")
         assert int(caught.value.response.headers["retry-after"]) > 0
+
+
+def test_what_an_engine_started_dies_with_it_even_if_its_warden_was_killed_with_the_worker(tmp_path: Path):
+    """As vLLM's own processes would, an orphan in the engine's group outlives it otherwise."""
+    started = tmp_path / "started"
+    grandchild = "import os, time; open(os.environ['STARTED'], 'w').write(str(os.getpid())); time.sleep(600)"
+    engine = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {grandchild!r}])"
+    process = subprocess.Popen(
+        [sys.executable, "-I", warden.__file__, "1", sys.executable, "-c", engine],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        env={**os.environ, "STARTED": str(started)},
+        start_new_session=True,
+    )
+    until(lambda: started.exists() and started.read_text())
+    below = psutil.Process(process.pid).children(recursive=True)
+    assert int(started.read_text()) in {one.pid for one in below}
+    process.kill()
+    process.communicate()
+    assert not psutil.wait_procs(below, timeout=10)[1]
 
 
 def test_a_broken_checkpoint_gets_a_reason(deployment: Deployment):
@@ -181,7 +209,4 @@ def test_the_worker_process_has_no_torch(deployment: Deployment):
         "import sys, worker.inference.__main__; "
         "sys.exit([name for name in ('torch', 'transformers') if name in sys.modules] or 0)"
     )
-    import subprocess
-    import sys
-
     assert subprocess.run([sys.executable, "-c", code], timeout=60).returncode == 0

@@ -191,7 +191,7 @@ def test_several_greedy_samples_are_refused(tiny_model: Path, tmp_path: Path):
 def run_evaluation(model: Path, spec: RunSpec, modes: tuple[Mode, ...] = (N, H)) -> dict[str, float]:
     policy = load_tiny_policy(model, double=False)
     assert spec.grader is not None
-    return evaluate(
+    values, outcomes = evaluate(
         policy,
         TransformersEngine(policy),
         load_items(spec.training_data),
@@ -204,6 +204,14 @@ def run_evaluation(model: Path, spec: RunSpec, modes: tuple[Mode, ...] = (N, H))
         step=0,
         on_progress=lambda: None,
     )
+    assert set(outcomes) == {mode.label for mode in modes}
+    for mode, one in outcomes.items():
+        # What is told item by item is what the means were made of.
+        shares = [c / n for c, n in zip(one.correct, one.graded, strict=True)]
+        assert sum(shares) / len(shares) == pytest.approx(values[f"eval/{mode}/accuracy"])
+        mean = sum(r or 0.0 for r in one.reward) / len(one.reward)
+        assert mean == pytest.approx(values[f"eval/{mode}/reward"], abs=1e-5)
+    return values
 
 
 PER_MODE = (

@@ -24,9 +24,9 @@ from trainer.graders.templates import template_problem, variables
 
 
 class StrictModel(BaseModel):
-    """Base of every spec: unknown keys are refused."""
+    """Base of every spec: unknown keys, values of another type, NaN and Infinity are refused."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
 
 
 def _checked_template(template: str) -> str:
@@ -180,8 +180,8 @@ class SamplingParams(StrictModel):
 
     temperature: float | None = Field(default=None, ge=0, le=2)
     top_p: float | None = Field(default=None, gt=0, le=1)
-    seed: int | None = None
-    max_completions_tokens: int | None = Field(default=None, ge=1)
+    seed: int | None = Field(default=None, ge=-(2**63), lt=2**63)
+    max_completions_tokens: int | None = Field(default=None, ge=1, lt=2**31)
     reasoning_effort: Literal["none", "minimal", "low", "medium", "high", "xhigh", "max"] | None = None
 
 

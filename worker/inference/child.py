@@ -7,12 +7,11 @@ import re
 import socket
 import sys
 import time
-from pathlib import Path
 
-import httpx
+import aiohttp
 
 from worker.inference import warden
-from worker.inference.engines import Engine
+from worker.inference.engines import Engine, Host
 from worker.inference.errors import EngineUnavailable
 
 GRACE_SECONDS = 3.0
@@ -26,9 +25,8 @@ _PRIVATE = ("POLICYSPLIT_", "DATABASE_URL", "BROKER_URL")
 class EngineProcess:
     """An engine's process (under its warden) and the last of what it printed."""
 
-    def __init__(self, engine: Engine, folder: Path, port: int, process: asyncio.subprocess.Process):
+    def __init__(self, engine: Engine, port: int, process: asyncio.subprocess.Process):
         self.engine = engine
-        self.folder = folder
         self.base_url = f"http://127.0.0.1:{port}"
         self.pid = process.pid
         self.ended = asyncio.Event()
@@ -38,10 +36,10 @@ class EngineProcess:
         self._watcher = asyncio.create_task(self._watch())
 
     @classmethod
-    async def spawn(cls, engine: Engine, folder: Path) -> "EngineProcess":
-        """Start the engine for ``folder``; it is not ready yet."""
+    async def spawn(cls, engine: Engine, host: Host) -> "EngineProcess":
+        """Start the engine on ``host``; it is not ready yet."""
         port = _free_port()
-        launch = engine.launch(folder, port)
+        launch = engine.launch(host, port)
         environment = {key: value for key, value in os.environ.items() if not key.startswith(_PRIVATE)}
         # Threads of an OpenMP team that wait for one another sleep instead of spinning: beside another
         # busy process, spinning made a small model on two cores sixty times slower.
@@ -55,9 +53,9 @@ class EngineProcess:
             env={"OMP_WAIT_POLICY": "PASSIVE", **environment, **launch.environment, "PYTHONUNBUFFERED": "1"},
             start_new_session=True,
         )
-        return cls(engine, folder, port, process)
+        return cls(engine, port, process)
 
-    async def wait_until_ready(self, client: httpx.AsyncClient, timeout: float) -> None:
+    async def wait_until_ready(self, client: aiohttp.ClientSession, timeout: float) -> None:
         """Return when the health check passes. Raises EngineUnavailable if it ends or takes too long."""
         deadline = time.monotonic() + timeout
         while time.monotonic() < deadline:
@@ -65,10 +63,11 @@ class EngineProcess:
                 raise EngineUnavailable(
                     f"the {self.engine.name} server ended while it loaded the model: {self.cause()}"
                 )
-            with contextlib.suppress(httpx.HTTPError):
-                answer = await client.get(self.base_url + self.engine.health_path, timeout=2.0)
-                if answer.status_code == 200:
-                    return
+            with contextlib.suppress(aiohttp.ClientError, TimeoutError, ConnectionError):
+                url = self.base_url + self.engine.health_path
+                async with client.get(url, timeout=aiohttp.ClientTimeout(2.0)) as answer:
+                    if answer.status == 200:
+                        return
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self.ended.wait(), _HEALTH_INTERVAL)
         raise EngineUnavailable(f"the {self.engine.name} server did not load the model within {timeout:g} s")

@@ -10,14 +10,22 @@ class InferenceError(Exception):
     type = "server_error"
     code = "engine_error"
 
-    def __init__(self, message: str, *, retry_after: float | None = None, code: str | None = None):
+    def __init__(
+        self,
+        message: str,
+        *,
+        retry_after: float | None = None,
+        code: str | None = None,
+        param: str | None = None,
+    ):
         super().__init__(message)
         self.retry_after = retry_after
         self.code = code or self.code
+        self.param = param
 
     def body(self) -> dict[str, Any]:
         """The error as JSON."""
-        return {"error": {"message": str(self), "type": self.type, "param": None, "code": self.code}}
+        return {"error": {"message": str(self), "type": self.type, "param": self.param, "code": self.code}}
 
 
 class EngineUnavailable(InferenceError):

@@ -8,11 +8,12 @@ from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import httpx
+import aiohttp
 
+from worker.inference.adapters import Adapters
 from worker.inference.child import EngineProcess
-from worker.inference.engines import Engine
-from worker.inference.errors import EngineUnavailable, RequestRefused
+from worker.inference.engines import Engine, Host, Target
+from worker.inference.errors import EngineUnavailable
 
 log = logging.getLogger(__name__)
 
@@ -24,14 +25,15 @@ PATIENCE_SECONDS = 2.0
 
 @dataclass(eq=False)
 class Loaded:
-    """A model folder's place in the pool: reserved memory, its engine once it is up, and who uses it."""
+    """An engine's place in the pool: reserved memory, its process once it is up, and who uses it."""
 
-    folder: Path
+    host: Host
     size: int
     turn: asyncio.Semaphore | contextlib.nullcontext[None]
     users: int = 0
     last_used: float = field(default_factory=time.monotonic)
     process: EngineProcess | None = None
+    adapters: Adapters | None = None
     starting: asyncio.Task[None] | None = None
     answered: bool = False
 
@@ -40,6 +42,12 @@ class Loaded:
         """The engine; only while the entry is in use, when it has been started."""
         assert self.process is not None
         return self.process
+
+    @property
+    def folders(self) -> list[Path]:
+        """Of the models that it answers for."""
+        adapters = [] if self.adapters is None else self.adapters.loaded
+        return [self.host.folder, *(Target(self.host, adapter).folder for adapter in adapters)]
 
 
 @dataclass
@@ -50,7 +58,7 @@ class _Failures:
 
 
 class EnginePool:
-    """Engines by model folder. All of it runs on one event loop.
+    """Engines by what they were started on. All of it runs on one event loop.
 
     ``start_seconds`` limits how long a request waits for a cold start and how long a start may take.
     ``on_change`` is called when the set of loaded folders changed.
@@ -59,7 +67,7 @@ class EnginePool:
     def __init__(
         self,
         engine: Engine,
-        client: httpx.AsyncClient,
+        client: aiohttp.ClientSession,
         *,
         memory_bytes: int,
         start_seconds: float,
@@ -70,38 +78,66 @@ class EnginePool:
         self._memory_bytes = memory_bytes
         self._start_seconds = start_seconds
         self._on_change = on_change
-        self._entries: dict[Path, Loaded] = {}
+        self._entries: dict[Host, Loaded] = {}
+        self._targets: dict[Path, Target] = {}
         self._reserved: set[Loaded] = set()
-        self._failures: dict[Path, _Failures] = {}
+        self._failures: dict[Host, _Failures] = {}
         self._admission = asyncio.Lock()
         self._freed = asyncio.Event()
         self._watchers: set[asyncio.Task[None]] = set()
 
     @property
-    def loaded(self) -> dict[Path, Loaded]:
+    def loaded(self) -> list[Loaded]:
         """The engines that are up."""
-        return {folder: entry for folder, entry in self._entries.items() if entry.process is not None}
+        return [entry for entry in self._entries.values() if entry.process is not None]
+
+    @property
+    def folders(self) -> list[str]:
+        """Folders of the models that are answered for without a start."""
+        return sorted({str(folder) for entry in self.loaded for folder in entry.folders})
+
+    @property
+    def active(self) -> int:
+        """Requests that are with an engine, or wait for one."""
+        return sum(entry.users for entry in self._entries.values())
 
     @contextlib.asynccontextmanager
-    async def use(self, folder: Path) -> AsyncIterator[Loaded]:
-        """The engine of ``folder``, started if need be and kept at least to the end of the block.
+    async def use(self, folder: Path) -> AsyncIterator[tuple[Loaded, Target]]:
+        """The engine that serves ``folder``, started if need be and kept at least to the end of the block.
 
         Raises EngineUnavailable when it is not up within the limit, RequestRefused when there is no model.
         """
-        entry = self._entries.get(folder) or await self._enter(folder)
+        target = await self._target(folder)
+        entry = self._entries.get(target.host) or await self._enter(target.host)
         entry.users += 1
         try:
             await self._wait_for(entry)
-            yield entry
+            if target.adapter is None:
+                yield entry, target
+            else:
+                assert entry.adapters is not None
+                async with entry.adapters.use(target.adapter) as new:
+                    if new:
+                        self._on_change()
+                    yield entry, target
         finally:
             entry.users -= 1
             entry.last_used = time.monotonic()
             self._freed.set()
 
+    async def _target(self, folder: Path) -> Target:
+        """Where the checkpoint is served; it is read anew only when nothing is loaded for it."""
+        known = self._targets.get(folder)
+        if known is None or known.host not in self._entries:
+            known = self._targets[folder] = await asyncio.to_thread(self._engine.target, folder)
+        # A base that has adapters on it answers for itself, too.
+        adapted = Host(folder, adapters=True)
+        return Target(adapted) if known.adapter is None and adapted in self._entries else known
+
     async def restart(self, entry: Loaded) -> None:
         """End an engine that does not answer any more; the next request starts another."""
         if entry.process is not None:
-            log.warning("the engine of %s does not answer and is ended", entry.folder)
+            log.warning("the engine of %s does not answer and is ended", entry.host.folder)
             await entry.process.stop()
 
     async def close(self) -> None:
@@ -115,19 +151,19 @@ class EnginePool:
         await asyncio.gather(*(entry.process.stop() for entry in entries if entry.process is not None))
         await asyncio.gather(*self._watchers)
 
-    async def _enter(self, folder: Path) -> Loaded:
-        size = await asyncio.to_thread(_weights_bytes, folder)
+    async def _enter(self, host: Host) -> Loaded:
+        size = await asyncio.to_thread(self._engine.memory_bytes, host)
         if size > self._memory_bytes:
             raise EngineUnavailable(
                 f"the model takes {size} bytes, more than this inference worker's budget of "
                 f"{self._memory_bytes} (POLICYSPLIT_ENGINE_MEMORY_BYTES)",
                 code="insufficient_memory",
             )
-        await self._sit_out_backoff(folder)
-        # Another request may have entered the folder while this one looked at the disk.
-        if (entry := self._entries.get(folder)) is None:
+        await self._sit_out_backoff(host)
+        # Another request may have entered the host while this one looked at the disk.
+        if (entry := self._entries.get(host)) is None:
             turn = asyncio.Semaphore(1) if self._engine.serial else contextlib.nullcontext()
-            entry = self._entries[folder] = Loaded(folder, size, turn)
+            entry = self._entries[host] = Loaded(host, size, turn)
             entry.starting = asyncio.create_task(self._start(entry))
             entry.starting.add_done_callback(_retrieve)
         return entry
@@ -147,7 +183,7 @@ class EnginePool:
         began = time.monotonic()
         try:
             await self._make_room(entry, deadline)
-            process = await EngineProcess.spawn(self._engine, entry.folder)
+            process = await EngineProcess.spawn(self._engine, entry.host)
             try:
                 await process.wait_until_ready(self._client, deadline - time.monotonic())
             except BaseException:
@@ -156,11 +192,13 @@ class EnginePool:
         except BaseException as error:
             self._leave(entry)
             if isinstance(error, EngineUnavailable) and error.retry_after is None:
-                error.retry_after = self._count_failure(entry.folder, str(error))
-                log.error("%s: %s", entry.folder, error)
+                error.retry_after = self._count_failure(entry.host, str(error))
+                log.error("%s: %s", entry.host.folder, error)
             raise
-        log.info("loaded %s in %.1f s", entry.folder, time.monotonic() - began)
+        log.info("loaded %s in %.1f s", entry.host.folder, time.monotonic() - began)
         entry.process = process
+        if entry.host.adapters:
+            entry.adapters = Adapters(self._engine, self._client, process)
         entry.last_used = time.monotonic()
         watcher = asyncio.create_task(self._watch(entry, process))
         self._watchers.add(watcher)
@@ -173,7 +211,7 @@ class EnginePool:
             async with asyncio.timeout(deadline - time.monotonic()), self._admission:
                 while sum(other.size for other in self._reserved) + entry.size > self._memory_bytes:
                     self._freed.clear()
-                    idle = [other for other in self.loaded.values() if other.users == 0]
+                    idle = [other for other in self.loaded if other.users == 0]
                     if not idle:
                         await self._freed.wait()
                         continue
@@ -186,39 +224,39 @@ class EnginePool:
             ) from None
 
     async def _evict(self, entry: Loaded) -> None:
-        log.info("unloading %s", entry.folder)
-        self._entries.pop(entry.folder, None)
+        log.info("unloading %s", entry.host.folder)
+        self._entries.pop(entry.host, None)
         await entry.child.stop()
         self._leave(entry)
         self._on_change()
 
     async def _watch(self, entry: Loaded, process: EngineProcess) -> None:
         await process.ended.wait()
-        if self._entries.get(entry.folder) is not entry:
+        if self._entries.get(entry.host) is not entry:
             return
         if entry.answered:
-            self._failures.pop(entry.folder, None)
+            self._failures.pop(entry.host, None)
         self._leave(entry)
-        self._count_failure(entry.folder, f"the {self._engine.name} server ended: {process.cause()}")
-        log.error("the engine of %s ended: %s", entry.folder, process.cause())
+        self._count_failure(entry.host, f"the {self._engine.name} server ended: {process.cause()}")
+        log.error("the engine of %s ended: %s", entry.host.folder, process.cause())
         self._on_change()
 
     def _leave(self, entry: Loaded) -> None:
-        if self._entries.get(entry.folder) is entry:
-            del self._entries[entry.folder]
+        if self._entries.get(entry.host) is entry:
+            del self._entries[entry.host]
         self._reserved.discard(entry)
         self._freed.set()
 
-    def _count_failure(self, folder: Path, reason: str) -> float:
+    def _count_failure(self, host: Host, reason: str) -> float:
         """Note a failed start or a crash; the seconds until the next start is tried."""
-        failures = self._failures.setdefault(folder, _Failures())
+        failures = self._failures.setdefault(host, _Failures())
         failures.count += 1
         pause = min(LONGEST_BACKOFF_SECONDS, FIRST_BACKOFF_SECONDS * 2 ** min(failures.count - 1, 10))
         failures.not_before, failures.reason = time.monotonic() + pause, reason
         return pause
 
-    async def _sit_out_backoff(self, folder: Path) -> None:
-        failures = self._failures.get(folder)
+    async def _sit_out_backoff(self, host: Host) -> None:
+        failures = self._failures.get(host)
         rest = failures.not_before - time.monotonic() if failures else 0.0
         if failures and rest > PATIENCE_SECONDS:
             raise EngineUnavailable(failures.reason, retry_after=rest)
@@ -230,16 +268,3 @@ def _retrieve(start: asyncio.Task[None]) -> None:
     """Take note of a failed start that every request stopped waiting for."""
     if not start.cancelled():
         start.exception()
-
-
-def _weights_bytes(folder: Path) -> int:
-    """Size of the folder's weights: what the model takes once loaded, near enough."""
-    if not (folder / "config.json").is_file():
-        raise RequestRefused(
-            f"there is no model in {folder} on the inference worker's host", code="model_missing"
-        )
-    weights = list(folder.glob("*.safetensors"))
-    if not weights:
-        # Other formats are pickles: loading one would run what it contains.
-        raise RequestRefused(f"{folder} has no .safetensors weights", code="model_missing")
-    return sum(file.stat().st_size for file in weights)

@@ -15,6 +15,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from app.db import write_session
 from app.tables import InferenceWorker
 from app.upsert import insert_for
+from worker.inference.engines import Engine
 
 log = logging.getLogger(__name__)
 
@@ -23,14 +24,24 @@ FORGOTTEN_LEASES = 30
 
 
 class Registration:
-    """Keeps the row fresh from :meth:`run` until it is cancelled, then removes it."""
+    """Keeps the row fresh from :meth:`run` until it is cancelled, then removes it.
+
+    ``describe`` gives the folders that are loaded and how many requests are being answered.
+    """
 
     def __init__(
-        self, url: str, loaded: Callable[[], list[str]], *, heartbeat_seconds: float, lease_seconds: float
+        self,
+        url: str,
+        engine: Engine,
+        describe: Callable[[], tuple[list[str], int]],
+        *,
+        heartbeat_seconds: float,
+        lease_seconds: float,
     ):
         self.id = f"inference-{socket.gethostname()[:32]}-{os.getpid()}-{secrets.token_hex(4)}"
         self._url = url
-        self._loaded = loaded
+        self._described = {"engine": engine.name, "features": sorted(engine.features)}
+        self._describe = describe
         self._heartbeat_seconds = heartbeat_seconds
         self._forget_seconds = FORGOTTEN_LEASES * lease_seconds
         self._started_at = time.time()
@@ -46,7 +57,7 @@ class Registration:
             while True:
                 self._changed.clear()
                 try:
-                    await asyncio.to_thread(self._write, self._loaded())
+                    await asyncio.to_thread(self._write, *self._describe())
                 except SQLAlchemyError as error:
                     log.warning("the heartbeat could not be written: %s", error)
                 with contextlib.suppress(TimeoutError):
@@ -54,9 +65,10 @@ class Registration:
         finally:
             await asyncio.to_thread(self._remove)
 
-    def _write(self, loaded: list[str]) -> None:
+    def _write(self, loaded: list[str], active: int) -> None:
         now = time.time()
-        values = {"url": self._url, "heartbeat_at": now, "loaded": loaded}
+        values = {"url": self._url, "heartbeat_at": now, "loaded": loaded, "active": active}
+        values |= self._described
         with write_session() as session:
             row = insert_for(session, InferenceWorker).values(
                 id=self.id, started_at=self._started_at, **values

@@ -5,11 +5,12 @@ import contextlib
 import logging
 from pathlib import Path
 
-import httpx
+import aiohttp
+from pydantic_core import to_json
 
 from app.inference.engine_request import EngineRequest
 from worker.inference.child import EngineProcess
-from worker.inference.engines import Engine
+from worker.inference.engines import Call, Engine
 from worker.inference.errors import EngineFailed, EngineUnavailable, InferenceError, RequestRefused
 from worker.inference.pool import EnginePool, Loaded
 
@@ -18,6 +19,7 @@ log = logging.getLogger(__name__)
 BARRIER_SECONDS = 60.0
 #: How long the reason of a failed request may take from the engine's log into ours.
 EXPLAIN_SECONDS = 1.0
+_JSON = {"content-type": "application/json"}
 
 
 class Started:
@@ -35,17 +37,17 @@ class Relay:
     the engine's turn; an answer is never longer than its ``max_tokens``.
     """
 
-    def __init__(self, engine: Engine, pool: EnginePool, client: httpx.AsyncClient, stall_seconds: float):
+    def __init__(self, engine: Engine, pool: EnginePool, client: aiohttp.ClientSession, stall_seconds: float):
         self._engine = engine
         self._pool = pool
         self._client = client
-        self._timeout = httpx.Timeout(10.0, read=stall_seconds)
+        self._timeout = aiohttp.ClientTimeout(None, sock_connect=10.0, sock_read=stall_seconds)
 
     async def run(self, request: EngineRequest, out: asyncio.Queue[Item]) -> None:
         """Answer ``request`` into ``out``. Cancelling this cancels the generation."""
         try:
-            async with self._pool.use(Path(request.folder)) as loaded, loaded.turn:
-                await self._generate(loaded, request, out)
+            async with self._pool.use(Path(request.folder)) as (loaded, target), loaded.turn:
+                await self._generate(loaded, self._engine.call(request, target.adapter), out)
             out.put_nowait(None)
         except InferenceError as error:
             out.put_nowait(error)
@@ -53,32 +55,29 @@ class Relay:
             log.exception("a request failed")
             out.put_nowait(EngineFailed("The inference worker failed on this request."))
 
-    async def _generate(self, loaded: Loaded, request: EngineRequest, out: asyncio.Queue[Item]) -> None:
+    async def _generate(self, loaded: Loaded, call: Call, out: asyncio.Queue[Item]) -> None:
         child = loaded.child
         mark = child.mark()
         complete = False
         try:
-            async with self._client.stream(
-                "POST",
-                child.base_url + "/v1/chat/completions",
-                json=self._engine.chat_body(request),
-                timeout=self._timeout,
+            async with self._client.post(
+                child.base_url + call.path, data=to_json(call.body), headers=_JSON, timeout=self._timeout
             ) as response:
-                if response.status_code != 200:
-                    await response.aread()
+                if response.status != 200:
+                    said = await response.read()
                     complete = True
-                    raise await self._explain(child, mark, response)
+                    raise await self._explain(child, mark, response.status, said)
                 out.put_nowait(Started())
-                async for chunk in response.aiter_raw():
+                async for chunk in response.content.iter_any():
                     out.put_nowait(chunk)
             complete = loaded.answered = True
-        except httpx.TimeoutException as error:
+        except (aiohttp.ServerTimeoutError, TimeoutError) as error:
             complete = True
             await self._pool.restart(loaded)
             raise EngineUnavailable(
                 "the engine stopped answering and was restarted", retry_after=1.0
             ) from error
-        except httpx.TransportError as error:
+        except (aiohttp.ClientError, ConnectionError) as error:
             complete = True
             raise EngineUnavailable("the engine ended while it answered", retry_after=1.0) from error
         finally:
@@ -90,20 +89,23 @@ class Relay:
         barrier = self._engine.barrier()
         if barrier is None:
             return
-        path, body = barrier
-        with contextlib.suppress(httpx.HTTPError):
-            await self._client.post(child.base_url + path, json=body, timeout=BARRIER_SECONDS)
+        timeout = aiohttp.ClientTimeout(BARRIER_SECONDS)
+        with contextlib.suppress(aiohttp.ClientError, TimeoutError, ConnectionError):
+            async with self._client.post(
+                child.base_url + barrier.path, json=barrier.body, timeout=timeout
+            ) as answer:
+                await answer.read()
 
-    async def _explain(self, child: EngineProcess, mark: int, response: httpx.Response) -> InferenceError:
+    async def _explain(self, child: EngineProcess, mark: int, status: int, said: bytes) -> InferenceError:
         """The error that stands behind an engine's refusal."""
-        if response.status_code == 503:
+        if status == 503:
             return EngineUnavailable("the engine is not ready", retry_after=1.0)
-        if response.status_code < 500:
-            return RequestRefused(f"The engine refused the request: {response.text[:1000]}")
+        if status < 500:
+            return self._engine.refusal(status, said)
         deadline = asyncio.get_running_loop().time() + EXPLAIN_SECONDS
         while asyncio.get_running_loop().time() < deadline:
-            if reason := self._engine.refusal(child.printed_since(mark)):
-                return RequestRefused(reason)
+            if reason := self._engine.refusal_in_log(child.printed_since(mark)):
+                return RequestRefused(reason, param="messages")
             await asyncio.sleep(0.02)  # the log comes through a pipe, after the answer
-        log.error("the engine answered %d: %s", response.status_code, child.cause())
+        log.error("the engine answered %d: %s", status, child.cause())
         return EngineFailed("The engine failed on this request; the inference worker's log has the reason.")

@@ -4,11 +4,13 @@ import asyncio
 import contextlib
 import hmac
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any
 
-import httpx
+import aiohttp
 from fastapi import Depends, FastAPI, Request, Response
 from fastapi.responses import JSONResponse
+from pydantic import BaseModel
 
 from app.inference.engine_request import EngineRequest
 from app.inference.streaming import ClientGone, EventStream, cancel, unless_disconnected
@@ -18,6 +20,15 @@ from worker.inference.errors import InferenceError
 from worker.inference.pool import EnginePool
 from worker.inference.registration import Registration
 from worker.inference.relay import Item, Relay
+
+#: Below the time after which engines close a connection that is idle.
+KEEPALIVE_SECONDS = 3.0
+
+
+class LoadRequest(BaseModel):
+    """A model folder to load."""
+
+    folder: str
 
 
 class NotTheGateway(InferenceError):
@@ -31,14 +42,16 @@ class NotTheGateway(InferenceError):
 def build_app(settings: Settings, url: str, engine: Engine | None = None) -> FastAPI:
     """The application; ``url`` is the address it registers, ``engine`` replaces the settings' one."""
     engine = engine or build_engine(settings)
+    loads: set[asyncio.Task[None]] = set()
 
     @contextlib.asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        limits = httpx.Limits(max_connections=None, max_keepalive_connections=64)
-        async with httpx.AsyncClient(limits=limits, trust_env=False) as client:
+        connector = aiohttp.TCPConnector(limit=0, keepalive_timeout=KEEPALIVE_SECONDS)
+        async with aiohttp.ClientSession(connector=connector, trust_env=False) as client:
             registration = Registration(
                 url,
-                lambda: [str(folder) for folder in pool.loaded],
+                engine,
+                lambda: (pool.folders, pool.active),
                 heartbeat_seconds=settings.heartbeat_seconds,
                 lease_seconds=settings.lease_seconds,
             )
@@ -55,7 +68,7 @@ def build_app(settings: Settings, url: str, engine: Engine | None = None) -> Fas
             try:
                 yield
             finally:
-                await cancel(heartbeat)
+                await cancel(heartbeat, *loads)
                 await pool.close()
 
     def only_the_gateway(request: Request) -> None:
@@ -79,15 +92,29 @@ def build_app(settings: Settings, url: str, engine: Engine | None = None) -> Fas
     @app.get("/engines", dependencies=[Depends(only_the_gateway)])
     async def engines(request: Request) -> list[dict[str, Any]]:
         """The engines that are up, for people and tests."""
-        loaded = request.app.state.pool.loaded.values()
         return [
-            {"folder": str(e.folder), "pid": e.child.pid, "bytes": e.size, "requests": e.users}
-            for e in loaded
+            {
+                "folder": str(e.host.folder),
+                "pid": e.child.pid,
+                "bytes": e.size,
+                "requests": e.users,
+                "url": e.child.base_url,
+                "adapters": [] if e.adapters is None else [str(path) for path in e.adapters.loaded],
+            }
+            for e in request.app.state.pool.loaded
         ]
 
-    @app.post("/v1/chat/completions", dependencies=[Depends(only_the_gateway)])
-    async def chat(body: EngineRequest, request: Request) -> Response:
-        """The engine's own stream of chat completion chunks."""
+    @app.post("/load", status_code=202, dependencies=[Depends(only_the_gateway)])
+    async def load(body: LoadRequest, request: Request) -> None:
+        """Begin to load a model that requests will come for; what goes wrong, they will be told."""
+        task = asyncio.create_task(_load(request.app.state.pool, Path(body.folder)))
+        loads.add(task)
+        task.add_done_callback(loads.discard)
+
+    async def sample(request: Request) -> Response:
+        """The engine's own stream of chunks, of a chat or of a raw prompt."""
+        only_the_gateway(request)
+        body = EngineRequest.model_validate_json(await request.body())
         items: asyncio.Queue[Item] = asyncio.Queue()
         task = asyncio.create_task(request.app.state.relay.run(body, items))
         try:
@@ -101,7 +128,15 @@ def build_app(settings: Settings, url: str, engine: Engine | None = None) -> Fas
             return _refusal(first)
         return EventStream(_bytes(items), on_end=lambda: cancel(task))
 
+    # A plain route: what FastAPI would do for each request takes longer than all that is done here.
+    app.add_route("/samples", sample, methods=["POST"])
     return app
+
+
+async def _load(pool: EnginePool, folder: Path) -> None:
+    with contextlib.suppress(InferenceError):
+        async with pool.use(folder):
+            pass
 
 
 async def _bytes(items: asyncio.Queue[Item]) -> AsyncIterator[bytes]:

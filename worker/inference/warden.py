@@ -3,7 +3,9 @@
 Started as a script (``python -I warden.py GRACE_SECONDS COMMAND…``) in a session of its own; standard library
 only. Its standard input is a pipe that the inference worker holds open: when the pipe closes, also because
 the worker was killed with SIGKILL, or on SIGTERM, the engine's whole process group gets SIGTERM and after
-the grace period SIGKILL. On Linux the engine also dies with the warden itself (PR_SET_PDEATHSIG).
+the grace period SIGKILL. On Linux the engine also dies with the warden itself (PR_SET_PDEATHSIG), but what
+the engine started would not: vLLM's own processes live on without their server. So the warden has an heir, a
+child that waits for its death and then kills the group.
 """
 
 import contextlib
@@ -36,6 +38,23 @@ def _signal_group(leader: int, number: signal.Signals) -> None:
         os.killpg(leader, number)
 
 
+def _leave_an_heir(group: int) -> int:
+    """Fork a process that kills ``group`` once this one has ended without writing to what is returned."""
+    ended, alive = os.pipe()
+    if os.fork() > 0:
+        os.close(ended)
+        return alive
+    os.setsid()
+    with open(os.devnull, "r+b") as nothing:  # noqa: PTH123
+        for standard in range(3):
+            os.dup2(nothing.fileno(), standard)
+    os.dup2(ended, 3)
+    os.closerange(4, 1024)
+    if not os.read(3, 1):
+        _signal_group(group, signal.SIGKILL)
+    os._exit(0)
+
+
 def run(grace_seconds: float, command: list[str]) -> int:
     """Run ``command`` until it exits or is to be stopped; its exit code, 128 + n for signal n."""
     woken, wake = os.pipe()
@@ -47,6 +66,7 @@ def run(grace_seconds: float, command: list[str]) -> int:
     engine = subprocess.Popen(
         command, stdin=subprocess.DEVNULL, process_group=0, preexec_fn=_die_with(os.getpid())
     )
+    alive = _leave_an_heir(engine.pid)
     watched = [sys.stdin.fileno(), woken]
     while engine.poll() is None and not stopping:
         ready, _, _ = select.select(watched, [], [])
@@ -60,6 +80,7 @@ def run(grace_seconds: float, command: list[str]) -> int:
             engine.wait(grace_seconds)
     _signal_group(engine.pid, signal.SIGKILL)
     code = engine.wait()
+    os.write(alive, b".")
     return code if code >= 0 else 128 - code
 
 

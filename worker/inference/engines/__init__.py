@@ -3,18 +3,22 @@
 from collections.abc import Callable
 
 from app.settings import Settings
-from worker.inference.engines.base import Engine, Launch
+from worker.inference.engines.base import Call, Engine, Host, Launch, Target
 from worker.inference.engines.transformers import TransformersEngine
+from worker.inference.engines.vllm import VllmEngine
 
 #: Name in the settings to what builds the engine.
-ENGINES: dict[str, Callable[[Settings], Engine]] = {"transformers": TransformersEngine}
+ENGINES: dict[str, Callable[[Settings], Engine]] = {
+    "transformers": TransformersEngine,
+    "vllm": VllmEngine,
+}
 
 
 def build_engine(settings: Settings) -> Engine:
-    """The engine that the settings name. Raises ValueError when there is none of that name."""
+    """The engine that the settings name. Raises ValueError when there is none, or it cannot work."""
     if settings.engine not in ENGINES:
         raise ValueError(f"POLICYSPLIT_ENGINE is {settings.engine!r}: give one of {', '.join(ENGINES)}")
     return ENGINES[settings.engine](settings)
 
 
-__all__ = ["ENGINES", "Engine", "Launch", "build_engine"]
+__all__ = ["ENGINES", "Call", "Engine", "Host", "Launch", "Target", "build_engine"]

@@ -5,6 +5,28 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from app.inference.engine_request import EngineRequest
+from worker.inference.errors import InferenceError
+
+
+@dataclass(frozen=True)
+class Host:
+    """What one engine process is started on: a model folder, and whether it takes LoRA adapters beside it."""
+
+    folder: Path
+    adapters: bool = False
+
+
+@dataclass(frozen=True)
+class Target:
+    """Where a checkpoint is served: by its own process, or as an adapter of its base's."""
+
+    host: Host
+    adapter: Path | None = None
+
+    @property
+    def folder(self) -> Path:
+        """The checkpoint's folder."""
+        return self.host.folder if self.adapter is None else self.adapter.parent
 
 
 @dataclass(frozen=True)
@@ -16,26 +38,57 @@ class Launch:
     environment: dict[str, str] = field(default_factory=dict)
 
 
+@dataclass(frozen=True)
+class Call:
+    """A POST to an engine."""
+
+    path: str
+    body: dict[str, Any]
+
+
 class Engine(Protocol):
-    """An existing, OpenAI-compatible server that is started on one model folder and streams chat answers."""
+    """An existing, OpenAI-compatible server that is started on one model folder and streams answers."""
 
     name: str
     serial: bool
     """It answers one request at a time: the worker queues the others and hands it the next in turn."""
+    features: frozenset[str]
+    """Parameters that it has beyond those of every engine, by their names in OpenAI's API; "stop" where it
+    takes stop sequences off the answer, "prompt_token_ids" where prompts may be token ids."""
     health_path: str
 
-    def launch(self, folder: Path, port: int) -> Launch:
-        """How to start it for the model in ``folder`` on ``port`` of the loopback interface."""
+    def target(self, folder: Path) -> Target:
+        """Where the checkpoint in ``folder`` is served. Reads the disk. Raises RequestRefused."""
         ...
 
-    def chat_body(self, request: EngineRequest) -> dict[str, Any]:
+    def memory_bytes(self, host: Host) -> int:
+        """What a process takes once it is loaded, near enough. Reads the disk."""
+        ...
+
+    def launch(self, host: Host, port: int) -> Launch:
+        """How to start it on ``port`` of the loopback interface."""
+        ...
+
+    def call(self, request: EngineRequest, adapter: Path | None) -> Call:
         """The request in the engine's own dialect, streaming."""
         ...
 
-    def barrier(self) -> tuple[str, dict[str, Any]] | None:
-        """Path and body of a request that is answered once all work before it has ended; None: not needed."""
+    def barrier(self) -> Call | None:
+        """A request that is answered once all work before it has ended; None: not needed."""
         ...
 
-    def refusal(self, log: str) -> str | None:
+    def load_adapter(self, adapter: Path) -> Call:
+        """The request that loads an adapter."""
+        ...
+
+    def unload_adapter(self, adapter: Path) -> Call:
+        """The request that takes an adapter away."""
+        ...
+
+    def refusal(self, status: int, body: bytes) -> InferenceError:
+        """What its answer with a status of 400 to 499 means."""
+        ...
+
+    def refusal_in_log(self, log: str) -> str | None:
         """What in its log says that the request was at fault, not the engine, as a sentence for the user."""
         ...

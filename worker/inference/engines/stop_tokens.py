@@ -3,10 +3,11 @@
 Both the generation config and the tokenizer may name some; a server looks at the former alone.
 """
 
-import json
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
+
+from worker.inference.engines.folders import read_json as _read
 
 
 @lru_cache(maxsize=256)
@@ -28,7 +29,3 @@ def _token_id(tokenizer: dict[str, Any], token: str) -> int | None:
             return added["id"]
     vocabulary = tokenizer.get("model", {}).get("vocab")
     return vocabulary.get(token) if isinstance(vocabulary, dict) else None
-
-
-def _read(path: Path) -> dict[str, Any]:
-    return json.loads(path.read_text()) if path.is_file() else {}

@@ -12,6 +12,7 @@
   them or refuses them. The stop sequence stays in the text; the gateway cuts it off.
 - Continuous batching takes the sampling parameters of the first request for all later ones, so it is off.
 - A path with an ``@`` is cut there as a revision, so the folder is named relative to its parent.
+- It checks no prompt against the context: ``transformers_server`` does.
 """
 
 import json
@@ -20,12 +21,15 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from app.inference.engine_request import EngineRequest
+from app.inference.engine_request import DEFAULT_MAX_TOKENS, EngineRequest
 from app.settings import Settings
-from worker.inference.engines.base import Launch
+from worker.inference.engines.base import Call, Host, Launch, Target
+from worker.inference.engines.folders import check_model, weights_bytes
+from worker.inference.engines.refusals import detail_of, refused
 from worker.inference.engines.stop_tokens import stop_token_ids
-from worker.inference.errors import RequestRefused
+from worker.inference.errors import InferenceError, RequestRefused
 
+_SERVER = Path(__file__).with_name("transformers_server.py")
 _TEMPLATE_ERROR = re.compile(r"^jinja2\.exceptions\.\w+: (.+)$", re.MULTILINE)
 
 
@@ -34,28 +38,36 @@ class TransformersEngine:
 
     name = "transformers"
     serial = True
+    features: frozenset[str] = frozenset()
     health_path = "/health"
 
     def __init__(self, settings: Settings):
-        # -P: the folder it starts in holds data, not modules.
-        self._program = settings.engine_command or [
-            *(sys.executable, "-P", "-m"),
-            "transformers.cli.transformers",
-        ]
+        # -P: the folders of the script and of the start hold no modules for it.
+        self._program = settings.engine_command or [sys.executable, "-P", str(_SERVER)]
+        self._arguments = settings.engine_arguments
 
-    def launch(self, folder: Path, port: int) -> Launch:
+    def target(self, folder: Path) -> Target:
+        check_model(folder)
         if "@" in folder.name or folder.name.endswith(".gguf"):
             raise RequestRefused(f"the transformers server cannot open a folder named {folder.name!r}")
+        return Target(Host(folder))
+
+    def memory_bytes(self, host: Host) -> int:
+        return weights_bytes(host.folder)
+
+    def launch(self, host: Host, port: int) -> Launch:
         return Launch(
             command=[
                 *self._program,
-                *("serve", f"./{folder.name}"),
+                *("serve", f"./{host.folder.name}"),
                 *("--host", "127.0.0.1", "--port", str(port)),
                 *("--device", "auto", "--dtype", "auto"),
                 *("--log-level", "error"),
+                *self._arguments,
             ],
-            cwd=folder.parent,
+            cwd=host.folder.parent,
             environment={
+                "DEFAULT_MAX_TOKENS": str(DEFAULT_MAX_TOKENS),
                 "HF_HUB_OFFLINE": "1",
                 "HF_HUB_DISABLE_TELEMETRY": "1",
                 "HF_HUB_DISABLE_UPDATE_CHECK": "1",
@@ -64,31 +76,41 @@ class TransformersEngine:
             },
         )
 
-    def chat_body(self, request: EngineRequest) -> dict[str, Any]:
+    def call(self, request: EngineRequest, adapter: Path | None) -> Call:
         config: dict[str, Any] = {
-            "max_new_tokens": request.max_tokens,
             "top_k": 0,
             "typical_p": 1.0,
             "repetition_penalty": 1.0,
             "do_sample": request.temperature > 0,
         }
+        if request.max_tokens is not None:
+            config["max_new_tokens"] = request.max_tokens
         if request.temperature > 0:
             config |= {"temperature": request.temperature, "top_p": request.top_p}
         if stop_tokens := stop_token_ids(Path(request.folder)):
             config["eos_token_id"] = list(stop_tokens)
         if request.stop:
             config["stop_strings"] = request.stop
-        return {
-            "messages": request.messages,
-            "chat_template_kwargs": request.chat_template_kwargs,
-            "stream": True,
-            "seed": request.seed,
-            "generation_config": json.dumps(config),
-        }
+        shared = {"stream": True, "seed": request.seed, "generation_config": json.dumps(config)}
+        if request.messages is None:
+            return Call("/v1/completions", {"prompt": request.prompt, **shared})
+        return Call(
+            "/v1/chat/completions",
+            {"messages": request.messages, "chat_template_kwargs": request.chat_template_kwargs, **shared},
+        )
 
-    def barrier(self) -> tuple[str, dict[str, Any]] | None:
-        return "/v1/completions", {"prompt": ".", "max_tokens": 1, "temperature": 0}
+    def barrier(self) -> Call | None:
+        return Call("/v1/completions", {"prompt": ".", "max_tokens": 1, "temperature": 0})
 
-    def refusal(self, log: str) -> str | None:
+    def load_adapter(self, adapter: Path) -> Call:
+        raise NotImplementedError("no target of this engine is an adapter")
+
+    def unload_adapter(self, adapter: Path) -> Call:
+        raise NotImplementedError("no target of this engine is an adapter")
+
+    def refusal(self, status: int, body: bytes) -> InferenceError:
+        return refused(detail_of(body))
+
+    def refusal_in_log(self, log: str) -> str | None:
         found = _TEMPLATE_ERROR.findall(log)
         return f"The model's chat template does not accept these messages: {found[-1]}" if found else None

@@ -1,0 +1,56 @@
+"""``policysplit jobs estimate``: ask for an estimate, wait for it, show it."""
+
+import time
+from typing import TYPE_CHECKING, Any
+
+from rich.table import Table
+
+from app.cli.console import out
+from app.cli.errors import CliError
+
+if TYPE_CHECKING:
+    import openai
+
+_LOOK_SECONDS = 1.0
+
+
+def show_estimate(client: "openai.OpenAI", body: dict[str, Any]) -> None:
+    """Print what the job of this body would take; raises CliError when that cannot be found out."""
+    estimate = client.post("/fine_tuning/jobs/estimate", cast_to=object, body=body)
+    assert isinstance(estimate, dict)
+    path = f"/fine_tuning/estimates/{estimate['id']}"
+    with out.status("a worker tries two steps …") as status:
+        while estimate["status"] in ("queued", "running"):
+            if estimate["status"] == "queued":
+                status.update("waiting for a worker that is free …")
+            else:
+                status.update("a worker tries two steps …")
+            time.sleep(_LOOK_SECONDS)
+            answer = client.get(path, cast_to=object)
+            assert isinstance(answer, dict)
+            estimate = answer
+    if estimate["error"] is not None:
+        raise CliError(f"the job would fail: {estimate['error']['message']}")
+    out.print(estimate_table(estimate["result"]))
+
+
+def estimate_table(result: dict[str, Any]) -> Table:
+    """The figures with their intervals."""
+    table = Table()
+    for header in ("", "expected", "from", "to"):
+        table.add_column(header, justify="left" if not header else "right")
+    memory = result["peak_memory_bytes"]
+    rows = [
+        (f"peak memory ({memory['device']})", memory, lambda value: f"{value / 2**30:.2f} GiB"),
+        ("a step", result["seconds_per_step"], lambda value: f"{value:.2f} s"),
+        (f"all {result['total_steps']} steps, start to end", result["total_seconds"], _duration),
+    ]
+    for name, interval, shown in rows:
+        table.add_row(name, *(shown(interval[key]) for key in ("value", "low", "high")))
+    return table
+
+
+def _duration(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes:02} min" if hours else f"{minutes} min {rest:02} s"

@@ -1,0 +1,200 @@
+"""``policysplit experiments``: a thin client over the HTTP API."""
+
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.markup import escape
+from rich.table import Table
+
+from app.cli.client import BaseUrlOption, DataDirOption, api_errors, connect
+from app.cli.console import out
+from app.cli.errors import CliError
+from app.cli.jobs import STATUS_STYLES, read_job_file, upload
+from app.cli.judging import judge
+
+if TYPE_CHECKING:
+    import openai
+
+app = typer.Typer(help="Experiments: arms on tasks with seeds, compared.", no_args_is_help=True)
+app.command()(judge)
+ExperimentId = Annotated[str, typer.Argument(help="exp_…")]
+POLL_SECONDS = 2.0
+_ENDED = ("completed", "cancelled", "out_of_budget")
+
+
+@app.command()
+def run(
+    file: Annotated[
+        Path, typer.Argument(help="The experiment as YAML or JSON: the body of POST /experiments.")
+    ],
+    follow: Annotated[bool, typer.Option(help="Show its progress until it ends, then its verdict.")] = True,
+    base_url: BaseUrlOption = None,
+    data_dir: DataDirOption = None,
+) -> None:
+    """Start an experiment; files that its tasks name are uploaded."""
+    body = read_job_file(file)
+    client = connect(base_url, data_dir)
+    with api_errors(client):
+        for task in body.get("tasks") or []:
+            for name in ("training_file", "validation_file"):
+                if isinstance(task, dict) and name in task:
+                    task[name] = upload(client, _beside(file, str(task[name])))
+        experiment = _post(client, "/experiments", body)
+        out.print(f"Created [bold]{experiment['id']}[/]: {experiment['progress']['runs']} runs.")
+        if follow:
+            _follow(client, experiment["id"])
+
+
+@app.command()
+def status(
+    experiment_id: ExperimentId, base_url: BaseUrlOption = None, data_dir: DataDirOption = None
+) -> None:
+    """Show how far an experiment is."""
+    client = connect(base_url, data_dir)
+    with api_errors(client):
+        experiment = _get(client, f"/experiments/{experiment_id}")
+    out.print(_summary(experiment))
+    table = Table("arm", "task", "seed", "status", "step", "job")
+    for one in experiment["runs"]:
+        style = STATUS_STYLES.get(one["status"])
+        shown = f"[{style}]{one['status']}[/]" if style else one["status"]
+        step = (
+            "" if one["progress"] is None else f"{one['progress']['step']}/{one['progress']['total_steps']}"
+        )
+        table.add_row(
+            escape(one["arm"]), escape(one["task"]), str(one["seed"]), shown, step, one["job_id"] or ""
+        )
+    out.print(table)
+    for one in experiment["runs"]:
+        if one["error"]:
+            out.print(f"{one['arm']}, {one['task']}, seed {one['seed']}: {escape(one['error']['message'])}")
+
+
+@app.command("list")
+def list_experiments(
+    limit: Annotated[int, typer.Option(min=1, max=100, help="How many.")] = 20,
+    base_url: BaseUrlOption = None,
+    data_dir: DataDirOption = None,
+) -> None:
+    """Show the newest experiments."""
+    client = connect(base_url, data_dir)
+    with api_errors(client):
+        found = _get(client, f"/experiments?limit={limit}")
+    for one in found["data"]:
+        out.print(f"{one['id']}  {escape(one['name'])}: {_summary(one)}")
+    if not found["data"]:
+        out.print("There is no experiment yet.")
+
+
+@app.command()
+def extend(
+    experiment_id: ExperimentId,
+    seeds: Annotated[str, typer.Option(help="Seeds to add, such as 3,4.")] = "",
+    arm: Annotated[list[str] | None, typer.Option(help="An arm to add; may be given again.")] = None,
+    base_url: BaseUrlOption = None,
+    data_dir: DataDirOption = None,
+) -> None:
+    """Add seeds or arms."""
+    try:
+        numbers = [int(one) for one in seeds.split(",") if one.strip()]
+    except ValueError:
+        raise CliError(f"--seeds {seeds!r}: give numbers with commas between, such as 3,4") from None
+    client = connect(base_url, data_dir)
+    with api_errors(client):
+        body = {"seeds": numbers, "arms": arm or []}
+        out.print(_summary(_post(client, f"/experiments/{experiment_id}/extend", body)))
+
+
+@app.command()
+def cancel(
+    experiment_id: ExperimentId, base_url: BaseUrlOption = None, data_dir: DataDirOption = None
+) -> None:
+    """Cancel an experiment and its jobs."""
+    client = connect(base_url, data_dir)
+    with api_errors(client):
+        out.print(_summary(_post(client, f"/experiments/{experiment_id}/cancel", {})))
+
+
+@app.command()
+def report(
+    experiment_id: ExperimentId,
+    output: Annotated[
+        Path | None, typer.Option(help="Where to: a .html, .csv or .json file. Default: the verdict, here.")
+    ] = None,
+    base_url: BaseUrlOption = None,
+    data_dir: DataDirOption = None,
+) -> None:
+    """Show what may be said of the results so far, or write the report."""
+    kind = "json" if output is None else output.suffix.removeprefix(".")
+    if kind not in ("html", "csv", "json"):
+        raise CliError(f"{output}: the report is .html, .csv or .json")
+    client = connect(base_url, data_dir)
+    path = f"/experiments/{experiment_id}/report"
+    with api_errors(client):
+        if output is None:
+            _verdict(_get(client, path))
+            return
+        content = client.get(f"{path}?format={kind}", cast_to=_raw_response()).content
+    output.write_bytes(content)
+    out.print(f"Wrote {output}.", soft_wrap=True)
+
+
+def _raw_response() -> Any:
+    import httpx
+
+    return httpx.Response
+
+
+def _follow(client: "openai.OpenAI", experiment_id: str) -> None:
+    shown = ""
+    while True:
+        experiment = _get(client, f"/experiments/{experiment_id}")
+        if (summary := _summary(experiment)) != shown:
+            out.print(summary)
+            shown = summary
+        if experiment["status"] in _ENDED:
+            break
+        time.sleep(POLL_SECONDS)
+    _verdict(_get(client, f"/experiments/{experiment_id}/report"))
+    failed = sum(one["error"] is not None for one in experiment["runs"])
+    if failed or experiment["status"] == "cancelled":
+        raise CliError(f"{experiment_id} is {experiment['status']}; {failed} of its runs failed")
+
+
+def _summary(experiment: dict[str, Any]) -> str:
+    counts = ", ".join(
+        f"{count} {name}" for name, count in sorted(experiment["progress"]["by_status"].items())
+    )
+    return f"{experiment['status']}: {counts}"
+
+
+def _verdict(found: dict[str, Any]) -> None:
+    out.print(f"[bold]{escape(found['winner']['sentence'])}[/]", soft_wrap=True)
+    table = Table("task", "against", "difference", "95 % CI", "Holm p", "seeds", "items")
+    for one in found["claims"] + found["against_method"]:
+        interval = f"{one['low']:+.4f} … {one['high']:+.4f}"
+        row = (one["task"], one["baseline"], f"{one['delta']:+.4f}", interval, f"{one['holm_p']:.4g}")
+        table.add_row(*map(escape, row), str(len(one["seeds"])), str(one["items"]))
+    out.print(table)
+    for rule in found["synergy"]:
+        words = {True: "claimed", False: "not claimed", None: "not decided"}[rule["claimed"]]
+        out.print(f"Synergy on {escape(rule['task'])}: {words}. {escape(' '.join(rule['reasons']))}")
+    for note in found["notes"]:
+        out.print(f"[dim]{escape(note)}[/]")
+
+
+def _beside(file: Path, value: str) -> str:
+    """A file that the experiment's file names is looked for beside it, too."""
+    return str(file.parent / value) if (file.parent / value).is_file() else value
+
+
+def _get(client: "openai.OpenAI", path: str) -> dict[str, Any]:
+    found: Any = client.get(path, cast_to=object)
+    return found
+
+
+def _post(client: "openai.OpenAI", path: str, body: dict[str, Any]) -> dict[str, Any]:
+    made: Any = client.post(path, cast_to=object, body=body)
+    return made

@@ -1,0 +1,36 @@
+"""``policysplit models export``: a checkpoint of the data directory as a folder for other programs."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from app.cli.console import out
+from app.cli.environment import settings_with
+from app.cli.errors import CliError
+from app.errors import ApiError
+from app.tables import DEFAULT_PROJECT
+
+
+def export(
+    model: Annotated[str, typer.Argument(help="A fine-tuned model, any of its ids: ft:…")],
+    to: Annotated[Path, typer.Option(help="The folder to write; it must not exist, or be empty.")],
+    data_dir: Annotated[Path | None, typer.Option(help="The data directory.")] = None,
+    project: Annotated[str, typer.Option(help="Whose model it is.")] = DEFAULT_PROJECT,
+) -> None:
+    """Write a fine-tuned model and its model card to a folder that transformers, vLLM and llama.cpp load."""
+    from app.db import read_session
+    from app.models.export import export_to, exportable
+    from trainer.manifest import IncompleteCheckpoint
+
+    settings_with(data_dir=data_dir)
+    try:
+        with read_session() as session:
+            exported = exportable(session, project, model)
+        folder = export_to(exported, to.expanduser().resolve())
+    except (ApiError, IncompleteCheckpoint, OSError) as error:
+        raise CliError(str(error)) from error
+    size = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
+    out.print(
+        f"[green]Exported[/] {exported.found.checkpoint} to {folder}, {size / 1e6:,.0f} MB", soft_wrap=True
+    )

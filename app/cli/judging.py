@@ -1,0 +1,153 @@
+"""``policysplit experiments judge``: contestants answer prompts, and a judge model scores the texts blindly.
+
+The file says who answers and who judges::
+
+    method: explorer
+    contestants:
+      - {name: explorer, model: "ft:…:high-entropy"}
+      - {name: base, model: SmolLM2-135M-Instruct}
+    prompts: [Write the first lines of a story about a lighthouse.]
+    samples: 4
+    max_tokens: 200
+    judge: {model: some-judge, base_url: "http://127.0.0.1:8700/v1"}
+"""
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from pydantic import Field, ValidationError, model_validator
+from rich.markup import escape
+from rich.table import Table
+
+from app.cli.client import BaseUrlOption, DataDirOption, api_errors, connect
+from app.cli.console import out
+from app.cli.errors import CliError
+from app.cli.jobs import read_job_file
+from app.errors import BadRequest
+from app.validation import bad_request
+from trainer.graders.spec import CreativeWritingGrader, StrictModel
+
+if TYPE_CHECKING:
+    import openai
+
+
+class Contestant(StrictModel):
+    """A model of the service."""
+
+    name: str = Field(min_length=1)
+    model: str
+    mode: str | None = Field(default=None, description="normal or high-entropy; default: what the name says")
+
+
+class JudgingFile(StrictModel):
+    """Who answers what, and who judges."""
+
+    method: str
+    contestants: list[Contestant] = Field(min_length=2)
+    prompts: list[str] = Field(min_length=1)
+    samples: int = Field(default=4, ge=1, le=64)
+    max_tokens: int = Field(default=256, ge=1)
+    temperature: float = Field(default=1.0, gt=0)
+    seed: int = 0
+    judge: CreativeWritingGrader
+
+    @model_validator(mode="after")
+    def _names_fit(self) -> "JudgingFile":
+        names = [one.name for one in self.contestants]
+        if len(set(names)) < len(names):
+            raise ValueError("contestants: give each one name of its own")
+        if self.method not in names:
+            raise ValueError(f"method is {self.method!r}, but the contestants are {', '.join(names)}")
+        return self
+
+
+def judge(
+    file: Annotated[Path, typer.Argument(help="Contestants, prompts and judge, as YAML or JSON.")],
+    output: Annotated[
+        Path | None, typer.Option(help="Where to write every text and the report, JSON.")
+    ] = None,
+    base_url: BaseUrlOption = None,
+    data_dir: DataDirOption = None,
+) -> None:
+    """Compare creative answers by a judge model: blinded, by prompt, with diversity at matched length."""
+    from app.experiments.judging import creative_report, judge_blind
+    from trainer.graders.build import build_grader
+
+    wanted = read_judging(file)
+    client = connect(base_url, data_dir)
+    with api_errors(client):
+        texts = {one.name: _answers(client, wanted, one) for one in wanted.contestants}
+    grader = build_grader(wanted.judge)
+    try:
+        judged = judge_blind(grader, wanted.prompts, texts, wanted.seed)
+    finally:
+        grader.close()
+    report = creative_report(judged, len(wanted.prompts), wanted.method, wanted.seed)
+    if output is not None:
+        lines = [
+            {"contestant": o.contestant, "prompt": o.prompt, "text": o.text, "scores": o.grade.scores}
+            | {"error": o.grade.error}
+            for o in judged
+        ]
+        output.write_text(json.dumps({"report": report, "texts": lines}, indent=1, ensure_ascii=False) + "\n")
+    _show(report)
+    errors = [one.grade.error for one in judged if one.grade.error]
+    if len(errors) == len(judged):
+        raise CliError(f"no text could be judged; the first: {errors[0]}")
+
+
+def read_judging(file: Path) -> JudgingFile:
+    """A file as described above; raises CliError that says what is wrong with it."""
+    body = read_job_file(file)
+    if isinstance(body.get("judge"), dict):
+        body["judge"] = {"type": "creative_writing"} | body["judge"]
+    try:
+        return JudgingFile.model_validate(body)
+    except ValidationError as error:
+        found: BadRequest = bad_request(error.errors(include_url=False), body, JudgingFile)
+        raise CliError(f"{file}: {found.message}") from None
+
+
+def _answers(client: "openai.OpenAI", wanted: JudgingFile, one: Contestant) -> list[list[str]]:
+    """One contestant's texts, by prompt."""
+    mode = {} if one.mode is None else {"extra_body": {"mode": one.mode}}
+    texts = []
+    for number, prompt in enumerate(wanted.prompts):
+        options: dict[str, Any] = {"seed": wanted.seed + number, "temperature": wanted.temperature} | mode
+        answer = client.chat.completions.create(
+            model=one.model,
+            messages=[{"role": "user", "content": prompt}],
+            n=wanted.samples,
+            max_completion_tokens=wanted.max_tokens,
+            **options,
+        )
+        texts.append([choice.message.content or "" for choice in answer.choices])
+    return texts
+
+
+def _show(report: dict[str, Any]) -> None:
+    criteria = sorted({name for one in report["contestants"] for name in one["scores"]})
+    table = Table("contestant", *criteria, "distinct-2", "1 - self-BLEU", "not judged")
+    for one in report["contestants"]:
+        scores = ["–" if one["scores"][c] is None else f"{one['scores'][c]:.2f}" for c in criteria]
+        diverse = report["diversity_at_matched_length"][one["name"]]
+        measures = [f"{diverse[m]:.3f}" if m in diverse else "–" for m in ("distinct2", "self_bleu4")]
+        table.add_row(escape(one["name"]), *scores, *measures, f"{one['not_judged']}/{one['texts']}")
+    out.print(table)
+    table = Table(f"{report['method']} against", "criterion", "difference", "95 % CI", "Holm p", "prompts")
+    for row in report["comparisons"]:
+        interval = f"{row['low']:+.2f} … {row['high']:+.2f}"
+        cells = (
+            row["criterion"],
+            f"{row['delta']:+.2f}",
+            interval,
+            f"{row['holm_p']:.3g}",
+            str(row["prompts"]),
+        )
+        table.add_row(escape(row["against"]), *cells)
+    out.print(table)
+    out.print(
+        "[dim]A judge model's scores are that model's, and no person's. The intervals speak of prompts.[/]"
+    )

@@ -1,0 +1,87 @@
+"""The dashboard's files, held in memory as they are sent: each with its gzip form.
+
+All lie below one folder that is named after their content, ``/dashboard/<digest>/``: a browser may keep
+them for ever, and after an upgrade a page never mixes old files with new ones.
+"""
+
+import gzip
+import hashlib
+import html
+import mimetypes
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+PREFIX = "/dashboard/"
+_FOLDER = Path(__file__).parent / "static"
+_TYPES = {".js": "text/javascript; charset=utf-8", ".css": "text/css; charset=utf-8", ".woff2": "font/woff2"}
+_SMALLEST_ZIPPED = 200
+
+
+@dataclass(frozen=True)
+class Asset:
+    """A file to send; ``zipped`` is None where compression gains nothing."""
+
+    body: bytes
+    zipped: bytes | None
+    media_type: str
+
+    @property
+    def weight(self) -> int:
+        """Bytes that a browser loads."""
+        return len(self.body if self.zipped is None else self.zipped)
+
+
+@dataclass(frozen=True)
+class Site:
+    """The page and what it loads; ``files`` by their path below ``/dashboard/<digest>/``."""
+
+    digest: str
+    index: Asset
+    files: dict[str, Asset]
+
+    @property
+    def weight(self) -> int:
+        """Compressed bytes of everything that the page loads."""
+        return self.index.weight + sum(
+            asset.weight for name, asset in self.files.items() if not name.endswith(".txt")
+        )
+
+
+@lru_cache
+def site() -> Site:
+    """The dashboard, read once."""
+    paths = sorted(path for path in _FOLDER.rglob("*") if path.is_file() and path.name != "index.html")
+    bodies = {path.relative_to(_FOLDER).as_posix(): path.read_bytes() for path in paths}
+    page = (_FOLDER / "index.html").read_text()
+    # The page is a part of what the name says: its list of files goes with their content.
+    digest = hashlib.sha256(page.encode())
+    for name, body in bodies.items():
+        digest.update(name.encode() + b"\x00" + hashlib.sha256(body).digest())
+    short = digest.hexdigest()[:16]
+    files = {name: _asset(body, _media_type(name)) for name, body in bodies.items()}
+    index = _page(page, f"{PREFIX}{short}/", list(bodies))
+    return Site(short, _asset(index.encode(), "text/html; charset=utf-8"), files)
+
+
+def _page(template: str, base: str, names: list[str]) -> str:
+    """The page with the addresses of its files, each announced in its head: modules would otherwise be
+    found one after the other, import by import."""
+    links = [f'<link rel="stylesheet" href="{base}{name}">' for name in names if name.endswith(".css")]
+    links += [f'<link rel="modulepreload" href="{base}{name}">' for name in names if name.endswith(".js")]
+    fonts = (name for name in names if name.endswith(".woff2"))
+    links += [
+        f'<link rel="preload" href="{base}{name}" as="font" type="font/woff2" crossorigin>' for name in fonts
+    ]
+    return template.replace("<!--files-->", "\n".join(links)).replace("{base}", html.escape(base))
+
+
+def _asset(body: bytes, media_type: str) -> Asset:
+    unzipped = len(body) < _SMALLEST_ZIPPED or media_type == _TYPES[".woff2"]
+    # No time in it: the same bytes from every process.
+    return Asset(body, None if unzipped else gzip.compress(body, 9, mtime=0), media_type)
+
+
+def _media_type(name: str) -> str:
+    suffix = Path(name).suffix
+    return _TYPES.get(suffix) or mimetypes.guess_type(name)[0] or "text/plain; charset=utf-8"

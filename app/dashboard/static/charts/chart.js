@@ -1,0 +1,135 @@
+// A chart on the page: title, a legend that follows the cursor, the plot, and what can be done with it.
+import { cls, html, useEffect, useLayoutEffect, useRef, useState } from "../core/html.js";
+import { number } from "../core/format.js";
+import { useStore } from "../core/store.js";
+import { colours } from "../core/theme.js";
+import { lastIndex } from "./align.js";
+import { saveCsv, savePng } from "./export.js";
+import { Plot } from "./plot.js";
+
+const HEIGHT = 190;
+
+/**
+ * `spec`: `{id, title, unit, about, lines, stacked, floor, share}` (`share`: values from 0 to 1, shown in per cent); `source` gives the series:
+ * `want(names)`, `get(name)`, `extent()`, `subscribe(names, listener)`; `settings`: `{log, reach, unit}`.
+ */
+export function Chart({ spec, source, group, settings }) {
+  const root = useRef(null);
+  const figure = useRef(null);
+  const values = useRef([]);
+  const plot = useRef(null);
+  const visible = useRef(false);
+  const [ready, setReady] = useState(false);
+  const scheme = useStore(colours);
+  const inBits = spec.unit === "nats" && settings.unit === "bits";
+  const unit = inBits ? "bits" : spec.unit;
+  const names = spec.lines.map((line) => line.name);
+
+  useLayoutEffect(() => {
+    const show = (index) => {
+      const [, ...columns] = plot.current.raw;
+      columns.forEach((column, i) => {
+        const at = index === null || index === undefined ? lastIndex(column) : nearest(column, index);
+        if (values.current[i]) values.current[i].textContent = at < 0 ? "–" : shown(column[at], unit);
+      });
+    };
+    const options = { log: settings.log && !spec.stacked, reach: settings.reach, factor: inBits ? 1 / Math.LN2 : spec.share ? 100 : 1 };
+    plot.current = new Plot(root.current, {
+      lines: spec.lines,
+      group,
+      options: { ...options, stacked: spec.stacked, floor: spec.floor },
+      height: HEIGHT,
+      onCursor: show,
+      extent: () => source.extent(),
+    });
+    const draw = () => {
+      const series = names.map((name) => source.get(name));
+      if (!visible.current || !series.some((one) => one?.steps.length)) return;
+      plot.current.setSeries(series.map((one) => one ?? { steps: [], values: [] }));
+      show(null);
+      setReady(true);
+    };
+    let stale = true;
+    let frame = null;
+    const follow = () => {
+      if (!visible.current || frame !== null) return;
+      frame = requestAnimationFrame(() => {
+        frame = null;
+        plot.current?.applyRange();
+      });
+    };
+    const seen = new IntersectionObserver(
+      ([entry]) => {
+        visible.current = entry.isIntersecting;
+        source.watch?.(names, visible.current);
+        if (!visible.current) return;
+        source.want(names);
+        if (stale) draw();
+        else if (!plot.current.current) follow();
+        stale = false;
+      },
+      { rootMargin: "120px" },
+    );
+    seen.observe(figure.current);
+    const size = new ResizeObserver(() => plot.current?.resize(root.current.clientWidth));
+    size.observe(root.current);
+    const stop = [
+      source.subscribe(names, () => (visible.current ? draw() : (stale = true))),
+      group.range.subscribe(follow),
+      group.marks.subscribe(() => visible.current && plot.current.redraw()),
+    ];
+    return () => {
+      seen.disconnect();
+      size.disconnect();
+      if (frame !== null) cancelAnimationFrame(frame);
+      for (const end of stop) end();
+      source.watch?.(names, false);
+      plot.current.destroy();
+      plot.current = null;
+    };
+  }, [spec, source, group, settings.log, settings.reach, inBits, scheme]);
+
+  const empty = !ready && source.isEmpty?.(names);
+  return html`<figure class="card chart" ref=${figure} data-chart=${spec.id}>
+    <figcaption>
+      <div class="row">
+        <h3 class="grow ellipsis" title=${spec.about}>${spec.title}${unit && html`<span class="unit">${unit}</span>`}</h3>
+        <div class="chart-tools">
+          <button type="button" class="btn quiet tight" disabled=${!ready} onClick=${() => saveCsv(plot.current, group.range.get(), spec.id)}>CSV</button>
+          <button type="button" class="btn quiet tight" disabled=${!ready} onClick=${() => savePng(plot.current, spec.title, spec.id)}>PNG</button>
+        </div>
+      </div>
+      <ul class="legend num">
+        ${spec.lines.map(
+          (line, i) =>
+            html`<li key=${line.name} title=${line.name}>
+              <i class=${cls(line.dash && "dashed")} style=${{ color: `var(${line.token})` }} />${line.label}
+              <b ref=${(node) => (values.current[i] = node)}>–</b>
+            </li>`,
+        )}
+      </ul>
+    </figcaption>
+    <div
+      class="plot"
+      ref=${root}
+      tabindex="0"
+      role="group"
+      aria-label=${`${spec.title}. Arrow keys move, plus and minus zoom, 0 shows all.`}
+      onKeyDown=${(event) => {
+        if (!event.ctrlKey && !event.metaKey && !event.altKey && plot.current.key(event.key)) event.preventDefault();
+      }}
+    />
+    ${!ready && html`<div class=${cls("plot-wait", !empty && "skeleton")}>${empty && html`<span class="muted small">No points yet</span>`}</div>`}
+  </figure>`;
+}
+
+function shown(value, unit) {
+  return unit ? `${number(value, 4)} ${unit}` : number(value, 4);
+}
+
+/** The place of the value at `index` or the next one before it: where lines span gaps. */
+function nearest(values, index) {
+  for (let i = index; i >= 0; i--) if (values[i] !== null && values[i] !== undefined) return i;
+  return -1;
+}
+

@@ -1,0 +1,98 @@
+// The series of several runs under one roof: a name is `run index|metric`.
+import { MORE } from "../charts/colours.js";
+import { jobName } from "../jobs/names.js";
+import { COMPARABLE } from "../run/catalog.js";
+import { SeriesSource } from "../run/source.js";
+
+export const tokenAt = (index) => MORE[index % MORE.length];
+
+export class CompareSource {
+  #ids;
+  #runs;
+
+  constructor(ids) {
+    this.#ids = ids;
+    this.#runs = ids.map((id) => new SeriesSource(id));
+  }
+
+  async open() {
+    await Promise.all(this.#runs.map((run) => run.open()));
+  }
+
+  close() {
+    for (const run of this.#runs) run.close();
+  }
+
+  names() {
+    return this.#runs.flatMap((run, i) => run.names.get().map((one) => `${i}|${one.name}`));
+  }
+
+  /** The last value of a run's series. */
+  last(id, name) {
+    return this.#runs[this.#ids.indexOf(id)].names.get()?.find((one) => one.name === name)?.last_value;
+  }
+
+  extent() {
+    return [0, Math.max(...this.#runs.map((run) => run.extent()[1]))];
+  }
+
+  isEmpty() {
+    return false;
+  }
+
+  want(names) {
+    this.#each(names, (run, own) => run.want(own));
+  }
+
+  watch(names, visible) {
+    this.#each(names, (run, own) => run.watch(own, visible));
+  }
+
+  get(name) {
+    const [index, metric] = split(name);
+    return this.#runs[index].get(metric);
+  }
+
+  refine(range) {
+    for (const run of this.#runs) run.refine(range);
+  }
+
+  subscribe(names, listener) {
+    const stops = [];
+    this.#each(names, (run, own) => {
+      // Each run keeps its listeners by identity.
+      stops.push(run.subscribe(own, () => listener()));
+    });
+    return () => stops.forEach((stop) => stop());
+  }
+
+  #each(names, action) {
+    this.#runs.forEach((run, i) => {
+      const own = names.map(split).filter(([index]) => index === i).map(([, metric]) => metric);
+      if (own.length) action(run, own);
+    });
+  }
+}
+
+function split(name) {
+  const bar = name.indexOf("|");
+  return [Number(name.slice(0, bar)), name.slice(bar + 1)];
+}
+
+/** The charts that any of the runs has, with a line a run and mode. */
+export function chartsOf(jobs, source) {
+  const present = new Set(source.names());
+  return COMPARABLE.map((chart) => {
+    const lines = jobs.flatMap((job, i) =>
+      chart.lines
+        .filter((line) => present.has(`${i}|${line.name}`))
+        .map((line, k) => ({
+          name: `${i}|${line.name}`,
+          label: chart.lines.length > 1 ? `${jobName(job)} · ${line.label}` : jobName(job),
+          token: tokenAt(i),
+          dash: line.token === "--h" || k > 0 ? [6, 4] : undefined,
+        })),
+    );
+    return { ...chart, id: `compare-${chart.id}`, lines };
+  }).filter((chart) => chart.lines.length);
+}

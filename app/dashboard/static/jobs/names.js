@@ -1,0 +1,26 @@
+// How a job is called and timed.
+import { duration } from "../core/format.js";
+import { isOver } from "../ui/parts.js";
+
+/** What people call a job: its suffix, else what it trains. */
+export function jobName(job) {
+  if (job.suffix) return job.suffix;
+  return job.environment ? job.environment.task : job.model.split("/").at(-1).split(":").at(-1);
+}
+
+export function algorithmOf(job) {
+  return job.method?.reinforcement?.algorithm?.type ?? "policy_split";
+}
+
+/** `[what, how long]`: the time left of a running job, the time that a finished one took. */
+export function timing(job, now = Date.now() / 1000) {
+  if (isOver(job)) return ["took", job.started_at ? duration(job.finished_at - job.started_at) : "–"];
+  if (job.status === "queued") return ["place", job.queue_position ? `${job.queue_position} in queue` : "–"];
+  if (job.estimated_finish) return ["left", duration(job.estimated_finish - now)];
+  return ["left", "–"];
+}
+
+export function share(job) {
+  const { step, total_steps: total } = job.progress;
+  return total ? step / total : isOver(job) ? 1 : 0;
+}

@@ -1,0 +1,105 @@
+// Which charts a run has: metric names in the order in which a run is understood.
+import { MORE, tokenOf } from "../charts/colours.js";
+
+const DASH = [6, 4];
+const NAMES = { N: "normal", H: "high-entropy" };
+
+// A line a mode for a pattern such as train/*/reward.
+function modes(pattern) {
+  return ["N", "H"].map((mode) => ({ name: pattern.replace("*", mode), label: NAMES[mode], token: `--${mode.toLowerCase()}` }));
+}
+const line = (name, label, token, dash) => ({ name, label, token, dash });
+
+const LEARNING = [
+  { id: "reward", title: "Reward", lines: modes("train/*/reward"), about: "Mean reward of a step's responses, by the mode that sampled them" },
+  { id: "validation", title: "Validation reward", lines: modes("eval/*/reward"), about: "Mean reward on items that are not trained" },
+  { id: "entropy", title: "Token entropy", unit: "nats", lines: modes("train/*/entropy_nats"), floor: 0, about: "Mean entropy of the next-token distribution over a mode's own responses" },
+  {
+    id: "kl",
+    title: "KL between the modes",
+    unit: "nats",
+    floor: 0,
+    lines: [line("diag/kl_H_N/prefix_H", "H‖N on H's text", "--h"), line("diag/kl_N_H/prefix_N", "N‖H on N's text", "--n")],
+    about: "How differently the modes continue the same text; near 0 they are one mode",
+  },
+  { id: "length", title: "Response length", unit: "tokens", lines: modes("train/*/length"), floor: 0 },
+  { id: "truncated", title: "Truncated responses", unit: "%", share: true, lines: modes("train/*/truncated"), floor: 0, about: "Share of responses that were cut at the limit" },
+];
+
+const METHOD = [
+  { id: "bonus", title: "Bonus", lines: [line("train/H/bonus_abs", "mean size", "--h"), line("train/H/bonus_max", "largest", "--h", DASH)], floor: 0, about: "Size of the high-entropy mode's entropy and divergence bonus" },
+  { id: "bonus-clip", title: "Clipped share of the bonus", unit: "%", share: true, lines: [line("train/H/bonus_clipfrac", "clipped at |A|/κ", "--h")], floor: 0 },
+  { id: "cross-ratio", title: "Cross-row importance weight", lines: [line("cross/ratio_mean/N_on_H", "N trained on H's rows", "--n"), line("cross/ratio_mean/H_on_N", "H trained on N's rows", "--h")], about: "Mean probability ratio where a mode trains on the other's responses" },
+  { id: "cross-ess", title: "Effective share of cross rows", unit: "%", share: true, lines: [line("cross/ess/N_on_H", "N trained on H's rows", "--n"), line("cross/ess/H_on_N", "H trained on N's rows", "--h")], floor: 0, about: "Effective sample size of those weights, as a share of the rows" },
+  { id: "grad-cos", title: "Gradient cosine", lines: [line("diag/grad_cos", "N with H", "--c1"), line("diag/grad_cos_bonus", "N with the bonus", "--c3", DASH)], about: "1: the modes pull the weights the same way; below 0: against each other" },
+  { id: "grad-conflict", title: "Layers in conflict", unit: "%", share: true, lines: [line("diag/grad_conflict_rate", "N against H", "--c1"), line("diag/grad_conflict_rate_null", "by chance", "--c5", DASH)], floor: 0 },
+];
+
+const TIMES = ["generate", "score", "forward_backward", "optimizer", "sync", "divergence", "evaluate", "checkpoint"];
+const MACHINE = [
+  { id: "logprob-gap", title: "Log-prob gap, rollout to trainer", unit: "nats", lines: [line("rollout/logprob_gap_mean", "mean", "--c1"), line("rollout/logprob_gap_max", "largest", "--c3", DASH)], floor: 0, about: "How far the engine that samples is from the model that trains" },
+  { id: "step-time", title: "Time of a step", unit: "s", stacked: true, floor: 0, lines: TIMES.map((name, i) => line(`time/${name}`, name.replace("_", " + "), [...MORE, "--n"][i])), about: "Seconds of a step, by what they went into" },
+  { id: "throughput", title: "Throughput", unit: "tokens/s", lines: [line("train/tokens_per_second", "generated", "--c1")], floor: 0 },
+  { id: "memory", title: "Memory", unit: "GiB", lines: [line("memory/resident_gib", "process", "--c1"), line("memory/gpu_peak_gib", "GPU, peak of the step", "--c3")], floor: 0 },
+];
+
+const OPTIMISATION = [
+  { id: "clipped", title: "Clipped tokens, upper side", unit: "%", share: true, lines: modes("train/*/clipfrac_high"), floor: 0 },
+  { id: "zero-variance", title: "Groups without a preference", unit: "%", share: true, lines: [line("train/zero_variance", "all rewards equal", "--c1")], floor: 0, about: "Prompts whose responses all got the same reward teach nothing" },
+  { id: "grad-norm", title: "Gradient norm", lines: [line("train/grad_norm", "before clipping", "--c1")], floor: 0 },
+  { id: "loss", title: "Loss", lines: [line("train/loss", "loss", "--c1")] },
+];
+
+const SECTIONS = [
+  ["Learning", "what each mode gets, and how far apart they are", LEARNING],
+  ["The split", "what the method adds, and whether the modes agree", METHOD],
+  ["Optimisation", "what reaches the weights", OPTIMISATION],
+  ["Machine", "where time and memory go", MACHINE],
+];
+const KNOWN = new Set(SECTIONS.flatMap(([, , charts]) => charts.flatMap((chart) => chart.lines.map((one) => one.name))));
+// The same entropies in the other unit.
+const HIDDEN = /\/entropy_bits$/;
+
+/** `[title, about, charts]` for the series that there are; a line without points is left out. */
+export function chartsFor(names) {
+  const present = new Set(names);
+  const sections = SECTIONS.map(([title, about, charts]) => [title, about, charts.map((chart) => only(chart, present)).filter(Boolean)]);
+  const others = rest(names);
+  if (others.length) sections.push(["Everything else", `${others.length} more charts, by the name of the series`, others]);
+  return sections.filter(([, , charts]) => charts.length);
+}
+
+const remembered = new Map();
+
+/** The same object for the same lines, so that a chart is not built again when another series appears. */
+function only(chart, present) {
+  const lines = chart.lines.filter((one) => present.has(one.name));
+  if (!lines.length) return null;
+  const key = `${chart.id} ${lines.map((one) => one.name).join(" ")}`;
+  if (!remembered.has(key)) remembered.set(key, { ...chart, lines });
+  return remembered.get(key);
+}
+
+/** Charts of the names that no chart above has: names that differ in the mode alone share one. */
+function rest(names) {
+  const families = new Map();
+  for (const name of names) {
+    if (KNOWN.has(name) || HIDDEN.test(name)) continue;
+    const family = name.split("/").map((part) => part.replace(/^(N|H)$/, "*").replace(/^(N_on_H|H_on_N)$/, "*").replace(/^prefix_[NH]$/, "prefix_*")).join("/");
+    families.set(family, [...(families.get(family) ?? []), name]);
+  }
+  return [...families.entries()].map(([family, members]) => {
+    const key = `rest ${members.join(" ")}`;
+    if (!remembered.has(key)) remembered.set(key, { id: family.replace(/[^\w-]+/g, "-"), title: family.replaceAll("*", "·"), lines: members.map((name, i) => line(name, label(name, family), tokenOf(name, i))) });
+    return remembered.get(key);
+  });
+}
+
+function label(name, family) {
+  const parts = family.split("/");
+  const own = name.split("/").filter((_, i) => parts[i]?.includes("*"));
+  return own.map((part) => NAMES[part] ?? part.replaceAll("_", " ")).join(" ") || "value";
+}
+
+/** Every chart that Compare offers: those above that are not stacked. */
+export const COMPARABLE = SECTIONS.flatMap(([, , charts]) => charts).filter((chart) => !chart.stacked);

@@ -1,0 +1,91 @@
+// Below the charts: what happened, the checkpoints, and the configuration.
+import { ago, count, dateTime, duration, number } from "../core/format.js";
+import { html, useState } from "../core/html.js";
+import { link } from "../core/router.js";
+import { Segments, Skeleton } from "../ui/parts.js";
+
+const TABS = [
+  ["events", "Events"],
+  ["attempts", "Attempts"],
+  ["checkpoints", "Checkpoints"],
+  ["configuration", "Configuration"],
+];
+
+export function Details({ job, about }) {
+  const [tab, setTab] = useState("events");
+  const view = { events: Events, attempts: Attempts, checkpoints: Checkpoints, configuration: Configuration }[tab];
+  return html`<section class="card details" aria-label="Details">
+    <div class="card-head"><${Segments} label="Details" value=${tab} options=${TABS} onChange=${setTab} /></div>
+    ${about === null && tab !== "configuration" ? html`<div style=${{ padding: "18px" }}><${Skeleton} height="120px" /></div>` : html`<${view} job=${job} about=${about} />`}
+  </section>`;
+}
+
+function Nothing({ children }) {
+  return html`<p class="muted small" style=${{ padding: "18px" }}>${children}</p>`;
+}
+
+function Events({ about }) {
+  const events = [...about.timeline.events].reverse();
+  if (!events.length) return html`<${Nothing}>Nothing has happened yet.<//>`;
+  return html`<ol class="events">
+    ${events.map(
+      (event) => html`<li key=${event.id} class=${`level-${event.level}`}>
+        <span class="num muted tiny" title=${dateTime(event.created_at)}>${ago(event.created_at)}</span>
+        <span class="num muted tiny">step ${count(event.step)}</span>
+        <span>${event.level !== "info" && html`<b>${event.level === "warn" ? "Warning" : "Error"}: </b>`}${event.message}</span>
+      </li>`,
+    )}
+  </ol>`;
+}
+
+function Attempts({ about }) {
+  const { attempts } = about.timeline;
+  if (!attempts.length) return html`<${Nothing}>No worker has taken the job yet.<//>`;
+  return html`<div class="table-box" tabindex="0" role="region" aria-label="Attempts">
+    <table>
+      <thead>
+        <tr><th class="right">Attempt</th><th>Worker</th><th>Began</th><th class="right">At step</th><th class="right">For</th><th>Outcome</th></tr>
+      </thead>
+      <tbody>
+        ${attempts.map(
+          (one) => html`<tr key=${one.attempt}>
+            <td class="right num">${one.attempt}</td>
+            <td class="mono">${one.worker}</td>
+            <td>${dateTime(one.started_at)}</td>
+            <td class="right num">${count(one.step)}</td>
+            <td class="right num">${duration((one.ended_at ?? Date.now() / 1000) - one.started_at)}</td>
+            <td>${one.outcome ?? (one.ended_at ? "–" : "running")}</td>
+          </tr>`,
+        )}
+      </tbody>
+    </table>
+  </div>`;
+}
+
+function Checkpoints({ about }) {
+  const { checkpoints } = about;
+  if (!checkpoints.length) return html`<${Nothing}>None is saved yet; one is written at the end, at a pause, and at each validation.<//>`;
+  return html`<div class="table-box" tabindex="0" role="region" aria-label="Checkpoints">
+    <table>
+      <thead>
+        <tr><th class="right">Step</th><th>Model</th><th class="right">Validation reward</th><th>Saved</th><th /></tr>
+      </thead>
+      <tbody>
+        ${checkpoints.map(
+          (one) => html`<tr key=${one.id}>
+            <td class="right num">${count(one.step_number)}</td>
+            <td class="mono">${one.fine_tuned_model_checkpoint}</td>
+            <td class="right num">${number(one.metrics.full_valid_mean_reward ?? one.metrics["eval/N/reward"])}</td>
+            <td class="nowrap">${ago(one.created_at)}</td>
+            <td class="right"><a class="btn tight" href=${link("playground", { model: one.fine_tuned_model_checkpoint })}>Talk to it</a></td>
+          </tr>`,
+        )}
+      </tbody>
+    </table>
+  </div>`;
+}
+
+function Configuration({ job }) {
+  const shown = { model: job.model, seed: job.seed, training_file: job.training_file, environment: job.environment, validation_file: job.validation_file, validation_environment: job.validation_environment, metadata: job.metadata, ...job.method.reinforcement };
+  return html`<pre class="codebox" tabindex="0" aria-label="Configuration">${JSON.stringify(shown, null, 2)}</pre>`;
+}

@@ -1,0 +1,61 @@
+// The top of a run's page: what it is, how far it is, what can be done.
+import { ago, count, dateTime, duration, short } from "../core/format.js";
+import { cls, html } from "../core/html.js";
+import { link } from "../core/router.js";
+import { Actions } from "../jobs/actions.js";
+import { algorithmOf, jobName, share, timing } from "../jobs/names.js";
+import { Icon } from "../ui/icons.js";
+import { Id, Problem, Status, isOver, statusTone } from "../ui/parts.js";
+
+export function Head({ job, live, onChange }) {
+  const { step, total_steps: total } = job.progress;
+  const [what, time] = timing(job);
+  const facts = [
+    ["Step", html`${count(step)} <span class="muted">of ${count(total)}</span>`],
+    [what === "took" ? "Took" : what === "place" ? "Queue" : "Time left", time],
+    !isOver(job) && job.started_at && ["Running for", duration(Date.now() / 1000 - job.started_at)],
+    job.trained_tokens && ["Trained tokens", short(job.trained_tokens)],
+    ["Attempts", count(job.attempt)],
+    ["Created", html`<span title=${dateTime(job.created_at)}>${ago(job.created_at)}</span>`],
+  ].filter(Boolean);
+  return html`
+    <nav class="crumb" aria-label="Breadcrumb"><a href=${link("jobs")}>Jobs</a> / <span class="mono">${job.id}</span></nav>
+    <div class="page-head">
+      <div class="grow">
+        <div class="row wrap" style=${{ gap: "12px" }}>
+          <h1>${jobName(job)}</h1>
+          <${Status} job=${job} pill />
+          ${live && html`<span class="live tiny muted" title="New steps appear by themselves">live</span>`}
+        </div>
+        <p class="small">${job.model} · ${algorithmOf(job)} · ${source(job)}</p>
+      </div>
+      <div class="actions">
+        <a class="btn" href=${link("jobs", job.id, "rollouts")}>Rollouts</a>
+        <a class="btn" href=${link("compare", { jobs: job.id })}><${Icon} name="compare" />Compare</a>
+        <${Actions} job=${job} onChange=${onChange} />
+      </div>
+    </div>
+    ${job.error?.message && html`<div style=${{ marginBottom: "16px" }}><${Problem} error=${job.error} /></div>`}
+    <section class="card run-facts" aria-label="Progress">
+      <div class=${cls("bar", statusTone(job.status))} role="progressbar" aria-valuemin="0" aria-valuemax=${total} aria-valuenow=${step} aria-label="Steps">
+        <i style=${{ width: `${100 * share(job)}%` }} />
+      </div>
+      <dl>
+        ${facts.map(([name, value]) => html`<div key=${name}><dt>${name}</dt><dd class="num">${value}</dd></div>`)}
+        ${job.fine_tuned_model &&
+        html`<div class="model">
+          <dt>Model</dt>
+          <dd class="row wrap">
+            <${Id} value=${job.fine_tuned_model} />
+            <a class="btn tight" href=${link("playground", { model: job.fine_tuned_model })}>Talk to both modes</a>
+          </dd>
+        </div>`}
+      </dl>
+    </section>
+  `;
+}
+
+function source(job) {
+  if (job.environment) return `task ${job.environment.task}`;
+  return job.training_file ?? "";
+}

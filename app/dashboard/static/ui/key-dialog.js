@@ -1,0 +1,39 @@
+// Asks for a key when the server wants one.
+import { html, useState } from "../core/html.js";
+import { closePrompt, giveKey, keyPrompt } from "../core/keys.js";
+import { useStore } from "../core/store.js";
+import { Dialog } from "./parts.js";
+
+export function KeyDialog() {
+  const message = useStore(keyPrompt);
+  return message === null ? null : html`<${Form} message=${message} />`;
+}
+
+function Form({ message }) {
+  const [key, setKey] = useState("");
+  const submit = (event) => {
+    event.preventDefault();
+    if (key.trim()) giveKey(key.trim());
+  };
+  return html`<${Dialog} title="This service wants a key" onClose=${closePrompt}>
+    <p class="soft small">${message}</p>
+    <form class="stack" onSubmit=${submit}>
+      <div class="field">
+        <label for="key">API key</label>
+        <input
+          id="key"
+          class="input mono"
+          type="password"
+          autocomplete="off"
+          placeholder="sk-…"
+          value=${key}
+          onInput=${(event) => setKey(event.target.value)}
+        />
+        <span class="hint">Kept in this tab until it is closed, and sent to this service alone.</span>
+      </div>
+      <div class="row" style=${{ justifyContent: "flex-end" }}>
+        <button type="submit" class="btn primary" disabled=${!key.trim()}>Use this key</button>
+      </div>
+    </form>
+  <//>`;
+}

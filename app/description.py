@@ -1,0 +1,82 @@
+"""What the API's description (``/openapi.json``) says of answers, beyond what FastAPI sees by itself.
+
+Answers are made by hand, for speed; the models named here describe them and are not run. That they are right
+is tested: by schemathesis (``make fuzz``) and against the SDK's types.
+"""
+
+from typing import Any, Generic, Literal, TypeVar
+
+from fastapi import FastAPI
+from fastapi.responses import StreamingResponse
+from pydantic import BaseModel
+from sqlalchemy.exc import SQLAlchemyError
+
+from app.auth import PUBLIC
+from app.keys.service import has_keys
+
+T = TypeVar("T")
+
+#: A server-sent event; the last one's data is ``[DONE]``.
+EVENT_STREAM: dict[str, Any] = {
+    "type": "object",
+    "required": ["data"],
+    "properties": {name: {"type": "string"} for name in ("id", "event", "data")},
+}
+
+
+class ListOf(BaseModel, Generic[T]):
+    """One page of a list (``app.paging.Page``) of one kind."""
+
+    object: Literal["list"]
+    data: list[T]
+    has_more: bool
+    first_id: str | None
+    last_id: str | None
+
+
+def answers(model: Any, *, status: int = 200, **other_types: str) -> dict[str, Any]:
+    """Arguments of a route that answers with ``model``; ``event_stream="…"`` and the like add media types."""
+    return {"response_model": None, "responses": {status: {"model": model, "content": _content(other_types)}}}
+
+
+def answers_text(description: str, *media_types: str) -> dict[str, Any]:
+    """Arguments of a route that answers with text of one of these types, and never with JSON."""
+    content = {
+        name: {"schema": EVENT_STREAM if name == "text/event-stream" else {"type": "string"}}
+        for name in media_types
+    }
+    response = {"description": description, "content": content}
+    # This class has no media type of its own that would be described beside these.
+    return {"response_class": StreamingResponse, "response_model": None, "responses": {200: response}}
+
+
+def _content(types: dict[str, str]) -> dict[str, Any]:
+    return {
+        name.replace("event_stream", "text/event-stream"): {"schema": EVENT_STREAM | {"description": text}}
+        for name, text in types.items()
+    }
+
+
+def describe(app: FastAPI) -> None:
+    """Say which routes want a key: the guard is no dependency that FastAPI could see."""
+    plain = app.openapi
+
+    def openapi() -> dict[str, Any]:
+        document = plain()
+        schemes = document.setdefault("components", {}).setdefault("securitySchemes", {})
+        schemes["key"] = {"type": "http", "scheme": "bearer"}
+        # Until there is a first key, none is wanted.
+        document["security"] = [{"key": []}] if _wants_key() else [{}, {"key": []}]
+        for path in PUBLIC & document["paths"].keys():
+            for operation in document["paths"][path].values():
+                operation["security"] = []
+        return document
+
+    app.openapi = openapi
+
+
+def _wants_key() -> bool:
+    try:
+        return has_keys()
+    except SQLAlchemyError:
+        return True

@@ -1,0 +1,1 @@
+"""What a job would take, measured before it is created."""

@@ -1,0 +1,1 @@
+"""Experiments: arms on tasks with seeds, as jobs, compared with each other."""

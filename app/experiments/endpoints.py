@@ -1,0 +1,76 @@
+"""``/v1/experiments``."""
+
+from typing import Annotated, Any
+
+from fastapi import APIRouter, BackgroundTasks, Header, Query
+from fastapi.responses import JSONResponse, Response
+
+from app.auth import ProjectId
+from app.experiments import results, service
+from app.experiments.expansion import start_runs
+from app.experiments.page import report_page
+from app.experiments.schemas import CreateExperiment, ExtendExperiment, ReportFormat
+from app.experiments.table import report_csv
+from app.paging import After, Limit, Page, page
+from app.requests import StrictRoute
+
+router = APIRouter(prefix="/v1/experiments", tags=["experiments"], route_class=StrictRoute)
+
+
+@router.post("")
+def create(
+    body: CreateExperiment,
+    project: ProjectId,
+    background: BackgroundTasks,
+    idempotency_key: Annotated[str | None, Header()] = None,
+) -> dict[str, Any]:
+    """Compare arms on tasks with seeds: each combination becomes a job."""
+    experiment = service.create(project, body, idempotency_key)
+    # Workers do it as well: this only saves waiting for their next look.
+    background.add_task(start_runs, experiment["id"])
+    return experiment
+
+
+@router.get("")
+def list_experiments(project: ProjectId, after: After = None, limit: Limit = 20) -> Page:
+    """Experiments, newest first, without their runs."""
+    return page(service.listing(project, after=after, limit=limit), limit)
+
+
+@router.get("/{experiment_id}")
+def retrieve(experiment_id: str, project: ProjectId) -> dict[str, Any]:
+    """One experiment with all of its runs."""
+    return service.retrieve(project, experiment_id)
+
+
+@router.post("/{experiment_id}/extend")
+def extend(
+    experiment_id: str, body: ExtendExperiment, project: ProjectId, background: BackgroundTasks
+) -> dict[str, Any]:
+    """Add seeds or arms; what has run stays."""
+    experiment = service.extend(project, experiment_id, body)
+    background.add_task(start_runs, experiment_id)
+    return experiment
+
+
+@router.post("/{experiment_id}/cancel")
+def cancel(experiment_id: str, project: ProjectId) -> dict[str, Any]:
+    """Start no further run, and cancel those that have not ended."""
+    return service.cancel(project, experiment_id)
+
+
+@router.get("/{experiment_id}/report", response_model=dict[str, Any])
+def report(
+    experiment_id: str,
+    project: ProjectId,
+    format: Annotated[
+        ReportFormat, Query(description="json, csv, or html: a page that needs nothing else")
+    ] = ("json"),
+) -> Response:
+    """What may be said of the results so far."""
+    found = results.report(project, experiment_id)
+    if format == "csv":
+        return Response(report_csv(found), media_type="text/csv")
+    if format == "html":
+        return Response(report_page(found), media_type="text/html")
+    return JSONResponse(found)

@@ -1,0 +1,202 @@
+"""A report as one HTML page that needs nothing else: no script, no style sheet, no image of another host."""
+
+from collections.abc import Callable, Sequence
+from html import escape
+from typing import Any
+
+from app.experiments.svg import Bar, Line, interval_chart, line_chart
+from trainer.statistics.run_results import Analysis
+
+_STYLE = """
+body{font:15px/1.5 system-ui,sans-serif;max-width:1180px;margin:2rem auto;padding:0 1rem;color:#222}
+h1{font-size:1.6rem}h2{margin-top:2.2rem;border-bottom:1px solid #ddd}
+table{border-collapse:collapse;font-size:13px;margin:.6rem 0}
+td,th{padding:.2rem .55rem;border-bottom:1px solid #e5e5e5;text-align:right;font-variant-numeric:tabular-nums}
+td:first-child,th:first-child{text-align:left}.scroll{overflow-x:auto}
+.verdict{background:#f3f6fa;border-left:4px solid #0072b2;padding:.6rem 1rem}
+svg{margin:.4rem .8rem .4rem 0;vertical-align:top;max-width:100%}
+svg text{font:11px system-ui,sans-serif;fill:#333}svg .title{font-weight:600;font-size:13px}
+svg .grid{stroke:#e8e8e8}.bad{color:#b00020}.dim{color:#666}
+"""
+#: Lines in one plot: the method, the baselines to beat and the controls first.
+MOST_LINES = 8
+
+
+def report_page(report: Analysis) -> str:
+    """The page."""
+    plan, about = report["plan"], report.get("experiment", {})
+    title = str(about.get("name", "Experiment"))
+    parts = [
+        f"<h1>{escape(title)}</h1>",
+        _summary(report),
+        "<h2>The claim: the method against the strongest baseline</h2>",
+        _comparisons(report["claims"]),
+        "<h2>Do two modes help each other?</h2>",
+        *map(_synergy, report["synergy"]),
+        "<h2>The method against every other arm</h2>",
+    ]
+    for task in plan["tasks"]:
+        parts += [f"<h3>{escape(task)}</h3>", *_task(report, task)]
+    parts += ["<h2>Runs</h2>", _runs(report["runs"]), "<h2>How to read this</h2>", _legend(report)]
+    body = "\n".join(parts)
+    return (
+        f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{escape(title)}</title>'
+        f"<style>{_STYLE}</style></head><body>{body}</body></html>\n"
+    )
+
+
+def _summary(report: Analysis) -> str:
+    plan, progress = report["plan"], report["progress"]
+    facts = (
+        f"{len(plan['arms'])} arms, {len(plan['tasks'])} tasks, {len(plan['seeds'])} seeds; "
+        f"{progress['succeeded']} of {progress['runs']} runs succeeded, {progress['failed']} failed; "
+        f"metric {plan['metric']} of mode {plan['mode']}."
+    )
+    notes = "".join(f"<li>{escape(note)}</li>" for note in report["notes"])
+    sentence = escape(report["winner"]["sentence"])
+    return f'<p class="verdict">{sentence}</p><p>{escape(facts)}</p><ul>{notes}</ul>'
+
+
+def _comparisons(found: Sequence[dict[str, Any]]) -> str:
+    if not found:
+        return '<p class="dim">Nothing to compare yet.</p>'
+    columns: list[tuple[str, Callable[[dict[str, Any]], Any]]] = [
+        ("task", lambda one: one["task"]),
+        ("against", lambda one: one["baseline"]),
+        ("Δ", lambda one: _signed(one["delta"])),
+        ("95 % CI", lambda one: f"{_signed(one['low'])} … {_signed(one['high'])}"),
+        ("sd over seeds", lambda one: _number(one["seed_std"])),
+        ("p", lambda one: _p(one["p"])),
+        ("Holm p", lambda one: _p(one["holm_p"])),
+        ("t over seeds, p", lambda one: _p(one["seed_t_p"])),
+        ("items", lambda one: one["items"]),
+        ("seeds", lambda one: len(one["seeds"])),
+        ("detectable Δ", lambda one: _number(one["minimum_detectable_effect"])),
+        ("seeds needed", lambda one: one["seeds_needed"] or "–"),
+        ("better", lambda one: one["winner"] or "not decided"),
+    ]
+    return _table(columns, found)
+
+
+def _synergy(rule: dict[str, Any]) -> str:
+    verdict = {True: "Claimed", False: "Not claimed", None: "Not decided"}[rule["claimed"]]
+    reasons = "".join(f"<li>{escape(reason)}</li>" for reason in rule["reasons"])
+    return f"<p><b>{escape(rule['task'])}: {verdict}.</b></p><ul>{reasons}</ul>"
+
+
+def _task(report: Analysis, task: str) -> list[str]:
+    arms = [one for one in report["arms"] if one["task"] == task]
+    against = [one for one in report["against_method"] if one["task"] == task]
+    bars = [Bar(one["baseline"], one["delta"], one["low"], one["high"], one["separated"]) for one in against]
+    method = report["plan"]["method"]
+    drawn = _drawn(report, task, arms)
+    charts = [interval_chart(f"{method} − arm, 95 % CI", bars, "filled: separated after Holm's correction")]
+    for name, label in (
+        ("eval/N/accuracy", "accuracy, normal mode"),
+        ("eval/H/accuracy", "accuracy, high-entropy mode"),
+        ("eval/N/entropy_nats", "entropy, normal mode (nats)"),
+        ("eval/H/entropy_nats", "entropy, high-entropy mode (nats)"),
+        ("eval/kl_H_N/prefix_H", "KL(H‖N) on H's prefixes (nats)"),
+    ):
+        lines = [
+            Line(arm["arm"], [(at["step"], at["mean"], at["std"]) for at in arm["curves"].get(name, [])])
+            for arm in drawn
+        ]
+        charts.append(line_chart(f"{label} ± sd over seeds", lines, "step", ""))
+    for mode, label in (("N", "normal"), ("H", "high-entropy"), ("mix", "mixed, equal budget")):
+        lines = [
+            Line(arm["arm"], [(at["k"], at["mean"], at["std"]) for at in arm["pass_at_k"].get(mode, [])])
+            for arm in drawn
+        ]
+        charts.append(line_chart(f"pass@k, {label}", lines, "k", "", log_x=True))
+    return [f"<div>{''.join(charts)}</div>", _comparisons(against), _arms(arms), _diagnostics(drawn)]
+
+
+def _drawn(report: Analysis, task: str, arms: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    plan = report["plan"]
+    first = [plan["method"], *(one["baseline"] for one in report["claims"] if one["task"] == task)]
+    order = [*first, *plan["controls"].values(), *plan["baselines"], *plan["arms"]]
+    by_name = {arm["arm"]: arm for arm in arms if arm["seeds"]}
+    return [by_name[name] for name in dict.fromkeys(order) if name in by_name][:MOST_LINES]
+
+
+def _arms(arms: Sequence[dict[str, Any]]) -> str:
+    def spread(value: dict[str, float] | None) -> str:
+        return "–" if value is None else f"{value['mean']:.4f} ± {value['std']:.4f}"
+
+    def cost(name: str) -> Callable[[dict[str, Any]], Any]:
+        return lambda one: "–" if not one["cost"][name] else f"{one['cost'][name]['mean']:,.0f}"
+
+    columns: list[tuple[str, Callable[[dict[str, Any]], Any]]] = [
+        ("arm", lambda one: one["arm"] + (" (exploratory)" if one["exploratory"] else "")),
+        ("test, mean ± sd", lambda one: spread(one["test"])),
+        ("dev", lambda one: spread(one["dev"])),
+        ("seeds", lambda one: len(one["seeds"])),
+        ("samples generated", cost("samples_generated")),
+        ("tokens generated", cost("tokens_generated")),
+        ("tokens trained", cost("tokens_trained")),
+        ("seconds", cost("seconds")),
+    ]
+    return _table(columns, arms)
+
+
+def _diagnostics(arms: Sequence[dict[str, Any]]) -> str:
+    names = sorted({name for arm in arms for name in arm["diagnostics"]})
+    if not names:
+        return ""
+
+    def value(arm: dict[str, Any], name: str) -> str:
+        found = arm["diagnostics"].get(name)
+        return "–" if found is None else f"{found['mean']:.3g} ± {found['std']:.2g}"
+
+    columns: list[tuple[str, Callable[[str], Any]]] = [("diagnostic", lambda name: name)]
+    columns += [(arm["arm"], lambda name, arm=arm: value(arm, name)) for arm in arms]
+    return f"<details><summary>Diagnostics</summary>{_table(columns, names)}</details>"
+
+
+def _runs(runs: Sequence[dict[str, Any]]) -> str:
+    columns: list[tuple[str, Callable[[dict[str, Any]], Any]]] = [
+        ("arm", lambda one: one["arm"]),
+        ("task", lambda one: one["task"]),
+        ("seed", lambda one: one["seed"]),
+        ("status", lambda one: one["status"]),
+        ("seconds", lambda one: f"{one['seconds']:.0f}"),
+        ("id", lambda one: one["id"] or "–"),
+        ("error", lambda one: one["error"] or ""),
+    ]
+    failed = [run for run in runs if run["error"] or run["status"] in ("failed", "cancelled")]
+    shown = f'<p class="bad">{len(failed)} failed:</p>{_table(columns, failed)}' if failed else ""
+    return f"{shown}<details><summary>All {len(runs)} runs</summary>{_table(columns, runs)}</details>"
+
+
+def _legend(report: Analysis) -> str:
+    method = report["method"]
+    return (
+        "<p>Δ is method − other arm on the test items, a mean over samples, items and seeds. Its interval "
+        f"is a two-level paired bootstrap (seeds, then items; {method['draws']:,} draws) with Student's "
+        "quantiles for few seeds. p flips signs over items; Holm p is corrected over the table. An arm is "
+        f"called better with {method['least_seeds']} seeds or more, Holm p ≤ {method['alpha']}, and an "
+        f"interval without zero. <i>Detectable Δ</i> is what this design shows with {method['power']:.0%} "
+        "power, <i>seeds needed</i> what the observed Δ would take.</p>"
+    )
+
+
+def _table(columns: Sequence[tuple[str, Callable[[Any], Any]]], rows: Sequence[Any]) -> str:
+    head = "".join(f"<th>{escape(name)}</th>" for name, _ in columns)
+    lines = [
+        "<tr>" + "".join(f"<td>{escape(str(value(row)))}</td>" for _, value in columns) + "</tr>"
+        for row in rows
+    ]
+    return f'<div class="scroll"><table><tr>{head}</tr>{"".join(lines)}</table></div>'
+
+
+def _signed(value: float) -> str:
+    return f"{value:+.4f}"
+
+
+def _number(value: float | None) -> str:
+    return "–" if value is None else f"{value:.4f}"
+
+
+def _p(value: float | None) -> str:
+    return "–" if value is None else "< 0.001" if value < 0.001 else f"{value:.3f}"

@@ -1,0 +1,85 @@
+"""The job that one run of an experiment is: the base's settings, the task's over them, then the arm's."""
+
+import copy
+from collections.abc import Mapping
+from typing import Any
+
+from app.errors import BadRequest
+from app.experiments.schemas import Arm, CreateExperiment, Task
+from app.jobs.schemas import CreateJob
+from app.validation import validated
+from trainer.ablations import load_ablation
+from trainer.errors import InvalidSpec
+
+
+def job_request(
+    experiment: CreateExperiment, experiment_id: str, arm: Arm, task: Task, seed: int
+) -> CreateJob:
+    """The request that makes the run's job. Raises BadRequest that names the arm and the task."""
+    try:
+        return validated(CreateJob, _body(experiment, experiment_id, arm, task, seed))
+    except BadRequest as error:
+        raise misfit(arm, task, error) from None
+
+
+def misfit(arm: Arm, task: Task, error: BadRequest) -> BadRequest:
+    """What is wrong with a run's job, as an error of the experiment's request."""
+    return BadRequest(
+        f"Arm '{arm.name}' on task '{task.name}': {error.message}", param=error.param, code=error.code
+    )
+
+
+def _body(
+    experiment: CreateExperiment, experiment_id: str, arm: Arm, task: Task, seed: int
+) -> dict[str, Any]:
+    data = task.model_dump(
+        mode="json",
+        include={"training_file", "environment", "validation_file", "validation_environment"},
+        exclude_none=True,
+    )
+    labels = {"experiment": experiment_id, "arm": arm.name, "task": task.name}
+    return {
+        "model": task.model or experiment.model,
+        "method": {"type": "reinforcement", "reinforcement": _reinforcement(experiment, arm, task)},
+        "seed": seed,
+        "metadata": labels,
+        **data,
+    }
+
+
+def _reinforcement(experiment: CreateExperiment, arm: Arm, task: Task) -> dict[str, Any]:
+    steps = experiment.budget.steps
+    settings = laid_over(experiment.reinforcement, task.reinforcement)
+    settings = laid_over(
+        settings,
+        {
+            "budget": {"steps": steps},
+            "evaluation": {"max_items": experiment.split.dev + experiment.split.test},
+        },
+    )
+    if arm.ablation is not None:
+        try:
+            settings = load_ablation(arm.ablation, steps).reinforcement(settings)
+        except InvalidSpec as error:
+            raise BadRequest(f"{error}.", param="arms") from None
+    elif arm.algorithm is not None:
+        settings["algorithm"] = arm.algorithm
+    return laid_over(settings, arm.reinforcement)
+
+
+def laid_over(base: Mapping[str, Any], settings: Mapping[str, Any]) -> dict[str, Any]:
+    """``base`` with ``settings`` in it, block by block; a grader or another type of algorithm replaced."""
+    merged = copy.deepcopy(dict(base))
+    for key, value in settings.items():
+        old = merged.get(key)
+        one_choice = key == "grader" or (
+            key == "algorithm"
+            and isinstance(value, dict)
+            and isinstance(old, dict)
+            and value.get("type", old.get("type")) != old.get("type")
+        )
+        if isinstance(old, dict) and isinstance(value, dict) and not one_choice:
+            merged[key] = laid_over(old, value)
+        else:
+            merged[key] = copy.deepcopy(value)
+    return merged

@@ -1,0 +1,147 @@
+"""An experiment's jobs as results of runs, and the analysis of them."""
+
+import math
+from collections import defaultdict
+from collections.abc import Sequence
+from typing import Any
+
+from sqlalchemy import func, or_, select
+from sqlalchemy.orm import Session
+
+from app.db import read_session
+from app.experiments import repository
+from app.experiments.schemas import Arm, CreateExperiment
+from app.experiments.service import found
+from app.jobs.outcomes import outcomes_of
+from app.jobs.status import JobStatus
+from app.tables import ExperimentRun, Job, MetricPoint, MetricSeries
+from trainer.statistics.run_results import (
+    CURVES,
+    DIAGNOSTICS,
+    Analysis,
+    Plan,
+    Point,
+    RunResult,
+    RunStatus,
+    summarised,
+)
+from trainer.statistics.synergy import EXPLANATIONS
+
+#: Points of a curve that a report reads of each run, about.
+CURVE_POINTS = 200
+_COSTS = {
+    "train/samples_generated": "samples_generated",
+    "train/tokens_generated": "tokens_generated",
+    "train/tokens_trained": "tokens_trained",
+    "train/step_seconds": "seconds",
+}
+_STATUS: dict[str, RunStatus] = {
+    JobStatus.SUCCEEDED: "succeeded",
+    JobStatus.FAILED: "failed",
+    JobStatus.CANCELLED: "cancelled",
+    JobStatus.VALIDATING_FILES: "queued",
+    JobStatus.QUEUED: "queued",
+}
+
+
+def report(project_id: str, experiment_id: str) -> Analysis:
+    """The analysis of what there is by now; raises NotFound."""
+    # numpy and scipy take a second to import, which no other request should wait for.
+    from trainer.statistics.analysis import analyse
+
+    with read_session() as session:
+        experiment = found(session, project_id, experiment_id)
+        about = {"id": experiment.id, "name": experiment.name, "created_at": int(experiment.created_at)}
+        definition = CreateExperiment.model_validate(experiment.definition)
+        runs = _run_results(session, repository.runs_of(session, experiment_id))
+    return {"object": "experiment.report", "experiment": about, **analyse(plan_of(definition), runs)}
+
+
+def plan_of(definition: CreateExperiment) -> Plan:
+    """What is compared with what: as the request says, or by default."""
+    names = [arm.name for arm in definition.arms]
+    method = definition.compare.method or ("policy_split" if "policy_split" in names else names[0])
+    baselines = definition.compare.baselines
+    if baselines is None:
+        baselines = [arm.name for arm in definition.arms if arm.name != method and not arm.exploratory]
+    return Plan(
+        arms=names,
+        tasks=[task.name for task in definition.tasks],
+        seeds=definition.seeds,
+        metric=definition.metric,
+        mode=definition.mode,
+        dev_items=definition.split.dev,
+        method=method,
+        baselines=baselines,
+        controls=_controls(definition.arms),
+        exploratory=[arm.name for arm in definition.arms if arm.exploratory],
+    )
+
+
+def _controls(arms: Sequence[Arm]) -> dict[str, str]:
+    """The arms that the synergy rule asks about; a freeze counts when it is halfway."""
+    controls: dict[str, str] = {}
+    for arm in arms:
+        stem, _, moment = (arm.ablation or "").partition("@")
+        if stem in EXPLANATIONS and moment in ("", "50%") and not arm.exploratory:
+            controls.setdefault(stem, arm.name)
+    return controls
+
+
+def _run_results(session: Session, rows: Sequence[tuple[ExperimentRun, Job | None]]) -> list[RunResult]:
+    done = [job for _, job in rows if job is not None and job.status == JobStatus.SUCCEEDED]
+    outcomes = outcomes_of(session, [job.id for job in done])
+    results = []
+    for run, job in rows:
+        fields: dict[str, Any] = {"arm": run.arm, "task": run.task, "seed": run.seed}
+        if job is None:
+            status: RunStatus = "waiting" if run.error is None else "failed"
+            results.append(RunResult(**fields, status=status, error=_words(run.error)))
+            continue
+        status = _STATUS.get(job.status, "running")
+        fields |= {"id": job.id, "status": status, "error": _words(job.error), **_costs(session, job.id)}
+        if status == "succeeded" and job.id not in outcomes:
+            fields |= {"status": "failed", "error": "the job told no evaluation by item"}
+        elif status == "succeeded":
+            curves, diagnostics = summarised(_series(session, job))
+            fields |= {"outcomes": outcomes[job.id], "curves": curves, "diagnostics": diagnostics}
+        results.append(RunResult(**fields))
+    return results
+
+
+def _words(error: dict[str, Any] | None) -> str | None:
+    return None if error is None else f"{error.get('code')}: {error.get('message')}"
+
+
+def _costs(session: Session, job_id: str) -> dict[str, float]:
+    query = (
+        select(MetricSeries.name, func.sum(MetricPoint.value))
+        .join(MetricPoint, MetricPoint.series_id == MetricSeries.id)
+        .where(MetricSeries.job_id == job_id, MetricSeries.name.in_(_COSTS))
+        .group_by(MetricSeries.name)
+    )
+    return {_COSTS[name]: total for name, total in session.execute(query).all()}
+
+
+def _series(session: Session, job: Job) -> dict[str, list[Point]]:
+    """What a report draws or shows of a job; long training series at every so many steps."""
+    stride = math.ceil(max(job.total_steps, 1) / CURVE_POINTS)
+    wanted = or_(
+        MetricSeries.name.in_(CURVES),
+        *(MetricSeries.name.startswith(prefix, autoescape=True) for prefix in DIAGNOSTICS),
+    )
+    sparse = or_(
+        MetricSeries.name.not_like("train/%"),
+        MetricPoint.step % stride == 0,
+        MetricPoint.step == job.total_steps,
+    )
+    query = (
+        select(MetricSeries.name, MetricPoint.step, MetricPoint.value)
+        .join(MetricPoint, MetricPoint.series_id == MetricSeries.id)
+        .where(MetricSeries.job_id == job.id, wanted, sparse)
+        .order_by(MetricSeries.name, MetricPoint.step)
+    )
+    found: dict[str, list[Point]] = defaultdict(list)
+    for name, step, value in session.execute(query).all():
+        found[name].append((step, value))
+    return found

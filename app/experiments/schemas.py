@@ -1,0 +1,150 @@
+"""What an experiment's creation and extension accept."""
+
+from typing import Annotated, Any, Literal, get_args
+
+from pydantic import Field, StringConstraints, field_validator, model_validator
+
+from app.jobs.schemas import Hours, Metadata
+from trainer.ablations import ablation_names
+from trainer.algorithm_spec import AlgorithmSpec
+from trainer.graders.spec import StrictModel
+from trainer.spec import EnvironmentData
+from trainer.statistics.item_scores import metric_k
+from trainer.statistics.outcomes import ScoredMode
+
+MAX_RUNS = 10_000
+#: Types of algorithms, as an arm may be called.
+ALGORITHMS = tuple(one.model_fields["type"].default for one in get_args(get_args(AlgorithmSpec)[0]))
+
+Name = Annotated[str, StringConstraints(min_length=1, max_length=64, pattern=r"^[A-Za-z0-9._@%+-]+$")]
+Seed = Annotated[int, Field(strict=True, ge=0, lt=2**31)]
+Seeds = Annotated[list[Seed], Field(min_length=1, max_length=1000)]
+Items = Annotated[int, Field(strict=True, ge=0, le=100_000)]
+
+
+class Arm(StrictModel):
+    """One way to train. A bare word is the ablation of that name, or else the algorithm of that type."""
+
+    name: Name = Field(description="Default: the ablation, or the algorithm's type")
+    ablation: str | None = Field(default=None, description="A preset, such as grpo_2x or freeze_loss@50%")
+    algorithm: dict[str, Any] | None = Field(default=None, description="In place of the base's algorithm")
+    reinforcement: dict[str, Any] = Field(
+        default_factory=dict,
+        description="Settings laid over the base's method.reinforcement, after the preset",
+    )
+    exploratory: bool = Field(default=False, description="Shown beside the others, claims nothing")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_a_word(cls, value: Any) -> Any:
+        if isinstance(value, str):
+            if value.partition("@")[0] in ablation_names():
+                value = {"ablation": value}
+            elif value in ALGORITHMS:
+                value = {"algorithm": {"type": value}}
+            else:
+                known = ", ".join(sorted({*ablation_names(), *ALGORITHMS}))
+                raise ValueError(f"{value!r} is no arm; there are: {known}; or give an object with a name")
+        if isinstance(value, dict) and "name" not in value:
+            algorithm = value.get("algorithm")
+            named = algorithm.get("type") if isinstance(algorithm, dict) else None
+            found = value.get("ablation") or named
+            if isinstance(found, str):
+                return {"name": found} | value
+        return value
+
+    @model_validator(mode="after")
+    def _one_way(self) -> "Arm":
+        if self.ablation is not None and self.algorithm is not None:
+            raise ValueError(f"arm {self.name!r} has both an ablation and an algorithm: give one of them")
+        return self
+
+
+class Task(StrictModel):
+    """What is trained on. Without validation data an environment is validated on items of its own."""
+
+    name: Name
+    model: str | None = Field(default=None, description="Default: the experiment's")
+    training_file: str | None = None
+    environment: EnvironmentData | None = None
+    validation_file: str | None = None
+    validation_environment: EnvironmentData | None = None
+    reinforcement: dict[str, Any] = Field(
+        default_factory=dict, description="Settings laid over the base's, such as the grader"
+    )
+
+
+class Split(StrictModel):
+    """Of the validation items, the first ``dev`` choose the strongest baseline, the next ``test`` compare."""
+
+    dev: Items = 16
+    test: Annotated[int, Field(strict=True, ge=2, le=100_000)] = 64
+
+
+class Compare(StrictModel):
+    """Who is to be compared, said beforehand."""
+
+    method: Name | None = Field(default=None, description="Default: policy_split, or else the first arm")
+    baselines: list[Name] | None = Field(
+        default=None, description="Default: every other arm that is not exploratory"
+    )
+
+
+class ExperimentBudget(StrictModel):
+    """The same for every run, and a bound on all of them together."""
+
+    steps: Annotated[int, Field(strict=True, ge=1, le=10_000_000)]
+    run_hours: Hours | None = Field(
+        default=None, description="No run is started once all runs together have taken so long"
+    )
+
+
+class CreateExperiment(StrictModel):
+    """The body of ``POST /v1/experiments``."""
+
+    name: Annotated[str, StringConstraints(min_length=1, max_length=256)]
+    model: Annotated[str, StringConstraints(min_length=1, max_length=512)]
+    reinforcement: dict[str, Any] = Field(
+        default_factory=dict, description="What all runs have in common: the settings of a job's method"
+    )
+    arms: Annotated[list[Arm], Field(min_length=2, max_length=100)]
+    tasks: Annotated[list[Task], Field(min_length=1, max_length=100)]
+    seeds: Seeds
+    split: Split = Field(default_factory=Split)
+    metric: str = Field(default="accuracy", description="accuracy, reward, or pass@K")
+    mode: ScoredMode = Field(default="N", description="Whose answers count: N, H, or mix for half of each")
+    compare: Compare = Field(default_factory=Compare)
+    budget: ExperimentBudget
+    max_parallel: Annotated[int, Field(strict=True, ge=1, le=10_000)] | None = Field(
+        default=None, description="Jobs of it queued or running at a time; default: all"
+    )
+    metadata: Metadata | None = None
+
+    @field_validator("metric")
+    @classmethod
+    def _metric_exists(cls, value: str) -> str:
+        metric_k(value)
+        return value
+
+    @model_validator(mode="after")
+    def _names_fit(self) -> "CreateExperiment":
+        arms, tasks = [one.name for one in self.arms], [one.name for one in self.tasks]
+        for kind, names in (("arms", arms), ("tasks", tasks), ("seeds", self.seeds)):
+            if twice := sorted({str(one) for one in names if names.count(one) > 1}):
+                raise ValueError(f"{kind} has {twice[0]!r} twice: give each one name of its own")
+        for wanted in (self.compare.method, *(self.compare.baselines or [])):
+            if wanted is not None and wanted not in arms:
+                raise ValueError(f"compare names the arm {wanted!r}, but there are: {', '.join(arms)}")
+        if (runs := len(arms) * len(tasks) * len(self.seeds)) > MAX_RUNS:
+            raise ValueError(f"arms, tasks and seeds make {runs} runs, more than {MAX_RUNS}")
+        return self
+
+
+class ExtendExperiment(StrictModel):
+    """The body of ``POST /v1/experiments/{id}/extend``. What the experiment has already changes nothing."""
+
+    seeds: Annotated[list[Seed], Field(max_length=1000)] = Field(default_factory=list)
+    arms: Annotated[list[Arm], Field(max_length=100)] = Field(default_factory=list)
+
+
+ReportFormat = Literal["json", "csv", "html"]

@@ -1,0 +1,76 @@
+"""The completion request: a raw prompt, without turns and without a chat template."""
+
+from collections.abc import Iterator
+from typing import Annotated, Any
+
+from pydantic import Discriminator, Field, Tag, model_validator
+
+from app.inference.sampling import MAX_CHOICES, SamplingRequest
+
+TokenId = Annotated[int, Field(ge=0)]
+Text = Annotated[str, Field(min_length=1)]
+TokenIds = Annotated[list[TokenId], Field(min_length=1)]
+OnePrompt = str | list[int]
+
+
+def _kind(value: Any) -> str:
+    if not isinstance(value, list):
+        return "text"
+    first = value[0] if value else ""
+    return "token ids" if isinstance(first, int) else "several" if isinstance(first, list) else "texts"
+
+
+Prompt = Annotated[
+    Annotated[Text, Tag("text")]
+    | Annotated[list[Text], Tag("texts"), Field(min_length=1)]
+    | Annotated[TokenIds, Tag("token ids")]
+    | Annotated[list[TokenIds], Tag("several")],
+    Discriminator(_kind),
+]
+
+
+class CompletionRequest(SamplingRequest):
+    """``POST /v1/completions``. Choices are numbered prompt by prompt, ``n`` of each."""
+
+    prompt: Prompt = Field(description="A text or token ids, or a list of such")
+    logprobs: int | None = Field(default=None, ge=0, le=5)
+    echo: bool | None = Field(default=None, description="Begin each answer with its prompt")
+    best_of: int | None = Field(default=None, ge=1)
+    suffix: str | None = None
+
+    @model_validator(mode="after")
+    def _fields_agree(self) -> "CompletionRequest":
+        if self.best_of is not None and self.best_of != self.choices:
+            raise ValueError(
+                f"best_of is {self.best_of}, but choosing the likeliest answer is not done here; leave it "
+                "out, or give best_of_n with a grader"
+            )
+        if self.suffix:
+            raise ValueError(
+                "suffix asks for text that leads up to it; no engine here has that, leave it out"
+            )
+        if self.echo and self.logprobs is not None:
+            raise ValueError("echo with logprobs asks for those of the prompt, which are not there; give one")
+        if self.echo and any(isinstance(prompt, list) for prompt in self.prompts):
+            raise ValueError("echo is given with token ids: give the prompt as text")
+        if len(self.prompts) * self.choices > MAX_CHOICES:
+            raise ValueError(
+                f"prompt and n make {len(self.prompts) * self.choices} answers, more than {MAX_CHOICES}"
+            )
+        if self.best_of_n is not None and len(self.prompts) > 1:
+            raise ValueError("best_of_n is given with several prompts: ask for one at a time")
+        return self
+
+    @property
+    def prompts(self) -> list[OnePrompt]:
+        """Each prompt by itself."""
+        if isinstance(self.prompt, str):
+            return [self.prompt]
+        if isinstance(self.prompt[0], int):
+            return [self.prompt]  # type: ignore[list-item]
+        return list(self.prompt)  # type: ignore[arg-type]
+
+    def extras(self) -> Iterator[tuple[str, Any]]:
+        yield from super().extras()
+        if self.logprobs is not None:
+            yield "logprobs", self.logprobs

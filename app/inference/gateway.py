@@ -1,0 +1,118 @@
+"""What one API process keeps for all requests: connections, what it knows, and where requests go."""
+
+import asyncio
+import random
+from collections import Counter
+from collections.abc import AsyncIterator, Iterable, Iterator
+from contextlib import asynccontextmanager, contextmanager, suppress
+from pathlib import Path
+
+import aiohttp
+
+from app.errors import BadRequest
+from app.inference.directory import Directory
+from app.inference.errors import NoInferenceWorker
+from app.inference.repository import Worker
+from app.settings import get_settings
+
+#: Below the time after which servers close a connection that is idle.
+KEEPALIVE_SECONDS = 3.0
+LOAD_SECONDS = 10.0
+
+
+class Gateway:
+    """Reached as ``request.state.gateway``; used on the event loop alone."""
+
+    def __init__(self, session: aiohttp.ClientSession):
+        self.session = session
+        self.directory = Directory()
+        self._active: Counter[str] = Counter()
+        self._loading: dict[tuple[str, str], asyncio.Task[None]] = {}
+
+    def ranked(self, workers: Iterable[Worker], folder: str) -> list[Worker]:
+        """Where to send a request for ``folder``: first where it is loaded, then where least is done."""
+        return sorted(
+            workers,
+            key=lambda worker: (
+                folder not in worker.loaded,
+                max(self._active[worker.id], worker.active),
+                len(worker.loaded),
+                random.random(),
+            ),
+        )
+
+    @contextmanager
+    def counted(self, worker: Worker) -> Iterator[None]:
+        """Within the block one more request of ours is with ``worker``."""
+        self._active[worker.id] += 1
+        try:
+            yield
+        finally:
+            self._active[worker.id] -= 1
+            if not self._active[worker.id]:
+                del self._active[worker.id]
+
+    def load(self, worker: Worker, folder: str) -> None:
+        """Ask ``worker`` to load a model that requests will soon be for; does not wait."""
+        key = (worker.id, folder)
+        if key not in self._loading:
+            task = self._loading[key] = asyncio.create_task(self._load(worker, folder))
+            task.add_done_callback(lambda _: self._loading.pop(key, None))
+
+    async def _load(self, worker: Worker, folder: str) -> None:
+        timeout = aiohttp.ClientTimeout(LOAD_SECONDS)
+        # Where it fails, a request for the model will tell why.
+        with suppress(aiohttp.ClientError, TimeoutError):
+            async with self.session.post(f"{worker.url}/load", json={"folder": folder}, timeout=timeout):
+                await asyncio.sleep(1.0)  # nor ask again until the worker's row can say that it is loaded
+
+    async def close(self) -> None:
+        for task in list(self._loading.values()):
+            task.cancel()
+
+
+@asynccontextmanager
+async def open_gateway() -> AsyncIterator[Gateway]:
+    """A gateway with its connections."""
+    token = get_settings().inference_token
+    headers = {} if token is None else {"authorization": f"Bearer {token.get_secret_value()}"}
+    connector = aiohttp.TCPConnector(limit=0, keepalive_timeout=KEEPALIVE_SECONDS)
+    async with aiohttp.ClientSession(connector=connector, headers=headers, trust_env=False) as session:
+        gateway = Gateway(session)
+        try:
+            yield gateway
+        finally:
+            await gateway.close()
+
+
+def able(workers: list[Worker], needs: dict[str, str]) -> list[Worker]:
+    """The workers whose engines have all that a request needs.
+
+    ``needs``: by feature, the request's field that asks for it. Raises BadRequest naming the field where no
+    engine has it, NoInferenceWorker where there is none at all.
+    """
+    if not workers:
+        raise NoInferenceWorker
+    found = [worker for worker in workers if worker.features.issuperset(needs)]
+    if found:
+        return found
+    everywhere = frozenset[str]().union(*(worker.features for worker in workers))
+    lacking = next((feature for feature in needs if feature not in everywhere), None)
+    engines = ", ".join(sorted({worker.engine for worker in workers}))
+    if lacking is None:
+        raise BadRequest(
+            f"No engine here ({engines}) has all of {', '.join(needs.values())} at once; leave one out.",
+            param=next(iter(needs.values())),
+            code="unsupported_parameter",
+        )
+    raise BadRequest(
+        f"Unsupported parameter: '{needs[lacking]}'. The engine that serves here ({engines}) does not have "
+        "it; leave it out.",
+        param=needs[lacking],
+        code="unsupported_parameter",
+    )
+
+
+def is_loaded(workers: Iterable[Worker], folder: Path) -> bool:
+    """Whether a worker answers for the folder without a start."""
+    return any(str(folder) in worker.loaded for worker in workers)

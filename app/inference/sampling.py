@@ -1,0 +1,124 @@
+"""What both completion endpoints let a request say about sampling, and what an engine must have for it."""
+
+from collections.abc import Iterator
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+from trainer.graders.spec import Grader
+from trainer.modes import Mode
+
+#: Answers of a request together, over prompts and choices.
+MAX_CHOICES = 128
+MIXED = "mixed"
+
+Penalty = Annotated[float, Field(ge=-2, le=2)]
+BiasedToken = Annotated[str, Field(pattern=r"^\d{1,9}$")]
+Bias = Annotated[float, Field(ge=-100, le=100)]
+Stop = str | list[str]
+
+
+class Strict(BaseModel):
+    """Unknown keys and wrong types are refused."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+
+class StreamOptions(Strict):
+    """What a stream carries besides text."""
+
+    include_usage: bool = False
+    include_obfuscation: Literal[False] | None = None
+
+
+class BestOf(Strict):
+    """Grade all ``n`` answers and give back the best, each with its ``reward``."""
+
+    grader: Grader
+    item: dict[str, Any] = Field(
+        default_factory=dict, description="What the grader's templates read as item, e.g. the right answer"
+    )
+    keep: int = Field(default=1, ge=1, description="How many answers to give back, the best first")
+
+
+class SamplingRequest(Strict):
+    """Fields of both endpoints. Sampling defaults are those of training: temperature 1, no top-p."""
+
+    model: str = Field(min_length=1)
+    mode: Literal["normal", "high-entropy", "mixed"] | None = Field(
+        default=None,
+        description="The mode to answer in, or mixed: the choices in turn from both; default: what the "
+        "model's id says",
+    )
+    max_tokens: int | None = Field(default=None, ge=1)
+    temperature: float | None = Field(default=None, ge=0, le=2)
+    top_p: float | None = Field(default=None, gt=0, le=1)
+    n: int | None = Field(default=None, ge=1, le=MAX_CHOICES)
+    seed: int | None = Field(default=None, ge=-(2**63), lt=2**63)
+    stop: Stop | None = Field(default=None, description="Up to 16 texts, each of which ends an answer")
+    stream: bool | None = None
+    stream_options: StreamOptions | None = None
+    presence_penalty: Penalty | None = None
+    frequency_penalty: Penalty | None = None
+    logit_bias: dict[BiasedToken, Bias] | None = Field(
+        default=None, description="By token id, what is added to its logit"
+    )
+    best_of_n: BestOf | None = Field(
+        default=None, description="Grade the n answers and give back the best of them"
+    )
+    user: str | None = Field(default=None, description="For your own records; changes nothing")
+
+    @field_validator("stop")
+    @classmethod
+    def _stops_are_texts(cls, value: Stop | None) -> Stop | None:
+        stops = [value] if isinstance(value, str) else value or []
+        if len(stops) > 16 or any(not stop for stop in stops):
+            raise ValueError("give up to 16 texts, none of them empty")
+        return value
+
+    @model_validator(mode="after")
+    def _sampling_agrees(self) -> "SamplingRequest":
+        if self.stream_options is not None and not self.stream:
+            raise ValueError("stream_options is given without stream: true, which it belongs to")
+        if self.mode == MIXED and self.choices < 2:
+            raise ValueError("mode is 'mixed', which needs two answers or more: give n of at least 2")
+        if self.best_of_n is not None:
+            if self.stream:
+                raise ValueError("best_of_n is given with stream: true, but the best is known at the end")
+            if self.best_of_n.keep > self.choices:
+                raise ValueError(f"best_of_n.keep is {self.best_of_n.keep}, more than n, {self.choices}")
+        return self
+
+    @property
+    def choices(self) -> int:
+        """Answers to each prompt."""
+        return self.n or 1
+
+    @property
+    def modes(self) -> tuple[Mode, ...] | None:
+        """The modes that the body asks for, in which choices take turns; None: what the id says."""
+        if self.mode is None:
+            return None
+        return (Mode.NORMAL, Mode.HIGH_ENTROPY) if self.mode == MIXED else (Mode(self.mode),)
+
+    @property
+    def token_limit(self) -> int | None:
+        """Tokens an answer may have; None: the engine's usual limit, or what the context has room for."""
+        return self.max_tokens
+
+    @property
+    def stops(self) -> list[str]:
+        return [self.stop] if isinstance(self.stop, str) else self.stop or []
+
+    @property
+    def include_usage(self) -> bool:
+        return self.stream_options is not None and self.stream_options.include_usage
+
+    def extras(self) -> Iterator[tuple[str, Any]]:
+        """Parameters, by name, that not every engine has, where they ask for something."""
+        if self.presence_penalty:
+            yield "presence_penalty", self.presence_penalty
+        if self.frequency_penalty:
+            yield "frequency_penalty", self.frequency_penalty
+        if self.logit_bias:
+            yield "logit_bias", self.logit_bias

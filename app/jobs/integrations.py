@@ -1,0 +1,63 @@
+"""Where else a job's metrics go: the ``integrations`` of a job. OpenAI's is ``wandb``; the others are ours.
+
+What they are, and never a secret: keys and addresses are in the environment of the worker, by the names that
+the libraries give them (``WANDB_API_KEY``, ``WANDB_BASE_URL``, ``MLFLOW_TRACKING_URI`` and so on).
+"""
+
+from typing import Annotated, Literal
+
+from pydantic import Field, StringConstraints
+
+from trainer.graders.spec import StrictModel
+
+Name = Annotated[str, StringConstraints(min_length=1, max_length=128, pattern=r"^[^\x00-\x1f/\\:]*$")]
+Tag = Annotated[str, StringConstraints(min_length=1, max_length=64)]
+
+
+class WandbOptions(StrictModel):
+    """OpenAI's, all of them."""
+
+    project: Name
+    name: Name | None = Field(default=None, description="Of the run; default the job's id")
+    entity: Name | None = Field(default=None, description="Team or user; default that of the worker's key")
+    tags: list[Tag] | None = Field(default=None, max_length=32)
+
+
+class WandbIntegration(StrictModel):
+    """Weights & Biases."""
+
+    type: Literal["wandb"]
+    wandb: WandbOptions
+
+
+class MlflowOptions(StrictModel):
+    """A run in an experiment of the worker's tracking server."""
+
+    experiment: Name
+    run_name: Name | None = Field(default=None, description="Default the job's id")
+    tags: dict[Tag, Annotated[str, StringConstraints(max_length=512)]] | None = Field(
+        default=None, max_length=32
+    )
+
+
+class MlflowIntegration(StrictModel):
+    """MLflow."""
+
+    type: Literal["mlflow"]
+    mlflow: MlflowOptions
+
+
+class TensorboardOptions(StrictModel):
+    """There are none: the event files lie in ``runs/<job id>/tensorboard`` of the data directory."""
+
+
+class TensorboardIntegration(StrictModel):
+    """TensorBoard."""
+
+    type: Literal["tensorboard"]
+    tensorboard: TensorboardOptions = Field(default_factory=TensorboardOptions)
+
+
+Integration = Annotated[
+    WandbIntegration | MlflowIntegration | TensorboardIntegration, Field(discriminator="type")
+]

@@ -1,0 +1,83 @@
+"""What happened to a job, placed on the axis of its steps: for the marks on charts."""
+
+from typing import Any
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session, aliased
+
+from app.db import read_session
+from app.jobs.service import found
+from app.jobs.views import event_view
+from app.tables import JobAttempt, JobEvent
+
+#: The latest messages; a job's metrics events are not among them, however many there are.
+MOST_EVENTS = 200
+
+
+def timeline(project_id: str, job_id: str) -> dict[str, Any]:
+    """Attempts and messages, oldest first. ``step``: how many steps were done when it happened.
+
+    ``last_event_id`` is where a stream of what follows begins.
+    """
+    with read_session() as session:
+        job = found(session, project_id, job_id)
+        attempts = session.scalars(
+            select(JobAttempt).where(JobAttempt.job_id == job.id).order_by(JobAttempt.attempt)
+        ).all()
+        newest = select(JobEvent.id).where(JobEvent.job_id == job.id).order_by(JobEvent.sequence.desc())
+        return {
+            "object": "fine_tuning.job.timeline",
+            "attempts": [_attempt(session, one) for one in attempts],
+            "events": _messages(session, job.id),
+            "last_event_id": session.scalar(newest.limit(1)),
+        }
+
+
+def _messages(session: Session, job_id: str) -> list[dict[str, Any]]:
+    metrics = aliased(JobEvent)
+    before = (
+        select(metrics.data)
+        .where(metrics.job_id == job_id, metrics.type == "metrics", metrics.sequence < JobEvent.sequence)
+        .order_by(metrics.sequence.desc())
+        .limit(1)
+        .correlate(JobEvent)
+        .scalar_subquery()
+    )
+    query = (
+        select(JobEvent, before.label("before"))
+        .where(JobEvent.job_id == job_id, JobEvent.type == "message")
+        .order_by(JobEvent.sequence.desc())
+        .limit(MOST_EVENTS)
+    )
+    rows = session.execute(query).all()
+    return [{**event_view(event), "step": _step(event.data, data)} for event, data in reversed(rows)]
+
+
+def _step(own: dict[str, Any] | None, before: dict[str, Any] | None) -> int:
+    """The step that the message names itself, or that of the last metrics before it."""
+    for data in (own, before):
+        if data is not None and isinstance(step := data.get("step"), int):
+            return step
+    return 0
+
+
+def _attempt(session: Session, attempt: JobAttempt) -> dict[str, Any]:
+    query = (
+        select(JobEvent.data)
+        .where(
+            JobEvent.job_id == attempt.job_id,
+            JobEvent.type == "metrics",
+            JobEvent.created_at <= attempt.started_at,
+        )
+        .order_by(JobEvent.sequence.desc())
+        .limit(1)
+    )
+    return {
+        "object": "fine_tuning.job.attempt",
+        "attempt": attempt.attempt,
+        "worker": attempt.worker,
+        "started_at": attempt.started_at,
+        "ended_at": attempt.ended_at,
+        "outcome": attempt.outcome,
+        "step": _step(None, session.scalar(query)),
+    }

@@ -1,0 +1,154 @@
+"""The model card of an exported checkpoint: what it learned, how, how well, and what switches its modes."""
+
+import json
+from typing import Any
+
+import yaml
+
+from trainer.manifest import Manifest
+from trainer.modes import Mode
+
+#: Row label, metric of the evaluation, decimals; {m} is the mode's label.
+_PER_MODE = [
+    ("reward", "eval/{m}/reward", 3),
+    ("entropy, nats a token", "eval/{m}/entropy_nats", 3),
+    ("length, tokens", "eval/{m}/length", 1),
+]
+_BETWEEN = [
+    ("KL(H‖N) on high-entropy answers, nats", "eval/kl_H_N/prefix_H", 3),
+    ("KL(N‖H) on normal answers, nats", "eval/kl_N_H/prefix_N", 3),
+]
+_SPDX = {"Apache-2.0": "apache-2.0", "MIT": "mit"}
+
+
+def model_card(name: str, manifest: Manifest, base: str, license_name: str | None) -> str:
+    """The card of the checkpoint called ``name``, in Markdown with the hub's front matter."""
+    front: dict[str, Any] = {
+        "base_model": base,
+        "library_name": "transformers",
+        "pipeline_tag": "text-generation",
+        "tags": ["reinforcement-learning", "policysplit", manifest.algorithm],
+    }
+    if license_name is not None:
+        front["license"] = _SPDX.get(license_name, "other")
+    parts = [
+        f"---\n{yaml.safe_dump(front, sort_keys=False)}---",
+        f"# {name}",
+        f"`{base}` after {manifest.step} steps of reinforcement learning with `{manifest.algorithm}`.",
+        _task(manifest),
+        _training(manifest),
+        _results(manifest),
+        _modes(manifest),
+        _use(manifest),
+    ]
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def _task(manifest: Manifest) -> str:
+    spec = manifest.spec
+    data, grader = spec.get("training_data") or {}, spec.get("grader")
+    lines = ["## Task", ""]
+    if data.get("task"):
+        lines.append(
+            f"Items of the task `{data['task']}`, made with {_inline(data.get('parameters') or {})}."
+        )
+    else:
+        lines.append("Prompts from a file of the job's owner.")
+    lines.append(
+        "Rewards, from 0 to 1, came from " + ("this grader:" if grader else "a function of the caller.")
+    )
+    if grader:
+        lines += ["", "```json", json.dumps(_given(grader), indent=2, ensure_ascii=False), "```"]
+    return "\n".join(lines)
+
+
+def _training(manifest: Manifest) -> str:
+    spec = manifest.spec
+    settings = {
+        key: spec[key]
+        for key in ("algorithm", "rollout", "optimizer", "lora", "total_steps", "seed")
+        if spec.get(key)
+    }
+    if not settings:
+        return ""
+    text = json.dumps(_given(settings), indent=2, ensure_ascii=False)
+    return f"## Training\n\n```json\n{text}\n```"
+
+
+def _results(manifest: Manifest) -> str:
+    """Both modes on validation items, as measured when the checkpoint was saved."""
+    modes = [mode for mode in Mode if f"eval/{mode.label}/reward" in manifest.metrics]
+    if not modes:
+        return ""
+    lines = [
+        "## Results",
+        "",
+        f"On validation items, at step {manifest.step}:",
+        "",
+        "| | " + " | ".join(f"{mode.value} mode" for mode in modes) + " |",
+        "|---" * (len(modes) + 1) + "|",
+    ]
+    for label, metric, decimals in _PER_MODE:
+        values = [manifest.metrics.get(metric.format(m=mode.label)) for mode in modes]
+        if any(value is not None for value in values):
+            lines.append(f"| {label} | " + " | ".join(_number(value, decimals) for value in values) + " |")
+    between = [(label, manifest.metrics[name], n) for label, name, n in _BETWEEN if name in manifest.metrics]
+    if between:
+        lines.append("")
+        lines += [f"- {label}: {_number(value, decimals)}" for label, value, decimals in between]
+    return "\n".join(lines)
+
+
+def _modes(manifest: Manifest) -> str:
+    if not manifest.high_entropy_prompt:
+        return "## Modes\n\nOne: it was trained without a prompt that switches to another."
+    if manifest.high_entropy_placement == "user_prefix":
+        where = "in front of the first user message, followed by a blank line"
+    else:
+        where = "as the system message, or at the end of your own one after a blank line"
+    return (
+        "## Modes\n\n"
+        "The same weights behave in two ways. The *normal* mode answers as well as it can: talk to the model "
+        f"as to any other. The *high-entropy* mode explores: put exactly this text {where}:\n\n"
+        f"```text\n{manifest.high_entropy_prompt}\n```"
+    )
+
+
+def _use(manifest: Manifest) -> str:
+    variables = ""
+    if manifest.chat_template_kwargs:
+        variables = (
+            "\n\nIn training the chat template was given "
+            f"{_inline(manifest.chat_template_kwargs)}; give it that, too."
+        )
+    return (
+        "## Use\n\n"
+        "```sh\n"
+        "vllm serve .                            # or: transformers serve .\n"
+        "python convert_hf_to_gguf.py . --outfile model.gguf    # llama.cpp\n"
+        "```\n\n"
+        "```python\n"
+        "from transformers import AutoModelForCausalLM, AutoTokenizer\n\n"
+        'model, tokenizer = AutoModelForCausalLM.from_pretrained("."), AutoTokenizer.from_pretrained(".")\n'
+        "```\n\n"
+        "Sampling in training was at temperature "
+        f"{(manifest.spec.get('rollout') or {}).get('temperature', 1.0)}, from the whole distribution: top-p "
+        f"or top-k below all change what the modes differ in.{variables}"
+    )
+
+
+def _given(settings: dict[str, Any]) -> dict[str, Any]:
+    """Without what was left open."""
+    return {
+        key: _given(value) if isinstance(value, dict) else value
+        for key, value in settings.items()
+        if value is not None
+    }
+
+
+def _inline(value: Any) -> str:
+    return f"`{json.dumps(value, ensure_ascii=False)}`"
+
+
+def _number(value: float | None, decimals: int) -> str:
+    return "" if value is None else f"{value:.{decimals}f}"

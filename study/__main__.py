@@ -1,0 +1,78 @@
+"""``python -m study run | report | reproduce HASH``."""
+
+import argparse
+import json
+import sys
+import tempfile
+from pathlib import Path
+
+from study.design import PlannedRun, planned_runs, tuning_runs
+from study.runner import RESULTS, TUNING, WORK, prepare, read_results, run_missing, tuned_rate
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """The exit code."""
+    parser = argparse.ArgumentParser(prog="python -m study", description="Our study of the method.")
+    commands = parser.add_subparsers(dest="command", required=True)
+    doing = commands.add_parser("run", help="do the runs that have no result yet")
+    doing.add_argument("--workers", type=int, default=2, help="runs at a time, one thread each")
+    doing.add_argument("--hours", type=float, help="start no run after so long")
+    doing.add_argument("--pause-file", type=Path, help="start no run while this file exists")
+    commands.add_parser("report", help="write REPORT.md and report.html from the results")
+    again = commands.add_parser("reproduce", help="do a run again, and compare it bit for bit")
+    again.add_argument("hash", help="the run's, or its first characters")
+    options = parser.parse_args(arguments)
+    if options.command == "run":
+        return run_all(options.workers, options.hours, options.pause_file)
+    if options.command == "report":
+        from study.report import write_report
+
+        write_report()
+        return 0
+    return reproduce(options.hash)
+
+
+def run_all(workers: int, hours: float | None, pause_file: Path | None) -> int:
+    """Choose the learning rate, then do all runs; what has a result is not done again."""
+    bounds = {"workers": workers, "hours": hours, "pause_file": pause_file}
+    run_missing(tuning_runs(), results=TUNING, **bounds)
+    rate = tuned_rate()
+    if rate is None:
+        print("the learning rate is not chosen yet: go on with the same command")
+        return 0
+    print(f"learning rate {rate:g}", flush=True)
+    done = run_missing(planned_runs(rate), **bounds)
+    print(f"{done} runs done")
+    return 0
+
+
+def reproduce(prefix: str, results: Path = RESULTS, folder: Path = WORK) -> int:
+    """Do the run again from its committed document; 0 when weights and outcomes are the same bits."""
+    found = [one for one in read_results(results) if one["hash"].startswith(prefix)]
+    if len(found) != 1:
+        print(f"{len(found)} results begin with {prefix!r}; give the hash of one", file=sys.stderr)
+        return 2
+    (old,) = found
+    document = old["document"]
+    run = PlannedRun(document["task"], document["arm"], document["run"]["seed"], document)
+    assert run.hash == old["hash"], "the document is not the one that the hash names"
+    prepare(folder)
+    with tempfile.TemporaryDirectory() as scratch:
+        run_missing([run], results=Path(scratch), folder=folder, workers=1)
+        (new,) = read_results(Path(scratch))
+    same = True
+    for name in ("base_sha256", "weights_sha256", "outcomes_sha256", "curves", "diagnostics"):
+        equal = old[name] == new[name]
+        same = same and equal
+        shown = "" if equal else f": {json.dumps(old[name])[:200]} then, {json.dumps(new[name])[:200]} now"
+        print(f"{name}: {'the same' if equal else 'DIFFERENT'}{shown}")
+    if not same:
+        print(f"then: {old['machine']}\nnow:  {new['machine']}")
+        print(
+            "Other processors and versions of torch round differently; the base model is trained here, too."
+        )
+    return 0 if same else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,195 @@
+"""From the committed results to REPORT.md and report.html: whatever came out, beside the authors' table."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from app.experiments.page import report_page
+from study.design import HEADLINE, LEARNING_RATES, analysis_plan, planned_runs
+from study.runner import HERE, RESULTS, TUNING, read_results, tuned_rate
+from trainer.statistics.analysis import analyse
+from trainer.statistics.run_results import Analysis, RunResult
+
+#: The paper's table (accuracy in percent, mean of five benchmarks): normal mode, and high-entropy mode.
+PAPER = (
+    ("1.7B", "56.08", "55.94", "56.71", "56.78", "53.18"),
+    ("4B", "70.00", "70.00", "71.02", "71.75", "70.47"),
+    ("8B", "73.94", "74.27", "74.50", "75.15", "71.49"),
+)
+_FIGURES = (
+    ("entropy of N, nats", "eval/N/entropy_nats"),
+    ("entropy of H, nats", "eval/H/entropy_nats"),
+    ("KL(H‖N), H's prefixes", "eval/kl_H_N/prefix_H"),
+    ("KL(N‖H), N's prefixes", "eval/kl_N_H/prefix_N"),
+    ("cos(g_N, g_H)", "diag/grad_cos"),
+    ("cos(g_N, g_bonus)", "diag/grad_cos_bonus"),
+    ("‖g_bonus‖ / ‖g_acc‖", "diag/grad_bonus_ratio"),
+    ("layers in conflict", "diag/grad_conflict_rate"),
+    ("… permuted", "diag/grad_conflict_rate_null"),
+    ("solved by H alone", "eval/only_H"),
+    ("… second draw of N", "eval/only_second_draw_N"),
+)
+
+
+def write_report(results: Path = RESULTS, folder: Path = HERE, tuning: Path = TUNING) -> Analysis:
+    """Write both files; the analysis that they show."""
+    rate = tuned_rate(tuning) or LEARNING_RATES[0]  # before it is chosen no planned run has a result
+    found = {one["hash"]: one for one in read_results(results)}
+    runs = [
+        _run_result(run.arm, run.task, run.seed, run.hash, found.get(run.hash)) for run in planned_runs(rate)
+    ]
+    analysis = analyse(analysis_plan(), runs)
+    title = {"experiment": {"name": "Policy Split on a small model: all arms"}}
+    (folder / "report.html").write_text(report_page(title | analysis))
+    (folder / "REPORT.md").write_text(_markdown(analysis, list(found.values())))
+    return analysis
+
+
+def _run_result(arm: str, task: str, seed: int, name: str, result: dict[str, Any] | None) -> RunResult:
+    if result is None:
+        return RunResult(arm=arm, task=task, seed=seed, status="waiting", id=name)
+    return RunResult(
+        arm=arm,
+        task=task,
+        seed=seed,
+        status=result["status"],
+        id=name,
+        error=result["error"],
+        outcomes=result["outcomes"],
+        curves=result["curves"],
+        diagnostics=result["diagnostics"],
+        **{key: result["cost"][key] for key in ("samples_generated", "tokens_generated", "tokens_trained")},
+        seconds=result["wall_seconds"],
+    )
+
+
+def _markdown(analysis: Analysis, results: Sequence[dict[str, Any]]) -> str:
+    progress, tasks = analysis["progress"], analysis["plan"]["tasks"]
+    parts = [
+        "# What came out\n",
+        "Written by `python -m study report` from `results/tiny/`; the design was committed beforehand in "
+        "[PREREGISTRATION.md](PREREGISTRATION.md). All arms, curves and runs are in `report.html`.\n",
+        f"{progress['succeeded']} of {progress['runs']} runs have succeeded, {progress['failed']} failed, "
+        f"{progress['waiting']} are still to be done."
+        + (" **Every figure is provisional until all are.**" if progress["waiting"] else "")
+        + "\n",
+        "## The claim\n",
+        f"**{analysis['winner']['sentence']}**\n",
+        _comparisons(analysis["claims"]),
+        "## Do two modes help each other?\n",
+        *(_rule(rule) for rule in analysis["synergy"]),
+    ]
+    for task in tasks:
+        parts += [f"## {task}\n", _arms(analysis, task), _figures(analysis, task)]
+    parts += [
+        "## The authors' table, for orientation\n",
+        "Accuracy in percent, mean of MATH500, AIME24/25, GPQA-D and MMLU-Pro, as the paper prints it (arXiv "
+        "2604.11510), without seeds or spread. Nothing above can be compared with it, and nothing above "
+        "extrapolates to it.\n",
+        "| model | base | GRPO | entropy advantage | Policy Split, N | Policy Split, H |",
+        "|---|---|---|---|---|---|",
+        *(f"| {' | '.join(row)} |" for row in PAPER),
+        "\n## Notes\n",
+        *(f"- {note}" for note in analysis["notes"]),
+        *(f"- {line}" for line in _machines(results)),
+        "- One run again, bit for bit: `python -m study reproduce HASH`, with a hash from `report.html`, or "
+        "the name of a file in `results/tiny/`.",
+    ]
+    return "\n".join(parts) + "\n"
+
+
+def _comparisons(found: Sequence[dict[str, Any]]) -> str:
+    if not found:
+        return "Nothing to compare yet.\n"
+    lines = [
+        "| task | method − baseline | Δ | 95 % CI | sd over seeds | p | Holm p | items | seeds "
+        "| detectable Δ | seeds needed |\n|---|---|---|---|---|---|---|---|---|---|---|"
+    ]
+    for one in found:
+        lines.append(
+            f"| {one['task']} | {one['method']} − {one['baseline']} | {one['delta']:+.4f} "
+            f"| {one['low']:+.4f} … {one['high']:+.4f} | {_number(one['seed_std'])} | {one['p']:.4f} "
+            f"| {one['holm_p']:.4f} | {one['items']} | {len(one['seeds'])} "
+            f"| {_number(one['minimum_detectable_effect'])} | {one['seeds_needed'] or '–'} |"
+        )
+    return "\n".join(lines) + "\n"
+
+
+def _rule(rule: dict[str, Any]) -> str:
+    words = {True: "claimed", False: "not claimed", None: "not decided"}[rule["claimed"]]
+    return f"**{rule['task']}: {words}.**\n" + "".join(f"\n- {reason}" for reason in rule["reasons"]) + "\n"
+
+
+def _arms(analysis: Analysis, task: str) -> str:
+    against = {one["baseline"]: one for one in analysis["against_method"] if one["task"] == task}
+    lines = [
+        "Normal mode's accuracy on the test items, pass@8 of each mode and of both mixed, and what "
+        "policy_split's difference from the arm is.\n",
+        "| arm | accuracy ± sd | seeds | pass@8 N | pass@8 H | pass@8 mixed | policy_split − arm | Holm p "
+        "| tokens trained | s |\n|---|---|---|---|---|---|---|---|---|---|",
+    ]
+    for arm in (one for one in analysis["arms"] if one["task"] == task and one["seeds"]):
+        other = against.get(arm["arm"])
+        delta = "–" if other is None else f"{other['delta']:+.3f} [{other['low']:+.3f}, {other['high']:+.3f}]"
+        name = arm["arm"] + (" (exploratory)" if arm["exploratory"] else "")
+        lines.append(
+            f"| {name} | {_spread(arm['test'])} | {len(arm['seeds'])} "
+            f"| {' | '.join(_at_8(arm, mode) for mode in ('N', 'H', 'mix'))} | {delta} "
+            f"| {'–' if other is None else format(other['holm_p'], '.3g')} "
+            f"| {arm['cost']['tokens_trained']['mean']:,.0f} | {arm['cost']['seconds']['mean']:.0f} |"
+        )
+    return "\n".join(lines) + "\n"
+
+
+def _figures(analysis: Analysis, task: str) -> str:
+    """The figures that the method's critics ask for, of the arms with two modes."""
+    wanted = [*HEADLINE, "neutral_prompt", "no_prompt", "policy_split_eta_0.3"]
+    arms = [one for one in analysis["arms"] if one["task"] == task and one["arm"] in wanted and one["seeds"]]
+    arms = [one for one in arms if "eval/kl_H_N/prefix_H" in one["diagnostics"]]
+    if not arms:
+        return ""
+    rows = [*_FIGURES, *_hidden(arms)]
+    lines = [
+        "Means over seeds ± their standard deviation; gradients over the run, the rest at its end.\n",
+        f"| | {' | '.join(arm['arm'] for arm in arms)} |\n|---|{'---|' * len(arms)}",
+    ]
+    for label, name in rows:
+        cells = [_spread(arm["diagnostics"].get(name), 3) for arm in arms]
+        lines.append(f"| {label} | {' | '.join(cells)} |")
+    return "\n".join(lines) + "\n"
+
+
+def _hidden(arms: Sequence[dict[str, Any]]) -> list[tuple[str, str]]:
+    names = sorted({name for arm in arms for name in arm["diagnostics"] if name.startswith("diag/hidden_")})
+    return [(name.removeprefix("diag/"), name) for name in names]
+
+
+def _at_8(arm: dict[str, Any], mode: str) -> str:
+    found = [point for point in arm["pass_at_k"].get(mode, []) if point["k"] == 8]
+    return f"{found[0]['mean']:.3f}" if found else "–"
+
+
+def _spread(value: dict[str, float] | None, digits: int = 4) -> str:
+    return "–" if value is None else f"{value['mean']:.{digits}f} ± {value['std']:.{digits}f}"
+
+
+def _number(value: float | None) -> str:
+    return "–" if value is None else f"{value:.4f}"
+
+
+def _machines(results: Sequence[dict[str, Any]]) -> list[str]:
+    lines = []
+    machines = sorted({json.dumps(one["machine"], sort_keys=True) for one in results})
+    bases = {one["base_sha256"] for one in results}
+    for machine in machines:
+        about = json.loads(machine)
+        lines.append(f"Run on {about['cpu']}, torch {about['torch']}, Python {about['python']}.")
+    if len(bases) > 1:
+        lines.append(f"**The runs began with {len(bases)} different base models: do not pool them.**")
+    if results:
+        cpu = sum(one["cpu_seconds"] for one in results)
+        lines.append(
+            f"{len(results)} runs took {cpu / 3600:.1f} core hours, {cpu / len(results):.0f} s each."
+        )
+    return lines

@@ -1,0 +1,127 @@
+"""Does the runs that have no result yet, a few at a time, one thread each; stopped, it goes on later.
+
+A result is a file of its own, named by the run's hash and renamed into place when whole, so results only
+accumulate, and those of two machines can be put together.
+"""
+
+import json
+import os
+import time
+from collections.abc import Iterable, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+from study.base_model import build_base_model, write_items
+from study.design import PlannedRun, chosen_learning_rate
+from study.tasks import TASKS
+
+HERE = Path(__file__).parent
+RESULTS = HERE / "results" / "tiny"
+#: Results of the runs that choose the learning rate.
+TUNING = HERE / "results" / "tuning"
+#: The base model and the items: made anew where they are missing, never committed.
+WORK = HERE.parent / ".policysplit" / "study"
+_PAUSE_POLL_SECONDS = 2.0
+
+
+def prepare(folder: Path = WORK) -> Path:
+    """The folder with the base model and the items of every task."""
+    folder.mkdir(parents=True, exist_ok=True)
+    build_base_model(folder / "model")
+    for task in TASKS.values():
+        write_items(folder, task)
+    return folder
+
+
+def run_missing(
+    runs: Sequence[PlannedRun],
+    *,
+    results: Path = RESULTS,
+    folder: Path = WORK,
+    workers: int = 2,
+    hours: float | None = None,
+    pause_file: Path | None = None,
+) -> int:
+    """Do the planned runs that have no result; how many were done.
+
+    Args:
+        workers: runs at a time, each with one thread.
+        hours: start none after so long.
+        pause_file: start none while it exists.
+    """
+    results.mkdir(parents=True, exist_ok=True)
+    # Inherited by the processes: a run is reproducible to the bit with one thread.
+    os.environ |= {"OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"}
+    prepare(folder)
+    missing = [run for run in runs if not result_path(run, results).exists()]
+    deadline = None if hours is None else time.monotonic() + hours * 3600
+    done, waiting = 0, iter(missing)
+    context = get_context("forkserver")
+    context.set_forkserver_preload(["study.one_run"])
+    with ProcessPoolExecutor(workers, mp_context=context, max_tasks_per_child=1) as pool:
+        active: set[Future[dict[str, Any]]] = set()
+        exhausted = False
+        while active or not exhausted:
+            while not exhausted and len(active) < workers:
+                _wait_while(pause_file)
+                run = None if deadline is not None and time.monotonic() > deadline else next(waiting, None)
+                if run is None:
+                    exhausted = True
+                else:
+                    active.add(pool.submit(_execute, run, folder))
+            finished, active = wait(active, return_when=FIRST_COMPLETED)
+            for one in finished:
+                result = one.result()
+                write_result(result, results)
+                done += 1
+                print(_line(result, done, len(missing)), flush=True)
+    return done
+
+
+def _execute(run: PlannedRun, folder: Path) -> dict[str, Any]:
+    from study.one_run import execute  # torch, in the child alone
+
+    return execute(run, folder)
+
+
+def result_path(run: PlannedRun, results: Path = RESULTS) -> Path:
+    """Where the run's result is, once it is there."""
+    return results / run.task / f"{run.hash}.json"
+
+
+def write_result(result: dict[str, Any], results: Path) -> None:
+    """Put a result in its place, whole."""
+    path = results / result["document"]["task"] / f"{result['hash']}.json"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_suffix(".partial")
+    partial.write_text(json.dumps(result, separators=(",", ":")) + "\n")
+    partial.replace(path)
+
+
+def read_results(results: Path = RESULTS) -> Iterable[dict[str, Any]]:
+    """Every result there is."""
+    for path in sorted(results.glob("*/*.json")):
+        yield json.loads(path.read_text())
+
+
+def tuned_rate(tuning: Path = TUNING) -> float | None:
+    """The learning rate of all arms, once the runs that choose it are done."""
+    return chosen_learning_rate({one["hash"]: one for one in read_results(tuning)})
+
+
+def _wait_while(pause_file: Path | None) -> None:
+    said = False
+    while pause_file is not None and pause_file.exists():
+        if not said:
+            print(f"paused: {pause_file} exists", flush=True)
+            said = True
+        time.sleep(_PAUSE_POLL_SECONDS)
+
+
+def _line(result: dict[str, Any], done: int, of: int) -> str:
+    document = result["document"]
+    name = f"{document['task']} {document['arm']} seed {document['run']['seed']}"
+    took = f"{result['wall_seconds']:.0f} s ({result['cpu_seconds']:.0f} s of CPU)"
+    return f"[{done}/{of}] {result['hash']} {name}: {result['status']} in {took} {result['error'] or ''}"

@@ -1,0 +1,296 @@
+"""Experiments over HTTP: what is taken in, how it becomes jobs, and what its report says."""
+
+import json
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import httpx
+import numpy as np
+import openai
+import pytest
+from sqlalchemy import select
+
+from app.db import read_session, write_session
+from app.experiments import expansion
+from app.experiments.expansion import start_runs, start_waiting_runs
+from app.jobs.outcomes import upsert_outcomes
+from app.jobs.status import JobStatus, change_status
+from app.metrics.repository import upsert_steps
+from app.tables import Experiment, ExperimentRun, Job
+from tests.fixtures.api import GRADER, Api, on_sqlite, sums
+from trainer.events import EvaluationOutcomes
+from trainer.statistics.outcomes import ModeOutcomes
+
+ROOT = "/v1/experiments"
+ENVIRONMENT = {"type": "environment", "task": "chain_sum", "size": 50}
+
+
+@pytest.fixture
+def http(api: Api) -> Iterator[httpx.Client]:
+    with httpx.Client(base_url=api.url, timeout=60) as client:
+        yield client
+
+
+def definition(**changes: Any) -> dict[str, Any]:
+    return {
+        "name": "sums",
+        "model": "tiny",
+        "reinforcement": {
+            "grader": GRADER | {"reference": "{{ item.answer }}"},
+            "rollout": {"samples_per_prompt": 4},
+        },
+        "arms": ["policy_split", "grpo_2x", "gspo"],
+        "tasks": [{"name": "chain", "environment": ENVIRONMENT}],
+        "seeds": [0, 1, 2],
+        "split": {"dev": 8, "test": 24},
+        "budget": {"steps": 20},
+    } | changes
+
+
+def created(http: httpx.Client, **changes: Any) -> dict[str, Any]:
+    answer = http.post(ROOT, json=definition(**changes))
+    assert answer.status_code == 200, answer.text
+    return answer.json()
+
+
+def until_started(http: httpx.Client, experiment_id: str) -> dict[str, Any]:
+    """The experiment once it has nothing to start; the API starts runs after its answer."""
+    deadline = time.monotonic() + 30
+    while True:
+        start_runs(experiment_id)  # beside the API's own: what both do is done once
+        with read_session() as session:
+            if not session.get_one(Experiment, experiment_id).has_unstarted_runs:
+                return http.get(f"{ROOT}/{experiment_id}").json()
+        assert time.monotonic() < deadline
+
+
+def finish(job_id: str, chance: float, seed: int, modes: str = "N") -> None:
+    """The job as a worker leaves it behind."""
+    random = np.random.default_rng(seed)
+    chances = np.clip(np.random.default_rng(9).normal(chance, 0.1, size=32), 0, 1)
+    with write_session() as session:
+        job = session.get_one(Job, job_id)
+        change_status(session, job, JobStatus.RUNNING, message="runs")
+        found = {}
+        for mode in modes:
+            correct = random.binomial(8, chances).tolist()
+            found[mode] = ModeOutcomes(graded=[8] * 32, correct=correct, reward=[c / 8 for c in correct])
+        upsert_outcomes(session, job_id, EvaluationOutcomes(step=20, modes=found))
+        steps = {
+            step: {"train/samples_generated": 32.0, "train/tokens_trained": 100.0, "train/step_seconds": 0.5}
+            | {"eval/N/accuracy": chance * step / 20, "diag/grad_cos": 0.25}
+            for step in range(1, 21)
+        }
+        upsert_steps(session, job_id, steps)
+        change_status(session, job, JobStatus.SUCCEEDED, message="is done")
+
+
+def test_an_experiment_becomes_jobs_that_its_report_compares(http: httpx.Client, client: openai.OpenAI):
+    experiment = created(http)
+    assert experiment["object"] == "experiment" and experiment["progress"]["runs"] == 9
+    experiment = until_started(http, experiment["id"])
+    assert experiment["status"] == "running" and experiment["progress"]["by_status"] == {"queued": 9}
+    runs = experiment["runs"]
+    # All arms of a seed before the next seed.
+    assert [(run["seed"], run["arm"]) for run in runs[:4]] == [
+        *((0, arm) for arm in ("policy_split", "grpo_2x", "gspo")),
+        (1, "policy_split"),
+    ]
+    job: Any = client.fine_tuning.jobs.retrieve(runs[1]["job_id"])
+    reinforcement = job.to_dict(mode="json")["method"]["reinforcement"]
+    assert reinforcement["algorithm"]["type"] == "grpo"
+    assert reinforcement["optimizer"]["updates_per_batch"] == 2
+    assert reinforcement["rollout"]["samples_per_prompt"] == 4
+    assert reinforcement["evaluation"]["max_items"] == 32 and reinforcement["budget"]["steps"] == 20
+    assert job.seed == 0
+    assert job.metadata == {"experiment": experiment["id"], "arm": "grpo_2x", "task": "chain"}
+
+    chances = {"policy_split": 0.8, "grpo_2x": 0.5, "gspo": 0.4}
+    for run in runs:
+        finish(run["job_id"], chances[run["arm"]], run["seed"], "NH" if run["arm"] == "policy_split" else "N")
+    assert http.get(f"{ROOT}/{experiment['id']}").json()["status"] == "completed"
+
+    report = http.get(f"{ROOT}/{experiment['id']}/report").json()
+    (claim,) = report["claims"]
+    assert (claim["method"], claim["baseline"], claim["items"]) == ("policy_split", "grpo_2x", 24)
+    assert claim["winner"] == "policy_split" and report["winner"]["arm"] == "policy_split"
+    assert report["synergy"][0]["claimed"] is None  # two of its controls were not run
+    arm = report["arms"][0]
+    assert arm["cost"]["samples_generated"]["mean"] == 640 and arm["cost"]["seconds"]["mean"] == 10
+    assert arm["curves"]["eval/N/accuracy"][-1] == pytest.approx({"step": 20, "mean": 0.8, "std": 0.0})
+    assert arm["diagnostics"]["diag/grad_cos"]["mean"] == 0.25
+    assert [point["k"] for point in arm["pass_at_k"]["mix"]] == [2, 4, 8, 16]
+
+    table = http.get(f"{ROOT}/{experiment['id']}/report", params={"format": "csv"})
+    assert table.headers["content-type"].startswith("text/csv")
+    header, *rows = table.text.splitlines()
+    assert header.startswith("task,arm,") and [row.split(",")[1] for row in rows] == list(chances)
+    page = http.get(f"{ROOT}/{experiment['id']}/report", params={"format": "html"}).text
+    assert "policy_split is better than the strongest baseline" in page and page.count("<svg") >= 4
+    for outside in ("<script", "<link", "src=", "@import", "href="):
+        assert outside not in page
+
+
+def test_a_service_that_is_killed_anywhere_goes_on(
+    api: Api, http: httpx.Client, monkeypatch: pytest.MonkeyPatch
+):
+    """Each run has one job, although every step of starting it was cut off once."""
+    monkeypatch.setattr("app.experiments.endpoints.start_runs", lambda _: 0)
+    created(http)
+    recorded = expansion.repository.record_job
+    calls = iter(range(100))
+
+    def cut_off(*arguments: Any) -> None:
+        if next(calls) % 2 == 0:
+            raise RuntimeError("killed between the job and its record")
+        recorded(*arguments)
+
+    monkeypatch.setattr(expansion.repository, "record_job", cut_off)
+    for _ in range(9):
+        with pytest.raises(RuntimeError):
+            start_waiting_runs()
+    monkeypatch.setattr(expansion.repository, "record_job", recorded)
+    start_waiting_runs()
+    assert start_waiting_runs() == 0
+    with read_session() as session:
+        jobs = session.scalars(select(Job.id)).all()
+        assert len(jobs) == 9
+        assert sorted(session.scalars(select(ExperimentRun.job_id)).all()) == sorted(jobs)
+
+
+@on_sqlite
+def test_extended_by_seeds_and_arms(http: httpx.Client):
+    experiment = until_started(http, created(http)["id"])
+    before = {(r["arm"], r["seed"]): r["job_id"] for r in experiment["runs"]}
+    path = f"{ROOT}/{experiment['id']}/extend"
+    more = {"seeds": [3, 0], "arms": [{"name": "wild", "algorithm": {"type": "policy_split", "eta": 0.5}}]}
+    assert http.post(path, json=more).json()["progress"]["runs"] == 16
+    assert http.post(path, json=more).json()["progress"]["runs"] == 16  # it has them now
+    after = {(r["arm"], r["seed"]): r["job_id"] for r in until_started(http, experiment["id"])["runs"]}
+    assert {key: after[key] for key in before} == before
+    assert len(after) == 16 and None not in after.values()
+    other = {"arms": [{"name": "wild", "algorithm": {"type": "grpo"}}]}
+    refused = http.post(path, json=other)
+    assert refused.status_code == 409 and "defined otherwise" in refused.json()["error"]["message"]
+
+
+@on_sqlite
+def test_max_parallel_and_the_budget_of_hours_bound_what_is_started(http: httpx.Client):
+    experiment_id = created(http, max_parallel=2, budget={"steps": 20, "run_hours": 1.0})["id"]
+    start_runs(experiment_id)
+    runs = http.get(f"{ROOT}/{experiment_id}").json()["runs"]
+    assert [run["status"] for run in runs[:3]] == ["queued", "queued", "waiting"]
+    finish(runs[0]["job_id"], 0.5, 0)
+    assert start_waiting_runs() == 1
+    with write_session() as session:
+        job = session.get_one(Job, runs[0]["job_id"])
+        job.started_at = (job.finished_at or 0.0) - 3601
+    for run in http.get(f"{ROOT}/{experiment_id}").json()["runs"][1:3]:
+        finish(run["job_id"], 0.5, 0)
+    assert start_waiting_runs() == 0
+    experiment = http.get(f"{ROOT}/{experiment_id}").json()
+    assert experiment["status"] == "out_of_budget" and experiment["progress"]["by_status"]["waiting"] == 6
+
+
+@on_sqlite
+def test_cancelled_with_its_jobs(http: httpx.Client):
+    experiment_id = created(http, max_parallel=2)["id"]
+    start_runs(experiment_id)
+    cancelled = http.post(f"{ROOT}/{experiment_id}/cancel").json()
+    assert cancelled["status"] == "cancelled" and cancelled["progress"]["by_status"]["cancelled"] == 2
+    assert start_waiting_runs() == 0
+    refused = http.post(f"{ROOT}/{experiment_id}/extend", json={"seeds": [9]})
+    assert refused.status_code == 400 and refused.json()["error"]["code"] == "invalid_experiment_status"
+
+
+@on_sqlite
+def test_a_run_that_cannot_start_is_listed_with_its_reason(
+    api: Api, http: httpx.Client, client: openai.OpenAI
+):
+    file = api.upload(client, sums(40))
+    task = {"name": "file", "training_file": file, "validation_file": file}
+    experiment_id = created(http, tasks=[task], max_parallel=1)["id"]
+    start_runs(experiment_id)
+    runs = http.get(f"{ROOT}/{experiment_id}").json()["runs"]
+    finish(runs[0]["job_id"], 0.5, 0)
+    client.files.delete(file)
+    start_waiting_runs()
+    experiment = http.get(f"{ROOT}/{experiment_id}").json()
+    assert experiment["runs"][1]["status"] == "refused"
+    assert experiment["runs"][1]["error"]["code"] == "file_not_found"
+    report = http.get(f"{ROOT}/{experiment_id}/report").json()
+    assert report["progress"]["failed"] >= 1
+    assert "file_not_found" in json.dumps([r["error"] for r in report["runs"]])
+
+
+@on_sqlite
+def test_the_same_key_makes_one_experiment(http: httpx.Client):
+    headers = {"Idempotency-Key": "once"}
+    first, second = (http.post(ROOT, json=definition(), headers=headers).json() for _ in range(2))
+    assert first["id"] == second["id"]
+    other = http.post(ROOT, json=definition(seeds=[7]), headers=headers)
+    assert other.status_code == 409 and other.json()["error"]["code"] == "idempotency_key_reused"
+
+
+@on_sqlite
+def test_lists_have_pages(http: httpx.Client):
+    ids = [created(http, seeds=[n])["id"] for n in range(3)]
+    first = http.get(ROOT, params={"limit": 2}).json()
+    assert [one["id"] for one in first["data"]] == ids[:0:-1] and first["has_more"] is True
+    rest = http.get(ROOT, params={"after": first["last_id"]}).json()
+    assert [one["id"] for one in rest["data"]] == ids[:1] and rest["has_more"] is False
+    assert http.get(ROOT, params={"after": "exp_none"}).status_code == 400
+
+
+BAD = {
+    "no such arm": ({"arms": ["policy_split", "ppo"]}, "'ppo' is no arm; there are:"),
+    "arms twice": ({"arms": ["grpo", "grpo"]}, "has 'grpo' twice"),
+    "seeds twice": ({"seeds": [1, 1]}, "has '1' twice"),
+    "metric": ({"metric": "loss"}, "give accuracy, reward, or pass@K"),
+    "method": ({"compare": {"method": "dapo"}}, "compare names the arm 'dapo'"),
+    "both": (
+        {"arms": ["grpo", {"name": "x", "ablation": "grpo", "algorithm": {"type": "grpo"}}]},
+        "give one of",
+    ),
+    "unknown key": ({"colour": "red"}, "Unknown parameter: 'colour'"),
+    "freeze": ({"arms": ["grpo", "freeze_loss@21"]}, "a step from 0 to 20"),
+    "arm's settings": (
+        {"arms": ["grpo", {"name": "wide", "reinforcement": {"rollout": {"samples_per_prompt": 1}}}]},
+        "Arm 'wide' on task 'chain': Invalid value for 'method.reinforcement.rollout.samples_per_prompt': 1",
+    ),
+    "odd group": (
+        {"reinforcement": {"grader": GRADER, "rollout": {"samples_per_prompt": 5}}},
+        "Arm 'policy_split' on task 'chain': ",
+    ),
+    "task": ({"tasks": [{"name": "t", "environment": ENVIRONMENT | {"task": "chain_som"}}]}, "chain_sum"),
+    "no validation": ({"tasks": [{"name": "t", "training_file": "file-x"}]}, "nothing to compare on"),
+    "too few items": (
+        {
+            "tasks": [
+                {
+                    "name": "t",
+                    "environment": ENVIRONMENT,
+                    "validation_environment": ENVIRONMENT | {"size": 31},
+                }
+            ]
+        },
+        "has 31 validation items, but the split takes 8 for dev and 24 for test",
+    ),
+    "model": ({"model": "large"}, "large"),
+    "too many": (
+        {"seeds": list(range(1000)), "arms": ["grpo"] + [f"freeze_loss@{n}" for n in range(19)]},
+        "more than",
+    ),
+}
+
+
+@on_sqlite
+def test_bad_requests_are_told_what_would_be_accepted(http: httpx.Client):
+    for name, (changes, words) in BAD.items():
+        answer = http.post(ROOT, json=definition(**changes))
+        assert answer.status_code == 400, (name, answer.text)
+        assert words in answer.json()["error"]["message"], (name, answer.text)
+    assert http.get(ROOT).json()["data"] == []
+    assert http.get(f"{ROOT}/exp_none").status_code == 404
+    assert http.get(f"{ROOT}/exp_none/report").status_code == 404

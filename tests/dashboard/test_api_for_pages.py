@@ -1,0 +1,144 @@
+"""What the dashboard asks of the API: checking a job, placing events on the steps, finding rollouts."""
+
+import httpx
+import openai
+
+from app.db import write_session
+from app.jobs.status import JobStatus, add_event, change_status
+from app.metrics.repository import upsert_steps
+from app.rollouts.repository import upsert_rollouts
+from app.tables import Job, JobAttempt
+from tests.fixtures.api import GRADER, Api, create_job, on_sqlite, sums
+from trainer.events import RolloutRecord
+from trainer.modes import Mode
+
+JOBS = "/v1/fine_tuning/jobs"
+
+
+def get(api: Api, path: str, **query: object) -> dict:
+    answer = httpx.get(f"{api.url}{JOBS}/{path}", params=query)  # type: ignore[arg-type]
+    answer.raise_for_status()
+    return answer.json()
+
+
+def test_a_body_is_checked_as_creation_does_and_makes_nothing(client: openai.OpenAI, api: Api):
+    method = {"type": "reinforcement", "reinforcement": {"grader": GRADER, "budget": {"steps": 7}}}
+    body = {"model": "tiny", "training_file": api.upload(client, sums()), "method": method}
+    answer = httpx.post(f"{api.url}{JOBS}/validate", json=body)
+    assert answer.status_code == 200, answer.text
+    assert answer.json()["total_steps"] == 7
+    assert answer.json()["method"]["reinforcement"]["rollout"]["samples_per_prompt"] == 8
+    for wrong in (
+        {**body, "model": "nobody"},
+        {**body, "training_file": None},
+        {**body, "seed": -1},
+        {**body, "method": {"type": "reinforcement", "reinforcement": {"grader": {**GRADER, "x": 1}}}},
+    ):
+        checked = httpx.post(f"{api.url}{JOBS}/validate", json=wrong)
+        created = httpx.post(f"{api.url}{JOBS}", json=wrong)
+        assert (checked.status_code, checked.json()) == (created.status_code, created.json())
+        assert checked.status_code in (400, 404)
+    assert list(client.fine_tuning.jobs.list()) == []
+
+
+def test_the_timeline_knows_the_step_of_each_event(client: openai.OpenAI, api: Api):
+    job_id = create_job(client, api, api.upload(client, sums())).id
+    with write_session() as session:
+        change_status(session, session.get_one(Job, job_id), JobStatus.RUNNING, message="runs", now=100.0)
+        session.add(JobAttempt(job_id=job_id, attempt=1, worker="w1", started_at=100.0, ended_at=200.0))
+        for step in (1, 2, 3):
+            add_event(session, job_id, "info", "metrics", f"Step {step}", {"step": step}, now=100.0 + step)
+        add_event(session, job_id, "warn", "message", "lost", now=104.0)
+        session.add(JobAttempt(job_id=job_id, attempt=2, worker="w2", started_at=105.0))
+        add_event(session, job_id, "info", "message", "again", {"step": 2}, now=106.0)
+        last = add_event(session, job_id, "info", "metrics", "Step 4", {"step": 4}, now=107.0)
+    found = get(api, f"{job_id}/timeline")
+    assert [(one["message"], one["step"]) for one in found["events"]][-3:] == [
+        ("runs", 0),
+        ("lost", 3),
+        ("again", 2),
+    ]
+    assert all(one["type"] == "message" for one in found["events"])
+    assert [(one["attempt"], one["worker"], one["step"]) for one in found["attempts"]] == [
+        (1, "w1", 0),
+        (2, "w2", 3),
+    ]
+    assert found["last_event_id"] == last.id
+    assert httpx.get(f"{api.url}{JOBS}/ftjob-nobody/timeline").status_code == 404
+
+
+def test_columns_say_what_points_say(client: openai.OpenAI, api: Api):
+    job_id = create_job(client, api, api.upload(client, sums())).id
+    with write_session() as session:
+        upsert_steps(session, job_id, {step: {"a": step**2, "b": -step} for step in range(1, 400)})
+    query = {"name": ["a", "b", "absent"], "max_points": 40}
+    points, columns = (
+        get(api, f"{job_id}/metrics", layout=layout, **query)["data"] for layout in ("points", "columns")
+    )
+    for one, other in zip(points, columns, strict=True):
+        assert [point["step"] for point in one.pop("points")] == other.pop("steps")
+        other.pop("values")
+        assert one == other
+    assert [column["total_points"] for column in columns] == [399, 399, 0]
+    wrong = httpx.get(f"{api.url}{JOBS}/{job_id}/metrics", params={"name": "a", "layout": "rows"})
+    assert wrong.status_code == 400
+    assert "'points' or 'columns'" in wrong.json()["error"]["message"]
+
+
+def record(group: int, index: int, prompt: str, response: str) -> RolloutRecord:
+    return RolloutRecord(
+        group=group,
+        index=index,
+        item=group,
+        mode=Mode.NORMAL,
+        prompt=prompt,
+        response=response,
+        reward=1.0,
+        tokens=1,
+        truncated=False,
+        logprobs=[-0.5],
+        entropies=[0.5],
+        token_texts=["r"],
+    )
+
+
+def test_rollouts_are_found_by_text_and_group(client: openai.OpenAI, api: Api):
+    job_id = create_job(client, api, api.upload(client, sums())).id
+    rows = [
+        record(0, 0, "What is 50%?", "a HALF"),
+        record(0, 1, "What is 50%?", "nothing"),
+        record(1, 0, "Half of 4", "2_3"),
+        record(1, 1, "What is 5?", "2x3"),
+    ]
+    with write_session() as session:
+        upsert_rollouts(session, job_id, 1, rows)
+
+    def found(**query: object) -> list[tuple[int, int]]:
+        return [(one["group"], one["index"]) for one in get(api, f"{job_id}/rollouts", **query)["data"]]
+
+    assert found(search="half") == [(0, 0), (1, 0)], "in prompt or response, in any case"
+    assert found(search="50%") == [(0, 0), (0, 1)], "no pattern"
+    assert found(search="2_3") == [(1, 0)], "no pattern"
+    assert found(search="half", group=1) == [(1, 0)]
+    assert found(group=0, step=1) == [(0, 0), (0, 1)]
+    assert httpx.get(f"{api.url}{JOBS}/{job_id}/rollouts", params={"search": ""}).status_code == 400
+
+
+@on_sqlite
+def test_jobs_are_listed_by_status(client: openai.OpenAI, api: Api):
+    file = api.upload(client, sums())
+    made = [create_job(client, api, file).id for _ in range(4)]
+    client.fine_tuning.jobs.cancel(made[1])
+    client.fine_tuning.jobs.pause(made[2])
+
+    def listed(*status: str) -> list[str]:
+        answer = httpx.get(f"{api.url}{JOBS}", params={"status": list(status)})
+        answer.raise_for_status()
+        return [job["id"] for job in answer.json()["data"]]
+
+    assert listed("queued") == [made[3], made[0]]
+    assert listed("cancelled", "paused") == [made[2], made[1]]
+    assert listed() == made[::-1]
+    wrong = httpx.get(f"{api.url}{JOBS}", params={"status": "done"})
+    assert wrong.status_code == 400
+    assert "succeeded" in wrong.json()["error"]["message"]

@@ -1,0 +1,120 @@
+"""Answers from both modes at once, and the best of several by a grader."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import openai
+import pytest
+from openai import OpenAI
+
+from tests.fixtures.engines import TALKATIVE, Deployment
+
+HELLO: list[Any] = [{"role": "user", "content": "Hello"}]
+MODES = ["normal", "high-entropy"]
+
+
+@pytest.fixture(scope="module")
+def model(serving: Deployment) -> str:
+    return serving.add_finished(seed=TALKATIVE)
+
+
+@pytest.fixture
+def client(serving: Deployment) -> OpenAI:
+    return serving.client()
+
+
+def ask(client: OpenAI, model: str, n: int, mode: str | None = None, **extra: Any) -> Any:
+    body = {**extra, **({"mode": mode} if mode else {})}
+    stream = bool(body.pop("stream", False))
+    return client.chat.completions.create(
+        model=model, messages=HELLO, n=n, max_tokens=12, seed=5, extra_body=body, stream=stream
+    )
+
+
+def texts(choices: Sequence[Any]) -> list[str]:
+    return [choice.message.content for choice in choices]
+
+
+def test_mixed_takes_its_choices_in_turn_from_both_modes(client: OpenAI, model: str):
+    alone = {mode: ask(client, model, 2, mode) for mode in MODES}
+    mixed = ask(client, model, 4, "mixed")
+    assert mixed.mode == "mixed"
+    assert [choice.mode for choice in mixed.choices] == MODES * 2
+    for mode in MODES:
+        of_mode = [choice for choice in mixed.choices if choice.mode == mode]
+        assert texts(of_mode) == texts(alone[mode].choices), "the same seeds as in that mode alone"
+    prompts = sum(alone[mode].usage.prompt_tokens for mode in MODES)
+    assert (mixed.usage.prompt_tokens, mixed.usage.completion_tokens) == (prompts, 4 * 12)
+    streamed = [""] * 4
+    for chunk in ask(client, model, 4, "mixed", stream=True):
+        assert chunk.mode == "mixed"
+        for choice in chunk.choices:
+            assert choice.mode == MODES[choice.index % 2]
+            streamed[choice.index] += choice.delta.content or ""
+    assert streamed == texts(mixed.choices)
+
+
+def test_the_best_of_n_is_what_the_grader_likes_most(client: OpenAI, model: str):
+    every = ask(client, model, 6, "mixed")
+    liked = texts(every.choices)[3]
+    grader = {
+        "type": "text_similarity",
+        "name": "like it",
+        "input": "{{sample.output_text}}",
+        "reference": "{{item.wanted}}",
+        "evaluation_metric": "fuzzy_match",
+    }
+    wanted = {"grader": grader, "item": {"wanted": liked}, "keep": 2}
+    best = ask(client, model, 6, "mixed", best_of_n=wanted)
+    assert texts(best.choices)[0] == liked
+    assert [choice.index for choice in best.choices] == [0, 1]
+    assert best.choices[0].mode == "high-entropy"
+    assert best.choices[0].reward == 1.0 > best.choices[1].reward
+    assert best.usage == every.usage, "what was drawn was used, kept or not"
+
+
+def test_an_answer_that_cannot_be_graded_is_never_preferred_and_never_a_zero(client: OpenAI, model: str):
+    source = (
+        "def grade(sample, item):\n"
+        "    if sample['output_text'] == item['liked']:\n"
+        "        return 0.25\n"
+        "    raise ValueError('not this one')\n"
+    )
+    liked = texts(ask(client, model, 3).choices)[1]
+    grader = {"type": "python", "name": "picky", "source": source}
+    wanted = {"grader": grader, "item": {"liked": liked}, "keep": 3}
+    best = ask(client, model, 3, best_of_n=wanted)
+    assert texts(best.choices)[0] == liked
+    assert [choice.reward for choice in best.choices] == [0.25, None, None]
+    assert "not this one" in best.choices[1].grader_error
+    with pytest.raises(openai.InternalServerError, match="none of the 2 answers a reward") as caught:
+        ask(client, model, 2, best_of_n={"grader": grader, "item": {"liked": ""}})
+    assert caught.value.code == "grader_failed"
+
+
+PYTHON = {"type": "python", "name": "x", "source": "def grade(sample, item): return 1"}
+
+
+@pytest.mark.parametrize(
+    ("n", "extra", "named"),
+    [
+        (1, {"mode": "mixed"}, "n of at least 2"),
+        (2, {"best_of_n": {"grader": {"type": "string_check"}}}, "best_of_n.grader"),
+        (2, {"best_of_n": {"grader": PYTHON, "keep": 3}}, "keep is 3"),
+        (2, {"best_of_n": {"grader": PYTHON}, "stream": True}, "stream"),
+        (2, {"best_of_n": {"grader": {**PYTHON, "source": "("}}}, "best_of_n.grader"),
+    ],
+)
+def test_what_makes_no_sense_is_refused(client: OpenAI, model: str, n: int, extra: Any, named: str):
+    with pytest.raises(openai.BadRequestError) as caught:
+        ask(client, model, n, **extra)
+    assert named in str(caught.value)
+
+
+def test_mixed_needs_a_model_with_two_modes_and_an_id_without_one(client: OpenAI, model: str):
+    with pytest.raises(openai.BadRequestError) as caught:
+        ask(client, f"{model}:high-entropy", 2, "mixed")
+    assert caught.value.code == "mode_contradiction"
+    with pytest.raises(openai.BadRequestError) as caught:
+        ask(client, "tiny", 2, "mixed")
+    assert caught.value.code == "mode_not_available"

@@ -1,0 +1,60 @@
+"""Several inference workers: who answers, and what becomes of one that dies."""
+
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import httpx
+
+from tests.fixtures.engines import TALKATIVE, Deployment, until
+
+HELLO: list[Any] = [{"role": "user", "content": "Hello"}]
+
+
+def test_requests_go_where_the_model_is_loaded_then_where_least_is_done_and_never_to_the_dead(
+    deployment: Deployment,
+):
+    deployment.add_base("tiny")
+    first, second = deployment.add_finished(seed=TALKATIVE), deployment.add_finished(seed=2)
+    deployment.start_api()
+    processes = [deployment.start_inference(), deployment.start_inference()]
+    client = deployment.client()
+
+    def ask(model: str, **options: Any) -> Any:
+        return client.chat.completions.create(
+            model=model, messages=HELLO, **{"max_tokens": 4, "seed": 1, **options}
+        )
+
+    def places() -> dict[str, list[str]]:
+        """By worker's URL, what it has loaded."""
+        workers = deployment.workers()
+        return {worker.url: httpx.get(f"{worker.url}/engines").json() for worker in workers}
+
+    def where(model: str) -> list[str]:
+        folder = str(deployment.checkpoint_folder(model))
+        return [url for url, engines in places().items() if any(e["folder"] == folder for e in engines)]
+
+    for _ in range(3):
+        ask(first)
+        until(lambda: sum(len(worker.loaded) for worker in deployment.workers()) == 1)
+    (home,) = where(first)
+    # The other worker has less to do.
+    stream = iter(ask(first, stream=True, max_tokens=400, temperature=0))
+    next(stream)
+    ask(second)
+    assert where(second) == [url for url in places() if url != home]
+    for _ in stream:
+        pass
+    until(lambda: all(worker.loaded for worker in deployment.workers()))
+    # The one with the first model dies without a word; what it had goes to the other.
+    rows = {row.url: row for row in deployment.workers()}
+    dead = next(p for p in processes if f"-{p.pid}-" in rows[home].id)
+    dead.kill()
+    dead.wait()
+    with ThreadPoolExecutor(4) as pool:
+        answers = list(pool.map(lambda _: ask(first), range(4)))
+    assert {answer.mode for answer in answers} == {"normal"}
+    (left,) = {row.url for row in deployment.workers()} - {home}
+    engines = httpx.get(f"{left}/engines").json()
+    assert {engine["folder"] for engine in engines} == {
+        str(deployment.checkpoint_folder(model)) for model in (first, second)
+    }

