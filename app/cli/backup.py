@@ -10,6 +10,7 @@ import hashlib
 import io
 import json
 import os
+import shutil
 import sqlite3
 import tarfile
 import tempfile
@@ -70,15 +71,22 @@ def restore(
     directory = DataDir(settings_with(data_dir=data_dir).data_dir)
     if directory.path.exists() and any(directory.path.iterdir()):
         raise CliError(f"{directory.path} is not empty: give an empty --data-dir")
-    directory.path.mkdir(parents=True, exist_ok=True)
+    # Beside it, so that it is there whole or not at all.
+    temporary = directory.path.with_name(f".{directory.path.name}.{os.getpid()}")
     try:
+        temporary.mkdir(parents=True)
         with tarfile.open(file) as archive:
-            archive.extractall(directory.path, filter="data")
+            archive.extractall(temporary, filter="data")
+        manifest = _checked(temporary)
+        _move_paths(temporary / DATABASE, Path(manifest["data_dir"]), directory.path)
+        (temporary / MANIFEST).unlink()
+        if directory.path.exists():
+            directory.path.rmdir()
+        temporary.rename(directory.path)
     except (OSError, tarfile.TarError) as error:
-        raise CliError(f"{file} cannot be read as a backup: {error}") from error
-    manifest = _checked(directory.path)
-    _move_paths(directory.path, Path(manifest["data_dir"]))
-    (directory.path / MANIFEST).unlink()
+        raise CliError(f"{file} cannot be brought back: {error}") from error
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
     out.print(
         f"{directory.path} is as it was at {time.ctime(manifest['created_at'])}; start `policysplit serve`."
     )
@@ -202,11 +210,11 @@ def _checked(folder: Path) -> dict[str, Any]:
     return manifest
 
 
-def _move_paths(folder: Path, original: Path) -> None:
+def _move_paths(database: Path, original: Path, folder: Path) -> None:
     """Rows name files by absolute paths: have them name those of ``folder``."""
     if folder == original:
         return
-    with contextlib.closing(sqlite3.connect(folder / DATABASE)) as connection, connection:
+    with contextlib.closing(sqlite3.connect(database)) as connection, connection:
         old, new = f"{original}/", f"{folder}/"
         connection.execute(
             "UPDATE checkpoints SET path = ? || substr(path, ?) WHERE substr(path, 1, ?) = ?",
