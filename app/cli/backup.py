@@ -21,7 +21,7 @@ from typing import Annotated, Any
 
 import typer
 
-from app.cli.console import out
+from app.cli.console import out, say_error
 from app.cli.datadir import DataDir
 from app.cli.environment import settings_with
 from app.cli.errors import CliError
@@ -52,7 +52,8 @@ def backup(
     temporary = file.with_name(f".{file.name}.{os.getpid()}")
     try:
         with tarfile.open(temporary, "w") as archive:
-            size = _Copy(settings, archive).run(PARTS if models else PARTS[1:])
+            copy = _Copy(settings, archive)
+            size = copy.run(PARTS if models else PARTS[1:])
         with temporary.open("rb") as written:
             os.fsync(written.fileno())
         temporary.rename(file)
@@ -60,6 +61,8 @@ def backup(
         raise CliError(f"the backup could not be written: {error}") from error
     finally:
         temporary.unlink(missing_ok=True)
+    for name in copy.lost:
+        say_error(f"{name} is in the database and not in {settings.data_dir}: it is not in the backup either")
     out.print(f"{file}: {size:,} bytes. `policysplit restore` brings it back.")
 
 
@@ -111,21 +114,22 @@ class _Copy:
         self._archive = archive
         self._hashes: dict[str, str] = {}
         self._size = 0
+        self.lost: list[str] = []
+        """What the database speaks of and the data directory has not."""
 
     def run(self, parts: tuple[str, ...]) -> int:
-        """Copy everything; the number of bytes. Raises CliError when files keep vanishing."""
-        for _ in range(ROUNDS):
+        """Copy everything; the number of bytes."""
+        for last in (number == ROUNDS for number in range(1, ROUNDS + 1)):
             for part in parts:
                 for path in _in_order(self._root / part):
                     self._add(path)
             with tempfile.TemporaryDirectory() as folder:
                 snapshot = Path(folder) / DATABASE
                 _copy_database(self._root / DATABASE, snapshot)
-                if not (missing := self._missing(snapshot)):
+                self.lost = self._missing(snapshot)
+                if last or not self.lost:
                     self._add(snapshot, DATABASE)
                     break
-        else:
-            raise CliError(f"the service changes faster than it can be copied: {missing[0]} is missing")
         told = {"created_at": time.time(), "data_dir": str(self._root), "sha256": self._hashes}
         content = json.dumps(told).encode()
         entry = tarfile.TarInfo(MANIFEST)
