@@ -188,6 +188,15 @@ class System:
         """Process ids of the trainers, whoever started them."""
         return [pid for pid, command in self.marked().items() if "--run-dir" in command]
 
+    def has_trainers(self, name: str) -> bool:
+        """Whether the component runs a trainer."""
+        if (pid := self.pid(name)) is None:
+            return False
+        with contextlib.suppress(psutil.NoSuchProcess):
+            children = {child.pid for child in psutil.Process(pid).children()}
+            return bool(children.intersection(self.trainers()))
+        return False
+
     def orphans(self) -> dict[int, str]:
         """Marked processes that belong to no living component."""
         owned: set[int] = set()
