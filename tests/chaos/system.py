@@ -174,8 +174,11 @@ class System:
         self.wait_until_up(name)
 
     def marked(self) -> dict[int, str]:
-        """Every living process of this system: id and command line."""
-        found = {}
+        """Every living process of this system: id and command line.
+
+        A worker writes its title over its environment: components are known by their ids.
+        """
+        found = {pid: name for name in self._processes if (pid := self.pid(name)) is not None}
         for folder in Path("/proc").iterdir():
             if not folder.name.isdecimal():
                 continue
