@@ -13,7 +13,7 @@ endif
 export VLLM
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo serve test chaos check fuzz bench bench-api bench-inference chaos-inference study format lock clean
+.PHONY: help install demo serve test chaos check fuzz bench bench-api bench-inference chaos-inference bench-dashboard study format lock clean
 
 help: ## Show this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 20
@@ -61,6 +61,10 @@ chaos-inference: $(STAMP) ## Kill the engine 20 times under 16 streams (ARGS="--
 study: $(STAMP) ## Do what is missing of our study and write its report (ARGS="--workers 2 --hours 1")
 	@$(BIN)/python -m study run $(ARGS)
 	@$(BIN)/python -m study report
+
+bench-dashboard: $(STAMP) ## Measure the dashboard in a browser, and the API under 200 pages
+	@scripts/browser.sh
+	@$(BIN)/python -m benchmarks.dashboard $(ARGS)
 
 format: $(STAMP) ## Format, and fix what can be fixed
 	@$(BIN)/ruff format .

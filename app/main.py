@@ -28,6 +28,7 @@ from app.jobs.attempts import router as attempts
 from app.jobs.endpoints import router as jobs
 from app.jobs.events_endpoints import router as events
 from app.jobs.replays import router as replays
+from app.jobs.watch import JobWatch
 from app.keys.rate import RateLimiter
 from app.keys.service import has_keys
 from app.metrics.endpoints import router as metrics
@@ -85,12 +86,14 @@ def create_app() -> FastAPI:
 async def _lifespan(_app: FastAPI) -> AsyncIterator[dict[str, Any]]:
     await run_in_threadpool(_start)
     deliverer = asyncio.create_task(deliver_for_ever())
-    reads, rates = QuickReads(), RateLimiter(get_settings().resolved_broker_url)
-    yield {"quick_reads": reads, "rates": rates}
+    reads, watch = QuickReads(), JobWatch()
+    rates = RateLimiter(get_settings().resolved_broker_url)
+    yield {"quick_reads": reads, "job_watch": watch, "rates": rates}
     deliverer.cancel()
     with suppress(asyncio.CancelledError):
         await deliverer
     await rates.close()
+    await watch.close()
     await reads.close()
     get_engine().dispose()
 

@@ -34,7 +34,7 @@ def model_card(name: str, manifest: Manifest, base: str, license_name: str | Non
     parts = [
         f"---\n{yaml.safe_dump(front, sort_keys=False)}---",
         f"# {name}",
-        f"`{base}` after {manifest.step} steps of reinforcement learning with `{manifest.algorithm}`.",
+        f"`{base}` after step {manifest.step} of reinforcement learning with `{manifest.algorithm}`.",
         _task(manifest),
         _training(manifest),
         _results(manifest),

@@ -97,11 +97,16 @@ def test_what_exceeds_the_context_is_refused(client: OpenAI, model: str):
         complete(client, model, "x" * 2100)
     assert caught.value.code == "context_length_exceeded"
     assert "2048" in str(caught.value)
+    for options in ({"messages": [{"role": "user", "content": "x" * 2100}]}, {"max_tokens": 2100}):
+        for stream in (False, True):
+            ask: dict[str, Any] = {"messages": [{"role": "user", "content": "x"}], **options}
+            with pytest.raises(openai.BadRequestError, match="maximum context length") as caught:
+                client.chat.completions.create(model=model, stream=stream, **ask)
+            assert caught.value.code == "context_length_exceeded"
+    # What there is room for ends where the context does.
     messages: list[Any] = [{"role": "user", "content": "x" * 2000}]
-    for stream in (False, True):
-        with pytest.raises(openai.BadRequestError, match="maximum context length") as caught:
-            client.chat.completions.create(model=model, messages=messages, max_tokens=100, stream=stream)
-        assert caught.value.code == "context_length_exceeded"
-    # Without a limit the answer has what the context has room for.
-    answer: Any = client.chat.completions.create(model=model, messages=messages, temperature=0, stop="never")
-    assert answer.usage.total_tokens <= 2048
+    answer: Any = client.chat.completions.create(
+        model=model, messages=messages, temperature=0, max_tokens=100
+    )
+    assert answer.usage.total_tokens == 2048
+    assert answer.choices[0].finish_reason == "length"

@@ -56,7 +56,9 @@ def test_mixed_takes_its_choices_in_turn_from_both_modes(client: OpenAI, model: 
 
 def test_the_best_of_n_is_what_the_grader_likes_most(client: OpenAI, model: str):
     every = ask(client, model, 6, "mixed")
-    liked = texts(every.choices)[3]
+    # A request may hold any character but U+0000, which this model likes to say.
+    at = next(index for index, text in enumerate(texts(every.choices)) if "\x00" not in text)
+    liked = texts(every.choices)[at]
     grader = {
         "type": "text_similarity",
         "name": "like it",
@@ -68,7 +70,7 @@ def test_the_best_of_n_is_what_the_grader_likes_most(client: OpenAI, model: str)
     best = ask(client, model, 6, "mixed", best_of_n=wanted)
     assert texts(best.choices)[0] == liked
     assert [choice.index for choice in best.choices] == [0, 1]
-    assert best.choices[0].mode == "high-entropy"
+    assert best.choices[0].mode == MODES[at % 2]
     assert best.choices[0].reward == 1.0 > best.choices[1].reward
     assert best.usage == every.usage, "what was drawn was used, kept or not"
 
@@ -80,7 +82,7 @@ def test_an_answer_that_cannot_be_graded_is_never_preferred_and_never_a_zero(cli
         "        return 0.25\n"
         "    raise ValueError('not this one')\n"
     )
-    liked = texts(ask(client, model, 3).choices)[1]
+    liked = next(text for text in texts(ask(client, model, 3).choices) if "\x00" not in text)
     grader = {"type": "python", "name": "picky", "source": source}
     wanted = {"grader": grader, "item": {"liked": liked}, "keep": 3}
     best = ask(client, model, 3, best_of_n=wanted)

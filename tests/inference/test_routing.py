@@ -24,7 +24,7 @@ def test_requests_go_where_the_model_is_loaded_then_where_least_is_done_and_neve
             model=model, messages=HELLO, **{"max_tokens": 4, "seed": 1, **options}
         )
 
-    def places() -> dict[str, list[str]]:
+    def places() -> dict[str, list[Any]]:
         """By worker's URL, what it has loaded."""
         workers = deployment.workers()
         return {worker.url: httpx.get(f"{worker.url}/engines").json() for worker in workers}

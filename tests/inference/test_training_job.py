@@ -37,14 +37,14 @@ def test_requests_go_over_to_a_new_checkpoint_without_one_that_fails(deployment:
     done = threading.Event()
 
     def keep_asking() -> None:
-        while not done.is_set():
+        while not done.wait(0.1):  # the engine that starts needs a share of the processor
             answers.append(ask(name))
 
     asking = threading.Thread(target=keep_asking)
     asking.start()
     try:
         second = deployment.add_checkpoint(job, 8, seed=8)
-        until(lambda: answers and answers[-1].checkpoint == second, 60)
+        until(lambda: answers and answers[-1].checkpoint == second)
         # The old one goes, as retention removes it, and the job ends.
         with write_session(deployment.database) as session:
             remove_checkpoint(session, job.id, 4)

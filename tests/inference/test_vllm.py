@@ -24,6 +24,10 @@ pytestmark = pytest.mark.vllm
 
 HELLO: list[Any] = [{"role": "user", "content": "Hello"}]
 BASE = "tiny"
+ARGUMENTS = [
+    *("--dtype", "float32", "--max-model-len", "1024"),
+    *("--enable-auto-tool-choice", "--tool-call-parser", "hermes"),
+]
 
 
 @pytest.fixture(scope="module")
@@ -32,9 +36,9 @@ def vllm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployment]:
     deployment = Deployment(
         tmp_path_factory.mktemp("vllm"),
         ENGINE="vllm",
-        ENGINE_START_SECONDS="240",
+        ENGINE_START_SECONDS="400",
         ENGINE_KV_CACHE_BYTES=str(64 << 20),
-        ENGINE_ARGUMENTS=json.dumps(["--dtype", "float32", "--max-model-len", "1024"]),
+        ENGINE_ARGUMENTS=json.dumps(ARGUMENTS),
     )
     deployment.add_base(BASE, head_dim=HEAD_DIM)
     try:
@@ -159,8 +163,8 @@ def test_what_the_engine_has_reaches_it(client: OpenAI, models: list[str]):
         for choice in chunk.choices:
             pieces += [part.function.arguments or "" for part in choice.delta.tool_calls or ()]
     assert json.loads("".join(pieces)) == json.loads(call.function.arguments)
-    with pytest.raises(openai.BadRequestError, match="auto"):
-        ask(client, model, tools=tools["tools"])
+    # Left to itself this model calls nothing; what it says is an answer.
+    assert ask(client, model, tools=tools["tools"], tool_choice="auto").choices[0].message.content
 
 
 def test_streams_carry_logprobs_and_raw_prompts_may_be_token_ids(client: OpenAI, models: list[str]):
@@ -186,14 +190,20 @@ def test_streams_carry_logprobs_and_raw_prompts_may_be_token_ids(client: OpenAI,
 
 
 def test_what_exceeds_the_context_is_refused(client: OpenAI, models: list[str]):
-    for options in ({"messages": [{"role": "user", "content": "x" * 1100}]}, {"max_tokens": 1020}):
+    for options in ({"messages": [{"role": "user", "content": "x" * 1100}]}, {"max_tokens": 1100}):
         with pytest.raises(openai.BadRequestError) as caught:
             ask(client, models[0], **options)
         assert caught.value.code == "context_length_exceeded"
         assert "1024" in str(caught.value)
     # No limit given: what the context has room for.
-    answer = ask(client, models[0], messages=[{"role": "user", "content": "x" * 990}], max_tokens=openai.omit)
-    assert answer.usage.total_tokens <= 1024
+    answer = ask(
+        client,
+        models[0],
+        messages=[{"role": "user", "content": "x" * 990}],
+        max_tokens=openai.omit,
+        temperature=0,
+    )
+    assert answer.usage.total_tokens == 1024
 
 
 def test_the_mode_prompt_comes_from_the_prefix_cache(vllm: Deployment, client: OpenAI):

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import logging
 import time
+from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -42,8 +43,8 @@ class Adapters:
         return [path for path, adapter in self._adapters.items() if _is_up(adapter)]
 
     @contextlib.asynccontextmanager
-    async def use(self, path: Path):
-        """Have the adapter loaded to the end of the block. Returns whether it was loaded just now.
+    async def use(self, path: Path) -> AsyncIterator[bool]:
+        """Have the adapter loaded to the end of the block; gives whether it was loaded for this one.
 
         Raises an InferenceError when the engine does not take it.
         """
@@ -51,6 +52,7 @@ class Adapters:
         new = entry is None
         if entry is None:
             entry = self._adapters[path] = _Adapter(asyncio.create_task(self._load(path)))
+            entry.loading.add_done_callback(_retrieve)
         entry.users += 1
         try:
             # Others may wait for the load: it goes on when this request is cancelled.
@@ -91,6 +93,12 @@ class Adapters:
                     raise RequestRefused(f"The engine refuses the adapter: {said}", code="model_missing")
         except (aiohttp.ClientError, TimeoutError, ConnectionError) as error:
             raise EngineUnavailable("the engine ended while it loaded an adapter", retry_after=1.0) from error
+
+
+def _retrieve(loading: "asyncio.Task[None]") -> None:
+    """Take note of a failed load that every request stopped waiting for."""
+    if not loading.cancelled():
+        loading.exception()
 
 
 def _is_up(adapter: _Adapter) -> bool:

