@@ -59,6 +59,8 @@ class JobObject(BaseModel):
     attempt: int
     queue_position: int | None = Field(description="1: the next to run")
     progress: Progress
+    priority: int = Field(description="Of waiting jobs, those with a higher one run first")
+    disk_bytes: int = Field(description="What its run directory holds")
     cancel_requested: bool
 
 

@@ -54,6 +54,8 @@ def test_tensorboard(local_service: Service):
     )
 
 
+# MLflow's own use of SQLAlchemy, when a store is opened in this process.
+@pytest.mark.filterwarnings("ignore:The ``noload`` loader strategy")
 def test_mlflow(local_service: Service, monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
     from mlflow import MlflowClient
 
