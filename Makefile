@@ -13,7 +13,7 @@ endif
 export VLLM
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo serve test chaos check bench bench-api bench-inference chaos-inference study format lock clean
+.PHONY: help install demo serve test chaos check fuzz bench bench-api bench-inference chaos-inference bench-dashboard study format lock clean
 
 help: ## Show this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 20
@@ -40,6 +40,9 @@ check: $(STAMP) ## Lint, format and types, as in CI
 	@$(BIN)/ruff format --check .
 	@$(BIN)/pyright
 
+fuzz: $(STAMP) ## Thousands of requests, good and bad, against the API's description (ARGS="--cases 500")
+	@$(BIN)/python -m tests.fuzz $(ARGS)
+
 bench: $(STAMP) ## Compare a training step with TRL's, and the modes with one (ARGS="--only bf16 --quick")
 	@$(BIN)/policysplit models pull SmolLM2-135M-Instruct --data-dir .policysplit >/dev/null
 	@$(BIN)/python -m benchmarks.compare --model .policysplit/models/SmolLM2-135M-Instruct $(ARGS)
@@ -58,6 +61,10 @@ chaos-inference: $(STAMP) ## Kill the engine 20 times under 16 streams (ARGS="--
 study: $(STAMP) ## Do what is missing of our study and write its report (ARGS="--workers 2 --hours 1")
 	@$(BIN)/python -m study run $(ARGS)
 	@$(BIN)/python -m study report
+
+bench-dashboard: $(STAMP) ## Measure the dashboard in a browser, and the API under 200 pages
+	@scripts/browser.sh
+	@$(BIN)/python -m benchmarks.dashboard $(ARGS)
 
 format: $(STAMP) ## Format, and fix what can be fixed
 	@$(BIN)/ruff format .

@@ -5,7 +5,6 @@ route that is added later is guarded without knowing of this. Until the first ke
 keyless: it answers this machine alone, and everything belongs to one project.
 """
 
-import time
 from typing import Annotated
 from urllib.parse import urlsplit
 
@@ -36,7 +35,6 @@ class RequireKey:
     def __init__(self, app: ASGIApp):
         self._app = app
         self._keys = KeyCache()
-        self._rates = RateLimiter()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http" and not _is_public(scope["path"]):
@@ -73,7 +71,8 @@ class RequireKey:
             raise Unauthorized("The key is not known here, or it was revoked.", headers=_CHALLENGE)
         limit = caller.requests_per_minute or get_settings().requests_per_minute
         if limit and caller.key_id is not None:
-            self._rates.check(caller.key_id, limit, time.monotonic())
+            rates: RateLimiter = scope["state"]["rates"]
+            await rates.check(caller.key_id, limit)
         return caller
 
 

@@ -28,12 +28,15 @@ from app.jobs.attempts import router as attempts
 from app.jobs.endpoints import router as jobs
 from app.jobs.events_endpoints import router as events
 from app.jobs.replays import router as replays
+from app.jobs.watch import JobWatch
+from app.keys.rate import RateLimiter
 from app.keys.service import has_keys
 from app.metrics.endpoints import router as metrics
 from app.middleware import RequestContext
 from app.models.endpoints import router as models
 from app.quick_reads import QuickReads
 from app.rollouts.endpoints import router as rollouts
+from app.settings import get_settings
 from app.storage_use import router as storage
 from app.webhooks.deliverer import deliver_for_ever
 from app.webhooks.endpoints import router as webhooks
@@ -83,11 +86,14 @@ def create_app() -> FastAPI:
 async def _lifespan(_app: FastAPI) -> AsyncIterator[dict[str, Any]]:
     await run_in_threadpool(_start)
     deliverer = asyncio.create_task(deliver_for_ever())
-    reads = QuickReads()
-    yield {"quick_reads": reads}
+    reads, watch = QuickReads(), JobWatch()
+    rates = RateLimiter(get_settings().resolved_broker_url)
+    yield {"quick_reads": reads, "job_watch": watch, "rates": rates}
     deliverer.cancel()
     with suppress(asyncio.CancelledError):
         await deliverer
+    await rates.close()
+    await watch.close()
     await reads.close()
     get_engine().dispose()
 

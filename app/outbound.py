@@ -12,6 +12,8 @@ from urllib.parse import urlsplit
 
 import httpx
 
+from trainer.graders.addresses import is_public
+
 _MAX_URL = 2048
 
 
@@ -86,9 +88,7 @@ async def _resolve(host: str, port: int) -> str:
 
 
 def _check_address(host: str, address: str) -> None:
-    found = ipaddress.ip_address(address.partition("%")[0])
-    found = getattr(found, "ipv4_mapped", None) or found
-    if not found.is_global or found.is_multicast:
+    if not is_public(address):
         raise _not_public(host, address)
 
 

@@ -97,7 +97,7 @@ class Settings(GraderSettings):
     requests_per_minute: int = Field(
         default=0,
         ge=0,
-        description="Requests a key may send to each API process, unless it has a limit of its own; 0: any",
+        description="Requests a key may send, unless it has a limit of its own; 0: any",
     )
     project_max_files: int = Field(
         default=10_000, ge=0, description="Uploaded files that a project may have; 0: any number"
@@ -117,6 +117,9 @@ class Settings(GraderSettings):
     )
     webhook_poll_seconds: float = Field(
         default=1.0, gt=0, description="How often an API process looks for webhook deliveries that are due"
+    )
+    webhook_log_days: float = Field(
+        default=30.0, gt=0, description="Webhook deliveries that are over are shown in the log for this long"
     )
     engine: str = Field(
         default="transformers", description="Which server answers for checkpoints: transformers or vllm"

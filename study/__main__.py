@@ -54,7 +54,7 @@ def reproduce(prefix: str, results: Path = RESULTS, folder: Path = WORK) -> int:
         return 2
     (old,) = found
     document = old["document"]
-    run = PlannedRun(document["task"], document["arm"], document["run"]["seed"], document)
+    run = PlannedRun(document["task"], document["arm"], document["seed"], document)
     assert run.hash == old["hash"], "the document is not the one that the hash names"
     prepare(folder)
     with tempfile.TemporaryDirectory() as scratch:

@@ -16,7 +16,7 @@ from study.tasks import TASKS, Task, split_items
 
 HIGH_ENTROPY_PROMPT = "explore a path that few others would take but still keep the answer right"
 NEUTRAL_PROMPT = "below there is a question of the user and then comes your own reply"
-RIGHT, CANONICAL = 0.55, 0.6
+RIGHT, CANONICAL = 0.25, 0.6
 STEPS, BATCH, LEARNING_RATE, SEED = 3000, 96, 3e-3, 0
 
 _TEMPLATE = (

@@ -126,8 +126,16 @@ def chosen_learning_rate(results: Mapping[str, dict[str, Any]]) -> float | None:
 def planned_run(task: str, arm: str, seed: int, learning_rate: float) -> PlannedRun:
     """One arm on one task with one seed."""
     spec = _with_arm(_base_spec(task, seed, learning_rate), arm)
-    document = {"study": "tiny", "task": task, "arm": arm, "run": spec.model_dump(mode="json")}
-    return PlannedRun(task, arm, seed, document)
+    return PlannedRun(task, arm, seed, _document(task, arm, seed, spec))
+
+
+def _document(task: str, arm: str, seed: int, spec: RunSpec) -> dict[str, Any]:
+    """What differs from the defaults: an option that the trainer gains later changes no run and no hash."""
+    run = spec.model_dump(mode="json", exclude_defaults=True)
+    for name in ("algorithm", "training_data", "validation_data"):
+        part = getattr(spec, name)
+        run[name] = {"type": part.type} | part.model_dump(mode="json", exclude_defaults=True)
+    return {"study": "tiny", "task": task, "arm": arm, "seed": seed, "run": run}
 
 
 def all_arms() -> list[str]:

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import platform
+import subprocess
 import tempfile
 import time
 from collections import defaultdict
@@ -54,6 +55,7 @@ def execute(run: PlannedRun, folder: Path) -> dict[str, Any]:
         "wall_seconds": round(time.time() - started, 1),
         "cpu_seconds": round(time.process_time() - spent, 1),
         "machine": {"torch": torch.__version__, "python": platform.python_version(), "cpu": _cpu()},
+        "commit": _commit(),
         "finished_at": int(time.time()),
     }
 
@@ -95,6 +97,14 @@ def _short(value: float) -> float:
 
 def _sha256(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def _commit() -> str | None:
+    """The code that did the run; None outside a repository."""
+    command = ["git", "rev-parse", "HEAD"]
+    here = Path(__file__).parent
+    done = subprocess.run(command, cwd=here, capture_output=True, text=True, check=False)
+    return done.stdout.strip() or None
 
 
 def _cpu() -> str:

@@ -49,11 +49,13 @@ def run_missing(
     Args:
         workers: runs at a time, each with one thread.
         hours: start none after so long.
-        pause_file: start none while it exists.
+        pause_file: start none while it exists, nor the making of the base model.
     """
     results.mkdir(parents=True, exist_ok=True)
     # Inherited by the processes: a run is reproducible to the bit with one thread.
     os.environ |= {"OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"}
+    while _paused(pause_file):
+        time.sleep(_PAUSE_POLL_SECONDS)
     prepare(folder)
     missing = [run for run in runs if not result_path(run, results).exists()]
     deadline = None if hours is None else time.monotonic() + hours * 3600
@@ -64,14 +66,16 @@ def run_missing(
         active: set[Future[dict[str, Any]]] = set()
         exhausted = False
         while active or not exhausted:
-            while not exhausted and len(active) < workers:
-                _wait_while(pause_file)
+            while not exhausted and len(active) < workers and not _paused(pause_file):
                 run = None if deadline is not None and time.monotonic() > deadline else next(waiting, None)
                 if run is None:
                     exhausted = True
                 else:
                     active.add(pool.submit(_execute, run, folder))
-            finished, active = wait(active, return_when=FIRST_COMPLETED)
+            if not active:
+                time.sleep(0 if exhausted else _PAUSE_POLL_SECONDS)
+                continue
+            finished, active = wait(active, timeout=_PAUSE_POLL_SECONDS, return_when=FIRST_COMPLETED)
             for one in finished:
                 result = one.result()
                 write_result(result, results)
@@ -111,17 +115,12 @@ def tuned_rate(tuning: Path = TUNING) -> float | None:
     return chosen_learning_rate({one["hash"]: one for one in read_results(tuning)})
 
 
-def _wait_while(pause_file: Path | None) -> None:
-    said = False
-    while pause_file is not None and pause_file.exists():
-        if not said:
-            print(f"paused: {pause_file} exists", flush=True)
-            said = True
-        time.sleep(_PAUSE_POLL_SECONDS)
+def _paused(pause_file: Path | None) -> bool:
+    return pause_file is not None and pause_file.exists()
 
 
 def _line(result: dict[str, Any], done: int, of: int) -> str:
     document = result["document"]
-    name = f"{document['task']} {document['arm']} seed {document['run']['seed']}"
+    name = f"{document['task']} {document['arm']} seed {document['seed']}"
     took = f"{result['wall_seconds']:.0f} s ({result['cpu_seconds']:.0f} s of CPU)"
     return f"[{done}/{of}] {result['hash']} {name}: {result['status']} in {took} {result['error'] or ''}"

@@ -161,7 +161,7 @@ class Supervisor:
                 return Ending(Outcome.CANCELLED if flags.cancel_requested else Outcome.RELEASED)
         if (refusal := self._integrations.refusal) is None:
             return None
-        return Ending(Outcome.FAILED, refusal, "integration_failed", "integrations")
+        return Ending(Outcome.FAILED, refusal, code="integration_failed", param="integrations")
 
     def _watch(self, trainer: Trainer, relay: Relay) -> None:
         """Until the trainer has ended."""

@@ -10,6 +10,7 @@ import hashlib
 import io
 import json
 import os
+import shutil
 import sqlite3
 import tarfile
 import tempfile
@@ -20,7 +21,7 @@ from typing import Annotated, Any
 
 import typer
 
-from app.cli.console import out
+from app.cli.console import out, say_error
 from app.cli.datadir import DataDir
 from app.cli.environment import settings_with
 from app.cli.errors import CliError
@@ -51,7 +52,8 @@ def backup(
     temporary = file.with_name(f".{file.name}.{os.getpid()}")
     try:
         with tarfile.open(temporary, "w") as archive:
-            size = _Copy(settings, archive).run(PARTS if models else PARTS[1:])
+            copy = _Copy(settings, archive)
+            size = copy.run(PARTS if models else PARTS[1:])
         with temporary.open("rb") as written:
             os.fsync(written.fileno())
         temporary.rename(file)
@@ -59,6 +61,8 @@ def backup(
         raise CliError(f"the backup could not be written: {error}") from error
     finally:
         temporary.unlink(missing_ok=True)
+    for name in copy.lost:
+        say_error(f"{name} is in the database and not in {settings.data_dir}: it is not in the backup either")
     out.print(f"{file}: {size:,} bytes. `policysplit restore` brings it back.")
 
 
@@ -70,15 +74,22 @@ def restore(
     directory = DataDir(settings_with(data_dir=data_dir).data_dir)
     if directory.path.exists() and any(directory.path.iterdir()):
         raise CliError(f"{directory.path} is not empty: give an empty --data-dir")
-    directory.path.mkdir(parents=True, exist_ok=True)
+    # Beside it, so that it is there whole or not at all.
+    temporary = directory.path.with_name(f".{directory.path.name}.{os.getpid()}")
     try:
+        temporary.mkdir(parents=True)
         with tarfile.open(file) as archive:
-            archive.extractall(directory.path, filter="data")
+            archive.extractall(temporary, filter="data")
+        manifest = _checked(temporary)
+        _move_paths(temporary / DATABASE, Path(manifest["data_dir"]), directory.path)
+        (temporary / MANIFEST).unlink()
+        if directory.path.exists():
+            directory.path.rmdir()
+        temporary.rename(directory.path)
     except (OSError, tarfile.TarError) as error:
-        raise CliError(f"{file} cannot be read as a backup: {error}") from error
-    manifest = _checked(directory.path)
-    _move_paths(directory.path, Path(manifest["data_dir"]))
-    (directory.path / MANIFEST).unlink()
+        raise CliError(f"{file} cannot be brought back: {error}") from error
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
     out.print(
         f"{directory.path} is as it was at {time.ctime(manifest['created_at'])}; start `policysplit serve`."
     )
@@ -103,21 +114,22 @@ class _Copy:
         self._archive = archive
         self._hashes: dict[str, str] = {}
         self._size = 0
+        self.lost: list[str] = []
+        """What the database speaks of and the data directory has not."""
 
     def run(self, parts: tuple[str, ...]) -> int:
-        """Copy everything; the number of bytes. Raises CliError when files keep vanishing."""
-        for _ in range(ROUNDS):
+        """Copy everything; the number of bytes."""
+        for last in (number == ROUNDS for number in range(1, ROUNDS + 1)):
             for part in parts:
                 for path in _in_order(self._root / part):
                     self._add(path)
             with tempfile.TemporaryDirectory() as folder:
                 snapshot = Path(folder) / DATABASE
                 _copy_database(self._root / DATABASE, snapshot)
-                if not (missing := self._missing(snapshot)):
+                self.lost = self._missing(snapshot)
+                if last or not self.lost:
                     self._add(snapshot, DATABASE)
                     break
-        else:
-            raise CliError(f"the service changes faster than it can be copied: {missing[0]} is missing")
         told = {"created_at": time.time(), "data_dir": str(self._root), "sha256": self._hashes}
         content = json.dumps(told).encode()
         entry = tarfile.TarInfo(MANIFEST)
@@ -202,11 +214,11 @@ def _checked(folder: Path) -> dict[str, Any]:
     return manifest
 
 
-def _move_paths(folder: Path, original: Path) -> None:
+def _move_paths(database: Path, original: Path, folder: Path) -> None:
     """Rows name files by absolute paths: have them name those of ``folder``."""
     if folder == original:
         return
-    with contextlib.closing(sqlite3.connect(folder / DATABASE)) as connection, connection:
+    with contextlib.closing(sqlite3.connect(database)) as connection, connection:
         old, new = f"{original}/", f"{folder}/"
         connection.execute(
             "UPDATE checkpoints SET path = ? || substr(path, ?) WHERE substr(path, 1, ?) = ?",

@@ -103,13 +103,23 @@ def _task(report: Analysis, task: str) -> list[str]:
             for arm in drawn
         ]
         charts.append(line_chart(f"{label} ± sd over seeds", lines, "step", ""))
-    for mode, label in (("N", "normal"), ("H", "high-entropy"), ("mix", "mixed, equal budget")):
+    for mode, label in (
+        ("N", "normal"),
+        ("H", "high-entropy"),
+        ("mix", "both mixed, or one mode, at equal budget"),
+    ):
         lines = [
-            Line(arm["arm"], [(at["k"], at["mean"], at["std"]) for at in arm["pass_at_k"].get(mode, [])])
+            Line(arm["arm"], [(at["k"], at["mean"], at["std"]) for at in _pass_at_k(arm, mode)])
             for arm in drawn
         ]
         charts.append(line_chart(f"pass@k, {label}", lines, "k", "", log_x=True))
     return [f"<div>{''.join(charts)}</div>", _comparisons(against), _arms(arms), _diagnostics(drawn)]
+
+
+def _pass_at_k(arm: dict[str, Any], mode: str) -> Sequence[dict[str, float]]:
+    """The curve of ``mode``; of an arm with one mode, as many samples of that one are its mixture."""
+    curves = arm["pass_at_k"]
+    return curves.get("N", []) if mode == "mix" and len(curves) == 1 else curves.get(mode, [])
 
 
 def _drawn(report: Analysis, task: str, arms: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -19,7 +19,7 @@ ALGORITHMS = tuple(one.model_fields["type"].default for one in get_args(get_args
 Name = Annotated[str, StringConstraints(min_length=1, max_length=64, pattern=r"^[A-Za-z0-9._@%+-]+$")]
 Seed = Annotated[int, Field(strict=True, ge=0, lt=2**31)]
 Seeds = Annotated[list[Seed], Field(min_length=1, max_length=1000)]
-Items = Annotated[int, Field(strict=True, ge=0, le=100_000)]
+Items = Annotated[int, Field(strict=True, ge=1, le=100_000)]
 
 
 class Arm(StrictModel):
@@ -78,7 +78,7 @@ class Split(StrictModel):
     """Of the validation items, the first ``dev`` choose the strongest baseline, the next ``test`` compare."""
 
     dev: Items = 16
-    test: Annotated[int, Field(strict=True, ge=2, le=100_000)] = 64
+    test: Items = 64
 
 
 class Compare(StrictModel):
@@ -129,8 +129,8 @@ class CreateExperiment(StrictModel):
     @model_validator(mode="after")
     def _names_fit(self) -> "CreateExperiment":
         arms, tasks = [one.name for one in self.arms], [one.name for one in self.tasks]
-        for kind, names in (("arms", arms), ("tasks", tasks), ("seeds", self.seeds)):
-            if twice := sorted({str(one) for one in names if names.count(one) > 1}):
+        for kind, names in (("arms", arms), ("tasks", tasks), ("seeds", list(map(str, self.seeds)))):
+            if twice := sorted({one for one in names if names.count(one) > 1}):
                 raise ValueError(f"{kind} has {twice[0]!r} twice: give each one name of its own")
         for wanted in (self.compare.method, *(self.compare.baselines or [])):
             if wanted is not None and wanted not in arms:

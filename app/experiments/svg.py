@@ -116,7 +116,7 @@ def _axes(
         parts.append(f'<text x="{x:.1f}" y="{bottom + 15}" text-anchor="middle">{shown:g}</text>')
     parts.append(f'<line x1="{_LEFT}" y1="{bottom}" x2="{_WIDTH - _RIGHT}" y2="{bottom}" stroke="#555"/>')
     parts.append(f'<text x="{_WIDTH - _RIGHT}" y="{bottom + 30}" text-anchor="end">{escape(x_label)}</text>')
-    parts.append(f'<text x="{_LEFT}" y="{bottom + 30}">{escape(y_label)} ↑</text>')
+    parts.append(f'<text x="{_LEFT}" y="{bottom + 30}">{escape(y_label)}</text>')
     return "".join(parts)
 
 

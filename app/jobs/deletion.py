@@ -15,6 +15,7 @@ from app.jobs.status import TERMINAL, is_terminal
 from app.settings import get_settings
 from app.tables import (
     Checkpoint,
+    ExperimentRun,
     File,
     Job,
     JobAttempt,
@@ -98,6 +99,15 @@ def _check(session: Session, job: Job) -> None:
             f"The job '{job.id}' is {job.status}. Cancel it first; then it can be deleted.",
             param="fine_tuning_job_id",
             code="job_not_finished",
+        )
+    experiment = session.scalars(
+        select(ExperimentRun.experiment_id).where(ExperimentRun.job_id == job.id).limit(1)
+    ).first()
+    if experiment is not None:
+        raise Conflict(
+            f"The job '{job.id}' is a run of the experiment '{experiment}', whose results rest on it.",
+            param="fine_tuning_job_id",
+            code="job_in_experiment",
         )
     names = list(session.scalars(select(Checkpoint.model).where(Checkpoint.job_id == job.id)))
     names += [job.fine_tuned_model] if job.fine_tuned_model else []

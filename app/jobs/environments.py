@@ -15,6 +15,8 @@ _OURS = ("seed", "size")
 
 def check_task(task: str, parameters: dict[str, Any], *, param: str) -> None:
     """Raise BadRequest unless ``task`` exists and its configuration takes ``parameters``."""
+    # The package first: its registry is there, half filled, while another request still imports the rest.
+    import reasoning_gym  # noqa: F401
     from reasoning_gym.factory import DATASETS
 
     if task not in DATASETS:

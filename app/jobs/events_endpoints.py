@@ -2,7 +2,7 @@
 
 from typing import Annotated
 
-from fastapi import APIRouter, Header, Query
+from fastapi import APIRouter, Header, Query, Request
 from fastapi.responses import StreamingResponse
 
 from app.auth import ProjectId
@@ -18,6 +18,7 @@ router = APIRouter(prefix="/v1/fine_tuning/jobs", tags=["fine-tuning jobs"], rou
 @router.get("/{fine_tuning_job_id}/events", **answers(ListOf[EventObject], event_stream="With ``stream``"))
 def list_events(
     fine_tuning_job_id: str,
+    request: Request,
     project: ProjectId,
     after: After = None,
     limit: Limit = 20,
@@ -29,7 +30,7 @@ def list_events(
         return page(service.events(project, fine_tuning_job_id, after=after, limit=limit), limit)
     sequence = stream.start_after(project, fine_tuning_job_id, last_event_id or after)
     return StreamingResponse(
-        stream.event_stream(fine_tuning_job_id, sequence),
+        stream.event_stream(request.state.job_watch, fine_tuning_job_id, sequence),
         media_type="text/event-stream",
         # Proxies otherwise hold events back until a buffer is full.
         headers={"cache-control": "no-cache", "x-accel-buffering": "no"},

@@ -1,8 +1,6 @@
 """A job's events as server-sent events, until the job is over."""
 
-import asyncio
 import json
-import time
 from collections.abc import AsyncIterator, Sequence
 
 from fastapi.concurrency import run_in_threadpool
@@ -12,11 +10,11 @@ from app.jobs import repository
 from app.jobs.service import found
 from app.jobs.status import is_terminal
 from app.jobs.views import event_view
+from app.jobs.watch import JobWatch
 from app.paging import unknown_cursor
 from app.tables import Job, JobEvent
 
 _BATCH = 200
-_POLL_SECONDS = 0.3
 _COMMENT_SECONDS = 15.0
 
 
@@ -32,24 +30,21 @@ def start_after(project_id: str, job_id: str, event_id: str | None) -> int:
         return event.sequence
 
 
-async def event_stream(job_id: str, sequence: int) -> AsyncIterator[str]:
+async def event_stream(watch: JobWatch, job_id: str, sequence: int) -> AsyncIterator[str]:
     """Events after ``sequence`` as they come. Comments keep the connection open; ``[DONE]`` ends it."""
-    quiet_since = time.monotonic()
+    mark = None
     while True:
         over, events = await run_in_threadpool(_next, job_id, sequence)
         for event in events:
             yield f"id: {event.id}\ndata: {json.dumps(event_view(event), ensure_ascii=False)}\n\n"
             sequence = event.sequence
-        if events:
-            quiet_since = time.monotonic()
-        elif over:
-            yield "data: [DONE]\n\n"
-            return
-        else:
-            if time.monotonic() - quiet_since > _COMMENT_SECONDS:
+        if not events:
+            if over:
+                yield "data: [DONE]\n\n"
+                return
+            before, mark = mark, await watch.changed(job_id, mark, _COMMENT_SECONDS)
+            if mark == before:
                 yield ": still here\n\n"
-                quiet_since = time.monotonic()
-            await asyncio.sleep(_POLL_SECONDS)
 
 
 def _next(job_id: str, sequence: int) -> tuple[bool, Sequence[JobEvent]]:

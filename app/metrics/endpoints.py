@@ -2,7 +2,7 @@
 
 from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter, Header, Query
+from fastapi import APIRouter, Header, Query, Request
 from fastapi.responses import Response, StreamingResponse
 
 from app.auth import ProjectId
@@ -45,6 +45,7 @@ def get_metrics(
 @router.get("/{fine_tuning_job_id}/metrics/stream", **answers_text("Events", "text/event-stream"))
 def stream_metrics(
     fine_tuning_job_id: str,
+    request: Request,
     project: ProjectId,
     name: Names = [],  # noqa: B006 (FastAPI copies it)
     last_event_id: Annotated[str | None, Header()] = None,
@@ -52,7 +53,7 @@ def stream_metrics(
     """Server-sent events, one a step, after ``Last-Event-ID``, until the job is over."""
     step = stream.start_after(project, fine_tuning_job_id, last_event_id)
     return StreamingResponse(
-        stream.metrics_stream(fine_tuning_job_id, name, step),
+        stream.metrics_stream(request.state.job_watch, fine_tuning_job_id, name, step),
         media_type="text/event-stream",
         # Proxies otherwise hold events back until a buffer is full.
         headers={"cache-control": "no-cache", "x-accel-buffering": "no"},

@@ -1,8 +1,6 @@
 """A job's metrics as server-sent events, a step each, until the job is over."""
 
-import asyncio
 import json
-import time
 from collections.abc import AsyncIterator, Collection
 
 from fastapi.concurrency import run_in_threadpool
@@ -11,12 +9,12 @@ from app.db import read_session
 from app.errors import BadRequest
 from app.jobs.service import found
 from app.jobs.status import is_terminal
+from app.jobs.watch import JobWatch
 from app.metrics import repository
 from app.tables import Job
 from app.validation import abbreviated
 
 _BATCH = 200
-_POLL_SECONDS = 0.3
 _COMMENT_SECONDS = 15.0
 
 Steps = dict[int, dict[str, float]]
@@ -36,28 +34,27 @@ def start_after(project_id: str, job_id: str, last_event_id: str | None) -> int:
     return min(int(last_event_id), 2**31 - 1)
 
 
-async def metrics_stream(job_id: str, wanted: Collection[str], step: int) -> AsyncIterator[str]:
+async def metrics_stream(
+    watch: JobWatch, job_id: str, wanted: Collection[str], step: int
+) -> AsyncIterator[str]:
     """The steps after ``step`` as they come; no name in ``wanted``: every series. ``[DONE]`` ends it.
 
     A step that a resumed run does again is not sent again: its values are the same.
     """
-    quiet_since = time.monotonic()
+    mark = None
     while True:
         over, steps = await run_in_threadpool(_next, job_id, wanted, step)
         for number, values in sorted(steps.items()):
             body = {"object": "fine_tuning.job.metrics", "step": number, "values": values}
             yield f"id: {number}\ndata: {json.dumps(body, ensure_ascii=False)}\n\n"
             step = number
-        if steps:
-            quiet_since = time.monotonic()
-        elif over:
-            yield "data: [DONE]\n\n"
-            return
-        else:
-            if time.monotonic() - quiet_since > _COMMENT_SECONDS:
+        if not steps:
+            if over:
+                yield "data: [DONE]\n\n"
+                return
+            before, mark = mark, await watch.changed(job_id, mark, _COMMENT_SECONDS)
+            if mark == before:
                 yield ": still here\n\n"
-                quiet_since = time.monotonic()
-            await asyncio.sleep(_POLL_SECONDS)
 
 
 def _next(job_id: str, wanted: Collection[str], step: int) -> tuple[bool, Steps]:

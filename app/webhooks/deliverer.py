@@ -26,6 +26,7 @@ CONCURRENCY = 32
 #: Longer than any attempt: after it a delivery counts as taken by a process that died.
 HOLD_SECONDS = 60.0
 _JITTER = 0.1
+_PURGE_SECONDS = 3600.0
 
 _log = logging.getLogger("app")
 
@@ -33,6 +34,7 @@ _log = logging.getLogger("app")
 async def deliver_for_ever() -> None:
     """Until cancelled."""
     async with webhook_client() as client, asyncio.TaskGroup() as group:
+        group.create_task(_purge_for_ever())
         free = asyncio.Semaphore(CONCURRENCY)
         while True:
             found = await _take_some(CONCURRENCY)
@@ -41,6 +43,22 @@ async def deliver_for_ever() -> None:
                 group.create_task(_attempt(client, due)).add_done_callback(lambda _: free.release())
             if not found:
                 await asyncio.sleep(get_settings().webhook_poll_seconds)
+
+
+async def _purge_for_ever() -> None:
+    """The log does not grow for ever."""
+    while True:
+        try:
+            await run_in_threadpool(purge)
+        except SQLAlchemyError as error:
+            _log.warning("old webhook deliveries cannot be removed: %s", error)
+        await asyncio.sleep(_PURGE_SECONDS)
+
+
+def purge() -> int:
+    """Remove the deliveries that are over and older than ``webhook_log_days``; how many."""
+    with write_session() as session:
+        return repository.remove_over(session, time.time() - get_settings().webhook_log_days * 24 * 3600)
 
 
 async def _take_some(limit: int) -> list[Due]:

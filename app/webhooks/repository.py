@@ -4,7 +4,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import select, tuple_, update
+from sqlalchemy import delete, select, tuple_, update
 from sqlalchemy.orm import Session
 
 from app.tables import WebhookAttempt, WebhookDelivery, WebhookEndpoint
@@ -95,6 +95,18 @@ def take(session: Session, delivery_id: str, was_due: float, hold_seconds: float
         endpoint.url,
         secrets_of(endpoint, now),
     )
+
+
+def remove_over(session: Session, before: float) -> int:
+    """Forget deliveries of before ``before`` that are over, with their attempts; how many."""
+    over = WebhookDelivery.next_attempt_at.is_(None)
+    found = session.scalars(
+        delete(WebhookDelivery)
+        .where(over, WebhookDelivery.created_at < before)
+        .returning(WebhookDelivery.id)
+        .execution_options(synchronize_session=False)
+    )
+    return len(found.all())
 
 
 def secrets_of(endpoint: WebhookEndpoint, now: float) -> tuple[str, ...]:

@@ -1,5 +1,6 @@
 """What a key and a project may do at most: requests a minute, files, bytes, and memory."""
 
+import asyncio
 import sys
 import time
 from pathlib import Path
@@ -13,6 +14,7 @@ from app.keys.service import create_key
 from app.settings import get_settings
 from app.tables import DEFAULT_PROJECT
 from tests.fixtures.api import Api, ApiProcess, Keyed, jsonl, on_sqlite, sums
+from tests.fixtures.broker import RedisServer
 
 
 def test_a_bucket_empties_and_fills():
@@ -26,13 +28,27 @@ def test_a_bucket_empties_and_fills():
     )
 
 
-def test_keys_do_not_share_a_bucket_and_a_new_limit_counts_anew():
-    rates = RateLimiter()
-    for key in ("a", "b"):
-        rates.check(key, 1, 0.0)
-    with pytest.raises(TooManyRequests):
-        rates.check("a", 1, 0.0)
-    rates.check("a", 2, 0.0)
+@pytest.mark.parametrize("shared", [False, True])
+def test_keys_do_not_share_a_bucket_and_a_new_limit_counts_anew(shared: bool, redis_server: RedisServer):
+    async def ask() -> None:
+        rates, others = (RateLimiter(redis_server.url if shared else None) for _ in range(2))
+        for key in ("a", "b"):
+            await rates.check(key, 1)
+        with pytest.raises(TooManyRequests) as caught:
+            await rates.check("a", 1)
+        assert 50 < int(caught.value.headers["retry-after"]) <= 60
+        await rates.check("a", 2)
+        if shared:
+            await others.check("a", 2)
+            with pytest.raises(TooManyRequests):
+                await rates.check("a", 2)
+            redis_server.stop()
+            # Each counts for itself while Redis is away.
+            await rates.check("a", 2)
+        for one in (rates, others):
+            await one.close()
+
+    asyncio.run(ask())
 
 
 @on_sqlite

@@ -15,7 +15,19 @@ from app.jobs.status import JobStatus, change_status
 from app.metrics.repository import upsert_points
 from app.rollouts.repository import upsert_rollouts
 from app.settings import get_settings
-from app.tables import Checkpoint, File, Job, JobAttempt, JobEvent, MetricPoint, MetricSeries, Rollout
+from app.tables import (
+    DEFAULT_PROJECT,
+    Checkpoint,
+    Experiment,
+    ExperimentRun,
+    File,
+    Job,
+    JobAttempt,
+    JobEvent,
+    MetricPoint,
+    MetricSeries,
+    Rollout,
+)
 from tests.fixtures.api import Api, Keyed, create_job, sums
 from tests.worker.test_relay import record
 from worker.retention import DAY, expire
@@ -89,6 +101,27 @@ def test_a_job_that_is_not_over_is_not_deleted(client: openai.OpenAI, api: Api) 
     assert "Cancel it first" in answer.json()["error"]["message"]
     client.fine_tuning.jobs.cancel(job.id)
     assert httpx.delete(f"{api.url}/v1/fine_tuning/jobs/{job.id}").status_code == 200
+
+
+def test_a_run_of_an_experiment_is_not_deleted(client: openai.OpenAI, api: Api) -> None:
+    job_id = finished(client, api)
+    with write_session() as session:
+        experiment = Experiment(
+            id="exp_1",
+            project_id=DEFAULT_PROJECT,
+            request_sha256="0" * 64,
+            created_at=1.0,
+            name="x",
+            definition={},
+            has_unstarted_runs=False,
+        )
+        session.add(experiment)
+        session.flush()
+        session.add(
+            ExperimentRun(experiment_id="exp_1", arm="a", task="t", seed=0, position=0, job_id=job_id)
+        )
+    answer = httpx.delete(f"{api.url}/v1/fine_tuning/jobs/{job_id}")
+    assert (answer.status_code, answer.json()["error"]["code"]) == (409, "job_in_experiment")
 
 
 def test_attempts_are_shown_newest_first(client: openai.OpenAI, api: Api) -> None:

@@ -19,7 +19,7 @@ from app.jobs.status import JobStatus, change_status
 from app.outbound import ForbiddenTarget, check_url, post
 from app.settings import get_settings
 from app.tables import Job, WebhookAttempt, WebhookDelivery
-from app.webhooks.deliverer import take_due
+from app.webhooks.deliverer import purge, take_due
 from tests.fixtures.api import Api, Keyed, create_job, on_sqlite, sums
 from tests.fixtures.receivers import Delivery, Receiver
 from tests.fixtures.workers import eventually
@@ -206,6 +206,8 @@ FORBIDDEN = [
     "https://127.0.0.1/",
     "https://[::1]/",
     "https://[::ffff:10.0.0.1]/",
+    "https://[64:ff9b::a00:1]/",  # 10.0.0.1 behind NAT64
+    "https://[2002:a00:1::1]/",  # and by 6to4
     "https://169.254.169.254/latest/meta-data",
     "https://192.168.1.1",
     "https://100.64.0.1",
@@ -266,3 +268,25 @@ def test_attempts_go_with_their_endpoint(client: openai.OpenAI, job_id: str, rec
     eventually(attempts)
     client.webhooks.delete(endpoint.id)
     assert attempts() == 0
+
+
+@on_sqlite
+def test_old_deliveries_leave_the_log_once_they_are_over(
+    client: openai.OpenAI, api: Api, job_id: str, receiver: Receiver
+):
+    endpoint = client.webhooks.create(name="x", url=receiver.url, event_types=EVENTS).id
+    end(job_id, JobStatus.SUCCEEDED)
+    eventually(lambda: [one for one in log_of(api, endpoint) if one["status"] == "delivered"], SECONDS)
+    assert purge() == 0
+    month = 30 * 24 * 3600
+    with write_session() as session:
+        row = session.scalars(select(WebhookDelivery)).one()
+        row.created_at -= month + 60
+        row.next_attempt_at = time.time() + month
+    assert purge() == 0, "it is still to be sent"
+    with write_session() as session:
+        session.scalars(select(WebhookDelivery)).one().next_attempt_at = None
+    assert purge() == 1
+    assert log_of(api, endpoint) == []
+    with read_session() as session:
+        assert session.scalar(select(func.count()).select_from(WebhookAttempt)) == 0

@@ -23,7 +23,7 @@ from typing import Any
 from tests.chaos.kill_points import KilledRuns
 from tests.chaos.nursery import Nursery
 from tests.chaos.rolling import roll
-from tests.chaos.system import Pair, System, running_system
+from tests.chaos.system import Pair, System, clean_up_on_sigterm, running_system
 from tests.chaos.trial import REAL_TRAINER, run_real_trial, run_trial
 from tests.fixtures.databases import postgres_server
 from tests.fixtures.models import build_tiny_model
@@ -46,6 +46,7 @@ def main() -> int:
     parser.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS))
     parser.add_argument("--record", type=Path, help="a JSON line a trial is appended to this file")
     options = parser.parse_args()
+    clean_up_on_sigterm()
     pairs: list[Pair] = ["embedded", "external"] if options.pair == "both" else [options.pair]
     lines: list[Line] = []
     with contextlib.ExitStack() as stack:

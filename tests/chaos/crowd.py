@@ -27,7 +27,7 @@ from app.ids import new_key_id, new_project_id
 from app.keys.secret import digest_of, hint_of, new_secret
 from app.tables import ApiKey, Job, JobAttempt, JobEvent, MetricPoint, MetricSeries, Project
 from tests.chaos import invariants
-from tests.chaos.system import Pair, System, running_system, until
+from tests.chaos.system import Pair, System, clean_up_on_sigterm, running_system, until
 from tests.chaos.workload import ROWS, job_body
 from tests.fixtures.databases import postgres_server
 from tests.fixtures.models import build_tiny_model
@@ -45,6 +45,7 @@ def main() -> int:
     parser.add_argument("--pair", choices=["embedded", "external", "both"], default="both")
     parser.add_argument("--record", type=Path, help="a JSON line a pair is appended to this file")
     options = parser.parse_args()
+    clean_up_on_sigterm()
     pairs: list[Pair] = ["embedded", "external"] if options.pair == "both" else [options.pair]
     with contextlib.ExitStack() as stack:
         postgres = stack.enter_context(postgres_server()) if "external" in pairs else None

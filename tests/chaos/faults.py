@@ -156,7 +156,9 @@ def _freeze(system: System, rng: Random, pids: list[int]) -> None:
 
 
 def _one(system: System, rng: Random, kind: str) -> str:
-    return rng.choice([name for name in system.names if name.startswith(kind)])
+    """A component of a kind; of the workers one that has work, where there is one."""
+    names = [name for name in system.names if name.startswith(kind)]
+    return rng.choice([name for name in names if system.has_trainers(name)] or names)
 
 
 def _some(pids: list[int], rng: Random) -> list[int]:

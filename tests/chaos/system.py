@@ -174,8 +174,11 @@ class System:
         self.wait_until_up(name)
 
     def marked(self) -> dict[int, str]:
-        """Every living process of this system: id and command line."""
-        found = {}
+        """Every living process of this system: id and command line.
+
+        A worker writes its title over its environment: components are known by their ids.
+        """
+        found = {pid: name for name in self._processes if (pid := self.pid(name)) is not None}
         for folder in Path("/proc").iterdir():
             if not folder.name.isdecimal():
                 continue
@@ -187,6 +190,15 @@ class System:
     def trainers(self) -> list[int]:
         """Process ids of the trainers, whoever started them."""
         return [pid for pid, command in self.marked().items() if "--run-dir" in command]
+
+    def has_trainers(self, name: str) -> bool:
+        """Whether the component runs a trainer."""
+        if (pid := self.pid(name)) is None:
+            return False
+        with contextlib.suppress(psutil.NoSuchProcess):
+            children = {child.pid for child in psutil.Process(pid).children()}
+            return bool(children.intersection(self.trainers()))
+        return False
 
     def orphans(self) -> dict[int, str]:
         """Marked processes that belong to no living component."""
@@ -275,6 +287,11 @@ def _impatient(connection: Any, _record: Any) -> None:
 def _free_port() -> int:
     with socket.create_server(("127.0.0.1", 0)) as free:
         return free.getsockname()[1]
+
+
+def clean_up_on_sigterm() -> None:
+    """Of a command that runs systems: it takes them down before it ends."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
 
 
 @contextlib.contextmanager

@@ -5,7 +5,7 @@ import pytest
 
 from trainer.statistics.analysis import analyse
 from trainer.statistics.item_scores import item_values, metric_k, shared_ks
-from trainer.statistics.outcomes import ModeOutcomes
+from trainer.statistics.outcomes import ModeOutcomes, Outcomes
 from trainer.statistics.run_results import Plan, RunResult, summarised
 
 ITEMS, DEV, SAMPLES = 60, 20, 4
@@ -78,6 +78,7 @@ def test_a_dev_split_keeps_its_items_out_of_the_test():
     spoiled = []
     for run in runs():
         if run.arm == "grpo":
+            assert run.outcomes is not None
             lucky = run.outcomes["N"]
             lucky.correct[:DEV] = [SAMPLES] * DEV
         spoiled.append(run)
@@ -119,7 +120,7 @@ def test_pass_at_k_by_mode_and_mixed_at_equal_budget():
 def test_item_values():
     n = ModeOutcomes(graded=[4, 4, 0], correct=[1, 4, 0], reward=[0.25, 1.0, None])
     h = ModeOutcomes(graded=[4, 4, 4], correct=[0, 4, 2], reward=[0.0, 1.0, 0.5])
-    both = {"N": n, "H": h}
+    both: Outcomes = {"N": n, "H": h}
     assert item_values(both, "accuracy", "N").tolist()[:2] == [0.25, 1.0]
     assert np.isnan(item_values(both, "accuracy", "N")[2]) and np.isnan(item_values(both, "reward", "N")[2])
     assert item_values(both, "pass@2", "N")[0] == pytest.approx(1 / 2)

@@ -113,8 +113,7 @@ def test_evaluation_takes_nothing_from_training(tiny_model: Path, data: Path, tm
     assert all(torch.equal(one[name], other[name]) for name in one)
 
 
-@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
-@pytest.mark.parametrize("after_step", [1, 3])
+@pytest.mark.parametrize(("dtype", "after_step"), [("float32", 1), ("bfloat16", 3)])
 def test_a_killed_run_goes_on_bit_for_bit(
     tiny_model: Path, data: Path, tmp_path: Path, dtype, after_step: int
 ):

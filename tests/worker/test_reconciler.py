@@ -6,6 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from app.queue import QUEUE_NAME, announce, queue_length
+from app.settings import Settings
 from tests.fixtures.broker import RedisServer
 from tests.fixtures.workers import Service
 from worker import lease
@@ -109,3 +110,9 @@ def test_a_lost_pause_is_made_up_for(service: Service) -> None:
     reconcile()
     job = service.job(job_id)
     assert (job.status, job.pause_requested) == ("queued", True)
+
+
+def test_by_default_a_dead_worker_is_noticed_within_thirty_seconds() -> None:
+    default = {name: field.default for name, field in Settings.model_fields.items()}
+    assert default["lease_seconds"] + default["reconcile_seconds"] < 30
+    assert default["heartbeat_seconds"] * 3 < default["lease_seconds"], "two lost heartbeats lose no lease"

@@ -5,11 +5,13 @@ from pathlib import Path
 import pytest
 
 from app.db import read_session
+from app.jobs.outcomes import outcomes_of
 from app.tables import Checkpoint
 from tests.fixtures.workers import Service
 from trainer.events import (
     CheckpointRemoved,
     CheckpointSaved,
+    EvaluationOutcomes,
     Event,
     EventWriter,
     Finished,
@@ -21,6 +23,7 @@ from trainer.events import (
 )
 from trainer.manifest import MANIFEST_NAME, Manifest, file_sha256
 from trainer.modes import Mode
+from trainer.statistics.outcomes import ModeOutcomes
 from worker import lease
 from worker.launcher import events_name
 from worker.lease import Claim, LeaseLost
@@ -84,6 +87,17 @@ def save_checkpoint(run_dir: Path, step: int) -> CheckpointSaved:
 def drain(relay: Relay) -> None:
     while relay.step():
         pass
+
+
+def test_the_last_evaluation_by_item_becomes_a_row_and_a_repetition_overwrites_it(service: Service):
+    claim, run_dir = begin(service)
+    first = ModeOutcomes(graded=[2, 2], correct=[0, 1], reward=[0.0, 0.5])
+    then = ModeOutcomes(graded=[2, 0], correct=[2, 0], reward=[1.0, None])
+    both = EvaluationOutcomes(step=100, modes={"N": then, "H": first})
+    write(run_dir, claim.attempt, EvaluationOutcomes(step=100, modes={"N": first}), both)
+    drain(Relay(claim, run_dir))
+    with read_session() as session:
+        assert outcomes_of(session, [claim.job_id, "ftjob-other"]) == {claim.job_id: {"N": then, "H": first}}
 
 
 def checkpoint_steps(job_id: str) -> list[int]:

@@ -9,15 +9,15 @@ import ipaddress
 import socket
 import threading
 import time
-from collections.abc import Iterable
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
 import httpcore
 
+from trainer.graders.addresses import Address, is_public
+
 MAX_BODY_BYTES = 4 << 20
 _PORTS = {"http": 80, "https": 443}
-_NAT64 = ipaddress.ip_network("64:ff9b::/96")
 
 
 class Refused(Exception):
@@ -65,7 +65,7 @@ def resolve(host: str, port: int, allowed: frozenset[str]) -> list[str]:
     addresses = list(dict.fromkeys(str(entry[4][0]).partition("%")[0] for entry in found))
     if not _is_allowed(host, port, allowed):
         for address in addresses:
-            _check_address(host, ipaddress.ip_address(address))
+            _check_address(host, address)
     return addresses
 
 
@@ -74,27 +74,12 @@ def _is_allowed(host: str, port: int, allowed: frozenset[str]) -> bool:
     return host in allowed or f"{host}:{port}" in allowed or f"[{host}]:{port}" in allowed
 
 
-def _check_address(host: str, address: ipaddress.IPv4Address | ipaddress.IPv6Address) -> None:
-    for one in (address, *_embedded(address)):
-        if not one.is_global or one.is_multicast or one.is_reserved:
-            raise Refused(
-                f"{host} has an address that is not a public one; the operator may allow the host in "
-                "POLICYSPLIT_GRADER_ALLOWED_HOSTS"
-            )
-
-
-def _embedded(address: ipaddress.IPv4Address | ipaddress.IPv6Address) -> Iterable[ipaddress.IPv4Address]:
-    """IPv4 addresses that an IPv6 address stands for."""
-    if isinstance(address, ipaddress.IPv4Address):
-        return
-    if address.ipv4_mapped is not None:
-        yield address.ipv4_mapped
-    if address.sixtofour is not None:
-        yield address.sixtofour
-    if address.teredo is not None:
-        yield address.teredo[1]
-    if address in _NAT64:
-        yield ipaddress.IPv4Address(int(address) & 0xFFFFFFFF)
+def _check_address(host: str, address: str | Address) -> None:
+    if not is_public(address):
+        raise Refused(
+            f"{host} has an address that is not a public one; the operator may allow the host in "
+            "POLICYSPLIT_GRADER_ALLOWED_HOSTS"
+        )
 
 
 class GuardedHttp:

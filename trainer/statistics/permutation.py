@@ -1,5 +1,7 @@
 """Is a paired difference more than chance? Without it, the sign of each item's difference is a coin."""
 
+from typing import Any
+
 import numpy as np
 from scipy import stats
 
@@ -41,7 +43,8 @@ def paired_t_p(differences_S: np.ndarray) -> float | None:
         return None
     if np.ptp(differences_S) == 0:
         return float(differences_S[0] == 0)
-    return float(stats.ttest_1samp(differences_S, 0.0).pvalue)
+    result: Any = stats.ttest_1samp(differences_S, 0.0)
+    return float(result.pvalue)
 
 
 def _every_pattern(items: int) -> np.ndarray:

@@ -3,8 +3,9 @@
 from collections.abc import Mapping
 from typing import Any
 
-from tensorboard.compat.proto.event_pb2 import Event
-from tensorboard.compat.proto.summary_pb2 import Summary
+# protobuf makes these classes at import, out of sight of type checkers.
+from tensorboard.compat.proto.event_pb2 import Event  # type: ignore[attr-defined]
+from tensorboard.compat.proto.summary_pb2 import Summary  # type: ignore[attr-defined]
 from tensorboard.summary.writer.event_file_writer import EventFileWriter
 
 from worker.integrations.sink import JobFacts, SetupFailed

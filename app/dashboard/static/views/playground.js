@@ -12,8 +12,8 @@ const SETTINGS = { n: 4, max_tokens: 128, temperature: 1, top_p: 1, seed: "" };
 const FIELDS = [
   ["n", "Samples a mode", { min: 1, max: 32, step: 1 }],
   ["max_tokens", "Longest answer, tokens", { min: 1, step: 1 }],
-  ["temperature", "Temperature", { min: 0, max: 2, step: 0.1 }],
-  ["top_p", "Top-p", { min: 0.01, max: 1, step: 0.05 }],
+  ["temperature", "Temperature", { min: 0, max: 2, step: "any" }],
+  ["top_p", "Top-p", { min: 0, max: 1, step: "any" }],
   ["seed", "Seed", { step: 1, placeholder: "random" }],
 ];
 
@@ -57,7 +57,7 @@ export function Playground({ query }) {
       ? html`<${Skeleton} height="220px" />`
       : !normal.length
         ? html`<div class="card"><${Empty} icon="playground" title="No model to talk to">Pull a base model with <code>policysplit models pull</code>, or let a job finish.<//></div>`
-        : html`<form class="card pad stack" onSubmit=${ask}>
+        : html`<form class="card pad stack" onSubmit=${ask} novalidate>
             <${Field} id="model" label="Model" hint=${dual ? "Both modes answer from the same weights." : "This model has one mode: no high-entropy prompt was trained into it."}>
               <select id="model" class="input mono" value=${id} onChange=${(event) => setQuery({ model: event.target.value })}>
                 ${!normal.some((model) => model.id === id) && html`<option value=${id}>${id}</option>`}

@@ -1,0 +1,214 @@
+"""How fast the dashboard is: ``make bench-dashboard``.
+
+In headless Chromium, on SQLite: first paint of the page, how long a run of 100,000 steps with 60 metrics
+takes to open (every chart in sight drawn) and at how many frames a second it pans, and the page's weight.
+Then the JSON routes while 200 pages are open on one API process: each page is what a browser's tab does, an
+event stream and the job asked for every five seconds, on 20 jobs that do a step a second. No browser draws
+those 200.
+"""
+
+import argparse
+import asyncio
+import logging
+import os
+import statistics
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import httpx
+from playwright.sync_api import Browser
+
+from app.dashboard.assets import site
+from app.db import write_session
+from app.jobs.status import add_event
+from app.metrics.repository import upsert_points
+from app.migrate import upgrade_to_head
+from app.tables import Job
+from benchmarks.load.servers import our_api
+from tests.fixtures.browser import DESKTOP, find_chromium, launched
+from tests.fixtures.dashboard import OPENED, pan_rate
+from tests.fixtures.long_run import add_long_run
+
+STEPS, SERIES = 100_000, 60
+PAGES, RUNNING, POLL_SECONDS = 200, 20, 5.0
+SHOWN = ["train/N/reward", "train/H/reward", "train/N/entropy_nats", "train/H/entropy_nats"]
+Row = tuple[str, str, str]
+
+
+def main() -> None:
+    """Measure and print a table."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--rounds", type=int, default=5, help="how often the pages are opened")
+    parser.add_argument("--seconds", type=float, default=20, help="how long the routes are asked")
+    options = parser.parse_args()
+    if find_chromium() is None:
+        raise SystemExit("no Chromium on the PATH: scripts/browser.sh installs one")
+    logging.getLogger("app.queue").setLevel(logging.ERROR)
+    with tempfile.TemporaryDirectory() as folder:
+        database = f"sqlite:///{folder}/bench.db"
+        os.environ |= {"DATABASE_URL": database, "POLICYSPLIT_DATA_DIR": folder}
+        upgrade_to_head(database)
+        say(f"writing {STEPS:,} steps × {SERIES} metrics")
+        long = add_long_run(STEPS, SERIES)
+        running = [add_long_run(1000, 20, status="running", name=f"run-{n}") for n in range(RUNNING)]
+        with our_api(Path(folder), database) as (url, _):
+            say("opening pages")
+            rows = in_browser(url, long, options.rounds)
+            say(f"asking the routes beside {PAGES} pages")
+            rows += routes(url, running, options.seconds)
+    rows.append(("weight of everything the page loads", "< 300 KB", f"{site().weight / 1000:.0f} KB gzip"))
+    print("| | target | measured |\n|---|---|---|")
+    for row in rows:
+        print("| " + " | ".join(row) + " |")
+
+
+def say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
+
+
+def in_browser(url: str, job_id: str, rounds: int) -> list[Row]:
+    """First paint, opening and panning, each in a fresh tab without a cache; medians."""
+    paints, opens, rates = [], [], []
+    with launched() as browser:
+        for _ in range(rounds):
+            paints.append(first_paint(browser, f"{url}/"))
+            seconds, rate = opened(browser, f"{url}/#/jobs/{job_id}")
+            opens.append(seconds)
+            rates.append(rate)
+    return [
+        ("first paint, jobs page", "< 1 s", f"{statistics.median(paints):.2f} s"),
+        (f"{STEPS:,} steps × {SERIES} metrics open", "< 1.5 s", f"{statistics.median(opens):.2f} s"),
+        ("the same, panned", "≥ 50 frames/s", f"{statistics.median(rates):.0f} frames/s"),
+    ]
+
+
+def first_paint(browser: Browser, address: str) -> float:
+    """Seconds from the navigation's start to the first contentful paint."""
+    context = browser.new_context(viewport=DESKTOP)
+    page = context.new_page()
+    page.goto(address)
+    page.get_by_role("heading", level=1).wait_for()
+    found = page.wait_for_function("performance.getEntriesByName('first-contentful-paint')[0]?.startTime")
+    seconds = float(found.json_value()) / 1000
+    context.close()
+    return seconds
+
+
+def opened(browser: Browser, address: str) -> tuple[float, float]:
+    """Seconds from the navigation's start until the charts in sight are drawn; frames/s of a zoomed pan."""
+    context = browser.new_context(viewport=DESKTOP)
+    page = context.new_page()
+    page.goto(address)
+    # Looked at with each frame, in the page.
+    seconds = page.wait_for_function(f"({OPENED})() && performance.now()").json_value() / 1000
+    over = page.locator("[data-chart=reward] .u-over")
+    box = over.bounding_box()
+    assert box is not None
+    page.mouse.move(box["x"] + box["width"] * 0.3, box["y"] + 60)
+    page.mouse.down()
+    page.mouse.move(box["x"] + box["width"] * 0.6, box["y"] + 60, steps=4)
+    page.mouse.up()
+    page.get_by_role("button", name="Show all").wait_for()
+    page.wait_for_load_state("networkidle")
+    rate = pan_rate(page, 240)
+    context.close()
+    return seconds, rate
+
+
+def routes(url: str, jobs: list[str], seconds: float) -> list[Row]:
+    """The 99th percentile of each JSON route that pages ask, beside 200 of them."""
+    with stepping(jobs):
+        taken = asyncio.run(_asked(url, jobs, seconds))
+    rows = []
+    for name, times in taken.items():
+        p99 = sorted(times)[int(0.99 * len(times))]
+        rows.append((f"p99 of {name}, {PAGES} pages open", "< 100 ms", f"{p99 * 1000:.0f} ms"))
+    return rows
+
+
+@contextmanager
+def stepping(jobs: list[str]) -> Iterator[None]:
+    """Each job does a step a second, as a worker writes it."""
+    over = threading.Event()
+
+    def work() -> None:
+        step = 1000
+        while not over.is_set():
+            began = time.monotonic()
+            step += 1
+            for job_id in jobs:
+                values = dict.fromkeys(SHOWN, step / 2000)
+                with write_session() as session:
+                    job = session.get_one(Job, job_id)
+                    job.step = min(step, job.total_steps)
+                    upsert_points(session, job_id, step, values)
+                    add_event(session, job_id, "info", "metrics", "step", {"step": step, "values": values})
+            over.wait(max(0.0, 1 - (time.monotonic() - began)))
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
+
+
+async def _asked(url: str, jobs: list[str], seconds: float) -> dict[str, list[float]]:
+    base = f"{url}/v1/fine_tuning/jobs"
+    limits = httpx.Limits(max_connections=None)
+    async with httpx.AsyncClient(limits=limits, timeout=60) as client:
+        pages = [asyncio.create_task(_page(client, f"{base}/{jobs[n % len(jobs)]}", n)) for n in range(PAGES)]
+        await asyncio.sleep(POLL_SECONDS)
+        series = "&".join(f"name={name}" for name in SHOWN) + "&layout=columns&max_points=800"
+        wanted = {
+            "one job": f"{base}/{jobs[0]}",
+            "the list of jobs": f"{base}?limit=25",
+            "a timeline": f"{base}/{jobs[1]}/timeline",
+            "names of metrics": f"{base}/{jobs[2]}/metrics",
+            "four series": f"{base}/{jobs[3]}/metrics?{series}",
+        }
+        taken: dict[str, list[float]] = {name: [] for name in wanted}
+        end = time.monotonic() + seconds
+        while time.monotonic() < end:
+            for name, address in wanted.items():
+                began = time.perf_counter()
+                (await client.get(address)).raise_for_status()
+                taken[name].append(time.perf_counter() - began)
+                await asyncio.sleep(0.02)
+        for page in pages:
+            page.cancel()
+        await asyncio.gather(*pages, return_exceptions=True)
+    return taken
+
+
+async def _page(client: httpx.AsyncClient, job: str, number: int) -> None:
+    """What an open run asks for: its events as they come, and now and then the job itself."""
+
+    async def listen() -> None:
+        # As a page does, which knows what was before: the newest event is where it begins.
+        newest = (await client.get(f"{job}/events?limit=1")).json()["data"][0]["id"]
+        events = client.stream("GET", f"{job}/events?stream=true", headers={"last-event-id": newest})
+        async with events as answer:
+            async for _ in answer.aiter_raw():
+                pass
+
+    listening = asyncio.create_task(listen())
+    try:
+        await asyncio.sleep(POLL_SECONDS * number / PAGES)
+        while True:
+            await client.get(job)
+            await asyncio.sleep(POLL_SECONDS)
+    finally:
+        listening.cancel()
+
+
+if __name__ == "__main__":
+    main()

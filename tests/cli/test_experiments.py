@@ -1,0 +1,57 @@
+"""``policysplit experiments`` against a running API."""
+
+import json
+import re
+from pathlib import Path
+
+import httpx
+import pytest
+import yaml
+
+from app.experiments.expansion import start_runs
+from tests.cli.test_readme import README
+from tests.fixtures.api import Api, jsonl, on_sqlite, sums
+from tests.fixtures.experiments import finish
+from tests.fixtures.service import run_cli
+
+
+@on_sqlite
+def test_from_a_file_to_the_report(api: Api, tmp_path: Path):
+    """The README's experiment, on files that lie beside it."""
+    (text,) = re.findall(r"```yaml\n(name: .*?)```", README, re.S)
+    body = yaml.safe_load(text) | {"model": "tiny", "seeds": [0, 1, 2], "split": {"dev": 8, "test": 24}}
+    grader = {"type": "string_check", "input": "{{sample.output_text}}", "reference": "{{item.answer}}"}
+    task = {"name": "sums", "training_file": "rows.jsonl", "validation_file": "rows.jsonl"}
+    body |= {"tasks": [task | {"reinforcement": {"grader": grader}}], "arms": ["policy_split", "grpo"]}
+    (tmp_path / "rows.jsonl").write_bytes(jsonl(sums(40)))
+    file = tmp_path / "experiment.yaml"
+    file.write_text(yaml.safe_dump(body))
+    at = ("--base-url", f"{api.url}/v1")
+    made = run_cli("experiments", "run", str(file), "--no-follow", *at)
+    assert made.returncode == 0, made.stderr
+    (experiment_id,) = re.findall(r"Created (exp_\w+): 6 runs", made.stdout)
+    start_runs(experiment_id)
+    for run in httpx.get(f"{api.url}/v1/experiments/{experiment_id}").json()["runs"]:
+        finish(run["job_id"], 0.8 if run["arm"] == "policy_split" else 0.4, run["seed"])
+
+    shown = run_cli("experiments", "status", experiment_id, *at)
+    assert shown.stdout.startswith("completed: 6 succeeded")
+    said = run_cli("experiments", "report", experiment_id, *at)
+    assert "policy_split is better than the strongest baseline on every task (sums)" in said.stdout
+    page = tmp_path / "report.html"
+    assert run_cli("experiments", "report", experiment_id, "--output", str(page), *at).returncode == 0
+    assert page.read_text().startswith("<!doctype html>")
+    more = run_cli("experiments", "extend", experiment_id, "--seeds", "3", "--arm", "gspo", *at)
+    assert more.stdout.startswith("running:"), more.stderr
+    refused = run_cli("experiments", "report", experiment_id, "--output", "report.pdf", *at)
+    assert refused.returncode != 0 and "the report is .html, .csv or .json" in refused.stderr
+
+
+@on_sqlite
+@pytest.mark.parametrize("arms", [["policy_split", "ppo"]])
+def test_a_file_that_does_not_work_is_refused_in_one_sentence(api: Api, tmp_path: Path, arms: list[str]):
+    file = tmp_path / "experiment.json"
+    file.write_text(json.dumps({"name": "x", "model": "tiny", "arms": arms, "tasks": [], "seeds": [0]}))
+    refused = run_cli("experiments", "run", str(file), "--base-url", f"{api.url}/v1")
+    assert refused.returncode != 0 and "'ppo' is no arm" in refused.stderr
+    assert "Traceback" not in refused.stderr
