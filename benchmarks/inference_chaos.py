@@ -76,10 +76,11 @@ async def chaos(running: Serving, kills: int) -> list[str]:
         for number in range(kills):
             await _until_answering(running, outcomes)
             (engine,) = running.engines()
-            processes = psutil.Process(engine["pid"]).children(recursive=True)
-            killed.update(process.pid for process in processes)
+            warden = psutil.Process(engine["pid"])
+            processes = [one for one in warden.children(recursive=True) if not _has(one, "warden.py")]
+            killed.update(process.pid for process in [warden, *processes])
             # The engine alone, its worker processes alone, or its warden: by turns.
-            victims = [processes[:1], processes[-1:], [psutil.Process(engine["pid"])]][number % 3]
+            victims = [processes[:1], processes[-1:], [warden]][number % 3]
             for victim in victims:
                 victim.kill()
             print(f"kill {number + 1}: {dict(outcomes.counts)}, longest {outcomes.longest:.1f} s", flush=True)
@@ -152,14 +153,21 @@ def _memory() -> int:
 
 
 def _is_ours(process: psutil.Process) -> bool:
-    command = " ".join(process.cmdline())
-    return "app.main:create_app" in command or "worker.inference" in command.split()
+    return _has(process, "app.main:create_app") or _has(process, "worker.inference")
+
+
+def _has(process: psutil.Process, part: str) -> bool:
+    """Whether the process was started with an argument that ends so."""
+    try:
+        return any(argument.endswith(part) for argument in process.cmdline())
+    except psutil.Error:
+        return False
 
 
 def _is_below(process: psutil.Process, folder: str) -> bool:
     try:
         return process.cwd().startswith(folder) or any(folder in part for part in process.cmdline())
-    except (psutil.NoSuchProcess, psutil.AccessDenied):
+    except psutil.Error:
         return False
 
 
