@@ -36,6 +36,7 @@ _JOB: dict[str, Any] = {
 }
 #: Bodies for the routes that want one, with the owner's ids in them.
 BODIES: dict[Route, dict[str, Any]] = {
+    ("POST", "/v1/completions"): {"model": "{model_id}", "prompt": "hi"},
     ("POST", "/v1/chat/completions"): {
         "model": "{model_id}",
         "messages": [{"role": "user", "content": "hi"}],
@@ -67,6 +68,7 @@ REFERENCES = {
     ("POST", "/v1/fine_tuning/jobs/estimate"),
     ("POST", "/v1/fine_tuning/jobs/validate"),
     ("POST", "/v1/chat/completions"),
+    ("POST", "/v1/completions"),
 }
 CREATIONS = {("POST", "/v1/files"), ("POST", "/v1/webhook_endpoints"), ("POST", "/v1/experiments")}
 #: The same for everybody.

@@ -8,7 +8,7 @@ import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, Page, expect
 
-from tests.fixtures.browser import PHONE, tab
+from tests.fixtures.browser import DESKTOP, PHONE, tab
 from tests.fixtures.service import ServeProcess
 
 STEPS = 3
@@ -103,7 +103,7 @@ def test_pages_are_accessible_and_fit_a_phone(browser: Browser, base: str, job_i
             page.set_viewport_size(PHONE)
             width = page.evaluate("document.documentElement.scrollWidth")
             assert width <= PHONE["width"], f"{name} is {width} px wide on a phone"
-            page.set_viewport_size({"width": 1280, "height": 800})
+            page.set_viewport_size(DESKTOP)
 
 
 def test_rollouts_are_read_searched_and_compared(browser: Browser, base: str, job_id: str):
