@@ -12,7 +12,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, TypeAdapter, field_serializer
 
@@ -213,7 +213,7 @@ class EventWriter:
         """Return once everything written is on the disk."""
         os.fsync(self._file.fileno())
 
-    def __enter__(self) -> "EventWriter":
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(

@@ -94,7 +94,8 @@ class _PackedLinear(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
-        return _gradients(*ctx.saved_tensors, *gradients, ctx.needs_input_grad)
+        x, weight = ctx.saved_tensors
+        return _gradients(x, weight, gradients[0], ctx.needs_input_grad)
 
 
 def _widened_product(x: Tensor, weight_ND: Tensor, bias: Tensor | None) -> Tensor:

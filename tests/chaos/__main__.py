@@ -80,7 +80,7 @@ def _all(options: argparse.Namespace, pairs: list[Pair], postgres: str | None) -
 
 
 def _on_systems(
-    pair: Pair, postgres: str | None, seeds: list[int], trial: Callable[[System, int], Any], **settings: str
+    pair: Pair, postgres: str | None, seeds: list[int], trial: Callable[[System, int], Any], **settings: Any
 ) -> Iterator[Line]:
     part = "real" if settings else "trials"
     while seeds:

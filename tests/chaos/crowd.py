@@ -188,7 +188,7 @@ def _fairness(system: System, few: int) -> dict[str, object]:
             .join(Job, Job.project_id == Project.id)
             .group_by(Project.name)
         ).all()
-    spans = {name: (first, last) for name, first, last, _ in rows}
+    spans = {name: (first, last) for name, first, last, _ in rows if first is not None and last is not None}
     start, end = spans["crowd"]
     small = [spans[name][1] - spans[name][0] for name in ("one", "two", "three") if name in spans]
     return {"small_projects_took": round(max(small, default=0.0) / (end - start), 2)} if few else {}
@@ -207,6 +207,7 @@ def _latency(system: System, key: str, file: str, jobs: int = 40) -> dict[str, o
             for created, start in session.execute(
                 select(Job.created_at, Job.started_at).where(Job.id.in_(ids))
             )
+            if start is not None
         ]
     ordered = sorted(waits)
     return {
