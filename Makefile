@@ -4,6 +4,8 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 LOCKS := requirements.lock
 ARGS ?=
+# Processes that share the tests out, file by file.
+WORKERS ?= 2
 
 # VLLM=1 with any target: vLLM for the CPU as well (Linux on x86-64).
 ifeq ($(VLLM),1)
@@ -30,7 +32,7 @@ serve: $(STAMP) ## Run the service here (ARGS="--port 8700")
 	@$(BIN)/policysplit serve $(ARGS)
 
 test: $(STAMP) ## Run the tests (ARGS="tests/cli"; VLLM=1: those of vLLM, too)
-	@$(BIN)/python -m pytest -q $(ARGS)
+	@$(BIN)/python -m pytest -q -n $(WORKERS) --dist loadfile $(ARGS)
 
 chaos: $(STAMP) ## Break the service over and over and look what holds (ARGS="--trials 10 --pair embedded")
 	@$(BIN)/python -m tests.chaos $(ARGS)
