@@ -41,7 +41,11 @@ def compared(digest: dict[str, Any], recorded: dict[str, Any] | None) -> dict[st
     """Part by part whether two digests agree; what one of them lacks is not compared."""
     if recorded is None:
         return {"matches": None, "compared": {}}
-    parts = {name: value == recorded[name] for name, value in digest.items() if value and recorded.get(name)}
+    parts = {
+        name: value == recorded[name]
+        for name, value in digest.items()
+        if value is not None and recorded.get(name) is not None
+    }
     return {"matches": all(parts.values()), "compared": parts}
 
 

@@ -10,6 +10,7 @@ from app.db import read_session, write_session
 from app.jobs.status import JobStatus, change_status
 from app.tables import DEFAULT_PROJECT, CheckpointPermission, Job
 from tests.fixtures.api import Api, Keyed, create_job, on_sqlite, sums
+from tests.fixtures.workers import eventually
 
 
 class Finished:
@@ -94,7 +95,8 @@ def test_a_shared_checkpoint_can_be_used_and_only_that(keyed: Keyed, finished: F
 
     deleted = permissions.delete(given.id, fine_tuned_model_checkpoint=finished.earlier)
     assert deleted.deleted and deleted.id == given.id
-    assert not asks(stranger, finished.earlier)
+    # The gateway looks a model up anew every two seconds.
+    eventually(lambda: not asks(stranger, finished.earlier), 10)
     with pytest.raises(openai.NotFoundError, match=given.id):
         permissions.delete(given.id, fine_tuned_model_checkpoint=finished.earlier)
 

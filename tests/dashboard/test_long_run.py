@@ -30,7 +30,7 @@ def test_it_opens_and_pans(browser: Browser, api: Api):
             assert box is not None
             page.mouse.move(box["x"] + 100, box["y"] + 50)
             page.mouse.down()
-            page.mouse.move(box["x"] + 104.5, box["y"] + 50, steps=3)
+            page.mouse.move(box["x"] + 103.5, box["y"] + 50, steps=3)
             page.mouse.up()
         series = refined.value.json()["data"]
         assert {len(one["steps"]) for one in series} == {one["total_points"] for one in series}

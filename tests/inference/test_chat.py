@@ -200,7 +200,7 @@ REFUSED: list[tuple[dict[str, Any], str | None]] = [
     ({"presence_penalty": 3}, "presence_penalty"),
     ({"tools": [{"type": "retrieval"}]}, "tools.0.type"),
     ({"tool_choice": "required"}, None),
-    ({"best_of_n": {"grader": {"type": "string_check"}}, "stream": True}, "best_of_n.grader.input"),
+    ({"best_of_n": {"grader": {"type": "string_check"}}}, "best_of_n.grader.input"),
     ({"messages": []}, "messages"),
     ({"messages": [{"role": "tool", "content": "1"}]}, "messages.0"),
     ({"messages": [{"role": "user"}]}, "messages.0"),

@@ -79,7 +79,7 @@ def test_a_model_in_use_is_not_evicted_and_one_that_never_fits_is_refused(deploy
     below = psutil.Process(worker.pid).children(recursive=True)
     worker.terminate()
     assert worker.wait(20) == 0
-    assert not any(process.is_running() for process in below)
+    assert not psutil.wait_procs(below, timeout=10)[1]
     assert deployment.workers() == []
     deployment.start_inference(ENGINE_MEMORY_BYTES=str(size // 2))
     with pytest.raises(openai.APIStatusError) as caught:

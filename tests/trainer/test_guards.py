@@ -60,7 +60,7 @@ def test_a_diverging_run_fails_with_the_reason_and_keeps_what_it_told(tiny_model
     spec = tiny_spec(
         tiny_model,
         data,
-        optimizer=OptimizerSpec(learning_rate=1e30, weight_decay=0.0),
+        optimizer=OptimizerSpec(weight_decay=0.0).model_copy(update={"learning_rate": 1e30}),
         validation_data=None,
         diagnostics={"interval": 0},
     )
