@@ -100,7 +100,10 @@ def test_a_cancelled_job_is_gone_within_five_seconds_whatever_it_does(
 ) -> None:
     grace = str(Settings.model_fields["stop_grace_seconds"].default)
     monkeypatch.setenv("POLICYSPLIT_STOP_GRACE_SECONDS", grace)
-    spec: dict[str, Any] = run_spec(tmp_path, tiny_model, steps=2) | {"preflight": None}
+    spec: dict[str, Any] = run_spec(tmp_path, tiny_model, steps=2) | {
+        "preflight": None,
+        "diagnostics": {"interval": 0},
+    }
     spec["rollout"] |= {"max_response_tokens": 1500, "samples_per_prompt": 16}
     phase = "generate"
     if during == "grading":
