@@ -23,7 +23,10 @@ def step_digest(groups: Sequence[Group], grad_norm: float, weights: str | None) 
     """
     return StepDigest(
         rollouts=_sha256(
-            (group.index, group.item_index, number, rollout.behavior_mode.value, *rollout.response_ids)
+            (
+                *(group.index, group.item_index, number, rollout.behavior_mode.value),
+                *(tuple(group.prompt_ids[rollout.behavior_mode]), tuple(rollout.response_ids)),
+            )
             for group in groups
             for number, rollout in enumerate(group.rollouts)
         ),

@@ -19,6 +19,7 @@ def test_it_opens_and_pans(browser: Browser, api: Api):
     job_id = add_long_run(STEPS, SERIES)
     with tab(browser) as opened:
         page = opened.page
+        page.set_viewport_size({"width": 1700, "height": 1000})  # charts wide enough to aim at few steps
         page.goto(f"{api.url}/#/jobs/{job_id}")
         page.wait_for_function(OPENED)
         assert page.evaluate("performance.now()") / 1000 < OPEN_SECONDS
@@ -30,7 +31,7 @@ def test_it_opens_and_pans(browser: Browser, api: Api):
             assert box is not None
             page.mouse.move(box["x"] + 100, box["y"] + 50)
             page.mouse.down()
-            page.mouse.move(box["x"] + 103.5, box["y"] + 50, steps=3)
+            page.mouse.move(box["x"] + 104.5, box["y"] + 50, steps=3)
             page.mouse.up()
         series = refined.value.json()["data"]
         assert {len(one["steps"]) for one in series} == {one["total_points"] for one in series}

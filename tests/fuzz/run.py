@@ -60,16 +60,16 @@ def fuzz(
             *("--report-json-path", str(report), "--no-color", *options),
         ]
         # In a folder of its own: it would read settings from where it is started.
-        process = subprocess.Popen(
+        with subprocess.Popen(
             command, cwd=folder, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
-        )
-        assert process.stdout is not None
-        lines = []
-        for line in process.stdout:
-            lines.append(line)
-            if not quiet:
-                print(line, end="", flush=True)
-        exit_code = process.wait()
+        ) as process:
+            assert process.stdout is not None
+            lines = []
+            for line in process.stdout:
+                lines.append(line)
+                if not quiet:
+                    print(line, end="", flush=True)
+        exit_code = process.returncode
         found = json.loads(report.read_text()) if report.exists() else None
     if found is None or found["operations"] is None:
         return Summary(name, 0, 0, 0, 0, 1, 0.0, exit_code, "".join(lines))
