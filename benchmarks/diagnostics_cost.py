@@ -12,6 +12,7 @@ import statistics
 import tempfile
 from pathlib import Path
 
+from benchmarks.job import TOPICS
 from trainer.events import EventWriter, StepMetrics, read_events
 from trainer.graders.spec import StringCheckGrader
 from trainer.loop import Run
@@ -19,20 +20,6 @@ from trainer.spec import CheckpointSpec, DiagnosticsSpec, JsonlData, ModelSpec, 
 
 DEFAULT = DiagnosticsSpec()
 PARTS = ("sample", "hidden_states", "gradients")
-TOPICS = (
-    "rain",
-    "bread",
-    "trains",
-    "maps",
-    "paint",
-    "glass",
-    "rivers",
-    "sheep",
-    "music",
-    "clocks",
-    "salt",
-    "ice",
-)
 
 
 def main() -> None:
