@@ -1,7 +1,5 @@
 """What can be done with experiments: create, look at, extend, cancel."""
 
-import hashlib
-import json
 import time
 from collections.abc import Sequence
 from typing import Any
@@ -17,7 +15,7 @@ from app.experiments.requests import job_request, misfit
 from app.experiments.schemas import MAX_RUNS, Arm, CreateExperiment, ExtendExperiment, Task
 from app.files import repository as files
 from app.ids import new_experiment_id
-from app.jobs.creation import check_job, check_key
+from app.jobs.creation import check_job, check_key, request_digest
 from app.jobs.status import TERMINAL
 from app.paging import unknown_cursor
 from app.tables import Experiment, ExperimentRun
@@ -31,7 +29,7 @@ def create(project_id: str, request: CreateExperiment, idempotency_key: str | No
     The same key with the same request gives the experiment that the first one made.
     """
     check_key(idempotency_key)
-    digest = _digest(request)
+    digest = request_digest(request)
     if idempotency_key is not None and (earlier := _earlier(project_id, idempotency_key, digest)):
         return earlier
     experiment_id = new_experiment_id()
@@ -260,11 +258,6 @@ def _cancelled(experiment: Experiment, action: str) -> BadRequest:
         param="experiment_id",
         code="invalid_experiment_status",
     )
-
-
-def _digest(request: CreateExperiment) -> str:
-    body = request.model_dump(mode="json", exclude_unset=True)
-    return hashlib.sha256(json.dumps(body, sort_keys=True).encode()).hexdigest()
 
 
 def _earlier(project_id: str, key: str, digest: str) -> dict[str, Any] | None:

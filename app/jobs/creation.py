@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pydantic import BaseModel
 from sqlalchemy import select
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
@@ -52,7 +53,7 @@ def create_job(project_id: str, request: CreateJob, idempotency_key: str | None)
     The same key with the same request gives the job that the first one made.
     """
     check_key(idempotency_key)
-    digest = _digest(request)
+    digest = request_digest(request)
     if idempotency_key is not None and (earlier := _earlier(project_id, idempotency_key, digest)):
         return earlier
     job_id = new_job_id()
@@ -120,7 +121,7 @@ def check_key(key: str | None) -> None:
         )
 
 
-def _digest(request: CreateJob) -> str:
+def request_digest(request: BaseModel) -> str:
     """Two requests that say the same have the same digest."""
     body = request.model_dump(mode="json", exclude_unset=True)
     return hashlib.sha256(json.dumps(body, sort_keys=True).encode()).hexdigest()

@@ -22,7 +22,6 @@ from uuid import uuid4
 
 import httpx
 import psutil
-import psycopg
 from redis import Redis
 from redis.exceptions import RedisError
 from sqlalchemy import Engine, event
@@ -31,6 +30,7 @@ from sqlalchemy.engine import make_url
 from app.cli.redis_server import find_redis_server, write_config
 from app.db import build_engine
 from app.migrate import upgrade_to_head
+from tests.fixtures.databases import temporary_database
 
 T = TypeVar("T")
 Pair = Literal["embedded", "external"]
@@ -317,7 +317,7 @@ def running_system(
             url = f"sqlite:///{folder / 'data' / 'policysplit.db'}"
         else:
             assert postgres is not None
-            url = stack.enter_context(_database(postgres))
+            url = stack.enter_context(temporary_database(postgres))
         upgrade_to_head(url)
         system = System(pair, folder, url, apis=apis, workers=workers, **settings)
         stack.callback(system.close)
@@ -339,15 +339,3 @@ def _mounted(folder: Path) -> bool:
         return False
     command = [mount, "-t", "tmpfs", "-o", f"size={RUNS_BYTES}", "tmpfs", str(folder)]
     return subprocess.run(command, capture_output=True, check=False).returncode == 0
-
-
-@contextlib.contextmanager
-def _database(server: str) -> Iterator[str]:
-    name = f"chaos_{uuid4().hex}"
-    with psycopg.connect(server, autocommit=True) as admin:
-        admin.execute(f'CREATE DATABASE "{name}"'.encode())
-    try:
-        yield make_url(server).set(database=name).render_as_string(hide_password=False)
-    finally:
-        with psycopg.connect(server, autocommit=True) as admin:
-            admin.execute(f'DROP DATABASE "{name}" WITH (FORCE)'.encode())
