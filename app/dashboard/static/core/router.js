@@ -9,7 +9,11 @@ addEventListener("hashchange", () => {
   // A new page begins at its top, and screen readers hear its name; a changed filter is the same page.
   if (before.path.join("/") !== route.get().path.join("/")) {
     scrollTo(0, 0);
-    requestAnimationFrame(() => document.getElementById("main")?.focus({ preventScroll: true }));
+    requestAnimationFrame(() => {
+      const main = document.getElementById("main");
+      // Whoever was quicker, and is already in the new page, stays there.
+      if (!main?.contains(document.activeElement)) main?.focus({ preventScroll: true });
+    });
   }
 });
 

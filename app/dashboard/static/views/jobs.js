@@ -1,7 +1,7 @@
 // All jobs, live.
 import { get, JOBS_PATH } from "../core/api.js";
 import { ago, count, dateTime, number } from "../core/format.js";
-import { cls, html, useEffect, useRef, useState } from "../core/html.js";
+import { cls, html, useLayoutEffect, useRef, useState } from "../core/html.js";
 import { useLoad } from "../core/poll.js";
 import { link, setQuery } from "../core/router.js";
 import { algorithmOf, jobName, share, timing } from "../jobs/names.js";
@@ -30,7 +30,8 @@ export function Jobs({ query }) {
     [filter, pages],
     (found) => (found?.jobs.some(isActive) ? 2500 : 10_000),
   );
-  useEffect(() => {
+  // With the first paint and not after it: who sees the page may press the key.
+  useLayoutEffect(() => {
     const slash = (event) => {
       if (event.key !== "/" || event.target.closest?.("input, textarea, select, [contenteditable]")) return;
       event.preventDefault();
