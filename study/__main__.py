@@ -7,7 +7,7 @@ import tempfile
 from pathlib import Path
 
 from study.design import PlannedRun, planned_runs, tuning_runs
-from study.runner import RESULTS, TUNING, WORK, prepare, read_results, run_missing, tuned_rate
+from study.runner import RESULTS, TUNING, WORK, read_results, run_missing, tuned_rate
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -56,7 +56,6 @@ def reproduce(prefix: str, results: Path = RESULTS, folder: Path = WORK) -> int:
     document = old["document"]
     run = PlannedRun(document["task"], document["arm"], document["seed"], document)
     assert run.hash == old["hash"], "the document is not the one that the hash names"
-    prepare(folder)
     with tempfile.TemporaryDirectory() as scratch:
         run_missing([run], results=Path(scratch), folder=folder, workers=1)
         (new,) = read_results(Path(scratch))
@@ -69,7 +68,8 @@ def reproduce(prefix: str, results: Path = RESULTS, folder: Path = WORK) -> int:
     if not same:
         print(f"then: {old['machine']}\nnow:  {new['machine']}")
         print(
-            "Other processors and versions of torch round differently; the base model is trained here, too."
+            "Other versions of torch, and processors of another architecture, round differently; the base "
+            "model is trained here, too."
         )
     return 0 if same else 1
 

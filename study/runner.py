@@ -24,6 +24,15 @@ TUNING = HERE / "results" / "tuning"
 #: The base model and the items: made anew where they are missing, never committed.
 WORK = HERE.parent / ".policysplit" / "study"
 _PAUSE_POLL_SECONDS = 2.0
+#: One thread, and the same instructions on every x86 processor with AVX2: without them the base model, and
+#: each run, would have other bits on other kinds of machines, and a study done in pieces could not be pooled.
+_REPRODUCIBLE = {
+    "OMP_NUM_THREADS": "1",
+    "TOKENIZERS_PARALLELISM": "false",
+    "ATEN_CPU_CAPABILITY": "avx2",
+    "MKL_CBWR": "AVX2",
+    "ONEDNN_MAX_CPU_ISA": "AVX2",
+}
 
 
 def prepare(folder: Path = WORK) -> Path:
@@ -52,17 +61,16 @@ def run_missing(
         pause_file: start none while it exists, nor the making of the base model.
     """
     results.mkdir(parents=True, exist_ok=True)
-    # Inherited by the processes: a run is reproducible to the bit with one thread.
-    os.environ |= {"OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"}
+    os.environ |= _REPRODUCIBLE  # inherited by the processes, which alone import torch
     while _paused(pause_file):
         time.sleep(_PAUSE_POLL_SECONDS)
-    prepare(folder)
     missing = [run for run in runs if not result_path(run, results).exists()]
     deadline = None if hours is None else time.monotonic() + hours * 3600
     done, waiting = 0, iter(missing)
     context = get_context("forkserver")
     context.set_forkserver_preload(["study.one_run"])
     with ProcessPoolExecutor(workers, mp_context=context, max_tasks_per_child=1) as pool:
+        pool.submit(prepare, folder).result()
         active: set[Future[dict[str, Any]]] = set()
         exhausted = False
         while active or not exhausted:

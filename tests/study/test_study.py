@@ -92,6 +92,7 @@ def test_it_goes_on_where_it_was_and_a_run_is_the_same_again(
     monkeypatch.setattr(base_model, "STEPS", 3)
     monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[2]))
     results, work = tmp_path / "results", tmp_path / "work"
+    base_model.build_base_model(work / "model")
     # An untrained model solves nothing, so nothing but an entropy in the loss moves it.
     runs = [short_run("entropy_bonus", 0), short_run("policy_split", 0), short_run("entropy_bonus", 1)]
     assert run_missing(runs[:2], results=results, folder=work) == 2
