@@ -5,9 +5,12 @@ import json
 import sys
 import tempfile
 from pathlib import Path
+from typing import Any
 
-from study.design import PlannedRun, planned_runs, tuning_runs
-from study.runner import RESULTS, TUNING, WORK, read_results, run_missing, tuned_rate
+from study import design, smollm2
+from study.planned_run import PlannedRun
+from study.runner import TUNING, read_results, run_missing, tuned_rate
+from study.studies import RESULTS, STUDIES, WORK
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -18,12 +21,18 @@ def main(arguments: list[str] | None = None) -> int:
     doing.add_argument("--workers", type=int, default=2, help="runs at a time, one thread each")
     doing.add_argument("--hours", type=float, help="start no run after so long")
     doing.add_argument("--pause-file", type=Path, help="start no run while this file exists")
-    commands.add_parser("report", help="write REPORT.md and report.html from the results")
+    doing.add_argument(
+        "--only", choices=list(STUDIES), help="this study alone; without it all, one after the other"
+    )
+    commands.add_parser("report", help="write REPORT.md and the studies' pages from the results")
     again = commands.add_parser("reproduce", help="do a run again, and compare it bit for bit")
     again.add_argument("hash", help="the run's, or its first characters")
     options = parser.parse_args(arguments)
     if options.command == "run":
-        return run_all(options.workers, options.hours, options.pause_file)
+        bounds = {"workers": options.workers, "hours": options.hours, "pause_file": options.pause_file}
+        for name in [options.only] if options.only else STUDIES:
+            run_study(name, bounds)
+        return 0
     if options.command == "report":
         from study.report import write_report
 
@@ -32,23 +41,29 @@ def main(arguments: list[str] | None = None) -> int:
     return reproduce(options.hash)
 
 
-def run_all(workers: int, hours: float | None, pause_file: Path | None) -> int:
-    """Choose the learning rate, then do all runs; what has a result is not done again."""
-    bounds = {"workers": workers, "hours": hours, "pause_file": pause_file}
-    run_missing(tuning_runs(), results=TUNING, **bounds)
-    rate = tuned_rate()
-    if rate is None:
-        print("the learning rate is not chosen yet: go on with the same command")
-        return 0
-    print(f"learning rate {rate:g}", flush=True)
-    done = run_missing(planned_runs(rate), **bounds)
+def run_study(name: str, bounds: dict[str, Any]) -> None:
+    """Do the runs of a study that have no result; ``bounds``: see :func:`study.runner.run_missing`."""
+    study = STUDIES[name]
+    print(study.title, flush=True)
+    if name == "smollm2":
+        runs = smollm2.planned_runs()
+    else:
+        run_missing(design.tuning_runs(), results=TUNING, folder=study.work, **bounds)
+        rate = tuned_rate()
+        if rate is None:
+            print("the learning rate is not chosen yet: go on with the same command")
+            return
+        print(f"learning rate {rate:g}", flush=True)
+        runs = design.planned_runs(rate)
+    done = run_missing(runs, results=study.results, folder=study.work, **bounds)
     print(f"{done} runs done")
-    return 0
 
 
 def reproduce(prefix: str, results: Path = RESULTS, folder: Path = WORK) -> int:
     """Do the run again from its committed document; 0 when weights and outcomes are the same bits."""
-    found = [one for one in read_results(results) if one["hash"].startswith(prefix)]
+    found = [
+        one for name in STUDIES for one in read_results(results / name) if one["hash"].startswith(prefix)
+    ]
     if len(found) != 1:
         print(f"{len(found)} results begin with {prefix!r}; give the hash of one", file=sys.stderr)
         return 2
@@ -57,7 +72,7 @@ def reproduce(prefix: str, results: Path = RESULTS, folder: Path = WORK) -> int:
     run = PlannedRun(document["task"], document["arm"], document["seed"], document)
     assert run.hash == old["hash"], "the document is not the one that the hash names"
     with tempfile.TemporaryDirectory() as scratch:
-        run_missing([run], results=Path(scratch), folder=folder, workers=1)
+        run_missing([run], results=Path(scratch), folder=folder / run.study, workers=1)
         (new,) = read_results(Path(scratch))
     same = True
     for name in ("base_sha256", "weights_sha256", "outcomes_sha256", "curves", "diagnostics"):

@@ -1,18 +1,15 @@
-"""The arms, seeds, tasks and settings of the study: all runs there are, each a document with a hash.
+"""The arms, seeds, tasks and settings of the study on the small model: all runs there are.
 
 PREREGISTRATION.md says why, and was committed before any of these runs.
 """
 
-import hashlib
-import json
 from collections.abc import Mapping
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from pydantic import TypeAdapter
 
 from study.base_model import HIGH_ENTROPY_PROMPT, NEUTRAL_PROMPT
+from study.planned_run import MODEL, TRAINING, VALIDATION, PlannedRun
 from study.tasks import TASKS, VALIDATION_ITEMS
 from trainer.ablations import load_ablation
 from trainer.algorithm_spec import AlgorithmSpec, PolicySplit
@@ -57,35 +54,6 @@ HEADLINE = (
     "freeze_loss@50%",
 )
 _ALGORITHM: TypeAdapter[Any] = TypeAdapter(AlgorithmSpec)
-# Stand for paths, which differ from machine to machine and are no part of what a run is.
-_MODEL, _TRAINING, _VALIDATION = "MODEL", "TRAINING", "VALIDATION"
-
-
-@dataclass(frozen=True)
-class PlannedRun:
-    """One run. ``document`` determines it, but for the base model's weights."""
-
-    task: str
-    arm: str
-    seed: int
-    document: dict[str, Any]
-
-    @property
-    def hash(self) -> str:
-        """Names the run: SHA-256 of its document, shortened."""
-        text = json.dumps(self.document, sort_keys=True, separators=(",", ":"))
-        return hashlib.sha256(text.encode()).hexdigest()[:16]
-
-    def spec(self, model: Path, training: Path, validation: Path) -> RunSpec:
-        """What the trainer gets."""
-        spec = RunSpec.model_validate(self.document["run"])
-        return spec.model_copy(
-            update={
-                "model": spec.model.model_copy(update={"path": str(model)}),
-                "training_data": JsonlData(path=str(training)),
-                "validation_data": JsonlData(path=str(validation)),
-            }
-        )
 
 
 def planned_runs(learning_rate: float) -> list[PlannedRun]:
@@ -126,16 +94,7 @@ def chosen_learning_rate(results: Mapping[str, dict[str, Any]]) -> float | None:
 def planned_run(task: str, arm: str, seed: int, learning_rate: float) -> PlannedRun:
     """One arm on one task with one seed."""
     spec = _with_arm(_base_spec(task, seed, learning_rate), arm)
-    return PlannedRun(task, arm, seed, _document(task, arm, seed, spec))
-
-
-def _document(task: str, arm: str, seed: int, spec: RunSpec) -> dict[str, Any]:
-    """What differs from the defaults: an option that the trainer gains later changes no run and no hash."""
-    run = spec.model_dump(mode="json", exclude_defaults=True)
-    for name in ("algorithm", "training_data", "validation_data"):
-        part = getattr(spec, name)
-        run[name] = {"type": part.type} | part.model_dump(mode="json", exclude_defaults=True)
-    return {"study": "tiny", "task": task, "arm": arm, "seed": seed, "run": run}
+    return PlannedRun.of("tiny", task, arm, seed, spec)
 
 
 def all_arms() -> list[str]:
@@ -167,9 +126,9 @@ def analysis_plan() -> Plan:
 def _base_spec(task: str, seed: int, learning_rate: float) -> RunSpec:
     return RunSpec(
         run_id=f"tiny-{task}",
-        model=ModelSpec(path=_MODEL, dtype="float32"),
-        training_data=JsonlData(path=_TRAINING),
-        validation_data=JsonlData(path=_VALIDATION),
+        model=ModelSpec(path=MODEL, dtype="float32"),
+        training_data=JsonlData(path=TRAINING),
+        validation_data=JsonlData(path=VALIDATION),
         grader=None,
         algorithm=PolicySplit(),
         high_entropy_prompt=HIGH_ENTROPY_PROMPT,

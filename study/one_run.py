@@ -12,8 +12,8 @@ from typing import Any
 
 import torch
 
-from study.design import PlannedRun
-from study.tasks import TASKS, reward_of
+from study.planned_run import PlannedRun
+from study.studies import STUDIES
 from trainer.api import train
 from trainer.errors import TrainerError
 from trainer.events import EvaluationOutcomes, Event, StepMetrics
@@ -40,7 +40,10 @@ def execute(run: PlannedRun, folder: Path) -> dict[str, Any]:
     with tempfile.TemporaryDirectory(prefix="study-run-") as scratch:
         try:
             done = train(
-                run.spec(folder / "model", *paths), Path(scratch), reward_of(TASKS[run.task]), told.event
+                run.spec(folder / "model", *paths),
+                Path(scratch),
+                STUDIES[run.study].reward(run.task),
+                told.event,
             )
             assert done.checkpoint is not None
             result["weights_sha256"] = _sha256(done.checkpoint / "model.safetensors")

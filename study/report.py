@@ -1,4 +1,4 @@
-"""From the committed results to REPORT.md and report.html: whatever came out, beside the authors' table."""
+"""From the committed results to REPORT.md and a page for each study: whatever came out."""
 
 import json
 from collections.abc import Sequence
@@ -6,8 +6,10 @@ from pathlib import Path
 from typing import Any
 
 from app.experiments.page import report_page
-from study.design import HEADLINE, LEARNING_RATES, analysis_plan, planned_runs
-from study.runner import HERE, RESULTS, TUNING, read_results, tuned_rate
+from study import design, smollm2
+from study.planned_run import PlannedRun
+from study.runner import TUNING, read_results, tuned_rate
+from study.studies import HERE, RESULTS, STUDIES, Study
 from trainer.statistics.analysis import analyse
 from trainer.statistics.run_results import Analysis, RunResult
 
@@ -16,6 +18,22 @@ PAPER = (
     ("1.7B", "56.08", "55.94", "56.71", "56.78", "53.18"),
     ("4B", "70.00", "70.00", "71.02", "71.75", "70.47"),
     ("8B", "73.94", "74.27", "74.50", "75.15", "71.49"),
+)
+_HEAD = """# What came out
+
+Written by `python -m study report` from the files in `results/`; what would be measured was committed
+beforehand in [PREREGISTRATION.md](PREREGISTRATION.md).
+"""
+_FOOT = (
+    "## The authors' table, for orientation\n",
+    "Accuracy in percent, mean of MATH500, AIME24/25, GPQA-D and MMLU-Pro, as the paper prints it (arXiv "
+    "2604.11510), without seeds or spread. Nothing above can be compared with it, and nothing above "
+    "extrapolates to it.\n",
+    "| model | base | GRPO | entropy advantage | Policy Split, N | Policy Split, H |",
+    "|---|---|---|---|---|---|",
+    *(f"| {' | '.join(row)} |" for row in PAPER),
+    "\nOne run again, bit for bit: `python -m study reproduce HASH`, with a hash from a report's page, or "
+    "the name of a file in `results/`.",
 )
 _FIGURES = (
     ("entropy of N, nats", "eval/N/entropy_nats"),
@@ -32,18 +50,30 @@ _FIGURES = (
 )
 
 
-def write_report(results: Path = RESULTS, folder: Path = HERE, tuning: Path = TUNING) -> Analysis:
-    """Write both files; the analysis that they show."""
-    rate = tuned_rate(tuning) or LEARNING_RATES[0]  # before it is chosen no planned run has a result
-    found = {one["hash"]: one for one in read_results(results)}
-    runs = [
-        _run_result(run.arm, run.task, run.seed, run.hash, found.get(run.hash)) for run in planned_runs(rate)
-    ]
-    analysis = analyse(analysis_plan(), runs)
-    title = {"experiment": {"name": "Policy Split on a small model: all arms"}}
-    (folder / "report.html").write_text(report_page(title | analysis))
-    (folder / "REPORT.md").write_text(_markdown(analysis, list(found.values())))
-    return analysis
+def write_report(results: Path = RESULTS, folder: Path = HERE, tuning: Path = TUNING) -> dict[str, Analysis]:
+    """Write all files; the analyses that they show, by study."""
+    analyses = {}
+    parts = [_HEAD]
+    for name, study in STUDIES.items():
+        found = {one["hash"]: one for one in read_results(results / name)}
+        runs = [
+            _run_result(run.arm, run.task, run.seed, run.hash, found.get(run.hash))
+            for run in all_runs(name, tuning)
+        ]
+        analyses[name] = analysis = analyse(study.plan(), runs)
+        page = report_page({"experiment": {"name": f"Policy Split: {study.title}"}} | analysis)
+        (folder / f"report-{name}.html").write_text(page)
+        parts += _section(study, analysis, list(found.values()))
+    (folder / "REPORT.md").write_text("\n".join([*parts, *_FOOT]) + "\n")
+    return analyses
+
+
+def all_runs(study: str, tuning: Path = TUNING) -> list[PlannedRun]:
+    """Every planned run of a study, done or not."""
+    if study == "smollm2":
+        return smollm2.planned_runs()
+    # Before it is chosen no planned run has a result.
+    return design.planned_runs(tuned_rate(tuning) or design.LEARNING_RATES[0])
 
 
 def _run_result(arm: str, task: str, seed: int, name: str, result: dict[str, Any] | None) -> RunResult:
@@ -64,39 +94,24 @@ def _run_result(arm: str, task: str, seed: int, name: str, result: dict[str, Any
     )
 
 
-def _markdown(analysis: Analysis, results: Sequence[dict[str, Any]]) -> str:
-    progress, tasks = analysis["progress"], analysis["plan"]["tasks"]
+def _section(study: Study, analysis: Analysis, results: Sequence[dict[str, Any]]) -> list[str]:
+    progress = analysis["progress"]
     parts = [
-        "# What came out\n",
-        "Written by `python -m study report` from `results/tiny/`; the design was committed beforehand in "
-        "[PREREGISTRATION.md](PREREGISTRATION.md). All arms, curves and runs are in `report.html`.\n",
+        f"## {study.title}\n",
         f"{progress['succeeded']} of {progress['runs']} runs have succeeded, {progress['failed']} failed, "
         f"{progress['waiting']} are still to be done."
         + (" **Every figure is provisional until all are.**" if progress["waiting"] else "")
-        + "\n",
-        "## The claim\n",
+        + f" All arms, curves and runs are in `report-{study.name}.html`.\n",
+        "### The claim\n",
         f"**{analysis['winner']['sentence']}**\n",
         _comparisons(analysis["claims"]),
-        "## Do two modes help each other?\n",
+        "### Do two modes help each other?\n",
         *(_rule(rule) for rule in analysis["synergy"]),
     ]
-    for task in tasks:
-        parts += [f"## {task}\n", _arms(analysis, task), _figures(analysis, task)]
-    parts += [
-        "## The authors' table, for orientation\n",
-        "Accuracy in percent, mean of MATH500, AIME24/25, GPQA-D and MMLU-Pro, as the paper prints it (arXiv "
-        "2604.11510), without seeds or spread. Nothing above can be compared with it, and nothing above "
-        "extrapolates to it.\n",
-        "| model | base | GRPO | entropy advantage | Policy Split, N | Policy Split, H |",
-        "|---|---|---|---|---|---|",
-        *(f"| {' | '.join(row)} |" for row in PAPER),
-        "\n## Notes\n",
-        *(f"- {note}" for note in analysis["notes"]),
-        *(f"- {line}" for line in _machines(results)),
-        "- One run again, bit for bit: `python -m study reproduce HASH`, with a hash from `report.html`, or "
-        "the name of a file in `results/tiny/`.",
-    ]
-    return "\n".join(parts) + "\n"
+    for task in analysis["plan"]["tasks"]:
+        parts += [f"### {task}\n", _arms(analysis, task), _figures(study, analysis, task)]
+    lines = [*analysis["notes"], *_machines(results)]
+    return [*parts, "### Notes\n", *(f"- {line}" for line in lines), ""]
 
 
 def _comparisons(found: Sequence[dict[str, Any]]) -> str:
@@ -142,10 +157,10 @@ def _arms(analysis: Analysis, task: str) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _figures(analysis: Analysis, task: str) -> str:
+def _figures(study: Study, analysis: Analysis, task: str) -> str:
     """The figures that the method's critics ask for, of the arms with two modes."""
-    wanted = [*HEADLINE, "neutral_prompt", "no_prompt", "policy_split_eta_0.3"]
-    arms = [one for one in analysis["arms"] if one["task"] == task and one["arm"] in wanted and one["seeds"]]
+    arms = [one for one in analysis["arms"] if one["task"] == task and one["seeds"]]
+    arms = [one for one in arms if one["arm"] in study.figures]
     arms = [one for one in arms if "eval/kl_H_N/prefix_H" in one["diagnostics"]]
     if not arms:
         return ""

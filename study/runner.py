@@ -13,16 +13,12 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
-from study.base_model import build_base_model, write_items
-from study.design import PlannedRun, chosen_learning_rate
-from study.tasks import TASKS
+from study.design import chosen_learning_rate
+from study.planned_run import PlannedRun
+from study.studies import RESULTS, STUDIES
 
-HERE = Path(__file__).parent
-RESULTS = HERE / "results" / "tiny"
-#: Results of the runs that choose the learning rate.
-TUNING = HERE / "results" / "tuning"
-#: The base model and the items: made anew where they are missing, never committed.
-WORK = HERE.parent / ".policysplit" / "study"
+#: Results of the runs that choose the small model's learning rate.
+TUNING = RESULTS / "tuning"
 _PAUSE_POLL_SECONDS = 2.0
 #: One thread, and the same instructions on every x86 processor with AVX2: without them the base model, and
 #: each run, would have other bits on other kinds of machines, and a study done in pieces could not be pooled.
@@ -35,27 +31,20 @@ _REPRODUCIBLE = {
 }
 
 
-def prepare(folder: Path = WORK) -> Path:
-    """The folder with the base model and the items of every task."""
-    folder.mkdir(parents=True, exist_ok=True)
-    build_base_model(folder / "model")
-    for task in TASKS.values():
-        write_items(folder, task)
-    return folder
-
-
 def run_missing(
     runs: Sequence[PlannedRun],
     *,
-    results: Path = RESULTS,
-    folder: Path = WORK,
+    results: Path,
+    folder: Path,
     workers: int = 2,
     hours: float | None = None,
     pause_file: Path | None = None,
 ) -> int:
-    """Do the planned runs that have no result; how many were done.
+    """Do the planned runs of one study that have no result; how many were done.
 
     Args:
+        results: gets a file a run.
+        folder: gets the base model and the items.
         workers: runs at a time, each with one thread.
         hours: start none after so long.
         pause_file: start none while it exists, nor the making of the base model.
@@ -65,12 +54,14 @@ def run_missing(
     while _paused(pause_file):
         time.sleep(_PAUSE_POLL_SECONDS)
     missing = [run for run in runs if not result_path(run, results).exists()]
+    if not missing:
+        return 0
     deadline = None if hours is None else time.monotonic() + hours * 3600
     done, waiting = 0, iter(missing)
     context = get_context("forkserver")
     context.set_forkserver_preload(["study.one_run"])
     with ProcessPoolExecutor(workers, mp_context=context, max_tasks_per_child=1) as pool:
-        pool.submit(prepare, folder).result()
+        pool.submit(STUDIES[missing[0].study].prepare, folder).result()
         active: set[Future[dict[str, Any]]] = set()
         exhausted = False
         while active or not exhausted:
@@ -98,7 +89,7 @@ def _execute(run: PlannedRun, folder: Path) -> dict[str, Any]:
     return execute(run, folder)
 
 
-def result_path(run: PlannedRun, results: Path = RESULTS) -> Path:
+def result_path(run: PlannedRun, results: Path) -> Path:
     """Where the run's result is, once it is there."""
     return results / run.task / f"{run.hash}.json"
 
@@ -112,7 +103,7 @@ def write_result(result: dict[str, Any], results: Path) -> None:
     partial.replace(path)
 
 
-def read_results(results: Path = RESULTS) -> Iterable[dict[str, Any]]:
+def read_results(results: Path) -> Iterable[dict[str, Any]]:
     """Every result there is."""
     for path in sorted(results.glob("*/*.json")):
         yield json.loads(path.read_text())

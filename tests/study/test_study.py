@@ -13,9 +13,11 @@ import study.base_model as base_model
 from app.cli.judging import read_judging
 from app.experiments.requests import job_request
 from app.experiments.schemas import CreateExperiment
+from study import smollm2
 from study.__main__ import reproduce
 from study.base_model import HIGH_ENTROPY_PROMPT, NEUTRAL_PROMPT
-from study.design import ABLATIONS, BASELINES, PlannedRun, all_arms, analysis_plan, planned_run, planned_runs
+from study.design import ABLATIONS, BASELINES, all_arms, analysis_plan, planned_run, planned_runs
+from study.planned_run import PlannedRun
 from study.report import write_report
 from study.runner import read_results, run_missing
 from study.tasks import MOVES, TASKS, VALIDATION_ITEMS, split_items
@@ -74,6 +76,22 @@ def test_the_plan_is_complete_and_each_run_has_a_hash_of_its_own():
     assert {key for key in one if one[key] != other[key]} == {"algorithm"}
 
 
+def test_the_runs_on_smollm2_are_planned_and_validation_items_are_never_trained():
+    runs = smollm2.planned_runs()
+    assert len(runs) == len({run.hash for run in runs}) == 5 * 2 * 3
+    assert {run.study for run in runs} == {"smollm2"}
+    assert set(smollm2.analysis_plan().baselines) <= set(smollm2.ARMS)
+    for task in smollm2.TASKS:
+        training, validation = smollm2.split_items(task)
+        assert len(validation) == smollm2.DEV_ITEMS + smollm2.TEST_ITEMS and len(training) > 100
+        asked = [{one["messages"][0]["content"] for one in items} for items in (training, validation)]
+        assert len(asked[1]) == len(validation) and not asked[0] & asked[1]
+        reward = smollm2.reward_of(task)
+        item = validation[0]
+        assert reward(item, f"It must be {item['answer']}.") == 1.0
+        assert reward(item, "No idea.") == 0.0
+
+
 def short_run(arm: str, seed: int) -> PlannedRun:
     """A planned run of two steps on few items."""
     document = json.loads(json.dumps(planned_run("sums", arm, seed, 1e-3).document))
@@ -91,7 +109,7 @@ def test_it_goes_on_where_it_was_and_a_run_is_the_same_again(
 ):
     monkeypatch.setattr(base_model, "STEPS", 3)
     monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[2]))
-    results, work = tmp_path / "results", tmp_path / "work"
+    results, work = tmp_path / "results" / "tiny", tmp_path / "work" / "tiny"
     base_model.build_base_model(work / "model")
     # An untrained model solves nothing, so nothing but an entropy in the loss moves it.
     runs = [short_run("entropy_bonus", 0), short_run("policy_split", 0), short_run("entropy_bonus", 1)]
@@ -109,12 +127,12 @@ def test_it_goes_on_where_it_was_and_a_run_is_the_same_again(
     assert set(both) == {"N", "H"} and len(both["N"]["graded"]) == 40
     assert first["cost"]["samples_generated"] == 16
 
-    assert reproduce(runs[0].hash[:8], results, work) == 0
+    assert reproduce(runs[0].hash[:8], results.parent, work.parent) == 0
     assert capsys.readouterr().out.count("the same") == 5
     spoiled = first | {"weights_sha256": "0" * 64}
     (results / "sums" / f"{runs[0].hash}.json").write_text(json.dumps(spoiled))
-    assert reproduce(runs[0].hash, results, work) == 1
-    assert reproduce("zzzz", results, work) == 2
+    assert reproduce(runs[0].hash, results.parent, work.parent) == 1
+    assert reproduce("zzzz", results.parent, work.parent) == 2
     assert os.environ["OMP_NUM_THREADS"] == "1"
 
 
@@ -122,6 +140,7 @@ def test_the_report_of_nothing_says_so(tmp_path: Path):
     write_report(tmp_path / "none", tmp_path, tmp_path / "none")
     text = (tmp_path / "REPORT.md").read_text()
     assert "0 of 330 runs have succeeded" in text and "Every figure is provisional" in text
+    assert "0 of 30 runs have succeeded" in text
     assert "| 8B | 73.94 | 74.27 | 74.50 | 75.15 | 71.49 |" in text
 
 
