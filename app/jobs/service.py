@@ -15,7 +15,7 @@ from app.queue import announce
 from app.tables import Job
 
 _S = JobStatus
-_WAITING = (_S.VALIDATING_FILES, _S.QUEUED, _S.PAUSED)
+_WAITING = (_S.QUEUED, _S.PAUSED)
 
 
 def listing(
@@ -57,7 +57,7 @@ def pause(project_id: str, job_id: str) -> dict[str, Any]:
         job = found(session, project_id, job_id, lock=True)
         if job.status == _S.QUEUED:
             change_status(session, job, _S.PAUSED, message="The job has been paused before it ran.")
-        elif job.status == _S.RUNNING and not job.cancel_requested:
+        elif job.status in (_S.VALIDATING_FILES, _S.RUNNING) and not job.cancel_requested:
             job.pause_requested = True
             text = "Pause requested; the worker saves a checkpoint and stops."
             change_status(session, job, _S.PAUSING, message=text)
