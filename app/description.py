@@ -70,12 +70,26 @@ def describe(app: FastAPI) -> None:
         schemes["key"] = {"type": "http", "scheme": "bearer"}
         # Until there is a first key, none is wanted.
         document["security"] = [{"key": []}] if _wants_key() else [{}, {"key": []}]
+        _require_tags(document)
         for path in PUBLIC & document["paths"].keys():
             for operation in document["paths"][path].values():
                 operation["security"] = []
         return document
 
     app.openapi = openapi
+
+
+def _require_tags(part: Any) -> None:
+    """A tag that chooses one of several schemas has to be given; elsewhere it has a default."""
+    if isinstance(part, list):
+        for one in part:
+            _require_tags(one)
+    elif isinstance(part, dict):
+        if "discriminator" in part:
+            tag = part["discriminator"]["propertyName"]
+            part["oneOf"] = [{**one, "required": [tag]} for one in part["oneOf"]]
+        for one in part.values():
+            _require_tags(one)
 
 
 def _wants_key() -> bool:

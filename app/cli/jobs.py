@@ -54,9 +54,7 @@ def create(
     body |= {name: value for name, value in given.items() if value is not None}
     client = connect(base_url, data_dir)
     with api_errors(client):
-        for name in ("training_file", "validation_file"):
-            if name in body:
-                body[name] = upload(client, str(body[name]))
+        upload_files(client, body)
         job = post_job(client, body)
         out.print(f"Created [bold]{job.id}[/], {job.status}.")
         if follow_it:
@@ -73,11 +71,11 @@ def estimate(
 ) -> None:
     """Say what a job would take, from two steps that a worker tries."""
     body = read_job_file(file)
+    given = {"training_file": training_file, "validation_file": validation_file}
+    body |= {name: value for name, value in given.items() if value is not None}
     client = connect(base_url, data_dir)
     with api_errors(client):
-        for name, given in (("training_file", training_file), ("validation_file", validation_file)):
-            if value := given or body.get(name):
-                body[name] = upload(client, str(value))
+        upload_files(client, body)
         show_estimate(client, body)
 
 
@@ -181,6 +179,13 @@ def read_job_file(path: Path) -> dict[str, Any]:
     if not isinstance(body, dict):
         raise CliError(f"{path} holds {type(body).__name__}, not an object with model, method and so on")
     return body
+
+
+def upload_files(client: "openai.OpenAI", body: dict[str, Any]) -> None:
+    """Put file ids in the place of the local paths that a job's body names."""
+    for name in ("training_file", "validation_file"):
+        if body.get(name) is not None:
+            body[name] = upload(client, str(body[name]))
 
 
 def upload(client: "openai.OpenAI", value: str) -> str:

@@ -16,12 +16,6 @@ def find(session: Session, project_id: str, job_id: str, *, lock: bool = False) 
     return session.scalars(query.with_for_update() if lock else query).first()
 
 
-def find_by_idempotency_key(session: Session, project_id: str, key: str) -> Job | None:
-    return session.scalars(
-        select(Job).where(Job.project_id == project_id, Job.idempotency_key == key)
-    ).first()
-
-
 def place_of(session: Session, project_id: str, job_id: str) -> tuple[float, str] | None:
     """Where a job is in its project's list."""
     query = select(Job.created_at, Job.id).where(Job.id == job_id, Job.project_id == project_id)
