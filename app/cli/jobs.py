@@ -2,6 +2,7 @@
 
 import json
 import time
+from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -181,11 +182,13 @@ def read_job_file(path: Path) -> dict[str, Any]:
     return body
 
 
-def upload_files(client: "openai.OpenAI", body: dict[str, Any]) -> None:
-    """Put file ids in the place of the local paths that a job's body names."""
+def upload_files(
+    client: "openai.OpenAI", body: dict[str, Any], find: Callable[[str], str] = lambda path: path
+) -> None:
+    """Put file ids in the place of the local paths that a job's body names; ``find`` says where those are."""
     for name in ("training_file", "validation_file"):
         if body.get(name) is not None:
-            body[name] = upload(client, str(body[name]))
+            body[name] = upload(client, find(str(body[name])))
 
 
 def upload(client: "openai.OpenAI", value: str) -> str:

@@ -28,12 +28,11 @@ def listing(
 ) -> list[dict[str, Any]]:
     """Up to ``limit`` + 1 job objects, newest first."""
     with read_session() as session:
-        cursor = None
-        if after is not None and (cursor := repository.place_of(session, project_id, after)) is None:
-            raise unknown_cursor(after)
         jobs = repository.listing(
-            session, project_id, after=cursor, limit=limit + 1, metadata=metadata, statuses=statuses
+            session, project_id, after=after, limit=limit + 1, metadata=metadata, statuses=statuses
         )
+        if after is not None and not jobs and repository.find(session, project_id, after) is None:
+            raise unknown_cursor(after)
         return job_views(session, jobs)
 
 
