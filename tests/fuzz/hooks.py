@@ -23,6 +23,8 @@ ABOUT_FORM = {"invalid_type", "missing_required_parameter", "unknown_parameter",
 DEPENDENT = {"training_file", "name"}
 #: As at OpenAI, an integer is written without a fraction; JSON Schema takes 3.0 for one.
 WITH_FRACTION = re.compile(r": -?\d+(\.0)?(e\+?\d+)?\. Input should be a valid integer")
+#: What an experiment's base, task and arm make together is told like this; a schema sees them one by one.
+TOGETHER = re.compile(r"Arm '.*?' on task '.*?': ")
 #: Characters that no text may have, anywhere in a body: nor has it words for these.
 NOT_TEXT = ("U+0000", "surrogate")
 JOBS = "/v1/fine_tuning/jobs"
@@ -116,7 +118,8 @@ def refusals_have_reasons(_context: CheckContext, response: Response, case: Case
     if case.meta is None or not case.meta.generation.mode.is_positive or response.status_code != 400:
         return
     error = response.json()["error"]
-    if any(character in error["message"] for character in NOT_TEXT) or WITH_FRACTION.search(error["message"]):
+    said = error["message"]
+    if any(character in said for character in NOT_TEXT) or WITH_FRACTION.search(said) or TOGETHER.match(said):
         return
     if error["code"] in ABOUT_FORM and error["param"] not in DEPENDENT:
         raise AssertionError(f"the description allows what is refused for its form: {error['message']}")
