@@ -35,7 +35,7 @@ class ListOf(BaseModel, Generic[T]):
 
 
 def answers(model: Any, *, status: int = 200, **other_types: str) -> dict[str, Any]:
-    """Arguments of a route that answers with ``model``; ``event_stream="…"`` and the like add media types."""
+    """Arguments of a route that answers with ``model``; ``event_stream="…"`` and the like add types."""
     return {"response_model": None, "responses": {status: {"model": model, "content": _content(other_types)}}}
 
 
@@ -51,8 +51,11 @@ def answers_text(description: str, *media_types: str) -> dict[str, Any]:
 
 
 def _content(types: dict[str, str]) -> dict[str, Any]:
+    media_types = {"event_stream": "text/event-stream", "text_csv": "text/csv", "text_html": "text/html"}
     return {
-        name.replace("event_stream", "text/event-stream"): {"schema": EVENT_STREAM | {"description": text}}
+        media_types[name]: {
+            "schema": (EVENT_STREAM if name == "event_stream" else {"type": "string"}) | {"description": text}
+        }
         for name, text in types.items()
     }
 
@@ -67,12 +70,26 @@ def describe(app: FastAPI) -> None:
         schemes["key"] = {"type": "http", "scheme": "bearer"}
         # Until there is a first key, none is wanted.
         document["security"] = [{"key": []}] if _wants_key() else [{}, {"key": []}]
+        _require_tags(document)
         for path in PUBLIC & document["paths"].keys():
             for operation in document["paths"][path].values():
                 operation["security"] = []
         return document
 
     app.openapi = openapi
+
+
+def _require_tags(part: Any) -> None:
+    """A tag that chooses one of several schemas has to be given; elsewhere it has a default."""
+    if isinstance(part, list):
+        for one in part:
+            _require_tags(one)
+    elif isinstance(part, dict):
+        if "discriminator" in part:
+            tag = part["discriminator"]["propertyName"]
+            part["oneOf"] = [{**one, "required": [tag]} for one in part["oneOf"]]
+        for one in part.values():
+            _require_tags(one)
 
 
 def _wants_key() -> bool:

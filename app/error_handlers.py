@@ -85,12 +85,13 @@ async def _http_exception(request: Request, error: Exception) -> JSONResponse:
 
 
 def _allowed(request: Request) -> str:
-    """The methods of every route with this path: the framework's own answer knows those of one of them."""
-    methods: set[str] = set()
-    for route in request.app.routes:
-        match, _ = route.matches(request.scope)
-        if match is not Match.NONE:
-            methods |= getattr(route, "methods", None) or set()
+    """The methods of every route with this path: the framework's own answer knows those of one of them.
+
+    Of ``…/jobs/validate`` they are that path's own, though ``…/jobs/{id}`` would match as well.
+    """
+    matching = [one for one in request.app.routes if one.matches(request.scope)[0] is not Match.NONE]
+    exact = [one for one in matching if getattr(one, "path", None) == request.url.path]
+    methods = {method for one in exact or matching for method in getattr(one, "methods", None) or ()}
     return ", ".join(sorted(methods))
 
 

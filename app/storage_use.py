@@ -1,19 +1,44 @@
 """``/v1/storage``: how much of the disk a project uses."""
 
-from typing import Any
+from typing import Any, Literal
 
 from fastapi import APIRouter
+from pydantic import BaseModel
 from sqlalchemy import func, select
 
 from app.auth import ProjectId
 from app.db import read_session
+from app.description import answers
 from app.requests import StrictRoute
 from app.tables import Checkpoint, File, Job
 
 router = APIRouter(prefix="/v1/storage", tags=["storage"], route_class=StrictRoute)
 
 
-@router.get("")
+class Count(BaseModel):
+    """How many there are."""
+
+    count: int
+
+
+class CountAndBytes(Count):
+    """How many there are, and their size together."""
+
+    bytes: int
+
+
+class StorageUse(BaseModel):
+    """What a project takes on the disk."""
+
+    object: Literal["project.storage"]
+    project_id: str
+    files: CountAndBytes
+    jobs: CountAndBytes
+    checkpoints: Count
+    bytes: int
+
+
+@router.get("", **answers(StorageUse))
 def storage_use(project: ProjectId) -> dict[str, Any]:
     """Bytes of the project's files and of its runs (checkpoints, states to resume from, logs)."""
     return used(project)

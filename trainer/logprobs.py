@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from trainer.packed_linear import can_pack, packed, packed_product
+from trainer.packed_linear import can_pack, packed, packed_product, widens_bfloat16
 from trainer.spec import LogitsDtype
 
 CHUNK_TOKENS = 512
@@ -132,6 +132,10 @@ class _LinearLogProbs(torch.autograd.Function):
             else None
         )
         entropy_used = bool(grad_entropy_T.any())
+        # Without instructions for bfloat16 its plain products run on one core, a hundred times slower.
+        widens = hidden_TD.dtype == torch.bfloat16 and hidden_TD.device.type == "cpu" and widens_bfloat16()
+        factor_dtype = torch.float32 if widens else hidden_TD.dtype
+        factor_VD, factor_TD = output_VD.to(factor_dtype), hidden_TD.to(factor_dtype)
         for start in range(0, len(token_T), ctx.chunk):
             part = slice(start, min(start + ctx.chunk, len(token_T)))
             # d logp / dz = onehot - p;  dH / dz = -p (log p + H)
@@ -149,10 +153,10 @@ class _LinearLogProbs(torch.autograd.Function):
             grad_z.scatter_add_(-1, token_T[part, None], grad_logp_T[part, None].to(grad_z.dtype))
             if ctx.temperature != 1.0:
                 grad_z.div_(ctx.temperature)
-            grad_z = grad_z.to(hidden_TD.dtype)
-            grad_hidden[part] = grad_z @ output_VD
+            grad_z = grad_z.to(factor_dtype)
+            grad_hidden[part] = grad_z @ factor_VD
             if grad_output is not None:
-                grad_output += grad_z.t() @ hidden_TD[part]
+                grad_output += grad_z.t() @ factor_TD[part]
         if grad_output is not None:
             grad_output = grad_output.to(output_VD.dtype)
         return grad_hidden, grad_output, None, None, None, None, None

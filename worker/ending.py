@@ -208,7 +208,7 @@ def _fail(session: Session, job: Job, code: str, message: str, now: float, param
 
 def _pause(session: Session, job: Job, ending: Ending, now: float) -> None:
     level: Level = "error" if ending.cause is Cause.DISK_FULL else "info"
-    if job.status == JobStatus.RUNNING:  # nobody asked for it
+    if job.status != JobStatus.PAUSING:  # nobody asked for it
         change_status(session, job, JobStatus.PAUSING, message="The job is being paused.", now=now)
     data = {"cause": ending.cause.value}
     change_status(session, job, JobStatus.PAUSED, message=ending.message, level=level, data=data, now=now)

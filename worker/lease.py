@@ -1,7 +1,7 @@
 """Leases: which worker runs a job, and the token that keeps a worker that lost it from writing.
 
 A claim raises ``jobs.attempt`` by one; that number is the fencing token. Every later write of the worker
-happens in a transaction that first asserts ``attempt = mine and status in (running, pausing)``, which on
+happens in a transaction that first asserts ``attempt = mine and status in HELD``, which on
 PostgreSQL also locks the row: see :func:`hold`. Times are the hosts' wall clocks, so the hosts' clocks may
 differ by no more than a fraction of ``lease_seconds``.
 """
@@ -20,6 +20,7 @@ from app.db import read_session, write_session
 from app.jobs.status import HELD, JobStatus, change_status
 from app.settings import get_settings
 from app.tables import Job, JobAttempt
+from worker import look
 
 _HELD = [status.value for status in HELD]
 
@@ -84,9 +85,20 @@ def claim(job_id: str, owner: str) -> Claim | None:
             return None
         session.add(JobAttempt(job_id=job_id, attempt=attempt, worker=owner, started_at=now))
         job = session.get_one(Job, job_id)
-        text = "The job has started." if attempt == 1 else f"The job has started again (attempt {attempt})."
-        change_status(session, job, JobStatus.RUNNING, message=text, data={"attempt": attempt}, now=now)
+        if look.is_due(job):
+            status, text = (
+                JobStatus.VALIDATING_FILES,
+                "A worker has taken the job and tries its grader.",
+            )
+        else:
+            status, text = JobStatus.RUNNING, started_text(attempt)
+        change_status(session, job, status, message=text, data={"attempt": attempt}, now=now)
     return Claim(job_id, attempt, owner)
+
+
+def started_text(attempt: int) -> str:
+    """What the event says with which a job becomes ``running``."""
+    return "The job has started." if attempt == 1 else f"The job has started again (attempt {attempt})."
 
 
 def _mine(claim: Claim) -> tuple[Any, ...]:

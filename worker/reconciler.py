@@ -4,7 +4,7 @@ Every change is one conditional UPDATE or one transaction that locks the row and
 of reconcilers may run at once. A pass:
 
 1. queued jobs that are due and whose wake-up message was never sent, or is lost → send it
-2. running and pausing jobs whose lease ran out → queued again (their attempt: lost), failed past the cap,
+2. jobs that a worker holds and whose lease ran out → queued again (their attempt: lost), failed past the cap,
    cancelled where the user wanted that
 3. queued jobs that the user wanted cancelled → cancelled
 4. runs of experiments that have no job yet → their jobs, as many as may run at a time

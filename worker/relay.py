@@ -21,7 +21,7 @@ from sqlalchemy.orm import Session
 from app.checkpoints.repository import remove_checkpoint, upsert_checkpoint
 from app.db import read_session, write_session
 from app.jobs.outcomes import upsert_outcomes
-from app.jobs.status import Level, add_event
+from app.jobs.status import JobStatus, Level, add_event, change_status
 from app.metrics.repository import upsert_steps
 from app.rollouts.repository import upsert_rollouts
 from app.tables import Checkpoint, JobAttempt, JobEvent
@@ -42,9 +42,9 @@ from trainer.events import (
     parse_event,
 )
 from trainer.manifest import MANIFEST_NAME, file_sha256
-from worker import clock
+from worker import clock, look
 from worker.launcher import events_name
-from worker.lease import Claim, LeaseLost, hold, write_progress
+from worker.lease import Claim, LeaseLost, hold, started_text, write_progress
 from worker.metrics_event import metrics_data, metrics_message
 
 MAX_EVENTS = 500
@@ -106,6 +106,8 @@ class Relay:
         self._source = claim.attempt if source is None else source
         self._path = run_dir / events_name(self._source)
         self._size_at_end = -1
+        # Whether the job may still be in validating_files.
+        self._looking = True
         # None: to be read from the database, at first and after a commit of which the answer got lost.
         self._offset: int | None = None
 
@@ -179,6 +181,7 @@ class Relay:
             if moved is None:
                 raise LeaseLost(self._claim)
         self._offset = batch.end
+        self._looking = self._looking and not any(map(look.is_over, batch.events))
         for event in batch.events:
             if isinstance(event, End):
                 self.end = event
@@ -198,7 +201,11 @@ class Relay:
     def _write_rows(self, session: Session, batch: Batch, problems: dict[int, str]) -> None:
         points: dict[int, dict[str, float]] = defaultdict(dict)
         job_id = self._claim.job_id
+        looking = self._looking
         for event in batch.events:
+            if looking and look.is_over(event):
+                looking = False
+                self._begin(session, event.time)
             match event:
                 case Started():
                     _add(session, job_id, event.time, "info", _started_text(event), event)
@@ -228,6 +235,14 @@ class Relay:
                     pass
         if points:
             upsert_steps(session, job_id, points)
+
+    def _begin(self, session: Session, when: float) -> None:
+        """The look at the grader is over: the job runs, unless it did before or is being paused."""
+        job = hold(session, self._claim)
+        if job.status == JobStatus.VALIDATING_FILES:
+            data = {"attempt": self._claim.attempt}
+            text = started_text(self._claim.attempt)
+            change_status(session, job, JobStatus.RUNNING, message=text, data=data, now=when)
 
     def _add_checkpoint(self, session: Session, event: CheckpointSaved) -> None:
         known = session.scalar(

@@ -315,6 +315,6 @@ class Supervisor:
     def _move_to_pausing(self, message: str, level: Level) -> bool:
         with write_session() as session:
             job = lease.hold(session, self._claim)
-            if job.status == JobStatus.RUNNING.value:
+            if job.status != JobStatus.PAUSING.value:
                 change_status(session, job, JobStatus.PAUSING, message=message, level=level)
         return True

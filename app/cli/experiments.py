@@ -11,7 +11,7 @@ from rich.table import Table
 from app.cli.client import BaseUrlOption, DataDirOption, api_errors, connect
 from app.cli.console import out
 from app.cli.errors import CliError
-from app.cli.jobs import STATUS_STYLES, read_job_file, upload
+from app.cli.jobs import STATUS_STYLES, read_job_file, upload_files
 from app.cli.judging import judge
 
 if TYPE_CHECKING:
@@ -38,9 +38,8 @@ def run(
     client = connect(base_url, data_dir)
     with api_errors(client):
         for task in body.get("tasks") or []:
-            for name in ("training_file", "validation_file"):
-                if isinstance(task, dict) and name in task:
-                    task[name] = upload(client, _beside(file, str(task[name])))
+            if isinstance(task, dict):
+                upload_files(client, task, find=lambda path: _beside(file, path))
         experiment = _post(client, "/experiments", body)
         out.print(f"Created [bold]{experiment['id']}[/]: {experiment['progress']['runs']} runs.")
         if follow:

@@ -2,6 +2,7 @@
 
 import json
 import time
+from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -54,9 +55,7 @@ def create(
     body |= {name: value for name, value in given.items() if value is not None}
     client = connect(base_url, data_dir)
     with api_errors(client):
-        for name in ("training_file", "validation_file"):
-            if name in body:
-                body[name] = upload(client, str(body[name]))
+        upload_files(client, body)
         job = post_job(client, body)
         out.print(f"Created [bold]{job.id}[/], {job.status}.")
         if follow_it:
@@ -73,11 +72,11 @@ def estimate(
 ) -> None:
     """Say what a job would take, from two steps that a worker tries."""
     body = read_job_file(file)
+    given = {"training_file": training_file, "validation_file": validation_file}
+    body |= {name: value for name, value in given.items() if value is not None}
     client = connect(base_url, data_dir)
     with api_errors(client):
-        for name, given in (("training_file", training_file), ("validation_file", validation_file)):
-            if value := given or body.get(name):
-                body[name] = upload(client, str(value))
+        upload_files(client, body)
         show_estimate(client, body)
 
 
@@ -181,6 +180,15 @@ def read_job_file(path: Path) -> dict[str, Any]:
     if not isinstance(body, dict):
         raise CliError(f"{path} holds {type(body).__name__}, not an object with model, method and so on")
     return body
+
+
+def upload_files(
+    client: "openai.OpenAI", body: dict[str, Any], find: Callable[[str], str] = lambda path: path
+) -> None:
+    """Put file ids in the place of the local paths that a job's body names; ``find`` says where those are."""
+    for name in ("training_file", "validation_file"):
+        if body.get(name) is not None:
+            body[name] = upload(client, find(str(body[name])))
 
 
 def upload(client: "openai.OpenAI", value: str) -> str:

@@ -6,8 +6,10 @@ from fastapi import APIRouter, BackgroundTasks, Header, Query
 from fastapi.responses import JSONResponse, Response
 
 from app.auth import ProjectId
+from app.description import ListOf, answers
 from app.experiments import results, service
 from app.experiments.expansion import start_runs
+from app.experiments.objects import ExperimentObject, ExperimentWithRuns, ReportObject
 from app.experiments.page import report_page
 from app.experiments.schemas import CreateExperiment, ExtendExperiment, ReportFormat
 from app.experiments.table import report_csv
@@ -17,7 +19,7 @@ from app.requests import StrictRoute
 router = APIRouter(prefix="/v1/experiments", tags=["experiments"], route_class=StrictRoute)
 
 
-@router.post("")
+@router.post("", **answers(ExperimentWithRuns))
 def create(
     body: CreateExperiment,
     project: ProjectId,
@@ -31,19 +33,19 @@ def create(
     return experiment
 
 
-@router.get("")
+@router.get("", **answers(ListOf[ExperimentObject]))
 def list_experiments(project: ProjectId, after: After = None, limit: Limit = 20) -> Page:
     """Experiments, newest first, without their runs."""
     return page(service.listing(project, after=after, limit=limit), limit)
 
 
-@router.get("/{experiment_id}")
+@router.get("/{experiment_id}", **answers(ExperimentWithRuns))
 def retrieve(experiment_id: str, project: ProjectId) -> dict[str, Any]:
     """One experiment with all of its runs."""
     return service.retrieve(project, experiment_id)
 
 
-@router.post("/{experiment_id}/extend")
+@router.post("/{experiment_id}/extend", **answers(ExperimentWithRuns))
 def extend(
     experiment_id: str, body: ExtendExperiment, project: ProjectId, background: BackgroundTasks
 ) -> dict[str, Any]:
@@ -53,13 +55,15 @@ def extend(
     return experiment
 
 
-@router.post("/{experiment_id}/cancel")
+@router.post("/{experiment_id}/cancel", **answers(ExperimentWithRuns))
 def cancel(experiment_id: str, project: ProjectId) -> dict[str, Any]:
     """Start no further run, and cancel those that have not ended."""
     return service.cancel(project, experiment_id)
 
 
-@router.get("/{experiment_id}/report", response_model=dict[str, Any])
+@router.get(
+    "/{experiment_id}/report", **answers(ReportObject, text_csv="``format=csv``", text_html="``format=html``")
+)
 def report(
     experiment_id: str,
     project: ProjectId,

@@ -17,12 +17,6 @@ def find(session: Session, project_id: str, experiment_id: str, *, lock: bool = 
     return session.scalars(query.with_for_update() if lock else query).first()
 
 
-def find_by_idempotency_key(session: Session, project_id: str, key: str) -> Experiment | None:
-    return session.scalars(
-        select(Experiment).where(Experiment.project_id == project_id, Experiment.idempotency_key == key)
-    ).first()
-
-
 def listing(
     session: Session, project_id: str, *, after: Experiment | None, limit: int
 ) -> Sequence[Experiment]:

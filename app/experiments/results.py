@@ -39,7 +39,6 @@ _STATUS: dict[str, RunStatus] = {
     JobStatus.SUCCEEDED: "succeeded",
     JobStatus.FAILED: "failed",
     JobStatus.CANCELLED: "cancelled",
-    JobStatus.VALIDATING_FILES: "queued",
     JobStatus.QUEUED: "queued",
 }
 

@@ -14,8 +14,9 @@ from app.experiments.expansion import cancel_unless_ended, run_key
 from app.experiments.requests import job_request, misfit
 from app.experiments.schemas import MAX_RUNS, Arm, CreateExperiment, ExtendExperiment, Task
 from app.files import repository as files
+from app.idempotency import check_key, made_before, request_digest
 from app.ids import new_experiment_id
-from app.jobs.creation import check_job, check_key, request_digest
+from app.jobs.creation import check_job
 from app.jobs.status import TERMINAL
 from app.paging import unknown_cursor
 from app.tables import Experiment, ExperimentRun
@@ -30,7 +31,7 @@ def create(project_id: str, request: CreateExperiment, idempotency_key: str | No
     """
     check_key(idempotency_key)
     digest = request_digest(request)
-    if idempotency_key is not None and (earlier := _earlier(project_id, idempotency_key, digest)):
+    if earlier := _earlier(project_id, idempotency_key, digest):
         return earlier
     experiment_id = new_experiment_id()
     _check(project_id, request, experiment_id, request.arms)
@@ -53,10 +54,9 @@ def create(project_id: str, request: CreateExperiment, idempotency_key: str | No
             _add_runs(session, experiment_id, request, request.arms, request.seeds)
     except IntegrityError:
         # Another request with the same key was faster.
-        earlier = _earlier(project_id, idempotency_key, digest) if idempotency_key is not None else None
-        if earlier is None:
-            raise
-        return earlier
+        if earlier := _earlier(project_id, idempotency_key, digest):
+            return earlier
+        raise
     return retrieve(project_id, experiment_id)
 
 
@@ -260,17 +260,8 @@ def _cancelled(experiment: Experiment, action: str) -> BadRequest:
     )
 
 
-def _earlier(project_id: str, key: str, digest: str) -> dict[str, Any] | None:
+def _earlier(project_id: str, key: str | None, digest: str) -> dict[str, Any] | None:
     with read_session() as session:
-        experiment = repository.find_by_idempotency_key(session, project_id, key)
-        if experiment is None:
-            return None
-        if experiment.request_sha256 != digest:
-            raise Conflict(
-                f"The header 'Idempotency-Key' belongs to experiment '{experiment.id}', which was created "
-                "from a different body. Send the same body, or another key.",
-                param="Idempotency-Key",
-                code="idempotency_key_reused",
-            )
-        identifier = experiment.id
-    return retrieve(project_id, identifier)
+        experiment = made_before(session, Experiment, project_id, key, digest)
+        identifier = None if experiment is None else experiment.id
+    return None if identifier is None else retrieve(project_id, identifier)

@@ -26,6 +26,7 @@ _FORM = {
                 "schema": {
                     "type": "object",
                     "required": ["purpose", "file"],
+                    "additionalProperties": False,
                     "properties": {
                         "purpose": {"type": "string", "enum": ["fine-tune"]},
                         "file": {"type": "string", "format": "binary"},

@@ -13,6 +13,12 @@ class ValidateGrader(StrictModel):
     grader: Grader
 
 
+class ValidGrader(StrictModel):
+    """The answer of ``…/validate``: the definition as it was given."""
+
+    grader: dict[str, Any]
+
+
 class RunGrader(StrictModel):
     """The body of ``…/run``."""
 

@@ -9,6 +9,7 @@ from fastapi.responses import Response
 from pydantic_core import to_json
 
 from app.auth import ProjectId
+from app.description import answers as described
 from app.inference import answers, service
 from app.inference.answers import Dialect
 from app.inference.best_of import best_of
@@ -16,6 +17,7 @@ from app.inference.completion_schemas import CompletionRequest
 from app.inference.dialects import ChatDialect, TextDialect
 from app.inference.fanout import Fanout, Indexed
 from app.inference.gateway import Gateway, open_gateway
+from app.inference.objects import ChatCompletionObject, CompletionObject
 from app.inference.sampling import SamplingRequest
 from app.inference.schemas import ChatCompletionRequest
 from app.inference.service import Plan
@@ -33,7 +35,7 @@ async def _lifespan(_app: FastAPI) -> AsyncIterator[dict[str, Any]]:
 router = APIRouter(prefix="/v1", tags=["inference"], route_class=StrictRoute, lifespan=_lifespan)
 
 
-@router.post("/chat/completions", response_model=None)
+@router.post("/chat/completions", **described(ChatCompletionObject, event_stream="With ``stream``"))
 async def create_chat_completion(
     body: ChatCompletionRequest, request: Request, project: ProjectId
 ) -> Response:
@@ -46,7 +48,7 @@ async def create_chat_completion(
     return await _answer(ChatDialect(), body, plan, request)
 
 
-@router.post("/completions", response_model=None)
+@router.post("/completions", **described(CompletionObject, event_stream="With ``stream``"))
 async def create_completion(body: CompletionRequest, request: Request, project: ProjectId) -> Response:
     """Continue a text. There is no chat template and no turn: what is sent is what the model reads.
 

@@ -7,6 +7,8 @@ from sqlalchemy import select
 
 from app.auth import ProjectId
 from app.db import read_session
+from app.description import ListOf, answers
+from app.jobs.objects import AttemptObject
 from app.jobs.service import found
 from app.paging import After, Limit, Page, page, unknown_cursor
 from app.requests import StrictRoute
@@ -15,7 +17,7 @@ from app.tables import JobAttempt
 router = APIRouter(prefix="/v1/fine_tuning/jobs", tags=["fine-tuning jobs"], route_class=StrictRoute)
 
 
-@router.get("/{fine_tuning_job_id}/attempts")
+@router.get("/{fine_tuning_job_id}/attempts", **answers(ListOf[AttemptObject]))
 def list_attempts(
     fine_tuning_job_id: str, project: ProjectId, after: After = None, limit: Limit = 20
 ) -> Page:

@@ -1,26 +1,23 @@
 """Taking a job in: everything that could make it fail later is asked now, then one commit."""
 
-import hashlib
-import json
 import secrets
 import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel
 from sqlalchemy import select
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
 from app.db import read_session, write_session
-from app.errors import BadRequest, Conflict
+from app.errors import BadRequest
 from app.files import repository as files
 from app.files.schemas import PURPOSES
 from app.files.storage import path_of
 from app.graders.checks import check_grader
+from app.idempotency import check_key, made_before, request_digest
 from app.ids import new_job_id
-from app.jobs import repository
 from app.jobs.environments import check_task
 from app.jobs.grader_check import GRADER_PARAM, check_item_fields
 from app.jobs.resolution import Resolved, resolve
@@ -33,7 +30,6 @@ from app.tables import File, Job
 from app.validation import abbreviated
 from trainer.spec import Data, EnvironmentData, JsonlData
 
-_MAX_KEY = 255
 _EMBEDDING_MODEL = "method.reinforcement.evaluation.embedding_model"
 
 
@@ -54,7 +50,7 @@ def create_job(project_id: str, request: CreateJob, idempotency_key: str | None)
     """
     check_key(idempotency_key)
     digest = request_digest(request)
-    if idempotency_key is not None and (earlier := _earlier(project_id, idempotency_key, digest)):
+    if earlier := _earlier(project_id, idempotency_key, digest):
         return earlier
     job_id = new_job_id()
     seed = secrets.randbelow(2**31) if request.seed is None else request.seed
@@ -67,10 +63,9 @@ def create_job(project_id: str, request: CreateJob, idempotency_key: str | None)
             view = job_views(session, [job])[0]
     except IntegrityError:
         # Another request with the same key was faster.
-        earlier = _earlier(project_id, idempotency_key, digest) if idempotency_key is not None else None
-        if earlier is None:
-            raise
-        return earlier
+        if earlier := _earlier(project_id, idempotency_key, digest):
+            return earlier
+        raise
     announce(job_id)
     return view
 
@@ -112,35 +107,11 @@ def _insert(session: Session, job: Job) -> None:
     )
 
 
-def check_key(key: str | None) -> None:
-    """Raise BadRequest for an idempotency key that cannot be one."""
-    if key is not None and not 0 < len(key) <= _MAX_KEY:
-        raise BadRequest(
-            f"Invalid header 'Idempotency-Key': it has {len(key)} characters, it may have 1 to {_MAX_KEY}.",
-            param="Idempotency-Key",
-        )
-
-
-def request_digest(request: BaseModel) -> str:
-    """Two requests that say the same have the same digest."""
-    body = request.model_dump(mode="json", exclude_unset=True)
-    return hashlib.sha256(json.dumps(body, sort_keys=True).encode()).hexdigest()
-
-
-def _earlier(project_id: str, key: str, digest: str) -> dict[str, Any] | None:
+def _earlier(project_id: str, key: str | None, digest: str) -> dict[str, Any] | None:
     """The job that was created with ``key``; raises Conflict when its request was another."""
     with read_session() as session:
-        job = repository.find_by_idempotency_key(session, project_id, key)
-        if job is None:
-            return None
-        if job.request_sha256 != digest:
-            raise Conflict(
-                f"The header 'Idempotency-Key' has the value {abbreviated(key)}, with which job '{job.id}' "
-                "was created from a different body. Send the same body, or another key.",
-                param="Idempotency-Key",
-                code="idempotency_key_reused",
-            )
-        return job_views(session, [job])[0]
+        job = made_before(session, Job, project_id, key, digest)
+        return None if job is None else job_views(session, [job])[0]
 
 
 def _sources(session: Session, project_id: str, request: CreateJob) -> _Sources:

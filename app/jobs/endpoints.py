@@ -11,7 +11,7 @@ from app.errors import BadRequest
 from app.jobs import service
 from app.jobs.creation import create_job, validate_job
 from app.jobs.deletion import delete_job
-from app.jobs.objects import JobObject
+from app.jobs.objects import JobDeleted, JobObject, JobValidation, Timeline
 from app.jobs.retrieval import job_text
 from app.jobs.schemas import CreateJob
 from app.jobs.status import JobStatus
@@ -31,7 +31,7 @@ def create(
     return create_job(project, body, idempotency_key)
 
 
-@router.post("/validate")
+@router.post("/validate", **answers(JobValidation))
 def validate(body: CreateJob, project: ProjectId) -> dict[str, Any]:
     """What ``POST`` would make of the same body, or the error it would answer with; nothing is created."""
     return validate_job(project, body)
@@ -61,7 +61,7 @@ async def retrieve(fine_tuning_job_id: str, request: Request, project: ProjectId
     return Response(text, media_type="application/json")
 
 
-@router.get("/{fine_tuning_job_id}/timeline")
+@router.get("/{fine_tuning_job_id}/timeline", **answers(Timeline))
 def get_timeline(fine_tuning_job_id: str, project: ProjectId) -> dict[str, Any]:
     """The job's attempts and its latest messages, each with the last step that was done by then."""
     return timeline(project, fine_tuning_job_id)
@@ -85,7 +85,7 @@ def resume(fine_tuning_job_id: str, project: ProjectId) -> dict[str, Any]:
     return service.resume(project, fine_tuning_job_id)
 
 
-@router.delete("/{fine_tuning_job_id}")
+@router.delete("/{fine_tuning_job_id}", **answers(JobDeleted))
 def delete(fine_tuning_job_id: str, project: ProjectId) -> dict[str, Any]:
     """Remove a job that is over, with its checkpoints, results, events, metrics and rollouts."""
     return delete_job(project, fine_tuning_job_id)

@@ -74,3 +74,81 @@ class EventObject(BaseModel):
     message: str
     type: Literal["message", "metrics"]
     data: dict[str, Any] | None
+
+
+class JobValidation(BaseModel):
+    """A body that ``POST`` would take, and what it would make of it."""
+
+    object: Literal["fine_tuning.job.validation"]
+    valid: Literal[True]
+    total_steps: int
+    method: dict[str, Any] = Field(description="With every default and every auto resolved")
+
+
+class JobDeleted(BaseModel):
+    """The answer to a deletion."""
+
+    id: str
+    object: Literal["fine_tuning.job"]
+    deleted: Literal[True]
+
+
+class AttemptObject(BaseModel):
+    """One worker's turn at a job."""
+
+    id: str
+    object: Literal["fine_tuning.job.attempt"]
+    attempt: int
+    worker: str
+    started_at: int
+    ended_at: int | None
+    outcome: str | None
+    cause: str | None
+    message: str | None
+    log: str | None = Field(description="The end of what the trainer wrote")
+
+
+class TimelineAttempt(BaseModel):
+    """An attempt on the axis of the job's steps."""
+
+    object: Literal["fine_tuning.job.attempt"]
+    attempt: int
+    worker: str
+    started_at: float
+    ended_at: float | None
+    outcome: str | None
+    step: int = Field(description="How many steps were done when it began")
+
+
+class TimelineEvent(EventObject):
+    """A message on the axis of the job's steps."""
+
+    step: int = Field(description="How many steps were done when it was written")
+
+
+class Timeline(BaseModel):
+    """A job's attempts and its latest messages, oldest first."""
+
+    object: Literal["fine_tuning.job.timeline"]
+    attempts: list[TimelineAttempt]
+    events: list[TimelineEvent]
+    last_event_id: str | None = Field(description="Where a stream of what follows begins")
+
+
+class ReplayObject(BaseModel):
+    """One step that was done again. What came of it, from ``matches`` on, is null until it is over."""
+
+    id: str
+    object: Literal["fine_tuning.job.replay"]
+    job_id: str
+    step: int
+    status: Literal["queued", "running", "succeeded", "failed"]
+    created_at: int
+    finished_at: int | None
+    matches: bool | None = Field(description="Whether the step came to the same; null: it was not recorded")
+    compared: dict[str, bool] | None = Field(description="Of each part that both digests have: the same?")
+    source: str | None = Field(description="What it began from")
+    from_step: int | None
+    digest: dict[str, Any] | None
+    recorded_digest: dict[str, Any] | None
+    error: str | None

@@ -8,13 +8,15 @@ import time
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query
-from sqlalchemy import select
+from sqlalchemy import select, tuple_
 from sqlalchemy.orm import Session
 
 from app.auth import ProjectId
 from app.db import read_session, write_session
+from app.description import ListOf, answers
 from app.errors import BadRequest, Conflict, NotFound
 from app.ids import new_replay_id
+from app.jobs.objects import ReplayObject
 from app.jobs.service import found
 from app.jobs.status import JobStatus, is_terminal
 from app.paging import After, Limit, Page, page, unknown_cursor
@@ -26,7 +28,7 @@ router = APIRouter(prefix="/v1/fine_tuning/jobs", tags=["fine-tuning jobs"], rou
 OPEN = ("queued", "running")
 
 
-@router.post("/{fine_tuning_job_id}/replay")
+@router.post("/{fine_tuning_job_id}/replay", **answers(ReplayObject))
 def replay(
     fine_tuning_job_id: str,
     project: ProjectId,
@@ -36,13 +38,13 @@ def replay(
     return create(project, fine_tuning_job_id, step)
 
 
-@router.get("/{fine_tuning_job_id}/replays")
+@router.get("/{fine_tuning_job_id}/replays", **answers(ListOf[ReplayObject]))
 def list_replays(fine_tuning_job_id: str, project: ProjectId, after: After = None, limit: Limit = 20) -> Page:
     """The job's replays, newest first."""
     return page(listing(project, fine_tuning_job_id, after=after, limit=limit), limit)
 
 
-@router.get("/{fine_tuning_job_id}/replays/{replay_id}")
+@router.get("/{fine_tuning_job_id}/replays/{replay_id}", **answers(ReplayObject))
 def retrieve_replay(fine_tuning_job_id: str, replay_id: str, project: ProjectId) -> dict[str, Any]:
     """One replay: ``matches`` says whether the step came to the same."""
     with read_session() as session:
@@ -79,8 +81,10 @@ def listing(project_id: str, job_id: str, *, after: str | None, limit: int) -> l
             cursor = session.get(JobReplay, after)
             if cursor is None or cursor.job_id != job.id:
                 raise unknown_cursor(after)
-            query = query.where(JobReplay.created_at < cursor.created_at)
-        rows = session.scalars(query.order_by(JobReplay.created_at.desc()).limit(limit + 1))
+            place = tuple_(JobReplay.created_at, JobReplay.id)
+            query = query.where(place < tuple_(cursor.created_at, cursor.id))
+        query = query.order_by(JobReplay.created_at.desc(), JobReplay.id.desc())
+        rows = session.scalars(query.limit(limit + 1))
         return [_view(row) for row in rows]
 
 

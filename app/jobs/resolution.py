@@ -157,13 +157,14 @@ def _rollout(ours: Reinforcement, rows: int) -> RolloutSpec:
 
 
 def _steps(ours: Reinforcement, rows: int, prompts: int) -> tuple[int, int]:
-    """Steps of the run, and the epochs they amount to, rounded up."""
+    """Steps of the run, and the epochs: those asked for, or what ``budget.steps`` amounts to, rounded up."""
     epochs = _value(ours.hyperparameters.n_epochs)
     from_epochs = math.ceil(rows * (epochs or 1) / prompts)
     steps = ours.budget.steps
     if steps is not None and epochs is not None and steps != from_epochs:
         _conflict("n_epochs", f"{epochs}, which makes {from_epochs} steps", "budget.steps", str(steps))
-    steps = from_epochs if steps is None else steps
+    if steps is None:
+        steps, epochs = from_epochs, epochs or 1
     if steps > _MAX_STEPS:
         param = f"{_PARAM}.hyperparameters.n_epochs"
         raise BadRequest(

@@ -15,7 +15,7 @@ from app.queue import announce
 from app.tables import Job
 
 _S = JobStatus
-_WAITING = (_S.VALIDATING_FILES, _S.QUEUED, _S.PAUSED)
+_WAITING = (_S.QUEUED, _S.PAUSED)
 
 
 def listing(
@@ -28,12 +28,11 @@ def listing(
 ) -> list[dict[str, Any]]:
     """Up to ``limit`` + 1 job objects, newest first."""
     with read_session() as session:
-        cursor = None
-        if after is not None and (cursor := repository.place_of(session, project_id, after)) is None:
-            raise unknown_cursor(after)
         jobs = repository.listing(
-            session, project_id, after=cursor, limit=limit + 1, metadata=metadata, statuses=statuses
+            session, project_id, after=after, limit=limit + 1, metadata=metadata, statuses=statuses
         )
+        if after is not None and not jobs and repository.find(session, project_id, after) is None:
+            raise unknown_cursor(after)
         return job_views(session, jobs)
 
 
@@ -57,7 +56,7 @@ def pause(project_id: str, job_id: str) -> dict[str, Any]:
         job = found(session, project_id, job_id, lock=True)
         if job.status == _S.QUEUED:
             change_status(session, job, _S.PAUSED, message="The job has been paused before it ran.")
-        elif job.status == _S.RUNNING and not job.cancel_requested:
+        elif job.status in (_S.VALIDATING_FILES, _S.RUNNING) and not job.cancel_requested:
             job.pause_requested = True
             text = "Pause requested; the worker saves a checkpoint and stops."
             change_status(session, job, _S.PAUSING, message=text)

@@ -30,10 +30,12 @@ class JobStatus(StrEnum):
 
 _S = JobStatus
 
-#: From each status, where a job may go. ``running → queued`` and ``pausing → queued``: its worker was lost.
+#: From each status, where a job may go. A new job's files are validated at once; its grader is when its turn
+#: comes: ``queued → validating_files → running`` (``worker.look``). From one of these two to ``queued``: its
+#: worker was lost, or is shutting down.
 TRANSITIONS: dict[JobStatus, frozenset[JobStatus]] = {
-    _S.VALIDATING_FILES: frozenset({_S.QUEUED, _S.FAILED, _S.CANCELLED}),
-    _S.QUEUED: frozenset({_S.RUNNING, _S.PAUSED, _S.FAILED, _S.CANCELLED}),
+    _S.VALIDATING_FILES: frozenset({_S.QUEUED, _S.RUNNING, _S.PAUSING, _S.FAILED, _S.CANCELLED}),
+    _S.QUEUED: frozenset({_S.VALIDATING_FILES, _S.RUNNING, _S.PAUSED, _S.FAILED, _S.CANCELLED}),
     _S.RUNNING: frozenset({_S.QUEUED, _S.PAUSING, _S.SUCCEEDED, _S.FAILED, _S.CANCELLED}),
     _S.PAUSING: frozenset({_S.PAUSED, _S.QUEUED, _S.SUCCEEDED, _S.FAILED, _S.CANCELLED}),
     _S.PAUSED: frozenset({_S.QUEUED, _S.CANCELLED}),
@@ -42,8 +44,8 @@ TRANSITIONS: dict[JobStatus, frozenset[JobStatus]] = {
     _S.CANCELLED: frozenset(),
 }
 TERMINAL = frozenset(status for status, targets in TRANSITIONS.items() if not targets)
-#: A worker holds the job's lease in these.
-HELD = frozenset({_S.RUNNING, _S.PAUSING})
+#: A worker holds the job's lease in these. (A job that is being created is in none that others can see.)
+HELD = frozenset({_S.VALIDATING_FILES, _S.RUNNING, _S.PAUSING})
 
 
 class IllegalTransition(Exception):
@@ -68,7 +70,9 @@ def change_status(
     data: dict[str, Any] | None = None,
     now: float | None = None,
 ) -> None:
-    """Move ``job`` to ``new`` and record ``message`` as its event; the caller commits both or neither.
+    """Move ``job`` to ``new`` and record ``message`` as its event, whose data has ``new`` as ``status``.
+
+    The caller commits both or neither.
 
     Raises IllegalTransition when the table forbids it, also when another transaction changed the status
     since ``job`` was read. Times, lease and outbox follow the status: a job that becomes queued is to be
@@ -100,7 +104,7 @@ def change_status(
     if changed is None:
         raise IllegalTransition(job.id, f"no longer {old}", new)
     session.refresh(job)
-    add_event(session, job.id, level, "message", message, data, now=now)
+    add_event(session, job.id, level, "message", message, {**(data or {}), "status": new.value}, now=now)
     if new in TERMINAL:
         announce_end(session, job.project_id, job.id, new.value, now)
 

@@ -15,7 +15,8 @@ from app.tables import Checkpoint, CheckpointPermission, Job
 from app.validation import abbreviated, one_of
 from trainer.modes import Mode
 
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*(/[A-Za-z0-9][A-Za-z0-9._-]*)?")
+# No file system takes a longer name of a folder than 255 characters.
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,254}(/[A-Za-z0-9][A-Za-z0-9._-]{0,254})?")
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ from fastapi import APIRouter, Query
 
 from app.auth import ProjectId
 from app.db import read_session
+from app.description import ListOf, answers
 from app.models import service
 from app.models.deletion import delete_model
 from app.models.schemas import ModelDeleted, ModelObject
@@ -18,7 +19,7 @@ router = APIRouter(prefix="/v1/models", tags=["models"], route_class=StrictRoute
 Limit = Annotated[int, Query(ge=1, le=10_000, description="How many models a page has")]
 
 
-@router.get("")
+@router.get("", **answers(ListOf[ModelObject]))
 def list_models(project: ProjectId, after: After = None, limit: Limit = 1000) -> Page:
     """Base models and the ids, one for each mode, of the finished checkpoints, newest first."""
     with read_session() as session:

@@ -134,6 +134,8 @@ BAD: list[tuple[dict[str, Any], dict[str, Any], str | None, str]] = [
     ),
     ({}, {"hyperparameters": {"eval_interval": 5}}, f"{RL}.hyperparameters.eval_interval", "validation_file"),
     ({"model": "gpt-9"}, {}, "model", 'The model "gpt-9" does not exist. Known models: tiny'),
+    # No folder can be called that: the system would say so with an error of its own.
+    ({"model": "0" * 512}, {}, "model", "does not exist. Known models: tiny"),
     ({"model": "../tiny"}, {}, "model", "Known models: tiny"),
     ({"model": "ft:tiny:org::abc"}, {}, "model", "is not a finished model. Known models: tiny"),
     ({"model": "ft:tiny"}, {}, "model", "the form is ft:BASE:ORGANIZATION"),
@@ -285,3 +287,10 @@ def test_odd_urls_are_never_our_fault(api: Api):
         assert answer.status_code == status, (method, path, answer.text)
         if status != 200:
             assert answer.json()["error"].keys() == {"message", "type", "param", "code"}
+
+
+@on_sqlite
+def test_what_is_allowed_at_a_path_that_looks_like_a_jobs(api: Api):
+    for path, allowed in (("validate", "POST"), ("estimate", "POST"), ("ftjob-1", "DELETE, GET")):
+        answer = httpx.put(f"{api.url}/v1/fine_tuning/jobs/{path}")
+        assert (answer.status_code, answer.headers["allow"]) == (405, allowed)

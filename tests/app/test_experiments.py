@@ -13,8 +13,10 @@ from sqlalchemy import select
 from app.db import read_session, write_session
 from app.experiments import expansion
 from app.experiments.expansion import start_runs, start_waiting_runs
+from app.experiments.objects import ExperimentWithRuns, ReportObject
 from app.tables import Experiment, ExperimentRun, Job
 from tests.fixtures.api import GRADER, Api, on_sqlite, sums
+from tests.fixtures.described import check_described
 from tests.fixtures.experiments import finish
 from worker.reconciler import reconcile
 
@@ -91,7 +93,10 @@ def test_an_experiment_becomes_jobs_that_its_report_compares(http: httpx.Client,
         )
     assert http.get(f"{ROOT}/{experiment['id']}").json()["status"] == "completed"
 
-    report = http.get(f"{ROOT}/{experiment['id']}/report").json()
+    answer = http.get(f"{ROOT}/{experiment['id']}/report")
+    check_described(ReportObject, answer.text)
+    check_described(ExperimentWithRuns, http.get(f"{ROOT}/{experiment['id']}").text)
+    report = answer.json()
     (claim,) = report["claims"]
     assert (claim["method"], claim["baseline"], claim["items"]) == ("policy_split", "grpo_2x", 24)
     assert claim["winner"] == "policy_split" and report["winner"]["arm"] == "policy_split"

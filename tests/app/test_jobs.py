@@ -278,7 +278,8 @@ def test_a_page_far_down_reads_no_more_than_the_first(client: openai.OpenAI, api
             Job(**columns | {"id": f"ftjob-{n:04}", "created_at": 1000.0 + n}) for n in range(1000)
         )
     statement = (
-        "SELECT id FROM jobs WHERE project_id = 'proj_default' AND (created_at, id) < (1500, 'x') "
+        "SELECT id FROM jobs WHERE project_id = 'proj_default' AND (created_at, id) < ((SELECT created_at "
+        "FROM jobs AS other WHERE id = 'ftjob-0500' AND project_id = 'proj_default'), 'ftjob-0500') "
         "ORDER BY created_at DESC, id DESC LIMIT 20"
     )
     with read_session() as session:
@@ -293,6 +294,9 @@ def test_a_page_far_down_reads_no_more_than_the_first(client: openai.OpenAI, api
     assert "TEMP B-TREE" not in plan
     page = client.fine_tuning.jobs.list(after="ftjob-0500", limit=3)
     assert [job.id for job in page.data] == ["ftjob-0499", "ftjob-0498", "ftjob-0497"]
+    assert client.fine_tuning.jobs.list(after="ftjob-0000").data == []
+    with pytest.raises(openai.BadRequestError, match="'ftjob-none' is not in this list"):
+        client.fine_tuning.jobs.list(after="ftjob-none")
 
 
 @on_sqlite

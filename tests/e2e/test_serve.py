@@ -69,6 +69,9 @@ def test_a_job_runs_from_upload_to_a_model(trained: Trained) -> None:
     assert job.fine_tuned_model is not None
     assert job.fine_tuned_model.startswith("ft:tiny:policysplit:e2e:")
     assert job.trained_tokens
+    told = [event["data"] for event in trained.events if event["type"] == "message" and event["data"]]
+    statuses = [data["status"] for data in told if "status" in data]
+    assert statuses == ["queued", "validating_files", "running", "succeeded"]
     metrics = {
         event["data"]["step"]: event["data"]["values"]
         for event in trained.events
@@ -80,6 +83,49 @@ def test_a_job_runs_from_upload_to_a_model(trained: Trained) -> None:
         assert metrics[1][f"train/{mode}/entropy_nats"] > 0
         assert {f"eval/{mode}/reward", f"eval/{mode}/entropy_bits"} <= metrics[0].keys() & metrics[2].keys()
     assert metrics[2]["eval/kl_H_N/prefix_H"] > 0
+
+
+@pytest.mark.parametrize(
+    ("grader", "code", "says"),
+    [
+        (
+            {
+                "type": "string_check",
+                "operation": "eq",
+                "reference": "\N{SNOWMAN}",
+                "input": "{{sample.output_text}}",
+            },
+            "zero_variance",
+            "(reward 0 for 64; 0 errors)",
+        ),
+        (
+            {"type": "python", "source": "def grade(sample, item):\n    raise ValueError('never')\n"},
+            "grader_failed",
+            "failed on all 64",
+        ),
+    ],
+    ids=["no-variance", "always-errs"],
+)
+def test_a_grader_that_teaches_nothing_fails_the_job_before_it_runs(
+    serve: ServeProcess, grader: dict[str, Any], code: str, says: str
+) -> None:
+    client = serve.client()
+    content = "".join(json.dumps(row) + "\n" for row in ROWS).encode()
+    file = client.files.create(file=("rows.jsonl", content), purpose="fine-tune")
+    reinforcement = {**METHOD["reinforcement"], "grader": {"name": "useless", **grader}, "preflight": {}}
+    method: Any = {"type": "reinforcement", "reinforcement": reinforcement}
+    job = client.fine_tuning.jobs.create(model="tiny", training_file=file.id, method=method, seed=1)
+    told = [event for event in events(client, job.id) if event["type"] == "message"]
+    statuses = [event["data"]["status"] for event in told if "status" in (event["data"] or {})]
+    assert statuses == ["queued", "validating_files", "failed"]
+    (numbers,) = [event["data"]["preflight"] for event in told if "preflight" in (event["data"] or {})]
+    assert (numbers["responses"], numbers["prompts_with_variance"]) == (64, 0)
+    assert numbers["graded"] + sum(numbers["errors"].values()) == 64
+    job = client.fine_tuning.jobs.retrieve(job.id)
+    assert job.error is not None
+    assert (job.status, job.error.code, job.error.param) == ("failed", code, "grader")
+    assert says in job.error.message and says in told[-1]["message"]
+    assert (job.model_extra or {})["started_at"] is None
 
 
 def test_both_modes_answer_from_one_engine(serve: ServeProcess, trained: Trained) -> None:

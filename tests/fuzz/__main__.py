@@ -3,7 +3,7 @@
 import argparse
 import sys
 
-from tests.fuzz.run import Summary, fuzz
+from tests.fuzz.run import Summary, answers_table, fuzz
 from tests.fuzz.target import target
 
 
@@ -23,6 +23,7 @@ def main() -> int:
     print("|---|---|---|---|---|---|")
     for one in found:
         print(one.row())
+    print("\n".join(["", *answers_table(found)]))
     return int(any(one.failed for one in found))
 
 

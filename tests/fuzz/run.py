@@ -5,7 +5,8 @@ import os
 import subprocess
 import sys
 import tempfile
-from dataclasses import dataclass
+from collections import Counter, defaultdict
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from tests.fuzz.configuration import configuration
@@ -16,8 +17,8 @@ REPOSITORY = Path(__file__).parents[2]
 
 @dataclass
 class Summary:
-    """Figures of a run. ``accepted`` counts the requests that were answered with success, of those to
-    operations that can fail; ``output`` is all that schemathesis printed."""
+    """Figures of a run. ``cases`` are the requests whose answers were checked; ``accepted`` counts those that
+    were answered with success, of those to operations that can fail; ``output`` is what it printed."""
 
     name: str
     operations: int
@@ -28,6 +29,8 @@ class Summary:
     seconds: float
     exit_code: int
     output: str
+    answers: dict[str, dict[str, int]] = field(default_factory=dict)
+    """How often each operation answered with each class of status, such as 2xx."""
 
     @property
     def failed(self) -> bool:
@@ -44,7 +47,9 @@ def fuzz(
 ) -> Summary:
     """Run every check of schemathesis, and ours, on every operation."""
     with tempfile.TemporaryDirectory(prefix="schemathesis-") as folder:
-        config, report = Path(folder) / "schemathesis.toml", Path(folder) / "report.json"
+        config, report, answers = (
+            Path(folder) / name for name in ("schemathesis.toml", "report.json", "answers.json")
+        )
         config.write_text(configuration(target))
         environment = {
             **os.environ,
@@ -52,6 +57,7 @@ def fuzz(
                 os.pathsep
             ),
             "SCHEMATHESIS_HOOKS": "tests.fuzz.hooks",
+            "FUZZ_ANSWERS": str(answers),
             "FUZZ_IDS": json.dumps({"read": target.ids, "removed": target.doomed}),
         }
         command = [
@@ -71,6 +77,7 @@ def fuzz(
                     print(line, end="", flush=True)
         exit_code = process.returncode
         found = json.loads(report.read_text()) if report.exists() else None
+        answered = json.loads(answers.read_text()) if answers.exists() else {}
     if found is None or found["operations"] is None:
         return Summary(name, 0, 0, 0, 0, 1, 0.0, exit_code, "".join(lines))
     accepted = sum(
@@ -79,11 +86,26 @@ def fuzz(
     return Summary(
         name,
         found["operations"]["tested"],
-        found["test_cases"]["generated"],
+        found["test_cases"]["generated"] - found["test_cases"]["without_checks"],
         accepted,
         found["test_cases"]["unique_failures"],
         len(found["errors"]),
         found["running_time"],
         exit_code,
         "".join(lines),
+        answered,
     )
+
+
+def answers_table(summaries: list[Summary]) -> list[str]:
+    """Lines of a table: what each operation answered, over all runs."""
+    counts: dict[str, Counter[str]] = defaultdict(Counter)
+    for one in summaries:
+        for operation, answers in one.answers.items():
+            counts[operation].update(answers)
+    classes = sorted({name for counted in counts.values() for name in counted})
+    lines = [f"| operation | cases | {' | '.join(classes)} |", "|---" * (len(classes) + 2) + "|"]
+    for operation, counted in sorted(counts.items(), key=lambda item: item[0].split()[::-1]):
+        figures = (f"{counted.total():,}", *(f"{counted[name]:,}" for name in classes))
+        lines.append(f"| `{operation}` | {' | '.join(figures)} |")
+    return lines

@@ -11,3 +11,5 @@ def test_every_operation_keeps_to_its_description():
     assert found.operations >= 39
     assert found.cases > 100
     assert found.accepted > 20, "most requests were refused: this says little"
+    assert sum(sum(answers.values()) for answers in found.answers.values()) >= found.cases
+    assert len(found.answers) == found.operations

@@ -6,6 +6,8 @@ import openai
 import pytest
 from openai import OpenAI
 
+from app.inference.objects import ChatCompletionObject, CompletionObject
+from tests.fixtures.described import check_described
 from tests.fixtures.engines import PROMPT, TALKATIVE, Deployment
 from tests.fixtures.models import CHATML
 
@@ -110,3 +112,20 @@ def test_what_exceeds_the_context_is_refused(client: OpenAI, model: str):
     )
     assert answer.usage.total_tokens == 2048
     assert answer.choices[0].finish_reason == "length"
+
+
+def test_answers_are_what_the_description_says(client: OpenAI, model: str):
+    grader = {
+        "type": "string_check",
+        "input": "{{sample.output_text}}",
+        "operation": "like",
+        "reference": "a",
+    }
+    for extra in ({}, {"mode": "mixed"}, {"best_of_n": {"grader": grader, "keep": 2}}):
+        options: dict[str, Any] = {"model": model, "n": 2, "max_tokens": 4, "extra_body": extra}
+        chat = client.chat.completions.with_raw_response.create(
+            messages=[{"role": "user", "content": "Hi"}], logprobs=True, **options
+        )
+        check_described(ChatCompletionObject, chat.text)
+        raw = client.completions.with_raw_response.create(prompt="Hi", logprobs=1, **options)
+        check_described(CompletionObject, raw.text)

@@ -58,7 +58,12 @@ def test_float32_logits_are_those_of_exact_arithmetic(temperature: float):
         assert float((rough - expected).abs().max()) > 1e-2
 
 
-def test_gradients_through_float32_logits_are_right_to_the_precision_of_the_weights():
+@pytest.mark.parametrize("widens", [False, True], ids=["plain", "widened"])
+def test_gradients_through_float32_logits_are_right_to_the_precision_of_the_weights(
+    monkeypatch: pytest.MonkeyPatch, widens: bool
+):
+    """Also where the processor has no instructions for bfloat16, and products are of float32 therefore."""
+    monkeypatch.setattr("trainer.logprobs.widens_bfloat16", lambda: widens)
     hidden, output, token = lossy_case()
     found, expected = [], []
     for gradients, dtype in ((found, torch.bfloat16), (expected, torch.float64)):

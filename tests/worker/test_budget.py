@@ -1,11 +1,17 @@
 """A budget that is used up pauses a job, with a real worker and a scripted trainer."""
 
 from collections.abc import Callable
+from typing import Any
+
+import pytest
 
 from app.jobs import service as jobs
 from app.tables import DEFAULT_PROJECT
 from tests.fixtures.workers import Service, WorkerProcess
 from tests.worker.test_pause import METHOD
+from tests.worker.test_relay import begin, write
+from trainer.events import Started, StepMetrics
+from worker.relay import Relay
 
 STEPS = 60
 
@@ -29,3 +35,36 @@ def test_a_budget_pauses_a_job_and_resuming_grants_it_again(
     second = service.wait_for_status(job_id, "paused")
     assert second.step >= first.step + 5
     assert (second.budget_step, second.attempt) == (first.step, 2)
+
+
+@pytest.mark.parametrize(
+    ("budget", "device", "last", "says"),
+    [
+        ({"pause_after_steps": 7}, "cpu", 7, "The budget of 7 steps is used up."),
+        # Each step takes ten minutes.
+        ({"wall_clock_hours": 1.0}, "cpu", 6, "The budget of 1 hours is used up: 1.00 hours of training."),
+        ({"gpu_hours": 1.5}, "cuda:0", 9, "The budget of 1.5 GPU-hours is used up: 1.50 on 1 GPU(s)."),
+        ({"gpu_hours": 1.5}, "cpu", None, ""),
+        # It falls from 1 nat by a tenth a step: 0.5 is the mean of steps 3 to 7, the next mean is below it.
+        ({"entropy_floor": 0.45}, "cpu", 8, "The normal mode's entropy, 0.400 nats over the last 5 steps"),
+    ],
+    ids=["steps", "wall-clock", "gpu-hours", "no-gpu", "entropy-floor"],
+)
+def test_each_budget_pauses_at_its_step(
+    service: Service, budget: dict[str, Any], device: str, last: int | None, says: str
+) -> None:
+    method = {"type": "reinforcement", "reinforcement": {"budget": budget}}
+    claim, run_dir = begin(service, service.add_job(steps=100, method=method))
+    write(run_dir, 1, Started(time=0.0, step=0, total_steps=100, parameters=1, device=device))
+    relay = Relay(claim, run_dir)
+    for step in range(1, 11):
+        values = {"train/N/entropy_nats": 1 - step / 10}
+        write(run_dir, 1, StepMetrics(time=600.0 * step, step=step, total_steps=100, values=values))
+        relay.drain()
+        job = service.job(claim.job_id)
+        expected = "pausing" if last is not None and step >= last else "running"
+        assert (step, job.status) == (step, expected)
+        assert job.pause_requested == (expected == "pausing")
+    told = [event.message for event in service.events(claim.job_id) if "budget" in event.message]
+    assert len(told) == (last is not None)
+    assert says in "".join(told)

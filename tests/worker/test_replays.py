@@ -1,5 +1,6 @@
 """A step of a finished job done again by a worker, from the request to the answer."""
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -8,8 +9,10 @@ import pytest
 from app.db import read_session, write_session
 from app.errors import BadRequest, Conflict
 from app.jobs import replays
+from app.jobs.objects import ReplayObject
 from app.queue import announce
 from app.tables import DEFAULT_PROJECT, JobReplay
+from tests.fixtures.described import check_described
 from tests.fixtures.workers import Service, WorkerProcess, eventually
 from tests.worker.test_real_trainer import run_spec
 from worker.replaying import compared, reconcile_replays
@@ -38,6 +41,7 @@ def test_a_replayed_step_matches_or_says_what_differs(
     assert (done["status"], done["error"], done["matches"]) == ("succeeded", None, True)
     assert done["compared"] == dict.fromkeys(("rollouts", "rewards", "grad_norm", "weights"), True)
     assert (done["source"], done["from_step"]) == ("beginning", 0)
+    check_described(ReplayObject, json.dumps(done))
     assert done["recorded_digest"] == done["digest"]
 
     # Other data than the job was trained on: the step cannot come to the same.
@@ -75,3 +79,14 @@ def test_what_one_digest_lacks_is_not_compared() -> None:
     other = compared(digest, digest | {"grad_norm": 1.0000001})
     assert other["matches"] is False and other["compared"]["grad_norm"] is False
     assert "weights" not in other["compared"]
+
+
+def test_replays_made_at_the_same_time_are_all_listed(service: Service) -> None:
+    job_id = service.add_job(status="paused", step=3)
+    with write_session() as session:
+        for name in ("a", "b", "c"):
+            session.add(JobReplay(id=name, job_id=job_id, step=1, status="succeeded", created_at=1.0))
+    seen: list[str] = []
+    while page := replays.listing(DEFAULT_PROJECT, job_id, after=seen[-1] if seen else None, limit=0):
+        seen += [one["id"] for one in page]
+    assert seen == ["c", "b", "a"]
