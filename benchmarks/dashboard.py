@@ -62,7 +62,7 @@ def main() -> None:
             say("opening pages")
             rows = in_browser(url, long, options.rounds)
             say(f"asking the routes beside {PAGES} pages")
-            rows += routes(url, running, options.seconds)
+            rows += routes(url, running, long, options.seconds)
     rows.append(("weight of everything the page loads", "< 300 KB", f"{site().weight / 1000:.0f} KB gzip"))
     print("| | target | measured |\n|---|---|---|")
     for row in rows:
@@ -114,18 +114,18 @@ def opened(browser: Browser, address: str) -> tuple[float, float]:
     page.mouse.move(box["x"] + box["width"] * 0.3, box["y"] + 60)
     page.mouse.down()
     page.mouse.move(box["x"] + box["width"] * 0.6, box["y"] + 60, steps=4)
-    page.mouse.up()
+    with page.expect_response(lambda answer: "from=" in answer.url and answer.ok):
+        page.mouse.up()
     page.get_by_role("button", name="Show all").wait_for()
-    page.wait_for_load_state("networkidle")
     rate = pan_rate(page, 240)
     context.close()
     return seconds, rate
 
 
-def routes(url: str, jobs: list[str], seconds: float) -> list[Row]:
+def routes(url: str, jobs: list[str], long: str, seconds: float) -> list[Row]:
     """The 99th percentile of each JSON route that pages ask, beside 200 of them."""
     with stepping(jobs):
-        taken = asyncio.run(_asked(url, jobs, seconds))
+        taken = asyncio.run(_asked(url, jobs, long, seconds))
     rows = []
     for name, times in taken.items():
         p99 = sorted(times)[int(0.99 * len(times))]
@@ -161,7 +161,7 @@ def stepping(jobs: list[str]) -> Iterator[None]:
         thread.join()
 
 
-async def _asked(url: str, jobs: list[str], seconds: float) -> dict[str, list[float]]:
+async def _asked(url: str, jobs: list[str], long: str, seconds: float) -> dict[str, list[float]]:
     base = f"{url}/v1/fine_tuning/jobs"
     limits = httpx.Limits(max_connections=None)
     async with httpx.AsyncClient(limits=limits, timeout=60) as client:
@@ -172,6 +172,7 @@ async def _asked(url: str, jobs: list[str], seconds: float) -> dict[str, list[fl
             "one job": f"{base}/{jobs[0]}",
             "the list of jobs": f"{base}?limit=25",
             "a timeline": f"{base}/{jobs[1]}/timeline",
+            f"a timeline of {STEPS:,} steps": f"{base}/{long}/timeline",
             "names of metrics": f"{base}/{jobs[2]}/metrics",
             "four series": f"{base}/{jobs[3]}/metrics?{series}",
         }

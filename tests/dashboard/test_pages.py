@@ -99,7 +99,7 @@ PAGES = [
     ("jobs/new", "New job", ".note.tone-ok"),
     ("jobs/{}", "from-the-form", "[data-chart=reward] canvas"),
     ("jobs/{}/rollouts", "Rollouts", ".response"),
-    ("compare?jobs={}", "Compare", "[data-chart=reward] canvas"),
+    ("compare?jobs={}", "Compare", "[data-chart=compare-reward] canvas"),
     ("playground", "Playground", "#prompt"),
     ("graders", "Graders", "#grader"),
 ]

@@ -92,14 +92,17 @@ function inShort(job) {
 export function chartsOf(jobs, source) {
   const present = new Set(source.names());
   return COMPARABLE.map((chart) => {
+    // Colours are for runs here: dashes tell a run's lines apart, by mode where a chart has both.
+    const byMode = chart.lines.some((line) => line.token === "--n");
+    const dashed = (line) => (byMode ? line.token === "--h" : line !== chart.lines[0]);
     const lines = jobs.flatMap((job, i) =>
       chart.lines
         .filter((line) => present.has(`${i}|${line.name}`))
-        .map((line, k) => ({
+        .map((line) => ({
           name: `${i}|${line.name}`,
           label: chart.lines.length > 1 ? `${inShort(job)} · ${line.label}` : inShort(job),
           token: tokenAt(i),
-          dash: line.token === "--h" || k > 0 ? [6, 4] : undefined,
+          dash: dashed(line) ? [6, 4] : undefined,
         })),
     );
     return { ...chart, id: `compare-${chart.id}`, lines };
