@@ -37,6 +37,8 @@ from tests.fixtures.long_run import add_long_run
 STEPS, SERIES = 100_000, 60
 PAGES, RUNNING, POLL_SECONDS = 200, 20, 5.0
 SHOWN = ["train/N/reward", "train/H/reward", "train/N/entropy_nats", "train/H/entropy_nats"]
+# Functions and no expressions: those would be evaluated in the page, whose policy forbids it.
+PAINTED = "() => performance.getEntriesByName('first-contentful-paint')[0]?.startTime"
 Row = tuple[str, str, str]
 
 
@@ -95,7 +97,7 @@ def first_paint(browser: Browser, address: str) -> float:
     page = context.new_page()
     page.goto(address)
     page.get_by_role("heading", level=1).wait_for()
-    found = page.wait_for_function("performance.getEntriesByName('first-contentful-paint')[0]?.startTime")
+    found = page.wait_for_function(PAINTED)
     seconds = float(found.json_value()) / 1000
     context.close()
     return seconds
@@ -107,7 +109,7 @@ def opened(browser: Browser, address: str) -> tuple[float, float]:
     page = context.new_page()
     page.goto(address)
     # Looked at with each frame, in the page.
-    seconds = page.wait_for_function(f"({OPENED})() && performance.now()").json_value() / 1000
+    seconds = page.wait_for_function(f"() => ({OPENED})() && performance.now()").json_value() / 1000
     over = page.locator("[data-chart=reward] .u-over")
     box = over.bounding_box()
     assert box is not None

@@ -75,7 +75,7 @@ def _attempt(session: Session, attempt: JobAttempt) -> dict[str, Any]:
     }
 
 
-def _last_step(attempt: JobAttempt) -> Select[tuple[dict[str, Any] | None]]:
+def _last_step(attempt: JobAttempt) -> Select[dict[str, Any] | None]:
     """The data of the last metrics event before an attempt began."""
     return (
         select(JobEvent.data)
