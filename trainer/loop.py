@@ -39,7 +39,7 @@ from trainer.graders.answers import answer_function
 from trainer.graders.custom import RewardFunction, choose_grader
 from trainer.graders.grade import Grade
 from trainer.guards import check_collapse, check_finite
-from trainer.memory import peak_memory
+from trainer.memory import MemoryWatch
 from trainer.metrics import MetricSums
 from trainer.modes import Mode
 from trainer.optim import MasterAdamW
@@ -107,6 +107,7 @@ class Run:
         if ranks.world > 1:
             self._engine = ShardedEngine(self._engine, ranks)
         self._algorithm.load_state(self.counters.algorithm_state)
+        self._memory = MemoryWatch(self.policy.device)
         self._seconds: dict[str, float] = {}
         self._validation_metrics: dict[str, float] = {}
         # Last, for it may start threads and processes, which run() ends.
@@ -158,7 +159,7 @@ class Run:
             Finished(
                 step=self.counters.step,
                 trained_tokens=self.counters.trained_tokens,
-                peak_memory_bytes=peak_memory(self.policy.device),
+                peak_memory_bytes=self._memory.peak(),
             )
         )
         return True
@@ -248,6 +249,7 @@ class Run:
         values["train/step_seconds"] = time.perf_counter() - started
         values["train/tokens_per_second"] = values["train/tokens_generated"] / values["train/step_seconds"]
         values |= {f"time/{name}": seconds for name, seconds in self._seconds.items()}
+        values |= self._memory.of_step(self._engine.process_ids)
         self._write_metrics(step + 1, values, self._digest(collected.sampled, result.grad_norm))
         for mode in ("N", "H"):
             if (entropy := values.get(f"train/{mode}/entropy_nats")) is not None:

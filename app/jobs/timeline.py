@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from sqlalchemy import select
+from sqlalchemy import Select, select
 from sqlalchemy.orm import Session, aliased
 
 from app.db import read_session
@@ -62,7 +62,22 @@ def _step(own: dict[str, Any] | None, before: dict[str, Any] | None) -> int:
 
 
 def _attempt(session: Session, attempt: JobAttempt) -> dict[str, Any]:
-    query = (
+    # Before the first there was no step: without this, each step's event would be looked at to find none.
+    step = 0 if attempt.attempt == 1 else _step(None, session.scalar(_last_step(attempt)))
+    return {
+        "object": "fine_tuning.job.attempt",
+        "attempt": attempt.attempt,
+        "worker": attempt.worker,
+        "started_at": attempt.started_at,
+        "ended_at": attempt.ended_at,
+        "outcome": attempt.outcome,
+        "step": step,
+    }
+
+
+def _last_step(attempt: JobAttempt) -> Select[dict[str, Any] | None]:
+    """The data of the last metrics event before an attempt began."""
+    return (
         select(JobEvent.data)
         .where(
             JobEvent.job_id == attempt.job_id,
@@ -72,12 +87,3 @@ def _attempt(session: Session, attempt: JobAttempt) -> dict[str, Any]:
         .order_by(JobEvent.sequence.desc())
         .limit(1)
     )
-    return {
-        "object": "fine_tuning.job.attempt",
-        "attempt": attempt.attempt,
-        "worker": attempt.worker,
-        "started_at": attempt.started_at,
-        "ended_at": attempt.ended_at,
-        "outcome": attempt.outcome,
-        "step": _step(None, session.scalar(query)),
-    }

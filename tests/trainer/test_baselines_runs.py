@@ -8,7 +8,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from tests.fixtures.runs import events_of, tiny_spec, write_rows
+from tests.fixtures.runs import events_of, reproducible, tiny_spec, write_rows
 from trainer.algorithm_spec import AdaptiveEntropy, AlgorithmSpec, ClipCov, Dapo
 from trainer.algorithms import ALGORITHMS
 from trainer.events import EventWriter, MessageEvent, RolloutRecord, Rollouts, StepMetrics
@@ -74,13 +74,8 @@ def run_in_process(spec: RunSpec, run_dir: Path) -> list:
 
 
 def metrics_of(events: list) -> dict[int, dict[str, float]]:
-    """By step, without those that are times."""
-    timed = ("time/", "train/step_seconds", "train/tokens_per_second")
-    return {
-        event.step: {name: value for name, value in event.values.items() if not name.startswith(timed)}
-        for event in events
-        if isinstance(event, StepMetrics)
-    }
+    """By step, those that a run done again repeats."""
+    return {event.step: reproducible(event) for event in events if isinstance(event, StepMetrics)}
 
 
 def rollouts_of(events: list) -> dict[int, list[RolloutRecord]]:

@@ -1,4 +1,4 @@
-"""The metric names of the design notes (section 6), all of them, from real steps."""
+"""The metric names of the design notes (section 6), all of them and memory, from real steps."""
 
 from pathlib import Path
 
@@ -34,6 +34,7 @@ EVERY_STEP = {
     *(f"time/{name}" for name in TIMES),
     *(f"cross/{name}/{rows}" for name in ("ratio_mean", "ratio_p99", "ess") for rows in ("N_on_H", "H_on_N")),
     *both("diag/kl_H_N/prefix_{}", "diag/kl_N_H/prefix_{}", "diag/js/prefix_{}"),
+    "memory/resident_gib",
     *("rollout/logprob_gap_mean", "rollout/logprob_gap_max"),
 }
 #: Only where rewards of a group differ is there a bonus.

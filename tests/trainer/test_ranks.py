@@ -19,6 +19,7 @@ from tests.fixtures.groups import load_tiny_policy
 from tests.fixtures.runs import (
     events_of,
     rank_processes,
+    reproducible,
     tiny_spec,
     torchrun,
     wait_for_event,
@@ -99,11 +100,6 @@ def only(events: list, kind: type) -> list:
     return [event for event in events if isinstance(event, kind)]
 
 
-def comparable(event: StepMetrics) -> dict[str, float]:
-    timed = ("time/", "train/step_seconds", "train/tokens_per_second")
-    return {name: value for name, value in event.values.items() if not name.startswith(timed)}
-
-
 def test_a_run_on_two_ranks_tells_everything_once(spec: RunSpec, whole: Path, tmp_path: Path):
     """In step 1 the numbers are those of one process; later, roundings may have sampled other tokens."""
     events = events_of(whole)
@@ -117,8 +113,8 @@ def test_a_run_on_two_ranks_tells_everything_once(spec: RunSpec, whole: Path, tm
         assert Run(short, tmp_path, writer).run()
     alone = events_of(tmp_path)
     for one, two in zip(only(alone, StepMetrics), only(events, StepMetrics), strict=False):
-        expected = {n: v for n, v in comparable(one).items() if not (one.step and n.startswith("eval/"))}
-        found = {name: comparable(two)[name] for name in expected}
+        expected = {n: v for n, v in reproducible(one).items() if not (one.step and n.startswith("eval/"))}
+        found = {name: reproducible(two)[name] for name in expected}
         assert found == pytest.approx(expected, rel=1e-4, abs=1e-6)
     texts = [[r.response for r in only(told, Rollouts)[0].rollouts] for told in (alone, events)]
     assert texts[0] == texts[1]
@@ -147,8 +143,8 @@ def test_ranks_stop_are_killed_and_go_on_bit_for_bit(spec: RunSpec, whole: Path,
     for start, end in zip(begun, [*begun[1:], len(events)], strict=True):
         steps = [event.step for event in only(events[start:end], StepMetrics)]
         assert len(steps) == len(set(steps))
-        merged |= {event.step: comparable(event) for event in only(events[start:end], StepMetrics)}
-    assert merged == {event.step: comparable(event) for event in only(events_of(whole), StepMetrics)}
+        merged |= {event.step: reproducible(event) for event in only(events[start:end], StepMetrics)}
+    assert merged == {event.step: reproducible(event) for event in only(events_of(whole), StepMetrics)}
     one, other = (load_file(f / f"checkpoints/step-{STEPS}/model.safetensors") for f in (whole, tmp_path))
     assert all(torch.equal(one[name], other[name]) for name in one)
 

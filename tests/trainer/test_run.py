@@ -8,7 +8,14 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from tests.fixtures.runs import events_of, tiny_spec, trainer_process, wait_for_event, write_rows
+from tests.fixtures.runs import (
+    events_of,
+    reproducible,
+    tiny_spec,
+    trainer_process,
+    wait_for_event,
+    write_rows,
+)
 from trainer.algorithm_spec import Grpo, PolicySplit
 from trainer.events import (
     CheckpointRemoved,
@@ -45,12 +52,6 @@ def only(events: list, kind: type) -> list:
 
 def weights(run_dir: Path, step: int) -> dict[str, torch.Tensor]:
     return load_file(run_dir / f"checkpoints/step-{step}/model.safetensors")
-
-
-def comparable(event: StepMetrics) -> dict[str, float]:
-    """Metrics without those that are times."""
-    timed = ("time/", "train/step_seconds", "train/tokens_per_second")
-    return {name: value for name, value in event.values.items() if not name.startswith(timed)}
 
 
 def test_a_run_tells_and_leaves_everything(tiny_model: Path, data: Path, tmp_path: Path):
@@ -98,7 +99,7 @@ def test_a_run_is_reproducible_and_its_seed_matters(tiny_model: Path, data: Path
     runs = {}
     for name, seed in (("one", 1), ("again", 1), ("other", 2)):
         events = run_in_process(tiny_spec(tiny_model, data, seed=seed), tmp_path / name)
-        runs[name] = ([comparable(m) for m in only(events, StepMetrics)], weights(tmp_path / name, 5))
+        runs[name] = ([reproducible(m) for m in only(events, StepMetrics)], weights(tmp_path / name, 5))
     assert runs["one"][0] == runs["again"][0]
     assert all(torch.equal(runs["one"][1][n], runs["again"][1][n]) for n in runs["one"][1])
     assert runs["one"][0] != runs["other"][0]
@@ -140,8 +141,8 @@ def test_a_killed_run_goes_on_bit_for_bit(
     assert all(torch.equal(one[name], other[name]) for name in one)
     merged = {}
     for name in ("events-1.jsonl", "events-2.jsonl"):
-        merged |= {m.step: comparable(m) for m in only(events_of(tmp_path / "cut", name), StepMetrics)}
-    assert merged == {m.step: comparable(m) for m in only(expected, StepMetrics)}
+        merged |= {m.step: reproducible(m) for m in only(events_of(tmp_path / "cut", name), StepMetrics)}
+    assert merged == {m.step: reproducible(m) for m in only(expected, StepMetrics)}
     final = only(events_of(tmp_path / "cut", "events-2.jsonl"), Finished)[0]
     assert final.trained_tokens == only(expected, Finished)[0].trained_tokens
 

@@ -145,7 +145,7 @@ def test_after_an_update_it_samples_as_one_that_loads_the_saved_checkpoint(
     policy.save(tmp_path)
     fresh = start(load_tiny_policy(tmp_path, double=False), tmp_path)
     assert fresh.generate(requests(6), **options) == found
-    os.kill(fresh.process_id, signal.SIGKILL)
+    os.kill(fresh.process_ids[0], signal.SIGKILL)
     with pytest.raises(EngineFailed, match="ended by signal 9"):
         fresh.generate(requests(6), **options)
     with torch.no_grad():

@@ -13,6 +13,7 @@ from tests.fixtures.engines import until
 from tests.fixtures.runs import events_of, tiny_spec, trainer_process, write_rows
 from trainer.api import train
 from trainer.events import Rollouts, StepMetrics
+from trainer.memory import GIB
 from trainer.spec import CheckpointSpec, DiagnosticsSpec, RolloutSpec, RunSpec, VllmSpec
 
 pytestmark = pytest.mark.vllm
@@ -84,6 +85,8 @@ def test_each_step_samples_with_the_weights_of_the_one_before(untied_vllm_model:
     for step, of_step in values.items():
         assert of_step["rollout/logprob_gap_max"] < 2e-4, step
         assert of_step["time/sync"] > 0
+        # Of the trainer, which is this process, and of the engine's, which has torch and vLLM in it.
+        assert of_step["memory/resident_gib"] > psutil.Process().memory_info().rss / GIB + 0.2
         moved += of_step["train/grad_norm"]
     assert moved > 0
     # The weights did change under it: by the trainer's own word the old ones give other probabilities.

@@ -28,6 +28,11 @@ class RolloutEngine(Protocol):
     An engine that computes with the policy's own modules needs ``generate`` alone.
     """
 
+    @property
+    def process_ids(self) -> Sequence[int]:
+        """Of the processes that it has beside the caller's."""
+        return ()
+
     def generate(
         self,
         requests: Sequence[SampleRequest],

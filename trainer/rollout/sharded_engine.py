@@ -16,6 +16,11 @@ class ShardedEngine(RolloutEngine):
     def __init__(self, engine: RolloutEngine, ranks: Ranks):
         self._engine, self._ranks = engine, ranks
 
+    @property
+    def process_ids(self) -> Sequence[int]:
+        """Of this rank's engine."""
+        return self._engine.process_ids
+
     def generate(
         self,
         requests: Sequence[SampleRequest],

@@ -77,9 +77,9 @@ class VllmEngine(RolloutEngine):
             raise InvalidSpec(f"vLLM cannot work with this model here: {error}", "rollout.engine") from error
 
     @property
-    def process_id(self) -> int:
-        """Of the process that vLLM is in."""
-        return self._process.pid
+    def process_ids(self) -> Sequence[int]:
+        """Of the one process that vLLM is in."""
+        return (self._process.pid,)
 
     def generate(
         self,

@@ -12,7 +12,7 @@ export function colour(token, opacity = 1) {
 }
 
 const LETTERS = { N: "--n", N_on_H: "--n", prefix_N: "--n", kl_N_H: "--n", H: "--h", H_on_N: "--h", prefix_H: "--h" };
-export const MORE = ["--c1", "--c2", "--c3", "--c4", "--c6", "--c7", "--c5"];
+export const MORE = ["--c1", "--c2", "--c3", "--c4", "--c6", "--c7", "--c5", "--c8"];
 
 /** The token of a metric: its mode's where its name has one. */
 export function tokenOf(name, index = 0) {

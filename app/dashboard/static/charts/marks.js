@@ -21,7 +21,8 @@ export function marksPlugin(marks) {
         const ratio = devicePixelRatio;
         ctx.save();
         ctx.beginPath();
-        ctx.rect(bbox.left, bbox.top - 8 * ratio, bbox.width, bbox.height + 8 * ratio);
+        // Room for a whole triangle at the first and the last step.
+        ctx.rect(bbox.left - 5 * ratio, bbox.top - 8 * ratio, bbox.width + 10 * ratio, bbox.height + 8 * ratio);
         ctx.clip();
         for (const { step, kind } of marks.get()) {
           if (step < u.scales.x.min || step > u.scales.x.max) continue;

@@ -1,5 +1,5 @@
 // One uPlot: lines over steps, on a range and a cursor that it shares with the other charts of its group.
-import { number } from "../core/format.js";
+import { count, number } from "../core/format.js";
 import uPlot from "../vendor/uplot.js";
 import { align, smooth, stack } from "./align.js";
 import { colour } from "./colours.js";
@@ -111,7 +111,7 @@ export class Plot {
         },
         axes: [
           { ...axis, size: 26, gap: 6, incrs: STEPS, space: 70, values: (_u, marks) => marks.map(stepLabel) },
-          { ...axis, size: 52, gap: 6, space: 32, values: (_u, marks) => marks.map((v) => (v === null ? null : number(v, 3))) },
+          { ...axis, size: 52, gap: 6, space: 32, values: (_u, marks) => (log ? marks.map((v) => v && number(v, 1)) : valueLabels(marks)) },
         ],
         series: [{}, ...this.#series(Boolean(reach), stacked)],
         bands: stacked ? this.lines.slice(1).map((_, i) => ({ series: [i + 1, i + 2] })) : undefined,
@@ -159,9 +159,20 @@ function stepLabel(step) {
   return step >= 10_000 ? `${step / 1000}k` : String(step);
 }
 
+/** Evenly spaced values, all with as many decimals as the one that needs the most. */
+function valueLabels(marks) {
+  const size = Math.max(...marks.map(Math.abs));
+  if (size >= 1e6 || size < 1e-3) return marks.map((v) => number(v, 3));
+  const exact = (v, decimals) => Math.abs(v - Number(v.toFixed(decimals))) < 1e-6 * size;
+  let decimals = 0;
+  while (decimals < 6 && !marks.every((v) => exact(v, decimals))) decimals++;
+  return marks.map((v) => (decimals === 0 || v === 0 ? count(v) : v.toFixed(decimals)));
+}
+
 /** Room above and below; `floor` is where the axis begins at the latest. */
 function padded(low, high, floor) {
   if (low === null || high === null) return [0, 1];
+  if (low === 0 && high === 0) return floor === 0 ? [0, 1] : [-1, 1];
   const bottom = floor === undefined ? low : Math.min(low, floor);
   const room = (high - bottom || Math.abs(high) || 1) * 0.08;
   return [bottom === floor ? bottom : bottom - room, high + room];

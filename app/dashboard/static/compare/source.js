@@ -4,6 +4,9 @@ import { jobName } from "../jobs/names.js";
 import { COMPARABLE } from "../run/catalog.js";
 import { SeriesSource } from "../run/source.js";
 
+/** Characters of a run's name beside a line. */
+const MOST_NAME = 26;
+
 export const tokenAt = (index) => MORE[index % MORE.length];
 
 export class CompareSource {
@@ -79,18 +82,27 @@ function split(name) {
   return [Number(name.slice(0, bar)), name.slice(bar + 1)];
 }
 
+/** A name that leaves room beside it: the table below has all of it. */
+function inShort(job) {
+  const name = jobName(job);
+  return name.length > MOST_NAME ? `${name.slice(0, MOST_NAME - 1)}…` : name;
+}
+
 /** The charts that any of the runs has, with a line a run and mode. */
 export function chartsOf(jobs, source) {
   const present = new Set(source.names());
   return COMPARABLE.map((chart) => {
+    // Colours are for runs here: dashes tell a run's lines apart, by mode where a chart has both.
+    const byMode = chart.lines.some((line) => line.token === "--n");
+    const dashed = (line) => (byMode ? line.token === "--h" : line !== chart.lines[0]);
     const lines = jobs.flatMap((job, i) =>
       chart.lines
         .filter((line) => present.has(`${i}|${line.name}`))
-        .map((line, k) => ({
+        .map((line) => ({
           name: `${i}|${line.name}`,
-          label: chart.lines.length > 1 ? `${jobName(job)} · ${line.label}` : jobName(job),
+          label: chart.lines.length > 1 ? `${inShort(job)} · ${line.label}` : inShort(job),
           token: tokenAt(i),
-          dash: line.token === "--h" || k > 0 ? [6, 4] : undefined,
+          dash: dashed(line) ? [6, 4] : undefined,
         })),
     );
     return { ...chart, id: `compare-${chart.id}`, lines };

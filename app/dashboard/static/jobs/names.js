@@ -15,7 +15,7 @@ export function algorithmOf(job) {
 /** `[what, how long]`: the time left of a running job, the time that a finished one took. */
 export function timing(job, now = Date.now() / 1000) {
   if (isOver(job)) return ["took", job.started_at ? duration(job.finished_at - job.started_at) : "–"];
-  if (job.status === "queued") return ["place", job.queue_position ? `${job.queue_position} in queue` : "–"];
+  if (job.status === "queued") return ["queue", job.queue_position ? `no. ${job.queue_position}` : "–"];
   if (job.estimated_finish) return ["left", duration(job.estimated_finish - now)];
   return ["left", "–"];
 }

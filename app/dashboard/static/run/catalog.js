@@ -38,9 +38,9 @@ const METHOD = [
 const TIMES = ["generate", "score", "forward_backward", "optimizer", "sync", "divergence", "evaluate", "checkpoint"];
 const MACHINE = [
   { id: "logprob-gap", title: "Log-prob gap, rollout to trainer", unit: "nats", lines: [line("rollout/logprob_gap_mean", "mean", "--c1"), line("rollout/logprob_gap_max", "largest", "--c3", DASH)], floor: 0, about: "How far the engine that samples is from the model that trains" },
-  { id: "step-time", title: "Time of a step", unit: "s", stacked: true, floor: 0, lines: TIMES.map((name, i) => line(`time/${name}`, name.replace("_", " + "), [...MORE, "--n"][i])), about: "Seconds of a step, by what they went into" },
+  { id: "step-time", title: "Time of a step", unit: "s", stacked: true, floor: 0, lines: TIMES.map((name, i) => line(`time/${name}`, name.replace("_", " + "), MORE[i])), about: "Seconds of a step, by what they went into" },
   { id: "throughput", title: "Throughput", unit: "tokens/s", lines: [line("train/tokens_per_second", "generated", "--c1")], floor: 0 },
-  { id: "memory", title: "Memory", unit: "GiB", lines: [line("memory/resident_gib", "process", "--c1"), line("memory/gpu_peak_gib", "GPU, peak of the step", "--c3")], floor: 0 },
+  { id: "memory", title: "Memory", unit: "GiB", lines: [line("memory/resident_gib", "trainer and engine", "--c1"), line("memory/gpu_peak_gib", "GPU, trainer, peak of the step", "--c3")], floor: 0, about: "Resident memory of the trainer and its rollout engine at the end of a step; of the GPU what the trainer had reserved at the most" },
 ];
 
 const OPTIMISATION = [

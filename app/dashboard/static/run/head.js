@@ -5,15 +5,15 @@ import { link } from "../core/router.js";
 import { Actions } from "../jobs/actions.js";
 import { algorithmOf, jobName, share, timing } from "../jobs/names.js";
 import { Icon } from "../ui/icons.js";
-import { Id, Problem, Status, isOver, statusTone } from "../ui/parts.js";
+import { Id, Problem, Status, isActive, statusTone } from "../ui/parts.js";
 
 export function Head({ job, live, onChange }) {
   const { step, total_steps: total } = job.progress;
   const [what, time] = timing(job);
   const facts = [
     ["Step", html`${count(step)} <span class="muted">of ${count(total)}</span>`],
-    [what === "took" ? "Took" : what === "place" ? "Queue" : "Time left", time],
-    !isOver(job) && job.started_at && ["Running for", duration(Date.now() / 1000 - job.started_at)],
+    job.status !== "paused" && [what === "took" ? "Took" : what === "queue" ? "Queue" : "Time left", time],
+    isActive(job) && job.started_at && ["Running for", duration(Date.now() / 1000 - job.started_at)],
     job.trained_tokens && ["Trained tokens", short(job.trained_tokens)],
     ["Attempts", count(job.attempt)],
     ["Created", html`<span title=${dateTime(job.created_at)}>${ago(job.created_at)}</span>`],
@@ -25,7 +25,7 @@ export function Head({ job, live, onChange }) {
         <div class="row wrap" style=${{ gap: "12px" }}>
           <h1>${jobName(job)}</h1>
           <${Status} job=${job} pill />
-          ${live && html`<span class="live tiny muted" title="New steps appear by themselves">live</span>`}
+          ${live && isActive(job) && html`<span class="live tiny muted" title="New steps appear by themselves">live</span>`}
         </div>
         <p class="small">${job.model} · ${algorithmOf(job)} · ${source(job)}</p>
       </div>

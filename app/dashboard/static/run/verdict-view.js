@@ -22,7 +22,7 @@ export function Verdict({ job, source, lastStepAt }) {
   const checks = waiting ? [] : verdict(job, (name) => source.get(name), Date.now() / 1000, lastStepAt);
   const words = headline(checks);
   return html`<section class="card verdict" aria-label="Verdict" aria-live="polite" aria-busy=${String(waiting)}>
-    <p class="headline">${waiting ? html`<${Skeleton} height="22px" width="320px" />` : `${words}.`}</p>
+    ${waiting ? html`<p class="headline"><${Skeleton} height="22px" width="320px" /></p>` : checks.length > 1 && html`<p class="headline">${words}.</p>`}
     <ul>
       ${waiting
         ? [0, 1, 2, 3].map((i) => html`<li key=${i}><${Skeleton} height="42px" /></li>`)

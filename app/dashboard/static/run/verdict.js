@@ -83,7 +83,7 @@ function progress(job, get, now, lastStepAt) {
     case "succeeded":
       return check("Progress", "ok", "The run is done", done);
     case "failed":
-      return check("Progress", "bad", "The run failed", job.error?.message ?? done);
+      return check("Progress", "bad", "The run failed", done); // why stands above
     case "cancelled":
       return check("Progress", "info", "The run was cancelled", done);
     case "paused":

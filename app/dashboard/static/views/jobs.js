@@ -135,7 +135,7 @@ function Row({ job, series }) {
         </span>
       </div>
     </td>
-    <td class="right num job-time"><span class="muted tiny">${what}</span> ${time}</td>
+    <td class="right num job-time">${time !== "–" && html`<span class="muted tiny">${what} </span>`}${time}</td>
     <td class="right num job-attempts">${job.attempt}</td>
     <td class="right muted nowrap job-created" title=${dateTime(job.created_at)}>${ago(job.created_at)}</td>
   </tr>`;

@@ -9,6 +9,8 @@ import { Icon } from "../ui/icons.js";
 import { Empty, Field, Mode, Problem, Skeleton } from "../ui/parts.js";
 
 const SETTINGS = { n: 4, max_tokens: 128, temperature: 1, top_p: 1, seed: "" };
+// A run that goes on removes those it no longer keeps.
+const CHECKPOINT = /:ckpt-step-\d+$/;
 const FIELDS = [
   ["n", "Samples a mode", { min: 1, max: 32, step: 1 }],
   ["max_tokens", "Longest answer, tokens", { min: 1, step: 1 }],
@@ -28,7 +30,7 @@ export function Playground({ query }) {
   useEffect(() => () => running.current?.abort(), []);
 
   const normal = (models.data ?? []).filter((model) => model.mode === "normal");
-  const id = query.get("model") ?? (normal.find((model) => model.job) ?? normal[0])?.id ?? "";
+  const id = query.get("model") ?? (normal.find((model) => model.job && !CHECKPOINT.test(model.id)) ?? normal[0])?.id ?? "";
   const dual = (models.data ?? []).some((model) => model.mode === "high-entropy" && model.id === `${id}:high-entropy`);
   const modes = dual ? ["normal", "high-entropy"] : ["normal"];
 
@@ -117,7 +119,7 @@ function Side({ mode, answer }) {
       </span>
     </div>
     ${answer.error && html`<${Problem} error=${answer.error} />`}
-    ${answer.choices.map(
+    ${(answer.error ? answer.choices.filter((choice) => choice.text) : answer.choices).map(
       (choice, i) => html`<article key=${i} class="card response">
         ${choice.text ? html`<p class="answer">${choice.text}</p>` : answer.over ? html`<p class="answer muted">(empty)</p>` : html`<${Skeleton} height="1.2em" width="60%" />`}
         ${choice.reason === "length" && html`<div class="response-foot tiny"><span class="tag">cut at the limit</span></div>`}
