@@ -1,5 +1,6 @@
 """A job's events as server-sent events, until the job is over."""
 
+import asyncio
 import json
 from collections.abc import AsyncIterator, Sequence
 
@@ -10,7 +11,7 @@ from app.jobs import repository
 from app.jobs.service import found
 from app.jobs.status import is_terminal
 from app.jobs.views import event_view
-from app.jobs.watch import JobWatch
+from app.jobs.watch import JobWatch, Mark
 from app.paging import unknown_cursor
 from app.tables import Job, JobEvent
 
@@ -34,17 +35,34 @@ async def event_stream(watch: JobWatch, job_id: str, sequence: int) -> AsyncIter
     """Events after ``sequence`` as they come. Comments keep the connection open; ``[DONE]`` ends it."""
     mark = None
     while True:
-        over, events = await run_in_threadpool(_next, job_id, sequence)
+        over, events = await _shared(watch, job_id, sequence, mark)
         for event in events:
             yield f"id: {event.id}\ndata: {json.dumps(event_view(event), ensure_ascii=False)}\n\n"
             sequence = event.sequence
-        if not events:
-            if over:
-                yield "data: [DONE]\n\n"
-                return
-            before, mark = mark, await watch.changed(job_id, mark, _COMMENT_SECONDS)
-            if mark == before:
-                yield ": still here\n\n"
+        if len(events) == _BATCH:
+            continue
+        if over:
+            yield "data: [DONE]\n\n"
+            return
+        before, mark = mark, await watch.changed(job_id, mark, _COMMENT_SECONDS)
+        if mark == before:
+            yield ": still here\n\n"
+
+
+async def _shared(
+    watch: JobWatch, job_id: str, sequence: int, mark: Mark | None
+) -> tuple[bool, Sequence[JobEvent]]:
+    """:func:`_next`, asked once for all streams that are at the same place and woke for the same change.
+
+    The change is a part of what they share: a look that began before it may not have seen it.
+    """
+    key = (job_id, sequence, mark)
+    task = watch.asked.get(key)
+    if task is None:
+        task = watch.asked[key] = asyncio.create_task(run_in_threadpool(_next, job_id, sequence))
+        task.add_done_callback(lambda _: watch.asked.pop(key, None))
+    # A page that is closed must not take the answer from the others.
+    return await asyncio.shield(task)
 
 
 def _next(job_id: str, sequence: int) -> tuple[bool, Sequence[JobEvent]]:

@@ -3,7 +3,7 @@
 import asyncio
 import logging
 from collections.abc import Collection
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from fastapi.concurrency import run_in_threadpool
 from sqlalchemy import func, select
@@ -28,6 +28,8 @@ class JobWatch:
     """The streams of one API process that wait; used on its event loop alone."""
 
     def __init__(self) -> None:
+        #: Looks at the database that go on, and who wants the same waits for them (``app.jobs.stream``).
+        self.asked: dict[tuple[str, int, Mark | None], asyncio.Task[Any]] = {}
         self._waiting: dict[str, set[_Waiter]] = {}
         self._ticker: asyncio.Task[None] | None = None
 
