@@ -49,7 +49,9 @@ def history(service: Service, job_id: str) -> list[str]:
 
 
 @pytest.mark.parametrize(
-    "after", [Phase(step=1, phase="evaluate"), metrics(1), Finished(step=100, trained_tokens=1)], ids=str
+    "after",
+    [Phase(step=1, phase="evaluate"), metrics(1), Finished(step=100, trained_tokens=1)],
+    ids=["phase", "metrics", "finished"],
 )
 def test_it_runs_once_the_trainer_goes_on(service: Service, after: Event) -> None:
     job_id = add_job(service)
