@@ -32,7 +32,7 @@ serve: $(STAMP) ## Run the service here (ARGS="--port 8700")
 	@$(BIN)/policysplit serve $(ARGS)
 
 test: $(STAMP) ## Run the tests (ARGS="tests/cli"; VLLM=1: those of vLLM, too)
-	@$(BIN)/python -m pytest -q -n $(WORKERS) --dist loadfile $(ARGS)
+	@$(BIN)/python -m pytest -q -n $(WORKERS) --dist loadfile --no-loadscope-reorder $(ARGS)
 
 chaos: $(STAMP) ## Break the service over and over and look what holds (ARGS="--trials 10 --pair embedded")
 	@$(BIN)/python -m tests.chaos $(ARGS)

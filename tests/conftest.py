@@ -3,6 +3,15 @@
 A file that imports another comes after it: pytest rewrites the assertions of what it loads first.
 """
 
+from pathlib import Path
+
+import pytest
+from hypothesis import settings
+
+# The same examples at every run, however slow the machine.
+settings.register_profile("fixed", derandomize=True, deadline=None, database=None)
+settings.load_profile("fixed")
+
 pytest_plugins = [
     "tests.fixtures.api",
     "tests.fixtures.belongings",
@@ -19,3 +28,14 @@ pytest_plugins = [
     "tests.fixtures.vllm",
     "tests.fixtures.workers",
 ]
+
+# Files with a few tests that take long: begun first, so that no process waits at the end for another's last.
+_LONG = (
+    *("test_vllm_runs", "test_vllm", "test_engines", "test_ranks", "test_serve", "test_run", "test_lora"),
+    *("test_pages", "test_real_trainer", "test_token_ids", "test_vllm_engine", "test_routing"),
+)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    places = {name: place for place, name in enumerate(_LONG)}
+    items.sort(key=lambda item: places.get(Path(item.path).stem, len(_LONG)))

@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from trainer.packed_linear import can_pack, packed, packed_product, widens_bfloat16
+from trainer.packed_linear import can_pack, packed, packed_product, widens
 from trainer.spec import LogitsDtype
 
 CHUNK_TOKENS = 512
@@ -36,7 +36,10 @@ class OutputLayer:
         exact = logits_dtype == "float32" and output_VD.dtype.itemsize < 4
         self._into_float32 = exact and output_VD.is_cuda
         weight_VD = output_VD.detach()
-        if exact and not self._into_float32:
+        wide = widens(output_VD)
+        #: Rounded to after a product in float32; None: what the product gives is right.
+        self._rounds_to = output_VD.dtype if wide and not exact else None
+        if (exact or wide) and not self._into_float32:
             weight_VD = weight_VD.float()
         self._dtype = weight_VD.dtype
         self._packed = can_pack(weight_VD)
@@ -51,6 +54,8 @@ class OutputLayer:
         else:
             logits = hidden_TD.to(self._dtype) @ self._weight_VD.t()
             logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
+        if self._rounds_to is not None:
+            logits = logits.to(self._rounds_to).float()
         return logits if temperature == 1.0 else logits / temperature
 
 
@@ -133,8 +138,7 @@ class _LinearLogProbs(torch.autograd.Function):
         )
         entropy_used = bool(grad_entropy_T.any())
         # Without instructions for bfloat16 its plain products run on one core, a hundred times slower.
-        widens = hidden_TD.dtype == torch.bfloat16 and hidden_TD.device.type == "cpu" and widens_bfloat16()
-        factor_dtype = torch.float32 if widens else hidden_TD.dtype
+        factor_dtype = torch.float32 if widens(hidden_TD) else hidden_TD.dtype
         factor_VD, factor_TD = output_VD.to(factor_dtype), hidden_TD.to(factor_dtype)
         for start in range(0, len(token_T), ctx.chunk):
             part = slice(start, min(start + ctx.chunk, len(token_T)))

@@ -3,8 +3,8 @@
 Plain ``linear`` lays a bfloat16 weight out anew for oneDNN at every call and multiplies float32 with MKL,
 which is slow on some makers' processors: on an AMD EPYC, at 32 to 1,200 rows, the packed product took 0.7
 to 0.95 of the time in bfloat16 and 0.45 to 0.75 in float32. Where the processor multiplies bfloat16 more
-slowly than float32 (an Intel Xeon without AMX: 150 against 300 G/s), a bfloat16 layer multiplies in float32
-and rounds once.
+slowly than float32 (an Intel Xeon without AMX: 150 against 300 G/s), or has no instruction for it, a bfloat16
+layer multiplies in float32 and rounds once.
 
 Gradients are plain products. The copy is made anew when the weight has other memory, or its version counter
 says that it was changed; whoever writes into it behind autograd's back (fused optimizers do) must increment
@@ -22,9 +22,16 @@ PACKED_DTYPES = (torch.float32, torch.bfloat16)
 
 def can_pack(weight: Tensor) -> bool:
     """Whether oneDNN's layout serves ``weight``; elsewhere plain products do."""
-    return (
-        weight.device.type == "cpu" and weight.dtype in PACKED_DTYPES and torch.backends.mkldnn.is_available()
-    )
+    if weight.device.type != "cpu" or not torch.backends.mkldnn.is_available():
+        return False
+    if weight.dtype == torch.bfloat16:
+        return torch.ops.mkldnn._is_mkldnn_bf16_supported()
+    return weight.dtype in PACKED_DTYPES
+
+
+def widens(weight: Tensor) -> bool:
+    """Whether products with ``weight`` are computed in float32 and rounded once."""
+    return weight.device.type == "cpu" and weight.dtype == torch.bfloat16 and widens_bfloat16()
 
 
 @lru_cache
@@ -50,7 +57,7 @@ def packed_product(x: Tensor, packed_weight: Tensor, bias: Tensor | None = None)
 def pack_linear_layers(model: nn.Module) -> None:
     """Make ``model``'s linear layers multiply with packed weights, wherever that is possible."""
     for module in model.modules():
-        if type(module) is nn.Linear and can_pack(module.weight):
+        if type(module) is nn.Linear and (can_pack(module.weight) or widens(module.weight)):
             module.forward = _Forward(module)  # pyright: ignore[reportAttributeAccessIssue]
 
 
@@ -66,17 +73,17 @@ class _Forward:
 
     def __call__(self, x: Tensor) -> Tensor:
         weight, bias = self._layer.weight, self._layer.bias
-        if not can_pack(weight) or x.dtype != weight.dtype:
+        wide = widens(weight)
+        if not (wide or can_pack(weight)) or x.dtype != weight.dtype:
             return nn.functional.linear(x, weight, bias)
-        widens = weight.dtype == torch.bfloat16 and widens_bfloat16()
         if self._copy is None or self._is_stale(weight):
             with torch.inference_mode(False):  # the copy may serve a backward pass later
-                self._copy = weight.detach().float() if widens else packed(weight)
+                self._copy = weight.detach().float() if wide else packed(weight)
             self._version, self._source = weight._version, weight.detach()
-        product = _widened_product if widens else packed_product
+        product = _widened_product if wide else packed_product
         if not torch.is_grad_enabled():
             return product(x, self._copy, bias)
-        function = _WidenedLinear if widens else _PackedLinear
+        function = _WidenedLinear if wide else _PackedLinear
         return function.apply(x, weight, bias, self._copy)  # type: ignore[return-value]
 
     def _is_stale(self, weight: Tensor) -> bool:

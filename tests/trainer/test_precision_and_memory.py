@@ -45,9 +45,13 @@ def lossy_case() -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     return hidden, output, torch.randint(0, 300, (40,), generator=generator)
 
 
+@pytest.mark.parametrize("wide", [False, True], ids=["plain", "widened"])
 @pytest.mark.parametrize("temperature", [1.0, 0.7])
-def test_float32_logits_are_those_of_exact_arithmetic(temperature: float):
+def test_float32_logits_are_those_of_exact_arithmetic(
+    monkeypatch: pytest.MonkeyPatch, temperature: float, wide: bool
+):
     """Against float64 on the same bfloat16 numbers; logits rounded to bfloat16 are off by hundredths."""
+    monkeypatch.setattr("trainer.packed_linear.widens_bfloat16", lambda: wide)
     hidden, output, token = lossy_case()
     exact = token_logprobs(hidden.double(), output.double(), token, temperature)
     fine = token_logprobs(hidden, output, token, temperature, chunk=16)
@@ -58,12 +62,12 @@ def test_float32_logits_are_those_of_exact_arithmetic(temperature: float):
         assert float((rough - expected).abs().max()) > 1e-2
 
 
-@pytest.mark.parametrize("widens", [False, True], ids=["plain", "widened"])
+@pytest.mark.parametrize("wide", [False, True], ids=["plain", "widened"])
 def test_gradients_through_float32_logits_are_right_to_the_precision_of_the_weights(
-    monkeypatch: pytest.MonkeyPatch, widens: bool
+    monkeypatch: pytest.MonkeyPatch, wide: bool
 ):
     """Also where the processor has no instructions for bfloat16, and products are of float32 therefore."""
-    monkeypatch.setattr("trainer.logprobs.widens_bfloat16", lambda: widens)
+    monkeypatch.setattr("trainer.packed_linear.widens_bfloat16", lambda: wide)
     hidden, output, token = lossy_case()
     found, expected = [], []
     for gradients, dtype in ((found, torch.bfloat16), (expected, torch.float64)):
