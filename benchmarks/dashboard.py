@@ -4,7 +4,7 @@ In headless Chromium, on SQLite: first paint of the page, how long a run of 100,
 takes to open (every chart in sight drawn) and at how many frames a second it pans, and the page's weight.
 Then the JSON routes while 200 pages are open on one API process: each page is what a browser's tab does, an
 event stream and the job asked for every five seconds, on 20 jobs that do a step a second. No browser draws
-those 200.
+those 200; they, the jobs' writer and who measures are processes of their own.
 """
 
 import argparse
@@ -14,12 +14,14 @@ import os
 import statistics
 import sys
 import tempfile
-import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from multiprocessing import get_context
 from pathlib import Path
+from typing import Any
 
+import aiohttp
 import httpx
 from playwright.sync_api import Browser
 
@@ -36,6 +38,8 @@ from tests.fixtures.long_run import add_long_run
 
 STEPS, SERIES = 100_000, 60
 PAGES, RUNNING, POLL_SECONDS = 200, 20, 5.0
+#: Until the pages' processes run and every page has been opened.
+SETTLE_SECONDS = 2 * POLL_SECONDS
 SHOWN = ["train/N/reward", "train/H/reward", "train/N/entropy_nats", "train/H/entropy_nats"]
 # Functions and no expressions: those would be evaluated in the page, whose policy forbids it.
 PAINTED = "() => performance.getEntriesByName('first-contentful-paint')[0]?.startTime"
@@ -126,8 +130,11 @@ def opened(browser: Browser, address: str) -> tuple[float, float]:
 
 def routes(url: str, jobs: list[str], long: str, seconds: float) -> list[Row]:
     """The 99th percentile of each JSON route that pages ask, beside 200 of them."""
-    with stepping(jobs):
-        taken = asyncio.run(_asked(url, jobs, long, seconds))
+    base = f"{url}/v1/fine_tuning/jobs"
+    addresses = [f"{base}/{job}" for job in jobs]
+    with beside(step, jobs), beside(open_pages, addresses):
+        time.sleep(SETTLE_SECONDS)
+        taken = _asked(url, addresses, f"{base}/{long}", seconds)
     rows = []
     for name, times in taken.items():
         p99 = sorted(times)[int(0.99 * len(times))]
@@ -136,81 +143,86 @@ def routes(url: str, jobs: list[str], long: str, seconds: float) -> list[Row]:
 
 
 @contextmanager
-def stepping(jobs: list[str]) -> Iterator[None]:
-    """Each job does a step a second, as a worker writes it."""
-    over = threading.Event()
-
-    def work() -> None:
-        step = 1000
-        while not over.is_set():
-            began = time.monotonic()
-            step += 1
-            for job_id in jobs:
-                values = dict.fromkeys(SHOWN, step / 2000)
-                with write_session() as session:
-                    job = session.get_one(Job, job_id)
-                    job.step = min(step, job.total_steps)
-                    upsert_points(session, job_id, step, values)
-                    add_event(session, job_id, "info", "metrics", "step", {"step": step, "values": values})
-            over.wait(max(0.0, 1 - (time.monotonic() - began)))
-
-    thread = threading.Thread(target=work)
-    thread.start()
+def beside(target: Callable[..., None], *arguments: Any) -> Iterator[None]:
+    """``target`` in a process of its own, so that what it does takes no time from who measures."""
+    process = get_context("spawn").Process(target=target, args=arguments, daemon=True)
+    process.start()
     try:
         yield
+        if not process.is_alive():
+            raise RuntimeError(f"{target.__name__} ended with {process.exitcode}")
     finally:
-        over.set()
-        thread.join()
+        process.terminate()
+        process.join()
 
 
-async def _asked(url: str, jobs: list[str], long: str, seconds: float) -> dict[str, list[float]]:
-    base = f"{url}/v1/fine_tuning/jobs"
-    limits = httpx.Limits(max_connections=None)
-    async with httpx.AsyncClient(limits=limits, timeout=60) as client:
-        pages = [asyncio.create_task(_page(client, f"{base}/{jobs[n % len(jobs)]}", n)) for n in range(PAGES)]
-        await asyncio.sleep(POLL_SECONDS)
-        series = "&".join(f"name={name}" for name in SHOWN) + "&layout=columns&max_points=800"
-        wanted = {
-            "one job": f"{base}/{jobs[0]}",
-            "the list of jobs": f"{base}?limit=25",
-            "a timeline": f"{base}/{jobs[1]}/timeline",
-            f"a timeline of {STEPS:,} steps": f"{base}/{long}/timeline",
-            "names of metrics": f"{base}/{jobs[2]}/metrics",
-            "four series": f"{base}/{jobs[3]}/metrics?{series}",
-        }
-        taken: dict[str, list[float]] = {name: [] for name in wanted}
+def step(jobs: list[str]) -> None:
+    """Each job does a step a second, as a worker writes it; without end."""
+    number = 1000
+    while True:
+        began = time.monotonic()
+        number += 1
+        for job_id in jobs:
+            values = dict.fromkeys(SHOWN, number / 2000)
+            with write_session() as session:
+                job = session.get_one(Job, job_id)
+                job.step = min(number, job.total_steps)
+                upsert_points(session, job_id, number, values)
+                add_event(session, job_id, "info", "metrics", "step", {"step": number, "values": values})
+        time.sleep(max(0.0, 1 - (time.monotonic() - began)))
+
+
+def open_pages(jobs: list[str]) -> None:
+    """What :data:`PAGES` open runs ask for: their events as they come, and now and then the job itself."""
+    asyncio.run(_open_pages(jobs))
+
+
+async def _open_pages(jobs: list[str]) -> None:
+    connector = aiohttp.TCPConnector(limit=0)
+    async with aiohttp.ClientSession(connector=connector, timeout=aiohttp.ClientTimeout(None)) as session:
+        await asyncio.gather(*(_page(session, jobs[n % len(jobs)], n) for n in range(PAGES)))
+
+
+async def _page(session: aiohttp.ClientSession, job: str, number: int) -> None:
+    async def listen() -> None:
+        # As a page does, which knows what was before: the newest event is where it begins.
+        async with session.get(f"{job}/events?limit=1") as answer:
+            newest = (await answer.json())["data"][0]["id"]
+        headers = {"last-event-id": newest}
+        async with session.get(f"{job}/events?stream=true", headers=headers) as answer:
+            async for _ in answer.content.iter_any():
+                pass
+
+    async def poll() -> None:
+        await asyncio.sleep(POLL_SECONDS * number / PAGES)
+        while True:
+            async with session.get(job) as answer:
+                await answer.read()
+            await asyncio.sleep(POLL_SECONDS)
+
+    await asyncio.gather(listen(), poll())
+
+
+def _asked(url: str, jobs: list[str], long: str, seconds: float) -> dict[str, list[float]]:
+    series = "&".join(f"name={name}" for name in SHOWN) + "&layout=columns&max_points=800"
+    wanted = {
+        "one job": jobs[0],
+        "the list of jobs": f"{url}/v1/fine_tuning/jobs?limit=25",
+        "a timeline": f"{jobs[1]}/timeline",
+        f"a timeline of {STEPS:,} steps": f"{long}/timeline",
+        "names of metrics": f"{jobs[2]}/metrics",
+        "four series": f"{jobs[3]}/metrics?{series}",
+    }
+    taken: dict[str, list[float]] = {name: [] for name in wanted}
+    with httpx.Client(timeout=60) as client:
         end = time.monotonic() + seconds
         while time.monotonic() < end:
             for name, address in wanted.items():
                 began = time.perf_counter()
-                (await client.get(address)).raise_for_status()
+                client.get(address).raise_for_status()
                 taken[name].append(time.perf_counter() - began)
-                await asyncio.sleep(0.02)
-        for page in pages:
-            page.cancel()
-        await asyncio.gather(*pages, return_exceptions=True)
+                time.sleep(0.02)
     return taken
-
-
-async def _page(client: httpx.AsyncClient, job: str, number: int) -> None:
-    """What an open run asks for: its events as they come, and now and then the job itself."""
-
-    async def listen() -> None:
-        # As a page does, which knows what was before: the newest event is where it begins.
-        newest = (await client.get(f"{job}/events?limit=1")).json()["data"][0]["id"]
-        events = client.stream("GET", f"{job}/events?stream=true", headers={"last-event-id": newest})
-        async with events as answer:
-            async for _ in answer.aiter_raw():
-                pass
-
-    listening = asyncio.create_task(listen())
-    try:
-        await asyncio.sleep(POLL_SECONDS * number / PAGES)
-        while True:
-            await client.get(job)
-            await asyncio.sleep(POLL_SECONDS)
-    finally:
-        listening.cancel()
 
 
 if __name__ == "__main__":

@@ -2,7 +2,8 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
+from typing import NamedTuple
 
 from fastapi.concurrency import run_in_threadpool
 
@@ -17,6 +18,19 @@ from app.tables import Job, JobEvent
 
 _BATCH = 200
 _COMMENT_SECONDS = 15.0
+
+
+class Look(NamedTuple):
+    """What one look at the database found for all streams that are at the same place."""
+
+    over: bool
+    """Whether the job has ended."""
+    text: str
+    """The events that follow, as they are sent."""
+    sequence: int
+    """Of the last of them."""
+    more: bool
+    """Whether there may be others already."""
 
 
 def start_after(project_id: str, job_id: str, event_id: str | None) -> int:
@@ -35,13 +49,13 @@ async def event_stream(watch: JobWatch, job_id: str, sequence: int) -> AsyncIter
     """Events after ``sequence`` as they come. Comments keep the connection open; ``[DONE]`` ends it."""
     mark = None
     while True:
-        over, events = await _shared(watch, job_id, sequence, mark)
-        for event in events:
-            yield f"id: {event.id}\ndata: {json.dumps(event_view(event), ensure_ascii=False)}\n\n"
-            sequence = event.sequence
-        if len(events) == _BATCH:
+        look = await _shared(watch, job_id, sequence, mark)
+        if look.text:
+            yield look.text
+            sequence = look.sequence
+        if look.more:
             continue
-        if over:
+        if look.over:
             yield "data: [DONE]\n\n"
             return
         before, mark = mark, await watch.changed(job_id, mark, _COMMENT_SECONDS)
@@ -49,9 +63,7 @@ async def event_stream(watch: JobWatch, job_id: str, sequence: int) -> AsyncIter
             yield ": still here\n\n"
 
 
-async def _shared(
-    watch: JobWatch, job_id: str, sequence: int, mark: Mark | None
-) -> tuple[bool, Sequence[JobEvent]]:
+async def _shared(watch: JobWatch, job_id: str, sequence: int, mark: Mark | None) -> Look:
     """:func:`_next`, asked once for all streams that are at the same place and woke for the same change.
 
     The change is a part of what they share: a look that began before it may not have seen it.
@@ -65,9 +77,19 @@ async def _shared(
     return await asyncio.shield(task)
 
 
-def _next(job_id: str, sequence: int) -> tuple[bool, Sequence[JobEvent]]:
-    """Whether the job is over, and the events that follow. The status is read first: none is missed."""
+def _next(job_id: str, sequence: int) -> Look:
+    """What follows. The status is read before the events: none is missed."""
     with read_session() as session:
         job = session.get(Job, job_id)
         over = job is None or is_terminal(job.status)
-        return over, repository.events_after(session, job_id, sequence, _BATCH)
+        events = repository.events_after(session, job_id, sequence, _BATCH)
+        return Look(
+            over=over,
+            text="".join(map(_sse, events)),
+            sequence=events[-1].sequence if events else sequence,
+            more=len(events) == _BATCH,
+        )
+
+
+def _sse(event: JobEvent) -> str:
+    return f"id: {event.id}\ndata: {json.dumps(event_view(event), ensure_ascii=False)}\n\n"
