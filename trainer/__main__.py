@@ -21,6 +21,7 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
+from trainer.end_of_group import end_group
 from trainer.errors import DiskFull, EngineFailed, InvalidSpec, RankLost, RunDirBusy, TrainerError
 from trainer.events import EventWriter, Failed
 from trainer.run_lock import sole_trainer
@@ -137,7 +138,7 @@ def _sole(options: argparse.Namespace, first: bool) -> AbstractContextManager[No
 
     def superseded() -> None:
         print("a newer attempt has begun: this one is over", file=sys.stderr)
-        _die()
+        end_group()
 
     return sole_trainer(options.run_dir, options.attempt, superseded)
 
@@ -165,14 +166,7 @@ def _fail(events: EventWriter, exit_code: int, code: str, message: str, param: s
 def _die_at_end_of_input() -> None:
     while os.read(0, 4096):
         pass
-    _die()
-
-
-def _die() -> None:
-    """End at once, with everything that was started."""
-    if os.getpgid(0) == os.getpid():
-        os.killpg(0, signal.SIGKILL)
-    os.kill(os.getpid(), signal.SIGKILL)
+    end_group()
 
 
 if __name__ == "__main__":

@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from trainer.end_of_group import end_group
 from trainer.events import (
     CheckpointSaved,
     Event,
@@ -188,7 +189,7 @@ def exit_with_parent() -> None:
     # Not sys.stdin: a daemon thread inside it makes the interpreter abort when it shuts down.
     while os.read(0, 1024):
         pass
-    os._exit(75)
+    end_group()
 
 
 def main() -> int:
@@ -207,7 +208,7 @@ def main() -> int:
     with (options.run_dir / f"stacks-{attempt}.txt").open("wb") as stacks:
         faulthandler.register(signal.SIGUSR1, file=stacks, all_threads=True)
         with (
-            sole_trainer(options.run_dir, options.attempt, lambda: os._exit(1)),
+            sole_trainer(options.run_dir, options.attempt, end_group),
             EventWriter(events) as writer,
         ):
             spec = json.loads(options.spec.read_text())
