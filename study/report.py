@@ -87,7 +87,7 @@ def _run_result(arm: str, task: str, seed: int, name: str, result: dict[str, Any
         id=name,
         error=result["error"],
         outcomes=result["outcomes"],
-        curves=result["curves"],
+        curves={name: [(step, value) for step, value in points] for name, points in result["curves"].items()},
         diagnostics=result["diagnostics"],
         **{key: result["cost"][key] for key in ("samples_generated", "tokens_generated", "tokens_trained")},
         seconds=result["wall_seconds"],

@@ -20,6 +20,7 @@ from study.design import ABLATIONS, BASELINES, all_arms, analysis_plan, planned_
 from study.planned_run import PlannedRun
 from study.report import write_report
 from study.runner import read_results, run_missing
+from study.studies import STUDIES
 from study.tasks import MOVES, TASKS, VALIDATION_ITEMS, split_items
 from trainer.ablations import ablation_names
 from trainer.algorithms import ALGORITHMS
@@ -142,6 +143,16 @@ def test_the_report_of_nothing_says_so(tmp_path: Path):
     assert "0 of 330 runs have succeeded" in text and "Every figure is provisional" in text
     assert "0 of 30 runs have succeeded" in text
     assert "| 8B | 73.94 | 74.27 | 74.50 | 75.15 | 71.49 |" in text
+
+
+def test_the_report_can_be_written_again_from_the_committed_results(tmp_path: Path):
+    analyses = write_report(folder=tmp_path)
+    for name, study in STUDIES.items():
+        done = list(read_results(study.results))
+        progress = analyses[name]["progress"]
+        assert progress["succeeded"] + progress["failed"] == len(done)
+        page = (tmp_path / f"report-{name}.html").read_text()
+        assert all(one["hash"] in page for one in done)
 
 
 @pytest.mark.parametrize("name", ["headline_smollm2", "creative_writing"])
