@@ -65,12 +65,14 @@ def describe(app: FastAPI) -> None:
     plain = app.openapi
 
     def openapi() -> dict[str, Any]:
+        made_now = app.openapi_schema is None  # afterwards it is kept
         document = plain()
+        if made_now:
+            _require_tags(document)
         schemes = document.setdefault("components", {}).setdefault("securitySchemes", {})
         schemes["key"] = {"type": "http", "scheme": "bearer"}
         # Until there is a first key, none is wanted.
         document["security"] = [{"key": []}] if _wants_key() else [{}, {"key": []}]
-        _require_tags(document)
         for path in PUBLIC & document["paths"].keys():
             for operation in document["paths"][path].values():
                 operation["security"] = []

@@ -7,7 +7,6 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from study import design, smollm2
 from study.planned_run import PlannedRun
 from study.runner import TUNING, read_results, run_missing, tuned_rate
 from study.studies import RESULTS, STUDIES, WORK
@@ -45,17 +44,15 @@ def run_study(name: str, bounds: dict[str, Any]) -> None:
     """Do the runs of a study that have no result; ``bounds``: see :func:`study.runner.run_missing`."""
     study = STUDIES[name]
     print(study.title, flush=True)
-    if name == "smollm2":
-        runs = smollm2.planned_runs()
-    else:
-        run_missing(design.tuning_runs(), results=TUNING, folder=study.work, **bounds)
+    rate = None
+    if study.tuning:
+        run_missing(study.tuning, results=TUNING, folder=study.work, **bounds)
         rate = tuned_rate()
         if rate is None:
             print("the learning rate is not chosen yet: go on with the same command")
             return
         print(f"learning rate {rate:g}", flush=True)
-        runs = design.planned_runs(rate)
-    done = run_missing(runs, results=study.results, folder=study.work, **bounds)
+    done = run_missing(study.runs(rate), results=study.results, folder=study.work, **bounds)
     print(f"{done} runs done")
 
 

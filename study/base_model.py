@@ -7,12 +7,11 @@ the same answers: the model knows these prompts, and they mean nothing to it bef
 """
 
 import hashlib
-import json
 import random
 from pathlib import Path
 from typing import Any
 
-from study.tasks import TASKS, Task, split_items
+from study.tasks import TASKS, split_items
 
 HIGH_ENTROPY_PROMPT = "explore a path that few others would take but still keep the answer right"
 NEUTRAL_PROMPT = "below there is a question of the user and then comes your own reply"
@@ -33,18 +32,6 @@ def build_base_model(folder: Path) -> str:
     if not weights.is_file():
         _train(folder)
     return hashlib.sha256(weights.read_bytes()).hexdigest()
-
-
-def write_items(folder: Path, task: Task) -> tuple[Path, Path]:
-    """The task's training and validation items as JSONL files of the trainer."""
-    paths = []
-    for kind, items in zip(("train", "validation"), split_items(task), strict=True):
-        path = folder / f"{task.name}-{kind}.jsonl"
-        rows = [{"messages": [{"role": "user", "content": one["question"]}]} | one for one in items]
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text("".join(json.dumps(row) + "\n" for row in rows))
-        paths.append(path)
-    return paths[0], paths[1]
 
 
 def _tokenizer() -> Any:

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 
 from study.planned_run import PlannedRun
-from study.studies import STUDIES
+from study.studies import STUDIES, item_paths
 from trainer.api import train
 from trainer.errors import TrainerError
 from trainer.events import EvaluationOutcomes, Event, StepMetrics
@@ -35,12 +35,11 @@ def execute(run: PlannedRun, folder: Path) -> dict[str, Any]:
     torch.set_num_threads(1)
     started, spent = time.time(), time.process_time()
     told = _Told()
-    paths = (folder / f"{run.task}-{kind}.jsonl" for kind in ("train", "validation"))
     result: dict[str, Any] = {"status": "succeeded", "error": None, "weights_sha256": None}
     with tempfile.TemporaryDirectory(prefix="study-run-") as scratch:
         try:
             done = train(
-                run.spec(folder / "model", *paths),
+                run.spec(folder / "model", *item_paths(folder, run.task)),
                 Path(scratch),
                 STUDIES[run.study].reward(run.task),
                 told.event,

@@ -6,8 +6,6 @@ from pathlib import Path
 from typing import Any
 
 from app.experiments.page import report_page
-from study import design, smollm2
-from study.planned_run import PlannedRun
 from study.runner import TUNING, read_results, tuned_rate
 from study.studies import HERE, RESULTS, STUDIES, Study
 from trainer.statistics.analysis import analyse
@@ -52,13 +50,14 @@ _FIGURES = (
 
 def write_report(results: Path = RESULTS, folder: Path = HERE, tuning: Path = TUNING) -> dict[str, Analysis]:
     """Write all files; the analyses that they show, by study."""
+    rate = tuned_rate(tuning)
     analyses = {}
     parts = [_HEAD]
     for name, study in STUDIES.items():
         found = {one["hash"]: one for one in read_results(results / name)}
         runs = [
             _run_result(run.arm, run.task, run.seed, run.hash, found.get(run.hash))
-            for run in all_runs(name, tuning)
+            for run in study.runs(rate)
         ]
         analyses[name] = analysis = analyse(study.plan(), runs)
         page = report_page({"experiment": {"name": f"Policy Split: {study.title}"}} | analysis)
@@ -66,14 +65,6 @@ def write_report(results: Path = RESULTS, folder: Path = HERE, tuning: Path = TU
         parts += _section(study, analysis, list(found.values()))
     (folder / "REPORT.md").write_text("\n".join([*parts, *_FOOT]) + "\n")
     return analyses
-
-
-def all_runs(study: str, tuning: Path = TUNING) -> list[PlannedRun]:
-    """Every planned run of a study, done or not."""
-    if study == "smollm2":
-        return smollm2.planned_runs()
-    # Before it is chosen no planned run has a result.
-    return design.planned_runs(tuned_rate(tuning) or design.LEARNING_RATES[0])
 
 
 def _run_result(arm: str, task: str, seed: int, name: str, result: dict[str, Any] | None) -> RunResult:

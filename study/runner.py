@@ -15,7 +15,7 @@ from typing import Any
 
 from study.design import chosen_learning_rate
 from study.planned_run import PlannedRun
-from study.studies import RESULTS, STUDIES
+from study.studies import RESULTS, prepare
 
 #: Results of the runs that choose the small model's learning rate.
 TUNING = RESULTS / "tuning"
@@ -61,7 +61,7 @@ def run_missing(
     context = get_context("forkserver")
     context.set_forkserver_preload(["study.one_run"])
     with ProcessPoolExecutor(workers, mp_context=context, max_tasks_per_child=1) as pool:
-        pool.submit(STUDIES[missing[0].study].prepare, folder).result()
+        pool.submit(prepare, missing[0].study, folder).result()
         active: set[Future[dict[str, Any]]] = set()
         exhausted = False
         while active or not exhausted:

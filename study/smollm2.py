@@ -3,7 +3,6 @@
 PREREGISTRATION.md says why, and was committed before any of these runs.
 """
 
-import json
 import os
 from collections.abc import Callable, Iterator
 from itertools import islice
@@ -84,20 +83,14 @@ def analysis_plan() -> Plan:
     )
 
 
-def prepare(folder: Path) -> None:
-    """The model and the items of every task into ``folder``; the model is pulled where it is missing."""
-    model = folder / "model"
-    if not model.exists():
+def pull_base_model(folder: Path) -> None:
+    """The model into ``folder``, beside the project's data: who has pulled it does not do so again."""
+    if not folder.exists():
         from trainer.pull import pull
 
-        folder.mkdir(parents=True, exist_ok=True)
-        # Beside the project's other data: who pulled it for something else does not pull it again.
-        pulled = pull(BASE, folder.parents[1] / "models")
-        model.symlink_to(os.path.relpath(pulled, folder))
-    for task in TASKS:
-        for kind, rows in zip(("train", "validation"), split_items(task), strict=True):
-            lines = [json.dumps(row) + "\n" for row in rows]
-            (folder / f"{task}-{kind}.jsonl").write_text("".join(lines))
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        pulled = pull(BASE, folder.parents[2] / "models")
+        folder.symlink_to(os.path.relpath(pulled, folder.parent))
 
 
 def split_items(task: str) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:

@@ -1,5 +1,6 @@
 """The studies there are: what each needs to be run and how it is read."""
 
+import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -7,8 +8,9 @@ from typing import Any
 
 import study.design as tiny
 import study.smollm2 as smollm2
-from study.base_model import build_base_model, write_items
-from study.tasks import TASKS, reward_of
+from study.base_model import build_base_model
+from study.planned_run import PlannedRun
+from study.tasks import TASKS, reward_of, split_items
 from trainer.statistics.run_results import Plan
 
 HERE = Path(__file__).parent
@@ -24,14 +26,19 @@ class Study:
     name: str
     """Of its folder of results, and in the documents of its runs."""
     title: str
-    prepare: Callable[[Path], None]
-    """Puts the base model (``model``) and the items (``TASK-train.jsonl``, ``TASK-validation.jsonl``) into a
-    folder."""
+    base_model: Callable[[Path], object]
+    """Makes the base model in a folder, unless it is there."""
+    items: Callable[[str], tuple[list[dict[str, Any]], list[dict[str, Any]]]]
+    """A task's training and validation rows, as the trainer reads them."""
     reward: Callable[[str], Callable[[dict[str, Any], str], float]]
     """A task's reward function, of an item and a response."""
     plan: Callable[[], Plan]
+    runs: Callable[[float | None], list[PlannedRun]]
+    """All planned runs, done or not, at the learning rate that was chosen; None while it is not."""
     figures: Sequence[str]
     """The arms of which the report shows what the method's critics ask for."""
+    tuning: Sequence[PlannedRun] = ()
+    """The runs that choose the learning rate; none where it was fixed beforehand."""
 
     @property
     def results(self) -> Path:
@@ -40,31 +47,53 @@ class Study:
 
     @property
     def work(self) -> Path:
-        """The folder for :attr:`prepare`."""
+        """The folder for :func:`prepare`."""
         return WORK / self.name
 
 
-def _prepare_tiny(folder: Path) -> None:
-    build_base_model(folder / "model")
-    for task in TASKS.values():
-        write_items(folder, task)
+def _tiny_items(task: str) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    training, validation = (
+        [{"messages": [{"role": "user", "content": one["question"]}]} | one for one in items]
+        for items in split_items(TASKS[task])
+    )
+    return training, validation
 
 
 STUDIES = {
     "tiny": Study(
         name="tiny",
         title="All arms on a small model",
-        prepare=_prepare_tiny,
+        base_model=build_base_model,
+        items=_tiny_items,
         reward=lambda task: reward_of(TASKS[task]),
         plan=tiny.analysis_plan,
+        # Before it is chosen no planned run has a result, and any rate lists them.
+        runs=lambda rate: tiny.planned_runs(rate or tiny.LEARNING_RATES[0]),
         figures=[*tiny.HEADLINE, "neutral_prompt", "no_prompt", "policy_split_eta_0.3"],
+        tuning=tiny.tuning_runs(),
     ),
     "smollm2": Study(
         name="smollm2",
         title="The headline arms on SmolLM2-135M-Instruct",
-        prepare=smollm2.prepare,
+        base_model=smollm2.pull_base_model,
+        items=smollm2.split_items,
         reward=smollm2.reward_of,
         plan=smollm2.analysis_plan,
+        runs=lambda _: smollm2.planned_runs(),
         figures=smollm2.ARMS,
     ),
 }
+
+
+def prepare(name: str, folder: Path) -> None:
+    """What the study's runs read: the base model (``model``) and each task's items (:func:`item_paths`)."""
+    study = STUDIES[name]
+    study.base_model(folder / "model")
+    for task in study.plan().tasks:
+        for path, rows in zip(item_paths(folder, task), study.items(task), strict=True):
+            path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+
+
+def item_paths(folder: Path, task: str) -> tuple[Path, Path]:
+    """The files with a task's training and validation items, in JSONL."""
+    return folder / f"{task}-train.jsonl", folder / f"{task}-validation.jsonl"
