@@ -19,6 +19,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+from trainer.end_of_group import start_time
 from trainer.errors import RunDirBusy
 
 LOCK_NAME, OWNER_NAME = "run.lock", "owner.json"
@@ -49,7 +50,7 @@ def sole_trainer(run_dir: Path, attempt: int, on_superseded: Callable[[], None])
             _write(run_dir / OWNER_NAME, {"attempt": attempt})
         _acquire(lock.fileno(), run_dir, attempt)
         pid = os.getpid()
-        me = {"pid": pid, "attempt": attempt, "machine": _machine(), "started": _start_time(pid)}
+        me = {"pid": pid, "attempt": attempt, "machine": _machine(), "started": start_time(pid)}
         lock.truncate(0)
         lock.write(json.dumps(me).encode())
         lock.flush()
@@ -90,7 +91,7 @@ def _kill_older(run_dir: Path, attempt: int) -> None:
     """Kill the holder's process group where that is an older attempt on this machine."""
     holder = _read(run_dir / LOCK_NAME)
     pid = holder.get("pid", 0)
-    mine = holder.get("machine") == _machine() and holder.get("started") == _start_time(pid)
+    mine = holder.get("machine") == _machine() and holder.get("started") == start_time(pid)
     # What was started by hand, without a number, is nobody's older attempt.
     if not mine or not 0 < holder.get("attempt", 0) < attempt:
         return
@@ -117,14 +118,6 @@ def _machine() -> str:
     with contextlib.suppress(OSError):
         return Path("/proc/sys/kernel/random/boot_id").read_text().strip() + socket.gethostname()
     return socket.gethostname()
-
-
-def _start_time(pid: int) -> str:
-    """Tells a process from a later one with its id; empty where the system does not say."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19]
-    except (OSError, IndexError):
-        return ""
 
 
 def _read(path: Path) -> dict[str, Any]:

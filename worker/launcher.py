@@ -1,8 +1,9 @@
 """A trainer process: started in a process group of its own, stopped with everything it started.
 
-Two things keep it from outliving its worker. Its standard input is a pipe that the worker holds open: the
-kernel closes it however the worker ends, and the trainer exits at the end of file. And when the trainer
-itself has ended, whatever is left of its group is killed before its process id is given back to the system.
+Three things keep it and its children from outliving the worker. Its standard input is a pipe that the worker
+holds open: the kernel closes it however the worker ends, and the trainer exits at the end of file. When the
+trainer itself has ended, whatever is left of its group is killed before its process id is given back to the
+system. And where both were killed at once, the worker's heir does that (``worker.heir``).
 """
 
 import contextlib
@@ -16,9 +17,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from worker.heir import Heir
+
 SPEC_NAME = "spec.json"
 LOG_TAIL_BYTES = 4096
 LOG_TAIL_LINES = 20
+HEIR = Heir()
 
 
 def write_spec(run_dir: Path, spec: dict[str, Any]) -> Path:
@@ -95,7 +99,13 @@ class Trainer:
                 env={**os.environ, "PYTHONUNBUFFERED": "1"},
                 start_new_session=True,
             )
-        return cls(process, log_path, on_exit)
+        trainer = cls(process, log_path, on_exit)
+        try:
+            HEIR.watch(process.pid)
+        except OSError:
+            trainer.close()
+            raise
+        return trainer
 
     @property
     def pid(self) -> int:
@@ -129,6 +139,7 @@ class Trainer:
             self._exited.wait()
             # Children that were forked between the signal and the leader's end.
             self.kill()
+        HEIR.forget(self.pid)
         code = self._process.wait()
         self._watcher.join()
         assert self._process.stdin is not None
