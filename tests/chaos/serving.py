@@ -68,9 +68,9 @@ def _name(system: System) -> str:
 
 
 def _add_model(system: System) -> None:
-    """A finished job whose checkpoint is a real, tiny model."""
+    """A finished job whose checkpoint is a real, tiny model, not on the disk that another fault may fill."""
     system.served = new_job_id()
-    folder = system.runs / system.served / "checkpoints" / "step-1"
+    folder = system.folder / "data" / "served" / "step-1"
     build_tiny_model(folder, spread=0.3)
     with write_session(system.database) as session:
         job = Job(
