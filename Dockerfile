@@ -4,6 +4,9 @@ FROM python:3.12-slim
 ENV PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1
 WORKDIR /srv/policysplit
 
+# A C compiler: pycosat, of reasoning-gym, comes as source, and Triton compiles a GPU's kernels when it runs.
+RUN apt-get update && apt-get install --yes --no-install-recommends gcc libc6-dev && rm -rf /var/lib/apt/lists/*
+
 # torch first, exactly pinned; the lock file then constrains the rest, without the developers' tools.
 COPY requirements.lock ./
 RUN pip install "$(grep '^torch==' requirements.lock)"
