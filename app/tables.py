@@ -13,6 +13,7 @@ from sqlalchemy import (
     ForeignKey,
     Index,
     Integer,
+    LargeBinary,
     MetaData,
     String,
     Text,
@@ -207,7 +208,7 @@ class JobReplay(Table):
 
 
 class JobEvent(Table):
-    """What happened to a job, for people. Numeric series live in MetricPoint."""
+    """What happened to a job, for people. Numeric series live in MetricPoint and MetricBlock."""
 
     __tablename__ = "job_events"
     __table_args__ = (
@@ -236,7 +237,7 @@ class MetricSeries(Table):
 
 
 class MetricPoint(Table):
-    """One value of one series at one step, whichever attempt wrote it."""
+    """One value of one series at one step, whichever attempt wrote it, until it is packed (MetricBlock)."""
 
     __tablename__ = "metric_points"
     __table_args__ = ({"sqlite_with_rowid": False},)
@@ -245,6 +246,17 @@ class MetricPoint(Table):
     )
     step: Mapped[int] = mapped_column(Integer, primary_key=True, autoincrement=False)
     value: Mapped[float] = mapped_column(Double)
+
+
+class MetricBlock(Table):
+    """The points of one series at a run of steps, packed as ``app.metrics.blocks`` says."""
+
+    __tablename__ = "metric_blocks"
+    series_id: Mapped[int] = mapped_column(
+        ForeignKey("metric_series.id", ondelete="CASCADE"), primary_key=True, autoincrement=False
+    )
+    number: Mapped[int] = mapped_column(Integer, primary_key=True, autoincrement=False)
+    packed: Mapped[bytes] = mapped_column(LargeBinary)
 
 
 class JobOutcomes(Table):

@@ -7,7 +7,8 @@ from sqlalchemy.orm import Session
 
 from app.jobs.budget import ENTROPY_METRIC, ENTROPY_STEPS, Spent, asks_for_pauses, used_up
 from app.jobs.status import JobStatus, change_status
-from app.tables import Job, MetricPoint, MetricSeries
+from app.metrics.repository import curves_of_job
+from app.tables import Job
 from trainer.events import Event, Started, StepMetrics
 from worker.lease import Claim, hold
 
@@ -56,7 +57,8 @@ def pause_if_used_up(session: Session, claim: Claim) -> None:
     # After the last step there is nothing left to pause.
     if not asks_for_pauses(budget) or job.status != JobStatus.RUNNING or job.step >= job.total_steps:
         return
-    entropies = _entropies(session, claim.job_id, job.budget_step)
+    first = max(job.budget_step, job.step - ENTROPY_STEPS) + 1
+    entropies = _entropies(session, claim.job_id, first, job.step)
     reason = used_up(budget, Spent(job.step - job.budget_step, job.budget_seconds, job.gpus, entropies))
     if reason is not None:
         row = hold(session, claim)
@@ -65,16 +67,6 @@ def pause_if_used_up(session: Session, claim: Claim) -> None:
         change_status(session, row, JobStatus.PAUSING, message=text)
 
 
-def _entropies(session: Session, job_id: str, after_step: int) -> list[float]:
-    query = (
-        select(MetricPoint.value)
-        .join(MetricSeries, MetricSeries.id == MetricPoint.series_id)
-        .where(
-            MetricSeries.job_id == job_id,
-            MetricSeries.name == ENTROPY_METRIC,
-            MetricPoint.step > after_step,
-        )
-        .order_by(MetricPoint.step.desc())
-        .limit(ENTROPY_STEPS)
-    )
-    return list(session.scalars(query))
+def _entropies(session: Session, job_id: str, first: int, last: int) -> list[float]:
+    curves = curves_of_job(session, job_id, [ENTROPY_METRIC], first, last)
+    return [value for curve in curves.values() for value in curve.values.tolist()]

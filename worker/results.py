@@ -3,11 +3,9 @@
 import csv
 import io
 
-from sqlalchemy import select
-
 from app.db import read_session
 from app.files.storage import StoredFile, store
-from app.tables import MetricPoint, MetricSeries
+from app.metrics.repository import curves_of_job
 from worker.metrics_event import SCALARS, scalars
 
 FILENAME = "step_metrics.csv"
@@ -37,12 +35,9 @@ def render_csv(job_id: str) -> bytes:
 
 def _points(job_id: str) -> tuple[set[str], dict[int, dict[str, float]]]:
     with read_session() as session:
-        query = select(MetricSeries.id, MetricSeries.name).where(MetricSeries.job_id == job_id)
-        series = dict(session.execute(query).all())
-        rows: dict[int, dict[str, float]] = {}
-        points = select(MetricPoint.series_id, MetricPoint.step, MetricPoint.value).where(
-            MetricPoint.series_id.in_(select(MetricSeries.id).where(MetricSeries.job_id == job_id))
-        )
-        for series_id, step, value in session.execute(points):
-            rows.setdefault(step, {})[series[series_id]] = value
-    return set(series.values()), rows
+        curves = curves_of_job(session, job_id)
+    rows: dict[int, dict[str, float]] = {}
+    for name, curve in curves.items():
+        for step, value in curve.pairs():
+            rows.setdefault(step, {})[name] = value
+    return set(curves), rows

@@ -1,11 +1,9 @@
 """An experiment's jobs as results of runs, and the analysis of them."""
 
 import math
-from collections import defaultdict
 from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import func, or_, select
 from sqlalchemy.orm import Session
 
 from app.db import read_session
@@ -14,7 +12,8 @@ from app.experiments.schemas import Arm, CreateExperiment
 from app.experiments.service import found
 from app.jobs.outcomes import outcomes_of
 from app.jobs.status import JobStatus
-from app.tables import ExperimentRun, Job, MetricPoint, MetricSeries
+from app.metrics.repository import curves_of_job, series
+from app.tables import ExperimentRun, Job
 from trainer.statistics.run_results import (
     CURVES,
     DIAGNOSTICS,
@@ -113,34 +112,19 @@ def _words(error: dict[str, Any] | None) -> str | None:
 
 
 def _costs(session: Session, job_id: str) -> dict[str, float]:
-    query = (
-        select(MetricSeries.name, func.sum(MetricPoint.value))
-        .join(MetricPoint, MetricPoint.series_id == MetricSeries.id)
-        .where(MetricSeries.job_id == job_id, MetricSeries.name.in_(_COSTS))
-        .group_by(MetricSeries.name)
-    )
-    return {_COSTS[name]: total for name, total in session.execute(query).all()}
+    curves = curves_of_job(session, job_id, list(_COSTS))
+    return {_COSTS[name]: math.fsum(curve.values) for name, curve in curves.items()}
 
 
 def _series(session: Session, job: Job) -> dict[str, list[Point]]:
     """What a report draws or shows of a job; long training series at every so many steps."""
     stride = math.ceil(max(job.total_steps, 1) / CURVE_POINTS)
-    wanted = or_(
-        MetricSeries.name.in_(CURVES),
-        *(MetricSeries.name.startswith(prefix, autoescape=True) for prefix in DIAGNOSTICS),
-    )
-    sparse = or_(
-        MetricSeries.name.not_like("train/%"),
-        MetricPoint.step % stride == 0,
-        MetricPoint.step == job.total_steps,
-    )
-    query = (
-        select(MetricSeries.name, MetricPoint.step, MetricPoint.value)
-        .join(MetricPoint, MetricPoint.series_id == MetricSeries.id)
-        .where(MetricSeries.job_id == job.id, wanted, sparse)
-        .order_by(MetricSeries.name, MetricPoint.step)
-    )
-    found: dict[str, list[Point]] = defaultdict(list)
-    for name, step, value in session.execute(query).all():
-        found[name].append((step, value))
-    return found
+    names = [name for _, name in series(session, job.id) if name in CURVES or name.startswith(DIAGNOSTICS)]
+    return {
+        name: [
+            (step, value)
+            for step, value in curve.pairs()
+            if not name.startswith("train/") or step % stride == 0 or step == job.total_steps
+        ]
+        for name, curve in curves_of_job(session, job.id, names).items()
+    }

@@ -2,7 +2,7 @@
 
 from typing import Annotated, Any, Literal, get_args
 
-from pydantic import Field, StringConstraints, field_validator, model_validator
+from pydantic import ConfigDict, Field, StringConstraints, field_validator, model_validator
 
 from app.jobs.schemas import Hours, Metadata
 from trainer.ablations import ablation_names
@@ -63,6 +63,14 @@ class Arm(StrictModel):
 class Task(StrictModel):
     """What is trained on. Without validation data an environment is validated on items of its own."""
 
+    model_config = ConfigDict(
+        json_schema_extra={
+            "anyOf": [
+                {"required": [name], "properties": {name: {"not": {"type": "null"}}}}
+                for name in ("environment", "validation_environment", "validation_file")
+            ]
+        }
+    )
     name: Name
     model: str | None = Field(default=None, description="Default: the experiment's")
     training_file: str | None = None

@@ -21,6 +21,7 @@ from app.tables import (
     JobAttempt,
     JobEvent,
     JobReplay,
+    MetricBlock,
     MetricPoint,
     MetricSeries,
     Rollout,
@@ -79,6 +80,7 @@ def _delete_points(job_id: str) -> None:
     for number in series:
         with write_session() as session:
             session.execute(delete(MetricPoint).where(MetricPoint.series_id == number))
+            session.execute(delete(MetricBlock).where(MetricBlock.series_id == number))
 
 
 def _in_parts(query: Any, key: Any) -> int:

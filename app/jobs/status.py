@@ -8,6 +8,7 @@ from sqlalchemy import select, update
 from sqlalchemy.orm import Session
 
 from app.ids import new_event_id
+from app.metrics.repository import seal
 from app.tables import Job, JobEvent
 from app.webhooks.outbox import announce_end
 
@@ -106,6 +107,7 @@ def change_status(
     session.refresh(job)
     add_event(session, job.id, level, "message", message, {**(data or {}), "status": new.value}, now=now)
     if new in TERMINAL:
+        seal(session, job.id)
         announce_end(session, job.project_id, job.id, new.value, now)
 
 

@@ -1,6 +1,7 @@
 """Waiting for news of jobs: one look at the database a tick, however many streams of this process wait."""
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Collection
 from typing import Any, NamedTuple
@@ -32,6 +33,7 @@ class JobWatch:
         self.asked: dict[tuple[str, int, Mark | None], asyncio.Task[Any]] = {}
         self._waiting: dict[str, set[_Waiter]] = {}
         self._ticker: asyncio.Task[None] | None = None
+        self._closed = asyncio.Event()
 
     async def changed(self, job_id: str, seen: Mark | None, seconds: float) -> Mark | None:
         """The job's mark as soon as it is not ``seen``; after ``seconds`` without a change ``seen`` itself.
@@ -53,13 +55,13 @@ class JobWatch:
                 del self._waiting[job_id]
 
     async def close(self) -> None:
-        """Stop looking; who still waits is not told."""
+        """Stop looking, once a look that goes on has given back its connection; who waits is not told."""
+        self._closed.set()
         if self._ticker is not None:
-            self._ticker.cancel()
             await asyncio.gather(self._ticker, return_exceptions=True)
 
     async def _tick(self) -> None:
-        while self._waiting:
+        while self._waiting and not self._closed.is_set():
             try:
                 marks = await run_in_threadpool(_marks, list(self._waiting))
             except SQLAlchemyError as error:
@@ -68,7 +70,8 @@ class JobWatch:
                 for job_id, waiters in self._waiting.items():
                     for waiter in waiters:
                         waiter.tell(marks.get(job_id))
-            await asyncio.sleep(_TICK_SECONDS)
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._closed.wait(), _TICK_SECONDS)
 
 
 class _Waiter:

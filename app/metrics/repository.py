@@ -1,13 +1,24 @@
-"""Rows of metric series: written by the worker, read by the API."""
+"""Rows of metric series: written by the worker, read by the API.
+
+A point is a row of ``metric_points`` at first. When a block of steps is over, and when a job ends, its
+points are packed into a row of ``metric_blocks`` (:func:`seal`). A step that is done again later, after a
+resume, is a row once more and counts before the block's, until it is packed in turn. So readers ask here,
+where both are put together.
+"""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
 
-from sqlalchemy import func, select
+import numpy as np
+from sqlalchemy import delete, func, select
 from sqlalchemy.orm import Session, aliased
 
-from app.tables import MetricPoint, MetricSeries
+from app.metrics.blocks import BLOCK_STEPS, EMPTY, Curve, merged, pack, unpack
+from app.tables import MetricBlock, MetricPoint, MetricSeries
 from app.upsert import insert_for
+
+MAX_STEP = 2**31 - 1
 
 
 def upsert_points(session: Session, job_id: str, step: int, values: Mapping[str, float]) -> None:
@@ -38,6 +49,57 @@ def upsert_steps(session: Session, job_id: str, steps: Mapping[int, Mapping[str,
         ),
         rows,
     )
+    if any(step % BLOCK_STEPS == 0 for step in steps):
+        seal(session, job_id, before=max(steps) // BLOCK_STEPS)
+
+
+def seal(session: Session, job_id: str, *, before: int | None = None) -> None:
+    """Pack a job's points: those of blocks below number ``before``, or all.
+
+    The caller holds the job's row, as for every writing of metrics: nobody else packs them meanwhile.
+    """
+    mine = MetricPoint.series_id.in_(select(MetricSeries.id).where(MetricSeries.job_id == job_id))
+    over = () if before is None else (MetricPoint.step < before * BLOCK_STEPS,)
+    taken = delete(MetricPoint).where(mine, *over)
+    # What was deleted is what is packed, whatever comes in between.
+    columns = MetricPoint.series_id, MetricPoint.step, MetricPoint.value
+    rows = session.connection().execute(taken.returning(*columns)).all()
+    if not rows:
+        return
+    blocks: dict[tuple[int, int], list[tuple[int, float]]] = defaultdict(list)
+    for series_id, step, value in rows:
+        blocks[series_id, step // BLOCK_STEPS].append((step, value))
+    there = _blocks(session, {series for series, _ in blocks}, {number for _, number in blocks})
+    packed = [
+        {
+            "series_id": series_id,
+            "number": number,
+            "packed": pack(merged(there.get((series_id, number), EMPTY), _curve(sorted(points)))),
+        }
+        for (series_id, number), points in blocks.items()
+    ]
+    statement = insert_for(session, MetricBlock)
+    session.connection().execute(
+        statement.on_conflict_do_update(
+            index_elements=["series_id", "number"], set_={"packed": statement.excluded["packed"]}
+        ),
+        packed,
+    )
+
+
+def _blocks(session: Session, series: Iterable[int], numbers: Iterable[int]) -> dict[tuple[int, int], Curve]:
+    columns = MetricBlock.series_id, MetricBlock.number, MetricBlock.packed
+    query = select(*columns).where(MetricBlock.series_id.in_(series), MetricBlock.number.in_(numbers))
+    return {
+        (series_id, number): unpack(number, packed)
+        for series_id, number, packed in session.execute(query).all()
+    }
+
+
+def _curve(points: Sequence[tuple[int, float]]) -> Curve:
+    """``points`` in order."""
+    steps, values = zip(*points, strict=True)
+    return Curve(np.array(steps, np.int64), np.array(values, float))
 
 
 def _series_ids(session: Session, job_id: str, names: set[str]) -> dict[str, int]:
@@ -64,44 +126,119 @@ def series(session: Session, job_id: str) -> list[tuple[int, str]]:
     return list(session.execute(query.order_by(MetricSeries.name)).all())
 
 
+def curves(
+    session: Session, series_ids: Sequence[int], first: int = 0, last: int = MAX_STEP
+) -> dict[int, Curve]:
+    """The points of each of the series from step ``first`` to ``last``, by its number."""
+    # Rows first: what is packed between the two queries is then found twice, and not missed.
+    query = (
+        select(MetricPoint.series_id, MetricPoint.step, MetricPoint.value)
+        .where(MetricPoint.series_id.in_(series_ids), MetricPoint.step.between(first, last))
+        .order_by(MetricPoint.series_id, MetricPoint.step)
+    )
+    rows: dict[int, list[tuple[int, float]]] = defaultdict(list)
+    for series_id, step, value in session.execute(query).all():
+        rows[series_id].append((step, value))
+    query = (
+        select(MetricBlock.series_id, MetricBlock.number, MetricBlock.packed)
+        .where(
+            MetricBlock.series_id.in_(series_ids),
+            MetricBlock.number.between(first // BLOCK_STEPS, last // BLOCK_STEPS),
+        )
+        .order_by(MetricBlock.series_id, MetricBlock.number)
+    )
+    blocks: dict[int, list[Curve]] = defaultdict(list)
+    for series_id, number, packed in session.execute(query).all():
+        blocks[series_id].append(unpack(number, packed))
+    return {
+        number: merged(
+            _joined(blocks[number]).between(first, last), _curve(rows[number]) if rows[number] else EMPTY
+        )
+        for number in series_ids
+    }
+
+
+def _joined(blocks: Sequence[Curve]) -> Curve:
+    if not blocks:
+        return EMPTY
+    return Curve(
+        np.concatenate([block.steps for block in blocks]), np.concatenate([block.values for block in blocks])
+    )
+
+
+def curves_of_job(
+    session: Session,
+    job_id: str,
+    names: Sequence[str] | None = None,
+    first: int = 0,
+    last: int = MAX_STEP,
+) -> dict[str, Curve]:
+    """:func:`curves` of a job's series, or of the named ones of them, by name."""
+    ids = {number: name for number, name in series(session, job_id) if names is None or name in names}
+    return {ids[number]: curve for number, curve in curves(session, list(ids), first, last).items()}
+
+
 def last_points(session: Session, job_id: str) -> list[tuple[str, int, float]]:
     """Name, last step and value of each of a job's series, by name."""
-    # The last step of a series is one look at the end of its key, however long the series is.
-    points_again = aliased(MetricPoint)
+    # The last row of a series is one look at the end of its key, however long the series is.
+    again = aliased(MetricPoint)
     last_step = (
-        select(func.max(points_again.step))
-        .where(points_again.series_id == MetricSeries.id)
+        select(func.max(again.step))
+        .where(again.series_id == MetricSeries.id)
         .correlate(MetricSeries)
         .scalar_subquery()
     )
-    query = (
-        select(MetricSeries.name, MetricPoint.step, MetricPoint.value)
+    rows = (
+        select(MetricSeries.id, MetricPoint.step, MetricPoint.value)
         .join(MetricPoint, (MetricPoint.series_id == MetricSeries.id) & (MetricPoint.step == last_step))
         .where(MetricSeries.job_id == job_id)
-        .order_by(MetricSeries.name)
     )
-    return list(session.execute(query).all())
-
-
-def points(session: Session, series_id: int, first: int, last: int) -> list[tuple[int, float]]:
-    """(step, value) of a series from step ``first`` to ``last``, in order."""
-    query = (
-        select(MetricPoint.step, MetricPoint.value)
-        .where(MetricPoint.series_id == series_id, MetricPoint.step.between(first, last))
-        .order_by(MetricPoint.step)
+    found = {number: (step, value) for number, step, value in session.execute(rows).all()}
+    block_again = aliased(MetricBlock)
+    last_number = (
+        select(func.max(block_again.number))
+        .where(block_again.series_id == MetricSeries.id)
+        .correlate(MetricSeries)
+        .scalar_subquery()
     )
-    return list(session.execute(query).all())
+    blocks = (
+        select(MetricSeries.id, MetricBlock.number, MetricBlock.packed)
+        .join(MetricBlock, (MetricBlock.series_id == MetricSeries.id) & (MetricBlock.number == last_number))
+        .where(MetricSeries.job_id == job_id)
+    )
+    for series_id, number, packed in session.execute(blocks).all():
+        step, value = unpack(number, packed).pairs()[-1]
+        if series_id not in found or found[series_id][0] < step:
+            found[series_id] = (step, value)
+    return [(name, *found[number]) for number, name in series(session, job_id) if number in found]
 
 
 def table(session: Session, series_ids: Sequence[int], after: int, limit: int) -> dict[int, dict[int, float]]:
-    """Of the next ``limit`` steps after ``after`` that have a point: step to series number to value."""
-    mine = MetricPoint.series_id.in_(series_ids)
-    steps = select(MetricPoint.step).where(mine, MetricPoint.step > after).distinct()
-    steps = steps.order_by(MetricPoint.step).limit(limit)
-    query = select(MetricPoint.step, MetricPoint.series_id, MetricPoint.value).where(
-        mine, MetricPoint.step.in_(steps)
+    """The next ``limit`` steps after ``after`` that have a point: step to series number to value.
+
+    Empty where no step after ``after`` has one.
+    """
+    while after < MAX_STEP and (start := _next_step(session, series_ids, after)) is not None:
+        end = min(start + max(limit, BLOCK_STEPS) - 1, MAX_STEP)
+        found: dict[int, dict[int, float]] = defaultdict(dict)
+        for number, curve in curves(session, series_ids, start, end).items():
+            for step, value in curve.pairs():
+                found[step][number] = value
+        if found:
+            return dict(sorted(found.items())[:limit])
+        after = end
+    return {}
+
+
+def _next_step(session: Session, series_ids: Sequence[int], after: int) -> int | None:
+    """A step after ``after`` before which there is no other point; None where there are no more."""
+    row = select(func.min(MetricPoint.step)).where(
+        MetricPoint.series_id.in_(series_ids), MetricPoint.step > after
     )
-    found: dict[int, dict[int, float]] = {}
-    for step, series_id, value in session.execute(query.order_by(MetricPoint.step)).all():
-        found.setdefault(step, {})[series_id] = value
-    return found
+    block = select(func.min(MetricBlock.number)).where(
+        MetricBlock.series_id.in_(series_ids), MetricBlock.number >= (after + 1) // BLOCK_STEPS
+    )
+    step, number = session.execute(select(row.scalar_subquery(), block.scalar_subquery())).one()
+    steps = [] if step is None else [step]
+    steps += [] if number is None else [max(after + 1, number * BLOCK_STEPS)]
+    return min(steps, default=None)

@@ -6,12 +6,11 @@ import json
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from sqlalchemy.orm import Session
-
 from app.db import read_session
 from app.jobs.service import found
 from app.metrics import repository
-from app.metrics.downsampling import Point, extent, thinned
+from app.metrics.blocks import EMPTY, Curve
+from app.metrics.downsampling import thinned
 
 _ROWS_A_CHUNK = 500
 
@@ -39,11 +38,11 @@ def series(
         {
             "object": "fine_tuning.job.metric_series",
             "name": name,
-            "points": [{"step": step, "value": value} for step, value in points],
+            "points": [{"step": step, "value": value} for step, value in curve.pairs()],
             "total_points": total,
             "downsampled": total > max_points,
         }
-        for name, (total, points) in _shown(project_id, job_id, wanted, first, last, max_points).items()
+        for name, (total, curve) in _shown(project_id, job_id, wanted, first, last, max_points).items()
     ]
 
 
@@ -58,36 +57,29 @@ def columns(
         {
             "object": "fine_tuning.job.metric_series",
             "name": name,
-            "steps": [step for step, _ in points],
-            "values": [value for _, value in points],
+            "steps": curve.steps.tolist(),
+            "values": curve.values.tolist(),
             "total_points": total,
             "downsampled": total > max_points,
         }
-        for name, (total, points) in _shown(project_id, job_id, wanted, first, last, max_points).items()
+        for name, (total, curve) in _shown(project_id, job_id, wanted, first, last, max_points).items()
     ]
     return json.dumps({"object": "list", "data": data}, ensure_ascii=False, separators=(",", ":"))
 
 
 def _shown(
     project_id: str, job_id: str, wanted: Sequence[str], first: int, last: int, most: int
-) -> dict[str, tuple[int, list[Point]]]:
+) -> dict[str, tuple[int, Curve]]:
     """How many points each of the named series has, and those that are shown."""
     with read_session() as session:
         found(session, project_id, job_id)
-        numbers = {name: number for number, name in repository.series(session, job_id)}
-        shown = {}
-        for name in dict.fromkeys(wanted):
-            number = numbers.get(name)
-            shown[name] = (0, []) if number is None else _points(session, number, first, last, most)
+        numbers = {name: number for number, name in repository.series(session, job_id) if name in wanted}
+        curves = repository.curves(session, list(numbers.values()), first, last)
+    shown = {}
+    for name in dict.fromkeys(wanted):
+        curve = curves[numbers[name]] if name in numbers else EMPTY
+        shown[name] = (len(curve.steps), thinned(curve, most))
     return shown
-
-
-def _points(session: Session, number: int, first: int, last: int, most: int) -> tuple[int, list[Point]]:
-    """How many points there are, and those that are shown."""
-    total, lowest, highest = extent(session, number, first, last)
-    if total <= most:
-        return total, repository.points(session, number, first, last)
-    return total, thinned(session, number, lowest, highest, most)
 
 
 def csv_lines(project_id: str, job_id: str, wanted: Sequence[str]) -> Iterator[str]:

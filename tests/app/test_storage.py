@@ -24,7 +24,7 @@ from app.tables import (
     Job,
     JobAttempt,
     JobEvent,
-    MetricPoint,
+    MetricBlock,
     MetricSeries,
     Rollout,
 )
@@ -71,7 +71,8 @@ def rows(job_id: str) -> dict[str, int]:
         found = {
             table.__tablename__: session.query(table).filter_by(job_id=job_id).count() for table in TABLES
         }
-        found["metric_points"] = session.query(MetricPoint).count()
+        # Of all jobs: the points of each finished one are a block.
+        found["metric_blocks"] = session.query(MetricBlock).count()
         return found
 
 
@@ -85,8 +86,8 @@ def test_a_deleted_job_takes_everything_with_it(
     url = f"{api.url}/v1/fine_tuning/jobs/{job_id}"
     assert httpx.delete(url).json() == {"id": job_id, "object": "fine_tuning.job", "deleted": True}
     assert httpx.get(url).status_code == 404 and httpx.delete(url).status_code == 404
-    assert set(rows(job_id).values()) == {0, kept["metric_points"] - 3}
-    assert rows(other) == kept | {"metric_points": 3}
+    assert set(rows(job_id).values()) == {0, kept["metric_blocks"] - 1}
+    assert rows(other) == kept | {"metric_blocks": 1}
     assert not (api.folder / "runs" / job_id).exists() and (api.folder / "runs" / other).is_dir()
     assert not path_of(result).exists()
     with pytest.raises(openai.NotFoundError):

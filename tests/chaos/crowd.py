@@ -25,7 +25,8 @@ from sqlalchemy import func, select
 from app.db import read_session, write_session
 from app.ids import new_key_id, new_project_id
 from app.keys.secret import digest_of, hint_of, new_secret
-from app.tables import ApiKey, Job, JobAttempt, JobEvent, MetricPoint, MetricSeries, Project
+from app.metrics.repository import curves_of_job
+from app.tables import ApiKey, Job, JobAttempt, JobEvent, Project
 from tests.chaos import invariants
 from tests.chaos.system import Pair, System, clean_up_on_sigterm, running_system, until
 from tests.chaos.workload import ROWS, job_body
@@ -161,13 +162,9 @@ def _check(system: System, ids: list[str]) -> dict[str, object]:
         ended = select(JobAttempt.job_id).where(JobAttempt.outcome == "succeeded")
         assert sorted(session.scalars(ended)) == sorted(ids), "each job succeeded once"
         attempts = session.scalar(select(func.count()).select_from(JobAttempt)) or 0
-        points = session.execute(
-            select(MetricSeries.job_id, func.count())
-            .join(MetricPoint)
-            .where(MetricSeries.name == "train/N/reward")
-            .group_by(MetricSeries.job_id)
-        )
-        assert dict(points.all()) == dict.fromkeys(ids, STEPS)
+        for job_id in ids:
+            curve = curves_of_job(session, job_id, ["train/N/reward"])["train/N/reward"]
+            assert curve.steps.tolist() == list(range(1, STEPS + 1)), job_id
         told = session.execute(
             select(JobEvent.job_id, func.count()).where(JobEvent.type == "metrics").group_by(JobEvent.job_id)
         )

@@ -9,7 +9,8 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from app.db import read_session
-from app.tables import Checkpoint, Job, JobAttempt, JobEvent, MetricPoint, MetricSeries, Rollout
+from app.metrics.repository import curves_of_job
+from app.tables import Checkpoint, Job, JobAttempt, JobEvent, Rollout
 from tests.chaos.system import System, until
 from tests.chaos.workload import Sent
 from trainer.events import read_events
@@ -73,14 +74,10 @@ def _check_writers(system: System, sent: Sent, attempts: int) -> None:
 def _check_succeeded(system: System, session: Session, job: Job, sent: Sent, rollouts_a_step: int) -> None:
     steps = list(range(1, sent.steps + 1))
     assert job.step == sent.steps and job.fine_tuned_model, sent.id
-    points = (
-        select(MetricSeries.name, MetricPoint.step).join(MetricPoint).where(MetricSeries.job_id == job.id)
-    )
-    by_name: dict[str, list[int]] = {}
-    for name, step in session.execute(points):
-        by_name.setdefault(name, []).append(step)
+    curves = curves_of_job(session, job.id)
     for name in ("train/N/reward", "train/H/reward", "train/step_seconds"):
-        assert sorted(by_name.get(name, [])) == steps, f"{sent.id}: {name} has steps {sorted(by_name[name])}"
+        told = curves[name].steps.tolist() if name in curves else []
+        assert told == steps, f"{sent.id}: {name} has steps {told}"
     assert _metric_steps(session, job.id) == steps, (
         f"{sent.id}: metrics events of {_metric_steps(session, job.id)}"
     )
