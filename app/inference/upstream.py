@@ -4,17 +4,19 @@ import contextlib
 import re
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import aiohttp
 from pydantic_core import from_json
 
-from app.errors import ApiError, Unavailable
+from app.errors import ApiError, NotFound, Unavailable
 from app.inference.engine_request import EngineRequest
 from app.inference.errors import EngineFailed, NoInferenceWorker, translated
 from app.inference.gateway import Gateway
 from app.inference.repository import Worker
 from app.inference.stops import StopFilter
+from app.models.catalog import is_model
 from app.settings import get_settings
 
 # transformers serve does not escape the message of an error in a stream.
@@ -82,6 +84,12 @@ async def sample(gateway: Gateway, workers: list[Worker], request: EngineRequest
                 raise Unavailable(
                     "The inference worker ended while it answered.", code="engine_lost"
                 ) from error
+    if refusal is not None and refusal.code == "model_missing" and not is_model(Path(request.folder)):
+        raise NotFound(
+            "The model's weights are gone: they were removed from the disk while it was asked.",
+            param="model",
+            code="model_not_found",
+        )
     raise refusal or NoInferenceWorker()
 
 

@@ -62,7 +62,7 @@ def _path(name: str) -> Path | None:
     if not _NAME.fullmatch(name):
         return None
     path = get_settings().models_dir / name
-    return path if (path / "config.json").is_file() else None
+    return path if is_model(path) else None
 
 
 def _is_encoder(path: Path) -> bool:
@@ -79,6 +79,26 @@ def checkpoint_of(session: Session, project_id: str, stored_name: str) -> Checkp
         return None
     visible = select(Checkpoint.id).where(Checkpoint.id == checkpoint.id, visible_to(project_id))
     return None if session.scalar(visible) is None else checkpoint
+
+
+def has_weights(checkpoint: Checkpoint) -> bool:
+    """Whether its folder is there: retention, a trainer that keeps the best, or somebody may have removed it
+    while the row is still there."""
+    return is_model(Path(checkpoint.path))
+
+
+def is_model(folder: Path) -> bool:
+    """Whether there is a model in ``folder``."""
+    return (folder / "config.json").is_file()
+
+
+def weights_gone(name: str, checkpoint: Checkpoint) -> str:
+    """What to tell whoever asks for a checkpoint without its folder."""
+    return (
+        f"The weights of {abbreviated(name)} are gone: those of step {checkpoint.step} of the job "
+        f"{checkpoint.job_id} have been removed from the disk. "
+        f"GET /v1/fine_tuning/jobs/{checkpoint.job_id}/checkpoints lists the job's checkpoints."
+    )
 
 
 def owned_checkpoint(session: Session, project_id: str, stored_name: str) -> Checkpoint | None:
@@ -131,6 +151,8 @@ def weights_to_train(session: Session, project_id: str, name: str) -> Weights:
     checkpoint = checkpoint_of(session, project_id, name)
     if checkpoint is None:
         raise _unknown(session, project_id, name)
+    if not has_weights(checkpoint):
+        raise BadRequest(weights_gone(name, checkpoint), param="model", code="model_not_found")
     return Weights(Path(checkpoint.path), checkpoint)
 
 

@@ -12,7 +12,7 @@ from app.checkpoints.repository import listing as newest_of_job
 from app.errors import ApiError, BadRequest, NotFound
 from app.jobs.status import JobStatus, is_terminal
 from app.models import repository
-from app.models.catalog import base_models, base_path, checkpoint_of
+from app.models.catalog import base_models, base_path, checkpoint_of, has_weights, weights_gone
 from app.models.schemas import ModelObject
 from app.paging import Page, page, unknown_cursor
 from app.settings import get_settings
@@ -54,7 +54,7 @@ def find_model(session: Session, project_id: str, name: str) -> Found:
     """The model called ``name``: a base, a job's result or a checkpoint, perhaps in high-entropy mode.
 
     The result of a job that still trains, or is paused, is its latest checkpoint. Raises NotFound where there
-    is none, and BadRequest where it lacks the mode.
+    is none or its weights are gone, and BadRequest where it lacks the mode.
     """
     if not is_fine_tuned(name):
         return _find_base(session, project_id, name)
@@ -64,6 +64,8 @@ def find_model(session: Session, project_id: str, name: str) -> Found:
         raise _not_found(session, project_id, name, f"{error}.") from None
     checkpoint = checkpoint_of(session, project_id, wanted.stored)
     if checkpoint is not None:
+        if not has_weights(checkpoint):
+            raise NotFound(weights_gone(name, checkpoint), param="model", code="model_not_found")
         checkpoints = [checkpoint]
     elif not (checkpoints := _of_unfinished(session, project_id, wanted)):
         raise _not_finished(session, project_id, name, wanted)
@@ -93,7 +95,8 @@ def _of_unfinished(session: Session, project_id: str, wanted: ModelId) -> list[C
         return []
     for job in repository.jobs_by_part(session, project_id, wanted.job):
         if not is_terminal(job.status) and _name_of(job) == wanted.stored:
-            return list(newest_of_job(session, job.id, below_step=None, limit=_EARLIER + 1))
+            newest = newest_of_job(session, job.id, below_step=None, limit=_EARLIER + 1)
+            return [checkpoint for checkpoint in newest if has_weights(checkpoint)]
     return []
 
 

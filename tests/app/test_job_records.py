@@ -236,14 +236,17 @@ def test_checkpoints_and_results(client: openai.OpenAI, api: Api, job_id: str):
 @on_sqlite
 def test_training_goes_on_from_a_finished_model(client: openai.OpenAI, api: Api, job_id: str):
     short = job_id.removeprefix("ftjob-")[:10]
+    folders = {step: api.folder / "runs" / job_id / "checkpoints" / f"step-{step}" for step in (5, 10)}
     with write_session() as session:
         job = session.get_one(Job, job_id)
-        for step in (5, 10):
+        for step, folder in folders.items():
+            folder.mkdir(parents=True)
+            (folder / "config.json").write_text("{}")
             upsert_checkpoint(
                 session,
                 job,
                 step=step,
-                path=f"/runs/{step}",
+                path=str(folder),
                 high_entropy_prompt="wander",
                 manifest_sha256="0" * 64,
                 metrics={},
@@ -255,7 +258,7 @@ def test_training_goes_on_from_a_finished_model(client: openai.OpenAI, api: Api,
     with write_session() as session:
         session.get_one(Job, job_id).fine_tuned_model = result
     finish(job_id)
-    for name, path in ((result, "/runs/10"), (f"{result}:ckpt-step-5", "/runs/5")):
+    for name, step in ((result, 10), (f"{result}:ckpt-step-5", 5)):
         child = create_job(client, api, file, model=name)
         with read_session() as session:
-            assert session.get_one(Job, child.id).run_spec["model"]["path"] == path
+            assert session.get_one(Job, child.id).run_spec["model"]["path"] == str(folders[step])

@@ -161,6 +161,8 @@ def test_metrics_events(api: Api, job_id: str):
 def test_files_checkpoints_models_and_permissions(client: openai.OpenAI, api: Api, job_id: str):
     bring_to(job_id, S.RUNNING)
     folder = api.folder / "runs" / job_id / "checkpoints" / "step-3"
+    folder.mkdir(parents=True)
+    (folder / "config.json").write_text("{}")
     with write_session() as session:
         model = upsert_checkpoint(
             session,

@@ -1,6 +1,8 @@
 """Permissions of checkpoints, and the deletion of models, through the real SDK."""
 
+import shutil
 from pathlib import Path
+from typing import Any
 
 import openai
 import pytest
@@ -26,7 +28,7 @@ class Finished:
             change_status(session, job, JobStatus.RUNNING, message="runs")
             for step in (5, 10):
                 self.folder(step).mkdir(parents=True)
-                (self.folder(step) / "weights").write_text("w")
+                (self.folder(step) / "config.json").write_text("{}")
                 upsert_checkpoint(
                     session,
                     job,
@@ -162,3 +164,28 @@ def test_the_checkpoint_of_a_job_that_may_go_on_stays(keyed: Keyed, finished: Fi
     with pytest.raises(openai.ConflictError, match="is paused and may go on"):
         keyed.owner.models.delete(finished.earlier)
     assert finished.folder(5).exists()
+
+
+def test_weights_that_were_removed_from_the_disk_are_said_to_be_gone(keyed: Keyed, finished: Finished):
+    """Whoever removed them: the row of a checkpoint may outlive its folder."""
+    shutil.rmtree(finished.folder(5))
+    owner, name = keyed.owner, finished.earlier
+    said = f"those of step 5 of the job {finished.job_id} have been removed"
+    hello: Any = [{"role": "user", "content": "hi"}]
+    for mode in ("", ":high-entropy"):
+        for ask in (
+            lambda model: owner.chat.completions.create(model=model, messages=hello),
+            lambda model: owner.chat.completions.create(model=model, messages=hello, stream=True),
+            lambda model: owner.completions.create(model=model, prompt="hi"),
+            lambda model: owner.models.retrieve(model),
+        ):
+            with pytest.raises(openai.NotFoundError, match=said) as caught:
+                ask(name + mode)
+            assert (caught.value.code, caught.value.param) == ("model_not_found", "model")
+    file = owner.fine_tuning.jobs.retrieve(finished.job_id).training_file
+    with pytest.raises(openai.BadRequestError, match=said) as refused:
+        create_job(owner, keyed.api, file, model=name)
+    assert (refused.value.code, refused.value.param) == ("model_not_found", "model")
+    # The job's result is another checkpoint, and what is gone can still be deleted.
+    assert asks(owner, finished.result)
+    assert owner.models.delete(name).deleted

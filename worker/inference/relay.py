@@ -66,7 +66,7 @@ class Relay:
                 if response.status != 200:
                     said = await response.read()
                     complete = True
-                    raise await self._explain(child, mark, response.status, said)
+                    raise await self._explain(loaded.host.folder, child, mark, response.status, said)
                 out.put_nowait(Started())
                 async for chunk in response.content.iter_any():
                     out.put_nowait(chunk)
@@ -96,12 +96,18 @@ class Relay:
             ) as answer:
                 await answer.read()
 
-    async def _explain(self, child: EngineProcess, mark: int, status: int, said: bytes) -> InferenceError:
+    async def _explain(
+        self, folder: Path, child: EngineProcess, mark: int, status: int, said: bytes
+    ) -> InferenceError:
         """The error that stands behind an engine's refusal."""
         if status == 503:
             return EngineUnavailable("the engine is not ready", retry_after=1.0)
         if status < 500:
             return self._engine.refusal(status, said)
+        try:
+            await asyncio.to_thread(self._engine.target, folder)
+        except InferenceError as gone:  # since it was loaded
+            return gone
         deadline = asyncio.get_running_loop().time() + EXPLAIN_SECONDS
         while asyncio.get_running_loop().time() < deadline:
             if reason := self._engine.refusal_in_log(child.printed_since(mark)):
