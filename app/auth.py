@@ -5,6 +5,7 @@ route that is added later is guarded without knowing of this. Until the first ke
 keyless: it answers this machine alone, and everything belongs to one project.
 """
 
+from functools import lru_cache
 from typing import Annotated
 from urllib.parse import urlsplit
 
@@ -85,11 +86,16 @@ def _is_local(scope: Scope) -> bool:
     that has its own name point here (DNS rebinding)."""
     peer = scope.get("client")
     name = next((value.decode("latin-1") for key, value in scope["headers"] if key == b"host"), "")
+    return _are_local(None if peer is None else peer[0], name)
+
+
+@lru_cache(maxsize=1024)
+def _are_local(peer: str | None, name: str) -> bool:
     try:
         host = urlsplit(f"//{name}").hostname
     except ValueError:
         return False
-    return (peer is None or is_loopback(peer[0])) and (not host or is_loopback(host))
+    return (peer is None or is_loopback(peer)) and (not host or is_loopback(host))
 
 
 def _bearer(scope: Scope) -> str | None:

@@ -57,6 +57,7 @@ def create_app() -> FastAPI:
     app.add_middleware(RequestContext)
     describe(app)
     error_handlers.install(app)
+    app.include_router(inference)  # first: routes are tried in their order, and this is asked most
     app.include_router(health.router)
     app.include_router(dashboard)
     for router in (
@@ -73,12 +74,10 @@ def create_app() -> FastAPI:
         graders,
         experiments,
         models,
-        inference,
         webhooks,
         storage,
     ):
         app.include_router(router)
-
     return app
 
 

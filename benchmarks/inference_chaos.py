@@ -23,7 +23,7 @@ from benchmarks.load.serving import Serving, serving
 
 CLIENTS = 16
 KILLS = 20
-#: No request may take longer: back-off and cold start, and a slow machine.
+#: By default no request may take longer: back-off and cold start, and a slow machine.
 BOUND_SECONDS = 120.0
 GROWN_BYTES = 32 << 20
 
@@ -48,11 +48,12 @@ def main() -> int:
     parser.add_argument("--model", type=Path, required=True, help="a model's folder, in Hugging Face format")
     parser.add_argument("--engine", choices=["vllm", "transformers"], default=None)
     parser.add_argument("--kills", type=int, default=KILLS)
+    parser.add_argument("--bound", type=float, default=BOUND_SECONDS, help="seconds a request may take")
     options = parser.parse_args()
     engine = options.engine or ("vllm" if importlib.util.find_spec("vllm") else "transformers")
     with tempfile.TemporaryDirectory(prefix="policysplit-chaos-") as folder:
         with serving(Path(folder), options.model.resolve(), engine, "[]") as running:
-            problems = asyncio.run(chaos(running, options.kills))
+            problems = asyncio.run(chaos(running, options.kills, options.bound))
         # Processes of the engine name the folder in their command or are in it.
         left = [p.pid for p in psutil.process_iter() if _is_below(p, folder)]
         if left:
@@ -62,10 +63,10 @@ def main() -> int:
     return 1 if problems else 0
 
 
-async def chaos(running: Serving, kills: int) -> list[str]:
+async def chaos(running: Serving, kills: int, bound: float) -> list[str]:
     """What went wrong."""
     outcomes, done = Outcomes(), asyncio.Event()
-    timeout = aiohttp.ClientTimeout(BOUND_SECONDS)
+    timeout = aiohttp.ClientTimeout(bound)
     connector = aiohttp.TCPConnector(limit=0)
     async with aiohttp.ClientSession(timeout=timeout, connector=connector) as session:
         while await _one(session, running, 0) != "answered":
@@ -74,8 +75,7 @@ async def chaos(running: Serving, kills: int) -> list[str]:
         clients = [asyncio.create_task(_client(session, running, n, outcomes, done)) for n in range(CLIENTS)]
         killed: set[int] = set()
         for number in range(kills):
-            await _until_answering(running, outcomes)
-            (engine,) = running.engines()
+            engine = await _until_answering(running, outcomes, killed)
             warden = psutil.Process(engine["pid"])
             processes = [one for one in warden.children(recursive=True) if not _has(one, "warden.py")]
             killed.update(process.pid for process in [warden, *processes])
@@ -84,13 +84,13 @@ async def chaos(running: Serving, kills: int) -> list[str]:
             for victim in victims:
                 victim.kill()
             print(f"kill {number + 1}: {dict(outcomes.counts)}, longest {outcomes.longest:.1f} s", flush=True)
-        await _until_answering(running, outcomes)
+        await _until_answering(running, outcomes, killed)
         done.set()
         await asyncio.gather(*clients)
         await asyncio.sleep(2)
         after = _memory()
     problems = []
-    if outcomes.longest >= BOUND_SECONDS:
+    if outcomes.longest >= bound:
         problems.append(f"a request took {outcomes.longest:.1f} s")
     if other := set(outcomes.counts) - {"answered", "error in the stream", "503 with retry-after"}:
         problems.append(f"requests ended otherwise: {other}")
@@ -139,11 +139,14 @@ async def _one(session: aiohttp.ClientSession, running: Serving, number: int) ->
         return type(error).__name__
 
 
-async def _until_answering(running: Serving, outcomes: Outcomes) -> None:
-    """Return when answers come: the engine is up and under load."""
+async def _until_answering(running: Serving, outcomes: Outcomes, killed: set[int]) -> dict[str, Any]:
+    """The engine that is up and under load, none of those that were killed."""
+    while not (up := [one for one in await asyncio.to_thread(running.engines) if one["pid"] not in killed]):
+        await asyncio.sleep(0.5)
     answered = outcomes.counts["answered"]
-    while outcomes.counts["answered"] < answered + 2 or len(await asyncio.to_thread(running.engines)) != 1:
+    while outcomes.counts["answered"] < answered + 2:
         await asyncio.sleep(0.05)
+    return up[0]
 
 
 def _memory() -> int:

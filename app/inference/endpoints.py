@@ -15,15 +15,15 @@ from app.inference.answers import Dialect
 from app.inference.best_of import best_of
 from app.inference.completion_schemas import CompletionRequest
 from app.inference.dialects import ChatDialect, TextDialect
-from app.inference.fanout import Fanout, Indexed
+from app.inference.fanout import Fanout
 from app.inference.gateway import Gateway, open_gateway
 from app.inference.objects import ChatCompletionObject, CompletionObject
 from app.inference.sampling import SamplingRequest
 from app.inference.schemas import ChatCompletionRequest
 from app.inference.service import Plan
-from app.inference.streaming import ClientGone, EventStream, unless_disconnected
+from app.inference.streaming import ClientGone, EventStream, WhileConnected
 from app.inference.upstream import sample
-from app.requests import StrictRoute
+from app.requests import LeanRoute
 
 
 @asynccontextmanager
@@ -32,7 +32,7 @@ async def _lifespan(_app: FastAPI) -> AsyncIterator[dict[str, Any]]:
         yield {"gateway": gateway}
 
 
-router = APIRouter(prefix="/v1", tags=["inference"], route_class=StrictRoute, lifespan=_lifespan)
+router = APIRouter(prefix="/v1", tags=["inference"], route_class=LeanRoute, lifespan=_lifespan)
 
 
 @router.post("/chat/completions", **described(ChatCompletionObject, event_stream="With ``stream``"))
@@ -62,15 +62,17 @@ async def create_completion(body: CompletionRequest, request: Request, project: 
 
 async def _answer(dialect: Dialect, body: SamplingRequest, plan: Plan, request: Request) -> Response:
     gateway: Gateway = request.state.gateway
-    fanout = Fanout([sample(gateway, plan.workers, one.request) for one in plan.samples])
+    fanout = Fanout([sample(gateway, plan.workers, plan.needs, one.request) for one in plan.samples])
     headers = {"x-policysplit-mode": plan.mode}
     streaming = False
     try:
         if not body.stream:
-            answer = await unless_disconnected(request, _whole(dialect, body, plan, fanout))
+            async with WhileConnected(request.receive):
+                answer = await _whole(dialect, body, plan, fanout)
             return Response(to_json(answer), headers=headers, media_type="application/json")
         # An error before the first token still gets a status of its own.
-        first: Indexed | None = await unless_disconnected(request, fanout.next())
+        async with WhileConnected(request.receive):
+            first = await fanout.next()
         stream = EventStream(
             answers.chunks(dialect, plan, fanout, first, body.include_usage),
             on_end=fanout.close,

@@ -40,6 +40,8 @@ class Plan:
     checkpoint: str | None
     samples: list[Sample]
     workers: list[Worker] = field(repr=False)
+    needs: frozenset[str]
+    """Features that a worker's engine must have for it."""
 
 
 async def plan_chat(gateway: Gateway, request: ChatCompletionRequest, project_id: str) -> Plan:
@@ -91,7 +93,8 @@ async def _plan(
     modes = _modes(request, found)
     workers = await gateway.directory.workers()
     extras = dict(request.extras())
-    workers = able(workers, {**{name: name for name in extras}, **needs})
+    needs = {**{name: name for name in extras}, **needs}
+    workers = able(workers, needs)
     found = _servable(gateway, found, workers)
     seed = secrets.randbits(63) if request.seed is None else request.seed
     shared: dict[str, Any] = {
@@ -118,7 +121,7 @@ async def _plan(
         for index in range(request.choices)
     ]
     mode = modes[0].value if len(modes) == 1 else MIXED
-    return Plan(request.model, mode, found.fingerprint, found.checkpoint, samples, workers)
+    return Plan(request.model, mode, found.fingerprint, found.checkpoint, samples, workers, frozenset(needs))
 
 
 def _servable(gateway: Gateway, found: Found, workers: Sequence[Worker]) -> Found:

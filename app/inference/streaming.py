@@ -1,34 +1,47 @@
 """Streams that end with their client: generation is cancelled as soon as nobody listens any more."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
-from typing import Any, TypeVar
+from collections.abc import AsyncIterator, Awaitable, Callable
+from types import TracebackType
+from typing import Any
 
-from starlette.requests import Request
-from starlette.responses import StreamingResponse
+from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
-
-T = TypeVar("T")
 
 
 class ClientGone(Exception):
     """The client closed the connection before the answer was ready."""
 
 
-async def unless_disconnected(request: Request, work: Coroutine[Any, Any, T]) -> T:
-    """The result of ``work``; cancels it and raises ClientGone when the client goes away first.
+class WhileConnected:
+    """``async with WhileConnected(receive):`` ends its block with ClientGone when the client goes away.
 
     The request's body must have been read already.
     """
-    task = asyncio.create_task(work)
-    gone = asyncio.create_task(_disconnected(request))
-    try:
-        await asyncio.wait({task, gone}, return_when=asyncio.FIRST_COMPLETED)
-        if not task.done():
-            raise ClientGone
-        return task.result()
-    finally:
-        await cancel(task, gone)
+
+    def __init__(self, receive: Receive):
+        self._receive = receive
+        self._gone = False
+
+    async def __aenter__(self) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        self._task = task
+        self._listening = asyncio.create_task(self._listen())
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._listening.cancel()
+        # Somebody else's cancellation goes on.
+        if self._gone and self._task.uncancel() == 0 and kind in (None, asyncio.CancelledError):
+            raise ClientGone from error
+
+    async def _listen(self) -> None:
+        while (await self._receive())["type"] != "http.disconnect":
+            pass
+        self._gone = True
+        self._task.cancel()
 
 
 async def cancel(*tasks: asyncio.Task[Any]) -> None:
@@ -38,13 +51,13 @@ async def cancel(*tasks: asyncio.Task[Any]) -> None:
     await asyncio.gather(*tasks, return_exceptions=True)
 
 
-async def _disconnected(request: Request) -> None:
-    while (await request.receive())["type"] != "http.disconnect":
-        pass
+class EventStream(Response):
+    """Server-sent events; ``on_end`` is awaited however the response ends, even before its first byte.
 
+    It does for each chunk what is needed and no more: with many streams, that is what the engine lacks.
+    """
 
-class EventStream(StreamingResponse):
-    """Server-sent events; ``on_end`` is awaited however the response ends, even before its first byte."""
+    media_type = "text/event-stream"
 
     def __init__(
         self,
@@ -53,12 +66,20 @@ class EventStream(StreamingResponse):
         on_end: Callable[[], Awaitable[None]],
         headers: dict[str, str] | None = None,
     ):
-        headers = {"cache-control": "no-cache", "x-accel-buffering": "no", **(headers or {})}
-        super().__init__(content, media_type="text/event-stream", headers=headers)
+        self._content = content
         self._on_end = on_end
+        self.status_code = 200
+        self.background = None
+        self.init_headers({"cache-control": "no-cache", "x-accel-buffering": "no", **(headers or {})})
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:
-            await super().__call__(scope, receive, send)
+            async with WhileConnected(receive):
+                await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
+                async for chunk in self._content:
+                    await send({"type": "http.response.body", "body": chunk, "more_body": True})
+                await send({"type": "http.response.body", "body": b"", "more_body": False})
+        except ClientGone:
+            pass
         finally:
             await self._on_end()

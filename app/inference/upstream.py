@@ -47,10 +47,13 @@ class Finish:
 Event = Piece | Finish
 
 
-async def sample(gateway: Gateway, workers: list[Worker], request: EngineRequest) -> AsyncIterator[Event]:
+async def sample(
+    gateway: Gateway, workers: list[Worker], needs: frozenset[str], request: EngineRequest
+) -> AsyncIterator[Event]:
     """The events of one answer from the first of ``workers`` that can give it.
 
-    Raises an ApiError. Ends with a Finish.
+    Where none can be reached, those that have come meanwhile and have the features ``needs`` are asked: one
+    that was started anew. Raises an ApiError. Ends with a Finish.
     """
     body = request.model_dump_json().encode()
     settings = get_settings()
@@ -59,7 +62,8 @@ async def sample(gateway: Gateway, workers: list[Worker], request: EngineRequest
         None, sock_connect=5.0, sock_read=settings.engine_start_seconds + settings.engine_stall_seconds
     )
     refusal: ApiError | None = None
-    for worker in gateway.ranked(workers, request.folder):
+    ranked = gateway.ranked(workers, request.folder)
+    for worker in ranked:  # which may grow
         with gateway.counted(worker):
             try:
                 async with gateway.session.post(
@@ -77,6 +81,10 @@ async def sample(gateway: Gateway, workers: list[Worker], request: EngineRequest
                 return
             except aiohttp.ClientConnectorError:
                 gateway.directory.drop(worker)
+                if worker is ranked[-1]:
+                    known = {one.id for one in ranked}
+                    now = [w for w in await gateway.directory.workers() if w.features >= needs]
+                    ranked += gateway.ranked([w for w in now if w.id not in known], request.folder)
                 continue
             except (aiohttp.ServerTimeoutError, TimeoutError) as error:
                 raise Unavailable("The model did not answer in time.", code="engine_timeout") from error

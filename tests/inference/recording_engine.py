@@ -2,7 +2,6 @@
 
 import json
 import os
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +18,7 @@ def _recording_generate(self: Any, *arguments: Any, **options: Any) -> Any:
     return _generate(self, *arguments, **options)
 
 
-if __name__ == "__main__":
+def run() -> None:
+    """Serve as the command line says."""
     setattr(GenerationMixin, "generate", _recording_generate)  # noqa: B010
-    sys.exit(main())
+    main()

@@ -279,6 +279,17 @@ def test_messages_that_the_template_refuses_are_the_clients_fault(serving: Deplo
             ask(client, model, messages=two, stream=stream)
 
 
+def test_a_checkpoint_that_the_engine_cannot_load_is_answered_with_its_reason(
+    serving: Deployment, client: OpenAI
+):
+    bad = serving.add_finished()
+    config = serving.checkpoint_folder(bad) / "config.json"
+    config.write_text('{"model_type": "no-such-architecture"}')
+    with pytest.raises(openai.InternalServerError, match="no-such-architecture") as caught:
+        ask(client, bad)
+    assert (caught.value.status_code, caught.value.code) == (503, "engine_unavailable")
+
+
 def test_a_client_that_goes_away_ends_its_generation(serving: Deployment, client: OpenAI, model: str):
     expected = text(client, model)
     stream = ask(client, model, stream=True, max_tokens=1500, temperature=0)

@@ -1,5 +1,6 @@
 """Engines as supervised children: loaded once, evicted, restarted, and never left behind."""
 
+import json
 import os
 import signal
 import subprocess
@@ -17,10 +18,16 @@ from sqlalchemy import update
 
 from app.db import write_session
 from app.tables import InferenceWorker
-from tests.fixtures.engines import TALKATIVE, Deployment, engine_of, is_warden, until
+from tests.fixtures.engines import Deployment, engine_of, is_warden, until
 from worker.inference import warden
 
 HELLO: list[Any] = [{"role": "user", "content": "Hello"}]
+
+
+@pytest.fixture
+def deployment(scripted: Deployment) -> Deployment:
+    """This file is about processes; what engines say is the subject of others."""
+    return scripted
 
 
 def ask(deployment: Deployment, model: str, **options: Any) -> Any:
@@ -34,9 +41,7 @@ def weights(deployment: Deployment) -> int:
 
 
 def test_a_cold_start_is_shared_and_the_least_recently_used_model_makes_room(deployment: Deployment):
-    deployment.add_base("tiny")
     first, second = deployment.add_finished(seed=1), deployment.add_finished(seed=2)
-    deployment.start_api()
     deployment.start_inference(ENGINE_MEMORY_BYTES=str(int(2.5 * weights(deployment))))
 
     def loaded() -> dict[str, int]:
@@ -65,9 +70,7 @@ def test_a_cold_start_is_shared_and_the_least_recently_used_model_makes_room(dep
 
 
 def test_a_model_in_use_is_not_evicted_and_one_that_never_fits_is_refused(deployment: Deployment):
-    deployment.add_base("tiny")
-    model = deployment.add_finished(seed=TALKATIVE)
-    deployment.start_api()
+    model = deployment.add_finished(seed=1)
     size = weights(deployment)
     worker = deployment.start_inference(ENGINE_MEMORY_BYTES=str(int(1.5 * size)), ENGINE_START_SECONDS="60")
     stream = iter(ask(deployment, model, stream=True, max_tokens=600, temperature=0))
@@ -88,8 +91,7 @@ def test_a_model_in_use_is_not_evicted_and_one_that_never_fits_is_refused(deploy
 
 
 def test_a_killed_engine_is_replaced_and_its_stream_ends_with_an_error(deployment: Deployment):
-    model = deployment.add_finished(seed=TALKATIVE)
-    deployment.start_api()
+    model = deployment.add_finished(seed=1)
     deployment.start_inference()
     before = ask(deployment, model, seed=3).choices[0].message.content
     stream = iter(ask(deployment, model, stream=True, max_tokens=1500, temperature=0))
@@ -113,7 +115,6 @@ def test_a_killed_engine_is_replaced_and_its_stream_ends_with_an_error(deploymen
 
 def test_no_engine_outlives_a_killed_worker(deployment: Deployment):
     model = deployment.add_finished(seed=1)
-    deployment.start_api()
     worker = deployment.start_inference()
     ask(deployment, model)
     below = psutil.Process(worker.pid).children(recursive=True)
@@ -160,7 +161,6 @@ def test_a_broken_checkpoint_gets_a_reason(deployment: Deployment):
     bad = deployment.add_finished()
     (config,) = (deployment.folder / "runs").glob(f"*{bad.rsplit(':', 1)[1]}*/checkpoints/*/config.json")
     config.write_text('{"model_type": "no-such-architecture"}')
-    deployment.start_api()
     deployment.start_inference()
     with pytest.raises(openai.InternalServerError) as caught:
         ask(deployment, bad)
@@ -171,15 +171,26 @@ def test_a_broken_checkpoint_gets_a_reason(deployment: Deployment):
     with pytest.raises(openai.InternalServerError, match="no-such-architecture"):
         ask(deployment, bad)
     assert time.monotonic() - again < 30
-    config.unlink()
-    with pytest.raises(openai.BadRequestError) as missing:
-        ask(deployment, bad)
-    assert missing.value.code == "model_missing"
+
+
+def test_weights_that_go_while_they_are_loaded_are_gone(deployment: Deployment):
+    """As when retention removes a checkpoint just then: not the engine's own words about files."""
+    model = deployment.add_finished(seed=1)
+    engine = "import os, sys; os.remove(sys.argv[2] + '/config.json'); raise OSError('No file config.json')"
+    deployment.start_inference(ENGINE_COMMAND=json.dumps([sys.executable, "-c", engine]))
+    with pytest.raises(openai.NotFoundError, match="weights are gone") as caught:
+        ask(deployment, model)
+    assert (caught.value.code, caught.value.param) == ("model_not_found", "model")
+    # A worker that is asked all the same says that there is no model.
+    folder = str(deployment.checkpoint_folder(model))
+    body = {"folder": folder, "prompt": "x", "temperature": 1, "top_p": 1, "seed": 1, "stop": []}
+    (worker,) = deployment.workers()
+    refused = httpx.post(f"{worker.url}/samples", json=body)
+    assert (refused.status_code, refused.json()["error"]["code"]) == (400, "model_missing")
 
 
 def test_the_shared_secret_keeps_others_out(deployment: Deployment):
     model = deployment.add_finished(seed=1)
-    deployment.start_api()
     deployment.start_inference(INFERENCE_TOKEN="secret")
     with pytest.raises(openai.InternalServerError, match="POLICYSPLIT_INFERENCE_TOKEN"):
         ask(deployment, model)

@@ -5,19 +5,17 @@ from typing import Any
 
 import httpx
 
-from tests.fixtures.engines import TALKATIVE, Deployment, until
+from tests.fixtures.engines import Deployment, until
 
 HELLO: list[Any] = [{"role": "user", "content": "Hello"}]
 
 
 def test_requests_go_where_the_model_is_loaded_then_where_least_is_done_and_never_to_the_dead(
-    deployment: Deployment,
+    scripted: Deployment,
 ):
-    deployment.add_base("tiny")
-    first, second = deployment.add_finished(seed=TALKATIVE), deployment.add_finished(seed=2)
-    deployment.start_api()
-    processes = [deployment.start_inference(), deployment.start_inference()]
-    client = deployment.client()
+    first, second = scripted.add_finished(seed=1), scripted.add_finished(seed=2)
+    processes = [scripted.start_inference(), scripted.start_inference()]
+    client = scripted.client()
 
     def ask(model: str, **options: Any) -> Any:
         return client.chat.completions.create(
@@ -26,16 +24,16 @@ def test_requests_go_where_the_model_is_loaded_then_where_least_is_done_and_neve
 
     def places() -> dict[str, list[Any]]:
         """By worker's URL, what it has loaded."""
-        workers = deployment.workers()
+        workers = scripted.workers()
         return {worker.url: httpx.get(f"{worker.url}/engines").json() for worker in workers}
 
     def where(model: str) -> list[str]:
-        folder = str(deployment.checkpoint_folder(model))
+        folder = str(scripted.checkpoint_folder(model))
         return [url for url, engines in places().items() if any(e["folder"] == folder for e in engines)]
 
     for _ in range(3):
         ask(first)
-        until(lambda: sum(len(worker.loaded) for worker in deployment.workers()) == 1)
+        until(lambda: sum(len(worker.loaded) for worker in scripted.workers()) == 1)
     (home,) = where(first)
     # The other worker has less to do.
     stream = iter(ask(first, stream=True, max_tokens=400, temperature=0))
@@ -44,17 +42,17 @@ def test_requests_go_where_the_model_is_loaded_then_where_least_is_done_and_neve
     assert where(second) == [url for url in places() if url != home]
     for _ in stream:
         pass
-    until(lambda: all(worker.loaded for worker in deployment.workers()))
+    until(lambda: all(worker.loaded for worker in scripted.workers()))
     # The one with the first model dies without a word; what it had goes to the other.
-    rows = {row.url: row for row in deployment.workers()}
+    rows = {row.url: row for row in scripted.workers()}
     dead = next(p for p in processes if f"-{p.pid}-" in rows[home].id)
     dead.kill()
     dead.wait()
     with ThreadPoolExecutor(4) as pool:
         answers = list(pool.map(lambda _: ask(first), range(4)))
     assert {answer.mode for answer in answers} == {"normal"}
-    (left,) = {row.url for row in deployment.workers()} - {home}
+    (left,) = {row.url for row in scripted.workers()} - {home}
     engines = httpx.get(f"{left}/engines").json()
     assert {engine["folder"] for engine in engines} == {
-        str(deployment.checkpoint_folder(model)) for model in (first, second)
+        str(scripted.checkpoint_folder(model)) for model in (first, second)
     }

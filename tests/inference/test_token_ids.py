@@ -1,15 +1,17 @@
 """A served prompt is the training prompt, token by token: in both modes, whatever the chat template."""
 
 import json
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.fixtures.engines import PROMPT, RECORDING_ENGINE, Deployment
+from tests.fixtures.engines import PROMPT, Deployment, until
 from tests.fixtures.models import CHATML
 from tests.fixtures.templates import GEMMA, GEMMA3, LLAMA3, QWEN3
+from tests.inference import forked_engine
 from trainer.modes import DEFAULT_HIGH_ENTROPY_PROMPT, Mode, Placement
 from trainer.policy import Policy, load_policy
 from trainer.spec import ModelSpec
@@ -58,16 +60,19 @@ CONVERSATIONS = {
 @pytest.fixture(scope="module")
 def recorded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Deployment, Path]]:
     """A deployment whose engines write down the token ids that they are given, and the file they write."""
-    import sys
-
     folder = tmp_path_factory.mktemp("recorded")
-    record = folder / "token_ids.jsonl"
+    record, socket = folder / "token_ids.jsonl", folder / "engines"
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("RECORDED_TOKEN_IDS", str(record))
-        deployment = Deployment(folder, ENGINE_COMMAND=json.dumps([sys.executable, str(RECORDING_ENGINE)]))
+        patch.setenv(forked_engine.SOCKET, str(socket))
+        deployment = Deployment(
+            folder, ENGINE_COMMAND=json.dumps([sys.executable, "-I", forked_engine.__file__])
+        )
         try:
+            deployment.run("tests.inference.forked_engine", forked_engine.LISTEN)
             deployment.start_api()
             deployment.start_inference()
+            until(socket.exists)
             yield deployment, record
         finally:
             deployment.close()

@@ -15,20 +15,18 @@ from tests.fixtures.engines import Deployment, until
 HELLO: list[Any] = [{"role": "user", "content": "Hello"}]
 
 
-def test_requests_go_over_to_a_new_checkpoint_without_one_that_fails(deployment: Deployment):
-    deployment.add_base("tiny")
-    job = deployment.add_job("running")
+def test_requests_go_over_to_a_new_checkpoint_without_one_that_fails(scripted: Deployment):
+    job = scripted.add_job("running")
     name = model_id(model="tiny", organization="policysplit", suffix=None, job_id=job.id)
-    deployment.start_api()
-    deployment.start_inference()
-    client = deployment.client()
+    scripted.start_inference()
+    client = scripted.client()
 
     def ask(model: str) -> Any:
         return client.chat.completions.create(model=model, messages=HELLO, max_tokens=6, seed=1)
 
     with pytest.raises(openai.NotFoundError, match="running"):
         ask(name)
-    first = deployment.add_checkpoint(job, 4, seed=4)
+    first = scripted.add_checkpoint(job, 4, seed=4)
     old = ask(name)
     assert old.checkpoint == first
     assert ask(f"{name}:high-entropy").mode == "high-entropy"
@@ -43,10 +41,10 @@ def test_requests_go_over_to_a_new_checkpoint_without_one_that_fails(deployment:
     asking = threading.Thread(target=keep_asking)
     asking.start()
     try:
-        second = deployment.add_checkpoint(job, 8, seed=8)
+        second = scripted.add_checkpoint(job, 8, seed=8)
         until(lambda: answers and answers[-1].checkpoint == second)
         # The old one goes, as retention removes it, and the job ends.
-        with write_session(deployment.database) as session:
+        with write_session(scripted.database) as session:
             remove_checkpoint(session, job.id, 4)
             row = session.get_one(Job, job.id)
             row.status, row.fine_tuned_model = "succeeded", name
@@ -61,13 +59,11 @@ def test_requests_go_over_to_a_new_checkpoint_without_one_that_fails(deployment:
     assert len({answer.choices[0].message.content for answer in answers}) == 2
 
 
-def test_a_paused_job_is_a_model_and_a_failed_one_is_none(deployment: Deployment):
-    deployment.add_base("tiny")
-    deployment.start_api()
-    client = deployment.client()
+def test_a_paused_job_is_a_model_and_a_failed_one_is_none(scripted: Deployment):
+    client = scripted.client()
     for status, there in (("paused", True), ("queued", True), ("failed", False), ("cancelled", False)):
-        job = deployment.add_job(status, finished_at=None if there else 1.0)
-        deployment.add_checkpoint(job, 2)
+        job = scripted.add_job(status, finished_at=None if there else 1.0)
+        scripted.add_checkpoint(job, 2)
         name = model_id(model="tiny", organization="policysplit", suffix=None, job_id=job.id)
         if there:
             assert client.models.retrieve(name).id == name

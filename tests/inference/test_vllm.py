@@ -7,13 +7,14 @@ from typing import Any
 
 import httpx
 import openai
+import psutil
 import pytest
 import torch
 from openai import OpenAI
 
 from app.inference.engine_request import EngineRequest
 from app.settings import Settings
-from tests.fixtures.engines import PROMPT, Deployment, until
+from tests.fixtures.engines import PROMPT, Deployment, engine_of, until
 from tests.fixtures.vllm import HEAD_DIM
 from trainer.modes import Mode, messages_for_mode
 from trainer.policy import load_policy
@@ -237,3 +238,27 @@ def test_a_client_that_goes_away_frees_the_engine(vllm: Deployment, client: Open
     idle = {"num_requests_running": 0.0, "num_requests_waiting": 0.0}
     until(lambda: {name: metric(vllm, name) for name in idle} == idle, 10)
     until(lambda: all(one["requests"] == 0 for one in vllm.engines()), 10)
+
+
+def test_the_death_of_its_core_ends_every_request_and_the_whole_engine(
+    vllm: Deployment, client: OpenAI, models: list[str]
+):
+    """vLLM's server outlives its core for a while: what it says then is no answer of ours. The last test:
+    it does not wait for another start."""
+    streams = [ask(client, models[0], stream=True, max_tokens=900, temperature=0) for _ in range(2)]
+    for stream in streams:
+        next(iter(stream))
+    (engine,) = vllm.engines()
+    server = engine_of(engine["pid"])
+    below = [server, *server.children(recursive=True)]
+    (core,) = [one for one in below if "EngineCore" in one.name()]
+    core.kill()
+    with pytest.raises(openai.InternalServerError) as caught:
+        ask(client, models[0], timeout=30)
+    assert (caught.value.status_code, caught.value.code) == (503, "engine_unavailable")
+    assert "retry-after" in caught.value.response.headers
+    for stream in streams:
+        with pytest.raises(openai.APIError, match="cannot answer now"):
+            for _ in stream:
+                pass
+    assert not psutil.wait_procs(below, timeout=20)[1]

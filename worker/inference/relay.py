@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import logging
 from pathlib import Path
+from typing import NoReturn
 
 import aiohttp
 from pydantic_core import to_json
@@ -19,6 +20,10 @@ log = logging.getLogger(__name__)
 BARRIER_SECONDS = 60.0
 #: How long the reason of a failed request may take from the engine's log into ours.
 EXPLAIN_SECONDS = 1.0
+#: How long an engine that has just failed may take to say that it is well.
+HEALTH_SECONDS = 10.0
+#: An error in a stream; text that says this has its quotes escaped.
+_ERROR = b'data: {"error"'
 _JSON = {"content-type": "application/json"}
 
 
@@ -66,9 +71,13 @@ class Relay:
                 if response.status != 200:
                     said = await response.read()
                     complete = True
+                    if response.status >= 500 and not await self._is_well(child):
+                        await self._give_up(loaded)
                     raise await self._explain(loaded.host.folder, child, mark, response.status, said)
                 out.put_nowait(Started())
                 async for chunk in response.content.iter_any():
+                    if _ERROR in chunk and not await self._is_well(child):
+                        await self._give_up(loaded)
                     out.put_nowait(chunk)
             complete = loaded.answered = True
         except (aiohttp.ServerTimeoutError, TimeoutError) as error:
@@ -83,6 +92,18 @@ class Relay:
         finally:
             if not complete:
                 await self._settle(child)
+
+    async def _is_well(self, child: EngineProcess) -> bool:
+        """After a failure: whether the engine can go on. vLLM outlives its own core for a while."""
+        url = child.base_url + self._engine.health_path
+        with contextlib.suppress(aiohttp.ClientError, TimeoutError, ConnectionError):
+            async with self._client.get(url, timeout=aiohttp.ClientTimeout(HEALTH_SECONDS)) as answer:
+                return answer.status == 200
+        return False
+
+    async def _give_up(self, loaded: Loaded) -> NoReturn:
+        await self._pool.restart(loaded)
+        raise EngineUnavailable("the engine ended while it answered", retry_after=1.0)
 
     async def _settle(self, child: EngineProcess) -> None:
         """After a cancelled request: return when the engine has really stopped working on it."""

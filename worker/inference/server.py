@@ -13,7 +13,7 @@ from fastapi.responses import JSONResponse
 from pydantic import BaseModel
 
 from app.inference.engine_request import EngineRequest
-from app.inference.streaming import ClientGone, EventStream, cancel, unless_disconnected
+from app.inference.streaming import ClientGone, EventStream, WhileConnected, cancel
 from app.settings import Settings
 from worker.inference.engines import Engine, build_engine
 from worker.inference.errors import InferenceError
@@ -118,7 +118,8 @@ def build_app(settings: Settings, url: str, engine: Engine | None = None) -> Fas
         items: asyncio.Queue[Item] = asyncio.Queue()
         task = asyncio.create_task(request.app.state.relay.run(body, items))
         try:
-            first = await unless_disconnected(request, items.get())
+            async with WhileConnected(request.receive):
+                first = await items.get()
         except BaseException as error:
             await cancel(task)
             if isinstance(error, ClientGone):
