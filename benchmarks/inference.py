@@ -38,6 +38,7 @@ def main() -> None:
     parser.add_argument("--engine", choices=["vllm", "transformers"], default=None)
     parser.add_argument("--arguments", default="[]", help="more arguments of the engine, a JSON list")
     parser.add_argument("--tokens", type=int, default=64, help="of each answer")
+    parser.add_argument("--alone", type=int, default=ALONE, help="streams by themselves, to each endpoint")
     parser.add_argument("--rounds", type=int, default=ROUNDS, help="of each endpoint, in turns")
     options = parser.parse_args()
     engine = options.engine or ("vllm" if importlib.util.find_spec("vllm") else "transformers")
@@ -63,16 +64,20 @@ async def measure(running: Serving, engine: str, options: argparse.Namespace) ->
             await round_of(session, endpoint, list(requests(at_once, 8)), at_once)
 
         alone: dict[str, Timings] = {"direct": Timings(), "gateway": Timings()}
-        for body in requests(ALONE, 2):
+        for body in requests(options.alone, 2):
             for endpoint in (direct, gateway):
                 one = await round_of(session, endpoint, [body], 1)
                 alone[endpoint.name].first_token += one.first_token
+        seen = {name: round(_ms(one.first_token), 1) for name, one in alone.items()}
+        print(f"first token, one stream, median ms: {json.dumps(seen)}", flush=True)
         many: dict[str, list[Timings]] = {"direct": [], "gateway": []}
         for number in range(options.rounds):
             # In turns, and whoever was second is first the next time.
             for endpoint in (direct, gateway) if number % 2 == 0 else (gateway, direct):
                 bodies = list(requests(2 * at_once, options.tokens, first=1000 * (number + 1)))
                 many[endpoint.name].append(await round_of(session, endpoint, bodies, at_once))
+                rate = many[endpoint.name][-1].tokens_per_second
+                print(f"round {number + 1}, {endpoint.name}: {rate:.1f} tokens a second", flush=True)
         table(alone, many, at_once)
         if engine == "vllm":
             await prefix_cache(session, running, gateway)
@@ -114,9 +119,6 @@ def table(alone: dict[str, Timings], many: dict[str, list[Timings]], at_once: in
     print(
         f"| tokens a second, {at_once} streams, median of rounds | {direct:.0f} | {gateway:.0f} | "
         f"{gateway / direct - 1:+.1%} |"
-    )
-    print(
-        "\nrounds, tokens a second: " + json.dumps({k: [round(rate) for rate in v] for k, v in rates.items()})
     )
 
 
