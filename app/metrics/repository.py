@@ -37,24 +37,40 @@ def upsert_steps(session: Session, job_id: str, steps: Mapping[int, Mapping[str,
         for name, value in values.items()
         if math.isfinite(value)
     ]
-    ids = _series_ids(session, job_id, {name for name, _, _ in found})
-    rows = [{"series_id": ids[name], "step": step, "value": value} for name, step, value in found]
-    if not rows:
+    if not found:
         return
-    statement = insert_for(session, MetricPoint)
-    # One small statement sent many times, by the driver: text with thousands of values takes far longer.
-    session.connection().execute(
-        statement.on_conflict_do_update(
-            index_elements=["series_id", "step"], set_={"value": statement.excluded["value"]}
-        ),
-        rows,
-    )
-    if any(step % BLOCK_STEPS == 0 for step in steps):
-        seal(session, job_id, before=max(steps) // BLOCK_STEPS)
+    ids = _series_ids(session, job_id, {name for name, _, _ in found})
+    begins = any(step % BLOCK_STEPS == 0 for step in steps)
+    before = max(steps) // BLOCK_STEPS if begins else 0
+    # Many steps at once, of a worker that was behind: what is to be packed at once is no row before.
+    over = [(ids[name], step, value) for name, step, value in found if step < before * BLOCK_STEPS]
+    rows = [
+        {"series_id": ids[name], "step": step, "value": value}
+        for name, step, value in found
+        if step >= before * BLOCK_STEPS
+    ]
+    if rows:
+        statement = insert_for(session, MetricPoint)
+        # One small statement sent many times, by the driver: text with thousands of values takes far longer.
+        session.connection().execute(
+            statement.on_conflict_do_update(
+                index_elements=["series_id", "step"], set_={"value": statement.excluded["value"]}
+            ),
+            rows,
+        )
+    if begins:
+        seal(session, job_id, before=before, newer=over)
 
 
-def seal(session: Session, job_id: str, *, before: int | None = None) -> None:
-    """Pack a job's points: those of blocks below number ``before``, or all.
+def seal(
+    session: Session,
+    job_id: str,
+    *,
+    before: int | None = None,
+    newer: Sequence[tuple[int, int, float]] = (),
+) -> None:
+    """Pack a job's points: those of blocks below number ``before``, or all; and ``newer`` ones, which are no
+    rows: (series number, step, value).
 
     The caller holds the job's row, as for every writing of metrics: nobody else packs them meanwhile.
     """
@@ -64,17 +80,17 @@ def seal(session: Session, job_id: str, *, before: int | None = None) -> None:
     # What was deleted is what is packed, whatever comes in between.
     columns = MetricPoint.series_id, MetricPoint.step, MetricPoint.value
     rows = session.connection().execute(taken.returning(*columns)).all()
-    if not rows:
+    blocks: dict[tuple[int, int], dict[int, float]] = defaultdict(dict)
+    for series_id, step, value in [*rows, *newer]:
+        blocks[series_id, step // BLOCK_STEPS][step] = value
+    if not blocks:
         return
-    blocks: dict[tuple[int, int], list[tuple[int, float]]] = defaultdict(list)
-    for series_id, step, value in rows:
-        blocks[series_id, step // BLOCK_STEPS].append((step, value))
     there = _blocks(session, {series for series, _ in blocks}, {number for _, number in blocks})
     packed = [
         {
             "series_id": series_id,
             "number": number,
-            "packed": pack(merged(there.get((series_id, number), EMPTY), _curve(sorted(points)))),
+            "packed": pack(merged(there.get((series_id, number), EMPTY), _curve(sorted(points.items())))),
         }
         for (series_id, number), points in blocks.items()
     ]

@@ -103,8 +103,16 @@ def test_a_run_that_is_killed_and_resumed_over_and_over(session: Session):
     last = [(name, max(points), points[max(points)]) for name, points in sorted(written.items())]
     assert last_points(session, JOB) == last
 
+    # A worker that was behind: many steps at once, of which some are rows, some packed, and some new.
+    many = {step: draw.random() for step in range(700, 1000)}
+    upsert_steps(session, JOB, {step: {"dense": value} for step, value in many.items()})
+    written["dense"] |= many
+    last[0] = ("dense", 999, many[999])
+    assert by_name(session) == written
+    assert last_points(session, JOB) == last
+
     change_status(session, session.get_one(Job, JOB), JobStatus.SUCCEEDED, message="done")
-    assert rows(session) == (0, 4 + 4 + 2)
+    assert rows(session) == (0, 5 + 4 + 2)
     assert by_name(session) == written
     assert last_points(session, JOB) == last
 
