@@ -59,6 +59,10 @@ app.add_defaults(configuration)
 @worker_init.connect
 def on_init(**_: Any) -> None:
     """Start the reconciler, which works without a broker too."""
+    ready_file = get_settings().ready_file
+    if ready_file is not None:
+        # Left by a worker that was killed: its process id may be another process's by now.
+        ready_file.unlink(missing_ok=True)
     start_reconciler(SHUTDOWN)
 
 

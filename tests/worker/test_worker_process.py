@@ -6,8 +6,10 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 import psutil
+import pytest
 
 from app.queue import announce, queue_length, send_wakeup
 from tests.fixtures.broker import RedisServer
@@ -96,14 +98,23 @@ def test_a_stopped_worker_gives_its_job_to_the_next(
 
 
 def test_jobs_that_were_queued_without_a_broker_run_once_it_is_there(
-    queued_service: Service, start_worker: StartWorker, redis_server: RedisServer
+    queued_service: Service,
+    start_worker: StartWorker,
+    redis_server: RedisServer,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    ready = tmp_path / "worker.ready"
+    ready.write_text("1")  # of a worker that was killed
+    monkeypatch.setenv("POLICYSPLIT_READY_FILE", str(ready))
     redis_server.stop()
     job_id = queued_service.add_job(steps=1)
     assert announce(job_id) is False
-    start_worker()
+    worker = start_worker()
+    eventually(lambda: not ready.exists())
     redis_server.start()
     queued_service.wait_for_status(job_id, "succeeded")
+    assert ready.read_text() == str(worker.pid)
 
 
 def test_a_busy_worker_takes_no_second_message(
