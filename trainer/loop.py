@@ -249,6 +249,7 @@ class Run:
         values["train/step_seconds"] = time.perf_counter() - started
         values["train/tokens_per_second"] = values["train/tokens_generated"] / values["train/step_seconds"]
         values |= {f"time/{name}": seconds for name, seconds in self._seconds.items()}
+        self._seconds["checkpoint"] = 0.0
         values |= self._memory.of_step(self._engine.process_ids)
         self._write_metrics(step + 1, values, self._digest(collected.sampled, result.grad_norm))
         for mode in ("N", "H"):

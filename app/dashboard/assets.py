@@ -16,6 +16,10 @@ PREFIX = "/dashboard/"
 _FOLDER = Path(__file__).parent / "static"
 _TYPES = {".js": "text/javascript; charset=utf-8", ".css": "text/css; charset=utf-8", ".woff2": "font/woff2"}
 _SMALLEST_ZIPPED = 200
+#: The script that runs before the page is drawn; the page names it itself.
+_FIRST = "theme-first.js"
+#: Beside the sheets that it is made of: what they refer to, they refer to from there.
+_STYLE = "css/all.css"
 
 
 @dataclass(frozen=True)
@@ -51,9 +55,8 @@ class Site:
 @lru_cache
 def site() -> Site:
     """The dashboard, read once."""
-    paths = sorted(path for path in _FOLDER.rglob("*") if path.is_file() and path.name != "index.html")
-    bodies = {path.relative_to(_FOLDER).as_posix(): path.read_bytes() for path in paths}
     page = (_FOLDER / "index.html").read_text()
+    bodies = _bodies()
     # The page is a part of what the name says: its list of files goes with their content.
     digest = hashlib.sha256(page.encode())
     for name, body in bodies.items():
@@ -64,12 +67,27 @@ def site() -> Site:
     return Site(short, _asset(index.encode(), "text/html; charset=utf-8"), files)
 
 
+def sources() -> dict[str, bytes]:
+    """The files as they are written, by their path."""
+    paths = sorted(path for path in _FOLDER.rglob("*") if path.is_file() and path.name != "index.html")
+    return {path.relative_to(_FOLDER).as_posix(): path.read_bytes() for path in paths}
+
+
+def _bodies() -> dict[str, bytes]:
+    """The files as they are sent: style sheets as one, in the order of their names."""
+    written = sources()
+    sheets = {name: body for name, body in written.items() if name.endswith(".css")}
+    others = {name: body for name, body in written.items() if name not in sheets}
+    return {**others, _STYLE: b"\n".join(sheets.values())}
+
+
 def _page(template: str, base: str, names: list[str]) -> str:
     """The page with the addresses of its files, each announced in its head: modules would otherwise be
-    found one after the other, import by import."""
-    links = [f'<link rel="stylesheet" href="{base}{name}">' for name in names if name.endswith(".css")]
-    links += [f'<link rel="modulepreload" href="{base}{name}">' for name in names if name.endswith(".js")]
+    found one after the other, import by import, and fonts with the style sheet."""
+    modules = (name for name in names if name.endswith(".js") and name != _FIRST)
     fonts = (name for name in names if name.endswith(".woff2"))
+    links = [f'<link rel="stylesheet" href="{base}{_STYLE}">']
+    links += [f'<link rel="modulepreload" href="{base}{name}">' for name in modules]
     links += [
         f'<link rel="preload" href="{base}{name}" as="font" type="font/woff2" crossorigin>' for name in fonts
     ]

@@ -33,13 +33,13 @@ _HEADERS = {
 
 
 @router.api_route("/", methods=["GET", "HEAD"])
-def page(request: Request) -> Response:
+async def page(request: Request) -> Response:
     """The dashboard."""
     return _answer(request, site().index, "no-cache")
 
 
 @router.api_route(PREFIX + "{digest}/{name:path}", methods=["GET", "HEAD"])
-def file(digest: str, name: str, request: Request) -> Response:
+async def file(digest: str, name: str, request: Request) -> Response:
     """One of its files, which never changes under its address."""
     found = site().files.get(name) if digest == site().digest else None
     if found is None:

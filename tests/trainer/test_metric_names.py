@@ -75,16 +75,17 @@ def settings(tmp_path: Path) -> dict:
 
 def test_policy_split_has_every_name(settings: dict, tmp_path: Path):
     assert probed_layers(2) == [1, 2]
-    metrics = step_metrics(tiny_spec(**settings, algorithm=PolicySplit(eta=0.3)), tmp_path / "run")
+    spec = tiny_spec(**settings | {"total_steps": 4}, algorithm=PolicySplit(eta=0.3))
+    metrics = step_metrics(spec, tmp_path / "run")
     assert metrics[0].values.keys() >= EVALUATION
     for step in metrics[1:]:
         assert step.values.keys() >= EVERY_STEP
     assert metrics[-1].values.keys() >= EVALUATION
     together = {name for step in metrics for name in step.values}
     assert together >= SOME_STEPS | PROBED
-    # The checkpoint of step 2 shows in the metrics of step 3.
+    # The checkpoint of step 2 shows in the metrics of step 3, and in no others.
     times = [step.values["time/checkpoint"] for step in metrics[1:]]
-    assert times[0] == times[1] == 0.0 < times[2]
+    assert times[0] == times[1] == times[3] == 0.0 < times[2]
     for step in metrics[1:]:
         parts = sum(step.values[f"time/{name}"] for name in TIMES if name != "checkpoint")
         assert 0 < parts < step.values["train/step_seconds"]

@@ -18,7 +18,9 @@ export function Chart({ spec, source, group, settings }) {
   const figure = useRef(null);
   const values = useRef([]);
   const plot = useRef(null);
+  // Near the window: it is loaded and drawn. In it: it moves with the others.
   const visible = useRef(false);
+  const inSight = useRef(false);
   const [ready, setReady] = useState(false);
   const scheme = useStore(colours);
   const inBits = spec.unit === "nats" && settings.unit === "bits";
@@ -30,7 +32,8 @@ export function Chart({ spec, source, group, settings }) {
       const [, ...columns] = plot.current.raw;
       columns.forEach((column, i) => {
         const at = index === null || index === undefined ? lastIndex(column) : nearest(column, index);
-        if (values.current[i]) values.current[i].textContent = at < 0 ? "–" : shown(column[at], unit);
+        const text = at < 0 ? "–" : shown(column[at], unit);
+        if (values.current[i] && values.current[i].textContent !== text) values.current[i].textContent = text;
       });
     };
     const options = { log: settings.log && !spec.stacked, reach: settings.reach, factor: inBits ? 1 / Math.LN2 : spec.share ? 100 : 1 };
@@ -52,25 +55,29 @@ export function Chart({ spec, source, group, settings }) {
     let stale = true;
     let frame = null;
     const follow = () => {
-      if (!visible.current || frame !== null) return;
+      if (!inSight.current || frame !== null) return;
       frame = requestAnimationFrame(() => {
         frame = null;
         plot.current?.applyRange();
       });
     };
     const seen = new IntersectionObserver(
-      ([entry]) => {
-        visible.current = entry.isIntersecting;
+      (entries) => {
+        visible.current = entries.at(-1).isIntersecting;
         source.watch?.(names, visible.current);
         if (!visible.current) return;
         source.want(names);
         if (stale) draw();
-        else if (!plot.current.current) follow();
         stale = false;
       },
       { rootMargin: "120px" },
     );
     seen.observe(figure.current);
+    const entered = new IntersectionObserver((entries) => {
+      inSight.current = entries.at(-1).isIntersecting;
+      if (inSight.current && !plot.current.current) follow();
+    });
+    entered.observe(figure.current);
     const size = new ResizeObserver(() => plot.current?.resize(root.current.clientWidth));
     size.observe(root.current);
     const stop = [
@@ -80,6 +87,7 @@ export function Chart({ spec, source, group, settings }) {
     ];
     return () => {
       seen.disconnect();
+      entered.disconnect();
       size.disconnect();
       if (frame !== null) cancelAnimationFrame(frame);
       for (const end of stop) end();

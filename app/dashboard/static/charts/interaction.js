@@ -10,6 +10,8 @@ export function within([low, high], [from, to], least = 4) {
 /** Let `plot`'s user move the shared `range` (a store of `[low, high]`, or null for everything). */
 export function interact(u, range, extent) {
   const over = u.over;
+  // Not `over.clientWidth`: after each frame's changes the browser would have to lay out the page to know it.
+  const width = () => u.bbox.width / devicePixelRatio;
   const present = () => range.get() ?? extent();
   const set = (wanted) => range.set(within(wanted, extent()));
   const zoom = (factor, centre) => {
@@ -34,7 +36,7 @@ export function interact(u, range, extent) {
         zoom(Math.exp(event.deltaY * 0.002), u.posToVal(x, "x"));
       } else if (sideways && range.get() !== null) {
         event.preventDefault();
-        pan((event.deltaX || event.deltaY) / over.clientWidth);
+        pan((event.deltaX || event.deltaY) / width());
       }
     },
     { passive: false },
@@ -54,7 +56,7 @@ export function interact(u, range, extent) {
   over.addEventListener("pointermove", (event) => {
     if (from === null) return;
     const [low, high] = from.range;
-    const by = ((from.x - event.clientX) / over.clientWidth) * (high - low);
+    const by = ((from.x - event.clientX) / width()) * (high - low);
     set([low + by, high + by]);
   });
   for (const end of ["pointerup", "pointercancel"]) over.addEventListener(end, () => (from = null));

@@ -97,7 +97,8 @@ export class Plot {
       {
         width,
         height: this.height,
-        padding: [10, 8, 0, 0],
+        // To the right for half of the last step's label.
+        padding: [10, 16, 0, 0],
         legend: { show: false },
         cursor: {
           sync: { key: this.group.sync.key, scales: ["x", null] },

@@ -28,7 +28,7 @@ export function short(value) {
 }
 
 export function percent(value, digits = 2) {
-  return value === null || value === undefined ? "–" : `${number(value * 100, digits)} %`;
+  return value === null || value === undefined ? "–" : `${number(value * 100, digits)}\u00a0%`;
 }
 
 export function bytes(value) {

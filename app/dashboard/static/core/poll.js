@@ -1,5 +1,5 @@
 // What a view needs from the server: asked once, or again and again while somebody looks.
-import { useCallback, useEffect, useRef, useState } from "./html.js";
+import { useCallback, useEffect, useLayoutEffect, useRef, useState } from "./html.js";
 
 /**
  * `{data, error, loading, reload}` of an async `load(signal)`, again when `keys` change, and every `every`
@@ -14,7 +14,8 @@ export function useLoad(load, keys, every = 0) {
   useEffect(() => {
     setState((old) => ({ ...old, loading: true }));
   }, keys);
-  useEffect(() => {
+  // With the first paint and not after it: the answer is what the page waits for.
+  useLayoutEffect(() => {
     const aborter = new AbortController();
     let timer = null;
     const ask = async () => {

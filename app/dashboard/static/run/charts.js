@@ -23,7 +23,7 @@ export function Charts({ job, source, group }) {
   if (names === null) return html`<div class="charts">${[0, 1, 2, 3].map((i) => html`<${Skeleton} key=${i} height="268px" />`)}</div>`;
   if (!names.length) {
     return html`<div class="card">
-      <${Empty} icon="chart" title="No metrics yet">
+      <${Empty} icon="chart" title=${isOver(job) ? "No metrics" : "No metrics yet"}>
         ${isOver(job) ? "The job ended before its first step." : "The first step appears here as soon as it is done. The model is loaded and the grader is tried before that."}
       <//>
     </div>`;

@@ -12,7 +12,7 @@ export function Head({ job, live, onChange }) {
   const [what, time] = timing(job);
   const facts = [
     ["Step", html`${count(step)} <span class="muted">of ${count(total)}</span>`],
-    job.status !== "paused" && [what === "took" ? "Took" : what === "queue" ? "Queue" : "Time left", time],
+    job.status !== "paused" && time !== "–" && [what === "took" ? "Took" : what === "queue" ? "Queue" : "Time left", time],
     isActive(job) && job.started_at && ["Running for", duration(Date.now() / 1000 - job.started_at)],
     job.trained_tokens && ["Trained tokens", short(job.trained_tokens)],
     ["Attempts", count(job.attempt)],

@@ -5,7 +5,7 @@ import { Store } from "../core/store.js";
 
 const WHOLE = 800; // points of a series over the whole run
 const FINE = 1600; // points over the range that is zoomed to
-const BATCH = 10; // series in one request
+const BATCH = 4; // series in one request: several are answered at the same time
 const REFINE_AFTER = 160; // milliseconds of rest after a move
 
 export class SeriesSource {

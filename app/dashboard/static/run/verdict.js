@@ -1,5 +1,5 @@
 // A run in plain words: what its curves say, each sentence with the number behind it. Pure: numbers in, words out.
-import { duration, number, percent } from "../core/format.js";
+import { count, duration, number, percent } from "../core/format.js";
 
 /** The series that a verdict reads. */
 export const READS = [
@@ -78,7 +78,7 @@ function progress(job, get, now, lastStepAt) {
   const { step, total_steps: total } = job.progress;
   const pace = median(get("train/step_seconds")?.values.slice(-50) ?? []);
   const each = pace === null ? "" : `; a step takes ${number(pace)} s`;
-  const done = `step ${step} of ${total}${each}`;
+  const done = `step ${count(step)} of ${count(total)}${each}`;
   switch (job.status) {
     case "succeeded":
       return check("Progress", "ok", "The run is done", done);

@@ -99,9 +99,9 @@ function Finals({ jobs, source }) {
       <tbody>
         ${jobs.map(
           (job, i) => html`<tr key=${job.id}>
-            <td><${RunName} job=${job} index=${i} /></td>
+            <td class="run-name"><${RunName} job=${job} index=${i} /></td>
             <td class="right num">${count(job.progress.step)}</td>
-            ${columns.map(([name]) => html`<td key=${name} class="right num">${number(source.last(job.id, name))}</td>`)}
+            ${columns.map(([name]) => html`<td key=${name} class=${cls("right num", source.last(job.id, name) === undefined && "muted")}>${number(source.last(job.id, name))}</td>`)}
           </tr>`,
         )}
       </tbody>
@@ -127,7 +127,7 @@ function Differences({ jobs }) {
               ${shown.map(
                 (row) => html`<tr key=${row.path} class=${cls(row.differs && "differs")}>
                   <td class="mono">${row.path}</td>
-                  ${row.values.map((value, i) => html`<td key=${i} class="mono config-value">${value === undefined ? "–" : typeof value === "string" ? value : JSON.stringify(value)}</td>`)}
+                  ${row.values.map((value, i) => html`<td key=${i} class=${cls("mono config-value", value === undefined && "muted")}>${value === undefined ? "–" : typeof value === "string" ? value : JSON.stringify(value)}</td>`)}
                 </tr>`,
               )}
             </tbody>

@@ -10,6 +10,7 @@ import { Head } from "../run/head.js";
 import { follow } from "../run/live.js";
 import { SeriesSource } from "../run/source.js";
 import { marksOf } from "../run/timeline.js";
+import { READS } from "../run/verdict.js";
 import { Verdict } from "../run/verdict-view.js";
 import { Problem, Skeleton, isActive, isOver } from "../ui/parts.js";
 
@@ -20,13 +21,18 @@ export function Run({ id }) {
   const [live, setLive] = useState({ live: false, error: null });
   const [lastStepAt, setLastStepAt] = useState(null);
   const asked = useLoad((signal) => get(jobPath(id), {}, signal), [id], (found) => (found && isActive(found) ? 5000 : found && !isOver(found) ? 15_000 : 0));
-  const about = useLoad((signal) => history(id, signal), [id, asked.data?.status]);
+  const status = asked.data?.status;
+  const about = useLoad(async (signal) => (status ? history(id, signal) : null), [id, status]);
   const error = useStore(source.error);
   useEffect(() => {
     if (asked.data) setJob(asked.data);
   }, [asked.data]);
 
-  const opened = useLoad(() => source.open(), [source]);
+  const opened = useLoad(() => {
+    // What the verdict reads is what the first charts show: it need not wait for the job.
+    source.want(READS);
+    return source.open();
+  }, [source]);
   useEffect(() => () => source.close(), [source]);
   useEffect(() => group.range.subscribe((range) => source.refine(range)), [group, source]);
   useEffect(() => {
