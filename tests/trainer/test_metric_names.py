@@ -75,8 +75,8 @@ def settings(tmp_path: Path) -> dict:
 
 def test_policy_split_has_every_name(settings: dict, tmp_path: Path):
     assert probed_layers(2) == [1, 2]
-    spec = tiny_spec(**settings | {"total_steps": 4}, algorithm=PolicySplit(eta=0.3))
-    metrics = step_metrics(spec, tmp_path / "run")
+    settings["total_steps"] = 4
+    metrics = step_metrics(tiny_spec(**settings, algorithm=PolicySplit(eta=0.3)), tmp_path / "run")
     assert metrics[0].values.keys() >= EVALUATION
     for step in metrics[1:]:
         assert step.values.keys() >= EVERY_STEP
