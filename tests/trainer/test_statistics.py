@@ -150,6 +150,12 @@ def test_matched_sets_have_one_size_and_length(one, other):
         assert 2 * len(a) >= min(len(one), len(other))
 
 
+@given(responses=texts.filter(lambda some: len(some) > 1))
+def test_self_bleu_is_the_mean_of_each_against_the_others(responses):
+    scores = [bleu(one, [*responses[:i], *responses[i + 1 :]]) for i, one in enumerate(responses)]
+    assert self_bleu_diversity(responses) == 1 - sum(scores) / len(scores)
+
+
 @given(responses=texts)
 def test_diversity_is_a_share(responses):
     for value in (distinct_n(responses, 2), self_bleu_diversity(responses)):

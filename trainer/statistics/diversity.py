@@ -39,19 +39,23 @@ def bleu(hypothesis: Tokens, references: Sequence[Tokens], max_order: int = 4) -
     Orders beyond the hypothesis's length are left out. An empty hypothesis equals an empty reference (1) and
     shares nothing with another (0).
     """
-    orders = range(1, min(max_order, len(hypothesis)) + 1)
-    if not orders:
-        return float(any(not reference for reference in references))
-    log_precision = 0.0
-    for order in orders:
-        found = ngrams(hypothesis, order)
+    matches = []
+    for order in range(1, min(max_order, len(hypothesis)) + 1):
         allowed: Counter[tuple[Hashable, ...]] = Counter()
         for reference in references:
             allowed |= ngrams(reference, order)
-        matches = sum((found & allowed).values())
-        log_precision += math.log(max(matches, SMOOTHING) / found.total()) / len(orders)
-    length = len(hypothesis)
-    closest = min((len(reference) for reference in references), key=lambda n: (abs(n - length), n))
+        matches.append((ngrams(hypothesis, order) & allowed).total())
+    return _bleu(matches, len(hypothesis), [len(reference) for reference in references])
+
+
+def _bleu(matches: Sequence[int], length: int, reference_lengths: Sequence[int]) -> float:
+    """BLEU of a text of ``length`` tokens, of whose n-grams of order 1, 2 … so many are in a reference."""
+    if not matches:
+        return float(0 in reference_lengths)
+    log_precision = 0.0
+    for order, count in enumerate(matches, start=1):
+        log_precision += math.log(max(count, SMOOTHING) / (length - order + 1)) / len(matches)
+    closest = min(reference_lengths, key=lambda n: (abs(n - length), n))
     brevity = 1.0 if length >= closest else math.exp(1.0 - closest / length)
     return brevity * math.exp(log_precision)
 
@@ -63,11 +67,28 @@ def self_bleu_diversity(responses: Sequence[Tokens], max_order: int = 4) -> floa
     """
     if len(responses) < 2:
         return None
+    by_order = [_matches_with_others(responses, order) for order in range(1, max_order + 1)]
+    lengths = [len(response) for response in responses]
     scores = [
-        bleu(response, [*responses[:i], *responses[i + 1 :]], max_order)
-        for i, response in enumerate(responses)
+        _bleu([of[i] for of in by_order[:length]], length, lengths[:i] + lengths[i + 1 :])
+        for i, length in enumerate(lengths)
     ]
     return 1.0 - sum(scores) / len(scores)
+
+
+def _matches_with_others(responses: Sequence[Tokens], order: int) -> list[int]:
+    """Of each response, how many of its n-grams another has as often: each response is counted once."""
+    counts = [ngrams(response, order) for response in responses]
+    # Of each n-gram, how often the response with the most has it, and the one with the second most.
+    most: dict[tuple[Hashable, ...], tuple[int, int]] = {}
+    for own in counts:
+        for gram, count in own.items():
+            first, second = most.get(gram, (0, 0))
+            most[gram] = (count, first) if count > first else (first, max(count, second))
+    # Who has the most is matched by the second most; whoever has fewer, by the first: by all that it has.
+    return [
+        sum(min(count, most[gram][count == most[gram][0]]) for gram, count in own.items()) for own in counts
+    ]
 
 
 def embedding_diversity(vectors: Sequence[Sequence[float]]) -> float | None:
