@@ -135,11 +135,13 @@ async def chunks(
     head = _head(dialect, plan, dialect.chunk_kind)
     modes = [sample.mode.value for sample in plan.samples]
     usage = Usage()
-    no_usage: dict[str, Any] = {"usage": None} if include_usage else {}
+    # What all chunks share is made once.
+    before = b"data: " + to_json(head)[:-1] + b',"choices":['
+    after = b'],"usage":null}\n\n' if include_usage else b"]}\n\n"
 
     def chunk(index: int, body: dict[str, Any], reason: str | None = None) -> bytes:
         choice = {"index": index, **body, "finish_reason": reason, "mode": modes[index]}
-        return _sse({**head, "choices": [choice], **no_usage})
+        return before + to_json(choice) + after
 
     openings = [(index, dialect.opening(sample)) for index, sample in enumerate(plan.samples)]
     out = [chunk(index, opening) for index, opening in openings if opening is not None]
