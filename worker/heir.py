@@ -10,6 +10,7 @@ one more that can be killed. Here it takes three: only who kills the worker, the
 their children, leaves these behind.
 """
 
+import atexit
 import os
 import signal
 import subprocess
@@ -38,6 +39,7 @@ class Heir:
             self._groups[group] = start_time(group)
             if not self._tell():
                 self._process = _start()
+                atexit.register(self.close)
                 self._tell()
 
     def forget(self, group: int) -> None:
@@ -45,6 +47,16 @@ class Heir:
         with self._lock:
             self._groups.pop(group, None)
             self._tell()
+
+    def close(self) -> None:
+        """End the heir, which kills what has not been forgotten."""
+        atexit.unregister(self.close)
+        with self._lock:
+            if self._process is not None:
+                assert self._process.stdin is not None
+                self._process.stdin.close()
+                self._process.wait()
+                self._process = None
 
     def _tell(self) -> bool:
         """Whether the heir was there to be told. Each line is all that there is: a new one needs no other."""

@@ -2,6 +2,7 @@
 
 import asyncio
 import random
+import time
 from collections import Counter
 from collections.abc import AsyncIterator, Iterable, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
@@ -18,6 +19,8 @@ from app.settings import get_settings
 #: Below the time after which servers close a connection that is idle.
 KEEPALIVE_SECONDS = 3.0
 LOAD_SECONDS = 10.0
+#: A worker's row is written anew, and read, within this time.
+ANSWERED_SECONDS = 5.0
 
 
 class Gateway:
@@ -27,19 +30,32 @@ class Gateway:
         self.session = session
         self.directory = Directory()
         self._active: Counter[str] = Counter()
+        #: Until when an answer says that a worker has a folder loaded: its row says so only a while later.
+        self._answered: dict[tuple[str, str], float] = {}
         self._loading: dict[tuple[str, str], asyncio.Task[None]] = {}
 
     def ranked(self, workers: Iterable[Worker], folder: str) -> list[Worker]:
         """Where to send a request for ``folder``: first where it is loaded, then where least is done."""
+        now = time.monotonic()
         return sorted(
             workers,
             key=lambda worker: (
-                folder not in worker.loaded,
+                folder not in worker.loaded and self._answered.get((worker.id, folder), 0.0) < now,
                 max(self._active[worker.id], worker.active),
                 len(worker.loaded),
                 random.random(),
             ),
         )
+
+    def answered(self, worker: Worker, folder: str) -> None:
+        """``worker`` has just answered for ``folder``."""
+        now = time.monotonic()
+        self._answered.pop((worker.id, folder), None)
+        self._answered[worker.id, folder] = now + ANSWERED_SECONDS
+        for key, until in list(self._answered.items()):  # the oldest first
+            if until >= now:
+                break
+            del self._answered[key]
 
     @contextmanager
     def counted(self, worker: Worker) -> Iterator[None]:

@@ -74,6 +74,7 @@ async def sample(
                         if refusal.code in _OWN:
                             continue
                         raise refusal
+                    gateway.answered(worker, request.folder)
                     # An engine that takes stop sequences off by itself names the feature.
                     stops = StopFilter([] if "stop" in worker.features else request.stop)
                     async for event in _events(response.content, stops):

@@ -158,6 +158,7 @@ class ScriptedTrainer:
             algorithm="policy_split",
             high_entropy_prompt="Explore.",
         )
+        (folder / "config.json").write_text("{}")
         temporary = folder / f"{MANIFEST_NAME}.tmp"
         temporary.write_text(manifest.model_dump_json())
         temporary.rename(folder / MANIFEST_NAME)
