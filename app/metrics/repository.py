@@ -9,6 +9,7 @@ where both are put together.
 import math
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from sqlalchemy import delete, func, select
@@ -196,37 +197,25 @@ def curves_of_job(
 
 def last_points(session: Session, job_id: str) -> list[tuple[str, int, float]]:
     """Name, last step and value of each of a job's series, by name."""
-    # The last row of a series is one look at the end of its key, however long the series is.
-    again = aliased(MetricPoint)
-    last_step = (
-        select(func.max(again.step))
-        .where(again.series_id == MetricSeries.id)
-        .correlate(MetricSeries)
-        .scalar_subquery()
-    )
-    rows = (
-        select(MetricSeries.id, MetricPoint.step, MetricPoint.value)
-        .join(MetricPoint, (MetricPoint.series_id == MetricSeries.id) & (MetricPoint.step == last_step))
-        .where(MetricSeries.job_id == job_id)
-    )
+    of_job = MetricSeries.job_id == job_id
+    rows = select(MetricSeries.id, MetricPoint.step, MetricPoint.value)
+    rows = rows.join(MetricPoint, _is_last(MetricPoint, "step")).where(of_job)
     found = {number: (step, value) for number, step, value in session.execute(rows).all()}
-    block_again = aliased(MetricBlock)
-    last_number = (
-        select(func.max(block_again.number))
-        .where(block_again.series_id == MetricSeries.id)
-        .correlate(MetricSeries)
-        .scalar_subquery()
-    )
-    blocks = (
-        select(MetricSeries.id, MetricBlock.number, MetricBlock.packed)
-        .join(MetricBlock, (MetricBlock.series_id == MetricSeries.id) & (MetricBlock.number == last_number))
-        .where(MetricSeries.job_id == job_id)
-    )
+    blocks = select(MetricSeries.id, MetricBlock.number, MetricBlock.packed)
+    blocks = blocks.join(MetricBlock, _is_last(MetricBlock, "number")).where(of_job)
     for series_id, number, packed in session.execute(blocks).all():
         step, value = unpack(number, packed).pairs()[-1]
         if series_id not in found or found[series_id][0] < step:
             found[series_id] = (step, value)
     return [(name, *found[number]) for number, name in series(session, job_id) if number in found]
+
+
+def _is_last(table: type[MetricPoint] | type[MetricBlock], key: str) -> Any:
+    """A row is the last one of its series: a look at the end of a key, however long the series is."""
+    again = aliased(table)
+    last = select(func.max(getattr(again, key))).where(again.series_id == MetricSeries.id)
+    last = last.correlate(MetricSeries).scalar_subquery()
+    return (table.series_id == MetricSeries.id) & (getattr(table, key) == last)
 
 
 def table(session: Session, series_ids: Sequence[int], after: int, limit: int) -> dict[int, dict[int, float]]:
