@@ -12,7 +12,7 @@ from app.experiments.schemas import Arm, CreateExperiment
 from app.experiments.service import found
 from app.jobs.outcomes import outcomes_of
 from app.jobs.status import JobStatus
-from app.metrics.repository import curves_of_job, series
+from app.metrics.repository import curves, curves_of_job, series
 from app.tables import ExperimentRun, Job
 from trainer.statistics.run_results import (
     CURVES,
@@ -112,19 +112,23 @@ def _words(error: dict[str, Any] | None) -> str | None:
 
 
 def _costs(session: Session, job_id: str) -> dict[str, float]:
-    curves = curves_of_job(session, job_id, list(_COSTS))
-    return {_COSTS[name]: math.fsum(curve.values) for name, curve in curves.items()}
+    found = curves_of_job(session, job_id, list(_COSTS))
+    return {_COSTS[name]: math.fsum(curve.values) for name, curve in found.items()}
 
 
 def _series(session: Session, job: Job) -> dict[str, list[Point]]:
     """What a report draws or shows of a job; long training series at every so many steps."""
     stride = math.ceil(max(job.total_steps, 1) / CURVE_POINTS)
-    names = [name for _, name in series(session, job.id) if name in CURVES or name.startswith(DIAGNOSTICS)]
+    wanted = {
+        number: name
+        for number, name in series(session, job.id)
+        if name in CURVES or name.startswith(DIAGNOSTICS)
+    }
     return {
-        name: [
+        wanted[number]: [
             (step, value)
             for step, value in curve.pairs()
-            if not name.startswith("train/") or step % stride == 0 or step == job.total_steps
+            if not wanted[number].startswith("train/") or step % stride == 0 or step == job.total_steps
         ]
-        for name, curve in curves_of_job(session, job.id, names).items()
+        for number, curve in curves(session, list(wanted)).items()
     }

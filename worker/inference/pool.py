@@ -195,9 +195,9 @@ class EnginePool:
             if isinstance(error, EngineUnavailable):
                 # What the engine says of a folder that went meanwhile is of no use to anybody.
                 await asyncio.to_thread(self._engine.target, entry.host.folder)
-            if isinstance(error, EngineUnavailable) and error.retry_after is None:
-                error.retry_after = self._count_failure(entry.host, str(error))
-                log.error("%s: %s", entry.host.folder, error)
+                if error.retry_after is None:
+                    error.retry_after = self._count_failure(entry.host, str(error))
+                    log.error("%s: %s", entry.host.folder, error)
             raise
         log.info("loaded %s in %.1f s", entry.host.folder, time.monotonic() - began)
         entry.process = process
