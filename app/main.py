@@ -15,7 +15,7 @@ from app.auth import RequireKey
 from app.checkpoints.endpoints import router as checkpoints
 from app.checkpoints.permissions_endpoints import router as permissions
 from app.dashboard.endpoints import router as dashboard
-from app.db import get_engine
+from app.db import close_engine, get_engine
 from app.description import describe
 from app.errors import ErrorBody
 from app.estimates.endpoints import router as estimates
@@ -94,7 +94,7 @@ async def _lifespan(_app: FastAPI) -> AsyncIterator[dict[str, Any]]:
     await rates.close()
     await watch.close()
     await reads.close()
-    get_engine().dispose()
+    close_engine(get_engine())
 
 
 def _start() -> None:

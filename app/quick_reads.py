@@ -31,6 +31,7 @@ class QuickReads:
     def __init__(self) -> None:
         self._sqlite: Any = None
         self._idle: asyncio.LifoQueue[psycopg.AsyncConnection | None] | None = None
+        self._closed = False
 
     async def rows(self, statement: Select[Any], **values: Any) -> Sequence[Row]:
         """What ``statement`` finds for the values of its bind parameters, each given by name."""
@@ -67,11 +68,14 @@ class QuickReads:
         except psycopg.OperationalError as error:
             raise OperationalError(text, None, error) from error
         finally:
+            if connection is not None and self._closed:
+                await connection.close()
             usable = connection is not None and not connection.closed
             self._idle.put_nowait(connection if usable else None)
 
     async def close(self) -> None:
-        """Give the connections back."""
+        """Give the connections back; one that a request uses is closed when the request ends."""
+        self._closed = True
         if self._sqlite is not None:
             self._sqlite.close()
         while self._idle is not None and not self._idle.empty():

@@ -15,7 +15,7 @@ from app.cli.console import err, out
 from app.cli.environment import settings_with
 from app.cli.errors import CliError
 from app.cli.schema import migrate_database
-from app.db import get_engine
+from app.db import close_engine, get_engine
 from app.keys import service
 from app.settings import Settings
 from app.tables import DEFAULT_PROJECT
@@ -126,7 +126,7 @@ def _database(data_dir: Path | None) -> Iterator[None]:
             f"the database cannot be used: {cause}. Is it up to date? `policysplit migrate`"
         ) from error
     finally:
-        get_engine().dispose()
+        close_engine(get_engine())
 
 
 def _when(seconds: float) -> str:

@@ -55,10 +55,10 @@ class JobWatch:
                 del self._waiting[job_id]
 
     async def close(self) -> None:
-        """Stop looking, once a look that goes on has given back its connection; who waits is not told."""
+        """Stop, once the looks that go on have given back their connections; who waits is not told."""
         self._closed.set()
-        if self._ticker is not None:
-            await asyncio.gather(self._ticker, return_exceptions=True)
+        looks = [*self.asked.values(), *([self._ticker] if self._ticker else [])]
+        await asyncio.gather(*looks, return_exceptions=True)
 
     async def _tick(self) -> None:
         while self._waiting and not self._closed.is_set():

@@ -8,6 +8,8 @@ import asyncio
 import logging
 import random
 import time
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 import httpx
 from fastapi.concurrency import run_in_threadpool
@@ -27,6 +29,8 @@ CONCURRENCY = 32
 HOLD_SECONDS = 60.0
 _JITTER = 0.1
 _PURGE_SECONDS = 3600.0
+
+T = TypeVar("T")
 
 _log = logging.getLogger("app")
 
@@ -49,7 +53,7 @@ async def _purge_for_ever() -> None:
     """The log does not grow for ever."""
     while True:
         try:
-            await run_in_threadpool(purge)
+            await _to_its_end(purge)
         except SQLAlchemyError as error:
             _log.warning("old webhook deliveries cannot be removed: %s", error)
         await asyncio.sleep(_PURGE_SECONDS)
@@ -63,7 +67,7 @@ def purge() -> int:
 
 async def _take_some(limit: int) -> list[Due]:
     try:
-        return await run_in_threadpool(take_due, limit)
+        return await _to_its_end(take_due, limit)
     except SQLAlchemyError as error:
         # Away, or not migrated yet: neither ends the deliveries.
         _log.warning("webhook deliveries cannot be read: %s", error)
@@ -83,10 +87,20 @@ def take_due(limit: int) -> list[Due]:
     return found
 
 
+async def _to_its_end(work: Callable[..., T], *args: Any) -> T:
+    """``work(*args)`` in a thread; whoever is cancelled goes on only when it has left the database."""
+    thread = asyncio.ensure_future(run_in_threadpool(work, *args))
+    try:
+        return await asyncio.shield(thread)
+    finally:
+        if not thread.done():
+            await asyncio.wait([thread])
+
+
 async def _attempt(client: httpx.AsyncClient, due: Due) -> None:
     try:
         outcome = await send(client, due)
-        await run_in_threadpool(record, due, outcome)
+        await _to_its_end(record, due, outcome)
     except Exception:
         # One delivery must not end all others; it is due again when the hold runs out.
         _log.exception("webhook delivery %s could not be attempted or recorded", due.id)

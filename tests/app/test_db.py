@@ -1,11 +1,15 @@
 """Sessions: readers take no lock, writers never start as readers."""
 
+import gc
+import sqlite3
 import threading
 from pathlib import Path
+from typing import Any
 
+import psycopg
 from sqlalchemy import Engine, func, select
 
-from app.db import build_engine, read_session, write_session
+from app.db import build_engine, close_engine, read_session, write_session
 from app.tables import Project
 
 
@@ -47,6 +51,28 @@ def test_concurrent_read_then_write_transactions_all_succeed(engine: Engine):
     for thread in threads:
         thread.join()
     assert errors == []
+
+
+def test_a_connection_in_use_is_closed_when_it_comes_back_to_a_closed_engine(database_url: str):
+    engine = build_engine(database_url)
+    with engine.connect() as before, engine.connect() as used:
+        raw, idle = used.connection.dbapi_connection, before.connection.dbapi_connection
+        before.close()
+        close_engine(engine)
+        assert used.exec_driver_sql("SELECT 1").scalar() == 1, "whoever uses it can go on"
+        assert _is_closed(idle)
+    assert _is_closed(raw)
+    del used, before, raw, idle, engine
+    gc.collect()  # an open one would say so here, and fail the test
+
+
+def _is_closed(connection: Any) -> bool:
+    """Of a driver's connection: SQLite's and psycopg's refuse to give a cursor then."""
+    try:
+        connection.cursor()
+    except (sqlite3.ProgrammingError, psycopg.OperationalError):
+        return True
+    return False
 
 
 def test_sqlite_is_set_up_to_lose_nothing(tmp_path: Path):

@@ -10,6 +10,7 @@ from typing import Any
 import httpx
 import openai
 import pytest
+from anyio.to_thread import current_default_thread_limiter
 from openai.types.webhooks.webhook_endpoint import WebhookEndpoint as SdkEndpoint
 from pydantic import TypeAdapter
 from sqlalchemy import func, select
@@ -19,7 +20,7 @@ from app.jobs.status import JobStatus, change_status
 from app.outbound import ForbiddenTarget, check_url, post
 from app.settings import get_settings
 from app.tables import Job, WebhookAttempt, WebhookDelivery
-from app.webhooks.deliverer import purge, take_due
+from app.webhooks.deliverer import deliver_for_ever, purge, take_due
 from tests.fixtures.api import Api, Keyed, create_job, on_sqlite, sums
 from tests.fixtures.receivers import Delivery, Receiver
 from tests.fixtures.workers import eventually
@@ -290,3 +291,24 @@ def test_old_deliveries_leave_the_log_once_they_are_over(
     assert log_of(api, endpoint) == []
     with read_session() as session:
         assert session.scalar(select(func.count()).select_from(WebhookAttempt)) == 0
+
+
+async def _stop_while_the_database_is_locked() -> None:
+    threads = current_default_thread_limiter()
+    with write_session() as session:
+        session.connection()
+        deliveries = asyncio.create_task(deliver_for_ever())
+        while not threads.borrowed_tokens:
+            await asyncio.sleep(0.01)
+        deliveries.cancel()
+        over, _ = await asyncio.wait([deliveries], timeout=0.3)
+        assert not over, "a thread still waits for the lock"
+    with pytest.raises(asyncio.CancelledError):
+        await deliveries
+    assert threads.borrowed_tokens == 0
+
+
+@on_sqlite
+def test_deliveries_that_are_stopped_end_with_their_threads(api_environment: Path):
+    """One that went on would use the database of a closed API."""
+    asyncio.run(_stop_while_the_database_is_locked())
