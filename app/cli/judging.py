@@ -13,12 +13,14 @@ The file says who answers and who judges::
 """
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from pydantic import Field, ValidationError, model_validator
 from rich.markup import escape
+from rich.progress import Progress
 from rich.table import Table
 
 from app.cli.client import BaseUrlOption, DataDirOption, api_errors, connect
@@ -77,13 +79,27 @@ def judge(
 
     wanted = read_judging(file)
     client = connect(base_url, data_dir)
-    with api_errors(client):
-        texts = {one.name: _answers(client, wanted, one) for one in wanted.contestants}
-    grader = build_grader(wanted.judge)
-    try:
-        judged = judge_blind(grader, wanted.prompts, texts, wanted.seed)
-    finally:
-        grader.close()
+    prompts = len(wanted.contestants) * len(wanted.prompts)
+    with Progress(*Progress.get_default_columns(), console=out, transient=True) as progress:
+        asked = progress.add_task("answers", total=prompts)
+        scored = progress.add_task(f"judged by {escape(wanted.judge.model)}", total=prompts * wanted.samples)
+        with api_errors(client):
+            texts = {
+                one.name: _answers(client, wanted, one, lambda: progress.advance(asked))
+                for one in wanted.contestants
+            }
+        grader = build_grader(wanted.judge)
+        try:
+            judged = judge_blind(
+                grader,
+                wanted.prompts,
+                texts,
+                wanted.seed,
+                at_once=wanted.judge.concurrency,
+                on_progress=lambda done: progress.update(scored, completed=done),
+            )
+        finally:
+            grader.close()
     report = creative_report(judged, len(wanted.prompts), wanted.method, wanted.seed)
     if output is not None:
         lines = [
@@ -110,8 +126,10 @@ def read_judging(file: Path) -> JudgingFile:
         raise CliError(f"{file}: {found.message}") from None
 
 
-def _answers(client: "openai.OpenAI", wanted: JudgingFile, one: Contestant) -> list[list[str]]:
-    """One contestant's texts, by prompt."""
+def _answers(
+    client: "openai.OpenAI", wanted: JudgingFile, one: Contestant, on_prompt: Callable[[], None]
+) -> list[list[str]]:
+    """One contestant's texts, by prompt; ``on_prompt`` is called after each."""
     mode = {} if one.mode is None else {"extra_body": {"mode": one.mode}}
     texts = []
     for number, prompt in enumerate(wanted.prompts):
@@ -124,6 +142,7 @@ def _answers(client: "openai.OpenAI", wanted: JudgingFile, one: Contestant) -> l
             **options,
         )
         texts.append([choice.message.content or "" for choice in answer.choices])
+        on_prompt()
     return texts
 
 

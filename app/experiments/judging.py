@@ -38,9 +38,13 @@ def judge_blind(
     prompts: Sequence[str],
     texts: Texts,
     seed: int = 0,
-    on_progress: Callable[[], None] = lambda: None,
+    at_once: int = 8,
+    on_progress: Callable[[int], None] = lambda _: None,
 ) -> list[Judged]:
-    """Every text with its grade. The grader's item has ``prompt`` alone; ``seed`` is that of the order."""
+    """Every text with its grade. The grader's item has ``prompt`` alone; ``seed`` is that of the order.
+
+    ``on_progress`` is told how many are judged, after every ``at_once`` of them.
+    """
     entries = [
         (contestant, prompt, text)
         for contestant, by_prompt in texts.items()
@@ -49,7 +53,10 @@ def judge_blind(
     ]
     random.Random(seed).shuffle(entries)
     samples = [Sample({"prompt": prompts[prompt]}, text) for _, prompt, text in entries]
-    grades = grader.grade_many(samples, on_progress)
+    grades: list[Grade] = []
+    for start in range(0, len(samples), at_once):
+        grades += grader.grade_many(samples[start : start + at_once])
+        on_progress(len(grades))
     return [Judged(*entry, grade) for entry, grade in zip(entries, grades, strict=True)]
 
 

@@ -44,7 +44,9 @@ def judge(server: Server, monkeypatch: pytest.MonkeyPatch) -> Iterator[Grader]:
 
 def test_the_judge_sees_neither_names_nor_an_order(judge: Grader, server: Server):
     texts = {"secret-a": texts_of("wild"), "secret-b": texts_of("calm")}
-    judged = judge_blind(judge, PROMPTS, texts, seed=1)
+    done: list[int] = []
+    judged = judge_blind(judge, PROMPTS, texts, seed=1, at_once=10, on_progress=done.append)
+    assert done == [10, 20, 30, 32]
     assert len(judged) == len(server.requests) == 32
     said = [request.body.decode() for request in server.requests]
     assert not any("secret" in body for body in said)
