@@ -8,15 +8,22 @@ from app.experiments.svg import Bar, Line, interval_chart, line_chart
 from trainer.statistics.run_results import Analysis
 
 _STYLE = """
-body{font:15px/1.5 system-ui,sans-serif;max-width:1180px;margin:2rem auto;padding:0 1rem;color:#222}
-h1{font-size:1.6rem}h2{margin-top:2.2rem;border-bottom:1px solid #ddd}
+:root{color-scheme:light dark;--text:#222;--faint:#666;--rule:#ddd;--paper:#fff;--box:#f3f6fa;--bad:#b00020}
+@media (prefers-color-scheme:dark){
+:root{--text:#e4e6ea;--faint:#9aa0a8;--rule:#363b43;--paper:#15181c;--box:#1d2329;--bad:#ff8a80}}
+body{font:15px/1.5 system-ui,sans-serif;max-width:1180px;margin:2rem auto;padding:0 1rem}
+body{color:var(--text);background:var(--paper)}
+h1{font-size:1.6rem}h2{margin-top:2.2rem;border-bottom:1px solid var(--rule)}
 table{border-collapse:collapse;font-size:13px;margin:.6rem 0}
-td,th{padding:.2rem .55rem;border-bottom:1px solid #e5e5e5;text-align:right;font-variant-numeric:tabular-nums}
+td,th{padding:.2rem .55rem;border-bottom:1px solid var(--rule);text-align:right}
+td{white-space:nowrap;font-variant-numeric:tabular-nums}
 td:first-child,th:first-child{text-align:left}.scroll{overflow-x:auto}
-.verdict{background:#f3f6fa;border-left:4px solid #0072b2;padding:.6rem 1rem}
-svg{margin:.4rem .8rem .4rem 0;vertical-align:top;max-width:100%}
-svg text{font:11px system-ui,sans-serif;fill:#333}svg .title{font-weight:600;font-size:13px}
-svg .grid{stroke:#e8e8e8}.bad{color:#b00020}.dim{color:#666}
+.verdict{background:var(--box);border-left:4px solid #0072b2;padding:.6rem 1rem}
+.charts{display:grid;grid-template-columns:repeat(auto-fill,minmax(min(460px,100%),1fr));gap:1rem 2rem}
+svg{max-width:100%;height:auto;color:var(--text)}
+svg text{font:11px system-ui,sans-serif;fill:currentColor}svg .title{font-weight:600;font-size:13px}
+svg .grid{stroke:var(--rule)}svg .axis{stroke:var(--faint)}svg .hollow{fill:var(--paper)}
+.bad{color:var(--bad)}.dim{color:var(--faint)}
 """
 #: Lines in one plot: the method, the baselines to beat and the controls first.
 MOST_LINES = 8
@@ -41,6 +48,7 @@ def report_page(report: Analysis) -> str:
     body = "\n".join(parts)
     return (
         f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{escape(title)}</title>'
+        '<meta name="viewport" content="width=device-width">'
         f"<style>{_STYLE}</style></head><body>{body}</body></html>\n"
     )
 
@@ -113,7 +121,12 @@ def _task(report: Analysis, task: str) -> list[str]:
             for arm in drawn
         ]
         charts.append(line_chart(f"pass@k, {label}", lines, "k", "", log_x=True))
-    return [f"<div>{''.join(charts)}</div>", _comparisons(against), _arms(arms), _diagnostics(drawn)]
+    return [
+        f'<div class="charts">{"".join(charts)}</div>',
+        _comparisons(against),
+        _arms(arms),
+        _diagnostics(drawn),
+    ]
 
 
 def _pass_at_k(arm: dict[str, Any], mode: str) -> Sequence[dict[str, float]]:
@@ -201,7 +214,7 @@ def _table(columns: Sequence[tuple[str, Callable[[Any], Any]]], rows: Sequence[A
 
 
 def _signed(value: float) -> str:
-    return f"{value:+.4f}"
+    return f"{value:+.4f}".replace("-", "−")
 
 
 def _number(value: float | None) -> str:

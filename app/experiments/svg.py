@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from html import escape
 
 #: Told apart by people who see colours differently (Okabe and Ito, 2008).
-COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000", "#8a6d00")
+COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "currentColor", "#8a6d00")
 _WIDTH, _HEIGHT = 460, 280
 _LEFT, _RIGHT, _TOP, _BOTTOM = 52, 12, 26, 40
 
@@ -64,12 +64,12 @@ def interval_chart(title: str, bars: Sequence[Bar], x_label: str) -> str:
     """Differences below each other around a line at zero; empty where there is none."""
     if not bars:
         return ""
-    left = 190
+    left = 150
     low, high = _padded(min(0.0, *(b.low for b in bars)), max(0.0, *(b.high for b in bars)), 0.05)
     height = _TOP + 20 * len(bars) + _BOTTOM
 
     def across(value: float) -> float:
-        return left + (value - low) / (high - low) * (_WIDTH + 120 - left - _RIGHT)
+        return left + (value - low) / (high - low) * (_WIDTH - left - _RIGHT)
 
     bottom = height - _BOTTOM
     drawn = [f'<text x="{left}" y="15" class="title">{escape(title)}</text>']
@@ -78,22 +78,22 @@ def interval_chart(title: str, bars: Sequence[Bar], x_label: str) -> str:
         drawn.append(f'<line x1="{x:.1f}" y1="{_TOP}" x2="{x:.1f}" y2="{bottom}" class="grid"/>')
         drawn.append(f'<text x="{x:.1f}" y="{bottom + 14}" text-anchor="middle">{tick:g}</text>')
     zero = across(0.0)
-    drawn.append(f'<line x1="{zero:.1f}" y1="{_TOP}" x2="{zero:.1f}" y2="{bottom}" stroke="#555"/>')
+    drawn.append(f'<line x1="{zero:.1f}" y1="{_TOP}" x2="{zero:.1f}" y2="{bottom}" class="axis"/>')
     for number, bar in enumerate(bars):
         y = _TOP + 12 + 20 * number
         colour = COLOURS[0] if bar.sure else "#888"
-        fill = colour if bar.sure else "#fff"
+        inside = f'fill="{colour}"' if bar.sure else 'class="hollow"'
         drawn.append(f'<text x="{left - 8}" y="{y + 4}" text-anchor="end">{escape(bar.label)}</text>')
         drawn.append(
             f'<line x1="{across(bar.low):.1f}" y1="{y}" x2="{across(bar.high):.1f}" y2="{y}" '
             f'stroke="{colour}" stroke-width="2"/>'
         )
         drawn.append(
-            f'<circle cx="{across(bar.value):.1f}" cy="{y}" r="4" fill="{fill}" stroke="{colour}" '
+            f'<circle cx="{across(bar.value):.1f}" cy="{y}" r="4" {inside} stroke="{colour}" '
             'stroke-width="2"/>'
         )
     drawn.append(f'<text x="{left}" y="{height - 8}">{escape(x_label)}</text>')
-    return _picture(drawn, _WIDTH + 120, height, title)
+    return _picture(drawn, _WIDTH, height, title)
 
 
 def _axes(
@@ -114,7 +114,7 @@ def _axes(
         shown = 2**tick if log_x else tick
         x = _across(tick, x_range)
         parts.append(f'<text x="{x:.1f}" y="{bottom + 15}" text-anchor="middle">{shown:g}</text>')
-    parts.append(f'<line x1="{_LEFT}" y1="{bottom}" x2="{_WIDTH - _RIGHT}" y2="{bottom}" stroke="#555"/>')
+    parts.append(f'<line x1="{_LEFT}" y1="{bottom}" x2="{_WIDTH - _RIGHT}" y2="{bottom}" class="axis"/>')
     parts.append(f'<text x="{_WIDTH - _RIGHT}" y="{bottom + 30}" text-anchor="end">{escape(x_label)}</text>')
     parts.append(f'<text x="{_LEFT}" y="{bottom + 30}">{escape(y_label)}</text>')
     return "".join(parts)
