@@ -104,17 +104,17 @@ MODES_HEAD = "\n### {title}\n\n| phase | GRPO, s | Policy Split, s | ratio |\n|-
 
 #: name: (heading, title, what to do, changes of the job)
 ROWS: dict[str, tuple[str, str, Callable[[Job], None], dict[str, Any]]] = {
-    "bf16": (TRL_HEAD, "bfloat16, 32 responses of up to 32 tokens", beside_trl, {}),
-    "fp32": (TRL_HEAD, "float32, the same", beside_trl, {"dtype": "float32"}),
+    "bf16": (TRL_HEAD, "32 responses of up to 32 tokens", beside_trl, {}),
+    "fp32": (TRL_HEAD, "32 responses of up to 32 tokens", beside_trl, {"dtype": "float32"}),
     "long": (
         TRL_HEAD,
-        "bfloat16, prompts of 200 tokens, responses of up to 128",
+        "prompts of 200 tokens, responses of up to 128",
         beside_trl,
         {"prompt_tokens": 200, "response_tokens": 128},
     ),
     "modes": (
         MODES_HEAD,
-        "Policy Split against GRPO, bfloat16, responses of up to 128 tokens",
+        "Policy Split against GRPO, responses of up to 128 tokens",
         modes_beside_one,
         {"response_tokens": 128, "logits_dtype": "float32"},
     ),
@@ -126,13 +126,19 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--model", type=Path, required=True, help="a model folder in Hugging Face format")
     parser.add_argument("--only", nargs="*", choices=ROWS, default=list(ROWS))
+    parser.add_argument(
+        "--dtype",
+        choices=("bfloat16", "float32"),
+        help="in place of each row's own: a processor without bfloat16 is no place to compare in it",
+    )
     parser.add_argument("--quick", action="store_true", help="two steps a side: a first look")
     options = parser.parse_args()
     base = Job(str(options.model.resolve()), steps=2 if options.quick else 5)
     for name in options.only:
         heading, title, act, changes = ROWS[name]
-        print(heading.format(title=title), flush=True)
-        act(replace(base, **changes))
+        job = replace(base, **changes | ({"dtype": options.dtype} if options.dtype else {}))
+        print(heading.format(title=f"{title}, {job.dtype}"), flush=True)
+        act(job)
 
 
 if __name__ == "__main__":
