@@ -3,7 +3,12 @@
 A file that imports another comes after it: pytest rewrites the assertions of what it loads first.
 """
 
+import os
 from pathlib import Path
+
+# Before anything imports torch, and for all processes that tests start. The cores are shared out among tests
+# already: with two threads each, which wait for each other, the trainer's tests take five times as long.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import pytest
 from hypothesis import settings
