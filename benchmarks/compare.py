@@ -40,7 +40,10 @@ def measure(module: str, job: Job) -> Measured:
     command = [sys.executable, "-m", f"benchmarks.{module}", *job.arguments()]
     done = subprocess.run(command, capture_output=True, text=True, env=environment(), check=False)
     if done.returncode:
-        raise RuntimeError(f"{module} failed:\n{done.stdout[-1000:]}\n{done.stderr[-3000:]}")
+        raise RuntimeError(
+            f"{module} ended with status {done.returncode} (-9: perhaps for want of memory):\n"
+            f"{done.stdout[-1000:]}\n{done.stderr[-3000:]}"
+        )
     found = Measured()
     for line in done.stdout.splitlines():
         try:
@@ -131,9 +134,18 @@ def main() -> None:
         choices=("bfloat16", "float32"),
         help="in place of each row's own: a processor without bfloat16 is no place to compare in it",
     )
+    parser.add_argument(
+        "--recompute",
+        action="store_true",
+        help="on both sides layers are computed again on the way back, as is TRL's default: less memory",
+    )
     parser.add_argument("--quick", action="store_true", help="two steps a side: a first look")
     options = parser.parse_args()
-    base = Job(str(options.model.resolve()), steps=2 if options.quick else 5)
+    base = Job(
+        str(options.model.resolve()),
+        steps=2 if options.quick else 5,
+        gradient_checkpointing=options.recompute,
+    )
     for name in options.only:
         heading, title, act, changes = ROWS[name]
         job = replace(base, **changes | ({"dtype": options.dtype} if options.dtype else {}))
