@@ -108,10 +108,10 @@ def judge(
             for o in judged
         ]
         output.write_text(json.dumps({"report": report, "texts": lines}, indent=1, ensure_ascii=False) + "\n")
-    _show(report)
     errors = [one.grade.error for one in judged if one.grade.error]
     if len(errors) == len(judged):
         raise CliError(f"no text could be judged; the first: {errors[0]}")
+    _show(report)
 
 
 def read_judging(file: Path) -> JudgingFile:
