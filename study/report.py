@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from app.experiments.page import report_page
+from app.experiments.page import report_page, spread
 from study.runner import TUNING, read_results, tuned_rate
 from study.studies import HERE, RESULTS, STUDIES, Study
 from trainer.statistics.analysis import analyse
@@ -140,7 +140,7 @@ def _arms(analysis: Analysis, task: str) -> str:
         delta = "–" if other is None else f"{other['delta']:+.3f} [{other['low']:+.3f}, {other['high']:+.3f}]"
         name = arm["arm"] + (" (exploratory)" if arm["exploratory"] else "")
         lines.append(
-            f"| {name} | {_spread(arm['test'])} | {len(arm['seeds'])} "
+            f"| {name} | {spread(arm, arm['test'], '.4f')} | {len(arm['seeds'])} "
             f"| {' | '.join(_at_8(arm, mode) for mode in ('N', 'H', 'mix'))} | {delta} "
             f"| {'–' if other is None else format(other['holm_p'], '.3g')} "
             f"| {arm['cost']['tokens_trained']['mean']:,.0f} | {arm['cost']['seconds']['mean']:.0f} |"
@@ -161,7 +161,7 @@ def _figures(study: Study, analysis: Analysis, task: str) -> str:
         f"| | {' | '.join(arm['arm'] for arm in arms)} |\n|---|{'---|' * len(arms)}",
     ]
     for label, name in rows:
-        cells = [_spread(arm["diagnostics"].get(name), 3) for arm in arms]
+        cells = [spread(arm, arm["diagnostics"].get(name), ".3f") for arm in arms]
         lines.append(f"| {label} | {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"
 
@@ -174,10 +174,6 @@ def _hidden(arms: Sequence[dict[str, Any]]) -> list[tuple[str, str]]:
 def _at_8(arm: dict[str, Any], mode: str) -> str:
     found = [point for point in arm["pass_at_k"].get(mode, []) if point["k"] == 8]
     return f"{found[0]['mean']:.3f}" if found else "–"
-
-
-def _spread(value: dict[str, float] | None, digits: int = 4) -> str:
-    return "–" if value is None else f"{value['mean']:.{digits}f} ± {value['std']:.{digits}f}"
 
 
 def _number(value: float | None) -> str:

@@ -8,8 +8,8 @@ counted as often as the job will do it.
             + diagnostics * diagnostics
 
 Intervals: the two steps' own spread, and a quarter for what two steps cannot show. Responses grow and shrink
-as a model learns, up to ``max_response_tokens``. Memory goes further up than down: prompts whose responses all
-have the same reward are not trained, and there are fewer of those later than at the start.
+as a model learns, up to ``max_response_tokens``. Memory goes further up than down: prompts whose responses
+all have the same reward are not trained, and there are fewer of those later than at the start.
 """
 
 import math
@@ -80,7 +80,10 @@ def reckon(spec: RunSpec, measured: Measured) -> dict[str, Any]:
     total, shortest, longest = (beside + spec.total_steps * one for one in (step, low, high))
     memory = float(measured.finished.peak_memory_bytes or 0)
     return {
-        "peak_memory_bytes": {"device": measured.device, **_interval(memory, memory, memory, *_MEMORY_MARGIN)},
+        "peak_memory_bytes": {
+            "device": measured.device,
+            **_interval(memory, memory, memory, *_MEMORY_MARGIN),
+        },
         "seconds_per_step": _interval(step, low, high),
         "total_seconds": _interval(total, shortest, longest),
         "total_steps": spec.total_steps,

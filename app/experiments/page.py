@@ -129,6 +129,13 @@ def _task(report: Analysis, task: str) -> list[str]:
     ]
 
 
+def spread(arm: dict[str, Any], value: dict[str, float] | None, form: str) -> str:
+    """Mean and standard deviation over an arm's seeds, as text; one seed has no deviation."""
+    if value is None:
+        return "–"
+    return f"{value['mean']:{form}} ± " + ("–" if len(arm["seeds"]) < 2 else f"{value['std']:{form}}")
+
+
 def _pass_at_k(arm: dict[str, Any], mode: str) -> Sequence[dict[str, float]]:
     """The curve of ``mode``; of an arm with one mode, as many samples of that one are its mixture."""
     curves = arm["pass_at_k"]
@@ -144,16 +151,13 @@ def _drawn(report: Analysis, task: str, arms: Sequence[dict[str, Any]]) -> list[
 
 
 def _arms(arms: Sequence[dict[str, Any]]) -> str:
-    def spread(value: dict[str, float] | None) -> str:
-        return "–" if value is None else f"{value['mean']:.4f} ± {value['std']:.4f}"
-
     def cost(name: str) -> Callable[[dict[str, Any]], Any]:
         return lambda one: "–" if not one["cost"][name] else f"{one['cost'][name]['mean']:,.0f}"
 
     columns: list[tuple[str, Callable[[dict[str, Any]], Any]]] = [
         ("arm", lambda one: one["arm"] + (" (exploratory)" if one["exploratory"] else "")),
-        ("test, mean ± sd", lambda one: spread(one["test"])),
-        ("dev", lambda one: spread(one["dev"])),
+        ("test, mean ± sd", lambda one: spread(one, one["test"], ".4f")),
+        ("dev", lambda one: spread(one, one["dev"], ".4f")),
         ("seeds", lambda one: len(one["seeds"])),
         ("samples generated", cost("samples_generated")),
         ("tokens generated", cost("tokens_generated")),
@@ -168,12 +172,10 @@ def _diagnostics(arms: Sequence[dict[str, Any]]) -> str:
     if not names:
         return ""
 
-    def value(arm: dict[str, Any], name: str) -> str:
-        found = arm["diagnostics"].get(name)
-        return "–" if found is None else f"{found['mean']:.3g} ± {found['std']:.2g}"
-
     columns: list[tuple[str, Callable[[str], Any]]] = [("diagnostic", lambda name: name)]
-    columns += [(arm["arm"], lambda name, arm=arm: value(arm, name)) for arm in arms]
+    columns += [
+        (arm["arm"], lambda name, arm=arm: spread(arm, arm["diagnostics"].get(name), ".3g")) for arm in arms
+    ]
     return f"<details><summary>Diagnostics</summary>{_table(columns, names)}</details>"
 
 
