@@ -64,7 +64,7 @@ def interval_chart(title: str, bars: Sequence[Bar], x_label: str) -> str:
     """Differences below each other around a line at zero; empty where there is none."""
     if not bars:
         return ""
-    left = 150
+    left = 190
     low, high = _padded(min(0.0, *(b.low for b in bars)), max(0.0, *(b.high for b in bars)), 0.05)
     height = _TOP + 20 * len(bars) + _BOTTOM
 
