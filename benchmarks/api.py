@@ -23,7 +23,7 @@ from typing import Any
 import httpx
 from sqlalchemy import Engine, insert, text
 
-from app.db import get_engine, write_session
+from app.db import close_engine, get_engine, write_session
 from app.jobs.creation import create_job
 from app.jobs.schemas import CreateJob
 from app.keys.service import create_key
@@ -79,7 +79,7 @@ def service(kind: str) -> Iterator[tuple[Path, str]]:
         get_engine.cache_clear()
         upgrade_to_head(url)
         yield folder, url
-        get_engine().dispose()
+        close_engine(get_engine())
 
 
 @contextlib.contextmanager

@@ -7,13 +7,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from app.db import get_engine
 from app.keys.service import create_key
 from app.migrate import upgrade_to_head
-from app.settings import get_settings
 from app.tables import DEFAULT_PROJECT
 from benchmarks.load.servers import our_api
-from tests.fixtures.api import Api
+from tests.fixtures.api import Api, forget
 from tests.fixtures.belongings import everything
 from tests.fixtures.broker import RedisServer
 
@@ -63,20 +61,13 @@ def _environment(**values: str) -> Iterator[None]:
     """These variables, and settings and engine that follow them, during the block."""
     before = {name: os.environ.get(name) for name in values}
     os.environ.update(values)
-    _forget()
+    forget()
     try:
         yield
     finally:
-        _forget()
+        forget()
         for name, value in before.items():
             if value is None:
                 del os.environ[name]
             else:
                 os.environ[name] = value
-
-
-def _forget() -> None:
-    if get_engine.cache_info().currsize:
-        get_engine().dispose()
-    get_engine.cache_clear()
-    get_settings.cache_clear()
