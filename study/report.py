@@ -5,11 +5,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from app.experiments.page import report_page, spread
+from app.experiments.charts import standalone, task_charts
+from app.experiments.page import number, report_page, spread
+from study.hypotheses import hypotheses
 from study.runner import TUNING, read_results, tuned_rate
 from study.studies import HERE, RESULTS, STUDIES, Study
 from trainer.statistics.analysis import analyse
 from trainer.statistics.run_results import Analysis, RunResult
+from trainer.statistics.wording import signed
 
 #: The paper's table (accuracy in percent, mean of five benchmarks): normal mode, and high-entropy mode.
 PAPER = (
@@ -48,6 +51,15 @@ _FIGURES = (
 )
 
 
+#: Of each task, what is drawn in REPORT.md: a name for the file, the chart, and what is to be seen.
+_PICTURES = (
+    ("differences", "differences", "policy_split − each arm"),
+    ("accuracy", "eval/N/accuracy", "accuracy of the normal mode over training"),
+    ("entropy", "eval/H/entropy_nats", "entropy of the high-entropy mode over training"),
+    ("pass-at-k", "pass@k/mix", "pass@k of both modes mixed"),
+)
+
+
 def write_report(results: Path = RESULTS, folder: Path = HERE, tuning: Path = TUNING) -> dict[str, Analysis]:
     """Write all files; the analyses that they show, by study."""
     rate = tuned_rate(tuning)
@@ -60,9 +72,11 @@ def write_report(results: Path = RESULTS, folder: Path = HERE, tuning: Path = TU
             for run in study.runs(rate)
         ]
         analyses[name] = analysis = analyse(study.plan(), runs)
+        analysis["notes"].append("Seconds are one core's, of the whole run with its evaluations.")
         page = report_page({"experiment": {"name": f"Policy Split: {study.title}"}} | analysis)
         (folder / f"report-{name}.html").write_text(page)
-        parts += _section(study, analysis, list(found.values()))
+        pictures = _draw(study, analysis, folder)
+        parts += _section(study, analysis, runs, list(found.values()), pictures)
     (folder / "REPORT.md").write_text("\n".join([*parts, *_FOOT]) + "\n")
     return analyses
 
@@ -81,11 +95,35 @@ def _run_result(arm: str, task: str, seed: int, name: str, result: dict[str, Any
         curves={name: [(step, value) for step, value in points] for name, points in result["curves"].items()},
         diagnostics=result["diagnostics"],
         **{key: result["cost"][key] for key in ("samples_generated", "tokens_generated", "tokens_trained")},
-        seconds=result["wall_seconds"],
+        # A run has one thread on a machine with other work: wall time would say nothing.
+        seconds=result["cpu_seconds"],
     )
 
 
-def _section(study: Study, analysis: Analysis, results: Sequence[dict[str, Any]]) -> list[str]:
+def _draw(study: Study, analysis: Analysis, folder: Path) -> dict[str, str]:
+    """Write the pictures of each task; how REPORT.md shows them."""
+    (folder / "figures").mkdir(exist_ok=True)
+    shown = {}
+    for task in analysis["plan"]["tasks"]:
+        charts = task_charts(analysis, task)
+        lines = []
+        for name, chart, words in _PICTURES:
+            path = folder / "figures" / f"{study.name}-{task}-{name}.svg"
+            path.unlink(missing_ok=True)
+            if charts[chart]:
+                path.write_text(standalone(charts[chart]))
+                lines.append(f"![{task}: {words}](figures/{path.name})")
+        shown[task] = "\n".join(lines) + "\n"
+    return shown
+
+
+def _section(
+    study: Study,
+    analysis: Analysis,
+    runs: Sequence[RunResult],
+    results: Sequence[dict[str, Any]],
+    pictures: dict[str, str],
+) -> list[str]:
     progress = analysis["progress"]
     parts = [
         f"## {study.title}\n",
@@ -96,11 +134,13 @@ def _section(study: Study, analysis: Analysis, results: Sequence[dict[str, Any]]
         "### The claim\n",
         f"**{analysis['winner']['sentence']}**\n",
         _comparisons(analysis["claims"]),
+        "### The hypotheses\n",
+        hypotheses(analysis, runs, study.control),
         "### Do two modes help each other?\n",
         *(_rule(rule) for rule in analysis["synergy"]),
     ]
     for task in analysis["plan"]["tasks"]:
-        parts += [f"### {task}\n", _arms(analysis, task), _figures(study, analysis, task)]
+        parts += [f"### {task}\n", pictures[task], _arms(analysis, task), _figures(study, analysis, task)]
     lines = [*analysis["notes"], *_machines(results)]
     return [*parts, "### Notes\n", *(f"- {line}" for line in lines), ""]
 
@@ -114,10 +154,10 @@ def _comparisons(found: Sequence[dict[str, Any]]) -> str:
     ]
     for one in found:
         lines.append(
-            f"| {one['task']} | {one['method']} − {one['baseline']} | {one['delta']:+.4f} "
-            f"| {one['low']:+.4f} … {one['high']:+.4f} | {_number(one['seed_std'])} | {one['p']:.4f} "
+            f"| {one['task']} | {one['method']} − {one['baseline']} | {signed(one['delta'])} "
+            f"| {signed(one['low'])} … {signed(one['high'])} | {number(one['seed_std'])} | {one['p']:.4f} "
             f"| {one['holm_p']:.4f} | {one['items']} | {len(one['seeds'])} "
-            f"| {_number(one['minimum_detectable_effect'])} | {one['seeds_needed'] or '–'} |"
+            f"| {number(one['minimum_detectable_effect'])} | {one['seeds_needed'] or '–'} |"
         )
     return "\n".join(lines) + "\n"
 
@@ -133,11 +173,12 @@ def _arms(analysis: Analysis, task: str) -> str:
         "Normal mode's accuracy on the test items, pass@8 of each mode and of both mixed, and what "
         "policy_split's difference from the arm is.\n",
         "| arm | accuracy ± sd | seeds | pass@8 N | pass@8 H | pass@8 mixed | policy_split − arm | Holm p "
-        "| tokens trained | s |\n|---|---|---|---|---|---|---|---|---|---|",
+        "| tokens trained | core s |\n|---|---|---|---|---|---|---|---|---|---|",
     ]
     for arm in (one for one in analysis["arms"] if one["task"] == task and one["seeds"]):
         other = against.get(arm["arm"])
-        delta = "–" if other is None else f"{other['delta']:+.3f} [{other['low']:+.3f}, {other['high']:+.3f}]"
+        ends = () if other is None else map(signed, (other["delta"], other["low"], other["high"]))
+        delta = "–" if other is None else "{} [{}, {}]".format(*ends)
         name = arm["arm"] + (" (exploratory)" if arm["exploratory"] else "")
         lines.append(
             f"| {name} | {spread(arm, arm['test'], '.4f')} | {len(arm['seeds'])} "
@@ -174,10 +215,6 @@ def _hidden(arms: Sequence[dict[str, Any]]) -> list[tuple[str, str]]:
 def _at_8(arm: dict[str, Any], mode: str) -> str:
     found = [point for point in arm["pass_at_k"].get(mode, []) if point["k"] == 8]
     return f"{found[0]['mean']:.3f}" if found else "–"
-
-
-def _number(value: float | None) -> str:
-    return "–" if value is None else f"{value:.4f}"
 
 
 def _machines(results: Sequence[dict[str, Any]]) -> list[str]:

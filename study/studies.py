@@ -37,6 +37,9 @@ class Study:
     """All planned runs, done or not, at the learning rate that was chosen; None while it is not."""
     figures: Sequence[str]
     """The arms of which the report shows what the method's critics ask for."""
+    control: str
+    """The arm beside which the report puts the hypotheses about the method: two prompts, without its bonus or
+    without its meaning."""
     tuning: Sequence[PlannedRun] = ()
     """The runs that choose the learning rate; none where it was fixed beforehand."""
 
@@ -70,6 +73,7 @@ STUDIES = {
         # Before it is chosen no planned run has a result, and any rate lists them.
         runs=lambda rate: tiny.planned_runs(rate or tiny.LEARNING_RATES[0]),
         figures=[*tiny.HEADLINE, "neutral_prompt", "no_prompt", "policy_split_eta_0.3"],
+        control="neutral_prompt",
         tuning=tiny.tuning_runs(),
     ),
     "smollm2": Study(
@@ -81,6 +85,7 @@ STUDIES = {
         plan=smollm2.analysis_plan,
         runs=lambda _: smollm2.planned_runs(),
         figures=smollm2.ARMS,
+        control="prompt_only",
     ),
 }
 

@@ -4,13 +4,13 @@ from collections.abc import Callable, Sequence
 from html import escape
 from typing import Any
 
-from app.experiments.svg import Bar, Line, interval_chart, line_chart
+from app.experiments.charts import CHART_STYLE, PALETTE, drawn_arms, task_charts
 from trainer.statistics.run_results import Analysis
+from trainer.statistics.wording import signed
 
-_STYLE = """
-:root{color-scheme:light dark;--text:#222;--faint:#666;--rule:#ddd;--paper:#fff;--box:#f3f6fa;--bad:#b00020}
-@media (prefers-color-scheme:dark){
-:root{--text:#e4e6ea;--faint:#9aa0a8;--rule:#363b43;--paper:#15181c;--box:#1d2329;--bad:#ff8a80}}
+_STYLE = (
+    f"""{PALETTE}{CHART_STYLE}"""
+    + """
 body{font:15px/1.5 system-ui,sans-serif;max-width:1180px;margin:2rem auto;padding:0 1rem}
 body{color:var(--text);background:var(--paper)}
 h1{font-size:1.6rem}h2{margin-top:2.2rem;border-bottom:1px solid var(--rule)}
@@ -20,13 +20,10 @@ td{white-space:nowrap;font-variant-numeric:tabular-nums}
 td:first-child,th:first-child{text-align:left}.scroll{overflow-x:auto}
 .verdict{background:var(--box);border-left:4px solid #0072b2;padding:.6rem 1rem}
 .charts{display:grid;grid-template-columns:repeat(auto-fill,minmax(min(460px,100%),1fr));gap:1rem 2rem}
-svg{max-width:100%;height:auto;color:var(--text)}
-svg text{font:11px system-ui,sans-serif;fill:currentColor}svg .title{font-weight:600;font-size:13px}
-svg .grid{stroke:var(--rule)}svg .axis{stroke:var(--faint)}svg .hollow{fill:var(--paper)}
+svg{max-width:100%;height:auto}
 .bad{color:var(--bad)}.dim{color:var(--faint)}
 """
-#: Lines in one plot: the method, the baselines to beat and the controls first.
-MOST_LINES = 8
+)
 
 
 def report_page(report: Analysis) -> str:
@@ -71,15 +68,15 @@ def _comparisons(found: Sequence[dict[str, Any]]) -> str:
     columns: list[tuple[str, Callable[[dict[str, Any]], Any]]] = [
         ("task", lambda one: one["task"]),
         ("against", lambda one: one["baseline"]),
-        ("Δ", lambda one: _signed(one["delta"])),
-        ("95 % CI", lambda one: f"{_signed(one['low'])} … {_signed(one['high'])}"),
-        ("sd over seeds", lambda one: _number(one["seed_std"])),
+        ("Δ", lambda one: signed(one["delta"])),
+        ("95 % CI", lambda one: f"{signed(one['low'])} … {signed(one['high'])}"),
+        ("sd over seeds", lambda one: number(one["seed_std"])),
         ("p", lambda one: _p(one["p"])),
         ("Holm p", lambda one: _p(one["holm_p"])),
         ("t over seeds, p", lambda one: _p(one["seed_t_p"])),
         ("items", lambda one: one["items"]),
         ("seeds", lambda one: len(one["seeds"])),
-        ("detectable Δ", lambda one: _number(one["minimum_detectable_effect"])),
+        ("detectable Δ", lambda one: number(one["minimum_detectable_effect"])),
         ("seeds needed", lambda one: one["seeds_needed"] or "–"),
         ("better", lambda one: one["winner"] or "not decided"),
     ]
@@ -95,37 +92,11 @@ def _synergy(rule: dict[str, Any]) -> str:
 def _task(report: Analysis, task: str) -> list[str]:
     arms = [one for one in report["arms"] if one["task"] == task]
     against = [one for one in report["against_method"] if one["task"] == task]
-    bars = [Bar(one["baseline"], one["delta"], one["low"], one["high"], one["separated"]) for one in against]
-    method = report["plan"]["method"]
-    drawn = _drawn(report, task, arms)
-    charts = [interval_chart(f"{method} − arm, 95 % CI", bars, "filled: separated after Holm's correction")]
-    for name, label in (
-        ("eval/N/accuracy", "accuracy, normal mode"),
-        ("eval/H/accuracy", "accuracy, high-entropy mode"),
-        ("eval/N/entropy_nats", "entropy, normal mode (nats)"),
-        ("eval/H/entropy_nats", "entropy, high-entropy mode (nats)"),
-        ("eval/kl_H_N/prefix_H", "KL(H‖N) on H's prefixes (nats)"),
-    ):
-        lines = [
-            Line(arm["arm"], [(at["step"], at["mean"], at["std"]) for at in arm["curves"].get(name, [])])
-            for arm in drawn
-        ]
-        charts.append(line_chart(f"{label} ± sd over seeds", lines, "step", ""))
-    for mode, label in (
-        ("N", "normal"),
-        ("H", "high-entropy"),
-        ("mix", "both mixed, or one mode, at equal budget"),
-    ):
-        lines = [
-            Line(arm["arm"], [(at["k"], at["mean"], at["std"]) for at in _pass_at_k(arm, mode)])
-            for arm in drawn
-        ]
-        charts.append(line_chart(f"pass@k, {label}", lines, "k", "", log_x=True))
     return [
-        f'<div class="charts">{"".join(charts)}</div>',
+        f'<div class="charts">{"".join(task_charts(report, task).values())}</div>',
         _comparisons(against),
         _arms(arms),
-        _diagnostics(drawn),
+        _diagnostics(drawn_arms(report, task)),
     ]
 
 
@@ -134,20 +105,6 @@ def spread(arm: dict[str, Any], value: dict[str, float] | None, form: str) -> st
     if value is None:
         return "–"
     return f"{value['mean']:{form}} ± " + ("–" if len(arm["seeds"]) < 2 else f"{value['std']:{form}}")
-
-
-def _pass_at_k(arm: dict[str, Any], mode: str) -> Sequence[dict[str, float]]:
-    """The curve of ``mode``; of an arm with one mode, as many samples of that one are its mixture."""
-    curves = arm["pass_at_k"]
-    return curves.get("N", []) if mode == "mix" and len(curves) == 1 else curves.get(mode, [])
-
-
-def _drawn(report: Analysis, task: str, arms: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    plan = report["plan"]
-    first = [plan["method"], *(one["baseline"] for one in report["claims"] if one["task"] == task)]
-    order = [*first, *plan["controls"].values(), *plan["baselines"], *plan["arms"]]
-    by_name = {arm["arm"]: arm for arm in arms if arm["seeds"]}
-    return [by_name[name] for name in dict.fromkeys(order) if name in by_name][:MOST_LINES]
 
 
 def _arms(arms: Sequence[dict[str, Any]]) -> str:
@@ -215,11 +172,8 @@ def _table(columns: Sequence[tuple[str, Callable[[Any], Any]]], rows: Sequence[A
     return f'<div class="scroll"><table><tr>{head}</tr>{"".join(lines)}</table></div>'
 
 
-def _signed(value: float) -> str:
-    return f"{value:+.4f}".replace("-", "−")
-
-
-def _number(value: float | None) -> str:
+def number(value: float | None) -> str:
+    """To four places."""
     return "–" if value is None else f"{value:.4f}"
 
 

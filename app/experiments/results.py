@@ -44,7 +44,7 @@ _STATUS: dict[str, RunStatus] = {
 
 def report(project_id: str, experiment_id: str) -> Analysis:
     """The analysis of what there is by now; raises NotFound."""
-    # numpy and scipy take a second to import, which no other request should wait for.
+    # scipy takes most of a second to import, which the start and all other requests should not wait for.
     from trainer.statistics.analysis import analyse
 
     with read_session() as session:

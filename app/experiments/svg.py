@@ -76,7 +76,7 @@ def interval_chart(title: str, bars: Sequence[Bar], x_label: str) -> str:
     for tick in _ticks(low, high):
         x = across(tick)
         drawn.append(f'<line x1="{x:.1f}" y1="{_TOP}" x2="{x:.1f}" y2="{bottom}" class="grid"/>')
-        drawn.append(f'<text x="{x:.1f}" y="{bottom + 14}" text-anchor="middle">{tick:g}</text>')
+        drawn.append(f'<text x="{x:.1f}" y="{bottom + 14}" text-anchor="middle">{_tick(tick)}</text>')
     zero = across(0.0)
     drawn.append(f'<line x1="{zero:.1f}" y1="{_TOP}" x2="{zero:.1f}" y2="{bottom}" class="axis"/>')
     for number, bar in enumerate(bars):
@@ -109,7 +109,7 @@ def _axes(
     for tick in _ticks(*y_range):
         y = _down(tick, y_range)
         parts.append(f'<line x1="{_LEFT}" y1="{y:.1f}" x2="{_WIDTH - _RIGHT}" y2="{y:.1f}" class="grid"/>')
-        parts.append(f'<text x="{_LEFT - 6}" y="{y + 4:.1f}" text-anchor="end">{tick:g}</text>')
+        parts.append(f'<text x="{_LEFT - 6}" y="{y + 4:.1f}" text-anchor="end">{_tick(tick)}</text>')
     for tick in _ticks(*x_range) if not log_x else range(math.ceil(x_range[0]), math.floor(x_range[1]) + 1):
         shown = 2**tick if log_x else tick
         x = _across(tick, x_range)
@@ -145,6 +145,10 @@ def _padded(low: float, high: float, share: float) -> tuple[float, float]:
     if low == high:
         return low - 0.5, high + 0.5
     return low - share * (high - low), high + share * (high - low)
+
+
+def _tick(value: float) -> str:
+    return f"{value:g}".replace("-", "−")
 
 
 def _ticks(low: float, high: float) -> list[float]:

@@ -3,8 +3,10 @@
 import json
 import os
 import random
+import re
 from itertools import product
 from pathlib import Path
+from xml.etree import ElementTree
 
 import pytest
 import yaml
@@ -17,6 +19,7 @@ from study import smollm2
 from study.__main__ import reproduce
 from study.base_model import HIGH_ENTROPY_PROMPT, NEUTRAL_PROMPT
 from study.design import ABLATIONS, BASELINES, all_arms, analysis_plan, planned_run, planned_runs
+from study.hypotheses import hypotheses
 from study.planned_run import PlannedRun
 from study.report import write_report
 from study.runner import read_results, run_missing
@@ -25,6 +28,8 @@ from study.tasks import MOVES, TASKS, VALIDATION_ITEMS, split_items
 from trainer.ablations import ablation_names
 from trainer.algorithms import ALGORITHMS
 from trainer.spec import EvaluationSpec, RolloutSpec
+from trainer.statistics.outcomes import ModeOutcomes
+from trainer.statistics.run_results import Plan, RunResult
 
 
 def every_text(task: str, item: dict) -> list[str]:
@@ -153,6 +158,43 @@ def test_the_report_can_be_written_again_from_the_committed_results(tmp_path: Pa
         assert progress["succeeded"] + progress["failed"] == len(done)
         page = (tmp_path / f"report-{name}.html").read_text()
         assert all(one["hash"] in page for one in done)
+    text = (tmp_path / "REPORT.md").read_text()
+    pictures = re.findall(r"!\[[^]]+\]\((figures/[^)]+\.svg)\)", text)
+    assert "figures/tiny-sums-differences.svg" in pictures
+    for picture in pictures:
+        root = ElementTree.fromstring((tmp_path / picture).read_text())
+        assert root.tag == "{http://www.w3.org/2000/svg}svg" and "policy_split" in "".join(root.itertext())
+    assert {path.name for path in (tmp_path / "figures").iterdir()} == {Path(one).name for one in pictures}
+
+
+def test_each_hypothesis_says_what_was_seen_and_whether_it_holds():
+    def run(arm: str, seed: int, h: float, correct_h: int) -> RunResult:
+        modes = {
+            mode: ModeOutcomes(reward=[c / 8] * 4, graded=[8] * 4, correct=[c] * 4)
+            for mode, c in (("N", 1), ("H", correct_h))
+        }
+        return RunResult(
+            arm=arm,
+            task="sums",
+            seed=seed,
+            status="succeeded",
+            outcomes=modes,
+            curves={"eval/kl_H_N/prefix_H": [(0, 0.5), (100, 0.1 + seed / 100)]},
+            diagnostics={"eval/H/entropy_nats": h, "eval/N/entropy_nats": 1.0},
+        )
+
+    plan = Plan(
+        arms=["new", "old"], tasks=["sums"], seeds=[0, 1], dev_items=1, method="new", baselines=["old"]
+    )
+    runs = [run("new", 0, 1.5, 0), run("new", 1, 1.6, 0), run("old", 0, 0.0, 8), run("old", 1, 3.0, 0)]
+    table = hypotheses({"plan": plan.model_dump(), "claims": []}, runs, "old").splitlines()[4:]
+    # Student's quantile for two seeds is 12.706: 0.05 each way is ±0.635, 0.005 is ±0.064, 1.5 is ±19.1.
+    assert [row.split(" | ")[2:] for row in table] == [
+        ["+0.5500 [−0.0853, +1.1853]", "not decided", "+0.5000 [−18.5593, +19.5593] |"],
+        ["−0.3950 [−0.4585, −0.3315]", "no", "−0.3950 [−0.4585, −0.3315] |"],
+        # 1 − C(7,4)/C(8,4) with four of the normal mode in the place of 1: half.
+        ["−0.5000 [−0.5000, −0.5000]", "no", "−0.2500 [−3.4266, +2.9266] |"],
+    ]
 
 
 @pytest.mark.parametrize("name", ["headline_smollm2", "creative_writing"])

@@ -173,7 +173,7 @@ def test_a_winner_is_named_where_everything_allows():
     better, baseline = arms(0.1)
     one = compare("sums", "new", "old", better, baseline)
     assert one is not None and one.winner == "new" and one.delta == pytest.approx(0.1, abs=0.02)
-    assert verdict(one).startswith("new is better on sums: new - old = +0.")
+    assert verdict(one).startswith("new is better on sums: new − old = +0.")
     other = compare("sums", "old", "new", baseline, better)
     assert other is not None and other.winner == "new" and other.delta == -one.delta
 

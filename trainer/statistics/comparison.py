@@ -21,6 +21,7 @@ from trainer.statistics.bootstrap import DRAWS, two_level_interval
 from trainer.statistics.multiplicity import holm
 from trainer.statistics.permutation import paired_t_p, sign_flip_p
 from trainer.statistics.power import ALPHA, minimum_detectable_effect, replicates_needed
+from trainer.statistics.wording import with_interval
 
 LEAST_SEEDS = 3
 #: A run's item scores by its seed.
@@ -124,7 +125,7 @@ def corrected(family: Sequence[Comparison]) -> list[Comparison]:
 
 def verdict(one: Comparison) -> str:
     """One sentence: who wins, or why nobody is named and what it would take."""
-    sure = f"{one.method} - {one.baseline} = {one.delta:+.4f}, 95 % CI [{one.low:+.4f}, {one.high:+.4f}]"
+    sure = f"{one.method} − {one.baseline} = {with_interval(one.delta, one.low, one.high)}"
     if one.winner is not None:
         return f"{one.winner} is better on {one.task}: {sure}, Holm p = {one.holm_p:.4g}."
     return f"No winner on {one.task}: {sure}, Holm p = {one.holm_p:.4g}; {_needed(one)}."

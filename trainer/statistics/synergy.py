@@ -6,8 +6,12 @@ stops training halfway. Where it is not, the simpler explanation is what the evi
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from trainer.statistics.comparison import Comparison
+from trainer.statistics.wording import with_interval
+
+if TYPE_CHECKING:  # scipy, which who asks for the controls' names alone need not wait for
+    from trainer.statistics.comparison import Comparison
 
 #: The controls that Policy Split must beat, and what it means when it does not.
 EXPLANATIONS = {
@@ -27,7 +31,7 @@ class Synergy:
     reasons: tuple[str, ...]
 
 
-def synergy(against: Mapping[str, Comparison | None]) -> Synergy:
+def synergy(against: Mapping[str, "Comparison | None"]) -> Synergy:
     """Apply the rule to Policy Split's comparisons with its controls, by the control's ablation.
 
     ``against["grpo_2x"]`` is policy_split - grpo_2x, and so on; corrected by Holm over these beforehand.
@@ -39,8 +43,8 @@ def synergy(against: Mapping[str, Comparison | None]) -> Synergy:
     for name, explanation in EXPLANATIONS.items():
         one = against[name]
         if one is not None and one.winner != one.method:
-            margin = f"{one.delta:+.4f} [{one.low:+.4f}, {one.high:+.4f}]"
-            reasons.append(f"not better than {one.baseline} ({margin}): {explanation}")
+            seen = with_interval(one.delta, one.low, one.high)
+            reasons.append(f"not better than {one.baseline} ({seen}): {explanation}")
     if reasons:
         return Synergy(False, tuple(reasons))
     return Synergy(True, ("better than every control, and worse when the high-entropy mode is frozen",))

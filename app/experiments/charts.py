@@ -1,0 +1,75 @@
+"""The charts of a report: of each task, how far the method is from the other arms, and the arms' curves."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from app.experiments.svg import Bar, Line, interval_chart, line_chart
+from trainer.statistics.run_results import Analysis
+
+#: Colours by their use, in a light scheme and in a dark one.
+PALETTE = """
+:root{color-scheme:light dark;--text:#222;--faint:#666;--rule:#ddd;--paper:#fff;--box:#f3f6fa;--bad:#b00020}
+@media (prefers-color-scheme:dark){
+:root{--text:#e4e6ea;--faint:#9aa0a8;--rule:#363b43;--paper:#15181c;--box:#1d2329;--bad:#ff8a80}}
+"""
+CHART_STYLE = """svg{color:var(--text)}
+svg text{font:11px system-ui,sans-serif;fill:currentColor}svg .title{font-weight:600;font-size:13px}
+svg .grid{stroke:var(--rule)}svg .axis{stroke:var(--faint)}svg .hollow{fill:var(--paper)}
+"""
+#: Lines in one plot: the method, the baselines to beat and the controls first.
+MOST_LINES = 8
+_CURVES = {
+    "eval/N/accuracy": "accuracy, normal mode",
+    "eval/H/accuracy": "accuracy, high-entropy mode",
+    "eval/N/entropy_nats": "entropy, normal mode (nats)",
+    "eval/H/entropy_nats": "entropy, high-entropy mode (nats)",
+    "eval/kl_H_N/prefix_H": "KL(H‖N) on H's prefixes (nats)",
+}
+_MODES = {"N": "normal", "H": "high-entropy", "mix": "both mixed, or one mode, at equal budget"}
+
+
+def task_charts(report: Analysis, task: str) -> dict[str, str]:
+    """SVG by name: ``differences``, metrics over steps by the metric's name, and ``pass@k/MODE``.
+
+    A chart without anything to draw is empty.
+    """
+    against = [one for one in report["against_method"] if one["task"] == task]
+    bars = [Bar(one["baseline"], one["delta"], one["low"], one["high"], one["separated"]) for one in against]
+    title = f"{report['plan']['method']} − arm, 95 % CI"
+    charts = {"differences": interval_chart(title, bars, "filled: separated after Holm's correction")}
+    drawn = drawn_arms(report, task)
+    for name, label in _CURVES.items():
+        lines = [
+            Line(arm["arm"], [(at["step"], at["mean"], at["std"]) for at in arm["curves"].get(name, [])])
+            for arm in drawn
+        ]
+        charts[name] = line_chart(f"{label} ± sd over seeds", lines, "step", "")
+    for mode, label in _MODES.items():
+        lines = [
+            Line(arm["arm"], [(at["k"], at["mean"], at["std"]) for at in _pass_at_k(arm, mode)])
+            for arm in drawn
+        ]
+        charts[f"pass@k/{mode}"] = line_chart(f"pass@k, {label}", lines, "k", "", log_x=True)
+    return charts
+
+
+def standalone(svg: str) -> str:
+    """The chart as a file of its own, which brings its colours and follows the reader's scheme."""
+    opened, _, rest = svg.partition(">")
+    ground = '<rect width="100%" height="100%" fill="var(--paper)"/>'
+    return f"{opened}><style>{PALETTE}{CHART_STYLE}</style>{ground}{rest}\n"
+
+
+def drawn_arms(report: Analysis, task: str) -> list[dict[str, Any]]:
+    """The arms of ``task`` that have curves, as many as can be told apart, the ones that matter first."""
+    plan = report["plan"]
+    first = [plan["method"], *(one["baseline"] for one in report["claims"] if one["task"] == task)]
+    order = [*first, *plan["controls"].values(), *plan["baselines"], *plan["arms"]]
+    by_name = {arm["arm"]: arm for arm in report["arms"] if arm["task"] == task and arm["seeds"]}
+    return [by_name[name] for name in dict.fromkeys(order) if name in by_name][:MOST_LINES]
+
+
+def _pass_at_k(arm: dict[str, Any], mode: str) -> Sequence[dict[str, float]]:
+    """The curve of ``mode``; of an arm with one mode, as many samples of that one are its mixture."""
+    curves = arm["pass_at_k"]
+    return curves.get("N", []) if mode == "mix" and len(curves) == 1 else curves.get(mode, [])
