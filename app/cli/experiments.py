@@ -1,6 +1,5 @@
 """``policysplit experiments``: a thin client over the HTTP API."""
 
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -11,8 +10,10 @@ from rich.table import Table
 from app.cli.client import BaseUrlOption, DataDirOption, api_errors, connect
 from app.cli.console import out
 from app.cli.errors import CliError
-from app.cli.jobs import STATUS_STYLES, read_job_file, upload_files
+from app.cli.experiment_progress import coloured, follow_experiment, retrieve, step_of, summary
+from app.cli.jobs import read_job_file, upload_files
 from app.cli.judging import judge
+from trainer.statistics.wording import signed
 
 if TYPE_CHECKING:
     import openai
@@ -20,8 +21,6 @@ if TYPE_CHECKING:
 app = typer.Typer(help="Experiments: arms on tasks with seeds, compared.", no_args_is_help=True)
 app.command()(judge)
 ExperimentId = Annotated[str, typer.Argument(help="exp_…")]
-POLL_SECONDS = 2.0
-_ENDED = ("completed", "cancelled", "out_of_budget")
 
 
 @app.command()
@@ -53,22 +52,27 @@ def status(
     """Show how far an experiment is."""
     client = connect(base_url, data_dir)
     with api_errors(client):
-        experiment = _get(client, f"/experiments/{experiment_id}")
-    out.print(_summary(experiment))
-    table = Table("arm", "task", "seed", "status", "step", "job")
+        experiment = retrieve(client, experiment_id)
+    out.print(summary(experiment))
+    table = Table("arm", "task", "seed", "status", "step", box=None, pad_edge=False)
+    table.add_column("job", no_wrap=True)
     for one in experiment["runs"]:
-        style = STATUS_STYLES.get(one["status"])
-        shown = f"[{style}]{one['status']}[/]" if style else one["status"]
-        step = (
-            "" if one["progress"] is None else f"{one['progress']['step']}/{one['progress']['total_steps']}"
-        )
-        table.add_row(
-            escape(one["arm"]), escape(one["task"]), str(one["seed"]), shown, step, one["job_id"] or ""
-        )
+        cells = (escape(one["arm"]), escape(one["task"]), str(one["seed"]), coloured(one["status"]))
+        table.add_row(*cells, step_of(one), one["job_id"] or "")
     out.print(table)
     for one in experiment["runs"]:
         if one["error"]:
             out.print(f"{one['arm']}, {one['task']}, seed {one['seed']}: {escape(one['error']['message'])}")
+
+
+@app.command("follow")
+def follow_it(
+    experiment_id: ExperimentId, base_url: BaseUrlOption = None, data_dir: DataDirOption = None
+) -> None:
+    """Show an experiment's progress until it ends, then its verdict. Status 1 when a run failed."""
+    client = connect(base_url, data_dir)
+    with api_errors(client):
+        _follow(client, experiment_id)
 
 
 @app.command("list")
@@ -82,7 +86,7 @@ def list_experiments(
     with api_errors(client):
         found = _get(client, f"/experiments?limit={limit}")
     for one in found["data"]:
-        out.print(f"{one['id']}  {escape(one['name'])}: {_summary(one)}")
+        out.print(f"{one['id']}  {escape(one['name'])}: {summary(one)}")
     if not found["data"]:
         out.print("There is no experiment yet.")
 
@@ -103,7 +107,7 @@ def extend(
     client = connect(base_url, data_dir)
     with api_errors(client):
         body = {"seeds": numbers, "arms": arm or []}
-        out.print(_summary(_post(client, f"/experiments/{experiment_id}/extend", body)))
+        out.print(summary(_post(client, f"/experiments/{experiment_id}/extend", body)))
 
 
 @app.command()
@@ -113,7 +117,7 @@ def cancel(
     """Cancel an experiment and its jobs."""
     client = connect(base_url, data_dir)
     with api_errors(client):
-        out.print(_summary(_post(client, f"/experiments/{experiment_id}/cancel", {})))
+        out.print(summary(_post(client, f"/experiments/{experiment_id}/cancel", {})))
 
 
 @app.command()
@@ -147,36 +151,25 @@ def _raw_response() -> Any:
 
 
 def _follow(client: "openai.OpenAI", experiment_id: str) -> None:
-    shown = ""
-    while True:
-        experiment = _get(client, f"/experiments/{experiment_id}")
-        if (summary := _summary(experiment)) != shown:
-            out.print(summary)
-            shown = summary
-        if experiment["status"] in _ENDED:
-            break
-        time.sleep(POLL_SECONDS)
+    experiment = follow_experiment(client, experiment_id, out)
     _verdict(_get(client, f"/experiments/{experiment_id}/report"))
     failed = sum(one["error"] is not None for one in experiment["runs"])
     if failed or experiment["status"] == "cancelled":
         raise CliError(f"{experiment_id} is {experiment['status']}; {failed} of its runs failed")
 
 
-def _summary(experiment: dict[str, Any]) -> str:
-    counts = ", ".join(
-        f"{count} {name}" for name, count in sorted(experiment["progress"]["by_status"].items())
-    )
-    return f"{experiment['status']}: {counts}"
-
-
 def _verdict(found: dict[str, Any]) -> None:
     out.print(f"[bold]{escape(found['winner']['sentence'])}[/]", soft_wrap=True)
-    table = Table("task", "against", "difference", "95 % CI", "Holm p", "seeds", "items")
-    for one in found["claims"] + found["against_method"]:
-        interval = f"{one['low']:+.4f} … {one['high']:+.4f}"
-        row = (one["task"], one["baseline"], f"{one['delta']:+.4f}", interval, f"{one['holm_p']:.4g}")
-        table.add_row(*map(escape, row), str(len(one["seeds"])), str(one["items"]))
-    out.print(table)
+    method = found["plan"]["method"]
+    for title, rows in (("the strongest baseline", found["claims"]), ("each arm", found["against_method"])):
+        table = Table("task", "against", "difference", "95 % CI", "Holm p", "seeds", "items")
+        table.title = f"{escape(method)} against {title}"
+        for one in rows:
+            interval = f"{signed(one['low'])} … {signed(one['high'])}"
+            row = (one["task"], one["baseline"], signed(one["delta"]), interval, f"{one['holm_p']:.4g}")
+            table.add_row(*map(escape, row), str(len(one["seeds"])), str(one["items"]))
+        if rows:
+            out.print(table)
     for rule in found["synergy"]:
         words = {True: "claimed", False: "not claimed", None: "not decided"}[rule["claimed"]]
         out.print(f"Synergy on {escape(rule['task'])}: {words}. {escape(' '.join(rule['reasons']))}")

@@ -29,6 +29,7 @@ from app.cli.errors import CliError
 from app.cli.jobs import read_job_file
 from app.errors import BadRequest
 from app.validation import bad_request
+from trainer.errors import InvalidSpec
 from trainer.graders.spec import CreativeWritingGrader, StrictModel
 
 if TYPE_CHECKING:
@@ -79,17 +80,20 @@ def judge(
 
     wanted = read_judging(file)
     client = connect(base_url, data_dir)
+    try:
+        grader = build_grader(wanted.judge)  # before answers that cost time are asked for
+    except InvalidSpec as error:
+        raise CliError(f"{file}: judge: {error}") from None
     prompts = len(wanted.contestants) * len(wanted.prompts)
     with Progress(*Progress.get_default_columns(), console=out, transient=True) as progress:
         asked = progress.add_task("answers", total=prompts)
         scored = progress.add_task(f"judged by {escape(wanted.judge.model)}", total=prompts * wanted.samples)
-        with api_errors(client):
-            texts = {
-                one.name: _answers(client, wanted, one, lambda: progress.advance(asked))
-                for one in wanted.contestants
-            }
-        grader = build_grader(wanted.judge)
         try:
+            with api_errors(client):
+                texts = {
+                    one.name: _answers(client, wanted, one, lambda: progress.advance(asked))
+                    for one in wanted.contestants
+                }
             judged = judge_blind(
                 grader,
                 wanted.prompts,
@@ -147,26 +151,31 @@ def _answers(
 
 
 def _show(report: dict[str, Any]) -> None:
-    criteria = sorted({name for one in report["contestants"] for name in one["scores"]})
-    table = Table("contestant", *criteria, "distinct-2", "1 - self-BLEU", "not judged")
-    for one in report["contestants"]:
-        scores = ["–" if one["scores"][c] is None else f"{one['scores'][c]:.2f}" for c in criteria]
-        diverse = report["diversity_at_matched_length"][one["name"]]
-        measures = [f"{diverse[m]:.3f}" if m in diverse else "–" for m in ("distinct2", "self_bleu4")]
-        table.add_row(escape(one["name"]), *scores, *measures, f"{one['not_judged']}/{one['texts']}")
+    """Criteria below each other: five names would not fit beside each other into a terminal."""
+    shown = report["contestants"]
+    table = Table("", *(escape(one["name"]) for one in shown))
+    for name in sorted({name for one in shown for name in one["scores"]}):
+        scores = [one["scores"][name] for one in shown]
+        table.add_row(name, *("–" if score is None else f"{score:.2f}" for score in scores))
+    table.add_section()
+    for name, measure in (("distinct-2", "distinct2"), ("1 − self-BLEU", "self_bleu4")):
+        diverse = [report["diversity_at_matched_length"][one["name"]] for one in shown]
+        table.add_row(name, *(f"{one[measure]:.3f}" if measure in one else "–" for one in diverse))
+    table.add_row("not judged", *(f"{one['not_judged']} of {one['texts']}" for one in shown))
     out.print(table)
-    table = Table(f"{report['method']} against", "criterion", "difference", "95 % CI", "Holm p", "prompts")
-    for row in report["comparisons"]:
-        interval = f"{row['low']:+.2f} … {row['high']:+.2f}"
-        cells = (
-            row["criterion"],
-            f"{row['delta']:+.2f}",
-            interval,
-            f"{row['holm_p']:.3g}",
-            str(row["prompts"]),
-        )
-        table.add_row(escape(row["against"]), *cells)
-    out.print(table)
+    for against in dict.fromkeys(row["against"] for row in report["comparisons"]):
+        title = f"{escape(report['method'])} − {escape(against)}"
+        table = Table("criterion", "difference", "95 % CI", "Holm p", "prompts", title=title)
+        for row in report["comparisons"]:
+            if row["against"] == against:
+                interval = f"{_signed(row['low'])} … {_signed(row['high'])}"
+                cells = (row["criterion"], _signed(row["delta"]), interval, f"{row['holm_p']:.3g}")
+                table.add_row(*cells, str(row["prompts"]))
+        out.print(table)
     out.print(
         "[dim]A judge model's scores are that model's, and no person's. The intervals speak of prompts.[/]"
     )
+
+
+def _signed(score: float) -> str:
+    return f"{score:+.2f}".replace("-", "−")

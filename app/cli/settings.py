@@ -5,10 +5,12 @@ from typing import Annotated, Any
 import typer
 from pydantic import SecretStr
 from pydantic.fields import FieldInfo
-from rich.table import Table
+from rich.markup import escape
+from rich.padding import Padding
 
 from app.cli.console import out
 from app.cli.environment import settings_with
+from app.cli.schema import without_password
 from app.settings import Settings
 
 
@@ -20,11 +22,14 @@ def settings(
         print(settings_markdown())
         return
     current = settings_with()
-    table = Table("variable", "value here", "what it is")
     for name, field in Settings.model_fields.items():
-        variables = " or ".join(environment_names(name, field))
-        table.add_row(variables, _shown(getattr(current, name)), field.description)
-    out.print(table)
+        variables = " or ".join(f"[bold]{one}[/]" for one in environment_names(name, field))
+        value = getattr(current, name)
+        # Lines of their own that are never broken: a variable's name is there to be copied.
+        shown = escape(_shown(value))
+        is_default = value == field.get_default(call_default_factory=True)
+        out.print(f"{variables} = {shown if is_default else f'[yellow]{shown}[/]'}", soft_wrap=True)
+        out.print(Padding(escape(field.description or ""), (0, 0, 0, 4)))
 
 
 def settings_markdown() -> str:
@@ -48,4 +53,4 @@ def environment_names(name: str, field: FieldInfo) -> list[str]:
 def _shown(value: Any) -> str:
     if value is None:
         return ""
-    return "***" if isinstance(value, SecretStr) else str(value)
+    return "***" if isinstance(value, SecretStr) else without_password(str(value))

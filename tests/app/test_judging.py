@@ -125,6 +125,12 @@ def test_from_a_terminal_with_one_server_that_writes_and_judges(server: Server, 
     modes = [r.json.get("mode") for r in server.requests if r.json.get("model") == "wild"]
     assert modes == ["high-entropy"] * 8
 
+    asked = len(server.requests)
+    refused = run_cli(*command)
+    assert refused.returncode == 1 and "POLICYSPLIT_GRADER_ALLOWED_HOSTS" in refused.stderr
+    assert "Traceback" not in refused.stderr
+    assert len(server.requests) == asked, "answers were paid for that nobody can judge"
+
     file.write_text(json.dumps(wanted | {"method": "nobody"}))
     refused = run_cli(*command)
     assert refused.returncode != 0 and "method is 'nobody'" in refused.stderr

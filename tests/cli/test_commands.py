@@ -42,6 +42,18 @@ def test_a_setting_that_cannot_be_used_is_named() -> None:
     assert "POLICYSPLIT_WORKER_SLOTS='none'" in result.stderr
 
 
+def test_settings_are_whole_in_a_narrow_terminal_and_show_no_password() -> None:
+    result = run_cli(
+        "settings",
+        COLUMNS="60",
+        DATABASE_URL="postgresql+psycopg://me:pass:w@rd@host/jobs",
+        BROKER_URL="redis://:passw@host/0",
+    )
+    assert "POLICYSPLIT_GRADER_ALLOWED_HOSTS = []\n" in result.stdout
+    assert "= postgresql+psycopg://me:***@host/jobs\n" in result.stdout
+    assert "= redis://:***@host/0\n" in result.stdout
+
+
 @pytest.mark.parametrize(
     ("name", "content", "complaint"),
     [

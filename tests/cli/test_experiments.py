@@ -38,6 +38,11 @@ def test_from_a_file_to_the_report(api: Api, tmp_path: Path):
     assert shown.stdout.startswith("completed: 6 succeeded")
     said = run_cli("experiments", "report", experiment_id, *at)
     assert "policy_split is better than the strongest baseline on every task (sums)" in said.stdout
+    followed = run_cli("experiments", "follow", experiment_id, *at)
+    assert followed.returncode == 0, followed.stderr
+    lines = followed.stdout.splitlines()
+    assert lines[0] == "1/6  policy_split on sums, seed 0: succeeded" and lines[5].startswith("6/6  grpo on")
+    assert lines[6].startswith("policy_split is better than the strongest baseline")
     page = tmp_path / "report.html"
     assert run_cli("experiments", "report", experiment_id, "--output", str(page), *at).returncode == 0
     assert page.read_text().startswith("<!doctype html>")

@@ -38,7 +38,7 @@ def synergy(against: Mapping[str, "Comparison | None"]) -> Synergy:
     """
     missing = [name for name in EXPLANATIONS if against.get(name) is None]
     if missing:
-        return Synergy(None, (f"not decided: no result of {', '.join(missing)}",))
+        return Synergy(None, (f"no result of {', '.join(missing)} yet",))
     reasons = []
     for name, explanation in EXPLANATIONS.items():
         one = against[name]
