@@ -169,16 +169,15 @@ def test_the_report_can_be_written_again_from_the_committed_results(tmp_path: Pa
 
 def test_each_hypothesis_says_what_was_seen_and_whether_it_holds():
     def run(arm: str, seed: int, h: float, correct_h: int) -> RunResult:
-        modes = {
-            mode: ModeOutcomes(reward=[c / 8] * 4, graded=[8] * 4, correct=[c] * 4)
-            for mode, c in (("N", 1), ("H", correct_h))
-        }
+        def graded(correct: int) -> ModeOutcomes:
+            return ModeOutcomes(reward=[correct / 8] * 4, graded=[8] * 4, correct=[correct] * 4)
+
         return RunResult(
             arm=arm,
             task="sums",
             seed=seed,
             status="succeeded",
-            outcomes=modes,
+            outcomes={"N": graded(1), "H": graded(correct_h)},
             curves={"eval/kl_H_N/prefix_H": [(0, 0.5), (100, 0.1 + seed / 100)]},
             diagnostics={"eval/H/entropy_nats": h, "eval/N/entropy_nats": 1.0},
         )
