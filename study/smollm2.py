@@ -56,7 +56,9 @@ def planned_run(task: str, arm: str, seed: int) -> PlannedRun:
         algorithm=PolicySplit(),
         rollout=RolloutSpec(prompts_per_step=4, samples_per_prompt=8, max_response_tokens=24),
         optimizer=OptimizerSpec(learning_rate=LEARNING_RATE),
-        evaluation=EvaluationSpec(max_items=DEV_ITEMS + TEST_ITEMS, samples_per_item=8),
+        evaluation=EvaluationSpec(
+            max_items=DEV_ITEMS + TEST_ITEMS, samples_per_item=8, token_metric_samples=2
+        ),
         diagnostics=DiagnosticsSpec(interval=8),
         total_steps=STEPS,
         seed=seed,

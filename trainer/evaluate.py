@@ -5,6 +5,8 @@ There is one validation set, so names have no task in them: ``eval/{N,H}/...``, 
 """
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
+from itertools import chain
 
 import torch
 
@@ -72,7 +74,8 @@ def evaluate(
     output = policy.output_layer()
     for group in ranks.share(groups):
         _observe_responses(group, metrics)
-        _observe_tokens(policy, output, group, modes, metrics)
+        measured = _first_of_each(group, modes, evaluation.token_metric_samples)
+        _observe_tokens(policy, output, measured, modes, metrics)
         on_progress()
     metrics.add_up(ranks)
     values = metrics.result() | accuracy_metrics(groups, modes, answer)
@@ -93,6 +96,12 @@ def _observe_responses(group: Group, metrics: MetricSums) -> None:
             metrics.add_mean(f"{prefix}/reward", torch.tensor([rollout.reward]))
         metrics.add_mean(f"{prefix}/length", torch.tensor([float(len(rollout.response_ids))]))
         metrics.add_mean(f"{prefix}/truncated", torch.tensor([float(rollout.truncated)]))
+
+
+def _first_of_each(group: Group, modes: tuple[Mode, ...], samples: int | None) -> Group:
+    """The group with the first ``samples`` responses of each mode; None: all."""
+    of_mode = ([r for r in group.rollouts if r.behavior_mode is mode][:samples] for mode in modes)
+    return replace(group, rollouts=list(chain.from_iterable(of_mode)))
 
 
 def _observe_tokens(

@@ -167,6 +167,13 @@ class EvaluationSpec(StrictModel):
     )
     max_items: int = Field(default=64, ge=1, le=10_000_000)
     samples_per_item: int = Field(default=1, ge=1, le=1_000_000, description="Per mode")
+    token_metric_samples: int | None = Field(
+        default=None,
+        ge=1,
+        le=1_000_000,
+        description="Of these so many are measured token by token (entropy, divergence of the modes), which "
+        "takes longer than to sample them; default: all",
+    )
     temperature: float = Field(default=1.0, ge=0, le=100, description="0: greedy")
     top_p: float = Field(
         default=1.0, gt=0, le=1, description="Sample among the likeliest tokens that together have this much"

@@ -261,6 +261,23 @@ def test_entropy_is_that_of_the_whole_vocabulary_however_it_was_sampled(tmp_path
     assert found["eval/kl_N_H/prefix_N"] == pytest.approx(float(torch.cat(divergences).mean()), rel=1e-3)
 
 
+def test_token_metrics_may_be_of_fewer_samples_and_nothing_else_is(tiny_model: Path, tmp_path: Path):
+    data = write_rows(tmp_path / "data.jsonl")
+
+    def found(**sampling: int) -> dict[str, float]:
+        evaluation = EvaluationSpec.model_validate(sampling)
+        return run_evaluation(tiny_model, tiny_spec(tiny_model, data, evaluation=evaluation))
+
+    every, fewer = found(samples_per_item=3), found(samples_per_item=3, token_metric_samples=1)
+    of_tokens = {name for name in every if "entropy" in name or "/prefix_" in name}
+    assert every.keys() == fewer.keys()
+    assert {name for name in every if every[name] != fewer[name]} == of_tokens
+    # The first draw of the normal mode is the same one, however many follow.
+    first = found(samples_per_item=1)["eval/N/entropy_nats"]
+    assert fewer["eval/N/entropy_nats"] == pytest.approx(first, rel=1e-5)
+    assert found(samples_per_item=3, token_metric_samples=7) == every
+
+
 @torch.no_grad()
 def log_p(policy: Policy, prompt: list[int], response: list[int]) -> torch.Tensor:
     """Of every token of the vocabulary, where each token of the response is predicted."""
