@@ -5,10 +5,9 @@ import re
 from collections.abc import Iterator
 
 import pytest
-from axe_playwright_python.sync_playwright import Axe
-from playwright.sync_api import Browser, Page, expect
+from playwright.sync_api import Browser, expect
 
-from tests.fixtures.browser import DESKTOP, PHONE, tab
+from tests.fixtures.browser import DESKTOP, PHONE, serious, tab
 from tests.fixtures.service import ServeProcess
 
 # The first test starts the service and has it train.
@@ -80,17 +79,6 @@ def job_id(browser: Browser, base: str) -> str:
     return found
 
 
-def serious(page: Page) -> list[str]:
-    """What axe-core finds in the page as it is, of what keeps people from using it."""
-    found = Axe().run(page).response["violations"]
-    return [
-        f"{one['id']}: {node['html']}"
-        for one in found
-        if one["impact"] in ("serious", "critical")
-        for node in one["nodes"]
-    ]
-
-
 TWO_FRAMES = "new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))"
 
 #: Address, title, and what is there once the page has what it asked for.
@@ -99,6 +87,7 @@ PAGES = [
     ("jobs/new", "New job", ".note.tone-ok"),
     ("jobs/{}", "from-the-form", "[data-chart=reward] canvas"),
     ("jobs/{}/rollouts", "Rollouts", ".response"),
+    ("experiments", "Experiments", ".empty code"),
     ("compare?jobs={}", "Compare", "[data-chart=compare-reward] canvas"),
     ("playground", "Playground", "#prompt"),
     ("graders", "Graders", "#grader"),

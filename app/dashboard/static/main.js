@@ -7,6 +7,8 @@ import { KeyDialog } from "./ui/key-dialog.js";
 import { Empty } from "./ui/parts.js";
 import { Toasts } from "./ui/toasts.js";
 import { Compare } from "./views/compare.js";
+import { Experiment } from "./views/experiment.js";
+import { Experiments } from "./views/experiments.js";
 import { Graders } from "./views/graders.js";
 import { JobForm } from "./views/job-form.js";
 import { Jobs } from "./views/jobs.js";
@@ -20,6 +22,8 @@ function viewOf([page, id, part], query) {
   if (page === "jobs" && id && part === "rollouts") return [html`<${Rollouts} key=${id} id=${id} query=${query} />`, "Rollouts"];
   if (page === "jobs" && id && !part) return [html`<${Run} key=${id} id=${id} query=${query} />`, "Run"];
   if (page === "jobs" && !id) return [html`<${Jobs} query=${query} />`, "Jobs"];
+  if (page === "experiments" && id && !part) return [html`<${Experiment} key=${id} id=${id} />`, "Experiment"];
+  if (page === "experiments" && !id) return [html`<${Experiments} />`, "Experiments"];
   if (page === "compare") return [html`<${Compare} query=${query} />`, "Compare"];
   if (page === "playground") return [html`<${Playground} query=${query} />`, "Playground"];
   if (page === "graders") return [html`<${Graders} query=${query} />`, "Graders"];

@@ -91,3 +91,6 @@ export async function* stream(path, { query, body, lastEventId, signal } = {}) {
 const JOBS = "/v1/fine_tuning/jobs";
 export const jobPath = (id, rest = "") => `${JOBS}/${encodeURIComponent(id)}${rest}`;
 export const JOBS_PATH = JOBS;
+
+export const EXPERIMENTS_PATH = "/v1/experiments";
+export const experimentPath = (id, rest = "") => `${EXPERIMENTS_PATH}/${encodeURIComponent(id)}${rest}`;

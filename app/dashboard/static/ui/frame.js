@@ -9,6 +9,7 @@ import { Mode } from "./parts.js";
 
 const PAGES = [
   ["jobs", "Jobs"],
+  ["experiments", "Experiments"],
   ["compare", "Compare"],
   ["playground", "Playground"],
   ["graders", "Graders"],

@@ -3,6 +3,7 @@ import { html } from "../core/html.js";
 
 const PATHS = {
   jobs: "M4 6h16M4 12h16M4 18h10",
+  experiments: "M9 3h6M10 3v6L4.7 18.2A1.9 1.9 0 0 0 6.3 21h11.4a1.9 1.9 0 0 0 1.6-2.8L14 9V3M7.5 15h9",
   compare: "M4 19V9m5 10V5m6 14v-7m5 7V8",
   playground: "M5 5h14v10H10l-5 4z",
   graders: "M4 13l5 5L20 6",

@@ -12,8 +12,12 @@ const STATUS = {
   succeeded: ["ok", "Succeeded"],
   failed: ["bad", "Failed"],
   cancelled: ["idle", "Cancelled"],
+  // Of experiments and their runs.
+  waiting: ["idle", "Waiting"],
+  refused: ["bad", "Refused"],
+  completed: ["ok", "Completed"],
+  out_of_budget: ["wait", "Out of budget"],
 };
-export const STATUSES = Object.keys(STATUS);
 export const statusName = (status) => STATUS[status]?.[1] ?? status;
 export const statusTone = (status) => `tone-${STATUS[status]?.[0] ?? "idle"}`;
 export const isOver = (job) => ["succeeded", "failed", "cancelled"].includes(job.status);

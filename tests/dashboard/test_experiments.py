@@ -1,0 +1,77 @@
+"""An experiment in a browser: its runs as a grid, and what may be said of them."""
+
+import httpx
+import pytest
+from playwright.sync_api import Browser, expect
+
+from app.db import write_session
+from app.experiments.expansion import start_runs
+from app.jobs.status import JobStatus, change_status
+from app.tables import Job
+from tests.fixtures.api import GRADER, Api, on_sqlite
+from tests.fixtures.browser import PHONE, serious, tab
+from tests.fixtures.experiments import finish
+
+pytestmark = pytest.mark.timeout(900)
+
+DEFINITION = {
+    "name": "Two arms",
+    "model": "tiny",
+    "reinforcement": {
+        "grader": GRADER | {"reference": "{{ item.answer }}"},
+        "rollout": {"samples_per_prompt": 4},
+    },
+    "arms": ["policy_split", "grpo_2x"],
+    "tasks": [{"name": "chain", "environment": {"type": "environment", "task": "chain_sum", "size": 50}}],
+    "seeds": [0, 1, 2, 3],
+    "split": {"dev": 8, "test": 24},
+    "budget": {"steps": 20},
+}
+
+
+@on_sqlite
+def test_an_experiment_is_watched_read_and_cancelled(browser: Browser, api: Api):
+    made = httpx.post(f"{api.url}/v1/experiments", json=DEFINITION).json()
+    start_runs(made["id"])
+    address = f"{api.url}/v1/experiments/{made['id']}"
+    jobs = {(run["arm"], run["seed"]): run["job_id"] for run in httpx.get(address).json()["runs"]}
+    with tab(browser) as opened:
+        page = opened.page
+        page.goto(f"{api.url}/#/experiments")
+        page.get_by_role("link", name="Two arms").click()
+        expect(page.get_by_text("Nothing yet: no run has succeeded")).to_be_visible()
+        page.evaluate("window.untouched = true")
+        for (arm, seed), job_id in jobs.items():
+            if seed < 3:
+                finish(job_id, 0.8 if arm == "policy_split" else 0.4, seed, ("N",))
+        fail(jobs["grpo_2x", 3])
+        # All of it comes by itself.
+        expect(page.locator(".verdict .headline")).to_contain_text("policy_split is better")
+        grid = page.get_by_role("region", name="Runs")
+        expect(grid.get_by_text("✓")).to_have_count(6)
+        expect(grid.get_by_label("grpo_2x on chain, seed 3: Failed. the grader broke")).to_have_text("✕")
+        row = page.get_by_role("region", name="Arms on chain").locator("tbody tr").nth(1)
+        expect(row).to_contain_text("strongest baseline")
+        expect(row.locator(".interval.sure")).to_be_visible()
+        assert page.evaluate("window.untouched") is True
+        assert serious(page) == []
+        with page.expect_download() as saved:
+            page.get_by_role("button", name="CSV").click()
+        assert saved.value.suggested_filename == f"{made['id']}.csv"
+        assert saved.value.path().read_text().startswith("task,")
+        page.set_viewport_size(PHONE)
+        assert page.evaluate("document.documentElement.scrollWidth") <= PHONE["width"]
+        page.get_by_role("button", name="Cancel").click()
+        page.get_by_role("button", name="Cancel the experiment").click()
+        expect(page.get_by_label("Progress").get_by_text("Cancelled", exact=True)).to_be_visible()
+        grid.get_by_label("policy_split on chain, seed 0").click()
+        expect(page.get_by_text("Succeeded").first).to_be_visible()
+
+
+def fail(job_id: str) -> None:
+    """End the job as a worker would whose grader failed."""
+    with write_session() as session:
+        job = session.get_one(Job, job_id)
+        change_status(session, job, JobStatus.RUNNING, message="runs")
+        job.error = {"code": "grader_error", "message": "the grader broke", "param": None}
+        change_status(session, job, JobStatus.FAILED, message="failed")
