@@ -8,7 +8,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from app.cli.client import BaseUrlOption, DataDirOption, api_errors, connect
-from app.cli.console import out
+from app.cli.console import out, told_how_to_look_again
 from app.cli.errors import CliError
 from app.cli.experiment_progress import coloured, follow_experiment, retrieve, step_of, summary
 from app.cli.jobs import read_job_file, upload_files
@@ -40,9 +40,10 @@ def run(
             if isinstance(task, dict):
                 upload_files(client, task, find=lambda path: _beside(file, path))
         experiment = _post(client, "/experiments", body)
-        out.print(f"Created [bold]{experiment['id']}[/]: {experiment['progress']['runs']} runs.")
-        if follow:
-            _follow(client, experiment["id"])
+        with told_how_to_look_again(f"experiments follow {experiment['id']}"):
+            out.print(f"Created [bold]{experiment['id']}[/]: {experiment['progress']['runs']} runs.")
+            if follow:
+                _follow(client, experiment["id"])
 
 
 @app.command()
@@ -71,7 +72,7 @@ def follow_it(
 ) -> None:
     """Show an experiment's progress until it ends, then its verdict. Status 1 when a run failed."""
     client = connect(base_url, data_dir)
-    with api_errors(client):
+    with api_errors(client), told_how_to_look_again(f"experiments follow {experiment_id}"):
         _follow(client, experiment_id)
 
 

@@ -13,7 +13,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from app.cli.client import BaseUrlOption, DataDirOption, api_errors, connect
-from app.cli.console import out
+from app.cli.console import out, told_how_to_look_again
 from app.cli.errors import CliError
 from app.cli.estimates import show_estimate
 from app.cli.follow import TERMINAL, follow
@@ -208,7 +208,8 @@ def post_job(client: "openai.OpenAI", body: dict[str, Any]) -> "FineTuningJob":
 
 
 def _follow(client: "openai.OpenAI", job_id: str) -> None:
-    job, _ = follow(client, job_id, out)
+    with told_how_to_look_again(f"jobs follow {job_id}"):
+        job, _ = follow(client, job_id, out)
     if job.status == "failed" and job.error is not None:
         raise CliError(f"{job.id} failed: {job.error.message}")
     if job.status != "succeeded":

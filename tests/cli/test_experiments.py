@@ -2,6 +2,9 @@
 
 import json
 import re
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import httpx
@@ -12,7 +15,7 @@ from app.experiments.expansion import start_runs
 from tests.cli.test_readme import README
 from tests.fixtures.api import Api, jsonl, on_sqlite, sums
 from tests.fixtures.experiments import finish
-from tests.fixtures.service import run_cli
+from tests.fixtures.service import cli_environment, run_cli
 
 
 @on_sqlite
@@ -50,6 +53,27 @@ def test_from_a_file_to_the_report(api: Api, tmp_path: Path):
     assert more.stdout.startswith("running:"), more.stderr
     refused = run_cli("experiments", "report", experiment_id, "--output", "report.pdf", *at)
     assert refused.returncode != 0 and "the report is .html, .csv or .json" in refused.stderr
+
+
+@on_sqlite
+def test_who_stops_watching_is_told_that_it_goes_on(api: Api, tmp_path: Path):
+    environment = {"type": "environment", "task": "chain_sum", "size": 50}
+    grader = {"type": "environment", "task": "chain_sum", "extract": "last_number"}
+    task = {"name": "sums", "environment": environment, "reinforcement": {"grader": grader}}
+    body = {"name": "x", "model": "tiny", "arms": ["policy_split", "grpo"], "tasks": [task], "seeds": [0]}
+    file = tmp_path / "experiment.json"
+    file.write_text(json.dumps(body | {"split": {"dev": 8, "test": 24}, "budget": {"steps": 2}}))
+    command = [sys.executable, "-u", "-m", "app.cli", "experiments", "run", str(file)]
+    with subprocess.Popen(
+        [*command, "--base-url", f"{api.url}/v1"], env=cli_environment(), stdout=subprocess.PIPE, text=True
+    ) as watching:
+        assert watching.stdout is not None
+        (experiment_id,) = re.findall(r"Created (exp_\w+): 2 runs", watching.stdout.readline())
+        watching.send_signal(signal.SIGINT)
+        said = watching.stdout.read()
+    assert f"policysplit experiments follow {experiment_id}" in said
+    assert watching.returncode == 130
+    assert httpx.get(f"{api.url}/v1/experiments/{experiment_id}").json()["status"] == "running"
 
 
 @on_sqlite
