@@ -31,6 +31,7 @@ from app.errors import BadRequest
 from app.validation import bad_request
 from trainer.errors import InvalidSpec
 from trainer.graders.spec import CreativeWritingGrader, StrictModel
+from trainer.statistics.wording import signed
 
 if TYPE_CHECKING:
     import openai
@@ -168,14 +169,10 @@ def _show(report: dict[str, Any]) -> None:
         table = Table("criterion", "difference", "95 % CI", "Holm p", "prompts", title=title)
         for row in report["comparisons"]:
             if row["against"] == against:
-                interval = f"{_signed(row['low'])} … {_signed(row['high'])}"
-                cells = (row["criterion"], _signed(row["delta"]), interval, f"{row['holm_p']:.3g}")
+                delta, low, high = (signed(row[name], 2) for name in ("delta", "low", "high"))
+                cells = (row["criterion"], delta, f"{low} … {high}", f"{row['holm_p']:.3g}")
                 table.add_row(*cells, str(row["prompts"]))
         out.print(table)
     out.print(
         "[dim]A judge model's scores are that model's, and no person's. The intervals speak of prompts.[/]"
     )
-
-
-def _signed(score: float) -> str:
-    return f"{score:+.2f}".replace("-", "−")

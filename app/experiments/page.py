@@ -8,10 +8,7 @@ from app.experiments.charts import CHART_STYLE, PALETTE, drawn_arms, task_charts
 from trainer.statistics.run_results import Analysis
 from trainer.statistics.wording import signed
 
-_STYLE = (
-    f"""{PALETTE}{CHART_STYLE}"""
-    + """
-body{font:15px/1.5 system-ui,sans-serif;max-width:1180px;margin:2rem auto;padding:0 1rem}
+_STYLE = """body{font:15px/1.5 system-ui,sans-serif;max-width:1180px;margin:2rem auto;padding:0 1rem}
 body{color:var(--text);background:var(--paper)}
 h1{font-size:1.6rem}h2{margin-top:2.2rem;border-bottom:1px solid var(--rule)}
 table{border-collapse:collapse;font-size:13px;margin:.6rem 0}
@@ -23,7 +20,6 @@ td:first-child,th:first-child{text-align:left}.scroll{overflow-x:auto}
 svg{max-width:100%;height:auto}
 .bad{color:var(--bad)}.dim{color:var(--faint)}
 """
-)
 
 
 def report_page(report: Analysis) -> str:
@@ -46,7 +42,7 @@ def report_page(report: Analysis) -> str:
     return (
         f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{escape(title)}</title>'
         '<meta name="viewport" content="width=device-width">'
-        f"<style>{_STYLE}</style></head><body>{body}</body></html>\n"
+        f"<style>{PALETTE}{CHART_STYLE}{_STYLE}</style></head><body>{body}</body></html>\n"
     )
 
 

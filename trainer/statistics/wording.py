@@ -1,9 +1,9 @@
 """How a difference reads in a sentence or a table."""
 
 
-def signed(value: float) -> str:
-    """To four places, with a minus as wide as a digit."""
-    return f"{value:+.4f}".replace("-", "−")
+def signed(value: float, places: int = 4) -> str:
+    """With its sign, and a minus as wide as a digit."""
+    return f"{value:+.{places}f}".replace("-", "−")
 
 
 def with_interval(delta: float, low: float, high: float) -> str:
