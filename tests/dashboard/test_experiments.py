@@ -65,7 +65,9 @@ def test_an_experiment_is_watched_read_and_cancelled(browser: Browser, api: Api)
         page.get_by_role("button", name="Cancel the experiment").click()
         expect(page.get_by_label("Progress").get_by_text("Cancelled", exact=True)).to_be_visible()
         grid.get_by_label("policy_split on chain, seed 0").click()
-        expect(page.get_by_text("Succeeded").first).to_be_visible()
+        expect(page.get_by_role("heading", name="policy_split on chain, seed 0")).to_be_visible()
+        page.get_by_role("link", name="its experiment").click()
+        expect(page.get_by_role("heading", name="Two arms")).to_be_visible()
 
 
 def fail(job_id: str) -> None:

@@ -2,9 +2,16 @@
 import { duration } from "../core/format.js";
 import { isOver } from "../ui/parts.js";
 
-/** What people call a job: its suffix, else what it trains. */
+/** The id of the experiment that the job is a run of, or null. */
+export function experimentOf(job) {
+  const { experiment, arm, task } = job.metadata ?? {};
+  return experiment?.startsWith("exp_") && arm && task ? experiment : null;
+}
+
+/** What people call a job: its suffix, what it is in its experiment, else what it trains. */
 export function jobName(job) {
   if (job.suffix) return job.suffix;
+  if (experimentOf(job)) return `${job.metadata.arm} on ${job.metadata.task}, seed ${job.seed}`;
   return job.environment ? job.environment.task : job.model.split("/").at(-1).split(":").at(-1);
 }
 

@@ -3,13 +3,14 @@ import { ago, count, dateTime, duration, short } from "../core/format.js";
 import { cls, html } from "../core/html.js";
 import { link } from "../core/router.js";
 import { Actions } from "../jobs/actions.js";
-import { algorithmOf, jobName, share, timing } from "../jobs/names.js";
+import { algorithmOf, experimentOf, jobName, share, timing } from "../jobs/names.js";
 import { Icon } from "../ui/icons.js";
 import { Id, Problem, Status, isActive, statusTone } from "../ui/parts.js";
 
 export function Head({ job, live, onChange }) {
   const { step, total_steps: total } = job.progress;
   const [what, time] = timing(job);
+  const experiment = experimentOf(job);
   const facts = [
     ["Step", html`${count(step)} <span class="muted">of ${count(total)}</span>`],
     job.status !== "paused" && time !== "–" && [what === "took" ? "Took" : what === "queue" ? "Queue" : "Time left", time],
@@ -19,7 +20,7 @@ export function Head({ job, live, onChange }) {
     ["Created", html`<span title=${dateTime(job.created_at)}>${ago(job.created_at)}</span>`],
   ].filter(Boolean);
   return html`
-    <nav class="crumb" aria-label="Breadcrumb"><a href=${link("jobs")}>Jobs</a> / <span class="mono">${job.id}</span></nav>
+    <nav class="crumb" aria-label="Breadcrumb"><a href=${link("jobs")}>Jobs</a> / ${experiment && html`<a href=${link("experiments", experiment)}>its experiment</a> / `}<span class="mono">${job.id}</span></nav>
     <div class="page-head">
       <div class="grow">
         <div class="row wrap" style=${{ gap: "12px" }}>
