@@ -211,6 +211,8 @@ def test_the_synergy_rule():
     lost = compare("t", "policy_split", "x", *reversed(arms(0.1)))
     assert synergy(dict.fromkeys(EXPLANATIONS, won)).claimed is True
     assert synergy({"grpo_2x": won}).claimed is None
+    # One that speaks against it is enough, whatever else was not run.
+    assert synergy({"grpo_2x": lost}).claimed is False
     for name in EXPLANATIONS:
         found = synergy(dict.fromkeys(EXPLANATIONS, won) | {name: lost})
         assert found.claimed is False

@@ -25,7 +25,7 @@ EXPLANATIONS = {
 
 @dataclass(frozen=True)
 class Synergy:
-    """``claimed`` is None where a control is missing, so that the rule cannot be applied."""
+    """``claimed`` is None where no control speaks against it, but not all have a result."""
 
     claimed: bool | None
     reasons: tuple[str, ...]
@@ -36,15 +36,14 @@ def synergy(against: Mapping[str, "Comparison | None"]) -> Synergy:
 
     ``against["grpo_2x"]`` is policy_split - grpo_2x, and so on; corrected by Holm over these beforehand.
     """
-    missing = [name for name in EXPLANATIONS if against.get(name) is None]
-    if missing:
-        return Synergy(None, (f"no result of {', '.join(missing)} yet",))
     reasons = []
     for name, explanation in EXPLANATIONS.items():
-        one = against[name]
+        one = against.get(name)
         if one is not None and one.winner != one.method:
             seen = with_interval(one.delta, one.low, one.high)
             reasons.append(f"not better than {one.baseline} ({seen}): {explanation}")
     if reasons:
         return Synergy(False, tuple(reasons))
+    if missing := [name for name in EXPLANATIONS if against.get(name) is None]:
+        return Synergy(None, (f"no result of {', '.join(missing)}",))
     return Synergy(True, ("better than every control, and worse when the high-entropy mode is frozen",))
