@@ -67,7 +67,9 @@ class SynergyRule(BaseModel):
     """Whether the two modes together do what none of the controls does, on a task."""
 
     task: str
-    claimed: bool | None = Field(description="null: no control speaks against it, but not all have a result")
+    claimed: bool | None = Field(
+        description="null: no control speaks against it, but not all have seeds enough"
+    )
     reasons: list[str]
     comparisons: list[dict[str, Any]]
 

@@ -213,6 +213,8 @@ def test_the_synergy_rule():
     assert synergy({"grpo_2x": won}).claimed is None
     # One that speaks against it is enough, whatever else was not run.
     assert synergy({"grpo_2x": lost}).claimed is False
+    two_seeds = compare("t", "policy_split", "x", *reversed(arms(0.1, seeds=2)))
+    assert synergy({"grpo_2x": two_seeds}).claimed is None
     for name in EXPLANATIONS:
         found = synergy(dict.fromkeys(EXPLANATIONS, won) | {name: lost})
         assert found.claimed is False

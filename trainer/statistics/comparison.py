@@ -55,10 +55,14 @@ class Comparison:
     items_needed: int | None
 
     @property
+    def has_seeds_enough(self) -> bool:
+        """Whether anything may be said of the difference."""
+        return len(self.seeds) >= LEAST_SEEDS
+
+    @property
     def separated(self) -> bool:
         """Whether the difference may be called one."""
-        enough = len(self.seeds) >= LEAST_SEEDS
-        return enough and self.holm_p <= ALPHA and not self.low <= 0.0 <= self.high
+        return self.has_seeds_enough and self.holm_p <= ALPHA and not self.low <= 0.0 <= self.high
 
     @property
     def winner(self) -> str | None:

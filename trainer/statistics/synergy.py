@@ -25,7 +25,7 @@ EXPLANATIONS = {
 
 @dataclass(frozen=True)
 class Synergy:
-    """``claimed`` is None where no control speaks against it, but not all have a result."""
+    """``claimed`` is None where no control speaks against it, but not all have seeds enough."""
 
     claimed: bool | None
     reasons: tuple[str, ...]
@@ -36,14 +36,16 @@ def synergy(against: Mapping[str, "Comparison | None"]) -> Synergy:
 
     ``against["grpo_2x"]`` is policy_split - grpo_2x, and so on; corrected by Holm over these beforehand.
     """
-    reasons = []
+    reasons, missing = [], []
     for name, explanation in EXPLANATIONS.items():
         one = against.get(name)
-        if one is not None and one.winner != one.method:
+        if one is None or not one.has_seeds_enough:
+            missing.append(name)
+        elif one.winner != one.method:
             seen = with_interval(one.delta, one.low, one.high)
             reasons.append(f"not better than {one.baseline} ({seen}): {explanation}")
     if reasons:
         return Synergy(False, tuple(reasons))
-    if missing := [name for name in EXPLANATIONS if against.get(name) is None]:
-        return Synergy(None, (f"no result of {', '.join(missing)}",))
+    if missing:
+        return Synergy(None, (f"no result, or too few seeds, of {', '.join(missing)}",))
     return Synergy(True, ("better than every control, and worse when the high-entropy mode is frozen",))
