@@ -7,7 +7,7 @@ import numpy as np
 from trainer.statistics.bootstrap import Interval, mean_interval
 from trainer.statistics.item_scores import item_values
 from trainer.statistics.run_results import Analysis, RunResult
-from trainer.statistics.wording import signed
+from trainer.statistics.wording import with_interval
 
 _OF_KL = "eval/kl_H_N/prefix_H"
 
@@ -74,4 +74,4 @@ def _holds(seen: Interval | None) -> str:
 
 
 def _shown(seen: Interval | None) -> str:
-    return "–" if seen is None else f"{signed(seen.mean)} [{signed(seen.low)}, {signed(seen.high)}]"
+    return "–" if seen is None else with_interval(seen.mean, seen.low, seen.high, words="")

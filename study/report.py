@@ -12,7 +12,7 @@ from study.runner import TUNING, read_results, tuned_rate
 from study.studies import HERE, RESULTS, STUDIES, Study
 from trainer.statistics.analysis import analyse
 from trainer.statistics.run_results import Analysis, RunResult
-from trainer.statistics.wording import signed
+from trainer.statistics.wording import signed, with_interval
 
 #: The paper's table (accuracy in percent, mean of five benchmarks): normal mode, and high-entropy mode.
 PAPER = (
@@ -177,8 +177,8 @@ def _arms(analysis: Analysis, task: str) -> str:
     ]
     for arm in (one for one in analysis["arms"] if one["task"] == task and one["seeds"]):
         other = against.get(arm["arm"])
-        ends = () if other is None else map(signed, (other["delta"], other["low"], other["high"]))
-        delta = "–" if other is None else "{} [{}, {}]".format(*ends)
+        ends = None if other is None else (other["delta"], other["low"], other["high"])
+        delta = "–" if ends is None else with_interval(*ends, words="")
         name = arm["arm"] + (" (exploratory)" if arm["exploratory"] else "")
         lines.append(
             f"| {name} | {spread(arm, arm['test'], '.4f')} | {len(arm['seeds'])} "

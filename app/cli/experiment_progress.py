@@ -13,7 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from app.cli.follow import TERMINAL
-from app.cli.jobs import STATUS_STYLES
+from app.cli.status import STATUS_STYLES, coloured, step_of
 
 if TYPE_CHECKING:
     import openai
@@ -60,18 +60,6 @@ def summary(experiment: dict[str, Any]) -> str:
     return f"{experiment['status']}: {counts}"
 
 
-def coloured(status: str) -> str:
-    """A run's status as markup."""
-    style = STATUS_STYLES.get(status)
-    return f"[{style}]{status}[/]" if style else status
-
-
-def step_of(run: dict[str, Any]) -> str:
-    """``3/100``, or nothing before a run has begun."""
-    progress = run["progress"]
-    return "" if progress is None else f"{progress['step']}/{progress['total_steps']}"
-
-
 def _name(run: dict[str, Any]) -> str:
     return f"{run['arm']} on {run['task']}, seed {run['seed']}"
 
@@ -91,7 +79,7 @@ def _display(experiment: dict[str, Any]) -> Group:
         if run["status"] == "running" and run["progress"] is not None:
             step, steps = run["progress"]["step"], run["progress"]["total_steps"]
             bar = ProgressBar(total=steps or None, completed=step, width=30, pulse=not steps)
-            grid.add_row(Text(_name(run), style=STATUS_STYLES["running"]), bar, step_of(run))
+            grid.add_row(Text(_name(run), style=STATUS_STYLES["running"]), bar, step_of(run["progress"]))
         elif run["status"] not in _RUN_ENDED:
             others[run["status"]] += 1
     waiting = ", ".join(f"{count} {status}" for status, count in sorted(others.items()))

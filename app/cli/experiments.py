@@ -10,9 +10,10 @@ from rich.table import Table
 from app.cli.client import BaseUrlOption, DataDirOption, api_errors, connect
 from app.cli.console import out, told_how_to_look_again
 from app.cli.errors import CliError
-from app.cli.experiment_progress import coloured, follow_experiment, retrieve, step_of, summary
+from app.cli.experiment_progress import follow_experiment, retrieve, summary
 from app.cli.jobs import read_job_file, upload_files
 from app.cli.judging import judge
+from app.cli.status import coloured, step_of
 from trainer.statistics.wording import signed
 
 if TYPE_CHECKING:
@@ -59,7 +60,7 @@ def status(
     table.add_column("job", no_wrap=True)
     for one in experiment["runs"]:
         cells = (escape(one["arm"]), escape(one["task"]), str(one["seed"]), coloured(one["status"]))
-        table.add_row(*cells, step_of(one), one["job_id"] or "")
+        table.add_row(*cells, step_of(one["progress"]), one["job_id"] or "")
     out.print(table)
     for one in experiment["runs"]:
         if one["error"]:

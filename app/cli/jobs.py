@@ -17,6 +17,7 @@ from app.cli.console import out, told_how_to_look_again
 from app.cli.errors import CliError
 from app.cli.estimates import show_estimate
 from app.cli.follow import TERMINAL, follow
+from app.cli.status import coloured, step_of
 
 if TYPE_CHECKING:
     import openai
@@ -24,7 +25,6 @@ if TYPE_CHECKING:
 
 app = typer.Typer(help="Fine-tuning jobs of a running service.", no_args_is_help=True)
 JobId = Annotated[str, typer.Argument(help="ftjob-…")]
-STATUS_STYLES = {"running": "cyan", "succeeded": "green", "failed": "red", "cancelled": "yellow"}
 
 
 @app.command()
@@ -91,7 +91,8 @@ def list_jobs(
     with api_errors(client):
         page = client.fine_tuning.jobs.list(limit=limit)
     for job in page.data:
-        state = f"{_status(job.status)}{' ' * (11 - len(job.status))}{_progress(job):>9}"
+        step = step_of((job.model_extra or {}).get("progress"))
+        state = f"{coloured(job.status)}{' ' * (11 - len(job.status))}{step:>9}"
         out.print(f"[bold]{job.id}[/]  {state}  [dim]{_when(job.created_at)}[/]", soft_wrap=True)
         became = f" → {escape(job.fine_tuned_model)}" if job.fine_tuned_model else ""
         # Never broken: a name is there to be copied.
@@ -113,7 +114,7 @@ def show(job_id: JobId, base_url: BaseUrlOption = None, data_dir: DataDirOption 
         if value in (None, [], {}) or name == "object":
             continue
         if name == "status":
-            shown = _status(str(value))
+            shown = coloured(str(value))
         elif name in ("created_at", "finished_at", "estimated_finish"):
             shown = _when(float(str(value)))
         else:
@@ -139,7 +140,7 @@ def cancel(job_id: JobId, base_url: BaseUrlOption = None, data_dir: DataDirOptio
     with api_errors(client):
         job = client.fine_tuning.jobs.cancel(job_id)
     words = "" if job.status in TERMINAL else ", stopping"
-    out.print(f"{job.id}: {_status(job.status)}{words}")
+    out.print(f"{job.id}: {coloured(job.status)}{words}")
 
 
 @app.command()
@@ -148,7 +149,7 @@ def pause(job_id: JobId, base_url: BaseUrlOption = None, data_dir: DataDirOption
     client = connect(base_url, data_dir)
     with api_errors(client):
         job = client.fine_tuning.jobs.pause(job_id)
-    out.print(f"{job.id}: {_status(job.status)}")
+    out.print(f"{job.id}: {coloured(job.status)}")
 
 
 @app.command()
@@ -157,7 +158,7 @@ def resume(job_id: JobId, base_url: BaseUrlOption = None, data_dir: DataDirOptio
     client = connect(base_url, data_dir)
     with api_errors(client):
         job = client.fine_tuning.jobs.resume(job_id)
-    out.print(f"{job.id}: {_status(job.status)}")
+    out.print(f"{job.id}: {coloured(job.status)}")
 
 
 def read_job_file(path: Path) -> dict[str, Any]:
@@ -225,21 +226,11 @@ def _fields(job: "FineTuningJob") -> dict[str, Any]:
     return job.to_dict(mode="json", warnings=False)
 
 
-def _status(status: str) -> str:
-    style = STATUS_STYLES.get(status)
-    return f"[{style}]{status}[/]" if style else status
-
-
 def _algorithm(job: "FineTuningJob") -> str:
     method = _fields(job).get("method")
     found = method.get("reinforcement") if isinstance(method, dict) else None
     algorithm = found.get("algorithm") if isinstance(found, dict) else None
     return str(algorithm.get("type", "")) if isinstance(algorithm, dict) else ""
-
-
-def _progress(job: "FineTuningJob") -> str:
-    progress = (job.model_extra or {}).get("progress")
-    return f"{progress['step']}/{progress['total_steps']}" if isinstance(progress, dict) else ""
 
 
 def _when(seconds: float) -> str:

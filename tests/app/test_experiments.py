@@ -17,33 +17,16 @@ from app.experiments.objects import ExperimentWithRuns, ReportObject
 from app.tables import Experiment, ExperimentRun, Job
 from tests.fixtures.api import GRADER, Api, on_sqlite, sums
 from tests.fixtures.described import check_described
-from tests.fixtures.experiments import finish
+from tests.fixtures.experiments import ENVIRONMENT, definition, finish
 from worker.reconciler import reconcile
 
 ROOT = "/v1/experiments"
-ENVIRONMENT = {"type": "environment", "task": "chain_sum", "size": 50}
 
 
 @pytest.fixture
 def http(api: Api) -> Iterator[httpx.Client]:
     with httpx.Client(base_url=api.url, timeout=60) as client:
         yield client
-
-
-def definition(**changes: Any) -> dict[str, Any]:
-    return {
-        "name": "sums",
-        "model": "tiny",
-        "reinforcement": {
-            "grader": GRADER | {"reference": "{{ item.answer }}"},
-            "rollout": {"samples_per_prompt": 4},
-        },
-        "arms": ["policy_split", "grpo_2x", "gspo"],
-        "tasks": [{"name": "chain", "environment": ENVIRONMENT}],
-        "seeds": [0, 1, 2],
-        "split": {"dev": 8, "test": 24},
-        "budget": {"steps": 20},
-    } | changes
 
 
 def created(http: httpx.Client, **changes: Any) -> dict[str, Any]:

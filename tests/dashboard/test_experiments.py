@@ -4,34 +4,19 @@ import httpx
 import pytest
 from playwright.sync_api import Browser, expect
 
-from app.db import write_session
 from app.experiments.expansion import start_runs
-from app.jobs.status import JobStatus, change_status
-from app.tables import Job
-from tests.fixtures.api import GRADER, Api, on_sqlite
+from tests.fixtures.api import Api, on_sqlite
 from tests.fixtures.browser import PHONE, serious, tab
-from tests.fixtures.experiments import finish
+from tests.fixtures.experiments import definition, fail, finish
 
 pytestmark = pytest.mark.timeout(900)
 
-DEFINITION = {
-    "name": "Two arms",
-    "model": "tiny",
-    "reinforcement": {
-        "grader": GRADER | {"reference": "{{ item.answer }}"},
-        "rollout": {"samples_per_prompt": 4},
-    },
-    "arms": ["policy_split", "grpo_2x"],
-    "tasks": [{"name": "chain", "environment": {"type": "environment", "task": "chain_sum", "size": 50}}],
-    "seeds": [0, 1, 2, 3],
-    "split": {"dev": 8, "test": 24},
-    "budget": {"steps": 20},
-}
+REQUEST = definition(name="Two arms", arms=["policy_split", "grpo_2x"], seeds=[0, 1, 2, 3])
 
 
 @on_sqlite
 def test_an_experiment_is_watched_read_and_cancelled(browser: Browser, api: Api):
-    made = httpx.post(f"{api.url}/v1/experiments", json=DEFINITION).json()
+    made = httpx.post(f"{api.url}/v1/experiments", json=REQUEST).json()
     start_runs(made["id"])
     address = f"{api.url}/v1/experiments/{made['id']}"
     jobs = {(run["arm"], run["seed"]): run["job_id"] for run in httpx.get(address).json()["runs"]}
@@ -68,12 +53,3 @@ def test_an_experiment_is_watched_read_and_cancelled(browser: Browser, api: Api)
         expect(page.get_by_role("heading", name="policy_split on chain, seed 0")).to_be_visible()
         page.get_by_role("link", name="its experiment").click()
         expect(page.get_by_role("heading", name="Two arms")).to_be_visible()
-
-
-def fail(job_id: str) -> None:
-    """End the job as a worker would whose grader failed."""
-    with write_session() as session:
-        job = session.get_one(Job, job_id)
-        change_status(session, job, JobStatus.RUNNING, message="runs")
-        job.error = {"code": "grader_error", "message": "the grader broke", "param": None}
-        change_status(session, job, JobStatus.FAILED, message="failed")

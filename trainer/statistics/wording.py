@@ -6,6 +6,6 @@ def signed(value: float, places: int = 4) -> str:
     return f"{value:+.{places}f}".replace("-", "−")
 
 
-def with_interval(delta: float, low: float, high: float) -> str:
-    """A difference with its 95 % interval."""
-    return f"{signed(delta)}, 95 % CI [{signed(low)}, {signed(high)}]"
+def with_interval(delta: float, low: float, high: float, words: str = ", 95 % CI") -> str:
+    """A difference with its 95 % interval; ``words`` may be left out where a heading says them."""
+    return f"{signed(delta)}{words} [{signed(low)}, {signed(high)}]"

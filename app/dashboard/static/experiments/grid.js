@@ -1,6 +1,7 @@
 // The runs of an experiment: an arm a row, a task and a seed a column.
 import { cls, html } from "../core/html.js";
 import { link } from "../core/router.js";
+import { runName, share } from "../jobs/names.js";
 import { statusName, statusTone } from "../ui/parts.js";
 
 // Said by shape as well as by colour.
@@ -41,12 +42,11 @@ export function Grid({ experiment }) {
 const keyOf = (arm, task, seed) => JSON.stringify([arm, task, seed]);
 
 function Cell({ run }) {
-  const share = run.progress?.total_steps ? run.progress.step / run.progress.total_steps : 0;
   const running = run.status === "running";
-  const sign = running ? `${Math.floor(100 * share)}` : (SIGNS[run.status] ?? "·");
+  const sign = running ? `${Math.floor(100 * share(run))}` : (SIGNS[run.status] ?? "·");
   const step = running ? `, step ${run.progress.step} of ${run.progress.total_steps}` : "";
-  const words = `${run.arm} on ${run.task}, seed ${run.seed}: ${statusName(run.status)}${step}${run.error ? `. ${run.error.message}` : ""}`;
-  const props = { class: cls("cell num", statusTone(run.status), running && "running"), title: words };
+  const words = `${runName(run.arm, run.task, run.seed)}: ${statusName(run.status)}${step}${run.error ? `. ${run.error.message}` : ""}`;
+  const props = { class: cls("cell num", statusTone(run.status)), title: words };
   return run.job_id
     ? html`<a ...${props} aria-label=${words} href=${link("jobs", run.job_id)}>${sign}</a>`
     : html`<span ...${props} role="img" aria-label=${words}>${sign}</span>`;

@@ -1,7 +1,7 @@
 // What an experiment is called by, and how far it is.
 import { count, plural } from "../core/format.js";
-import { cls, html } from "../core/html.js";
-import { statusName, statusTone } from "../ui/parts.js";
+import { html } from "../core/html.js";
+import { Bar, statusName } from "../ui/parts.js";
 
 /** 5 arms · 2 tasks · 3 seeds */
 export function sizeOf({ definition: { arms, tasks, seeds } }) {
@@ -13,8 +13,6 @@ export function ProgressOf({ experiment }) {
   const { runs, ended, by_status: byStatus } = experiment.progress;
   const others = Object.entries(byStatus).filter(([status, n]) => n && status !== "succeeded");
   return html`<span class="num tiny soft">${count(ended)}<span class="muted"> / ${count(runs)}</span></span>
-    <div class=${cls("bar", statusTone(experiment.status))} role="progressbar" aria-valuemin="0" aria-valuemax=${runs} aria-valuenow=${ended} aria-label="Runs that have ended">
-      <i style=${{ width: `${runs ? (100 * ended) / runs : 0}%` }} />
-    </div>
+    <${Bar} status=${experiment.status} now=${ended} of=${runs} label="Runs that have ended" />
     ${others.length > 0 && html`<span class="muted tiny">${others.map(([status, n]) => `${count(n)} ${statusName(status).toLowerCase()}`).join(", ")}</span>`}`;
 }

@@ -8,10 +8,13 @@ export function experimentOf(job) {
   return experiment?.startsWith("exp_") && arm && task ? experiment : null;
 }
 
+/** What people call a run of an experiment. */
+export const runName = (arm, task, seed) => `${arm} on ${task}, seed ${seed}`;
+
 /** What people call a job: its suffix, what it is in its experiment, else what it trains. */
 export function jobName(job) {
   if (job.suffix) return job.suffix;
-  if (experimentOf(job)) return `${job.metadata.arm} on ${job.metadata.task}, seed ${job.seed}`;
+  if (experimentOf(job)) return runName(job.metadata.arm, job.metadata.task, job.seed);
   return job.environment ? job.environment.task : job.model.split("/").at(-1).split(":").at(-1);
 }
 

@@ -1,11 +1,11 @@
 // The top of a run's page: what it is, how far it is, what can be done.
 import { ago, count, dateTime, duration, short } from "../core/format.js";
-import { cls, html } from "../core/html.js";
+import { html } from "../core/html.js";
 import { link } from "../core/router.js";
 import { Actions } from "../jobs/actions.js";
 import { algorithmOf, experimentOf, jobName, share, timing } from "../jobs/names.js";
 import { Icon } from "../ui/icons.js";
-import { Id, Problem, Status, isActive, statusTone } from "../ui/parts.js";
+import { Bar, Id, Problem, Status, isActive } from "../ui/parts.js";
 
 export function Head({ job, live, onChange }) {
   const { step, total_steps: total } = job.progress;
@@ -38,9 +38,7 @@ export function Head({ job, live, onChange }) {
     </div>
     ${job.error?.message && html`<div style=${{ marginBottom: "16px" }}><${Problem} error=${job.error} /></div>`}
     <section class="card run-facts" aria-label="Progress">
-      <div class=${cls("bar", statusTone(job.status))} role="progressbar" aria-valuemin="0" aria-valuemax=${total} aria-valuenow=${step} aria-label="Steps">
-        <i style=${{ width: `${100 * share(job)}%` }} />
-      </div>
+      <${Bar} status=${job.status} now=${step} of=${total} share=${share(job)} label="Steps" />
       <dl>
         ${facts.map(([name, value]) => html`<div key=${name}><dt>${name}</dt><dd class="num">${value}</dd></div>`)}
         ${job.fine_tuned_model &&

@@ -40,6 +40,13 @@ export function Mode({ mode, short }) {
   </span>`;
 }
 
+/** How much of something is done, in the colour of a status; `share` where it is not `now` of `of`. */
+export function Bar({ status, now, of, label, share = of ? now / of : 0 }) {
+  return html`<div class=${cls("bar", statusTone(status))} role="progressbar" aria-valuemin="0" aria-valuemax=${of} aria-valuenow=${now} aria-label=${label}>
+    <i style=${{ width: `${100 * share}%` }} />
+  </div>`;
+}
+
 export function Segments({ label, value, options, onChange }) {
   return html`<div class="segments" role="group" aria-label=${label}>
     ${options.map(

@@ -15,10 +15,10 @@ import { say } from "../ui/toasts.js";
 export function Experiment({ id }) {
   const asked = useLoad((signal) => get(experimentPath(id), {}, signal), [id], (found) => (found?.status === "running" ? 2500 : 15_000));
   const experiment = asked.data;
-  const done = experiment?.progress.by_status.succeeded ?? 0;
-  const key = experiment && JSON.stringify(experiment.progress.by_status);
-  // It takes the service a moment, and changes with the runs that end.
-  const found = useLoad(async (signal) => (done ? get(experimentPath(id, "/report"), {}, signal) : null), [id, key]);
+  const { runs, ended, by_status: byStatus } = experiment?.progress ?? { by_status: {} };
+  const done = byStatus.succeeded ?? 0;
+  // It takes the service a moment, and changes with the runs that end and with those that are added.
+  const found = useLoad(async (signal) => (done ? get(experimentPath(id, "/report"), {}, signal) : null), [id, runs, ended]);
   if (asked.error && !experiment) return html`<${Problem} error=${asked.error} retry=${asked.reload} />`;
   if (!experiment) return html`<${Skeleton} height="240px" />`;
   return html`

@@ -1,13 +1,13 @@
 // All jobs, live.
 import { get, JOBS_PATH } from "../core/api.js";
 import { ago, count, dateTime, number } from "../core/format.js";
-import { cls, html, useLayoutEffect, useRef, useState } from "../core/html.js";
+import { html, useLayoutEffect, useRef, useState } from "../core/html.js";
 import { useLoad } from "../core/poll.js";
 import { link, setQuery } from "../core/router.js";
 import { algorithmOf, jobName, share, timing } from "../jobs/names.js";
 import { useSparks } from "../jobs/sparks.js";
 import { Icon } from "../ui/icons.js";
-import { Empty, Problem, Segments, Skeleton, Status, isActive, statusTone } from "../ui/parts.js";
+import { Bar, Empty, Problem, Segments, Skeleton, Status, isActive } from "../ui/parts.js";
 import { Spark } from "../ui/spark.js";
 
 const PAGE = 25;
@@ -123,9 +123,7 @@ function Row({ job, series }) {
     </td>
     <td class="job-progress">
       <span class="num tiny soft">${count(step)}<span class="muted"> / ${count(total)}</span></span>
-      <div class=${cls("bar", statusTone(job.status))} role="progressbar" aria-valuemin="0" aria-valuemax=${total} aria-valuenow=${step} aria-label="Steps">
-        <i style=${{ width: `${100 * share(job)}%` }} />
-      </div>
+      <${Bar} status=${job.status} now=${step} of=${total} share=${share(job)} label="Steps" />
     </td>
     <td class="job-reward">
       <div class="row">
