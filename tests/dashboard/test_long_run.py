@@ -6,9 +6,10 @@ Its times are the benchmark's to measure (``make bench-dashboard``), on a machin
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
+from urllib.parse import parse_qs, urlsplit
 
 import pytest
-from playwright.sync_api import Browser, Page, Response, expect
+from playwright.sync_api import Browser, Page, Response, Route, expect
 
 from tests.fixtures.api import Api
 from tests.fixtures.browser import tab
@@ -37,16 +38,30 @@ def series_loaded(page: Page) -> Iterator[list[Response]]:
     page.remove_listener("response", note)
 
 
-def zoom_in(page: Page) -> list[dict[str, Any]]:
-    """Choose a part of the steps shown with the mouse; the series that the page then asks for."""
+def range_of(url: str) -> range:
+    """The part of the steps that a request wants; empty where it wants no part but all."""
+    query = parse_qs(urlsplit(url).query)
+    return range(int(query["from"][0]), int(query["to"][0]) + 1) if "from" in query else range(0)
+
+
+def drag(page: Page) -> None:
+    """Choose a part of the steps shown with the mouse."""
     box = page.locator("[data-chart=reward] .u-over").bounding_box()
     assert box is not None
-    with page.expect_response(lambda answer: "from=" in answer.url and answer.ok) as refined:
-        page.mouse.move(box["x"] + 100, box["y"] + 50)
-        page.mouse.down()
-        page.mouse.move(box["x"] + 120, box["y"] + 50, steps=3)
-        page.mouse.up()
-    return refined.value.json()["data"]
+    page.mouse.move(box["x"] + 100, box["y"] + 50)
+    page.mouse.down()
+    page.mouse.move(box["x"] + 120, box["y"] + 50, steps=3)
+    page.mouse.up()
+
+
+def zoom_in(page: Page, wider: range) -> tuple[range, list[dict[str, Any]]]:
+    """Choose a part of the steps shown; the steps, fewer than ``wider``, and series that the page asks for.
+
+    What it asked for before, for a wider range, may be answered meanwhile.
+    """
+    with page.expect_response(lambda answer: 0 < len(range_of(answer.url)) < len(wider)) as refined:
+        drag(page)
+    return range_of(refined.value.url), refined.value.json()["data"]
 
 
 def pan_right(page: Page) -> None:
@@ -73,8 +88,8 @@ def test_it_opens_zooms_and_pans(browser: Browser, api: Api):
         assert {one["total_points"] for one in series} == {0, STEPS}
         assert all(len(one["steps"]) <= MOST_POINTS for one in series)
         # Zoomed in twice, the points are the run's own and no longer thinned ones.
-        zoom_in(page)
-        series = zoom_in(page)
+        steps, _ = zoom_in(page, range(STEPS))
+        _, series = zoom_in(page, steps)
         assert {len(one["steps"]) for one in series} == {one["total_points"] for one in series}
         show_all = page.get_by_role("button", name="Show all")
         expect(show_all).to_be_visible()
@@ -82,3 +97,25 @@ def test_it_opens_zooms_and_pans(browser: Browser, api: Api):
         assert pan_rate(page) > 0
         show_all.click()
         expect(show_all).to_be_hidden()
+
+
+@pytest.mark.parametrize("empty_database_url", ["sqlite"], indirect=True)
+def test_a_range_that_was_left_is_not_waited_for(browser: Browser, api: Api):
+    job_id = add_long_run(STEPS, 1)
+    held: list[Route] = []
+
+    def hold_the_first(route: Route) -> None:
+        if held:
+            route.continue_()
+        else:
+            held.append(route)
+
+    with tab(browser) as opened:
+        page = opened.page
+        page.route(lambda url: bool(range_of(url)), hold_the_first)
+        page.goto(f"{api.url}/#/jobs/{job_id}")
+        page.wait_for_function(OPENED)
+        with page.expect_request(lambda asked: bool(range_of(asked.url))) as first:
+            drag(page)
+        with page.expect_event("requestfailed", lambda failed: failed.url == first.value.url):
+            zoom_in(page, range_of(first.value.url))

@@ -18,6 +18,7 @@ export class SeriesSource {
   #watched = new Map();
   #listeners = new Map();
   #aborter = new AbortController();
+  #refining = new AbortController();
   #timer = null;
   #frame = null;
   #last = 1;
@@ -40,6 +41,7 @@ export class SeriesSource {
 
   close() {
     this.#aborter.abort();
+    this.#refining.abort();
     clearTimeout(this.#timer);
     if (this.#frame !== null) cancelAnimationFrame(this.#frame);
   }
@@ -124,7 +126,7 @@ export class SeriesSource {
 
   async #load(names) {
     try {
-      for (const one of await this.#fetch(names, { max_points: WHOLE })) {
+      for (const one of await this.#fetch(names, { max_points: WHOLE }, this.#aborter.signal)) {
         this.#whole.set(one.name, { steps: one.steps, values: one.values, thinned: one.downsampled });
         this.#merged.delete(one.name);
       }
@@ -138,6 +140,10 @@ export class SeriesSource {
   }
 
   async #refine([low, high]) {
+    // What an earlier range still waits for would take the place of this one's points.
+    this.#refining.abort();
+    this.#refining = new AbortController();
+    const { signal } = this.#refining;
     const span = high - low;
     const from = Math.max(0, Math.floor(low - span / 2));
     const to = Math.ceil(high + span / 2);
@@ -149,7 +155,7 @@ export class SeriesSource {
     for (let i = 0; i < names.length; i += BATCH) {
       const batch = names.slice(i, i + BATCH);
       try {
-        for (const one of await this.#fetch(batch, { from, to, max_points: FINE })) {
+        for (const one of await this.#fetch(batch, { from, to, max_points: FINE }, signal)) {
           this.#fine.set(one.name, { from, to, steps: one.steps, values: one.values });
           this.#merged.delete(one.name);
         }
@@ -161,9 +167,9 @@ export class SeriesSource {
     }
   }
 
-  async #fetch(name, query) {
+  async #fetch(name, query, signal) {
     const path = jobPath(this.#jobId, "/metrics");
-    return (await get(path, { name, layout: "columns", ...query }, this.#aborter.signal)).data;
+    return (await get(path, { name, layout: "columns", ...query }, signal)).data;
   }
 
   #notify() {
