@@ -350,7 +350,7 @@ def add_metrics_event(session: Session, job_id: str, event: StepMetrics) -> None
 def _started_text(event: Started) -> str:
     done = f" after step {event.step}" if event.step else ""
     return (
-        f"Training has begun{done}: {event.total_steps} steps, {event.parameters:,} weights, {event.device}."
+        f"The model is loaded{done}: {event.total_steps} steps, {event.parameters:,} weights, {event.device}."
     )
 
 

@@ -24,6 +24,9 @@ BaseUrlOption = Annotated[
 ]
 DataDirOption = Annotated[Path | None, typer.Option(help="The data directory of the service, to find it by.")]
 
+#: What the SDK sends in place of a key, without which it makes no client.
+_NO_KEY = "none"
+
 
 def connect(base_url: str | None, data_dir: Path | None = None) -> "openai.OpenAI":
     """A client for ``base_url``, or for the service that runs on the data directory, or for host and port.
@@ -37,7 +40,7 @@ def connect(base_url: str | None, data_dir: Path | None = None) -> "openai.OpenA
 
         settings = settings_with(data_dir=data_dir)
         base_url = DataDir(settings.data_dir).address() or f"{api_url(settings)}/v1"
-    key = os.environ.get("POLICYSPLIT_API_KEY") or os.environ.get("OPENAI_API_KEY") or "none"
+    key = os.environ.get("POLICYSPLIT_API_KEY") or os.environ.get("OPENAI_API_KEY") or _NO_KEY
     return openai.OpenAI(base_url=base_url, api_key=key)
 
 
@@ -52,6 +55,12 @@ def api_errors(client: "openai.OpenAI") -> Iterator[None]:
         raise CliError(
             f"the service at {client.base_url} does not answer ({error.__cause__ or error}). "
             "Start it with `policysplit serve`, or say where it is with --base-url"
+        ) from error
+    except openai.AuthenticationError as error:
+        why = "the service wants a key." if client.api_key == _NO_KEY else _message(error)
+        raise CliError(
+            f"{why} Put the service's key into POLICYSPLIT_API_KEY; "
+            "`policysplit keys create --name NAME` makes one"
         ) from error
     except openai.APIStatusError as error:
         raise CliError(_message(error)) from error

@@ -11,7 +11,7 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 from playwright.sync_api import Browser, Page, Response, Route, expect
 
-from tests.fixtures.api import Api
+from tests.fixtures.api import Api, on_sqlite
 from tests.fixtures.browser import tab
 from tests.fixtures.dashboard import OPENED, pan_rate
 from tests.fixtures.long_run import add_long_run
@@ -72,7 +72,7 @@ def pan_right(page: Page) -> None:
     expect(shown).not_to_have_text(before)
 
 
-@pytest.mark.parametrize("empty_database_url", ["sqlite"], indirect=True)
+@on_sqlite
 def test_it_opens_zooms_and_pans(browser: Browser, api: Api):
     job_id = add_long_run(STEPS, SERIES)
     with tab(browser) as opened:
@@ -99,7 +99,7 @@ def test_it_opens_zooms_and_pans(browser: Browser, api: Api):
         expect(show_all).to_be_hidden()
 
 
-@pytest.mark.parametrize("empty_database_url", ["sqlite"], indirect=True)
+@on_sqlite
 def test_a_range_that_was_left_is_not_waited_for(browser: Browser, api: Api):
     job_id = add_long_run(STEPS, 1)
     held: list[Route] = []
