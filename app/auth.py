@@ -62,7 +62,7 @@ class RequireKey:
         secret = _bearer(scope)
         if secret is None:
             raise Unauthorized(
-                "You did not give a key. Send it in the header 'Authorization: Bearer sk-…'; the operator of "
+                "No key was given: a request has it in the header 'Authorization: Bearer sk-…'. The operator of "
                 "this service makes keys with `policysplit keys create`.",
                 headers=_CHALLENGE,
             )
