@@ -62,8 +62,8 @@ class RequireKey:
         secret = _bearer(scope)
         if secret is None:
             raise Unauthorized(
-                "No key was given: a request has it in the header 'Authorization: Bearer sk-…'. The operator of "
-                "this service makes keys with `policysplit keys create`.",
+                "No key was given: a request has it in the header 'Authorization: Bearer sk-…'. The operator "
+                "of this service makes keys with `policysplit keys create`.",
                 headers=_CHALLENGE,
             )
         caller = await self._keys.caller(secret)

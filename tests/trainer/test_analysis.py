@@ -94,7 +94,7 @@ def test_failed_runs_are_listed_and_their_pairs_missing():
     assert found["claims"][0]["seeds"] == (0, 2, 3)
     assert found["progress"]["failed"] == 1
     assert [r["error"] for r in found["runs"] if r["status"] == "failed"] == ["out_of_memory: no memory"]
-    assert any("1 runs failed" in note for note in found["notes"])
+    assert any("failed or were cancelled: 1;" in note for note in found["notes"])
     assert any("p = 0.25" in note for note in found["notes"])
 
 

@@ -226,21 +226,19 @@ def _listed(run: RunResult) -> dict[str, Any]:
 def _notes(plan: Plan, runs: Sequence[RunResult], claims: Sequence[Comparison]) -> list[str]:
     notes = []
     if failed := sum(run.status in ("failed", "cancelled") for run in runs):
-        notes.append(
-            f"{failed} runs failed or were cancelled; they are listed, and their seeds are unpaired."
-        )
+        notes.append(f"Runs that failed or were cancelled: {failed}; they are listed, their seeds unpaired.")
     if unfinished := sum(run.status in ("waiting", "queued", "running") for run in runs):
-        notes.append(f"{unfinished} of {len(runs)} runs have not ended: every figure here is provisional.")
+        notes.append(f"Runs that have not ended: {unfinished} of {len(runs)}; all figures are provisional.")
     for one in claims:
         least = 2 / 2 ** len(one.seeds)
         if least > ALPHA:
             notes.append(
-                f"{one.task}: with {len(one.seeds)} seeds a sign-flip over seeds could not go below "
-                f"p = {least:.4g}, so the test flips items, and the spread of seeds is in the interval."
+                f"{one.task}: a sign-flip over seeds could not go below p = {least:.4g} "
+                f"(seeds: {len(one.seeds)}), so the test flips items; the spread of seeds is in the interval."
             )
         if one.items_left_out:
             notes.append(
-                f"{one.task}: {one.items_left_out} items have no score in some run and are left out."
+                f"{one.task}: items left out, as some run has no score of them: {one.items_left_out}."
             )
     if plan.exploratory:
         notes.append(f"Exploratory arms, which claim nothing: {', '.join(plan.exploratory)}.")
