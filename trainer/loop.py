@@ -56,7 +56,7 @@ from trainer.seeds import generator
 from trainer.spec import RunSpec
 from trainer.templates import fit_template
 from trainer.types import Group
-from trainer.update import update
+from trainer.update import UpdateResult, update
 
 
 class Run:
@@ -191,7 +191,6 @@ class Run:
         self._seconds = {"sync": 0.0, "checkpoint": self._seconds.get("checkpoint", 0.0)}
         started = time.perf_counter()
         probed = self._probe(step)
-        metrics = MetricSums()
         errors: list[Grade] = []
         collected = collect_groups(
             lambda first, count: self._sample_and_score(step, first, count, errors),
@@ -199,46 +198,16 @@ class Run:
             wanted=self.spec.rollout.prompts_per_step,
             resampling_rounds=self._algorithm.resampling_rounds,
         )
-        groups = collected.kept
         self._engine.rest()
-        with self._phase("forward_backward", step):
-            result = update(
-                self.policy,
-                self._optimizer,
-                self._algorithm,
-                groups,
-                step=step,
-                first_update=self.counters.updates,
-                updates=self.spec.optimizer.updates_per_batch,
-                groups_per_micro_batch=self.spec.optimizer.groups_per_micro_batch,
-                temperature=self.spec.rollout.temperature,
-                max_length=self.spec.rollout.max_response_tokens,
-                metrics=metrics,
-                generator=generator(self.spec.seed, "update", step),
-                on_progress=lambda: self._beat("forward_backward", step),
-                reference=self._reference,
-                divergence_stride=self.spec.diagnostics.divergence_stride,
-                ranks=self._ranks,
-            )
-        self._seconds["forward_backward"] -= result.optimizer_seconds
-        self._seconds |= {"optimizer": result.optimizer_seconds, "divergence": result.divergence_seconds}
-        check_finite(step + 1, result.loss, result.grad_norm)
+        metrics = MetricSums()
+        result = self._update(step, collected.kept, metrics)
         with self._phase("sync", step):
             self._engine.sync()
         values = metrics.result() | self._algorithm.schedule_metrics(step) | mode_metrics(collected.sampled)
         values |= self._resampling_metrics(step, collected)
-        trained = self._count_trained(groups)
         values |= probed
-        values |= {
-            "train/loss": result.loss,
-            "train/grad_norm": result.grad_norm,
-            "train/lr": self._optimizer.learning_rate(self.counters.updates),
-            "train/tokens_trained": float(trained),
-        } | error_metrics("train", errors)
-        self.counters.step += 1
-        self.counters.updates += self.spec.optimizer.updates_per_batch
-        self.counters.items += len(collected.sampled)
-        self.counters.trained_tokens += trained
+        values |= self._count(collected, result)
+        values |= error_metrics("train", errors)
         self._algorithm.after_step(values)
         self.counters.algorithm_state = self._algorithm.state()
         if self._ranks.first:  # the others' events go nowhere
@@ -300,6 +269,32 @@ class Run:
                 level="warn",
             )
         return errors
+
+    def _update(self, step: int, groups: list[Group], metrics: MetricSums) -> UpdateResult:
+        """Train on the groups. Raises what ``check_finite`` does."""
+        with self._phase("forward_backward", step):
+            result = update(
+                self.policy,
+                self._optimizer,
+                self._algorithm,
+                groups,
+                step=step,
+                first_update=self.counters.updates,
+                updates=self.spec.optimizer.updates_per_batch,
+                groups_per_micro_batch=self.spec.optimizer.groups_per_micro_batch,
+                temperature=self.spec.rollout.temperature,
+                max_length=self.spec.rollout.max_response_tokens,
+                metrics=metrics,
+                generator=generator(self.spec.seed, "update", step),
+                on_progress=lambda: self._beat("forward_backward", step),
+                reference=self._reference,
+                divergence_stride=self.spec.diagnostics.divergence_stride,
+                ranks=self._ranks,
+            )
+        self._seconds["forward_backward"] -= result.optimizer_seconds
+        self._seconds |= {"optimizer": result.optimizer_seconds, "divergence": result.divergence_seconds}
+        check_finite(step + 1, result.loss, result.grad_norm)
+        return result
 
     def _resampling_metrics(self, step: int, collected: Collected) -> dict[str, float]:
         if self._algorithm.resampling_rounds == 0 and not collected.dropped:
@@ -398,7 +393,22 @@ class Run:
         self._events.write(Stopped(step=step, trained_tokens=self.counters.trained_tokens))
         return False
 
-    def _count_trained(self, groups: list[Group]) -> int:
+    def _count(self, collected: Collected, result: UpdateResult) -> dict[str, float]:
+        """Move the counters past the step that was done; the metrics of its update."""
+        trained = self._trained_tokens(collected.kept)
+        learning_rate = self._optimizer.learning_rate(self.counters.updates)
+        self.counters.step += 1
+        self.counters.updates += self.spec.optimizer.updates_per_batch
+        self.counters.items += len(collected.sampled)
+        self.counters.trained_tokens += trained
+        return {
+            "train/loss": result.loss,
+            "train/grad_norm": result.grad_norm,
+            "train/lr": learning_rate,
+            "train/tokens_trained": float(trained),
+        }
+
+    def _trained_tokens(self, groups: list[Group]) -> int:
         weights = self._algorithm.mode_weights(self.counters.step)
         plans = [self._algorithm.plan(group) for group in groups]
         tokens = sum(plan.counts(mode).tokens for plan in plans for mode, w in weights.items() if w > 0)
