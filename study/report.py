@@ -1,6 +1,7 @@
 """From the committed results to REPORT.md and a page for each study: whatever came out."""
 
 import json
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -49,6 +50,8 @@ _FIGURES = (
     ("solved by H alone", "eval/only_H"),
     ("… second draw of N", "eval/only_second_draw_N"),
 )
+_HIDDEN = {"cos": "cosine", "cka": "CKA"}
+_NEUTRAL = "… of N and a neutral prompt"
 
 
 #: Of each task, what is drawn in REPORT.md: a name for the file, the chart, and what is to be seen.
@@ -208,8 +211,18 @@ def _figures(study: Study, analysis: Analysis, task: str) -> str:
 
 
 def _hidden(arms: Sequence[dict[str, Any]]) -> list[tuple[str, str]]:
-    names = sorted({name for arm in arms for name in arm["diagnostics"] if name.startswith("diag/hidden_")})
-    return [(name.removeprefix("diag/"), name) for name in names]
+    """Similarity of hidden states, layer by layer: of the two modes and, beside it, of the control."""
+    found = set[tuple[str, int, bool, str]]()
+    for name in {name for arm in arms for name in arm["diagnostics"]}:
+        if parts := re.fullmatch(r"diag/hidden_(cos|cka)(_neutral)?/L(\d+)", name):
+            found.add((parts[1], int(parts[3]), parts[2] is not None, name))
+    return [
+        (
+            "… of N and a neutral prompt" if control else f"{_HIDDEN[kind]} of hidden states, layer {layer}",
+            name,
+        )
+        for kind, layer, control, name in sorted(found)
+    ]
 
 
 def _at_8(arm: dict[str, Any], mode: str) -> str:

@@ -100,7 +100,8 @@ def spread(arm: dict[str, Any], value: dict[str, float] | None, form: str) -> st
     """Mean and standard deviation over an arm's seeds, as text; one seed has no deviation."""
     if value is None:
         return "–"
-    return f"{value['mean']:{form}} ± " + ("–" if len(arm["seeds"]) < 2 else f"{value['std']:{form}}")
+    mean = f"{value['mean']:{form}}".replace("-", "−")
+    return f"{mean} ± " + ("–" if len(arm["seeds"]) < 2 else f"{value['std']:{form}}")
 
 
 def _arms(arms: Sequence[dict[str, Any]]) -> str:
