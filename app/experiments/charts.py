@@ -37,18 +37,17 @@ def task_charts(report: Analysis, task: str) -> dict[str, str]:
     bars = [Bar(one["baseline"], one["delta"], one["low"], one["high"], one["separated"]) for one in against]
     title = f"{report['plan']['method']} − arm, 95 % CI"
     charts = {"differences": interval_chart(title, bars, "filled: separated after Holm's correction")}
-    drawn = drawn_arms(report, task)
+    drawn, places = drawn_arms(report, task), _places(report)
+
+    def line(arm: dict[str, Any], points: Sequence[dict[str, float]], x: str) -> Line:
+        name = arm["arm"]
+        return Line(name, [(at[x], at["mean"], at["std"]) for at in points], places[name])
+
     for name, label in _CURVES.items():
-        lines = [
-            Line(arm["arm"], [(at["step"], at["mean"], at["std"]) for at in arm["curves"].get(name, [])])
-            for arm in drawn
-        ]
+        lines = [line(arm, arm["curves"].get(name, []), "step") for arm in drawn]
         charts[name] = line_chart(f"{label} ± sd over seeds", lines, "step", "")
     for mode, label in _MODES.items():
-        lines = [
-            Line(arm["arm"], [(at["k"], at["mean"], at["std"]) for at in _pass_at_k(arm, mode)])
-            for arm in drawn
-        ]
+        lines = [line(arm, _pass_at_k(arm, mode), "k") for arm in drawn]
         charts[f"pass@k/{mode}"] = line_chart(f"pass@k, {label}", lines, "k", "", log_x=True)
     return charts
 
@@ -67,6 +66,12 @@ def drawn_arms(report: Analysis, task: str) -> list[dict[str, Any]]:
     order = [*first, *plan["controls"].values(), *plan["baselines"], *plan["arms"]]
     by_name = {arm["arm"]: arm for arm in report["arms"] if arm["task"] == task and arm["seeds"]}
     return [by_name[name] for name in dict.fromkeys(order) if name in by_name][:MOST_LINES]
+
+
+def _places(report: Analysis) -> dict[str, int]:
+    """The arms that are drawn, each with a number of its own in all charts of the report."""
+    names = [arm["arm"] for task in report["plan"]["tasks"] for arm in drawn_arms(report, task)]
+    return {name: place for place, name in enumerate(dict.fromkeys(names))}
 
 
 def _pass_at_k(arm: dict[str, Any], mode: str) -> Sequence[dict[str, float]]:

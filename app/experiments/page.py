@@ -30,7 +30,7 @@ def report_page(report: Analysis) -> str:
         f"<h1>{escape(title)}</h1>",
         _summary(report),
         "<h2>The claim: the method against the strongest baseline</h2>",
-        _comparisons(report["claims"]),
+        _comparisons(report["claims"], with_task=True),
         "<h2>Do two modes help each other?</h2>",
         *map(_synergy, report["synergy"]),
         "<h2>The method against every other arm</h2>",
@@ -58,11 +58,11 @@ def _summary(report: Analysis) -> str:
     return f'<p class="verdict">{sentence}</p><p>{escape(facts)}</p><ul>{notes}</ul>'
 
 
-def _comparisons(found: Sequence[dict[str, Any]]) -> str:
+def _comparisons(found: Sequence[dict[str, Any]], with_task: bool) -> str:
     if not found:
         return '<p class="dim">Nothing to compare yet.</p>'
     columns: list[tuple[str, Callable[[dict[str, Any]], Any]]] = [
-        ("task", lambda one: one["task"]),
+        *([("task", lambda one: one["task"])] if with_task else []),
         ("against", lambda one: one["baseline"]),
         ("Δ", lambda one: signed(one["delta"])),
         ("95 % CI", lambda one: f"{signed(one['low'])} … {signed(one['high'])}"),
@@ -90,7 +90,7 @@ def _task(report: Analysis, task: str) -> list[str]:
     against = [one for one in report["against_method"] if one["task"] == task]
     return [
         f'<div class="charts">{"".join(task_charts(report, task).values())}</div>',
-        _comparisons(against),
+        _comparisons(against, with_task=False),
         _arms(arms),
         _diagnostics(drawn_arms(report, task)),
     ]

@@ -13,10 +13,12 @@ _LEFT, _RIGHT, _TOP, _BOTTOM = 52, 12, 26, 40
 
 @dataclass(frozen=True)
 class Line:
-    """A line of (x, y) with a band of half-width ``spread`` around it."""
+    """A line of (x, y) with a band of half-width ``spread`` around it. What has one ``place`` in several
+    charts looks alike in them."""
 
     label: str
     points: Sequence[tuple[float, float, float]]
+    place: int
 
 
 @dataclass(frozen=True)
@@ -42,8 +44,8 @@ def line_chart(title: str, lines: Sequence[Line], x_label: str, y_label: str, lo
     legend = 16 * math.ceil(len(lines) / 2)
     drawn = [_axes(title, x_range, y_range, x_label, y_label, log_x)]
     for number, line in enumerate(lines):
-        colour = COLOURS[number % len(COLOURS)]
-        dash = "" if number < len(COLOURS) else ' stroke-dasharray="5 3"'
+        colour = COLOURS[line.place % len(COLOURS)]
+        dash = "" if line.place < len(COLOURS) else ' stroke-dasharray="5 3"'
         at = [(_across(_x(x, log_x), x_range), y, spread) for x, y, spread in line.points]
         upper = [f"{x:.1f},{_down(y + spread, y_range):.1f}" for x, y, spread in at]
         lower = [f"{x:.1f},{_down(y - spread, y_range):.1f}" for x, y, spread in reversed(at)]
