@@ -24,7 +24,7 @@ from trainer.statistics.run_results import (
     RunStatus,
     summarised,
 )
-from trainer.statistics.synergy import EXPLANATIONS
+from trainer.statistics.synergy import CONTROLS
 
 #: Points of a curve that a report reads of each run, about.
 CURVE_POINTS = 200
@@ -81,7 +81,7 @@ def _controls(arms: Sequence[Arm]) -> dict[str, str]:
     controls: dict[str, str] = {}
     for arm in arms:
         stem, _, moment = (arm.ablation or "").partition("@")
-        if stem in EXPLANATIONS and moment in ("", "50%") and not arm.exploratory:
+        if stem in CONTROLS and moment in ("", "50%") and not arm.exploratory:
             controls.setdefault(stem, arm.name)
     return controls
 

@@ -70,7 +70,7 @@ def test_the_simpler_explanation_is_said():
     (rule,) = analyse(plan(), runs(chance=0.75), draws=500)["synergy"]
     assert rule["claimed"] is False
     (reason,) = rule["reasons"]
-    assert reason.startswith("not better than freeze (")
+    assert reason.startswith("not shown to be better than freeze (")
 
 
 def test_a_dev_split_keeps_its_items_out_of_the_test():

@@ -21,7 +21,7 @@ from trainer.statistics.item_scores import item_values, shared_ks
 from trainer.statistics.outcomes import MODES, Outcomes
 from trainer.statistics.power import ALPHA, POWER
 from trainer.statistics.run_results import Analysis, Plan, Point, RunResult
-from trainer.statistics.synergy import EXPLANATIONS, synergy
+from trainer.statistics.synergy import CONTROLS, synergy
 
 Scores = dict[int, np.ndarray]
 
@@ -122,7 +122,7 @@ def _synergy(plan: Plan, table: _Table) -> list[dict[str, Any]]:
     found = [
         (task, name, table.test(task, plan.method, plan.controls[name]))
         for task in plan.tasks
-        for name in EXPLANATIONS
+        for name in CONTROLS
         if name in plan.controls
     ]
     family = iter(corrected([one for _, _, one in found if one is not None]))

@@ -1,7 +1,7 @@
 """The rule for claiming that two modes help each other (design notes, section 3).
 
 Policy Split must be better than each of three simpler things, and must get worse when the high-entropy mode
-stops training halfway. Where it is not, the simpler explanation is what the evidence supports.
+stops training halfway. Where that is not shown, the simpler thing may do as much, and the report says so.
 """
 
 from collections.abc import Mapping
@@ -13,13 +13,12 @@ from trainer.statistics.wording import with_interval
 if TYPE_CHECKING:  # scipy, which who asks for the controls' names alone need not wait for
     from trainer.statistics.comparison import Comparison
 
-#: The controls that Policy Split must beat, and what it means when it does not.
-EXPLANATIONS = {
-    "grpo_2x": "training every response twice does as much: the gain, if any, is that of more compute",
-    "single_entropy": "the same bonus in one mode does as much: a second mode is not needed for it",
-    "prompt_only": "the two prompts without the bonus do as much: the entropy term is not needed for it",
-    "freeze_loss": "nothing is lost when the high-entropy mode stops training halfway: it does not go on "
-    "helping the normal mode",
+#: The controls that Policy Split must beat, and what each does instead.
+CONTROLS = {
+    "grpo_2x": "training every response twice",
+    "single_entropy": "having the bonus in one mode alone",
+    "prompt_only": "having the two prompts without the bonus",
+    "freeze_loss": "ending the high-entropy mode's training halfway",
 }
 
 
@@ -37,13 +36,17 @@ def synergy(against: Mapping[str, "Comparison | None"]) -> Synergy:
     ``against["grpo_2x"]`` is policy_split - grpo_2x, and so on; corrected by Holm over these beforehand.
     """
     reasons, missing = [], []
-    for name, explanation in EXPLANATIONS.items():
+    for name, simpler in CONTROLS.items():
         one = against.get(name)
         if one is None or not one.has_seeds_enough:
             missing.append(name)
         elif one.winner != one.method:
-            seen = with_interval(one.delta, one.low, one.high)
-            reasons.append(f"not better than {one.baseline} ({seen}): {explanation}")
+            seen = f"{one.baseline} ({with_interval(one.delta, one.low, one.high)})"
+            reasons.append(
+                f"worse than {seen}: {simpler} does more"
+                if one.winner == one.baseline
+                else f"not shown to be better than {seen}: {simpler} may do as much"
+            )
     if reasons:
         return Synergy(False, tuple(reasons))
     if missing:
