@@ -5,6 +5,7 @@ import re
 import signal
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import httpx
@@ -65,7 +66,12 @@ def test_who_stops_watching_is_told_that_it_goes_on(api: Api, tmp_path: Path):
     file.write_text(json.dumps(body | {"split": {"dev": 8, "test": 24}, "budget": {"steps": 2}}))
     command = [sys.executable, "-u", "-m", "app.cli", "experiments", "run", str(file)]
     with subprocess.Popen(
-        [*command, "--base-url", f"{api.url}/v1"], env=cli_environment(), stdout=subprocess.PIPE, text=True
+        [*command, "--base-url", f"{api.url}/v1"],
+        env=cli_environment(),
+        stdout=subprocess.PIPE,
+        text=True,
+        # What a script starts with & ignores Ctrl-C, and so do its children: this suite may be such a one.
+        preexec_fn=partial(signal.signal, signal.SIGINT, signal.SIG_DFL),
     ) as watching:
         assert watching.stdout is not None
         (experiment_id,) = re.findall(r"Created (exp_\w+): 2 runs", watching.stdout.readline())
