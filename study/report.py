@@ -217,10 +217,7 @@ def _hidden(arms: Sequence[dict[str, Any]]) -> list[tuple[str, str]]:
         if parts := re.fullmatch(r"diag/hidden_(cos|cka)(_neutral)?/L(\d+)", name):
             found.add((parts[1], int(parts[3]), parts[2] is not None, name))
     return [
-        (
-            "… of N and a neutral prompt" if control else f"{_HIDDEN[kind]} of hidden states, layer {layer}",
-            name,
-        )
+        (_NEUTRAL if control else f"{_HIDDEN[kind]} of hidden states, layer {layer}", name)
         for kind, layer, control, name in sorted(found)
     ]
 
