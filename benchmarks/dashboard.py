@@ -33,7 +33,7 @@ from app.migrate import upgrade_to_head
 from app.tables import Job
 from benchmarks.load.servers import our_api
 from tests.fixtures.browser import DESKTOP, find_chromium, launched
-from tests.fixtures.dashboard import OPENED, pan_rate
+from tests.fixtures.dashboard import OPENED, drag, pan_rate
 from tests.fixtures.long_run import add_long_run
 
 STEPS, SERIES = 100_000, 60
@@ -114,14 +114,8 @@ def opened(browser: Browser, address: str) -> tuple[float, float]:
     page.goto(address)
     # Looked at with each frame, in the page.
     seconds = page.wait_for_function(f"() => ({OPENED})() && performance.now()").json_value() / 1000
-    over = page.locator("[data-chart=reward] .u-over")
-    box = over.bounding_box()
-    assert box is not None
-    page.mouse.move(box["x"] + box["width"] * 0.3, box["y"] + 60)
-    page.mouse.down()
-    page.mouse.move(box["x"] + box["width"] * 0.6, box["y"] + 60, steps=4)
     with page.expect_response(lambda answer: "from=" in answer.url and answer.ok):
-        page.mouse.up()
+        drag(page, 0.3, 0.6)
     page.get_by_role("button", name="Show all").wait_for()
     rate = pan_rate(page, 240)
     context.close()

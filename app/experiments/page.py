@@ -6,7 +6,7 @@ from typing import Any
 
 from app.experiments.charts import CHART_STYLE, PALETTE, drawn_arms, task_charts
 from trainer.statistics.run_results import Analysis
-from trainer.statistics.wording import signed
+from trainer.statistics.wording import signed, typeset
 
 _STYLE = """body{font:15px/1.5 system-ui,sans-serif;max-width:1180px;margin:2rem auto;padding:0 1rem}
 body{color:var(--text);background:var(--paper)}
@@ -100,8 +100,7 @@ def spread(arm: dict[str, Any], value: dict[str, float] | None, form: str) -> st
     """Mean and standard deviation over an arm's seeds, as text; one seed has no deviation."""
     if value is None:
         return "–"
-    mean = f"{value['mean']:{form}}".replace("-", "−")
-    return f"{mean} ± " + ("–" if len(arm["seeds"]) < 2 else f"{value['std']:{form}}")
+    return f"{typeset(value['mean'], form)} ± " + ("–" if len(arm["seeds"]) < 2 else f"{value['std']:{form}}")
 
 
 def _arms(arms: Sequence[dict[str, Any]]) -> str:

@@ -5,6 +5,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
 
+from trainer.statistics.wording import typeset
+
 #: Told apart by people who see colours differently (Okabe and Ito, 2008).
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "currentColor", "#8a6d00")
 _WIDTH, _HEIGHT = 460, 280
@@ -78,7 +80,7 @@ def interval_chart(title: str, bars: Sequence[Bar], x_label: str) -> str:
     for tick in _ticks(low, high):
         x = across(tick)
         drawn.append(f'<line x1="{x:.1f}" y1="{_TOP}" x2="{x:.1f}" y2="{bottom}" class="grid"/>')
-        drawn.append(f'<text x="{x:.1f}" y="{bottom + 14}" text-anchor="middle">{_tick(tick)}</text>')
+        drawn.append(f'<text x="{x:.1f}" y="{bottom + 14}" text-anchor="middle">{typeset(tick, "g")}</text>')
     zero = across(0.0)
     drawn.append(f'<line x1="{zero:.1f}" y1="{_TOP}" x2="{zero:.1f}" y2="{bottom}" class="axis"/>')
     for number, bar in enumerate(bars):
@@ -111,7 +113,7 @@ def _axes(
     for tick in _ticks(*y_range):
         y = _down(tick, y_range)
         parts.append(f'<line x1="{_LEFT}" y1="{y:.1f}" x2="{_WIDTH - _RIGHT}" y2="{y:.1f}" class="grid"/>')
-        parts.append(f'<text x="{_LEFT - 6}" y="{y + 4:.1f}" text-anchor="end">{_tick(tick)}</text>')
+        parts.append(f'<text x="{_LEFT - 6}" y="{y + 4:.1f}" text-anchor="end">{typeset(tick, "g")}</text>')
     for tick in _ticks(*x_range) if not log_x else range(math.ceil(x_range[0]), math.floor(x_range[1]) + 1):
         shown = 2**tick if log_x else tick
         x = _across(tick, x_range)
@@ -147,10 +149,6 @@ def _padded(low: float, high: float, share: float) -> tuple[float, float]:
     if low == high:
         return low - 0.5, high + 0.5
     return low - share * (high - low), high + share * (high - low)
-
-
-def _tick(value: float) -> str:
-    return f"{value:g}".replace("-", "−")
 
 
 def _ticks(low: float, high: float) -> list[float]:

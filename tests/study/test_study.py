@@ -161,9 +161,7 @@ def test_the_report_can_be_written_again_from_the_committed_results(tmp_path: Pa
         legend = re.findall(r'<line [^>]*stroke="([^"]+)" stroke-width="3"([^>]*)/><text[^>]*>([^<]+)<', page)
         # An arm looks the same in all charts, and no two look alike.
         looks = {(colour, dash) for colour, dash, _ in legend}
-        assert len(looks) == len({arm for _, _, arm in legend}) == len(set(legend)) > 4, (
-            "an arm has one colour"
-        )
+        assert len(looks) == len({arm for _, _, arm in legend}) == len(set(legend)) > 4
     text = (tmp_path / "REPORT.md").read_text()
     pictures = re.findall(r"!\[[^]]+\]\((figures/[^)]+\.svg)\)", text)
     assert "figures/tiny-sums-differences.svg" in pictures
