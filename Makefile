@@ -4,8 +4,8 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 LOCKS := requirements.lock
 ARGS ?=
-# Processes that share the tests out, file by file.
-WORKERS ?= 2
+# Processes that share the tests out, file by file: one more than a small machine has cores, for tests also wait.
+WORKERS ?= 3
 
 # VLLM=1 with any target: vLLM for the CPU as well (Linux on x86-64).
 ifeq ($(VLLM),1)
@@ -15,7 +15,7 @@ endif
 export VLLM
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo serve test chaos check fuzz bench bench-api bench-inference chaos-inference bench-dashboard study format lock clean
+.PHONY: help install demo serve test chaos check fuzz attack bench bench-api bench-size bench-inference chaos-inference bench-dashboard study docs format lock clean
 
 help: ## Show this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 20
@@ -37,13 +37,18 @@ test: $(STAMP) ## Run the tests (ARGS="tests/cli"; VLLM=1: those of vLLM, too)
 chaos: $(STAMP) ## Break the service over and over and look what holds (ARGS="--trials 10 --pair embedded")
 	@$(BIN)/python -m tests.chaos $(ARGS)
 
-check: $(STAMP) ## Lint, format and types, as in CI
+check: $(STAMP) ## Lint, format, types, declared packages and who imports whom, as in CI
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/pyright
+	@$(BIN)/deptry app worker trainer migrations
+	@$(BIN)/lint-imports --no-cache >/dev/null || $(BIN)/lint-imports
 
 fuzz: $(STAMP) ## Thousands of requests, good and bad, against the API's description (ARGS="--cases 500")
 	@$(BIN)/python -m tests.fuzz $(ARGS)
+
+attack: $(STAMP) ## Try what strangers may try against the service, on loopback (ARGS="--only pages")
+	@$(BIN)/python -m tests.attack $(ARGS)
 
 bench: $(STAMP) ## Compare a training step with TRL's, and the modes with one (ARGS="--only bf16 --quick")
 	@$(BIN)/policysplit models pull SmolLM2-135M-Instruct --data-dir .policysplit >/dev/null
@@ -51,6 +56,9 @@ bench: $(STAMP) ## Compare a training step with TRL's, and the modes with one (A
 
 bench-api: $(STAMP) ## Measure the API on SQLite and PostgreSQL (ARGS="--database sqlite")
 	@$(BIN)/python -m benchmarks.api $(ARGS)
+
+bench-size: $(STAMP) ## Measure routes and passes on a large database (ARGS="--divide 1 --database postgresql")
+	@$(BIN)/python -m benchmarks.size $(ARGS)
 
 bench-inference: $(STAMP) ## Measure what the gateway adds to an engine (VLLM=1; ARGS="--tokens 32")
 	@$(BIN)/policysplit models pull SmolLM2-135M-Instruct --data-dir .policysplit >/dev/null
@@ -67,6 +75,9 @@ study: $(STAMP) ## Do what is missing of our study and write its report (ARGS="-
 bench-dashboard: $(STAMP) ## Measure the dashboard in a browser, and the API under 200 pages
 	@scripts/browser.sh
 	@$(BIN)/python -m benchmarks.dashboard $(ARGS)
+
+docs: $(STAMP) ## Build the documentation's site: build/docs/site/index.html
+	@$(BIN)/python -m docs.site
 
 format: $(STAMP) ## Format, and fix what can be fixed
 	@$(BIN)/ruff format .

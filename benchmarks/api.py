@@ -23,14 +23,14 @@ from typing import Any
 import httpx
 from sqlalchemy import Engine, insert, text
 
-from app.db import close_engine, get_engine, write_session
+from app.core.db import close_engine, get_engine, write_session
+from app.core.migrate import upgrade_to_head
+from app.core.settings import get_settings
+from app.core.tables import DEFAULT_PROJECT, Job
 from app.jobs.creation import create_job
 from app.jobs.schemas import CreateJob
 from app.keys.service import create_key
-from app.metrics.repository import upsert_steps
-from app.migrate import upgrade_to_head
-from app.settings import get_settings
-from app.tables import DEFAULT_PROJECT, Job
+from app.series.repository import upsert_steps
 from benchmarks.load.paced import latencies
 from benchmarks.load.servers import bare_server, our_api
 from benchmarks.load.wrk import generator, throughput
@@ -57,7 +57,7 @@ def main() -> None:
     )
     options = parser.parse_args()
     # There is no broker here, and none is needed: no job runs.
-    logging.getLogger("app.queue").setLevel(logging.ERROR)
+    logging.getLogger("app.core.queue").setLevel(logging.ERROR)
     print(f"load: {generator()}, {CONNECTIONS} connections; {os.cpu_count()} CPUs")
     print("| database | what | measured | target |\n|---|---|---|---|")
     for kind in ("sqlite", "postgresql") if options.database == "both" else (options.database,):
@@ -67,13 +67,17 @@ def main() -> None:
 
 
 @contextlib.contextmanager
-def service(kind: str) -> Iterator[tuple[Path, str]]:
-    """An empty, migrated database, and a data directory with a base model; this process's settings say so."""
+def service(kind: str, given: str | None = None) -> Iterator[tuple[Path, str]]:
+    """An empty, migrated database, and a data directory with a base model; this process's settings say so.
+
+    ``given``: the URL of an empty database.
+    """
     with contextlib.ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         (folder / "models" / "tiny").mkdir(parents=True)
         (folder / "models" / "tiny" / "config.json").write_text("{}")
-        url = f"sqlite:///{folder / 'bench.db'}" if kind == "sqlite" else stack.enter_context(postgresql())
+        own = given is None and kind == "postgresql"
+        url = stack.enter_context(postgresql()) if own else given or f"sqlite:///{folder / 'bench.db'}"
         os.environ |= {"DATABASE_URL": url, "POLICYSPLIT_DATA_DIR": str(folder)}
         get_settings.cache_clear()
         get_engine.cache_clear()
@@ -129,7 +133,7 @@ def make_job() -> str:
         "method": {"type": "reinforcement", "reinforcement": {"grader": grader, "budget": {"steps": 10}}},
         "metadata": {"team": "a"},
     }
-    job = create_job(DEFAULT_PROJECT, CreateJob.model_validate(body), None)["id"]
+    job = str(create_job(DEFAULT_PROJECT, CreateJob.model_validate(body), None)["id"])
     with write_session() as session:
         # Not queued: a place in the queue is another question.
         session.get_one(Job, job).status = "running"

@@ -132,7 +132,7 @@ def main() -> None:
     parser.add_argument(
         "--dtype",
         choices=("bfloat16", "float32"),
-        help="in place of each row's own: a processor without bfloat16 is no place to compare in it",
+        help="in place of each row's own: a processor without bfloat16 is not a place to compare in it",
     )
     parser.add_argument(
         "--recompute",

@@ -25,12 +25,12 @@ import aiohttp
 import httpx
 from playwright.sync_api import Browser
 
+from app.core.db import write_session
+from app.core.job_log import add_event
+from app.core.migrate import upgrade_to_head
+from app.core.tables import Job
 from app.dashboard.assets import site
-from app.db import write_session
-from app.jobs.status import add_event
-from app.metrics.repository import upsert_points
-from app.migrate import upgrade_to_head
-from app.tables import Job
+from app.series.repository import upsert_steps
 from benchmarks.load.servers import our_api
 from tests.fixtures.browser import DESKTOP, find_chromium, launched
 from tests.fixtures.dashboard import OPENED, drag, pan_rate
@@ -56,7 +56,7 @@ def main() -> None:
     options = parser.parse_args()
     if find_chromium() is None:
         raise SystemExit("no Chromium on the PATH: scripts/browser.sh installs one")
-    logging.getLogger("app.queue").setLevel(logging.ERROR)
+    logging.getLogger("app.core.queue").setLevel(logging.ERROR)
     with tempfile.TemporaryDirectory() as folder:
         database = f"sqlite:///{folder}/bench.db"
         os.environ |= {"DATABASE_URL": database, "POLICYSPLIT_DATA_DIR": folder}
@@ -161,7 +161,7 @@ def step(jobs: list[str]) -> None:
             with write_session() as session:
                 job = session.get_one(Job, job_id)
                 job.step = min(number, job.total_steps)
-                upsert_points(session, job_id, number, values)
+                upsert_steps(session, job_id, {number: values})
                 add_event(session, job_id, "info", "metrics", "step", {"step": number, "values": values})
         time.sleep(max(0.0, 1 - (time.monotonic() - began)))
 

@@ -13,10 +13,10 @@ import tempfile
 from pathlib import Path
 
 from benchmarks.job import TOPICS
-from trainer.events import EventWriter, StepMetrics, read_events
 from trainer.graders.spec import StringCheckGrader
 from trainer.loop import Run
-from trainer.spec import CheckpointSpec, DiagnosticsSpec, JsonlData, ModelSpec, RolloutSpec, RunSpec
+from trainer.spec.events import EventWriter, StepMetrics, read_events
+from trainer.spec.run import CheckpointSpec, DiagnosticsSpec, JsonlData, ModelSpec, RolloutSpec, RunSpec
 
 DEFAULT = DiagnosticsSpec()
 PARTS = ("sample", "hidden_states", "gradients")

@@ -14,10 +14,10 @@ from pathlib import Path
 
 from trainer.ablations import ablation_names, load_ablation
 from trainer.algorithms import ALGORITHMS
-from trainer.events import EventWriter, StepMetrics, read_events
 from trainer.graders.spec import EnvironmentGrader
 from trainer.loop import Run
-from trainer.spec import (
+from trainer.spec.events import EventWriter, StepMetrics, read_events
+from trainer.spec.run import (
     DiagnosticsSpec,
     EnvironmentData,
     EvaluationSpec,
@@ -27,7 +27,7 @@ from trainer.spec import (
     RunSpec,
 )
 
-TASK = {"min_terms": 2, "max_terms": 2, "min_digits": 1, "max_digits": 1}
+TASK: dict[str, object] = {"min_terms": 2, "max_terms": 2, "min_digits": 1, "max_digits": 1}
 OF_A_MODE = ("reward", "length", "truncated", "entropy_nats", "entropy_bits", "surprisal", "advantage_abs")
 OF_A_STEP = (
     *("train/zero_variance", "train/grad_norm", "train/lr", "train/tokens_generated"),

@@ -9,6 +9,7 @@ engine lacks: on a machine with few cores this is the worst case.
 
 import argparse
 import asyncio
+import contextlib
 import importlib.util
 import json
 import statistics
@@ -53,20 +54,27 @@ async def measure(running: Serving, engine: str, options: argparse.Namespace) ->
     """Every measurement, on one engine that is up."""
     timeout = aiohttp.ClientTimeout(START_SECONDS)
     connector = aiohttp.TCPConnector(limit=0)
-    async with aiohttp.ClientSession(timeout=timeout, connector=connector) as session:
+    async with (
+        contextlib.AsyncExitStack() as stack,
+        aiohttp.ClientSession(timeout=timeout, connector=connector) as session,
+    ):
         gateway = Endpoint("gateway", f"{running.url}/v1/chat/completions", {"model": running.model})
         await round_of(session, gateway, list(requests(1, 4)), 1)  # starts the engine
         (up,) = running.engines()
         own = {"model": "model"} if engine == "vllm" else {}
-        direct = Endpoint("direct", f"{up['url']}/v1/chat/completions", own)
+        direct = Endpoint("direct", "http://engine/v1/chat/completions", own)
         at_once = STREAMS if engine == "vllm" else 1
+        to_engine = aiohttp.ClientSession(
+            timeout=timeout, connector=aiohttp.UnixConnector(up["socket"], limit=0)
+        )
+        sessions = {"gateway": session, "direct": await stack.enter_async_context(to_engine)}
         for endpoint in (direct, gateway):
-            await round_of(session, endpoint, list(requests(at_once, 8)), at_once)
+            await round_of(sessions[endpoint.name], endpoint, list(requests(at_once, 8)), at_once)
 
         alone: dict[str, Timings] = {"direct": Timings(), "gateway": Timings()}
         for body in requests(options.alone, 2):
             for endpoint in (direct, gateway):
-                one = await round_of(session, endpoint, [body], 1)
+                one = await round_of(sessions[endpoint.name], endpoint, [body], 1)
                 alone[endpoint.name].first_token += one.first_token
         seen = {name: round(_ms(one.first_token), 1) for name, one in alone.items()}
         print(f"first token, one stream, median ms: {json.dumps(seen)}", flush=True)
@@ -75,7 +83,7 @@ async def measure(running: Serving, engine: str, options: argparse.Namespace) ->
             # In turns, and whoever was second is first the next time.
             for endpoint in (direct, gateway) if number % 2 == 0 else (gateway, direct):
                 bodies = list(requests(2 * at_once, options.tokens, first=1000 * (number + 1)))
-                many[endpoint.name].append(await round_of(session, endpoint, bodies, at_once))
+                many[endpoint.name].append(await round_of(sessions[endpoint.name], endpoint, bodies, at_once))
                 rate = many[endpoint.name][-1].tokens_per_second
                 print(f"round {number + 1}, {endpoint.name}: {rate:.1f} tokens a second", flush=True)
         table(alone, many, at_once)
@@ -140,7 +148,8 @@ async def prefix_cache(session: aiohttp.ClientSession, running: Serving, gateway
 
 def _counters(running: Serving) -> dict[str, float]:
     (engine,) = running.engines()
-    lines = httpx.get(f"{engine['url']}/metrics").raise_for_status().text.splitlines()
+    with httpx.Client(transport=httpx.HTTPTransport(uds=engine["socket"])) as client:
+        lines = client.get("http://engine/metrics").raise_for_status().text.splitlines()
     return {
         name: sum(
             float(line.split()[-1]) for line in lines if line.startswith(f"vllm:prefix_cache_{name}_total")

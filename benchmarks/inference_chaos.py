@@ -76,11 +76,11 @@ async def chaos(running: Serving, kills: int, bound: float) -> list[str]:
         killed: set[int] = set()
         for number in range(kills):
             engine = await _until_answering(running, outcomes, killed)
-            warden = psutil.Process(engine["pid"])
-            processes = [one for one in warden.children(recursive=True) if not _has(one, "warden.py")]
-            killed.update(process.pid for process in [warden, *processes])
-            # The engine alone, its worker processes alone, or its warden: by turns.
-            victims = [processes[:1], processes[-1:], [warden]][number % 3]
+            guard = psutil.Process(engine["pid"])
+            processes = [one for one in guard.children(recursive=True) if not _has(one, "guard.py")]
+            killed.update(process.pid for process in [guard, *processes])
+            # The engine alone, its worker processes alone, or its guard: by turns.
+            victims = [processes[:1], processes[-1:], [guard]][number % 3]
             for victim in victims:
                 victim.kill()
             print(f"kill {number + 1}: {dict(outcomes.counts)}, longest {outcomes.longest:.1f} s", flush=True)
@@ -156,7 +156,7 @@ def _memory() -> int:
 
 
 def _is_ours(process: psutil.Process) -> bool:
-    return _has(process, "app.main:create_app") or _has(process, "worker.inference")
+    return _has(process, "app.main:served_app") or _has(process, "worker.inference")
 
 
 def _has(process: psutil.Process, part: str) -> bool:

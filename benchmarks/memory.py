@@ -26,10 +26,10 @@ def one(model: Path, tokens: int, vocabulary: int | None) -> None:
     """Print the bytes beyond those of a small pass."""
     import torch
 
-    from trainer.modes import DEFAULT_HIGH_ENTROPY_PROMPT, Mode
-    from trainer.policy import load_policy
-    from trainer.scoring import score_groups
-    from trainer.spec import ModelSpec
+    from trainer.model.policy import load_policy
+    from trainer.model.scoring import score_groups
+    from trainer.spec.modes import DEFAULT_HIGH_ENTROPY_PROMPT, Mode
+    from trainer.spec.run import ModelSpec
     from trainer.types import Group, Rollout
 
     spec = ModelSpec(path=str(model), gradient_checkpointing=True)

@@ -8,9 +8,9 @@ from typing import Any
 from transformers import AutoTokenizer
 
 from benchmarks.job import Job, conversations, from_arguments, reward, say, say_memory
-from trainer.events import EventWriter, StepMetrics, read_events
 from trainer.loop import Run
-from trainer.spec import RunSpec
+from trainer.spec.events import EventWriter, StepMetrics, read_events
+from trainer.spec.run import RunSpec
 
 
 def spec(job: Job, folder: Path) -> RunSpec:

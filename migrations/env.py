@@ -1,34 +1,88 @@
-"""Runs migrations on the database of the settings, or on the one that ``app.migrate`` names."""
+"""Runs migrations on the database of the settings, or on the one that ``app.core.migrate`` names.
+
+Each migration is a transaction of its own, so that one on a filled database can work in parts, and holds no
+lock that it waits for itself for longer than :data:`LOCK_MS`: whoever comes after it would wait as well.
+"""
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from alembic import context
+from sqlalchemy import Connection, Engine
+from sqlalchemy.exc import OperationalError
 
-from app.db import build_engine
-from app.settings import get_settings
-from app.tables import Table
+from app.core.db import build_engine
+from app.core.settings import get_settings
+from app.core.tables import Table
 
-# Serialises processes that start together on one PostgreSQL; SQLite has its write lock.
+LOCK_MS = 500
+#: For locks that others hold too long, and for another process that migrates.
+PATIENCE_SECONDS = 600.0
+_WAIT_SECONDS = 0.2
+# Of processes that start together on one PostgreSQL, one migrates; SQLite has its write lock.
 _LOCK = 7_405_311_017_420_001
+_LOCK_NOT_AVAILABLE = "55P03"
 
 
 def run() -> None:
     url = context.config.attributes.get("url") or get_settings().resolved_database_url
-    engine = build_engine(url)
+    engine = build_engine(url, statement_seconds=0)
     try:
-        with engine.connect() as connection:
-            context.configure(
-                connection=connection,
-                target_metadata=Table.metadata,
-                compare_type=True,
-                # SQLite cannot alter a column: Alembic copies the table instead.
-                render_as_batch=connection.dialect.name == "sqlite",
-                transactional_ddl=True,
-            )
-            with context.begin_transaction():
-                if connection.dialect.name == "postgresql":
-                    connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({_LOCK})")
-                context.run_migrations()
+        if engine.dialect.name != "postgresql":
+            with engine.connect() as connection:
+                _migrate(connection)
+            return
+        deadline = time.monotonic() + PATIENCE_SECONDS
+        with _alone(engine, deadline):
+            while True:
+                try:
+                    with engine.connect() as connection:
+                        connection.exec_driver_sql(f"SET lock_timeout = {LOCK_MS}")
+                        connection.commit()
+                        _migrate(connection)
+                    return
+                except OperationalError as error:
+                    refused = getattr(error.orig, "sqlstate", None) == _LOCK_NOT_AVAILABLE
+                    if not refused or time.monotonic() > deadline:
+                        raise
+                # What is done already is not done again.
+                time.sleep(_WAIT_SECONDS)
     finally:
         engine.dispose()
+
+
+def _migrate(connection: Connection) -> None:
+    context.configure(
+        connection=connection,
+        target_metadata=Table.metadata,
+        compare_type=True,
+        # SQLite cannot alter a column: Alembic copies the table instead.
+        render_as_batch=connection.dialect.name == "sqlite",
+        transactional_ddl=True,
+        transaction_per_migration=True,
+    )
+    with context.begin_transaction():
+        context.run_migrations()
+
+
+@contextmanager
+def _alone(engine: Engine, deadline: float) -> Iterator[None]:
+    """No other process migrates within the block.
+
+    The lock is asked for again and again: an index that is made concurrently waits for every statement that
+    is under way, also for one that waits for this lock.
+    """
+    with engine.connect() as connection:
+        while True:
+            connection.exec_driver_sql("SET LOCAL idle_in_transaction_session_timeout = 0")
+            if connection.exec_driver_sql(f"SELECT pg_try_advisory_xact_lock({_LOCK})").scalar():
+                break
+            connection.rollback()
+            if time.monotonic() > deadline:
+                raise TimeoutError(f"another process has migrated for {PATIENCE_SECONDS:g} s")
+            time.sleep(_WAIT_SECONDS)
+        yield
 
 
 run()

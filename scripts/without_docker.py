@@ -1,6 +1,6 @@
 """Carries out Dockerfile and docker-compose.yml where there is no container engine, to see that they hold.
 
-    without_docker.py build ROOT [EXTRAS=[vllm]]       the Dockerfile's steps in ROOT, a folder with a system
+    without_docker.py build ROOT TARGET [EXTRAS=…]     an image's steps in ROOT, a folder with a system
     without_docker.py run ROOT PART                    a part's command with its environment
     without_docker.py run ROOT PART health             its health check
     without_docker.py run ROOT PART -- COMMAND…        another command, as `docker compose run` does
@@ -25,12 +25,11 @@ REPOSITORY = Path(__file__).parents[1]
 USERS = {"root": "0:0", "policysplit": "1000:1000"}
 
 
-def build(root: Path, arguments: dict[str, str]) -> None:
+def build(root: Path, target: str, arguments: dict[str, str]) -> None:
     """Leaves beside the files what an image has besides: ``image.json``."""
     environment, given = {"PATH": os.environ["PATH"], "HOME": "/root"}, {}
     folder, user = "/", "root"
-    steps = re.sub(r"\\\n", " ", (REPOSITORY / "Dockerfile").read_text())
-    for step in filter(None, map(str.strip, steps.splitlines())):
+    for step in _steps(target):
         word, _, rest = step.partition(" ")
         print(f"==> {step}", flush=True)
         match word:
@@ -57,6 +56,20 @@ def build(root: Path, arguments: dict[str, str]) -> None:
                 raise SystemExit(f"not understood: {step}")
     image = {"environment": environment, "folder": folder, "user": user}
     (root / "image.json").write_text(json.dumps(image))
+
+
+def _steps(target: str) -> list[str]:
+    """Those of the image ``target``, after those of the image that it is made from."""
+    text = re.sub(r"\\\n", " ", (REPOSITORY / "Dockerfile").read_text())
+    stages: dict[str, list[str]] = {}
+    stage: list[str] = []
+    for step in filter(None, map(str.strip, text.splitlines())):
+        if made := re.fullmatch(r"FROM (\S+) AS (\S+)", step):
+            stage = stages[made[2]] = list(stages.get(made[1], ()))
+        stage.append(step)
+    if target not in stages:
+        raise SystemExit(f"there is no image {target}; there are {', '.join(stages)}")
+    return stages[target]
 
 
 def run(root: Path, part: str, command: list[str]) -> None:
@@ -89,8 +102,8 @@ def _copy(source: Path, target: Path) -> None:
 
 if __name__ == "__main__":
     match sys.argv[1:]:
-        case ["build", root, *pairs]:
-            build(Path(root), dict(pair.split("=", 1) for pair in pairs))
+        case ["build", root, target, *pairs]:
+            build(Path(root), target, dict(pair.split("=", 1) for pair in pairs))
         case ["run", root, part]:
             run(Path(root), part, [])
         case ["run", root, part, "health"]:

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from study.planned_run import PlannedRun
-from study.runner import TUNING, read_results, run_missing, tuned_rate
+from study.results import read_results
+from study.runner import TUNING, run_missing, tuned_rate
 from study.studies import RESULTS, STUDIES, WORK
 
 
@@ -23,7 +24,7 @@ def main(arguments: list[str] | None = None) -> int:
     doing.add_argument(
         "--only", choices=list(STUDIES), help="this study alone; without it all, one after the other"
     )
-    commands.add_parser("report", help="write REPORT.md and the studies' pages from the results")
+    commands.add_parser("report", help="write the reports and the studies' pages from the results")
     again = commands.add_parser("reproduce", help="do a run again, and compare it bit for bit")
     again.add_argument("hash", help="the run's, or its first characters")
     options = parser.parse_args(arguments)
@@ -33,9 +34,11 @@ def main(arguments: list[str] | None = None) -> int:
             run_study(name, bounds)
         return 0
     if options.command == "report":
+        from study.answers.report import write_report as write_report_of_answers
         from study.report import write_report
 
         write_report()
+        write_report_of_answers()
         return 0
     return reproduce(options.hash)
 
@@ -49,7 +52,7 @@ def run_study(name: str, bounds: dict[str, Any]) -> None:
         run_missing(study.tuning, results=TUNING, folder=study.work, **bounds)
         rate = tuned_rate()
         if rate is None:
-            print("the learning rate is not chosen yet: go on with the same command")
+            print("the learning rate is not chosen yet: continue with the same command")
             return
         print(f"learning rate {rate:g}", flush=True)
     done = run_missing(study.runs(rate), results=study.results, folder=study.work, **bounds)
@@ -59,7 +62,10 @@ def run_study(name: str, bounds: dict[str, Any]) -> None:
 def reproduce(prefix: str, results: Path = RESULTS, folder: Path = WORK) -> int:
     """Do the run again from its committed document; 0 when weights and outcomes are the same bits."""
     found = [
-        one for name in STUDIES for one in read_results(results / name) if one["hash"].startswith(prefix)
+        one
+        for name in STUDIES
+        for one in read_results(results / f"{name}.jsonl")
+        if one["hash"].startswith(prefix)
     ]
     if len(found) != 1:
         print(f"{len(found)} results begin with {prefix!r}; give the hash of one", file=sys.stderr)
@@ -69,8 +75,9 @@ def reproduce(prefix: str, results: Path = RESULTS, folder: Path = WORK) -> int:
     run = PlannedRun(document["task"], document["arm"], document["seed"], document)
     assert run.hash == old["hash"], "the document is not the one that the hash names"
     with tempfile.TemporaryDirectory() as scratch:
-        run_missing([run], results=Path(scratch), folder=folder / run.study, workers=1)
-        (new,) = read_results(Path(scratch))
+        again = Path(scratch) / "again.jsonl"
+        run_missing([run], results=again, folder=folder / run.study, workers=1)
+        (new,) = read_results(again)
     same = True
     for name in ("base_sha256", "weights_sha256", "outcomes_sha256", "curves", "diagnostics"):
         equal = old[name] == new[name]

@@ -12,8 +12,8 @@ from study.base_model import HIGH_ENTROPY_PROMPT, NEUTRAL_PROMPT
 from study.planned_run import MODEL, TRAINING, VALIDATION, PlannedRun
 from study.tasks import TASKS, VALIDATION_ITEMS
 from trainer.ablations import load_ablation
-from trainer.algorithm_spec import AlgorithmSpec, PolicySplit
-from trainer.spec import (
+from trainer.spec.algorithm import AlgorithmSpec, PolicySplit
+from trainer.spec.run import (
     DiagnosticsSpec,
     EvaluationSpec,
     JsonlData,
@@ -93,7 +93,7 @@ def chosen_learning_rate(results: Mapping[str, dict[str, Any]]) -> float | None:
 
 def planned_run(task: str, arm: str, seed: int, learning_rate: float) -> PlannedRun:
     """One arm on one task with one seed."""
-    spec = _with_arm(_base_spec(task, seed, learning_rate), arm)
+    spec = _with_arm(base_spec(task, seed, learning_rate), arm)
     return PlannedRun.of("tiny", task, arm, seed, spec)
 
 
@@ -113,6 +113,8 @@ def analysis_plan() -> Plan:
         dev_items=DEV_ITEMS,
         method="policy_split",
         baselines=["grpo", "grpo_2x", *BASELINES],
+        # As many trained rows: the first control that was named beforehand (PREREGISTRATION.md, Deviations).
+        against="grpo_2x",
         controls={
             "grpo_2x": "grpo_2x",
             "single_entropy": "single_entropy",
@@ -123,7 +125,8 @@ def analysis_plan() -> Plan:
     )
 
 
-def _base_spec(task: str, seed: int, learning_rate: float) -> RunSpec:
+def base_spec(task: str, seed: int, learning_rate: float) -> RunSpec:
+    """A run on the small model before an arm's settings are laid over it."""
     return RunSpec(
         run_id=f"tiny-{task}",
         model=ModelSpec(path=MODEL, dtype="float32"),

@@ -16,7 +16,7 @@ from study.planned_run import PlannedRun
 from study.studies import STUDIES, item_paths
 from trainer.api import train
 from trainer.errors import TrainerError
-from trainer.events import EvaluationOutcomes, Event, StepMetrics
+from trainer.spec.events import EvaluationOutcomes, Event, StepMetrics
 from trainer.statistics.run_results import Point, summarised
 
 _COSTS = {

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from trainer.spec import JsonlData, RunSpec
+from trainer.spec.run import JsonlData, RunSpec
 
-# Stand for paths, which differ from machine to machine and are no part of what a run is.
+# Stand for paths, which differ from machine to machine and are not part of what a run is.
 MODEL, TRAINING, VALIDATION = "MODEL", "TRAINING", "VALIDATION"
 
 
@@ -29,6 +29,8 @@ class PlannedRun:
         for name in ("algorithm", "training_data", "validation_data"):
             part = getattr(spec, name)
             run[name] = {"type": part.type} | part.model_dump(mode="json", exclude_defaults=True)
+        if "exploration" in run["algorithm"]:  # told apart by what is a default in each
+            run["algorithm"]["exploration"]["level"] = spec.algorithm.exploration.level  # type: ignore[union-attr]
         return cls(task, arm, seed, {"study": study, "task": task, "arm": arm, "seed": seed, "run": run})
 
     @property
@@ -47,6 +49,8 @@ class PlannedRun:
         spec = RunSpec.model_validate(self.document["run"])
         return spec.model_copy(
             update={
+                # Pre-registered: the model after the last step, which no validation chose.
+                "checkpoint": spec.checkpoint.model_copy(update={"select": "last"}),
                 "model": spec.model.model_copy(update={"path": str(model)}),
                 "training_data": JsonlData(path=str(training)),
                 "validation_data": JsonlData(path=str(validation)),

@@ -1,13 +1,11 @@
 """Does the runs that have no result yet, a few at a time, one thread each; stopped, it goes on later.
 
-A result is a file of its own, named by the run's hash and renamed into place when whole, so results only
-accumulate, and those of two machines can be put together.
+Results only accumulate (``study.results``): each is added when its run ends.
 """
 
-import json
 import os
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from multiprocessing import get_context
 from pathlib import Path
@@ -15,10 +13,11 @@ from typing import Any
 
 from study.design import chosen_learning_rate
 from study.planned_run import PlannedRun
+from study.results import add_result, read_results
 from study.studies import RESULTS, prepare
 
 #: Results of the runs that choose the small model's learning rate.
-TUNING = RESULTS / "tuning"
+TUNING = RESULTS / "tuning.jsonl"
 _PAUSE_POLL_SECONDS = 2.0
 #: One thread, and the same instructions on every x86 processor with AVX2: without them the base model, and
 #: each run, would have other bits on other kinds of machines, and a study done in pieces could not be pooled.
@@ -43,17 +42,17 @@ def run_missing(
     """Do the planned runs of one study that have no result; how many were done.
 
     Args:
-        results: gets a file a run.
+        results: the file that gets a line a run.
         folder: gets the base model and the items.
         workers: runs at a time, each with one thread.
         hours: start none after so long.
         pause_file: start none while it exists, nor the making of the base model.
     """
-    results.mkdir(parents=True, exist_ok=True)
     os.environ |= _REPRODUCIBLE  # inherited by the processes, which alone import torch
     while _paused(pause_file):
         time.sleep(_PAUSE_POLL_SECONDS)
-    missing = [run for run in runs if not result_path(run, results).exists()]
+    done_before = {one["hash"] for one in read_results(results)}
+    missing = [run for run in runs if run.hash not in done_before]
     if not missing:
         return 0
     deadline = None if hours is None else time.monotonic() + hours * 3600
@@ -62,6 +61,7 @@ def run_missing(
     context.set_forkserver_preload(["study.one_run"])
     with ProcessPoolExecutor(workers, mp_context=context, max_tasks_per_child=1) as pool:
         pool.submit(prepare, missing[0].study, folder).result()
+        began = time.monotonic()
         active: set[Future[dict[str, Any]]] = set()
         exhausted = False
         while active or not exhausted:
@@ -77,9 +77,10 @@ def run_missing(
             finished, active = wait(active, timeout=_PAUSE_POLL_SECONDS, return_when=FIRST_COMPLETED)
             for one in finished:
                 result = one.result()
-                write_result(result, results)
+                add_result(result, results)
                 done += 1
-                print(_line(result, done, len(missing)), flush=True)
+                rest = _seconds_left(time.monotonic() - began, done, len(missing))
+                print(f"{_line(result, done, len(missing))}; {_about(rest)} left", flush=True)
     return done
 
 
@@ -87,26 +88,6 @@ def _execute(run: PlannedRun, folder: Path) -> dict[str, Any]:
     from study.one_run import execute  # torch, in the child alone
 
     return execute(run, folder)
-
-
-def result_path(run: PlannedRun, results: Path) -> Path:
-    """Where the run's result is, once it is there."""
-    return results / run.task / f"{run.hash}.json"
-
-
-def write_result(result: dict[str, Any], results: Path) -> None:
-    """Put a result in its place, whole."""
-    path = results / result["document"]["task"] / f"{result['hash']}.json"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_suffix(".partial")
-    partial.write_text(json.dumps(result, separators=(",", ":")) + "\n")
-    partial.replace(path)
-
-
-def read_results(results: Path) -> Iterable[dict[str, Any]]:
-    """Every result there is."""
-    for path in sorted(results.glob("*/*.json")):
-        yield json.loads(path.read_text())
 
 
 def tuned_rate(tuning: Path = TUNING) -> float | None:
@@ -122,4 +103,15 @@ def _line(result: dict[str, Any], done: int, of: int) -> str:
     document = result["document"]
     name = f"{document['task']} {document['arm']} seed {document['seed']}"
     took = f"{result['wall_seconds']:.0f} s ({result['cpu_seconds']:.0f} s of CPU)"
-    return f"[{done}/{of}] {result['hash']} {name}: {result['status']} in {took} {result['error'] or ''}"
+    ended = f"{result['status']} in {took}" + (f" {result['error']}" if result["error"] else "")
+    return f"[{done}/{of}] {result['hash']} {name}: {ended}"
+
+
+def _seconds_left(spent: float, done: int, of: int) -> float:
+    """What the rest takes at the pace so far."""
+    return spent / done * (of - done)
+
+
+def _about(seconds: float) -> str:
+    minutes = round(seconds / 60)
+    return f"about {minutes // 60} h {minutes % 60} min" if minutes >= 60 else f"about {minutes} min"

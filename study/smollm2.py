@@ -11,9 +11,9 @@ from typing import Any
 
 from study.planned_run import MODEL, TRAINING, VALIDATION, PlannedRun
 from trainer.ablations import load_ablation
-from trainer.algorithm_spec import EntropyAdvantage, PolicySplit
 from trainer.graders.extraction import extract_answer
-from trainer.spec import (
+from trainer.spec.algorithm import EntropyAdvantage, PolicySplit
+from trainer.spec.run import (
     DiagnosticsSpec,
     EvaluationSpec,
     JsonlData,
@@ -88,7 +88,7 @@ def analysis_plan() -> Plan:
 def pull_base_model(folder: Path) -> None:
     """The model into ``folder``, beside the project's data: who has pulled it does not do so again."""
     if not folder.exists():
-        from trainer.pull import pull
+        from trainer.model.pull import pull
 
         folder.parent.mkdir(parents=True, exist_ok=True)
         pulled = pull(BASE, folder.parents[2] / "models")

@@ -1,16 +1,18 @@
 """The studies there are: what each needs to be run and how it is read."""
 
 import json
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import study.answers.design as answers
 import study.design as tiny
 import study.smollm2 as smollm2
 from study.base_model import build_base_model
 from study.planned_run import PlannedRun
-from study.tasks import TASKS, reward_of, split_items
+from study.tasks import TASKS, AnsweringReward, reward_of, split_items
 from trainer.statistics.run_results import Plan
 
 HERE = Path(__file__).parent
@@ -24,7 +26,7 @@ class Study:
     """Runs on one base model that were pre-registered together."""
 
     name: str
-    """Of its folder of results, and in the documents of its runs."""
+    """Of its file of results, and in the documents of its runs."""
     title: str
     base_model: Callable[[Path], object]
     """Makes the base model in a folder, unless it is there."""
@@ -35,9 +37,9 @@ class Study:
     plan: Callable[[], Plan]
     runs: Callable[[float | None], list[PlannedRun]]
     """All planned runs, done or not, at the learning rate that was chosen; None while it is not."""
-    figures: Sequence[str]
+    figures: Sequence[str] = ()
     """The arms of which the report shows what the method's critics ask for."""
-    control: str
+    control: str | None = None
     """The arm beside which the report puts the hypotheses about the method: two prompts, without its bonus or
     without its meaning."""
     tuning: Sequence[PlannedRun] = ()
@@ -46,7 +48,7 @@ class Study:
     @property
     def results(self) -> Path:
         """Where its results are committed."""
-        return RESULTS / self.name
+        return RESULTS / f"{self.name}.jsonl"
 
     @property
     def work(self) -> Path:
@@ -62,7 +64,17 @@ def _tiny_items(task: str) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
     return training, validation
 
 
-STUDIES = {
+def _tiny_base_model(folder: Path) -> None:
+    """The small model of the study of all arms, which is made once."""
+    if not folder.exists():
+        made = folder.parents[1] / "tiny" / "model"
+        build_base_model(made)
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        folder.symlink_to(os.path.relpath(made, folder.parent))
+
+
+#: Of the method against its ablations and baselines: PREREGISTRATION.md.
+OF_THE_METHOD = {
     "tiny": Study(
         name="tiny",
         title="All arms on a small model",
@@ -88,6 +100,19 @@ STUDIES = {
         control="prompt_only",
     ),
 }
+#: Of exploration by answers: answers/PREREGISTRATION.md.
+OF_ANSWERS = {
+    answers.NAME: Study(
+        name=answers.NAME,
+        title="Different right answers on a small model",
+        base_model=_tiny_base_model,
+        items=_tiny_items,
+        reward=lambda task: AnsweringReward(TASKS[task]),
+        plan=answers.analysis_plan,
+        runs=lambda _: answers.planned_runs(),
+    ),
+}
+STUDIES = OF_THE_METHOD | OF_ANSWERS
 
 
 def prepare(name: str, folder: Path) -> None:

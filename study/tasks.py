@@ -37,6 +37,20 @@ def reward_of(task: Task) -> Callable[[dict[str, Any], str], float]:
     return lambda item, text: float(task.correct(item, text))
 
 
+class AnsweringReward:
+    """The reward function of a run in which equal answers count: beside it, what a response answers."""
+
+    def __init__(self, task: Task):
+        self._task = task
+
+    def __call__(self, item: dict[str, Any], text: str) -> float:
+        return float(self._task.correct(item, text))
+
+    def answer(self, _item: dict[str, Any], text: str) -> str:
+        """Its words; how they are spaced makes no difference."""
+        return " ".join(text.split())
+
+
 def split_items(task: Task) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
     """Training and validation items, always the same."""
     items = task.items()

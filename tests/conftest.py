@@ -3,19 +3,35 @@
 A file that imports another comes after it: pytest rewrites the assertions of what it loads first.
 """
 
+import functools
+import inspect
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 # Before anything imports torch, and for all processes that tests start. The cores are shared out among tests
 # already: with two threads each, which wait for each other, the trainer's tests take five times as long.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+import httpx
 import pytest
 from hypothesis import settings
+
+from trainer.system.imports import large_imports
 
 # The same examples at every run, however slow the machine.
 settings.register_profile("fixed", derandomize=True, deadline=None, database=None)
 settings.load_profile("fixed")
+
+# A client gives up after 5 s by default, and a machine that runs two tests at once may take longer. A test
+# that is about time says its own; the limit of each test ends what hangs.
+_usual: httpx.Timeout = inspect.signature(httpx.Client).parameters["timeout"].default
+_usual.connect = _usual.read = _usual.write = 60.0
+
+# A client reads the certificates of 140 authorities when it is made, which takes 30 ms: here they share them.
+# httpx 0.28 has no way to say so for all clients.
+_transport = httpx._transports.default
+_transport.create_ssl_context = functools.cache(httpx._config.create_ssl_context)  # type: ignore[attr-defined]
 
 pytest_plugins = [
     "tests.fixtures.api",
@@ -39,6 +55,13 @@ _LONG = (
     *("test_vllm_runs", "test_vllm", "test_engines", "test_ranks", "test_serve", "test_run", "test_lora"),
     *("test_pages", "test_real_trainer", "test_token_ids", "test_vllm_engine", "test_routing"),
 )
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Iterator[None]:
+    """The tests' files import all that is large."""
+    with large_imports():
+        return (yield)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

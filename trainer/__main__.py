@@ -1,16 +1,18 @@
 """``python -m trainer --spec spec.json --run-dir DIR``: one run, with or without the service.
 
-Exit codes: 0 finished, 75 stopped by SIGTERM and resumable (run it again to go on), 74 the disk is full
+Exit codes: 0 finished, 75 stopped by SIGTERM and resumable (run it again to resume), 74 the disk is full
 (resumable once there is room), 2 a spec that cannot work, 1 anything else. The last line of the events file
 says the same with the reason. SIGUSR1 has the stacks of all threads written to ``stacks-<attempt>.txt``.
 
-``torchrun --nproc-per-node N -m trainer …`` trains the run on N ranks (``trainer.ranks``). Each ends with
-such a code; torchrun itself ends with 0 or 1, and the events file, which the first rank writes, says why.
+``torchrun --nproc-per-node N -m trainer …`` trains the run on N ranks (``trainer.distributed.ranks``). Each
+ends with such a code; torchrun itself ends with 0 or 1, and the events file, which the first rank writes,
+says why.
 """
 
 import argparse
 import errno
 import faulthandler
+import importlib.util
 import os
 import signal
 import sys
@@ -21,13 +23,20 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from trainer.end_of_group import end_group
-from trainer.errors import DiskFull, EngineFailed, InvalidSpec, RankLost, RunDirBusy, TrainerError
-from trainer.events import EventWriter, Failed
-from trainer.run_lock import sole_trainer
-from trainer.spec import RunSpec
+from trainer.errors import DiskFull, EngineFailed, InvalidSpec, RunDirBusy, TrainerError, rank_lost
+from trainer.spec.events import EventWriter, Failed
+from trainer.spec.run import RunSpec
+from trainer.system.files import write_atomically
+from trainer.system.guard import end_self
+from trainer.system.imports import large_imports
+from trainer.system.run_lock import sole_trainer
 
 EXIT_FINISHED, EXIT_FAILED, EXIT_INVALID, EXIT_DISK_FULL, EXIT_STOPPED = 0, 1, 2, 74, 75
+#: What helps where memory runs out: a prompt's responses, in all modes, are one forward pass.
+LESS_MEMORY = (
+    "A prompt's responses are scored together: fewer rollout.samples_per_prompt, a smaller "
+    "rollout.max_response_tokens, or gradient_checkpointing take less"
+)
 #: What the system says when there is no room.
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
 
@@ -41,9 +50,6 @@ def main(arguments: list[str] | None = None) -> int:
         "--events", default="events.jsonl", help="name of the events file in the run directory"
     )
     parser.add_argument(
-        "--exit-with-parent", action="store_true", help="end when standard input does: its owner has died"
-    )
-    parser.add_argument(
         "--attempt", type=int, default=0, help="of several trainers in a run directory the highest one stays"
     )
     parser.add_argument(
@@ -55,8 +61,6 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     stop = threading.Event()
     signal.signal(signal.SIGTERM, lambda *_: stop.set())
-    if options.exit_with_parent:
-        threading.Thread(target=_die_at_end_of_input, name="parent-watch", daemon=True).start()
     # Threads that wait for work spin for a moment, then sleep. Always spinning made a step up to ten times
     # slower on a machine that other processes share; sleeping at once, a third slower on a quiet one. To be
     # set before torch is imported; GNU's OpenMP reads the second, others the first.
@@ -91,15 +95,23 @@ def _run(options: argparse.Namespace, first: bool, stop: threading.Event) -> int
     with EventWriter(options.run_dir / options.events if first else Path(os.devnull)) as events:
 
         def lost(reason: str) -> None:
-            os._exit(_fail(events, EXIT_FAILED, RankLost.code, reason))
+            os._exit(_fail(events, EXIT_FAILED, rank_lost(reason).code, reason))
 
         try:
             spec = RunSpec.model_validate_json(options.spec.read_bytes())
         except (OSError, ValidationError) as error:
             return _fail(events, EXIT_INVALID, InvalidSpec.code, f"{options.spec}: {error}")
+        if importlib.util.find_spec("torch") is None:
+            return _fail(
+                events,
+                EXIT_INVALID,
+                InvalidSpec.code,
+                "torch is not installed here: install the extra policysplit[trainer] where the worker runs",
+            )
         try:
-            from trainer.loop import Run  # torch and transformers take seconds to import
-            from trainer.ranks import join_ranks
+            with large_imports():  # torch and transformers take seconds
+                from trainer.distributed.ranks import join_ranks
+                from trainer.loop import Run
 
             with join_ranks(lost) as ranks:
                 finished = Run(spec, options.run_dir, events, stop, ranks=ranks).run()
@@ -107,7 +119,7 @@ def _run(options: argparse.Namespace, first: bool, stop: threading.Event) -> int
             code = EXIT_INVALID if isinstance(error, InvalidSpec) else EXIT_FAILED
             return _fail(events, code, error.code, str(error), error.param)
         except MemoryError as error:
-            return _fail(events, EXIT_FAILED, "out_of_memory", f"out of memory: {error}")
+            return _fail(events, EXIT_FAILED, "out_of_memory", f"out of memory: {error}. {LESS_MEMORY}")
         except Exception as error:
             if _no_room(error):
                 return _fail(events, EXIT_DISK_FULL, DiskFull.code, f"the disk is full: {error}")
@@ -115,19 +127,18 @@ def _run(options: argparse.Namespace, first: bool, stop: threading.Event) -> int
             out_of_memory = type(error).__name__ == "OutOfMemoryError"
             engine_failed = EngineFailed.code if isinstance(error, EngineFailed) else "internal_error"
             code = "out_of_memory" if out_of_memory else engine_failed
-            return _fail(events, EXIT_FAILED, code, f"{type(error).__name__}: {error}")
+            what = f"{type(error).__name__}: {error}"
+            return _fail(events, EXIT_FAILED, code, f"{what}. {LESS_MEMORY}" if out_of_memory else what)
     return EXIT_FINISHED if finished else EXIT_STOPPED
 
 
 def _replay(options: argparse.Namespace) -> int:
-    from trainer.replay import replay
+    with large_imports():
+        from trainer.replay import replay
 
     spec = RunSpec.model_validate_json(options.spec.read_bytes())
     result = replay(spec, options.run_dir, options.replay)
-    path = options.run_dir / f"replay-{options.replay}.json"
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    temporary.write_text(result.model_dump_json())
-    temporary.replace(path)
+    write_atomically(options.run_dir / f"replay-{options.replay}.json", result.model_dump_json())
     return EXIT_FINISHED
 
 
@@ -138,7 +149,7 @@ def _sole(options: argparse.Namespace, first: bool) -> AbstractContextManager[No
 
     def superseded() -> None:
         print("a newer attempt has begun: this one is over", file=sys.stderr)
-        end_group()
+        end_self()
 
     return sole_trainer(options.run_dir, options.attempt, superseded)
 
@@ -161,12 +172,6 @@ def _fail(events: EventWriter, exit_code: int, code: str, message: str, param: s
             raise
         return EXIT_DISK_FULL
     return exit_code
-
-
-def _die_at_end_of_input() -> None:
-    while os.read(0, 4096):
-        pass
-    end_group()
 
 
 if __name__ == "__main__":

@@ -2,7 +2,7 @@
 
 >>> import json, pathlib
 >>> from trainer.api import train
->>> from trainer.spec import JsonlData, ModelSpec, RolloutSpec, RunSpec
+>>> from trainer.spec.run import JsonlData, ModelSpec, RolloutSpec, RunSpec
 >>> rows = [{"messages": [{"role": "user", "content": f"Say {x}"}], "letter": x} for x in "abcd"]
 >>> data = pathlib.Path(folder, "rows.jsonl")
 >>> _ = data.write_text("\\n".join(map(json.dumps, rows)))
@@ -28,20 +28,24 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from trainer.checkpoint import step_folders
+from trainer.checkpoints.checkpoint import step_folders
 from trainer.errors import TrainerError
-from trainer.events import Event, EventWriter, Failed
 from trainer.graders.custom import RewardFunction
 from trainer.graders.grade import Grade
 from trainer.loop import Run
-from trainer.spec import RunSpec
+from trainer.spec.events import Event, EventWriter, Failed
+from trainer.spec.run import RunSpec
 
 __all__ = ["Grade", "Result", "RewardFunction", "train"]
 
 
 @dataclass(frozen=True)
 class Result:
-    """What a run left behind. ``checkpoint`` is a model folder; None when it was stopped before its first."""
+    """What a run left behind.
+
+    ``checkpoint`` is a model folder: of a finished run the one that ``checkpoint.select`` chooses, else the
+    last; None when it was stopped before its first.
+    """
 
     finished: bool
     step: int
@@ -70,8 +74,11 @@ def train(
 
     Args:
         reward: a function of (item, response text) to a number from 0 to 1, or to a Grade; item is the row
-            without its messages. Then ``spec.grader`` is None. An exception in it leaves the response out
-            of training and counts as ``train/grader_errors``; a step in which all fail ends the run.
+            of the data, and the text is the answer, without thoughts. Then ``spec.grader`` is None. As an
+            object it may have ``answer(item, text)``, too: what votes compare, and what exploration at the
+            level of answers counts; a text, or None for none. An
+            exception in it leaves the response out of training and counts as ``train/grader_errors``; a step
+            in which all fail ends the run, and so does a number that is not a reward.
         on_event: called with each event after it was written.
         stop: set it, from another thread or from ``on_event``, to stop after the current step.
 
@@ -87,4 +94,4 @@ def train(
             events.write(Failed(code=error.code, message=str(error), param=error.param))
             raise
     step = run.counters.step
-    return Result(finished, step, step_folders(run_dir / "checkpoints").get(step))
+    return Result(finished, step, step_folders(run_dir / "checkpoints").get(run.result_step))

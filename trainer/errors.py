@@ -41,6 +41,18 @@ class RankLost(TrainerError):
     code = "rank_lost"
 
 
+class RankOutOfMemory(RankLost):
+    """One of the processes that train the run together has no memory left."""
+
+    code = "out_of_memory"
+
+
+def rank_lost(reason: str) -> RankLost:
+    """The error for why another rank has ended, by its own words."""
+    of_memory = "OutOfMemoryError" in reason or "MemoryError" in reason or "out of memory" in reason
+    return RankOutOfMemory(reason) if of_memory else RankLost(reason)
+
+
 class ZeroVariance(TrainerError):
     """The grader gives every response to a prompt the same reward: there is nothing to learn."""
 
@@ -54,6 +66,6 @@ class RunDirBusy(Exception):
 
 
 class DiskFull(TrainerError):
-    """There is no room for what the run writes; it goes on from its last state when there is."""
+    """There is no room for what the run writes; it resumes from its last state when there is."""
 
     code = "disk_full"

@@ -1,62 +1,86 @@
-"""A run from its spec to its last checkpoint: the phases of a step, top to bottom.
+"""A run from its spec to its last checkpoint, and the way of a step in it, from top to bottom.
 
-    items ─▶ groups ─▶ sample both modes ─▶ grade ─▶ plan (rows, advantages)
-                                                        │
-      events.jsonl ◀─ metrics, rollouts ◀─ optimizer ◀─ forward, bonus, loss, backward
+::
 
-Several ranks (``trainer.ranks``) go through these phases together; one process alone is the usual case.
-Everything random is a function of (seed, step, index), so a run that is killed and resumed from its state
-goes on exactly as if nothing had happened.
+    training_data
+         │ ItemOrder, build_group
+         ▼
+    Group: a prompt's token ids in both modes
+         │ sample_groups (engine)
+         ▼
+    Rollouts: response ids of both modes, log-probabilities
+         │ grade_groups (grader)
+         ▼
+    rewards ─ collect_groups ─▶ dropped: further items take their place
+         │ Algorithm.plan
+         ▼
+    GroupPlan: which response is a row under which prompt, advantages by reward
+         │ score_groups (policy): one forward pass over the rows of both prompts
+         ▼
+    Scores: log-probabilities and entropies with gradients ─ Observer ─▶ entropies, divergences
+         │ Algorithm.shape_advantage: the bonus; Algorithm.token_loss; group_loss: masks and weights
+         ▼
+    loss ─ backward ─▶ MasterAdamW ─ engine.sync ─▶ the next step samples from these weights
+         │ step_metrics, rollout_records, step_digest
+         ▼
+    events.jsonl, checkpoints
+
+What the phases work with is handed through them as a ``StepContext``. Several ranks
+(``trainer.distributed.ranks``) go through them together; one process alone is the usual case. Everything
+random is a function of (seed, step, index), so a run that is killed and resumed from its state goes on
+exactly as if nothing had happened.
 """
 
 import threading
-import time
-from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from collections.abc import Sequence
+from contextlib import closing
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 from trainer.algorithms import build_algorithm
-from trainer.data.items import ItemOrder, load_items
+from trainer.checkpoints.digest import step_digest, weights_sha256
+from trainer.checkpoints.run_folder import RunFolder
+from trainer.data.items import Item, ItemOrder, Kept, load_items
 from trainer.diagnostics.probe_set import ProbeSet
-from trainer.digest import step_digest, weights_sha256
-from trainer.embedding import load_encoder
-from trainer.evaluate import evaluate
-from trainer.events import (
+from trainer.distributed.ranks import ALONE, Ranks
+from trainer.errors import EngineFailed, GraderFailed, GuardTripped, InvalidSpec
+from trainer.evaluation.evaluate import evaluate
+from trainer.evaluation.preflight import preflight
+from trainer.evaluation.prompts import MADE_ON_DEMAND, Dropped, fit_prompts
+from trainer.evaluation.trial import try_checkpoint, try_rollout
+from trainer.graders.answers import WITHOUT_VOTES
+from trainer.graders.custom import RewardFunction, choose_grader
+from trainer.graders.formatted import with_format
+from trainer.graders.grade import Grade, GradedElsewhere, Grader
+from trainer.model.embedding import load_encoder
+from trainer.model.optim import MasterAdamW
+from trainer.model.policy import Policy, load_policy
+from trainer.model.templates import fit_template
+from trainer.rollout import build_engine
+from trainer.rollout.engine import RolloutEngine
+from trainer.rollout.sharded_engine import ShardedEngine
+from trainer.spec.events import (
     EvaluationOutcomes,
     EventWriter,
     Finished,
-    MessageEvent,
-    Phase,
     Rollouts,
     Started,
     StepDigest,
     StepMetrics,
     Stopped,
 )
-from trainer.generation import build_group, count_errors, error_metrics, grade_groups, sample_groups
-from trainer.graders.answers import answer_function
-from trainer.graders.custom import RewardFunction, choose_grader
-from trainer.graders.grade import Grade
-from trainer.guards import check_collapse, check_finite
-from trainer.memory import MemoryWatch
-from trainer.metrics import MetricSums
-from trainer.modes import Mode
-from trainer.optim import MasterAdamW
-from trainer.policy import Policy, load_policy
-from trainer.preflight import preflight
-from trainer.ranks import ALONE, Ranks
-from trainer.records import mode_metrics, rollout_records
-from trainer.resampling import Collected, collect_groups
-from trainer.rollout import build_engine
-from trainer.rollout.engine import RolloutEngine
-from trainer.rollout.sharded_engine import ShardedEngine
-from trainer.run_folder import RunFolder
-from trainer.seeds import generator
-from trainer.spec import RunSpec
-from trainer.templates import fit_template
+from trainer.spec.modes import Mode
+from trainer.spec.run import EnvironmentData, JsonlData, RunSpec
+from trainer.steps.context import StepContext
+from trainer.steps.generation import build_group, count_errors, grade_groups, sample_groups
+from trainer.steps.guards import check_finite, observe_modes, watch
+from trainer.steps.progress import Progress, StopAsked
+from trainer.steps.records import rollout_records
+from trainer.steps.resampling import Collected, collect_groups
+from trainer.steps.step_metrics import step_metrics
+from trainer.steps.update import UpdateResult, update
+from trainer.system.memory import MemoryWatch
 from trainer.types import Group
-from trainer.update import UpdateResult, update
 
 
 class Run:
@@ -80,7 +104,8 @@ class Run:
         self._validation = (
             load_items(spec.validation_data, "validation_data") if spec.validation_data else None
         )
-        self._answer = answer_function(spec.grader)
+        self._folder = folder or RunFolder(run_dir, spec, events, ranks)
+        self._folder.claim()
         self.policy = load_policy(
             spec.model,
             spec.high_entropy_prompt,
@@ -89,29 +114,83 @@ class Run:
             lora=spec.lora,
             seed=spec.seed,
         )
-        self._algorithm = build_algorithm(spec.algorithm, spec.rollout.max_response_tokens)
+        self._algorithm = build_algorithm(
+            spec.algorithm, spec.rollout.max_response_tokens, spec.rollout.engine
+        )
+        self._dropped: list[Dropped] = []
         self._notes = fit_template(
             self.policy,
             {"training_data": self._training, "validation_data": self._validation or []},
             needs_high_entropy=self._needs(Mode.HIGH_ENTROPY),
         )
+        self._training = self._fit_prompts(self._training, "training_data")
+        if self._validation is not None:
+            self._validation = self._fit_prompts(self._validation, "validation_data")
         self._reference = self._load_reference()
         self._probes = ProbeSet(spec, self.policy, self._algorithm, self._validation or self._training)
         embedding_model = spec.evaluation.embedding_model
         self._encoder = load_encoder(embedding_model, self.policy.device) if embedding_model else None
         self._optimizer = MasterAdamW(self.policy.model, spec.optimizer)
         self._order = ItemOrder(len(self._training), spec.seed)
-        self._folder = folder or RunFolder(run_dir, spec, events, ranks)
         self.counters = self._folder.restore(self._optimizer)
-        self._engine: RolloutEngine = build_engine(spec, self.policy)  # with the weights of the state
+        # With the weights of the state.
+        self._engine: RolloutEngine = build_engine(spec, self.policy, self._stop.is_set)
         if ranks.world > 1:
             self._engine = ShardedEngine(self._engine, ranks)
         self._algorithm.load_state(self.counters.algorithm_state)
         self._memory = MemoryWatch(self.policy.device)
-        self._seconds: dict[str, float] = {}
+        self._progress = Progress(events.write)
         self._validation_metrics: dict[str, float] = {}
+        self._validated_at = -1
         # Last, for it may start threads and processes, which run() ends.
-        self._grader = choose_grader(spec.grader, reward)
+        self._grader = ranks.on_first(lambda: self._build_grader(reward), GradedElsewhere)
+        if (
+            spec.validation_data
+            and spec.evaluation.samples_per_item > 1
+            and not (self._grader.gives_answers or self._encoder)
+        ):
+            self._notes.append(f"Evaluations have no maj@k: {WITHOUT_VOTES}.")
+
+    def _build_grader(self, reward: RewardFunction | None) -> Grader:
+        """Raises InvalidSpec, also where a reference lets no response be graded; it names the line."""
+        grader = with_format(choose_grader(self.spec.grader, reward), self.spec.response_format)
+        if self._algorithm.objective.needs_answers and not grader.gives_answers:
+            grader.close()
+            raise InvalidSpec(
+                "the algorithm prefers answers that few responses give, but the reward function does not say "
+                "what a response answers: give it a method answer(item, text)",
+                "grader",
+            )
+        for param, items in (("training_data", self._training), ("validation_data", self._validation)):
+            if not isinstance(getattr(self.spec, param), JsonlData):  # what a task draws has its own scorer
+                continue
+            if problem := grader.item_problem([item.fields for item in items or []]):
+                grader.close()
+                index, reason = problem
+                raise InvalidSpec(f"{(items or [])[index].where}: {reason}", param)
+        return grader
+
+    def _fit_prompts(self, items: Sequence[Item], param: str) -> Kept:
+        spec = self.spec
+        drawn = ItemOrder(len(items), spec.seed).take(0, min(len(items), MADE_ON_DEMAND))
+        kept, dropped = fit_prompts(
+            self.policy,
+            items,
+            param,
+            modes=[mode for mode in Mode if self._needs(mode)],
+            rollout=spec.rollout,
+            overlong=spec.overlong_prompts,
+            drawn=drawn if param == "training_data" else None,
+        )
+        if dropped is not None:
+            self._dropped.append(dropped)
+        return kept
+
+    @property
+    def _unseen_limit(self) -> int | None:
+        """What prompts are held to that were made on demand and so not looked at before training."""
+        made = isinstance(self.spec.training_data, EnvironmentData)
+        return self.spec.rollout.max_prompt_tokens if made else None
 
     def _load_reference(self) -> Policy | None:
         """The model that training began with, where the objective has a penalty on leaving it."""
@@ -132,6 +211,12 @@ class Run:
             for step in steps
         )
 
+    @property
+    def result_step(self) -> int:
+        """The step whose checkpoint is the result: that of a finished run is chosen, else it is the last."""
+        finished = self.counters.step == self.spec.total_steps
+        return self._folder.choose()[0] if finished else self.counters.step
+
     def run(self) -> bool:
         """Train to the last step; True when finished, False when asked to stop before. Once a Run."""
         with closing(self._engine), closing(self._grader):
@@ -145,187 +230,213 @@ class Run:
 
     def _train(self) -> bool:
         self._announce()
-        if self.counters.step == 0 and not self._folder.has_checkpoint(0):
-            self._look_at_the_grader()
-            self._evaluate_and_report(step=0)
-        while self.counters.step < self.spec.total_steps:
-            if self._ranks.any(self._stop.is_set()):
-                return self._stopped()
-            self._step()
+        try:
+            if self.counters.step == 0 and not self._folder.has_checkpoint(0):
+                self._begin()
+            while self.counters.step < self.spec.total_steps:
+                self._stop_if_asked()
+                self._step()
+        except StopAsked:
+            return self._stopped()
         if self.spec.total_steps == 0 and not self._folder.has_checkpoint(0):
             self._save_checkpoint({})
+        chosen, reason = self._folder.choose()
         self._folder.shelve_state()
         self._events.write(
             Finished(
                 step=self.counters.step,
                 trained_tokens=self.counters.trained_tokens,
+                result_step=chosen,
+                reason=reason,
                 peak_memory_bytes=self._memory.peak(),
             )
         )
         return True
 
-    def _look_at_the_grader(self) -> None:
-        spec = self.spec.preflight
+    def _begin(self) -> None:
+        """What comes before the first step. On StopAsked nothing is lost: all of it is done again."""
+        # Ranks that wait for each other stop between two phases alone.
+        alone = self._ranks.world == 1
+        with self._progress.giving_up(lambda: alone and self._stop.is_set()):
+            self._try_the_model()
+            self._stop_if_asked()
+            self._try_the_grader()
+            self._stop_if_asked()
+            if values := self._evaluate():
+                self._write_metrics(values)
+
+    def _stop_if_asked(self) -> None:
+        if self._ranks.any(self._stop.is_set()):
+            raise StopAsked
+
+    def _try_the_model(self) -> None:
+        """What would go wrong at the first rollout or checkpoint goes wrong here."""
+        if self.spec.total_steps == 0:
+            return
+        context = self._context()
+        with context.phase("preflight"):
+            gap = try_rollout(context, self._training)
+            self._ranks.from_first(lambda: try_checkpoint(self.policy, self._folder.checkpoints))
+        if gap.notable:
+            self._progress.say(
+                f"Log-probabilities when sampled and when scored differ by {gap.mean:.2g} nats a token on "
+                f"average ({gap.largest:.2g} at most): training takes them for the same.",
+                level="warn",
+                data={"trial": asdict(gap)},
+            )
+
+    def _try_the_grader(self) -> None:
+        spec, context = self.spec.preflight, self._context()
         if spec is None or spec.samples == 0 or self.spec.total_steps == 0:
             return
-        with self._phase("preflight", 0):
-            preflight(
-                self.policy,
-                self._engine,
-                self._training,
-                self._grader,
-                self._algorithm.samples(0, self.spec.rollout.samples_per_prompt),
-                spec=spec,
-                rollout=self.spec.rollout,
-                seed=self.spec.seed,
-                on_progress=lambda: self._beat("preflight", 0),
-                ranks=self._ranks,
-                say=self._say,
-            )
+        with context.phase("preflight"):
+            preflight(context, self._training, spec)
 
-    # --- the phases of a step -------------------------------------------------------------------------
+    # --- one step, from top to bottom ---------------------------------------------------------------------
 
     def _step(self) -> None:
-        step = self.counters.step
-        # A checkpoint is saved after its step's metrics are written: its time is told with the next step's.
-        self._seconds = {"sync": 0.0, "checkpoint": self._seconds.get("checkpoint", 0.0)}
-        started = time.perf_counter()
-        probed = self._probe(step)
-        errors: list[Grade] = []
-        collected = collect_groups(
-            lambda first, count: self._sample_and_score(step, first, count, errors),
-            self._algorithm.keeps,
-            wanted=self.spec.rollout.prompts_per_step,
-            resampling_rounds=self._algorithm.resampling_rounds,
-        )
+        self._progress.begin_step()
+        context = self._context()
+        probed = self._probe(context)
+        collected = self._collect(context)
         self._engine.rest()
-        metrics = MetricSums()
-        result = self._update(step, collected.kept, metrics)
-        with self._phase("sync", step):
+        result = self._update(context, collected.kept)
+        with context.phase("sync"):
             self._engine.sync()
-        values = metrics.result() | self._algorithm.schedule_metrics(step) | mode_metrics(collected.sampled)
-        values |= self._resampling_metrics(step, collected)
-        values |= probed
-        values |= self._count(collected, result)
-        values |= error_metrics("train", errors)
+        values = step_metrics(context, collected, result) | probed
+        self._count(collected, result)
         self._algorithm.after_step(values)
         self.counters.algorithm_state = self._algorithm.state()
-        if self._ranks.first:  # the others' events go nowhere
-            records = rollout_records(self.policy, collected.sampled, result.entropy_T)
-            self._events.write(Rollouts(step=step + 1, rollouts=records))
+        self._write_rollouts(collected, result)
         if self._due(self.spec.evaluation.interval):
-            values |= self._evaluate(step + 1)
-        values["train/step_seconds"] = time.perf_counter() - started
-        values["train/tokens_per_second"] = values["train/tokens_generated"] / values["train/step_seconds"]
-        values |= {f"time/{name}": seconds for name, seconds in self._seconds.items()}
-        self._seconds["checkpoint"] = 0.0
+            values |= self._evaluate()
+        values |= self._progress.end_step(values["train/tokens_generated"])
         values |= self._memory.of_step(self._engine.process_ids)
-        self._write_metrics(step + 1, values, self._digest(collected.sampled, result.grad_norm))
-        for mode in ("N", "H"):
-            if (entropy := values.get(f"train/{mode}/entropy_nats")) is not None:
-                check_collapse(step + 1, self.counters, mode, entropy, values[f"train/{mode}/reward"])
-        if self._due(self.spec.checkpoint.interval):
+        self._write_metrics(values, self._digest(collected, result))
+        ended_by = self._guard(collected, result)
+        if self._due(self.spec.checkpoint.interval) or ended_by is not None:
             self._save_checkpoint(values)
+        if ended_by is not None:
+            raise GuardTripped(f"{ended_by}: it diverged. The checkpoint of this step has been saved")
 
-    def _sample_and_score(self, step: int, first: int, count: int, errors: list[Grade]) -> list[Group]:
-        """The step's groups from number ``first`` on; what the grader failed with goes to ``errors``."""
-        groups = self._sample(step, first, count)
-        # A step that goes on with a few further items has graded others already.
-        errors += self._score(step, groups, all_may_fail=first > 0)
-        return groups
+    def _context(self) -> StepContext:
+        """What the phases of the coming step work with."""
+        return StepContext(
+            step=self.counters.step,
+            policy=self.policy,
+            algorithm=self._algorithm,
+            engine=self._engine,
+            grader=self._grader,
+            rollout=self.spec.rollout,
+            seed=self.spec.seed,
+            progress=self._progress,
+            ranks=self._ranks,
+            reference=self._reference,
+            has_form=self.spec.response_format is not None and self.spec.response_format.restricts,
+        )
 
-    def _sample(self, step: int, first: int, count: int) -> list[Group]:
-        with self._phase("generate", step):
+    def _probe(self, context: StepContext) -> dict[str, float]:
+        """Diagnostics of the parameters as they are before the step."""
+        if not self._probes.due(context.step):
+            return {}
+        with context.phase("diagnostics"):
+            return self._probes.run(context)
+
+    def _collect(self, context: StepContext) -> Collected:
+        """Sample prompts and grade the responses until enough groups have something to teach."""
+        errors: list[Grade] = []
+
+        def sample_and_grade(first: int, count: int) -> list[Group]:
+            groups = self._sample(context, first, count)
+            errors.extend(self._score(context, groups, all_may_fail=first > 0))
+            return groups
+
+        wanted, rounds = self.spec.rollout.prompts_per_step, self._algorithm.resampling_rounds
+        collected = collect_groups(
+            sample_and_grade, self._algorithm.keeps, wanted=wanted, resampling_rounds=rounds
+        )
+        collected.errors = errors
+        if len(collected.kept) < wanted:
+            self._progress.say(
+                f"step {context.step + 1}: after {collected.rounds} rounds of sampling only "
+                f"{len(collected.kept)} of {wanted} prompts have rewards that differ; "
+                "the step trains on these",
+                level="warn",
+            )
+        return collected
+
+    def _sample(self, context: StepContext, first: int, count: int) -> list[Group]:
+        """The step's groups from number ``first`` on, answered."""
+        with context.phase("generate"):
+            places = self._order.take(self.counters.items + first, count)
+            items = [self._training[place] for place in places]
             groups = [
-                build_group(
-                    self.policy, self._training[item], number, item, self.spec.rollout.max_prompt_tokens
-                )
-                for number, item in enumerate(self._order.take(self.counters.items + first, count), first)
+                build_group(self.policy, item, number, item.index, self._unseen_limit)
+                for number, item in enumerate(items, first)
             ]
-            sample_groups(
-                self._engine,
-                groups,
-                self._algorithm.samples(step, self.spec.rollout.samples_per_prompt),
-                seed=(self.spec.seed, "sample", step),
-                max_tokens=self.spec.rollout.max_response_tokens,
-                temperature=self.spec.rollout.temperature,
-                on_progress=lambda: self._beat("generate", step),
-            )
+            try:
+                sample_groups(context, groups, context.samples, "sample")
+            except EngineFailed as error:
+                if self._stop.is_set() and self._ranks.world == 1:
+                    raise StopAsked from error
+                raise
         return groups
 
-    def _score(self, step: int, groups: list[Group], all_may_fail: bool) -> list[Grade]:
-        with self._phase("score", step):
-            errors = grade_groups(
-                self.policy,
-                groups,
-                self._grader,
-                all_may_fail=all_may_fail,
-                on_progress=lambda: self._beat("score", step),
-                ranks=self._ranks,
-            )
+    def _score(self, context: StepContext, groups: list[Group], all_may_fail: bool) -> list[Grade]:
+        """Grade the groups; what the grader failed with. One that goes on with a few further items has
+        graded others already, so that ``all_may_fail``."""
+        with context.phase("score"):
+            try:
+                errors = grade_groups(context, groups, all_may_fail=all_may_fail)
+            except GraderFailed:
+                # Who mends the grader wants to see on which answers it failed.
+                if self._ranks.first:
+                    records = rollout_records(self.policy, groups, {})
+                    self._events.write(Rollouts(step=context.step + 1, rollouts=records))
+                raise
         if errors:
-            self._say(
-                f"step {step + 1}: left out where the grader failed: {count_errors(errors)}",
+            self._progress.say(
+                f"step {context.step + 1}: left out where the grader failed: {count_errors(errors)}",
                 level="warn",
             )
         return errors
 
-    def _update(self, step: int, groups: list[Group], metrics: MetricSums) -> UpdateResult:
+    def _update(self, context: StepContext, groups: list[Group]) -> UpdateResult:
         """Train on the groups. Raises what ``check_finite`` does."""
-        with self._phase("forward_backward", step):
+        settings, seconds = self.spec.optimizer, self._progress.seconds
+        with context.phase("forward_backward"):
             result = update(
-                self.policy,
+                context,
                 self._optimizer,
-                self._algorithm,
                 groups,
-                step=step,
                 first_update=self.counters.updates,
-                updates=self.spec.optimizer.updates_per_batch,
-                groups_per_micro_batch=self.spec.optimizer.groups_per_micro_batch,
-                temperature=self.spec.rollout.temperature,
-                max_length=self.spec.rollout.max_response_tokens,
-                metrics=metrics,
-                generator=generator(self.spec.seed, "update", step),
-                on_progress=lambda: self._beat("forward_backward", step),
-                reference=self._reference,
+                updates=settings.updates_per_batch,
+                groups_per_micro_batch=settings.groups_per_micro_batch,
                 divergence_stride=self.spec.diagnostics.divergence_stride,
-                ranks=self._ranks,
             )
-        self._seconds["forward_backward"] -= result.optimizer_seconds
-        self._seconds |= {"optimizer": result.optimizer_seconds, "divergence": result.divergence_seconds}
-        check_finite(step + 1, result.loss, result.grad_norm)
+        seconds["forward_backward"] -= result.optimizer_seconds
+        seconds |= {"optimizer": result.optimizer_seconds, "divergence": result.divergence_seconds}
+        check_finite(context.step + 1, result.loss, result.grad_norm)
         return result
 
-    def _resampling_metrics(self, step: int, collected: Collected) -> dict[str, float]:
-        if self._algorithm.resampling_rounds == 0 and not collected.dropped:
-            return {}
-        wanted = self.spec.rollout.prompts_per_step
-        if len(collected.kept) < wanted:
-            self._say(
-                f"step {step + 1}: after {collected.rounds} rounds of sampling only {len(collected.kept)} of "
-                f"{wanted} prompts have rewards that differ; the step trains on these",
-                level="warn",
-            )
-        return {
-            "train/sampling_rounds": float(collected.rounds),
-            "train/groups_dropped": float(len(collected.dropped)),
-        }
+    def _count(self, collected: Collected, result: UpdateResult) -> None:
+        """The step is done."""
+        self.counters.step += 1
+        self.counters.updates += self.spec.optimizer.updates_per_batch
+        self.counters.items += len(collected.sampled)
+        self.counters.trained_tokens += result.trained_tokens
 
-    def _probe(self, step: int) -> dict[str, float]:
-        """Diagnostics of the parameters as they are before the step."""
-        if not self._probes.due(step):
-            return {}
-        with self._phase("diagnostics", step):
-            result = self._probes.run(
-                step, self._engine, self._grader, lambda: self._beat("diagnostics", step), self._ranks
-            )
-        if result.grader_error is not None:
-            self._say(
-                f"step {step + 1}: the grader failed on responses of the probe set; "
-                f"first: {result.grader_error}",
-                level="warn",
-            )
-        return result.values
+    def _guard(self, collected: Collected, result: UpdateResult) -> str | None:
+        """Tell of modes that fall apart; why the run is to end now, if it is."""
+        if self.spec.guards == "off":
+            return None
+        seen = observe_modes(collected.sampled, result.entropy_T)
+        for alarm in watch(self.counters.step, self.counters, seen):
+            if alarm.lasts and self.spec.guards == "stop":
+                return alarm.message
+            if not alarm.told:
+                self._progress.say(alarm.message, level="warn")
+        return None
 
     # --- evaluation and checkpoints -------------------------------------------------------------------
 
@@ -333,37 +444,32 @@ class Run:
         step = self.counters.step
         return step == self.spec.total_steps or (interval > 0 and step % interval == 0)
 
-    def _evaluate(self, step: int) -> dict[str, float]:
+    def _evaluate(self) -> dict[str, float]:
+        """Of the weights as they are; nothing without validation data."""
         if self._validation is None:
             return {}
+        context = self._context()
         samples = self._algorithm.samples(0, self.spec.rollout.samples_per_prompt)
-        with self._phase("evaluate", step):
+        modes = tuple(mode for mode in Mode if samples.get(mode))
+        with context.phase("evaluate"):
             self._validation_metrics, outcomes = evaluate(
-                self.policy,
-                self._engine,
-                self._validation,
-                self._grader,
-                self._answer,
-                tuple(mode for mode in Mode if samples.get(mode)),
-                evaluation=self.spec.evaluation,
-                rollout=self.spec.rollout,
-                seed=self.spec.seed,
-                step=step,
-                on_progress=lambda: self._beat("evaluate", step),
-                encoder=self._encoder,
-                ranks=self._ranks,
+                context, self._validation, modes, self.spec.evaluation, self._encoder
             )
-        if step == self.spec.total_steps:
-            self._events.write(EvaluationOutcomes(step=step, modes=outcomes))
+        self._validated_at = context.step
+        if errors := self._validation_metrics["eval/grader_errors"]:
+            self._progress.say(
+                f"evaluation after step {context.step}: left out {errors:.0f} responses that the grader "
+                "failed on",
+                level="warn",
+            )
+        if context.step == self.spec.total_steps:
+            self._events.write(EvaluationOutcomes(step=context.step, modes=outcomes))
         return self._validation_metrics
 
-    def _evaluate_and_report(self, step: int) -> None:
-        if values := self._evaluate(step):
-            self._write_metrics(step, values)
-
     def _save_checkpoint(self, values: dict[str, float]) -> None:
-        with self._phase("checkpoint", self.counters.step):
-            metrics = values | self._validation_metrics
+        with self._context().phase("checkpoint"):
+            # Of this step alone: an earlier evaluation was of other weights.
+            metrics = values | (self._validation_metrics if self._validated_at == self.counters.step else {})
             self._folder.save(self.policy, self._optimizer, self.counters, metrics)
 
     # --- beginning, end, and what is told in between ----------------------------------------------------
@@ -378,12 +484,14 @@ class Run:
             )
         )
         for note in self._notes:
-            self._say(note)
+            self._progress.say(note)
+        for dropped in self._dropped:
+            self._progress.say(dropped.message, level="warn", data=dropped.data)
         if self.policy.adapted:
             trained, frozen = self._optimizer.trained, self.policy.parameters
-            self._say(f"LoRA trains {trained:,} weights; {frozen - trained:,} stay as they are.")
+            self._progress.say(f"LoRA trains {trained:,} weights; {frozen - trained:,} stay as they are.")
         for problem in self._folder.problems:
-            self._say(f"{problem}; going on after step {self.counters.step}", level="warn")
+            self._progress.say(f"{problem}; resuming after step {self.counters.step}", level="warn")
         self._folder.report_existing(up_to=self.counters.step)
 
     def _stopped(self) -> bool:
@@ -393,47 +501,20 @@ class Run:
         self._events.write(Stopped(step=step, trained_tokens=self.counters.trained_tokens))
         return False
 
-    def _count(self, collected: Collected, result: UpdateResult) -> dict[str, float]:
-        """Move the counters past the step that was done; the metrics of its update."""
-        trained = self._trained_tokens(collected.kept)
-        learning_rate = self._optimizer.learning_rate(self.counters.updates)
-        self.counters.step += 1
-        self.counters.updates += self.spec.optimizer.updates_per_batch
-        self.counters.items += len(collected.sampled)
-        self.counters.trained_tokens += trained
-        return {
-            "train/loss": result.loss,
-            "train/grad_norm": result.grad_norm,
-            "train/lr": learning_rate,
-            "train/tokens_trained": float(trained),
-        }
-
-    def _trained_tokens(self, groups: list[Group]) -> int:
-        weights = self._algorithm.mode_weights(self.counters.step)
-        plans = [self._algorithm.plan(group) for group in groups]
-        tokens = sum(plan.counts(mode).tokens for plan in plans for mode, w in weights.items() if w > 0)
-        return tokens * self.spec.optimizer.updates_per_batch
-
-    def _digest(self, sampled: list[Group], grad_norm: float) -> StepDigest | None:
+    def _write_rollouts(self, collected: Collected, result: UpdateResult) -> None:
         """Of the step just counted; the first rank's, for the others' events go nowhere."""
+        if self._ranks.first:
+            records = rollout_records(self.policy, collected.sampled, result.entropy_T)
+            self._events.write(Rollouts(step=self.counters.step, rollouts=records))
+
+    def _digest(self, collected: Collected, result: UpdateResult) -> StepDigest | None:
+        """The same for what the step came to."""
         if not self._ranks.first:
             return None
         saved = self._due(self.spec.checkpoint.interval)
-        return step_digest(sampled, grad_norm, weights_sha256(self._optimizer.masters()) if saved else None)
+        weights = weights_sha256(self._optimizer.masters()) if saved else None
+        return step_digest(collected.sampled, result.grad_norm, weights)
 
-    def _write_metrics(self, step: int, values: dict[str, float], digest: StepDigest | None = None) -> None:
-        total = self.spec.total_steps
+    def _write_metrics(self, values: dict[str, float], digest: StepDigest | None = None) -> None:
+        step, total = self.counters.step, self.spec.total_steps
         self._events.write(StepMetrics(step=step, total_steps=total, values=values, digest=digest))
-
-    def _say(self, message: str, level: str = "info", data: dict[str, Any] | None = None) -> None:
-        self._events.write(MessageEvent(level=level, message=message, data=data or {}))  # type: ignore[arg-type]
-
-    def _beat(self, phase: str, step: int) -> None:
-        self._events.write(Phase(step=step + 1, phase=phase))
-
-    @contextmanager
-    def _phase(self, name: str, step: int) -> Iterator[None]:
-        self._beat(name, step)
-        started = time.perf_counter()
-        yield
-        self._seconds[name] = self._seconds.get(name, 0.0) + time.perf_counter() - started

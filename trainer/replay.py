@@ -13,17 +13,17 @@ from typing import Literal
 from pydantic import Field
 from safetensors.torch import load_file
 
-from trainer import checkpoint as checkpoints
-from trainer.checkpoint import Counters
+from trainer.checkpoints import checkpoint as checkpoints
+from trainer.checkpoints.checkpoint import Counters
+from trainer.checkpoints.run_folder import RunFolder
 from trainer.errors import InvalidSpec
-from trainer.events import Event, EventWriter, StepDigest, StepMetrics
 from trainer.graders.spec import StrictModel
 from trainer.loop import Run
-from trainer.manifest import IncompleteCheckpoint, read_manifest
-from trainer.optim import MasterAdamW
-from trainer.policy import Policy
-from trainer.run_folder import RunFolder
-from trainer.spec import RunSpec
+from trainer.model.optim import MasterAdamW
+from trainer.model.policy import Policy
+from trainer.spec.events import Event, EventWriter, StepDigest, StepMetrics
+from trainer.spec.manifest import IncompleteCheckpoint, read_manifest
+from trainer.spec.run import RunSpec
 
 
 class ReplayResult(StrictModel):
@@ -73,6 +73,9 @@ class _Source(RunFolder):
         self._before = before
         self.source: Literal["state", "checkpoint", "beginning"] = "beginning"
 
+    def claim(self) -> None:
+        """It is only read."""
+
     def restore(self, optimizer: MasterAdamW) -> Counters:
         states = checkpoints.step_folders(self._states)
         if self._before - 1 not in states and (counters := self._from_checkpoint(optimizer)):
@@ -86,7 +89,7 @@ class _Source(RunFolder):
 
     def _from_checkpoint(self, optimizer: MasterAdamW) -> Counters | None:
         """Of the step right before; None without one, or with LoRA, whose adapter is saved merged."""
-        folder = self._checkpoints / f"step-{self._before - 1}"
+        folder = self.checkpoints / f"step-{self._before - 1}"
         if self._spec.lora is not None or not folder.is_dir():
             return None
         try:

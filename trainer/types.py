@@ -8,12 +8,11 @@ Axis suffixes of tensor names, used throughout the trainer::
 """
 
 from dataclasses import dataclass, field
-from typing import Any
 
 import torch
 from torch import Tensor
 
-from trainer.modes import Message, Mode
+from trainer.spec.modes import Message, Mode
 
 
 @dataclass
@@ -30,6 +29,12 @@ class Rollout:
     reward: float | None = None
     """In [0, 1]; None where the grader failed: such a response is left out of training."""
     scores: dict[str, float] = field(default_factory=dict)
+    parse_error: str | None = None
+    """Why it is not of the run's ``response_format``."""
+    answer: str | None = None
+    """What it answers, in the grader's normal form: equal texts are the same answer. None: no answer."""
+    thought_tokens: int = 0
+    """Tokens of its thoughts, with the mark that ends them; the answer is what follows. 0: no thoughts."""
 
 
 @dataclass
@@ -38,16 +43,23 @@ class Group:
 
     index: int
     item_index: int
-    item: dict[str, Any]
+    item: dict[str, object]
     messages: list[Message]
     prompt_ids: dict[Mode, list[int]]
     rollouts: list[Rollout] = field(default_factory=list)
+    tools: list[dict[str, object]] | None = None
+    """Those that the prompt tells of."""
 
     @property
     def rewards_G(self) -> Tensor:
         """Rewards, float64, NaN where there is none; shape (G,)."""
         values = [float("nan") if r.reward is None else r.reward for r in self.rollouts]
         return torch.tensor(values, dtype=torch.float64)
+
+    @property
+    def answers(self) -> list[str | None]:
+        """What each response answers."""
+        return [r.answer for r in self.rollouts]
 
     @property
     def lengths_G(self) -> Tensor:

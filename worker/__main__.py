@@ -5,14 +5,24 @@ SIGTERM and Ctrl-C stop it: trainers write a checkpoint and their jobs go back t
 
 import sys
 
-from app.db import get_engine
-from app.migrate import current_revision, head_revision
-from app.queue import QUEUE_NAME
-from app.settings import get_settings
+from app.core.db import get_engine
+from app.core.health import connections_warning
+from app.core.migrate import current_revision, head_revision
+from app.core.private import keep_private, tighten_if_open
+from app.core.queue import QUEUE_NAME
+from app.core.settings import get_settings
+from worker import gpus
 
 
 def main() -> int:
     """Check what can be checked, then run until told to stop; the exit code."""
+    keep_private()
+    tighten_if_open(get_settings().data_dir)
+    try:
+        gpus.slots()
+    except gpus.TooFewGpus as error:
+        print(error, file=sys.stderr)
+        return 1
     found, needed = current_revision(get_engine()), head_revision()
     if found != needed:
         print(
@@ -21,6 +31,8 @@ def main() -> int:
             file=sys.stderr,
         )
         return 1
+    if warning := connections_warning():
+        print(warning, file=sys.stderr)
     # Here rather than at the top: the application reads the settings when it is imported.
     from worker.celery_app import app
 

@@ -9,13 +9,12 @@ A worker takes a message only when it has a free slot, so that none waits behind
 
 import logging
 import os
-from typing import Any
 
 from celery import Celery
 from celery.signals import worker_init, worker_ready, worker_shutdown, worker_shutting_down
 
-from app.queue import QUEUE_NAME
-from app.settings import get_settings
+from app.core.queue import QUEUE_NAME
+from app.core.settings import get_settings
 from worker.reconciler import start_reconciler
 from worker.shutdown import Shutdown
 
@@ -23,7 +22,7 @@ SHUTDOWN = Shutdown()
 _log = logging.getLogger(__name__)
 
 
-def configuration() -> dict[str, Any]:
+def configuration() -> dict[str, object]:
     """Celery's configuration; evaluated when it is first needed, not at import."""
     settings = get_settings()
     return {
@@ -57,7 +56,7 @@ app.add_defaults(configuration)
 
 
 @worker_init.connect
-def on_init(**_: Any) -> None:
+def on_init(**_: object) -> None:
     """Start the reconciler, which works without a broker too."""
     ready_file = get_settings().ready_file
     if ready_file is not None:
@@ -67,7 +66,7 @@ def on_init(**_: Any) -> None:
 
 
 @worker_ready.connect
-def on_ready(**_: Any) -> None:
+def on_ready(**_: object) -> None:
     """Tell whoever waits for it (``policysplit serve``) that jobs are taken from now on."""
     ready_file = get_settings().ready_file
     if ready_file is not None:
@@ -75,12 +74,12 @@ def on_ready(**_: Any) -> None:
 
 
 @worker_shutting_down.connect
-def on_shutting_down(**_: Any) -> None:
+def on_shutting_down(**_: object) -> None:
     """Let every supervisor stop its trainer; Celery then waits for their tasks to return."""
     SHUTDOWN.request()
 
 
 @worker_shutdown.connect
-def on_shutdown(**_: Any) -> None:
+def on_shutdown(**_: object) -> None:
     """The end, however it came."""
     SHUTDOWN.request()

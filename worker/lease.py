@@ -1,52 +1,44 @@
-"""Leases: which worker runs a job, and the token that keeps a worker that lost it from writing.
+"""Leases: which worker works on a row, and the token that keeps a worker that lost it from writing.
 
-A claim raises ``jobs.attempt`` by one; that number is the fencing token. Every later write of the worker
-happens in a transaction that first asserts ``attempt = mine and status in HELD``, which on
-PostgreSQL also locks the row: see :func:`hold`. Times are the hosts' wall clocks, so the hosts' clocks may
-differ by no more than a fraction of ``lease_seconds``.
+Jobs, estimates and replays are leased alike. A claim raises the row's ``attempt`` by one: that number and the
+owner are the fencing token. Every later write asserts ``attempt and owner are mine, and the status is a held
+one`` in its own UPDATE, which on PostgreSQL also locks the row. A claim takes the first row that nobody has
+locked (``FOR UPDATE SKIP LOCKED``; SQLite has one writer anyway), so that a locked row delays no other. Times
+are the hosts' wall clocks: these may differ by no more than a fraction of ``lease_seconds``.
 """
 
 import os
 import socket
 import time
+from collections.abc import Collection
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Generic, TypeVar
 from uuid import uuid4
 
-from sqlalchemy import select, update
+from sqlalchemy import ColumnElement, Select, String, bindparam, select, update
 from sqlalchemy.orm import Session
+from sqlalchemy.sql.dml import ReturningUpdate
 
-from app.db import read_session, write_session
-from app.jobs.status import HELD, JobStatus, change_status
-from app.settings import get_settings
-from app.tables import Job, JobAttempt
-from worker import look
+from app.core.settings import get_settings
+from app.core.tables import Double, Estimate, Job, JobReplay
 
-_HELD = [status.value for status in HELD]
+Leased = TypeVar("Leased", Job, Estimate, JobReplay)
 
 
 class LeaseLost(Exception):
-    """Another worker, or nobody, holds the job now: stop the trainer and write nothing."""
+    """Another worker, or nobody, holds the row now: stop what runs for it and write nothing."""
 
     def __init__(self, claim: "Claim"):
-        super().__init__(f"the lease of {claim.job_id}, attempt {claim.attempt}, is no longer ours")
+        super().__init__(f"the lease of {claim.id}, attempt {claim.attempt}, is no longer ours")
 
 
 @dataclass(frozen=True)
 class Claim:
-    """A worker's hold on a job. ``attempt`` is the fencing token."""
+    """A worker's hold on the row ``id``. ``attempt`` and ``owner`` are the fencing token."""
 
-    job_id: str
+    id: str
     attempt: int
     owner: str
-
-
-@dataclass(frozen=True)
-class Flags:
-    """What the user asked of a running job."""
-
-    cancel_requested: bool
-    pause_requested: bool
 
 
 def new_owner() -> str:
@@ -54,104 +46,87 @@ def new_owner() -> str:
     return f"{socket.gethostname()}:{os.getpid()}:{uuid4().hex[:8]}"
 
 
-def claim(job_id: str, owner: str) -> Claim | None:
-    """Take a queued job that is due, or None: it is not queued (any more), or has to wait.
+class Lease(Generic[Leased]):
+    """The leases of one table, whose rows are held while their status is one of ``held``."""
 
-    One conditional UPDATE decides among workers; the status, its event and the attempt's row belong to the
-    same transaction.
-    """
-    now = time.time()
-    with write_session() as session:
-        attempt = session.scalar(
-            update(Job)
-            .where(
-                Job.id == job_id,
-                Job.status == JobStatus.QUEUED.value,
-                Job.not_before <= now,
-                Job.cancel_requested.is_(False),
-            )
+    def __init__(self, table: type[Leased], held: Collection[str]):
+        self.table, self._held = table, tuple(held)
+
+    def claiming(self, waiting: Select[str], *returned: Any, **values: Any) -> ReturningUpdate[Any]:
+        """The statement of :meth:`claim`; made once where it is sent often: making it takes long."""
+        table = self.table
+        first = waiting.limit(1).with_for_update(skip_locked=True, of=table).scalar_subquery()
+        return (
+            update(table)
+            .where(table.id == first)
             .values(
-                attempt=Job.attempt + 1,
-                lease_owner=owner,
-                lease_expires_at=now + get_settings().lease_seconds,
-                clock_step=None,
-                clock_at=None,
-                stepped_at=None,
+                attempt=table.attempt + 1,
+                lease_owner=bindparam("its_owner", type_=String),
+                lease_expires_at=bindparam("its_end", type_=Double),
+                **values,
             )
-            .returning(Job.attempt)
+            .returning(table.id, table.attempt, *returned)
             .execution_options(synchronize_session=False)
         )
-        if attempt is None:
-            return None
-        session.add(JobAttempt(job_id=job_id, attempt=attempt, worker=owner, started_at=now))
-        job = session.get_one(Job, job_id)
-        if look.is_due(job):
-            status, text = (
-                JobStatus.VALIDATING_FILES,
-                "A worker has taken the job and tries its grader.",
-            )
-        else:
-            status, text = JobStatus.RUNNING, started_text(attempt)
-        change_status(session, job, status, message=text, data={"attempt": attempt}, now=now)
-    return Claim(job_id, attempt, owner)
 
+    def claim(
+        self, session: Session, claiming: ReturningUpdate[Any], owner: str, **parameters: object
+    ) -> tuple[Claim, Any] | None:
+        """Take the first row of those that wait, ids in order, that nobody else has locked, and set values.
 
-def started_text(attempt: int) -> str:
-    """What the event says with which a job becomes ``running``."""
-    return "The job has started." if attempt == 1 else f"The job has started again (attempt {attempt})."
+        The claim, and the row of what was to be returned; None: there is none. The values have the status
+        with which the row becomes a held one; ``parameters`` are the statement's own.
+        """
+        until = time.time() + get_settings().lease_seconds
+        bound = {"its_owner": owner, "its_end": until} | parameters
+        row = session.execute(claiming, bound).one_or_none()
+        return None if row is None else (Claim(row.id, row.attempt, owner), row[2:])
 
+    def hold(self, session: Session, claim: Claim) -> Leased:
+        """The claimed row, locked until the transaction ends; raises LeaseLost when it is not ours."""
+        query = select(self.table).where(*self.mine(claim)).with_for_update()
+        row = session.scalars(query.execution_options(populate_existing=True)).one_or_none()
+        if row is None:
+            raise LeaseLost(claim)
+        return row
 
-def _mine(claim: Claim) -> tuple[Any, ...]:
-    return Job.id == claim.job_id, Job.attempt == claim.attempt, Job.status.in_(_HELD)
+    def write(self, session: Session, claim: Claim, *returned: object, **values: object) -> Any:
+        """Set columns of the claimed row, which also locks it; the row of what is to be ``returned``.
 
-
-def hold(session: Session, claim: Claim) -> Job:
-    """The claimed job's row, locked until the transaction ends; raises LeaseLost when it is not ours."""
-    job = session.scalars(
-        select(Job).where(*_mine(claim)).with_for_update().execution_options(populate_existing=True)
-    ).one_or_none()
-    if job is None:
-        raise LeaseLost(claim)
-    return job
-
-
-def write_progress(session: Session, claim: Claim, **values: Any) -> None:
-    """Set columns of the claimed job, which also locks its row; raises LeaseLost when it is not ours.
-
-    Cheaper than :func:`hold`: it reads no specification. With no values it only asserts and locks.
-    """
-    found = session.scalar(
-        update(Job)
-        .where(*_mine(claim))
-        .values(values or {"attempt": Job.attempt})
-        .returning(Job.id)
-        .execution_options(synchronize_session=False)
-    )
-    if found is None:
-        raise LeaseLost(claim)
-
-
-def renew(claim: Claim) -> Flags:
-    """Extend the lease from now and read the user's flags; raises LeaseLost when it is not ours."""
-    with write_session() as session:
-        row = session.execute(
-            update(Job)
-            .where(*_mine(claim))
-            .values(lease_expires_at=time.time() + get_settings().lease_seconds)
-            .returning(Job.cancel_requested, Job.pause_requested)
+        Cheaper than :meth:`hold`: it reads no specification. With no values it only asserts and locks.
+        Raises LeaseLost when the row is not ours.
+        """
+        table = self.table
+        found = session.execute(
+            update(table)
+            .where(*self.mine(claim))
+            .values(values or {"attempt": table.attempt})
+            .returning(table.id, *returned)
             .execution_options(synchronize_session=False)
         ).one_or_none()
-    if row is None:
-        raise LeaseLost(claim)
-    return Flags(*row)
+        if found is None:
+            raise LeaseLost(claim)
+        return found[1:]
 
+    def renew(self, session: Session, claim: Claim, *returned: object) -> Any:
+        """Extend the lease from now, and otherwise as :meth:`write`."""
+        until = time.time() + get_settings().lease_seconds
+        return self.write(session, claim, *returned, lease_expires_at=until)
 
-def read_flags(claim: Claim) -> Flags:
-    """The user's flags, without a write; raises LeaseLost when the job is not ours."""
-    with read_session() as session:
-        row = session.execute(
-            select(Job.cancel_requested, Job.pause_requested).where(*_mine(claim))
-        ).one_or_none()
-    if row is None:
-        raise LeaseLost(claim)
-    return Flags(*row)
+    def finish(self, session: Session, claim: Claim, status: str, **values: object) -> None:
+        """Give the row up with a status that is not held; raises LeaseLost, writing nothing."""
+        self.write(session, claim, status=status, lease_owner=None, lease_expires_at=None, **values)
+
+    def mine(self, claim: Claim) -> tuple[ColumnElement[bool], ...]:
+        """The conditions that the row is the claimed one and is still ours."""
+        table = self.table
+        return (
+            table.id == claim.id,
+            table.attempt == claim.attempt,
+            table.lease_owner == claim.owner,
+            table.status.in_(self._held),
+        )
+
+    def lost(self) -> tuple[ColumnElement[bool], ...]:
+        """The conditions that a row is held by a worker that has not been heard of."""
+        return self.table.status.in_(self._held), self.table.lease_expires_at < time.time()

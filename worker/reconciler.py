@@ -14,22 +14,23 @@ of reconcilers may run at once. A pass:
 import logging
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from sqlalchemy import func, select
 from sqlalchemy.exc import InterfaceError, OperationalError
 
-from app.db import read_session, write_session
+from app.core.db import read_session, write_session
+from app.core.job_status import HELD, JobStatus
+from app.core.queue import announce, queue_length
+from app.core.settings import get_settings
+from app.core.tables import Job
 from app.experiments.expansion import start_waiting_runs
-from app.jobs.status import HELD, JobStatus, change_status
-from app.queue import announce, queue_length
-from app.settings import get_settings
-from app.tables import Job
-from worker.causes import Cause
-from worker.ending import Ending, Outcome, end_attempt
-from worker.probes import announce_probes
-from worker.replaying import reconcile_replays
-from worker.retention import expire
+from app.jobs.status import change_status
+from worker.estimates.probes import announce_probes
+from worker.jobs.causes import Cause
+from worker.jobs.ending import Ending, Outcome, end_attempt
+from worker.replays.replaying import reconcile_replays
+from worker.retention import Retention
 from worker.shutdown import Shutdown
 
 #: Jobs handled in one pass at each point; the rest is for the next pass or another worker.
@@ -40,21 +41,23 @@ _QUEUED = JobStatus.QUEUED.value
 _HELD = [status.value for status in HELD]
 
 
-def start_reconciler(shutdown: Shutdown) -> threading.Thread:
-    """A thread that makes a pass now and every ``settings.reconcile_seconds`` until the shutdown."""
-    thread = threading.Thread(target=_run, args=(shutdown,), name="reconciler", daemon=True)
-    thread.start()
-    return thread
+def start_reconciler(shutdown: Shutdown) -> list[threading.Thread]:
+    """Threads that look now and every ``settings.reconcile_seconds`` until the shutdown: one reconciles, and
+    one removes what was deleted or has expired, which may take long and must not keep the other."""
+    passes = {"reconciler": reconcile, "retention": Retention(shutdown).look}
+    threads = [
+        threading.Thread(target=_run, args=(shutdown, look), name=name, daemon=True)
+        for name, look in passes.items()
+    ]
+    for thread in threads:
+        thread.start()
+    return threads
 
 
-def _run(shutdown: Shutdown) -> None:
-    next_retention = 0.0
+def _run(shutdown: Shutdown, look: Callable[[], None]) -> None:
     while not shutdown.requested:
         try:
-            reconcile()
-            if time.monotonic() >= next_retention:
-                next_retention = time.monotonic() + get_settings().retention_seconds
-                expire()
+            look()
         except (OperationalError, InterfaceError) as error:
             _log.warning("the database cannot be reached: %s", error.orig)
         except Exception:
@@ -94,7 +97,7 @@ def announce_waiting() -> int:
 def _probably_lost(silent: Sequence[str], announced: int) -> Sequence[str]:
     """Of the jobs that nobody took for long, as many as there are too few messages in the queue.
 
-    A busy queue is no loss: without this, every pass would add a message for every waiting job.
+    A busy queue is not a loss: without this, every pass would add a message for every waiting job.
     """
     if not silent or (messages := queue_length()) is None:
         return []
@@ -133,7 +136,8 @@ def _end_lost_attempt(job_id: str, attempt: int) -> None:
                 Job.status.in_(_HELD),
                 Job.lease_expires_at < time.time(),
             )
-            .with_for_update()
+            # Who has it locked is its worker, which writes, or another reconciler.
+            .with_for_update(skip_locked=True)
         ).one_or_none()
         if job is None:
             return  # its worker is back, or another reconciler was faster

@@ -1,102 +1,177 @@
-"""What finished jobs leave behind expires by policy. The reconciler's thread comes by now and then.
+"""What finished jobs leave behind expires by policy, and what was deleted goes. It has a thread of its own.
 
 Each thing has a limit of its own in days (``POLICYSPLIT_RETAIN_…_DAYS``; 0 keeps it), counted from the job's
-end, or from the upload of a file. Small transactions, and nothing that cannot be done twice: any number of
-workers may do it at once. Metrics stay: they are small, and the job is nothing without them.
+end, or from the upload of a file. A pass goes on until nothing is due. Its transactions are small and pass
+over rows that others have locked, so any number of workers share the work, and no request waits for it:
+after each the pass pauses for as long as it took, and leaves the database to others.
+Metrics stay: they are small, and the job is nothing without them; what of ended jobs was never packed is.
 """
 
 import logging
 import shutil
 import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
-from sqlalchemy import exists, func, or_, select
+from sqlalchemy import delete, exists, or_, select, tuple_
 from sqlalchemy.orm import aliased
 
-from app.db import read_session, write_session
+from app.checkpoints.repository import is_result
+from app.core.db import read_session, write_session
+from app.core.job_log import add_messages
+from app.core.settings import get_settings
+from app.core.tables import Checkpoint, File, Job, JobEvent, MetricSeries, Rollout
+from app.core.unfinished import unfinished
 from app.files import storage
 from app.files.schemas import PURPOSES
-from app.jobs.deletion import delete_events, delete_rollouts
-from app.jobs.status import TERMINAL
-from app.settings import get_settings
-from app.tables import Checkpoint, File, Job, JobEvent, Rollout
+from app.jobs.deletion import delete_some, remove_deleted
+from app.series.repository import next_series_with_points, pack_some
+from worker.shutdown import Shutdown
 
 DAY = 86_400.0
-#: Jobs, checkpoints or files that one pass looks at; the rest is for the next.
-PASS_LIMIT = 100
-_TERMINAL = [status.value for status in TERMINAL]
+#: Jobs that are looked at, checkpoints or files that go, in one transaction.
+ROWS = 50
+#: The longest pause after a transaction, in seconds.
+PAUSE = 1.0
 _log = logging.getLogger(__name__)
 
 
-def expire(now: float | None = None) -> None:
-    """One pass over everything that has a limit."""
+class Retention:
+    """What the retention's thread does whenever it looks: deleted jobs at once, what expires now and then."""
+
+    def __init__(self, shutdown: Shutdown):
+        self._shutdown, self._next = shutdown, 0.0
+
+    def look(self) -> None:
+        """One pass over what is due by now."""
+        remove_deleted(Pauses(self._shutdown))
+        if time.monotonic() >= self._next:
+            self._next = time.monotonic() + get_settings().retention_seconds
+            expire(shutdown=self._shutdown)
+
+
+class Pauses:
+    """Called between two transactions: pauses for as long as the last one took, and says whether to stop."""
+
+    def __init__(self, shutdown: Shutdown | None = None):
+        self._shutdown = shutdown or Shutdown()
+        self._since = time.monotonic()
+
+    def __call__(self) -> bool:
+        stops = self._shutdown.wait(min(time.monotonic() - self._since, PAUSE))
+        self._since = time.monotonic()
+        return stops
+
+
+def expire(now: float | None = None, shutdown: Shutdown | None = None) -> None:
+    """One pass over everything that has a limit, until nothing is due or the worker stops."""
     now = time.time() if now is None else now
     settings = get_settings()
-    if days := settings.retain_rollouts_days:
-        _expire_rows(Rollout, now - days * DAY)
-    if days := settings.retain_events_days:
-        _expire_rows(JobEvent, now - days * DAY)
+    stops = Pauses(shutdown)
+    for table, what, days in (
+        (Rollout, "rollouts", settings.retain_rollouts_days),
+        (JobEvent, "events", settings.retain_events_days),
+    ):
+        if days:
+            _expire_rows(table, what, now - days * DAY, stops)
     if days := settings.retain_checkpoints_days:
-        _expire_checkpoints(now - days * DAY)
+        _expire_checkpoints(now - days * DAY, stops)
     if days := settings.retain_files_days:
-        _expire_files(now - days * DAY)
+        _expire_files(now - days * DAY, stops)
+    pack_ended(stops)
 
 
-def _expire_rows(table: type[Rollout] | type[JobEvent], before: float) -> None:
-    query = (
-        select(Job.id)
-        .where(Job.finished_at < before, exists().where(table.job_id == Job.id))
-        .order_by(Job.finished_at)
-        .limit(PASS_LIMIT)
-    )
-    with read_session() as session:
-        jobs = session.scalars(query).all()
-    remove = delete_rollouts if table is Rollout else delete_events
-    for job_id in jobs:
-        _log.info("%s: %s %s have expired", job_id, remove(job_id), table.__tablename__)
+def _ended_jobs(before: float, stops: Pauses, *having: Any) -> Iterator[Sequence[str]]:
+    """Jobs that ended before ``before``, some at a time."""
+    place: tuple[float, str] | None = None
+    while not stops():
+        query = select(Job.id, Job.finished_at).where(Job.finished_at < before, *having)
+        if place is not None:
+            query = query.where(tuple_(Job.finished_at, Job.id) > place)
+        with read_session() as session:
+            rows = session.execute(query.order_by(Job.finished_at, Job.id).limit(ROWS)).all()
+        if not rows:
+            return
+        yield [row.id for row in rows]
+        place = (rows[-1].finished_at, rows[-1].id)
 
 
-def _expire_checkpoints(before: float) -> None:
-    """All but the last one of each job, which is the job's result, and those that a job starts from."""
-    last = (
-        select(func.max(Checkpoint.step)).where(Checkpoint.job_id == Job.id).correlate(Job).scalar_subquery()
-    )
+def _expire_rows(table: type[Rollout] | type[JobEvent], what: str, before: float, stops: Pauses) -> None:
+    there = exists().where(table.job_id == Job.id)
+    for jobs in _ended_jobs(before, stops, there):
+        for job_id in jobs:
+            total = 0
+            while not stops() and (removed := delete_some(table, job_id)):
+                total += removed
+            if table is Rollout and total:
+                _tell(job_id, total, what)
+            _log.info("%s: %s %s have expired", job_id, total, what)
+
+
+def _tell(job_id: str, count: int, what: str) -> None:
+    with write_session() as session:
+        add_messages(session, {job_id: (f"{count:,} {what} have expired.", {what: count})})
+
+
+def _expire_checkpoints(before: float, stops: Pauses) -> None:
+    """All but the one that is its job's result, and those that a job starts from."""
     user = aliased(Job)
-    used = exists().where(user.model == Checkpoint.model, user.status.not_in(_TERMINAL))
-    query = (
-        select(Checkpoint.id, Checkpoint.path)
-        .join(Job, Job.id == Checkpoint.job_id)
-        .where(Job.finished_at < before, Checkpoint.step < last, ~used)
-        .limit(PASS_LIMIT)
-    )
-    with read_session() as session:
-        found = session.execute(query).all()
-    for checkpoint_id, path in found:
-        with write_session() as session:
-            row = session.get(Checkpoint, checkpoint_id)
-            if row is not None:
-                session.delete(row)
-        if Path(path).resolve().is_relative_to(get_settings().runs_dir):
-            shutil.rmtree(path, ignore_errors=True)
-        _log.info("the checkpoint in %s has expired", path)
+    used = exists().where(user.model == Checkpoint.model, *unfinished(user))
+    for jobs in _ended_jobs(before, stops):
+        due = (
+            select(Checkpoint.id, Checkpoint.path, Checkpoint.job_id)
+            .join(Job, Job.id == Checkpoint.job_id)
+            .where(Checkpoint.job_id.in_(jobs), ~is_result(), ~used)
+            .limit(ROWS)
+            .with_for_update(skip_locked=True, of=Checkpoint)
+        )
+        while not stops():
+            with write_session() as session:
+                found = session.execute(due).all()
+                session.execute(delete(Checkpoint).where(Checkpoint.id.in_([row.id for row in found])))
+                expired = Counter(row.job_id for row in found)
+                add_messages(session, {job_id: _of_checkpoints(count) for job_id, count in expired.items()})
+            for row in found:
+                if Path(row.path).resolve().is_relative_to(get_settings().runs_dir):
+                    shutil.rmtree(row.path, ignore_errors=True)
+                _log.info("the checkpoint in %s has expired", row.path)
+            if len(found) < ROWS:
+                break
 
 
-def _expire_files(before: float) -> None:
+def _of_checkpoints(count: int) -> tuple[str, dict[str, object]]:
+    what, have = ("checkpoints", "have") if count > 1 else ("checkpoint", "has")
+    return f"{count} {what} of the job {have} expired.", {"checkpoints": count}
+
+
+def _expire_files(before: float, stops: Pauses) -> None:
     """Uploaded files that no unfinished job needs."""
-    needed = exists().where(
-        or_(Job.training_file == File.id, Job.validation_file == File.id), Job.status.not_in(_TERMINAL)
-    )
-    query = select(File.id).where(File.created_at < before, File.purpose.in_(PURPOSES), ~needed)
-    with read_session() as session:
-        ids = session.scalars(query.limit(PASS_LIMIT)).all()
-    for file_id in ids:
+    needed = exists().where(or_(Job.training_file == File.id, Job.validation_file == File.id), *unfinished())
+    due = select(File.id).where(File.created_at < before, File.purpose.in_(PURPOSES), ~needed)
+    while not stops():
         with write_session() as session:
-            # Looked at again: a job may have been made of it meanwhile.
-            file = session.scalars(
-                select(File).where(File.id == file_id, ~needed).with_for_update()
-            ).one_or_none()
-            if file is None:
-                continue
-            session.delete(file)
-        storage.remove(file_id)
-        _log.info("%s has expired", file_id)
+            # Locked: a job that is being made of one holds the same lock.
+            ids = session.scalars(due.limit(ROWS).with_for_update(skip_locked=True, of=File)).all()
+            session.execute(delete(File).where(File.id.in_(ids)))
+        for file_id in ids:
+            storage.remove(file_id)
+            _log.info("%s has expired", file_id)
+        if not ids:
+            return
+
+
+def pack_ended(stops: Callable[[], bool]) -> None:
+    """Pack the points of ended jobs that are rows still: of releases that did not pack."""
+    last = -1
+    while not stops():
+        with write_session() as session:
+            number = next_series_with_points(session, last)
+            if number is None:
+                return
+            owner = select(MetricSeries.job_id).where(MetricSeries.id == number).scalar_subquery()
+            job = select(Job.id).where(Job.id == owner, Job.finished_at.is_not(None))
+            held = session.scalar(job.with_for_update(skip_locked=True))
+            if held is None or not pack_some(session, number):
+                last = number

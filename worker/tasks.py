@@ -1,22 +1,23 @@
-"""The one task: a wake-up call.
-
-It carries a job's id, as a message must carry something. What is run is the job whose turn it is.
-"""
+"""What messages ask of a worker: look for a job, run an estimate's probe."""
 
 from celery import shared_task
 
-from app.queue import PROBE_TASK_NAME, TASK_NAME
-from worker import probes, supervisor
+from app.core.queue import PROBE_TASK_NAME, TASK_NAME
 from worker.celery_app import SHUTDOWN
+from worker.estimates import probes
+from worker.jobs import supervisor
 from worker.lease import new_owner
-from worker.replaying import run_next_replay
+from worker.replays.replaying import run_next_replay
 
 OWNER = new_owner()
 
 
 @shared_task(name=TASK_NAME, ignore_result=True)
-def run_job(job_id: str) -> None:
-    """Run the job that is next; nothing happens when none waits (a repeated or late message)."""
+def run_job(*_: str) -> None:
+    """Run the job that is next; nothing happens when none waits (a repeated or late message).
+
+    Messages of older releases name a job.
+    """
     if supervisor.run_next(OWNER, SHUTDOWN) is None:
         run_next_replay(OWNER, SHUTDOWN)
 
@@ -24,4 +25,4 @@ def run_job(job_id: str) -> None:
 @shared_task(name=PROBE_TASK_NAME, ignore_result=True)
 def run_probe(estimate_id: str) -> None:
     """Claim the estimate and run its probe; likewise."""
-    probes.run_probe(estimate_id, SHUTDOWN)
+    probes.run_probe(estimate_id, OWNER, SHUTDOWN)

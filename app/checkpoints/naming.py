@@ -10,7 +10,7 @@ either with ``:high-entropy`` at the end                         the same weight
 import re
 from dataclasses import dataclass, replace
 
-from trainer.modes import Mode
+from trainer.spec.modes import Mode
 
 FORM = "ft:BASE:ORGANIZATION:SUFFIX:JOB[:ckpt-step-N][:high-entropy]"
 _JOB_CHARACTERS = 10

@@ -2,7 +2,7 @@
 
 from typing import Any, Literal
 
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 
 
 class CheckpointObject(BaseModel):
@@ -14,6 +14,8 @@ class CheckpointObject(BaseModel):
     fine_tuned_model_checkpoint: str
     fine_tuning_job_id: str
     step_number: int
+    is_result: bool = Field(description="Whether the job's fine_tuned_model is, or so far would be, this one")
+    result_reason: str | None = Field(description="Why it was chosen, where it was")
     metrics: dict[str, float | None]
     high_entropy_prompt: str
     high_entropy_placement: str

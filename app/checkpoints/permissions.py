@@ -9,14 +9,14 @@ from sqlalchemy import select, tuple_
 from sqlalchemy.orm import Session
 
 from app.checkpoints.naming import BadModelId, parse_model_id
-from app.db import read_session, write_session
-from app.errors import BadRequest, NotFound
-from app.ids import new_permission_id
-from app.models.catalog import owned_checkpoint
-from app.paging import unknown_cursor
-from app.tables import Checkpoint, CheckpointPermission, Project
-from app.upsert import insert_for
-from app.validation import abbreviated
+from app.checkpoints.repository import owned_checkpoint
+from app.core.db import read_session, write_session
+from app.core.errors import BadRequest, NotFound
+from app.core.ids import new_permission_id
+from app.core.paging import unknown_cursor
+from app.core.tables import Checkpoint, CheckpointPermission, Project
+from app.core.upsert import insert_for
+from app.core.validation import abbreviated
 from trainer.graders.spec import StrictModel
 
 Order = Literal["ascending", "descending"]
@@ -28,7 +28,7 @@ class CreatePermissions(StrictModel):
     project_ids: list[str] = Field(min_length=1, max_length=100)
 
 
-def create(project_id: str, model: str, request: CreatePermissions) -> list[dict[str, Any]]:
+def create(project_id: str, model: str, request: CreatePermissions) -> list[dict[str, object]]:
     """Share with each of the projects; those it is shared with already keep their permission."""
     with write_session() as session:
         checkpoint = _owned(session, project_id, model)
@@ -49,7 +49,7 @@ def create(project_id: str, model: str, request: CreatePermissions) -> list[dict
 
 def listing(
     project_id: str, model: str, *, after: str | None, limit: int, order: Order, shared_with: str | None
-) -> list[dict[str, Any]]:
+) -> list[dict[str, object]]:
     """Up to ``limit`` + 1 permissions."""
     key = tuple_(CheckpointPermission.created_at, CheckpointPermission.id)
     with read_session() as session:
@@ -113,7 +113,7 @@ def _check_project(session: Session, owner: str, other: str, param: str) -> None
         )
 
 
-def _view(row: CheckpointPermission) -> dict[str, Any]:
+def _view(row: CheckpointPermission) -> dict[str, object]:
     return {
         "id": row.id,
         "object": "checkpoint.permission",

@@ -1,16 +1,14 @@
 """``/v1/fine_tuning/checkpoints/{model}/permissions``; the model's id may contain slashes."""
 
-from typing import Any
+from fastapi import APIRouter, Response
 
-from fastapi import APIRouter
-
-from app.auth import ProjectId
 from app.checkpoints import permissions
 from app.checkpoints.objects import PermissionDeleted, PermissionObject
 from app.checkpoints.permissions import CreatePermissions, Order
-from app.description import ListOf, answers
-from app.paging import After, Limit, Page, page
-from app.requests import StrictRoute
+from app.core.auth import ProjectId
+from app.core.description import ListOf, answers
+from app.core.paging import After, Limit, page
+from app.core.requests import StrictRoute
 
 router = APIRouter(
     prefix="/v1/fine_tuning/checkpoints/{fine_tuned_model_checkpoint:path}/permissions",
@@ -20,7 +18,9 @@ router = APIRouter(
 
 
 @router.post("", **answers(ListOf[PermissionObject]))
-def create_permissions(fine_tuned_model_checkpoint: str, body: CreatePermissions, project: ProjectId) -> Page:
+def create_permissions(
+    fine_tuned_model_checkpoint: str, body: CreatePermissions, project: ProjectId
+) -> Response:
     """Let other projects ask the checkpoint, in both modes, and train on from it."""
     made = permissions.create(project, fine_tuned_model_checkpoint, body)
     return page(made, len(made))
@@ -34,7 +34,7 @@ def list_permissions(
     limit: Limit = 10,
     order: Order = "descending",
     project_id: str | None = None,
-) -> Page:
+) -> Response:
     """Which projects the checkpoint is shared with."""
     rows = permissions.listing(
         project, fine_tuned_model_checkpoint, after=after, limit=limit, order=order, shared_with=project_id
@@ -45,7 +45,7 @@ def list_permissions(
 @router.delete("/{permission_id}", **answers(PermissionDeleted))
 def delete_permission(
     fine_tuned_model_checkpoint: str, permission_id: str, project: ProjectId
-) -> dict[str, Any]:
+) -> dict[str, object]:
     """Share with a project no longer."""
     permissions.delete(project, fine_tuned_model_checkpoint, permission_id)
     return {"id": permission_id, "object": "checkpoint.permission", "deleted": True}

@@ -4,20 +4,24 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import delete, select
-from sqlalchemy.orm import Session
+from sqlalchemy import ColumnElement, ScalarSelect, delete, func, literal_column, or_, select
+from sqlalchemy.orm import Session, aliased
 
 from app.checkpoints.naming import model_id
-from app.ids import new_checkpoint_id
-from app.settings import get_settings
-from app.tables import Checkpoint, Job
-from app.upsert import insert_for
-from trainer.modes import Placement
+from app.core.ids import new_checkpoint_id
+from app.core.job_status import JobStatus
+from app.core.settings import get_settings
+from app.core.tables import Checkpoint, CheckpointPermission, Job
+from app.core.upsert import insert_for
+from trainer.spec.modes import Placement
 
 _REPLACED = (
     *("path", "high_entropy_prompt", "high_entropy_placement", "chat_template_kwargs"),
     *("manifest_sha256", "metrics"),
 )
+
+#: Another checkpoint of the same job. Made once: an alias of a table with many columns takes a millisecond.
+_OTHER = aliased(Checkpoint)
 
 
 def upsert_checkpoint(
@@ -69,11 +73,27 @@ def remove_checkpoint(session: Session, job_id: str, step: int) -> None:
     session.execute(delete(Checkpoint).where(Checkpoint.job_id == job_id, Checkpoint.step == step))
 
 
-def latest_checkpoint(session: Session, job_id: str) -> Checkpoint | None:
-    """The checkpoint of the job's highest step."""
-    return session.scalars(
-        select(Checkpoint).where(Checkpoint.job_id == job_id).order_by(Checkpoint.step.desc()).limit(1)
-    ).first()
+def result_checkpoint(session: Session, job_id: str) -> Checkpoint | None:
+    """The checkpoint that is, or so far would be, the job's result."""
+    query = select(Checkpoint).join(Job, Job.id == Checkpoint.job_id)
+    return session.scalars(query.where(Checkpoint.job_id == job_id, is_result())).first()
+
+
+def has_checkpoint(session: Session, job_id: str, step: int) -> bool:
+    """Whether the job's checkpoint of ``step`` is registered."""
+    found = select(Checkpoint.id).where(Checkpoint.job_id == job_id, Checkpoint.step == step)
+    return session.scalar(found) is not None
+
+
+def is_result() -> ColumnElement[bool]:
+    """The condition that a checkpoint is the result of its job, which the query joins."""
+    return Checkpoint.step == func.coalesce(Job.result_step, last_step())
+
+
+def last_step() -> ScalarSelect[int]:
+    """The step of the last checkpoint of a checkpoint's job."""
+    last = select(func.max(_OTHER.step)).where(_OTHER.job_id == Checkpoint.job_id)
+    return last.correlate(Checkpoint).scalar_subquery()
 
 
 def listing(session: Session, job_id: str, *, below_step: int | None, limit: int) -> Sequence[Checkpoint]:
@@ -82,3 +102,41 @@ def listing(session: Session, job_id: str, *, below_step: int | None, limit: int
     if below_step is not None:
         query = query.where(Checkpoint.step < below_step)
     return session.scalars(query.order_by(Checkpoint.step.desc()).limit(limit)).all()
+
+
+def checkpoint_of(session: Session, project_id: str, stored_name: str) -> Checkpoint | None:
+    """The checkpoint behind a fine-tuned model's name (without a mode): a job's result or a single one.
+
+    It belongs to the project or is shared with it.
+    """
+    checkpoint = _named(session, stored_name)
+    if checkpoint is None:
+        return None
+    visible = select(Checkpoint.id).where(Checkpoint.id == checkpoint.id, visible_to(project_id))
+    return None if session.scalar(visible) is None else checkpoint
+
+
+def owned_checkpoint(session: Session, project_id: str, stored_name: str) -> Checkpoint | None:
+    """:func:`checkpoint_of` for what belongs to the project."""
+    checkpoint = _named(session, stored_name)
+    return checkpoint if checkpoint is not None and checkpoint.project_id == project_id else None
+
+
+def visible_to(project_id: str) -> ColumnElement[bool]:
+    """The condition that a checkpoint belongs to the project or is shared with it."""
+    shared = select(literal_column("1")).where(
+        CheckpointPermission.checkpoint_id == Checkpoint.id, CheckpointPermission.project_id == project_id
+    )
+    return or_(Checkpoint.project_id == project_id, shared.exists())
+
+
+def _named(session: Session, stored_name: str) -> Checkpoint | None:
+    """Whose ever it is: a shared earlier checkpoint must not pass for a result that is not shared."""
+    exact = session.scalars(select(Checkpoint).where(Checkpoint.model == stored_name)).first()
+    if exact is not None:
+        return exact
+    return session.scalars(
+        select(Checkpoint)
+        .join(Job, Job.id == Checkpoint.job_id)
+        .where(Job.fine_tuned_model == stored_name, Job.status == JobStatus.SUCCEEDED.value, is_result())
+    ).first()

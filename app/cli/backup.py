@@ -2,15 +2,14 @@
 
 The database is copied last, by SQLite's own online backup, so whatever it speaks of has been copied before it
 or is looked for again. In a run's folder the state comes before the events: a state that is resumed from is
-never ahead of what the events tell. The queue is not copied: messages are made again from the rows.
+never ahead of what the events tell. The queue is not copied: messages are made again from the rows. The keys
+that open the database's secrets are copied: keep the file as you would keep them.
 """
 
 import contextlib
 import hashlib
 import io
 import json
-import os
-import shutil
 import sqlite3
 import tarfile
 import tempfile
@@ -25,12 +24,14 @@ from app.cli.console import out, say_error
 from app.cli.datadir import DataDir
 from app.cli.environment import settings_with
 from app.cli.errors import CliError
-from app.settings import Settings
+from app.cli.relocation import DATABASE, LOCATION
+from app.core.private import tighten
+from app.core.settings import Settings
+from trainer.system.files import atomic_file, atomic_folder
 
-DATABASE = "policysplit.db"
 MANIFEST = "backup.json"
 #: The parts of a data directory, in the order in which they are copied.
-PARTS = ("models", "files", "runs")
+PARTS = ("models", "files", "runs", "secrets")
 #: Times that files which came meanwhile are looked for.
 ROUNDS = 5
 DataDirOption = Annotated[Path | None, typer.Option(help="The data directory.")]
@@ -49,18 +50,12 @@ def backup(
     file = file.expanduser().resolve()
     if file.exists():
         raise CliError(f"{file} is there already: give another name")
-    temporary = file.with_name(f".{file.name}.{os.getpid()}")
     try:
-        with tarfile.open(temporary, "w") as archive:
+        with atomic_file(file) as temporary, tarfile.open(temporary, "w") as archive:
             copy = _Copy(settings, archive)
             size = copy.run(PARTS if models else PARTS[1:])
-        with temporary.open("rb") as written:
-            os.fsync(written.fileno())
-        temporary.rename(file)
     except OSError as error:
         raise CliError(f"the backup could not be written: {error}") from error
-    finally:
-        temporary.unlink(missing_ok=True)
     for name in copy.lost:
         say_error(f"{name} is in the database and not in {settings.data_dir}: it is not in the backup either")
     out.print(f"{file}: {size:,} bytes. `policysplit restore` brings it back.")
@@ -70,26 +65,21 @@ def restore(
     file: Annotated[Path, typer.Argument(help="An archive that `policysplit backup` wrote.")],
     data_dir: DataDirOption = None,
 ) -> None:
-    """Make a data directory from a backup. Jobs that ran go on when the service is started on it."""
+    """Make a data directory from a backup. Jobs that ran are resumed when the service is started on it."""
     directory = DataDir(settings_with(data_dir=data_dir).data_dir)
     if directory.path.exists() and any(directory.path.iterdir()):
         raise CliError(f"{directory.path} is not empty: give an empty --data-dir")
-    # Beside it, so that it is there whole or not at all.
-    temporary = directory.path.with_name(f".{directory.path.name}.{os.getpid()}")
     try:
-        temporary.mkdir(parents=True)
-        with tarfile.open(file) as archive:
-            archive.extractall(temporary, filter="data")
-        manifest = _checked(temporary)
-        _move_paths(temporary / DATABASE, Path(manifest["data_dir"]), directory.path)
-        (temporary / MANIFEST).unlink()
-        if directory.path.exists():
-            directory.path.rmdir()
-        temporary.rename(directory.path)
+        with atomic_folder(directory.path) as temporary:
+            with tarfile.open(file) as archive:
+                archive.extractall(temporary, filter="data")
+            tighten(temporary)  # the archive has modes of its own
+            manifest = _checked(temporary)
+            # Whoever serves it has its rows name the files where they are now.
+            (temporary / LOCATION).write_text(manifest["data_dir"])
+            (temporary / MANIFEST).unlink()
     except (OSError, tarfile.TarError) as error:
         raise CliError(f"{file} cannot be brought back: {error}") from error
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
     out.print(
         f"{directory.path} is as it was at {time.ctime(manifest['created_at'])}; start `policysplit serve`."
     )
@@ -206,25 +196,9 @@ def _checked(folder: Path) -> dict[str, Any]:
     try:
         manifest = json.loads((folder / MANIFEST).read_bytes())
     except (OSError, ValueError) as error:
-        raise CliError(f"this is no complete backup: it has no readable {MANIFEST}") from error
+        raise CliError(f"this is not a complete backup: it has no readable {MANIFEST}") from error
     for name, expected in manifest["sha256"].items():
         with (folder / name).open("rb") as file:
             if hashlib.file_digest(file, "sha256").hexdigest() != expected:
                 raise CliError(f"{name} in the backup is damaged")
     return manifest
-
-
-def _move_paths(database: Path, original: Path, folder: Path) -> None:
-    """Rows name files by absolute paths: have them name those of ``folder``."""
-    if folder == original:
-        return
-    with contextlib.closing(sqlite3.connect(database)) as connection, connection:
-        old, new = f"{original}/", f"{folder}/"
-        connection.execute(
-            "UPDATE checkpoints SET path = ? || substr(path, ?) WHERE substr(path, 1, ?) = ?",
-            (new, len(old) + 1, len(old), old),
-        )
-        connection.execute(
-            "UPDATE jobs SET run_spec = replace(run_spec, ?, ?)",
-            (json.dumps(old)[:-1], json.dumps(new)[:-1]),
-        )

@@ -16,32 +16,50 @@ from rich.text import Text
 from app.cli.client import BaseUrlOption, DataDirOption, api_errors, connect
 from app.cli.console import out
 from app.cli.errors import CliError
-from trainer.modes import Mode
+from app.inference.sampling import MAX_CHOICES
+from trainer.spec.modes import Mode
 
 if TYPE_CHECKING:
     import openai
 
-STYLES = {Mode.NORMAL: "green", Mode.HIGH_ENTROPY: "magenta"}
+STYLES = {Mode.NORMAL: "dodger_blue2", Mode.HIGH_ENTROPY: "dark_orange"}
 _SUFFIX = f":{Mode.HIGH_ENTROPY.value}"
 HELP = "Say something; /reset begins anew, /quit ends."
 
 
 @dataclass
 class Side:
-    """One mode's conversation, which the other mode's answers are no part of."""
+    """One mode's conversation, which the other mode's answers are not part of."""
 
     model: str
     mode: Mode
     system: str | None = None
     messages: list[Any] = field(default_factory=list)
-    answer: str = ""
+    answers: list[str] = field(default_factory=list)
+    """To the last message, as far as they have come."""
     problem: str | None = None
 
     def reset(self) -> None:
         self.messages = [] if self.system is None else [{"role": "system", "content": self.system}]
 
+    def said(self) -> str:
+        """The answers, equal ones once with their count, the commonest first; while they come, each."""
+        lines = [f"{count} × {text}" if count > 1 else text for text, count in self._counted()]
+        return ("\n" if max(map(len, lines), default=0) < 80 else "\n\n").join(lines)
+
+    def remembered(self) -> str:
+        """What the conversation goes on with: the commonest answer."""
+        return self._counted()[0][0]
+
+    def _counted(self) -> list[tuple[str, int]]:
+        """Answers that differ in white space alone are equal."""
+        same: dict[str, list[str]] = {}
+        for text in self.answers:
+            same.setdefault(" ".join(text.split()), []).append(text)
+        return [(alike[0], len(alike)) for alike in sorted(same.values(), key=len, reverse=True)]
+
     def panel(self, width: int) -> Panel:
-        text = Text(self.answer if self.problem is None else self.problem)
+        text = Text(self.said() if self.problem is None else self.problem)
         if self.problem is not None:
             text.stylize("red")
         return Panel(text, title=self.mode.value, border_style=STYLES[self.mode], width=width)
@@ -51,13 +69,17 @@ def chat(
     model: Annotated[str, typer.Argument(help="The model's id; with :high-entropy at its end, that mode.")],
     both: Annotated[bool, typer.Option("--both", help="Both modes side by side.")] = False,
     system: Annotated[str | None, typer.Option(help="A system message of your own.")] = None,
-    temperature: Annotated[float, typer.Option(min=0, max=2)] = 1.0,
+    samples: Annotated[
+        int,
+        typer.Option("--samples", "-n", min=1, max=MAX_CHOICES, help="Answers a mode gives to each message."),
+    ] = 1,
+    temperature: Annotated[float, typer.Option(min=0, max=2, help="0: always the likeliest token.")] = 1.0,
     max_tokens: Annotated[int | None, typer.Option(min=1, help="Tokens an answer may have.")] = None,
     seed: Annotated[int | None, typer.Option(help="For answers that can be had again.")] = None,
     base_url: BaseUrlOption = None,
     data_dir: DataDirOption = None,
 ) -> None:
-    """Talk to a model. Each mode remembers its own answers."""
+    """Talk to a model. Each mode remembers its own answers; of several to one message, the commonest."""
     client = connect(base_url, data_dir)
     plain = model.removesuffix(_SUFFIX)
     modes = list(Mode) if both else [Mode.HIGH_ENTROPY if model.endswith(_SUFFIX) else Mode.NORMAL]
@@ -65,7 +87,7 @@ def chat(
     with api_errors(client):
         for side in sides:
             client.models.retrieve(side.model)  # before anything was typed
-    options: dict[str, Any] = {"temperature": temperature}
+    options: dict[str, Any] = {"temperature": temperature, "n": samples}
     if max_tokens is not None:
         options["max_completion_tokens"] = max_tokens
     if seed is not None:
@@ -103,7 +125,7 @@ def _exchange(client: "openai.OpenAI", sides: list[Side], line: str, options: di
     """One message to every side at once; the answers are shown as they grow."""
     for side in sides:
         side.messages.append({"role": "user", "content": line})
-        side.answer, side.problem = "", None
+        side.answers, side.problem = [""] * options["n"], None
 
     def shown() -> RenderableType:
         width = max(20, out.width // len(sides) - 1)
@@ -115,10 +137,10 @@ def _exchange(client: "openai.OpenAI", sides: list[Side], line: str, options: di
             future.result()
     if live is None:
         for side in sides:
-            out.print(f"{side.mode.value}: {side.problem or side.answer}", markup=False, soft_wrap=True)
+            out.print(f"{side.mode.value}: {side.problem or side.said()}", markup=False, soft_wrap=True)
     for side in sides:
         if side.problem is None:
-            side.messages.append({"role": "assistant", "content": side.answer})
+            side.messages.append({"role": "assistant", "content": side.remembered()})
         else:
             side.messages.pop()
 
@@ -131,7 +153,7 @@ def _answer(client: "openai.OpenAI", side: Side, options: dict[str, Any]) -> Non
         )
         for chunk in stream:
             for choice in chunk.choices:
-                side.answer += choice.delta.content or ""
+                side.answers[choice.index] += choice.delta.content or ""
 
 
 @contextlib.contextmanager

@@ -19,7 +19,8 @@ BaseUrlOption = Annotated[
     str | None,
     typer.Option(
         envvar="POLICYSPLIT_BASE_URL",
-        help="The API, e.g. http://127.0.0.1:8700/v1. Default: the service running on the data directory.",
+        help="The API, e.g. http://127.0.0.1:8700, with or without /v1. "
+        "Default: the service running on the data directory.",
     ),
 ]
 DataDirOption = Annotated[Path | None, typer.Option(help="The data directory of the service, to find it by.")]
@@ -40,6 +41,8 @@ def connect(base_url: str | None, data_dir: Path | None = None) -> "openai.OpenA
 
         settings = settings_with(data_dir=data_dir)
         base_url = DataDir(settings.data_dir).address() or f"{api_url(settings)}/v1"
+    elif not base_url.rstrip("/").endswith("/v1"):
+        base_url = f"{base_url.rstrip('/')}/v1"
     key = os.environ.get("POLICYSPLIT_API_KEY") or os.environ.get("OPENAI_API_KEY") or _NO_KEY
     return openai.OpenAI(base_url=base_url, api_key=key)
 

@@ -3,6 +3,7 @@
 import asyncio
 import os
 import socket
+import ssl
 import time
 from pathlib import Path
 
@@ -10,14 +11,18 @@ import httpx
 import psutil
 from sqlalchemy import select
 
+import app
 from app.cli.environment import python_command
 from app.cli.errors import CliError
 from app.cli.redis_server import find_redis_server, write_config
 from app.cli.supervisor import Component
-from app.db import read_session
-from app.queue import broker_alive
-from app.settings import Settings
-from app.tables import InferenceWorker
+from app.core.db import read_session
+from app.core.queue import broker_alive
+from app.core.settings import Settings
+from app.core.tables import InferenceWorker
+
+# What is asked here is not https, and to read the certificates of all authorities takes 30 ms each time.
+_NO_AUTHORITY = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
 
 
 def api_url(settings: Settings) -> str:
@@ -29,8 +34,18 @@ def api_url(settings: Settings) -> str:
 def api_command(settings: Settings) -> list[str]:
     """The HTTP API under uvicorn."""
     return python_command(
-        *("-m", "uvicorn", "--factory", "app.main:create_app"),
+        # uvicorn looks for the application in the current folder, if it is not told where to.
+        *(
+            "-m",
+            "uvicorn",
+            "--app-dir",
+            str(Path(app.__file__).parents[1]),
+            "--factory",
+            "app.main:served_app",
+        ),
         *("--host", settings.host, "--port", str(settings.port), "--no-server-header"),
+        *("--http", "app.core.http_protocol:BoundedHttp", "--ws", "none"),
+        *("--limit-concurrency", str(settings.max_connections)),
         *("--log-config", str(Path(__file__).with_name("api_logging.json"))),
         # Event streams stay open as long as their clients like: a shutdown does not wait for them.
         *("--timeout-graceful-shutdown", "5"),
@@ -64,8 +79,7 @@ def api_component(settings: Settings) -> Component:
     url = api_url(settings)
 
     async def where() -> str | None:
-        async with httpx.AsyncClient() as client:
-            return url if (await client.get(f"{url}/healthz")).status_code == 200 else None
+        return url if await _answers(url) else None
 
     return Component("api", api_command(settings), where, dict(os.environ))
 
@@ -105,10 +119,15 @@ def inference_component() -> Component:
         url = await asyncio.to_thread(newest)
         if url is None:
             return None
-        async with httpx.AsyncClient() as client:
-            return url if (await client.get(f"{url}/healthz")).status_code == 200 else None
+        return url if await _answers(url) else None
 
     return Component("inference", inference_command(), where, dict(os.environ), stop_seconds=20)
+
+
+async def _answers(url: str) -> bool:
+    """Whether a process of ours is ready; asked ten times a second until it is."""
+    async with httpx.AsyncClient(verify=_NO_AUTHORITY, trust_env=False) as client:
+        return (await client.get(f"{url}/healthz")).status_code == 200
 
 
 def check_port_free(host: str, port: int) -> None:
@@ -116,7 +135,7 @@ def check_port_free(host: str, port: int) -> None:
     try:
         family, kind, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
     except socket.gaierror as error:
-        raise CliError(f"--host {host!r} is no address of this machine: {error.strerror}") from error
+        raise CliError(f"--host {host!r} is not an address of this machine: {error.strerror}") from error
     with socket.socket(family, kind) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from app.cli.errors import CliError
+from trainer.system.files import write_atomically
 
 # The components of a serve that was killed hold the lock until they have ended: at most this long.
 INHERITED_LOCK_SECONDS = 180.0
@@ -32,7 +33,7 @@ class DataDir:
         """Make the folders; raises CliError where that is not allowed."""
         try:
             for folder in (self.path, self.logs, self.redis):
-                folder.mkdir(parents=True, exist_ok=True)
+                folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         except OSError as error:
             raise CliError(f"cannot use {self.path} as data directory: {error.strerror}") from error
 
@@ -88,9 +89,7 @@ class DataDir:
 
     def write_address(self, url: str) -> None:
         """Record where the running service answers, for the client commands."""
-        temporary = self.address_file.with_suffix(".tmp")
-        temporary.write_text(json.dumps({"pid": os.getpid(), "url": url}))
-        temporary.replace(self.address_file)
+        write_atomically(self.address_file, json.dumps({"pid": os.getpid(), "url": url}))
 
     def address(self) -> str | None:
         """Where the service of this directory answers, if it is running."""

@@ -7,7 +7,7 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from app.cli.errors import CliError
-from app.settings import Settings, get_settings
+from app.core.settings import Settings, get_settings
 
 
 def settings_with(**options: object) -> Settings:
@@ -34,5 +34,5 @@ def settings_with(**options: object) -> Settings:
 
 
 def python_command(*arguments: str) -> list[str]:
-    """A command that runs with this interpreter."""
-    return [sys.executable, *arguments]
+    """A command that runs with this interpreter and imports nothing from the folder that it runs in."""
+    return [sys.executable, "-P", *arguments]

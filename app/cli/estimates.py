@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 _LOOK_SECONDS = 1.0
 
 
-def show_estimate(client: "openai.OpenAI", body: dict[str, Any]) -> None:
+def show_estimate(client: "openai.OpenAI", body: dict[str, object]) -> None:
     """Print what the job of this body would take; raises CliError when that cannot be found out."""
     estimate = client.post("/fine_tuning/jobs/estimate", cast_to=object, body=body)
     assert isinstance(estimate, dict)

@@ -14,7 +14,7 @@ from app.cli.experiment_progress import follow_experiment, retrieve, summary
 from app.cli.jobs import read_job_file, upload_files
 from app.cli.judging import judge
 from app.cli.status import coloured, step_of
-from trainer.statistics.wording import signed
+from trainer.statistics.wording import interval_ends, signed
 
 if TYPE_CHECKING:
     import openai
@@ -163,13 +163,19 @@ def _follow(client: "openai.OpenAI", experiment_id: str) -> None:
 def _verdict(found: dict[str, Any]) -> None:
     out.print(f"[bold]{escape(found['winner']['sentence'])}[/]", soft_wrap=True)
     method = found["plan"]["method"]
-    for title, rows in (("the strongest baseline", found["claims"]), ("each arm", found["against_method"])):
-        table = Table("task", "against", "difference", "95 % CI", "Holm p", "seeds", "items")
-        table.title = f"{escape(method)} against {title}"
+    for title, rows in (("the claim", found["claims"]), ("against each arm", found["against_method"])):
+        table = Table("task", "against", "difference", "95 % CI", "CI of the verdict", "Holm p", "better")
+        table.title = f"{escape(method)}: {title}"
         for one in rows:
-            interval = f"{signed(one['low'])} … {signed(one['high'])}"
-            row = (one["task"], one["baseline"], signed(one["delta"]), interval, f"{one['holm_p']:.4g}")
-            table.add_row(*map(escape, row), str(len(one["seeds"])), str(one["items"]))
+            plain, adjusted = (
+                interval_ends(one[f"{kind}low"], one[f"{kind}high"]) for kind in ("", "adjusted_")
+            )
+            better = one["winner"] or one["withheld"] or "not decided"
+            p = f"{one['holm_p']:.3g} (needs ≤ {one['level']:g})"
+            against = "every baseline" if len(one.get("against", ())) > 1 else one["baseline"]
+            table.add_row(
+                *map(escape, (one["task"], against, signed(one["delta"]), plain, adjusted, p, better))
+            )
         if rows:
             out.print(table)
     for rule in found["synergy"]:

@@ -8,8 +8,8 @@ import typer
 from app.cli.console import out
 from app.cli.environment import settings_with
 from app.cli.errors import CliError
-from app.errors import ApiError
-from app.tables import DEFAULT_PROJECT
+from app.core.errors import ApiError
+from app.core.tables import DEFAULT_PROJECT
 
 
 def export(
@@ -19,9 +19,9 @@ def export(
     project: Annotated[str, typer.Option(help="Whose model it is.")] = DEFAULT_PROJECT,
 ) -> None:
     """Write a fine-tuned model and its model card to a folder that transformers, vLLM and llama.cpp load."""
-    from app.db import read_session
+    from app.core.db import read_session
     from app.models.export import export_to, exportable
-    from trainer.manifest import IncompleteCheckpoint
+    from trainer.spec.manifest import IncompleteCheckpoint
 
     settings_with(data_dir=data_dir)
     try:

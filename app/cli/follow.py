@@ -25,7 +25,7 @@ TERMINAL = frozenset({"succeeded", "failed", "cancelled"})
 # Where following ends: a paused job goes on only when somebody resumes it.
 RESTING = TERMINAL | {"paused"}
 RECONNECT_SECONDS = 1.0
-MODES = {"N": ("normal", "green"), "H": ("high-entropy", "magenta")}
+MODES = {"N": ("normal", "dodger_blue2"), "H": ("high-entropy", "dark_orange")}
 LEVEL_STYLES = {"info": "dim", "warn": "yellow", "error": "red"}
 
 

@@ -3,7 +3,6 @@
 import json
 import time
 from collections.abc import Callable
-from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -17,6 +16,7 @@ from app.cli.console import out, told_how_to_look_again
 from app.cli.errors import CliError
 from app.cli.estimates import show_estimate
 from app.cli.follow import TERMINAL, follow
+from app.cli.listing import moment
 from app.cli.status import coloured, step_of
 
 if TYPE_CHECKING:
@@ -93,7 +93,7 @@ def list_jobs(
     for job in page.data:
         step = step_of((job.model_extra or {}).get("progress"))
         state = f"{coloured(job.status)}{' ' * (11 - len(job.status))}{step:>9}"
-        out.print(f"[bold]{job.id}[/]  {state}  [dim]{_when(job.created_at)}[/]", soft_wrap=True)
+        out.print(f"[bold]{job.id}[/]  {state}  [dim]{moment(job.created_at)}[/]", soft_wrap=True)
         became = f" → {escape(job.fine_tuned_model)}" if job.fine_tuned_model else ""
         # Never broken: a name is there to be copied.
         out.print(f"  {escape(job.model)}, {_algorithm(job)}{became}", soft_wrap=True)
@@ -116,7 +116,7 @@ def show(job_id: JobId, base_url: BaseUrlOption = None, data_dir: DataDirOption 
         if name == "status":
             shown = coloured(str(value))
         elif name in ("created_at", "finished_at", "estimated_finish"):
-            shown = _when(float(str(value)))
+            shown = moment(float(str(value)))
         else:
             shown = escape(
                 value if isinstance(value, str) else json.dumps(value, indent=2, ensure_ascii=False)
@@ -154,7 +154,7 @@ def pause(job_id: JobId, base_url: BaseUrlOption = None, data_dir: DataDirOption
 
 @app.command()
 def resume(job_id: JobId, base_url: BaseUrlOption = None, data_dir: DataDirOption = None) -> None:
-    """Let a paused job go on, with its budgets granted again."""
+    """Resume a paused job, with its budgets granted again."""
     client = connect(base_url, data_dir)
     with api_errors(client):
         job = client.fine_tuning.jobs.resume(job_id)
@@ -231,7 +231,3 @@ def _algorithm(job: "FineTuningJob") -> str:
     found = method.get("reinforcement") if isinstance(method, dict) else None
     algorithm = found.get("algorithm") if isinstance(found, dict) else None
     return str(algorithm.get("type", "")) if isinstance(algorithm, dict) else ""
-
-
-def _when(seconds: float) -> str:
-    return datetime.fromtimestamp(seconds).strftime("%Y-%m-%d %H:%M:%S")

@@ -27,11 +27,11 @@ from app.cli.client import BaseUrlOption, DataDirOption, api_errors, connect
 from app.cli.console import out
 from app.cli.errors import CliError
 from app.cli.jobs import read_job_file
-from app.errors import BadRequest
-from app.validation import bad_request
+from app.core.errors import BadRequest
+from app.core.validation import bad_request
 from trainer.errors import InvalidSpec
 from trainer.graders.spec import CreativeWritingGrader, StrictModel
-from trainer.statistics.wording import signed
+from trainer.statistics.wording import interval_ends, signed
 
 if TYPE_CHECKING:
     import openai
@@ -169,8 +169,8 @@ def _show(report: dict[str, Any]) -> None:
         table = Table("criterion", "difference", "95 % CI", "Holm p", "prompts", title=title)
         for row in report["comparisons"]:
             if row["against"] == against:
-                delta, low, high = (signed(row[name], 2) for name in ("delta", "low", "high"))
-                cells = (row["criterion"], delta, f"{low} … {high}", f"{row['holm_p']:.3g}")
+                ends = interval_ends(row["low"], row["high"], 2)
+                cells = (row["criterion"], signed(row["delta"], 2), ends, f"{row['holm_p']:.3g}")
                 table.add_row(*cells, str(row["prompts"]))
         out.print(table)
     out.print(

@@ -2,7 +2,6 @@
 
 import contextlib
 from collections.abc import Iterator
-from datetime import datetime
 from pathlib import Path
 from typing import Annotated
 
@@ -10,15 +9,16 @@ import typer
 from rich.table import Table
 from sqlalchemy.exc import SQLAlchemyError
 
-from app.addresses import is_loopback
 from app.cli.console import err, out
 from app.cli.environment import settings_with
 from app.cli.errors import CliError
+from app.cli.listing import moment
 from app.cli.schema import migrate_database
-from app.db import close_engine, get_engine
+from app.core.addresses import is_loopback
+from app.core.db import close_engine, get_engine
+from app.core.settings import Settings
+from app.core.tables import DEFAULT_PROJECT
 from app.keys import service
-from app.settings import Settings
-from app.tables import DEFAULT_PROJECT
 
 app = typer.Typer(help="Keys of the service. The first one ends keyless use.", no_args_is_help=True)
 projects_app = typer.Typer(
@@ -54,8 +54,8 @@ def list_keys(data_dir: DataDirOption = None) -> None:
     table = Table("key", "name", "secret", "project", "requests/min", "created", "revoked")
     for key, project in rows:
         limit = "" if key.requests_per_minute is None else str(key.requests_per_minute)
-        revoked = "" if key.revoked_at is None else _when(key.revoked_at)
-        table.add_row(key.id, key.name, key.hint, project.name, limit, _when(key.created_at), revoked)
+        revoked = "" if key.revoked_at is None else moment(key.revoked_at)
+        table.add_row(key.id, key.name, key.hint, project.name, limit, moment(key.created_at), revoked)
     out.print(table)
 
 
@@ -85,7 +85,7 @@ def list_projects(data_dir: DataDirOption = None) -> None:
         projects = service.list_projects()
     table = Table("project", "name", "created")
     for project in projects:
-        table.add_row(project.id, project.name, _when(project.created_at))
+        table.add_row(project.id, project.name, moment(project.created_at))
     out.print(table)
 
 
@@ -127,7 +127,3 @@ def _database(data_dir: Path | None) -> Iterator[None]:
         ) from error
     finally:
         close_engine(get_engine())
-
-
-def _when(seconds: float) -> str:
-    return datetime.fromtimestamp(seconds).strftime("%Y-%m-%d %H:%M:%S")

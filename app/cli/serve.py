@@ -16,9 +16,11 @@ from app.cli.datadir import DataDir
 from app.cli.environment import settings_with
 from app.cli.errors import CliError
 from app.cli.keys import check_exposure
+from app.cli.relocation import relocate
 from app.cli.schema import migrate_database, without_password
 from app.cli.supervisor import Child, Component
-from app.settings import Settings
+from app.core.private import tighten
+from app.core.settings import Settings
 
 
 def serve(
@@ -38,6 +40,8 @@ def serve(
     settings = settings_with(data_dir=data_dir, host=host, port=port, worker_slots=slots)
     directory = DataDir(settings.data_dir)
     directory.create()
+    if changed := tighten(directory.path):
+        _line("data", f"[yellow]{changed} files and folders were open to other users[/] and are not any more")
     with directory.locked() as lock:
         if settings.port == 0:
             settings = settings_with(port=components.free_port(settings.host))
@@ -76,6 +80,8 @@ class Service:
             self._directory.check_socket_path(settings.redis_socket)
             await self._bring_up(components.redis_component(self._directory.redis, settings))
         await self._migrate()
+        if not settings.database_url and (original := relocate(self._directory.path)):
+            _line("data", f"was in {original} before: its jobs and checkpoints name the files here now")
         await self._check_keys()
         await self._bring_up(components.api_component(settings))
         await asyncio.gather(
@@ -96,7 +102,7 @@ class Service:
         ]
 
     async def _check_broker(self) -> None:
-        from app.queue import broker_alive
+        from app.core.queue import broker_alive
 
         if not await asyncio.to_thread(broker_alive):
             raise CliError(
@@ -145,7 +151,7 @@ class Service:
         for names in (("api",), ("worker", "inference"), ("redis",)):
             stopping = [child for child in self._children if child.component.name in names]
             await asyncio.gather(*(child.stop() for child in stopping))
-        _line("stopped", "[dim]everything is on disk; the same command goes on from here[/]")
+        _line("stopped", "[dim]everything is on disk; the same command resumes from here[/]")
 
 
 def _line(name: str, text: str) -> None:

@@ -1,6 +1,6 @@
-"""``policysplit settings``: every setting, its value here, and the table for the README."""
+"""``policysplit settings``: every setting, its value here, and the table for the documentation."""
 
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 from pydantic import SecretStr
@@ -11,11 +11,11 @@ from rich.padding import Padding
 from app.cli.console import out
 from app.cli.environment import settings_with
 from app.cli.schema import without_password
-from app.settings import Settings
+from app.core.settings import Settings
 
 
 def settings(
-    markdown: Annotated[bool, typer.Option("--markdown", help="Print the table of the README.")] = False,
+    markdown: Annotated[bool, typer.Option("--markdown", help="Print a table in Markdown.")] = False,
 ) -> None:
     """Show every setting, the environment variable that changes it, and its value here."""
     if markdown:
@@ -50,7 +50,7 @@ def environment_names(name: str, field: FieldInfo) -> list[str]:
     return sorted((str(choice) for choice in choices), key=len)
 
 
-def _shown(value: Any) -> str:
+def _shown(value: object) -> str:
     if value is None:
         return ""
     return "***" if isinstance(value, SecretStr) else without_password(str(value))

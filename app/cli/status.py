@@ -1,7 +1,5 @@
 """How a job's status and its step read in a terminal, of jobs alone and of an experiment's runs."""
 
-from typing import Any
-
 STATUS_STYLES = {"running": "cyan", "succeeded": "green", "failed": "red", "cancelled": "yellow"}
 
 
@@ -11,6 +9,6 @@ def coloured(status: str) -> str:
     return f"[{style}]{status}[/]" if style else status
 
 
-def step_of(progress: Any) -> str:
+def step_of(progress: object) -> str:
     """``3/100`` of a job's ``progress``; nothing where there is none yet."""
     return f"{progress['step']}/{progress['total_steps']}" if isinstance(progress, dict) else ""

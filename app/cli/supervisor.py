@@ -7,10 +7,8 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import psutil
-
 from app.cli.errors import CliError
-from app.cli.guarded import guard_command
+from trainer.system.guarded import command_of, guard_command
 
 READY_POLL_SECONDS = 0.1
 LOG_POLL_SECONDS = 0.5
@@ -146,9 +144,7 @@ class Child:
     def _pid(self) -> int:
         """The component's own process, below its guard."""
         assert self._process is not None
-        with contextlib.suppress(psutil.Error, IndexError):
-            return psutil.Process(self._process.pid).children()[0].pid
-        return self._process.pid
+        return command_of(self._process.pid) or self._process.pid
 
     def _order(self, order: bytes) -> None:
         if self._process is not None and self._process.stdin is not None and self._process.returncode is None:

@@ -62,9 +62,9 @@ def site() -> Site:
     for name, body in bodies.items():
         digest.update(name.encode() + b"\x00" + hashlib.sha256(body).digest())
     short = digest.hexdigest()[:16]
-    files = {name: _asset(body, _media_type(name)) for name, body in bodies.items()}
+    files = {name: asset(body, media_type_of(name)) for name, body in bodies.items()}
     index = _page(page, f"{PREFIX}{short}/", list(bodies))
-    return Site(short, _asset(index.encode(), "text/html; charset=utf-8"), files)
+    return Site(short, asset(index.encode(), "text/html; charset=utf-8"), files)
 
 
 def sources() -> dict[str, bytes]:
@@ -94,12 +94,14 @@ def _page(template: str, base: str, names: list[str]) -> str:
     return template.replace("<!--files-->", "\n".join(links)).replace("{base}", html.escape(base))
 
 
-def _asset(body: bytes, media_type: str) -> Asset:
+def asset(body: bytes, media_type: str) -> Asset:
+    """``body`` as it is sent."""
     unzipped = len(body) < _SMALLEST_ZIPPED or media_type == _TYPES[".woff2"]
     # No time in it: the same bytes from every process.
     return Asset(body, None if unzipped else gzip.compress(body, 9, mtime=0), media_type)
 
 
-def _media_type(name: str) -> str:
+def media_type_of(name: str) -> str:
+    """By the end of a file's name."""
     suffix = Path(name).suffix
     return _TYPES.get(suffix) or mimetypes.guess_type(name)[0] or "text/plain; charset=utf-8"

@@ -1,19 +1,18 @@
 """What can be done with estimates: ask for one, look at it."""
 
 import time
-from typing import Any
 
-from app.db import read_session, write_session
-from app.errors import NotFound
+from app.core.db import read_session, write_session
+from app.core.errors import NotFound
+from app.core.ids import new_estimate_id
+from app.core.queue import send_probe
+from app.core.tables import Estimate
 from app.estimates import repository
-from app.ids import new_estimate_id
 from app.jobs.creation import check_job
 from app.jobs.schemas import CreateJob
-from app.queue import send_probe
-from app.tables import Estimate
 
 
-def create(project_id: str, request: CreateJob) -> dict[str, Any]:
+def create(project_id: str, request: CreateJob) -> dict[str, object]:
     """Queue the probe of a job. Raises BadRequest for what would have the job refused."""
     estimate_id = new_estimate_id()
     resolved = check_job(project_id, request, job_id=estimate_id, seed=request.seed or 0)
@@ -32,7 +31,7 @@ def create(project_id: str, request: CreateJob) -> dict[str, Any]:
     return _view(row)
 
 
-def retrieve(project_id: str, estimate_id: str) -> dict[str, Any]:
+def retrieve(project_id: str, estimate_id: str) -> dict[str, object]:
     """The estimate; raises NotFound."""
     with read_session() as session:
         row = repository.find(session, project_id, estimate_id)
@@ -50,7 +49,7 @@ def announce(estimate_id: str) -> None:
             repository.mark_sent(session, estimate_id, None)
 
 
-def _view(row: Estimate) -> dict[str, Any]:
+def _view(row: Estimate) -> dict[str, object]:
     return {
         "id": row.id,
         "object": "fine_tuning.estimate",

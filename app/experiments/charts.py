@@ -25,18 +25,21 @@ _CURVES = {
     "eval/H/entropy_nats": "entropy, high-entropy mode (nats)",
     "eval/kl_H_N/prefix_H": "KL(H‖N) on H's prefixes (nats)",
 }
+_AT_K = {"pass_at_k": "pass@k", "distinct_right_at_k": "different right answers in k"}
 _MODES = {"N": "normal", "H": "high-entropy", "mix": "both mixed, or one mode, at equal budget"}
 
 
 def task_charts(report: Analysis, task: str) -> dict[str, str]:
-    """SVG by name: ``differences``, metrics over steps by the metric's name, and ``pass@k/MODE``.
+    """SVG by name: ``differences``, metrics over steps by the metric's name, ``pass@k/MODE`` and
+    ``different right answers in k/MODE``.
 
     A chart without anything to draw is empty.
     """
     against = [one for one in report["against_method"] if one["task"] == task]
-    bars = [Bar(one["baseline"], one["delta"], one["low"], one["high"], one["separated"]) for one in against]
-    title = f"{report['plan']['method']} − arm, 95 % CI"
-    charts = {"differences": interval_chart(title, bars, "filled: separated after Holm's correction")}
+    bars = [_bar(one) for one in against if one["low"] is not None]
+    title = f"{report['plan']['method']} − arm"
+    words = "thick: 95 % interval; thin: that of the verdict, corrected; filled: separated"
+    charts = {"differences": interval_chart(title, bars, words)}
     drawn, places = drawn_arms(report, task), _places(report)
 
     def line(arm: dict[str, Any], points: Sequence[dict[str, float]], x: str) -> Line:
@@ -47,9 +50,16 @@ def task_charts(report: Analysis, task: str) -> dict[str, str]:
         lines = [line(arm, arm["curves"].get(name, []), "step") for arm in drawn]
         charts[name] = line_chart(f"{label} ± sd over seeds", lines, "step", "")
     for mode, label in _MODES.items():
-        lines = [line(arm, _pass_at_k(arm, mode), "k") for arm in drawn]
-        charts[f"pass@k/{mode}"] = line_chart(f"pass@k, {label}", lines, "k", "", log_x=True)
+        for name, about in _AT_K.items():
+            lines = [line(arm, _at_k(arm[name], mode), "k") for arm in drawn]
+            title = f"{about}, {label}"
+            charts[f"{about}/{mode}"] = line_chart(title, lines, "k", "", log_x=True)
     return charts
+
+
+def _bar(one: dict[str, Any]) -> Bar:
+    inner, outer = ((one[f"{kind}low"], one[f"{kind}high"]) for kind in ("", "adjusted_"))
+    return Bar(one["baseline"], one["delta"], inner, outer, one["separated"])
 
 
 def standalone(svg: str) -> str:
@@ -74,7 +84,6 @@ def _places(report: Analysis) -> dict[str, int]:
     return {name: place for place, name in enumerate(dict.fromkeys(names))}
 
 
-def _pass_at_k(arm: dict[str, Any], mode: str) -> Sequence[dict[str, float]]:
+def _at_k(curves: dict[str, Any], mode: str) -> Sequence[dict[str, float]]:
     """The curve of ``mode``; of an arm with one mode, as many samples of that one are its mixture."""
-    curves = arm["pass_at_k"]
     return curves.get("N", []) if mode == "mix" and len(curves) == 1 else curves.get(mode, [])

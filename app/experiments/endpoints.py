@@ -1,20 +1,20 @@
 """``/v1/experiments``."""
 
-from typing import Annotated, Any
+from typing import Annotated
 
 from fastapi import APIRouter, BackgroundTasks, Header, Query
 from fastapi.responses import JSONResponse, Response
 
-from app.auth import ProjectId
-from app.description import ListOf, answers
+from app.core.auth import ProjectId
+from app.core.description import ListOf, answers
+from app.core.paging import After, Limit, page
+from app.core.requests import StrictRoute
 from app.experiments import results, service
 from app.experiments.expansion import start_runs
 from app.experiments.objects import ExperimentObject, ExperimentWithRuns, ReportObject
-from app.experiments.page import report_page
+from app.experiments.page import REPORT_POLICY, report_page
 from app.experiments.schemas import CreateExperiment, ExtendExperiment, ReportFormat
 from app.experiments.table import report_csv
-from app.paging import After, Limit, Page, page
-from app.requests import StrictRoute
 
 router = APIRouter(prefix="/v1/experiments", tags=["experiments"], route_class=StrictRoute)
 
@@ -25,7 +25,7 @@ def create(
     project: ProjectId,
     background: BackgroundTasks,
     idempotency_key: Annotated[str | None, Header()] = None,
-) -> dict[str, Any]:
+) -> dict[str, object]:
     """Compare arms on tasks with seeds: each combination becomes a job."""
     experiment = service.create(project, body, idempotency_key)
     # Workers do it as well: this only saves waiting for their next look.
@@ -34,13 +34,13 @@ def create(
 
 
 @router.get("", **answers(ListOf[ExperimentObject]))
-def list_experiments(project: ProjectId, after: After = None, limit: Limit = 20) -> Page:
+def list_experiments(project: ProjectId, after: After = None, limit: Limit = 20) -> Response:
     """Experiments, newest first, without their runs."""
     return page(service.listing(project, after=after, limit=limit), limit)
 
 
 @router.get("/{experiment_id}", **answers(ExperimentWithRuns))
-def retrieve(experiment_id: str, project: ProjectId) -> dict[str, Any]:
+def retrieve(experiment_id: str, project: ProjectId) -> dict[str, object]:
     """One experiment with all of its runs."""
     return service.retrieve(project, experiment_id)
 
@@ -48,7 +48,7 @@ def retrieve(experiment_id: str, project: ProjectId) -> dict[str, Any]:
 @router.post("/{experiment_id}/extend", **answers(ExperimentWithRuns))
 def extend(
     experiment_id: str, body: ExtendExperiment, project: ProjectId, background: BackgroundTasks
-) -> dict[str, Any]:
+) -> dict[str, object]:
     """Add seeds or arms; what has run stays."""
     experiment = service.extend(project, experiment_id, body)
     background.add_task(start_runs, experiment_id)
@@ -56,7 +56,7 @@ def extend(
 
 
 @router.post("/{experiment_id}/cancel", **answers(ExperimentWithRuns))
-def cancel(experiment_id: str, project: ProjectId) -> dict[str, Any]:
+def cancel(experiment_id: str, project: ProjectId) -> dict[str, object]:
     """Start no further run, and cancel those that have not ended."""
     return service.cancel(project, experiment_id)
 
@@ -76,5 +76,7 @@ def report(
     if format == "csv":
         return Response(report_csv(found), media_type="text/csv")
     if format == "html":
-        return Response(report_page(found), media_type="text/html")
+        return Response(
+            report_page(found), media_type="text/html", headers={"content-security-policy": REPORT_POLICY}
+        )
     return JSONResponse(found)

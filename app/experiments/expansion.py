@@ -13,14 +13,14 @@ from dataclasses import dataclass
 
 from sqlalchemy import select
 
-from app.db import read_session, write_session
-from app.errors import ApiError, BadRequest
+from app.core.db import read_session, write_session
+from app.core.errors import ApiError, BadRequest, Forbidden
+from app.core.tables import Experiment, ExperimentRun
 from app.experiments import repository
 from app.experiments.requests import job_request
-from app.experiments.schemas import CreateExperiment
+from app.experiments.schemas import Definition
 from app.jobs import service as jobs
 from app.jobs.creation import create_job
-from app.tables import Experiment, ExperimentRun
 
 #: Runs that one pass starts of one experiment, and experiments that it looks at.
 PASS_RUNS = 200
@@ -33,7 +33,7 @@ class _Due:
     """What a pass has to do for one experiment."""
 
     project_id: str
-    definition: CreateExperiment
+    definition: Definition
     runs: list[ExperimentRun]
     #: Whether there may be more runs, now or later.
     more: bool
@@ -72,7 +72,7 @@ def _due(experiment_id: str) -> _Due | None:
         experiment = session.get(Experiment, experiment_id)
         if experiment is None or not experiment.has_unstarted_runs or experiment.cancelled_at is not None:
             return None
-        definition = CreateExperiment.model_validate(experiment.definition)
+        definition = Definition.model_validate(experiment.definition)
         room = PASS_RUNS
         if definition.max_parallel is not None:
             room = min(room, definition.max_parallel - repository.active_jobs(session, experiment_id))
@@ -91,7 +91,8 @@ def _start(experiment_id: str, due: _Due, run: ExperimentRun) -> bool:
         request = job_request(due.definition, experiment_id, arms[run.arm], tasks[run.task], run.seed)
         job = create_job(due.project_id, request, run_key(experiment_id, run.arm, run.task, run.seed))
     except ApiError as error:
-        if error.status >= 429:
+        # A quota has room again when others have ended.
+        if error.status >= 429 or isinstance(error, Forbidden):
             _log.info("%s: a run could not be started now: %s", experiment_id, error.message)
             return False
         with write_session() as session:
@@ -99,10 +100,10 @@ def _start(experiment_id: str, due: _Due, run: ExperimentRun) -> bool:
             repository.record_refusal(session, run, told)
         return True
     with write_session() as session:
-        repository.record_job(session, run, job["id"])
+        repository.record_job(session, run, str(job["id"]))
         cancelled = session.scalar(select(Experiment.cancelled_at).where(Experiment.id == experiment_id))
     if cancelled is not None:
-        cancel_unless_ended(due.project_id, job["id"])
+        cancel_unless_ended(due.project_id, str(job["id"]))
     return True
 
 

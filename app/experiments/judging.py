@@ -14,7 +14,6 @@ from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean
-from typing import Any
 
 from trainer.graders.grade import Grade, Grader, Sample
 from trainer.statistics.diversity import distinct_n, matched, self_bleu_diversity
@@ -60,7 +59,7 @@ def judge_blind(
     return [Judged(*entry, grade) for entry, grade in zip(entries, grades, strict=True)]
 
 
-def creative_report(judged: Sequence[Judged], prompts: int, method: str, seed: int = 0) -> dict[str, Any]:
+def creative_report(judged: Sequence[Judged], prompts: int, method: str, seed: int = 0) -> dict[str, object]:
     """Each contestant's scores and diversity, and ``method`` against each other, by criterion and in all.
 
     A text that could not be judged is counted and left out; a prompt without a judged text of both
@@ -102,38 +101,36 @@ def _compared(
     criteria: Sequence[str],
     method: str,
     seed: int,
-) -> list[dict[str, Any]]:
+) -> list[dict[str, object]]:
     # numpy and scipy take a second to import.
     import numpy as np
 
-    from trainer.statistics.bootstrap import two_level_interval
     from trainer.statistics.multiplicity import holm
-    from trainer.statistics.permutation import sign_flip_p
+    from trainer.statistics.paired import compare_models
 
     rows = []
     for other in (name for name in contestants if name != method):
         for criterion in criteria:
-            pairs = zip(means[method, criterion], means[other, criterion], strict=True)
-            differences_I = np.array([a - b for a, b in pairs if a is not None and b is not None])
-            if not len(differences_I):
+            # None, a prompt without a judged text, becomes NaN.
+            first, second = (np.array(means[name, criterion], dtype=float) for name in (method, other))
+            found = compare_models(first, second, seed=seed)
+            if found is None:
                 continue
-            interval = two_level_interval(differences_I[None], seed=seed)
             rows.append(
                 {
                     "against": other,
                     "criterion": criterion,
-                    "prompts": len(differences_I),
-                    "delta": interval.mean,
-                    "low": interval.low,
-                    "high": interval.high,
-                    "p": sign_flip_p(differences_I, seed=seed),
+                    "prompts": found.items,
+                    "delta": found.delta,
+                    **found.interval.ends(),
+                    "p": found.p,
                 }
             )
     corrected = holm([row["p"] for row in rows])
     return [row | {"holm_p": p} for row, p in zip(rows, corrected, strict=True)]
 
 
-def _diversity(judged: Sequence[Judged], contestants: Sequence[str], prompts: int) -> dict[str, Any]:
+def _diversity(judged: Sequence[Judged], contestants: Sequence[str], prompts: int) -> dict[str, object]:
     """Means over prompts; words are the tokens."""
     found: dict[str, dict[str, list[float]]] = {name: defaultdict(list) for name in contestants}
     for prompt in range(prompts):

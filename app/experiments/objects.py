@@ -4,8 +4,8 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, Field
 
+from app.core.job_status import JobStatus
 from app.jobs.objects import Progress
-from app.jobs.status import JobStatus
 from trainer.statistics.run_results import Plan, RunStatus
 
 
@@ -68,10 +68,17 @@ class SynergyRule(BaseModel):
 
     task: str
     claimed: bool | None = Field(
-        description="null: no control speaks against it, but not all have seeds enough"
+        description="null: no control speaks against it, but not all have seeds enough, or runs wait"
     )
     reasons: list[str]
     comparisons: list[dict[str, Any]]
+
+
+class SameRuns(BaseModel):
+    """Arms whose runs have the same outcomes, to the last answer, in every seed."""
+
+    task: str
+    arms: list[str]
 
 
 class ReportedRun(BaseModel):
@@ -96,10 +103,14 @@ class ReportObject(BaseModel):
     plan: Plan
     method: dict[str, float]
     progress: dict[str, int]
-    claims: list[dict[str, Any]] = Field(description="By task: the method against the strongest baseline")
+    claims: list[dict[str, Any]] = Field(
+        description="By task: the method against every baseline, or against the arm that was named; the "
+        "figures are of the one that is hardest to beat"
+    )
     winner: Winner
     synergy: list[SynergyRule]
     against_method: list[dict[str, Any]] = Field(description="The method against every other arm")
+    same_runs: list[SameRuns] = Field(description="Arms that are one and the same with these settings")
     arms: list[dict[str, Any]] = Field(description="By task and arm: scores, curves, diagnostics, cost")
     runs: list[ReportedRun]
     notes: list[str]

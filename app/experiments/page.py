@@ -6,7 +6,7 @@ from typing import Any
 
 from app.experiments.charts import CHART_STYLE, PALETTE, drawn_arms, task_charts
 from trainer.statistics.run_results import Analysis
-from trainer.statistics.wording import signed, typeset
+from trainer.statistics.wording import interval_ends, signed, typeset
 
 _STYLE = """body{font:15px/1.5 system-ui,sans-serif;max-width:1180px;margin:2rem auto;padding:0 1rem}
 body{color:var(--text);background:var(--paper)}
@@ -20,6 +20,11 @@ td:first-child,th:first-child{text-align:left}.scroll{overflow-x:auto}
 svg{max-width:100%;height:auto}
 .bad{color:var(--bad)}.dim{color:var(--faint)}
 """
+#: What the page may do when the service itself shows it: have a look of its own, and nothing else.
+REPORT_POLICY = (
+    "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'; "
+    "frame-ancestors 'none'; sandbox"
+)
 
 
 def report_page(report: Analysis) -> str:
@@ -29,8 +34,8 @@ def report_page(report: Analysis) -> str:
     parts = [
         f"<h1>{escape(title)}</h1>",
         _summary(report),
-        "<h2>The claim: the method against the strongest baseline</h2>",
-        _comparisons(report["claims"], with_task=True),
+        "<h2>The claim</h2>",
+        _claims(report["claims"]),
         "<h2>Do two modes help each other?</h2>",
         *map(_synergy, report["synergy"]),
         "<h2>The method against every other arm</h2>",
@@ -58,25 +63,59 @@ def _summary(report: Analysis) -> str:
     return f'<p class="verdict">{sentence}</p><p>{escape(facts)}</p><ul>{notes}</ul>'
 
 
+def _claims(claims: Sequence[dict[str, Any]]) -> str:
+    sentences = "".join(f"<li>{escape(one['verdict'])}</li>" for one in claims)
+    return f"<ul>{sentences}</ul>{_comparisons(claims, with_task=True)}"
+
+
 def _comparisons(found: Sequence[dict[str, Any]], with_task: bool) -> str:
     if not found:
         return '<p class="dim">Nothing to compare yet.</p>'
     columns: list[tuple[str, Callable[[dict[str, Any]], Any]]] = [
         *([("task", lambda one: one["task"])] if with_task else []),
-        ("against", lambda one: one["baseline"]),
+        ("against", met),
         ("Δ", lambda one: signed(one["delta"])),
-        ("95 % CI", lambda one: f"{signed(one['low'])} … {signed(one['high'])}"),
+        ("95 % CI", lambda one: interval_ends(one["low"], one["high"])),
+        ("CI of the verdict", adjusted),
+        ("p", lambda one: p_value(one["p"])),
+        ("Holm p (needs)", lambda one: f"{p_value(one['holm_p'])} (≤ {one['level']:g})"),
+        ("better", better),
+        ("these trained models, p", lambda one: p_value(one["these_models_p"])),
         ("sd over seeds", lambda one: number(one["seed_std"])),
-        ("p", lambda one: _p(one["p"])),
-        ("Holm p", lambda one: _p(one["holm_p"])),
-        ("t over seeds, p", lambda one: _p(one["seed_t_p"])),
-        ("items", lambda one: one["items"]),
-        ("seeds", lambda one: len(one["seeds"])),
-        ("detectable Δ", lambda one: number(one["minimum_detectable_effect"])),
-        ("seeds needed", lambda one: one["seeds_needed"] or "–"),
-        ("better", lambda one: one["winner"] or "not decided"),
+        ("seeds × items", lambda one: f"{len(one['seeds'])} × {one['items']}"),
+        ("detectable Δ", lambda one: number(one["detectable"])),
+        ("needed (seeds' spread)", size_needed),
     ]
     return _table(columns, found)
+
+
+def met(one: dict[str, Any]) -> str:
+    """Whom a comparison, or a claim, is against."""
+    several = len(one.get("against", ())) > 1
+    return f"every baseline; hardest to beat: {one['baseline']}" if several else one["baseline"]
+
+
+def adjusted(one: dict[str, Any]) -> str:
+    """The interval that a verdict is read off, with its chance."""
+    chance = f"{100 * one['adjusted_confidence']:.4g} %"
+    return f"{interval_ends(one['adjusted_low'], one['adjusted_high'])} ({chance})"
+
+
+def better(one: dict[str, Any]) -> str:
+    """Who is, or why nobody is named."""
+    if one["winner"]:
+        return one["winner"]
+    if one["withheld"]:
+        return "exploratory" if one["withheld"] == "exploratory" else "no verdict yet"
+    return "not decided"
+
+
+def size_needed(one: dict[str, Any]) -> str:
+    """Seeds and items that would find the difference, and the spread of the seeds."""
+    if one["seeds_needed"] is None:
+        return "–"
+    least, most = (one[f"seeds_needed_{end}"] or "> 10,000" for end in ("least", "most"))
+    return f"{one['seeds_needed']} × {one['items_needed']} ({least} – {most})"
 
 
 def _synergy(rule: dict[str, Any]) -> str:
@@ -148,14 +187,19 @@ def _runs(runs: Sequence[dict[str, Any]]) -> str:
 
 
 def _legend(report: Analysis) -> str:
-    method = report["method"]
+    method, plan = report["method"], report["plan"]
+    seeds, alpha, draws = method["least_seeds"], f"{100 * method['alpha']:.3g}%", f"{method['draws']:,}"
     return (
-        "<p>Δ is method − other arm on the test items, a mean over samples, items and seeds. Its interval "
-        f"is a two-level paired bootstrap (seeds, then items; {method['draws']:,} draws) with Student's "
-        "quantiles for few seeds. p flips signs over items; Holm p is corrected over the table. An arm is "
-        f"called better with {method['least_seeds']} seeds or more, Holm p ≤ {method['alpha']}, and an "
-        f"interval without zero. <i>Detectable Δ</i> is what this design shows with {method['power']:.0%} "
-        "power, <i>seeds needed</i> what the observed Δ would take.</p>"
+        f"<p>Δ is {escape(plan['method'])} − other arm on the test items, a mean over samples, items and "
+        "seeds. Intervals and p are of a test that takes seeds and items as drawn from many, crossed: "
+        "they speak of methods on such tasks. Holm's p is corrected over the table; an arm is called "
+        f"better with {seeds} seeds or more and Holm's p at most the level beside it, where the "
+        "interval of the verdict excludes zero. The claim and all other comparisons share the "
+        f"{alpha} that the report may err with. <i>These trained models</i>: a sign-flip over items "
+        f"({draws} draws), which says nothing of other seeds. <i>Detectable Δ</i> is found with "
+        f"{method['power']:.0%} chance where it comes first in its table; <i>needed</i> are seeds and items "
+        "that would find the Δ that was seen, as uncertain as that is. In the charts the thick line is the "
+        "95 % interval, the thin one that of the verdict.</p>"
     )
 
 
@@ -173,5 +217,6 @@ def number(value: float | None) -> str:
     return "–" if value is None else f"{value:.4f}"
 
 
-def _p(value: float | None) -> str:
+def p_value(value: float | None) -> str:
+    """A p; small ones as a bound."""
     return "–" if value is None else "< 0.001" if value < 0.001 else f"{value:.3f}"

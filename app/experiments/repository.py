@@ -2,11 +2,11 @@
 
 from collections.abc import Sequence
 
-from sqlalchemy import func, select, tuple_, update
+from sqlalchemy import Update, func, select, tuple_, update
 from sqlalchemy.orm import Session
 
-from app.jobs.status import TERMINAL
-from app.tables import Experiment, ExperimentRun, Job
+from app.core.job_status import TERMINAL
+from app.core.tables import Experiment, ExperimentRun, Job
 
 _ENDED = [status.value for status in TERMINAL]
 
@@ -85,17 +85,13 @@ def seconds_used(session: Session, experiment_id: str, now: float) -> float:
 
 def counts(session: Session, experiment_ids: Sequence[str]) -> dict[str, dict[str | None, int]]:
     """Each experiment's runs by their job's status: None without a job, ``refused`` with an error."""
-    query = (
-        select(
-            ExperimentRun.experiment_id,
-            Job.status,
-            ExperimentRun.error.is_not(None),
-            func.count(),
-        )
-        .outerjoin(Job, Job.id == ExperimentRun.job_id)
-        .where(ExperimentRun.experiment_id.in_(experiment_ids))
-        .group_by(ExperimentRun.experiment_id, Job.status, ExperimentRun.error.is_not(None))
-    )
+    # A lookup for each run: joined, PostgreSQL reads all jobs for a page of experiments.
+    status = select(Job.status).where(Job.id == ExperimentRun.job_id).scalar_subquery()
+    refused = ExperimentRun.error.is_not(None)
+    runs = select(ExperimentRun.experiment_id, status.label("status"), refused.label("refused"))
+    rows = runs.where(ExperimentRun.experiment_id.in_(experiment_ids)).subquery()
+    columns = rows.c.experiment_id, rows.c.status, rows.c.refused
+    query = select(*columns, func.count()).group_by(*columns)
     found: dict[str, dict[str | None, int]] = {one: {} for one in experiment_ids}
     for experiment_id, status, refused, count in session.execute(query).all():
         key = "refused" if refused else status
@@ -128,7 +124,7 @@ def record_refusal(session: Session, run: ExperimentRun, error: dict[str, object
     session.execute(_row(run).where(ExperimentRun.job_id.is_(None)).values(error=error))
 
 
-def _row(run: ExperimentRun):
+def _row(run: ExperimentRun) -> Update:
     key = (run.experiment_id, run.arm, run.task, run.seed)
     columns = (
         ExperimentRun.experiment_id,

@@ -2,12 +2,11 @@
 
 import copy
 from collections.abc import Mapping
-from typing import Any
 
-from app.errors import BadRequest
+from app.core.errors import BadRequest
+from app.core.validation import validated
 from app.experiments.schemas import Arm, CreateExperiment, Task
 from app.jobs.schemas import CreateJob
-from app.validation import validated
 from trainer.ablations import load_ablation
 from trainer.errors import InvalidSpec
 
@@ -31,7 +30,7 @@ def misfit(arm: Arm, task: Task, error: BadRequest) -> BadRequest:
 
 def _body(
     experiment: CreateExperiment, experiment_id: str, arm: Arm, task: Task, seed: int
-) -> dict[str, Any]:
+) -> dict[str, object]:
     data = task.model_dump(
         mode="json",
         include={"training_file", "environment", "validation_file", "validation_environment"},
@@ -47,7 +46,7 @@ def _body(
     }
 
 
-def _reinforcement(experiment: CreateExperiment, arm: Arm, task: Task) -> dict[str, Any]:
+def _reinforcement(experiment: CreateExperiment, arm: Arm, task: Task) -> dict[str, object]:
     steps = experiment.budget.steps
     settings = laid_over(experiment.reinforcement, task.reinforcement)
     settings = laid_over(
@@ -67,7 +66,7 @@ def _reinforcement(experiment: CreateExperiment, arm: Arm, task: Task) -> dict[s
     return laid_over(settings, arm.reinforcement)
 
 
-def laid_over(base: Mapping[str, Any], settings: Mapping[str, Any]) -> dict[str, Any]:
+def laid_over(base: Mapping[str, object], settings: Mapping[str, object]) -> dict[str, object]:
     """``base`` with ``settings`` in it, block by block; a grader or another type of algorithm replaced."""
     merged = copy.deepcopy(dict(base))
     for key, value in settings.items():

@@ -6,14 +6,14 @@ from typing import Any
 
 from sqlalchemy.orm import Session
 
-from app.db import read_session
+from app.core.db import read_session
+from app.core.job_status import JobStatus
+from app.core.tables import ExperimentRun, Job
 from app.experiments import repository
-from app.experiments.schemas import Arm, CreateExperiment
+from app.experiments.schemas import Arm, Definition
 from app.experiments.service import found
 from app.jobs.outcomes import outcomes_of
-from app.jobs.status import JobStatus
-from app.metrics.repository import curves, curves_of_job, series
-from app.tables import ExperimentRun, Job
+from app.series.repository import curves, curves_of_job, series
 from trainer.statistics.run_results import (
     CURVES,
     DIAGNOSTICS,
@@ -50,20 +50,19 @@ def report(project_id: str, experiment_id: str) -> Analysis:
     with read_session() as session:
         experiment = found(session, project_id, experiment_id)
         about = {"id": experiment.id, "name": experiment.name, "created_at": int(experiment.created_at)}
-        definition = CreateExperiment.model_validate(experiment.definition)
+        definition = Definition.model_validate(experiment.definition)
         runs = _run_results(session, repository.runs_of(session, experiment_id))
     return {"object": "experiment.report", "experiment": about, **analyse(plan_of(definition), runs)}
 
 
-def plan_of(definition: CreateExperiment) -> Plan:
+def plan_of(definition: Definition) -> Plan:
     """What is compared with what: as the request says, or by default."""
-    names = [arm.name for arm in definition.arms]
-    method = definition.compare.method or ("policy_split" if "policy_split" in names else names[0])
+    method = definition.method
     baselines = definition.compare.baselines
     if baselines is None:
         baselines = [arm.name for arm in definition.arms if arm.name != method and not arm.exploratory]
     return Plan(
-        arms=names,
+        arms=[arm.name for arm in definition.arms],
         tasks=[task.name for task in definition.tasks],
         seeds=definition.seeds,
         metric=definition.metric,
@@ -71,8 +70,11 @@ def plan_of(definition: CreateExperiment) -> Plan:
         dev_items=definition.split.dev,
         method=method,
         baselines=baselines,
+        against=definition.compare.against,
         controls=_controls(definition.arms),
         exploratory=[arm.name for arm in definition.arms if arm.exploratory],
+        analyses=definition.compare.analyses,
+        seeds_before=definition.seeds_before,
     )
 
 

@@ -6,13 +6,15 @@ from pydantic import ConfigDict, Field, StringConstraints, field_validator, mode
 
 from app.jobs.schemas import Hours, Metadata
 from trainer.ablations import ablation_names
-from trainer.algorithm_spec import AlgorithmSpec
 from trainer.graders.spec import StrictModel
-from trainer.spec import EnvironmentData
+from trainer.spec.algorithm import AlgorithmSpec
+from trainer.spec.run import EnvironmentData
 from trainer.statistics.item_scores import metric_k
 from trainer.statistics.outcomes import ScoredMode
 
 MAX_RUNS = 10_000
+#: Jobs that are checked before an experiment is taken in: an arm on a task each.
+MAX_CHECKS = 500
 #: Types of algorithms, as an arm may be called.
 ALGORITHMS = tuple(one.model_fields["type"].default for one in get_args(get_args(AlgorithmSpec)[0]))
 
@@ -27,8 +29,8 @@ class Arm(StrictModel):
 
     name: Name = Field(description="Default: the ablation, or the algorithm's type")
     ablation: str | None = Field(default=None, description="A preset, such as grpo_2x or freeze_loss@50%")
-    algorithm: dict[str, Any] | None = Field(default=None, description="In place of the base's algorithm")
-    reinforcement: dict[str, Any] = Field(
+    algorithm: dict[str, object] | None = Field(default=None, description="In place of the base's algorithm")
+    reinforcement: dict[str, object] = Field(
         default_factory=dict,
         description="Settings laid over the base's method.reinforcement, after the preset",
     )
@@ -36,7 +38,7 @@ class Arm(StrictModel):
 
     @model_validator(mode="before")
     @classmethod
-    def _from_a_word(cls, value: Any) -> Any:
+    def _from_a_word(cls, value: object) -> Any:
         if isinstance(value, str):
             if value.partition("@")[0] in ablation_names():
                 value = {"ablation": value}
@@ -44,7 +46,9 @@ class Arm(StrictModel):
                 value = {"algorithm": {"type": value}}
             else:
                 known = ", ".join(sorted({*ablation_names(), *ALGORITHMS}))
-                raise ValueError(f"{value!r} is no arm; there are: {known}; or give an object with a name")
+                raise ValueError(
+                    f"{value!r} is not an arm; there are: {known}; or give an object with a name"
+                )
         if isinstance(value, dict) and "name" not in value:
             algorithm = value.get("algorithm")
             named = algorithm.get("type") if isinstance(algorithm, dict) else None
@@ -77,13 +81,13 @@ class Task(StrictModel):
     environment: EnvironmentData | None = None
     validation_file: str | None = None
     validation_environment: EnvironmentData | None = None
-    reinforcement: dict[str, Any] = Field(
+    reinforcement: dict[str, object] = Field(
         default_factory=dict, description="Settings laid over the base's, such as the grader"
     )
 
 
 class Split(StrictModel):
-    """Of the validation items, the first ``dev`` choose the strongest baseline, the next ``test`` compare."""
+    """Of the validation items, the first ``dev`` are for choosing settings by, the next ``test`` compare."""
 
     dev: Items = 16
     test: Items = 64
@@ -94,7 +98,20 @@ class Compare(StrictModel):
 
     method: Name | None = Field(default=None, description="Default: policy_split, or else the first arm")
     baselines: list[Name] | None = Field(
-        default=None, description="Default: every other arm that is not exploratory"
+        default=None,
+        description="The claim is that the method beats every one of these. Default: every other arm that is "
+        "not exploratory",
+    )
+    against: Name | None = Field(
+        default=None,
+        description="The one arm that the claim is against, in place of all baselines: it takes fewer seeds "
+        "to decide, either way. Default: the only baseline, if there is one",
+    )
+    analyses: Annotated[int, Field(strict=True, ge=1, le=10)] = Field(
+        default=1,
+        description="How often there may be verdicts: once, and again whenever seeds are added after a "
+        "result could be seen. They share the errors that a report may make, so each has the less to err "
+        "with. Seeds beyond the last analysis are shown and decide nothing",
     )
 
 
@@ -112,14 +129,14 @@ class CreateExperiment(StrictModel):
 
     name: Annotated[str, StringConstraints(min_length=1, max_length=256)]
     model: Annotated[str, StringConstraints(min_length=1, max_length=512)]
-    reinforcement: dict[str, Any] = Field(
+    reinforcement: dict[str, object] = Field(
         default_factory=dict, description="What all runs have in common: the settings of a job's method"
     )
     arms: Annotated[list[Arm], Field(min_length=2, max_length=100)]
     tasks: Annotated[list[Task], Field(min_length=1, max_length=100)]
     seeds: Seeds
     split: Split = Field(default_factory=Split)
-    metric: str = Field(default="accuracy", description="accuracy, reward, or pass@K")
+    metric: str = Field(default="accuracy", description="accuracy, reward, pass@K or distinct_right@K")
     mode: ScoredMode = Field(default="N", description="Whose answers count: N, H, or mix for half of each")
     compare: Compare = Field(default_factory=Compare)
     budget: ExperimentBudget
@@ -127,6 +144,12 @@ class CreateExperiment(StrictModel):
         default=None, description="Jobs of it queued or running at a time; default: all"
     )
     metadata: Metadata | None = None
+
+    @property
+    def method(self) -> str:
+        """The arm that is compared with the others."""
+        names = [arm.name for arm in self.arms]
+        return self.compare.method or ("policy_split" if "policy_split" in names else names[0])
 
     @field_validator("metric")
     @classmethod
@@ -140,16 +163,35 @@ class CreateExperiment(StrictModel):
         for kind, names in (("arms", arms), ("tasks", tasks), ("seeds", list(map(str, self.seeds)))):
             if twice := sorted({one for one in names if names.count(one) > 1}):
                 raise ValueError(f"{kind} has {twice[0]!r} twice: give each one name of its own")
-        for wanted in (self.compare.method, *(self.compare.baselines or [])):
+        for wanted in (self.compare.method, self.compare.against, *(self.compare.baselines or [])):
             if wanted is not None and wanted not in arms:
                 raise ValueError(f"compare names the arm {wanted!r}, but there are: {', '.join(arms)}")
+        if self.method in (self.compare.against, *(self.compare.baselines or [])):
+            raise ValueError(
+                f"compare has {self.method!r} as the method and among those that it is compared with: "
+                "give it once"
+            )
         if (runs := len(arms) * len(tasks) * len(self.seeds)) > MAX_RUNS:
             raise ValueError(f"arms, tasks and seeds make {runs} runs, more than {MAX_RUNS}")
+        if (checks := len(arms) * len(tasks)) > MAX_CHECKS:
+            raise ValueError(f"arms and tasks make {checks} kinds of job, more than {MAX_CHECKS}")
         return self
 
 
+class Definition(CreateExperiment):
+    """What is stored of an experiment: its request with what was added to it."""
+
+    seeds_before: list[int] = Field(
+        default_factory=list,
+        description="How many seeds there were whenever some were added after a result could be seen",
+    )
+
+
 class ExtendExperiment(StrictModel):
-    """The body of ``POST /v1/experiments/{id}/extend``. What the experiment has already changes nothing."""
+    """The body of ``POST /v1/experiments/{id}/extend``. What the experiment has already changes nothing.
+
+    Seeds that are added after a result could be seen take one of the experiment's ``compare.analyses``.
+    """
 
     seeds: Annotated[list[Seed], Field(max_length=1000)] = Field(default_factory=list)
     arms: Annotated[list[Arm], Field(max_length=100)] = Field(default_factory=list)

@@ -7,19 +7,29 @@ from typing import Any
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
-from app.db import read_session, write_session
-from app.errors import BadRequest, Conflict, NotFound
+from app.core.db import read_session, write_session
+from app.core.errors import BadRequest, Conflict, NotFound
+from app.core.idempotency import check_key, made_before, request_digest
+from app.core.ids import new_experiment_id
+from app.core.job_status import TERMINAL
+from app.core.paging import unknown_cursor
+from app.core.tables import Experiment, ExperimentRun
 from app.experiments import repository
 from app.experiments.expansion import cancel_unless_ended, run_key
 from app.experiments.requests import job_request, misfit
-from app.experiments.schemas import MAX_RUNS, Arm, CreateExperiment, ExtendExperiment, Task
+from app.experiments.schemas import (
+    MAX_CHECKS,
+    MAX_RUNS,
+    Arm,
+    CreateExperiment,
+    Definition,
+    ExtendExperiment,
+    Task,
+)
 from app.files import repository as files
-from app.idempotency import check_key, made_before, request_digest
-from app.ids import new_experiment_id
 from app.jobs.creation import check_job
-from app.jobs.status import TERMINAL
-from app.paging import unknown_cursor
-from app.tables import Experiment, ExperimentRun
+from trainer.graders.answers import REMEDY
+from trainer.statistics.item_scores import counts_answers
 
 _ENDED = {status.value for status in TERMINAL}
 
@@ -42,7 +52,7 @@ def create(project_id: str, request: CreateExperiment, idempotency_key: str | No
         request_sha256=digest,
         created_at=time.time(),
         name=request.name,
-        definition=request.model_dump(mode="json"),
+        definition=Definition(**request.model_dump()).model_dump(mode="json"),
         user_metadata=request.metadata,
         cancelled_at=None,
         has_unstarted_runs=True,
@@ -82,7 +92,7 @@ def retrieve(project_id: str, experiment_id: str) -> dict[str, Any]:
         }
 
 
-def listing(project_id: str, *, after: str | None, limit: int) -> list[dict[str, Any]]:
+def listing(project_id: str, *, after: str | None, limit: int) -> list[dict[str, object]]:
     """Up to ``limit`` + 1 experiments without their runs, newest first."""
     with read_session() as session:
         cursor = None
@@ -92,20 +102,24 @@ def listing(project_id: str, *, after: str | None, limit: int) -> list[dict[str,
         return _views(session, rows)
 
 
-def extend(project_id: str, experiment_id: str, request: ExtendExperiment) -> dict[str, Any]:
+def extend(project_id: str, experiment_id: str, request: ExtendExperiment) -> dict[str, object]:
     """Add seeds, arms or both; the runs that are there stay as they are."""
     with read_session() as session:
         experiment = found(session, project_id, experiment_id)
-        before = CreateExperiment.model_validate(experiment.definition)
+        before = Definition.model_validate(experiment.definition)
+    if (checks := (len(before.arms) + len(request.arms)) * len(before.tasks)) > MAX_CHECKS:
+        raise BadRequest(f"That would make {checks} kinds of job, more than {MAX_CHECKS}.", param="arms")
     _check(project_id, before, experiment_id, _new_arms(before, request))
     with write_session() as session:
         experiment = found(session, project_id, experiment_id, lock=True)
         if experiment.cancelled_at is not None:
             raise _cancelled(experiment, "extended")
-        old = CreateExperiment.model_validate(experiment.definition)
+        old = Definition.model_validate(experiment.definition)
         arms = _new_arms(old, request)
         seeds = [seed for seed in dict.fromkeys(request.seeds) if seed not in old.seeds]
         new = old.model_copy(update={"arms": [*old.arms, *arms], "seeds": [*old.seeds, *seeds]})
+        if seeds and _results_can_be_seen(session, experiment_id, old):
+            new = new.model_copy(update={"seeds_before": [*old.seeds_before, len(old.seeds)]})
         if (runs := len(new.arms) * len(new.tasks) * len(new.seeds)) > MAX_RUNS:
             raise BadRequest(f"That would make {runs} runs, more than {MAX_RUNS}.", param="seeds")
         experiment.definition = new.model_dump(mode="json")
@@ -113,6 +127,13 @@ def extend(project_id: str, experiment_id: str, request: ExtendExperiment) -> di
         _add_runs(session, experiment_id, old, arms, old.seeds)
         _add_runs(session, experiment_id, old, new.arms, seeds)
     return retrieve(project_id, experiment_id)
+
+
+def _results_can_be_seen(session: Session, experiment_id: str, definition: Definition) -> bool:
+    """Of the seeds that no earlier addition has counted."""
+    new = definition.seeds[max(definition.seeds_before, default=0) :]
+    rows = repository.runs_of(session, experiment_id)
+    return any(run.seed in new and job is not None and job.status in _ENDED for run, job in rows)
 
 
 def cancel(project_id: str, experiment_id: str) -> dict[str, Any]:
@@ -148,9 +169,16 @@ def _check(project_id: str, request: CreateExperiment, experiment_id: str, arms:
         for arm in arms:
             job = job_request(request, experiment_id, arm, task, request.seeds[0])
             try:
-                check_job(project_id, job)
+                run_spec = check_job(project_id, job).run_spec
             except BadRequest as error:
                 raise misfit(arm, task, error) from None
+            if counts_answers(request.metric) and not run_spec.has_votes:
+                raise BadRequest(
+                    f"The metric {request.metric} counts different right answers, but the grader of task "
+                    f"'{task.name}' does not say what a response answers: {REMEDY}, or give "
+                    "evaluation.embedding_model.",
+                    param="metric",
+                )
 
 
 def _check_items(project_id: str, request: CreateExperiment, task: Task) -> None:
@@ -216,7 +244,7 @@ def _new_arms(old: CreateExperiment, request: ExtendExperiment) -> list[Arm]:
     return list(new.values())
 
 
-def _views(session: Session, rows: Sequence[Experiment]) -> list[dict[str, Any]]:
+def _views(session: Session, rows: Sequence[Experiment]) -> list[dict[str, object]]:
     now = time.time()
     counted = repository.counts(session, [one.id for one in rows])
     return [_view(session, one, counted[one.id], now) for one in rows]
@@ -260,7 +288,7 @@ def _cancelled(experiment: Experiment, action: str) -> BadRequest:
     )
 
 
-def _earlier(project_id: str, key: str | None, digest: str) -> dict[str, Any] | None:
+def _earlier(project_id: str, key: str | None, digest: str) -> dict[str, object] | None:
     with read_session() as session:
         experiment = made_before(session, Experiment, project_id, key, digest)
         identifier = None if experiment is None else experiment.id

@@ -25,12 +25,12 @@ class Line:
 
 @dataclass(frozen=True)
 class Bar:
-    """A difference with its interval; ``sure`` ones are drawn filled."""
+    """A difference with its interval, and a wider one around it; ``sure`` ones are drawn filled."""
 
     label: str
     value: float
-    low: float
-    high: float
+    inner: tuple[float, float]
+    outer: tuple[float, float]
     sure: bool
 
 
@@ -69,7 +69,7 @@ def interval_chart(title: str, bars: Sequence[Bar], x_label: str) -> str:
     if not bars:
         return ""
     left = 190
-    low, high = _padded(min(0.0, *(b.low for b in bars)), max(0.0, *(b.high for b in bars)), 0.05)
+    low, high = _padded(min(0.0, *(b.outer[0] for b in bars)), max(0.0, *(b.outer[1] for b in bars)), 0.05)
     height = _TOP + 20 * len(bars) + _BOTTOM
 
     def across(value: float) -> float:
@@ -88,15 +88,16 @@ def interval_chart(title: str, bars: Sequence[Bar], x_label: str) -> str:
         colour = COLOURS[0] if bar.sure else "#888"
         inside = f'fill="{colour}"' if bar.sure else 'class="hollow"'
         drawn.append(f'<text x="{left - 8}" y="{y + 4}" text-anchor="end">{escape(bar.label)}</text>')
-        drawn.append(
-            f'<line x1="{across(bar.low):.1f}" y1="{y}" x2="{across(bar.high):.1f}" y2="{y}" '
-            f'stroke="{colour}" stroke-width="2"/>'
-        )
+        for (start, end), stroke in ((bar.outer, 1), (bar.inner, 3)):
+            drawn.append(
+                f'<line x1="{across(start):.1f}" y1="{y}" x2="{across(end):.1f}" y2="{y}" '
+                f'stroke="{colour}" stroke-width="{stroke}"/>'
+            )
         drawn.append(
             f'<circle cx="{across(bar.value):.1f}" cy="{y}" r="4" {inside} stroke="{colour}" '
             'stroke-width="2"/>'
         )
-    drawn.append(f'<text x="{left}" y="{height - 8}">{escape(x_label)}</text>')
+    drawn.append(f'<text x="8" y="{height - 8}">{escape(x_label)}</text>')
     return _picture(drawn, _WIDTH, height, title)
 
 

@@ -8,8 +8,10 @@ from trainer.statistics.run_results import Analysis
 
 COLUMNS = (
     *("task", "arm", "exploratory", "seeds", "test_mean", "test_low", "test_high", "seed_std", "dev_mean"),
-    *("delta_method_minus_arm", "delta_low", "delta_high", "delta_seed_std", "p", "holm_p", "seed_t_p"),
-    *("items", "minimum_detectable_effect", "seeds_needed", "items_needed", "separated"),
+    *("delta_method_minus_arm", "delta_low", "delta_high", "delta_seed_std", "p", "holm_p", "level"),
+    *("adjusted_low", "adjusted_high", "adjusted_confidence", "separated", "winner", "withheld"),
+    *("these_models_p", "bootstrap_low", "bootstrap_high", "items", "detectable"),
+    *("seeds_needed", "items_needed", "seeds_needed_least", "seeds_needed_most"),
     *("samples_generated", "tokens_generated", "tokens_trained", "seconds"),
 )
 
@@ -45,8 +47,7 @@ def _row(arm: dict[str, Any], against: dict[str, Any] | None) -> dict[str, Any]:
             "delta_high": against["high"],
             "delta_seed_std": against["seed_std"],
         }
-        names = ("p", "holm_p", "seed_t_p", "items", "minimum_detectable_effect", "separated")
-        row |= {name: against[name] for name in (*names, "seeds_needed", "items_needed")}
+        row |= {name: against[name] for name in COLUMNS if name in against and name not in row}
     return row
 
 

@@ -3,18 +3,18 @@
 from typing import Annotated, Literal
 from urllib.parse import quote
 
-from fastapi import APIRouter, Query, Request
+from fastapi import APIRouter, Query, Request, Response
 from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import StreamingResponse
 
-from app.auth import ProjectId
-from app.description import ListOf, answers, answers_text
+from app.core.auth import ProjectId
+from app.core.description import ListOf, answers, answers_text
+from app.core.paging import After, page
+from app.core.requests import StrictRoute
 from app.files import service
 from app.files.schemas import FileDeleted, FileObject, file_dict, file_object
 from app.files.storage import chunks
 from app.files.upload import FORM_OVERHEAD, receive
-from app.paging import After, Page, page
-from app.requests import StrictRoute
 
 router = APIRouter(prefix="/v1/files", tags=["files"], route_class=StrictRoute)
 
@@ -56,7 +56,7 @@ def list_files(
     limit: Annotated[int, Query(ge=1, le=10_000)] = 10_000,
     order: Literal["asc", "desc"] = "desc",
     purpose: str | None = None,
-) -> Page:
+) -> Response:
     """Files, newest first."""
     files = service.listing(project, after=after, limit=limit, order=order, purpose=purpose)
     return page([file_dict(file) for file in files], limit)

@@ -1,19 +1,23 @@
 """Training files: JSONL, checked line by line, with an index of which rows have which field."""
 
+import codecs
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from app.errors import BadRequest
-from app.strict_json import BadJson, parse
-from app.validation import abbreviated, one_of
+from app.core.errors import BadRequest
+from app.core.strict_json import BadJson, parse
+from app.core.validation import abbreviated, one_of
+from trainer.graders.templates import has_value
+from trainer.spec.messages import BadMessages, conversation
 
-ROLES = ("system", "developer", "user", "assistant")
+#: Whose message the model can be asked to answer.
+ANSWERED = ("user", "tool")
 #: The index holds no more than this; what is not in it is looked up in the file.
 MAX_FIELDS = 1000
-# What a grader's template can name (trainer.graders.spec.TEMPLATE_VARIABLE).
+# What a grader's template can name (trainer.graders.templates).
 _KEY = re.compile(r"\w{1,128}")
 
 
@@ -60,12 +64,14 @@ def lines(path: Path, max_line_bytes: int) -> Iterator[tuple[int, bytes]]:
             number += 1
             if len(line) > max_line_bytes:
                 raise _bad(f"Line {number} is longer than {max_line_bytes} bytes, the most a line may have.")
+            if number == 1:  # some editors, and some guides, put a byte-order mark in front
+                line = line.removeprefix(codecs.BOM_UTF8)
             if stripped := line.strip():
                 yield number, stripped
 
 
-def field_paths(row: dict[str, Any]) -> Iterator[str]:
-    """Dotted paths of what a grader can read from a row: all but ``messages``, and nothing that is null."""
+def field_paths(row: dict[str, object]) -> Iterator[str]:
+    """Dotted paths of what a grader can read from a row but ``messages``, and nothing that is null."""
     pending: list[tuple[str, Any]] = [("", {key: value for key, value in row.items() if key != "messages"})]
     while pending:
         prefix, value = pending.pop()
@@ -78,23 +84,18 @@ def field_paths(row: dict[str, Any]) -> Iterator[str]:
 
 
 def first_row_without(path: Path, name: str, max_line_bytes: int) -> int | None:
-    """The line of the first row that has no value at the dotted path ``name``, found by reading the file.
+    """The line of the first row in which ``item.{name}`` of a grader has no value, found by reading the file.
 
-    Slower than the index, and sees more: elements of lists (``choices.0``), fields that the index left out.
+    Slower than the index, and sees more: elements of lists (``choices[0]``), messages, fields that the index
+    left out.
     """
     for number, line in lines(path, max_line_bytes):
-        value = {key: child for key, child in parse(line).items() if key != "messages"}
-        for step in name.split("."):
-            if isinstance(value, list) and step.isdecimal() and int(step) < len(value):
-                value = value[int(step)]
-            else:
-                value = value.get(step) if isinstance(value, dict) else None
-        if value is None:
+        if not has_value(parse(line), f"item.{name}"):
             return number
     return None
 
 
-def _row(number: int, line: bytes) -> dict[str, Any]:
+def _row(number: int, line: bytes) -> dict[str, object]:
     if b"\r" in line:
         raise _bad(f"Line {number} has a carriage return inside; end lines with \\n or \\r\\n.")
     try:
@@ -106,35 +107,18 @@ def _row(number: int, line: bytes) -> dict[str, Any]:
     return row
 
 
-def _check_messages(number: int, row: dict[str, Any]) -> None:
-    messages = row.get("messages")
-    where = f"Line {number}: 'messages'"
+def _check_messages(number: int, row: dict[str, object]) -> None:
     if "messages" not in row:
         raise _bad(f"Line {number} has no 'messages'. Its keys are: {one_of(list(row))}.")
-    if not isinstance(messages, list) or not messages:
-        raise _bad(f"{where} is {abbreviated(messages)}; it must be a list of at least one message.")
-    for index, message in enumerate(messages):
-        _check_message(f"Line {number}: 'messages.{index}", message)
-    if messages[-1]["role"] != "user":
+    try:
+        messages = conversation(row).messages
+    except BadMessages as error:
+        raise _bad(f"Line {number}: {error}.") from None
+    if messages[-1].role not in ANSWERED:
         raise _bad(
-            f"{where} ends with a message of role '{messages[-1]['role']}'; the last one must be the user's, "
-            "for the model is trained on its own answers to it."
+            f"Line {number}: 'messages' ends with a message of role '{messages[-1].role}'; the last one must "
+            "be the user's, or a tool's, for the model is trained on its own answers to it."
         )
-
-
-def _check_message(where: str, message: Any) -> None:
-    if not isinstance(message, dict):
-        raise _bad(f"{where}' is {abbreviated(message)}; a message is an object with 'role' and 'content'.")
-    for key in ("role", "content"):
-        if key not in message:
-            raise _bad(f"{where}' has no '{key}'; a message is an object with 'role' and 'content'.")
-    if message["role"] not in ROLES:
-        raise _bad(f"{where}.role' is {abbreviated(message['role'])}; it must be one of: {', '.join(ROLES)}.")
-    if not isinstance(message["content"], str):
-        raise _bad(f"{where}.content' is {abbreviated(message['content'])}; it must be a string.")
-    unknown = message.keys() - {"role", "content"}
-    if unknown:
-        raise _bad(f"{where}.{min(unknown)[:80]}' is unknown; a message has 'role' and 'content'.")
 
 
 def _bad(message: str) -> BadRequest:

@@ -1,14 +1,14 @@
 """Rows of files."""
 
 from collections.abc import Sequence
-from typing import Literal
+from typing import Any, Literal
 
-from sqlalchemy import func, or_, select, tuple_
+from sqlalchemy import Row, func, or_, select, tuple_
 from sqlalchemy.orm import Session
 
+from app.core.tables import File, Job, Project
+from app.core.unfinished import unfinished
 from app.files.schemas import PURPOSES
-from app.jobs.status import TERMINAL
-from app.tables import File, Job, Project
 
 
 def find(session: Session, project_id: str, file_id: str) -> File | None:
@@ -23,9 +23,10 @@ def listing(
     limit: int,
     order: Literal["asc", "desc"],
     purpose: str | None,
-) -> Sequence[File]:
-    """Up to ``limit`` files that follow ``after``."""
-    query = select(File).where(File.project_id == project_id)
+) -> Sequence[Row[*tuple[Any, ...]]]:
+    """The shown columns of up to ``limit`` files that follow ``after``."""
+    columns = (File.id, File.bytes, File.created_at, File.filename, File.purpose, File.sha256, File.rows)
+    query = select(*columns).where(File.project_id == project_id)
     if purpose is not None:
         query = query.where(File.purpose == purpose)
     key = tuple_(File.created_at, File.id)
@@ -36,7 +37,7 @@ def listing(
         query = query.order_by(File.created_at.desc(), File.id.desc())
     else:
         query = query.order_by(File.created_at, File.id)
-    return session.scalars(query.limit(limit)).all()
+    return session.execute(query.limit(limit)).all()
 
 
 def uploaded(session: Session, project_id: str) -> tuple[int, int]:
@@ -58,7 +59,7 @@ def unfinished_job_using(session: Session, file_id: str) -> str | None:
     return session.scalars(
         select(Job.id)
         .where(
-            Job.status.not_in([status.value for status in TERMINAL]),
+            *unfinished(),
             or_(Job.training_file == file_id, Job.validation_file == file_id),
         )
         .limit(1)

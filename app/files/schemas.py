@@ -3,8 +3,9 @@
 from typing import Any, Literal
 
 from pydantic import BaseModel
+from sqlalchemy import Row
 
-from app.tables import File
+from app.core.tables import File
 
 PURPOSES = ("fine-tune",)
 RESULTS_PURPOSE = "fine-tune-results"
@@ -17,11 +18,11 @@ class FileObject(BaseModel):
     object: Literal["file"] = "file"
     bytes: int
     created_at: int
-    expires_at: int | None = None
+    expires_at: int | None
     filename: str
     purpose: str
-    status: Literal["uploaded", "processed", "error"] = "processed"
-    status_details: str | None = None
+    status: Literal["uploaded", "processed", "error"]
+    status_details: str | None
     sha256: str
     rows: int | None
 
@@ -35,16 +36,21 @@ class FileDeleted(BaseModel):
 
 
 def file_object(file: File) -> FileObject:
-    return FileObject(
-        id=file.id,
-        bytes=file.bytes,
-        created_at=int(file.created_at),
-        filename=file.filename,
-        purpose=file.purpose,
-        sha256=file.sha256,
-        rows=file.rows,
-    )
+    return FileObject.model_validate(file_dict(file))
 
 
-def file_dict(file: File) -> dict[str, Any]:
-    return file_object(file).model_dump()
+def file_dict(file: File | Row[*tuple[Any, ...]]) -> dict[str, Any]:
+    """A file object of a row, or of its columns alone. A list has thousands: they are not checked again."""
+    return {
+        "id": file.id,
+        "object": "file",
+        "bytes": file.bytes,
+        "created_at": int(file.created_at),
+        "expires_at": None,
+        "filename": file.filename,
+        "purpose": file.purpose,
+        "status": "processed",
+        "status_details": None,
+        "sha256": file.sha256,
+        "rows": file.rows,
+    }

@@ -5,20 +5,20 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-from sqlalchemy import select
+from sqlalchemy import Row, select
 from sqlalchemy.orm import Session
 
-from app.db import read_session, write_session
-from app.errors import BadRequest, Conflict, Forbidden, NotFound
+from app.core.db import read_session, write_session
+from app.core.errors import BadRequest, Conflict, Forbidden, NotFound
+from app.core.paging import unknown_cursor
+from app.core.settings import get_settings
+from app.core.tables import File
+from app.core.validation import abbreviated
 from app.files import repository, storage
 from app.files.jsonl import check_training_file
 from app.files.schemas import PURPOSES, RESULTS_PURPOSE
 from app.files.storage import StoredFile
 from app.files.upload import Upload
-from app.paging import unknown_cursor
-from app.settings import get_settings
-from app.tables import File
-from app.validation import abbreviated
 
 _FIELDS = ("purpose", "file")
 
@@ -57,6 +57,25 @@ def create_result_file(session: Session, *, project_id: str, filename: str, stor
     return _add(session, project_id, filename, RESULTS_PURPOSE, stored)
 
 
+def training_file(session: Session, project_id: str, file_id: str | None, param: str) -> File:
+    """The file of rows to train or evaluate on. Raises BadRequest naming ``param`` where there is none."""
+    file = repository.find(session, project_id, file_id) if file_id else None
+    if file is None:
+        raise BadRequest(
+            f"Invalid value for '{param}': {abbreviated(file_id)}. There is no such file; upload it with "
+            f"POST /v1/files and purpose '{PURPOSES[0]}', and give its id.",
+            param=param,
+            code="file_not_found",
+        )
+    if file.purpose not in PURPOSES or file.rows is None:
+        raise BadRequest(
+            f"Invalid value for '{param}': {abbreviated(file_id)} has the purpose '{file.purpose}'; it "
+            f"should be '{PURPOSES[0]}'.",
+            param=param,
+        )
+    return file
+
+
 def retrieve(project_id: str, file_id: str) -> File:
     """The file; raises NotFound."""
     with read_session() as session:
@@ -74,8 +93,8 @@ def content(project_id: str, file_id: str) -> tuple[File, Path]:
 
 def listing(
     project_id: str, *, after: str | None, limit: int, order: Literal["asc", "desc"], purpose: str | None
-) -> Sequence[File]:
-    """Up to ``limit`` + 1 files."""
+) -> Sequence[Row[*tuple[Any, ...]]]:
+    """The shown columns of up to ``limit`` + 1 files."""
     with read_session() as session:
         cursor = None
         if after is not None and (cursor := repository.find(session, project_id, after)) is None:

@@ -1,15 +1,15 @@
 """The bytes of files, under ``files/<id>``: complete and on disk before any row speaks of them."""
 
 import hashlib
-import os
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
-from app.ids import new_file_id
-from app.settings import get_settings
+from app.core.ids import new_file_id
+from app.core.settings import get_settings
+from trainer.system.files import put_in_place, sync
 
 _CHUNK = 1 << 20
 _STALE_SECONDS = 24 * 3600
@@ -43,15 +43,12 @@ class Writing:
 
     def finish(self) -> None:
         """All bytes are written: bring them to the disk. ``path`` may be read from here on."""
-        self._file.flush()
-        os.fsync(self._file.fileno())
         self._file.close()
+        sync(self.path)
 
     def keep(self) -> StoredFile:
         """Move the finished file to its place, durably."""
-        target = path_of(self.id)
-        self.path.rename(target)
-        _sync_folder(target.parent)
+        put_in_place(self.path, path_of(self.id))
         return StoredFile(self.id, self.size, self._hash.hexdigest())
 
     def discard(self) -> None:
@@ -100,11 +97,3 @@ def remove_stale_uploads() -> None:
 
 def _incoming() -> Path:
     return get_settings().files_dir / "incoming"
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

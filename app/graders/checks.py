@@ -1,10 +1,13 @@
 """Can this grader work here at all? Asked before it is run, and before a job is taken in."""
 
-from app.errors import BadRequest
-from app.jobs.environments import check_task
+from collections.abc import Callable
+
+from app.core.errors import BadRequest
+from app.graders.environments import check_task
 from trainer.errors import InvalidSpec
 from trainer.graders.build import build_grader
 from trainer.graders.python import check_python
+from trainer.graders.sandboxed import check_isolation
 from trainer.graders.spec import (
     EnvironmentGrader,
     Grader,
@@ -27,7 +30,9 @@ def check_grader(grader: Grader, param: str) -> None:
             check_task(grader.task, grader.parameters, param=param)
         case PythonGrader():
             _check(lambda: check_python(grader), param)
-        case StringCheckGrader() | MathVerifyGrader():
+        case MathVerifyGrader():
+            _check(lambda: check_isolation("math_verify"), param)
+        case StringCheckGrader():
             pass
         case TextSimilarityGrader() if grader.evaluation_metric != "cosine":
             pass
@@ -42,7 +47,7 @@ def as_bad_request(error: InvalidSpec, param: str) -> BadRequest:
     return BadRequest(f"Invalid '{param}{below}': {error}.", param=f"{param}{below}")
 
 
-def _check(attempt, param: str) -> None:
+def _check(attempt: Callable[[], object], param: str) -> None:
     try:
         attempt()
     except InvalidSpec as error:

@@ -2,24 +2,29 @@
 
 from typing import Any
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Request, Response
 
-from app.auth import ProjectId
-from app.description import answers
+from app.core.auth import ProjectId
+from app.core.description import answers
+from app.core.requests import StrictRoute
+from app.core.streaming import ClientGone, WhileConnected
 from app.graders import service
 from app.graders.schemas import GraderRun, RunGrader, ValidateGrader, ValidGrader
-from app.requests import StrictRoute
 
 router = APIRouter(prefix="/v1/fine_tuning/alpha/graders", tags=["graders"], route_class=StrictRoute)
 
 
-@router.post("/run")
-def run(body: RunGrader, _project: ProjectId) -> GraderRun:
+@router.post("/run", **answers(GraderRun))
+async def run(body: RunGrader, request: Request, project: ProjectId) -> Any:
     """Grade one response. An error of the grader shows in ``metadata``; the reward is 0 then."""
-    return service.run(body)
+    try:
+        async with WhileConnected(request.receive):
+            return await request.state.grading.run(project, lambda check: service.run(body, check))
+    except ClientGone:
+        return Response(status_code=499)
 
 
 @router.post("/validate", **answers(ValidGrader))
-def validate(body: ValidateGrader, _project: ProjectId) -> dict[str, Any]:
-    """The definition as it was given, if a job could be created with it."""
-    return service.validate(body)
+def validate(body: ValidateGrader, project: ProjectId) -> dict[str, object]:
+    """The definition as it was given, if a job could be created with it (and with the file)."""
+    return service.validate(project, body)

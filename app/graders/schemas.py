@@ -1,6 +1,6 @@
 """What trying a grader takes and gives, in OpenAI's shape."""
 
-from typing import Annotated, Any
+from typing import Annotated
 
 from pydantic import BaseModel, Field, StringConstraints
 
@@ -11,12 +11,16 @@ class ValidateGrader(StrictModel):
     """The body of ``…/validate``."""
 
     grader: Grader
+    training_file: str | None = Field(
+        default=None,
+        description="An uploaded file, of which each row must have what the grader's templates read",
+    )
 
 
 class ValidGrader(StrictModel):
     """The answer of ``…/validate``: the definition as it was given."""
 
-    grader: dict[str, Any]
+    grader: dict[str, object]
 
 
 class RunGrader(StrictModel):
@@ -26,7 +30,7 @@ class RunGrader(StrictModel):
     model_sample: Annotated[str, StringConstraints(max_length=1_000_000)] = Field(
         description="The response to grade"
     )
-    item: dict[str, Any] = Field(default_factory=dict, description="What templates read as item")
+    item: dict[str, object] = Field(default_factory=dict, description="What templates read as item")
 
 
 class GraderErrors(BaseModel):

@@ -1,63 +1,58 @@
 """Trying a grader: set up, one sample, taken down again."""
 
-import threading
 import time
-from functools import lru_cache
 from typing import Any
 
-from app.errors import TooManyRequests
+from app.core.db import read_session
+from app.files.service import training_file
 from app.graders.checks import as_bad_request, check_grader
+from app.graders.lane import Check
+from app.graders.rows import check_item_fields
 from app.graders.schemas import GraderErrors, GraderRun, GraderRunMetadata, RunGrader, ValidateGrader
 from trainer.errors import InvalidSpec
 from trainer.graders.build import build_grader
 from trainer.graders.grade import Grade, Sample
 from trainer.graders.spec import Grader, MultiGrader, RemoteFields
 
-#: At a time, in one API process: each may start processes and wait for others.
-RUNS = 4
-WAIT_SECONDS = 10.0
 # A client waits: shorter than a job may be patient.
 _MAX_SECONDS, _MAX_RETRIES = 60.0, 1
 
 
-def validate(request: ValidateGrader) -> dict[str, Any]:
-    """The grader as it was given. Raises BadRequest when it cannot work."""
+def validate(project_id: str, request: ValidateGrader) -> dict[str, object]:
+    """The grader as it was given. Raises BadRequest when it cannot work, or not with the file's rows."""
     check_grader(request.grader, "grader")
+    if request.training_file is not None:
+        with read_session() as session:
+            file = training_file(session, project_id, request.training_file, "training_file")
+        check_item_fields(request.grader, file, param="training_file")
     return {"grader": request.grader.model_dump(mode="json", exclude_unset=True)}
 
 
-def run(request: RunGrader) -> GraderRun:
-    """Grade one sample. Raises BadRequest for a grader that cannot work, TooManyRequests when busy."""
+def run(request: RunGrader, check: Check) -> GraderRun:
+    """Grade one sample. Raises BadRequest for a grader that cannot work."""
     started = time.perf_counter()
-    (grade,) = grade_samples(request.grader, request.item, [request.model_sample], "grader")
+    (grade,) = grade_samples(request.grader, request.item, [request.model_sample], "grader", check)
     return _result(request.grader, grade, time.perf_counter() - started)
 
 
-def grade_samples(definition: Grader, item: dict[str, Any], texts: list[str], param: str) -> list[Grade]:
+def grade_samples(
+    definition: Grader, item: dict[str, object], texts: list[str], param: str, check: Check
+) -> list[Grade]:
     """Grade responses to ``item``, with a client that waits; ``param`` is where the grader was given.
 
-    Raises BadRequest for a grader that cannot work, TooManyRequests when busy.
+    For a thread of ``app.graders.lane``, whose ``check`` ends it. Raises BadRequest for a grader that cannot
+    work.
     """
     check_grader(definition, param)
-    if not _slots().acquire(timeout=WAIT_SECONDS):
-        raise TooManyRequests(
-            f"{RUNS} graders are being run already; try again in a few seconds.", headers={"retry-after": "5"}
-        )
     try:
+        check()
         grader = build_grader(_brief(definition), workers=1)
         try:
-            return grader.grade_many([Sample(item, text) for text in texts])
+            return grader.grade_many([Sample.of(item, text) for text in texts], check)
         finally:
             grader.close()
     except InvalidSpec as error:
         raise as_bad_request(error, param) from None
-    finally:
-        _slots().release()
-
-
-@lru_cache
-def _slots() -> threading.BoundedSemaphore:
-    return threading.BoundedSemaphore(RUNS)
 
 
 def _brief(grader: Grader) -> Grader:
@@ -66,7 +61,7 @@ def _brief(grader: Grader) -> Grader:
         return grader.model_copy(
             update={"graders": {name: _brief(one) for name, one in grader.named.items()}}
         )
-    changes: dict[str, Any] = {}
+    changes: dict[str, object] = {}
     if (seconds := getattr(grader, "timeout_seconds", None)) is not None:
         changes["timeout_seconds"] = min(seconds, _MAX_SECONDS)
     if isinstance(grader, RemoteFields):

@@ -8,7 +8,7 @@ from typing import Any, Protocol
 
 from pydantic_core import to_json
 
-from app.errors import ApiError
+from app.core.errors import ApiError
 from app.inference.fanout import Fanout, Indexed
 from app.inference.service import Plan, Sample
 from app.inference.upstream import Finish, Piece
@@ -58,7 +58,7 @@ class Dialect(Protocol):
         """A choice of a whole answer, without index, finish reason and mode."""
         ...
 
-    def opening(self, sample: Sample) -> dict[str, Any] | None:
+    def opening(self, sample: Sample) -> dict[str, object] | None:
         """What a choice's stream begins with; None: nothing."""
         ...
 
@@ -66,7 +66,7 @@ class Dialect(Protocol):
         """A piece of a choice."""
         ...
 
-    def closing(self) -> dict[str, Any]:
+    def closing(self) -> dict[str, object]:
         """What stands beside the finish reason."""
         ...
 
@@ -166,7 +166,7 @@ async def chunks(
     yield b"".join([*out, b"data: [DONE]\n\n"])
 
 
-def _head(dialect: Dialect, plan: Plan, kind: str) -> dict[str, Any]:
+def _head(dialect: Dialect, plan: Plan, kind: str) -> dict[str, object]:
     return {
         "id": f"{dialect.prefix}-{secrets.token_hex(12)}",
         "object": kind,
@@ -178,5 +178,5 @@ def _head(dialect: Dialect, plan: Plan, kind: str) -> dict[str, Any]:
     }
 
 
-def _sse(body: dict[str, Any]) -> bytes:
+def _sse(body: dict[str, object]) -> bytes:
     return b"data: " + to_json(body) + b"\n\n"

@@ -13,7 +13,7 @@ TokenIds = Annotated[list[TokenId], Field(min_length=1)]
 OnePrompt = str | list[int]
 
 
-def _kind(value: Any) -> str:
+def _kind(value: object) -> str:
     if not isinstance(value, list):
         return "text"
     first = value[0] if value else ""

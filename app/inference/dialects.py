@@ -26,7 +26,7 @@ class ChatDialect:
             message["tool_calls"] = calls
         return {"message": message, "logprobs": self._joined(gathered.logprobs)}
 
-    def opening(self, sample: Sample) -> dict[str, Any] | None:
+    def opening(self, sample: Sample) -> dict[str, object] | None:
         return {"delta": {"role": "assistant", "content": ""}, "logprobs": None}
 
     def piece(self, piece: Piece) -> dict[str, Any]:
@@ -36,7 +36,7 @@ class ChatDialect:
             "logprobs": piece.logprobs,
         }
 
-    def closing(self) -> dict[str, Any]:
+    def closing(self) -> dict[str, object]:
         return {"delta": {}, "logprobs": None}
 
     @staticmethod
@@ -59,13 +59,13 @@ class TextDialect:
         echo = "" if self._echoes is None else self._echoes[self._samples[gathered.index].prompt]
         return {"text": echo + gathered.text, "logprobs": self._joined(gathered.logprobs)}
 
-    def opening(self, sample: Sample) -> dict[str, Any] | None:
+    def opening(self, sample: Sample) -> dict[str, object] | None:
         return None if self._echoes is None else {"text": self._echoes[sample.prompt], "logprobs": None}
 
     def piece(self, piece: Piece) -> dict[str, Any]:
         return {"text": piece.text, "logprobs": piece.logprobs}
 
-    def closing(self) -> dict[str, Any]:
+    def closing(self) -> dict[str, object]:
         return {"text": "", "logprobs": None}
 
     @staticmethod

@@ -7,7 +7,7 @@ from typing import Generic, TypeVar
 
 from starlette.concurrency import run_in_threadpool
 
-from app.db import read_session
+from app.core.db import read_session
 from app.inference import repository
 from app.inference.repository import Worker
 from app.models.service import Found, find_model

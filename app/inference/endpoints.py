@@ -2,14 +2,15 @@
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Any
 
 from fastapi import APIRouter, FastAPI, Request
 from fastapi.responses import Response
 from pydantic_core import to_json
 
-from app.auth import ProjectId
-from app.description import answers as described
+from app.core.auth import ProjectId
+from app.core.description import answers as described
+from app.core.requests import LeanRoute
+from app.core.streaming import ClientGone, EventStream, WhileConnected
 from app.inference import answers, service
 from app.inference.answers import Dialect
 from app.inference.best_of import best_of
@@ -21,13 +22,11 @@ from app.inference.objects import ChatCompletionObject, CompletionObject
 from app.inference.sampling import SamplingRequest
 from app.inference.schemas import ChatCompletionRequest
 from app.inference.service import Plan
-from app.inference.streaming import ClientGone, EventStream, WhileConnected
 from app.inference.upstream import sample
-from app.requests import LeanRoute
 
 
 @asynccontextmanager
-async def _lifespan(_app: FastAPI) -> AsyncIterator[dict[str, Any]]:
+async def _lifespan(_app: FastAPI) -> AsyncIterator[dict[str, object]]:
     async with open_gateway() as gateway:
         yield {"gateway": gateway}
 
@@ -68,7 +67,7 @@ async def _answer(dialect: Dialect, body: SamplingRequest, plan: Plan, request: 
     try:
         if not body.stream:
             async with WhileConnected(request.receive):
-                answer = await _whole(dialect, body, plan, fanout)
+                answer = await _whole(dialect, body, plan, fanout, request)
             return Response(to_json(answer), headers=headers, media_type="application/json")
         # An error before the first token still gets a status of its own.
         async with WhileConnected(request.receive):
@@ -87,9 +86,12 @@ async def _answer(dialect: Dialect, body: SamplingRequest, plan: Plan, request: 
             await fanout.close()
 
 
-async def _whole(dialect: Dialect, body: SamplingRequest, plan: Plan, fanout: Fanout) -> dict[str, Any]:
+async def _whole(
+    dialect: Dialect, body: SamplingRequest, plan: Plan, fanout: Fanout, request: Request
+) -> dict[str, object]:
     choices, usage = await answers.gather(plan, fanout)
     if body.best_of_n is None:
         return answers.whole(dialect, plan, choices, usage)
-    choices, rewards = await best_of(body.best_of_n, choices)
+    state = request.state
+    choices, rewards = await best_of(state.grading, state.project, body.best_of_n, choices)
     return answers.whole(dialect, plan, choices, usage, rewards)

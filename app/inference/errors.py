@@ -1,8 +1,6 @@
 """What can go wrong between the gateway and the engine."""
 
-from typing import Any
-
-from app.errors import ApiError, BadRequest, Unavailable
+from app.core.errors import ApiError, BadRequest, Unavailable
 
 
 class EngineFailed(ApiError):
@@ -29,7 +27,7 @@ class GradingFailed(ApiError):
     default_code = "grader_failed"
 
 
-def translated(error: Any, retry_after: str | None = None) -> ApiError:
+def translated(error: object, retry_after: str | None = None) -> ApiError:
     """An engine's or inference worker's ``error`` as one of ours."""
     if not isinstance(error, dict):
         return EngineFailed(f"The engine failed: {str(error)[:1000]}")
@@ -41,7 +39,7 @@ def translated(error: Any, retry_after: str | None = None) -> ApiError:
         )
     if error.get("type") == "invalid_request_error":
         return BadRequest(message, param=error.get("param"), code=code)
-    if code in ("engine_unavailable", "insufficient_memory"):
+    if code in ("engine_unavailable", "insufficient_memory", "prompt_mismatch"):
         seconds = int(retry_after) if retry_after and retry_after.isdigit() else 2
         return Unavailable(f"The model cannot answer now: {message}.", retry_after=seconds, code=code)
     return EngineFailed(message)

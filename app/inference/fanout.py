@@ -5,9 +5,9 @@ import logging
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing
 
-from app.errors import ApiError
+from app.core.errors import ApiError
+from app.core.streaming import cancel
 from app.inference.errors import EngineFailed
-from app.inference.streaming import cancel
 from app.inference.upstream import Event, Finish
 
 _log = logging.getLogger("app")

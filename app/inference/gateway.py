@@ -10,11 +10,12 @@ from pathlib import Path
 
 import aiohttp
 
-from app.errors import BadRequest
+from app.core.errors import BadRequest
+from app.core.own_secrets import inference_token
+from app.core.settings import get_settings
 from app.inference.directory import Directory
 from app.inference.errors import NoInferenceWorker
 from app.inference.repository import Worker
-from app.settings import get_settings
 
 #: Below the time after which servers close a connection that is idle.
 KEEPALIVE_SECONDS = 3.0
@@ -90,8 +91,7 @@ class Gateway:
 @asynccontextmanager
 async def open_gateway() -> AsyncIterator[Gateway]:
     """A gateway with its connections."""
-    token = get_settings().inference_token
-    headers = {} if token is None else {"authorization": f"Bearer {token.get_secret_value()}"}
+    headers = {"authorization": f"Bearer {inference_token(get_settings())}"}
     connector = aiohttp.TCPConnector(limit=0, keepalive_timeout=KEEPALIVE_SECONDS)
     async with aiohttp.ClientSession(connector=connector, headers=headers, trust_env=False) as session:
         gateway = Gateway(session)

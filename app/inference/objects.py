@@ -1,10 +1,10 @@
 """Answers as the API's description has them; ``app.inference.answers`` and ``dialects`` make them."""
 
-from typing import Any, Literal
+from typing import Literal
 
 from pydantic import BaseModel, Field
 
-from trainer.modes import Mode
+from trainer.spec.modes import Mode
 
 
 class AnswerMessage(BaseModel):
@@ -14,14 +14,15 @@ class AnswerMessage(BaseModel):
     content: str | None
     refusal: None
     reasoning_content: str | None = None
-    tool_calls: list[dict[str, Any]] | None = None
+    tool_calls: list[dict[str, object]] | None = None
 
 
 class Graded(BaseModel):
-    """With ``best_of_n``: the answer's reward, or why it has none."""
+    """With ``best_of_n``: the answer's reward, or why it has none; if ``distinct``, how many were equal."""
 
     reward: float | None = None
     grader_error: str | None = None
+    count: int | None = None
 
 
 class ChatChoice(Graded):
@@ -29,7 +30,7 @@ class ChatChoice(Graded):
 
     index: int
     message: AnswerMessage
-    logprobs: dict[str, Any] | None
+    logprobs: dict[str, object] | None
     finish_reason: str
     mode: Mode
 
@@ -39,7 +40,7 @@ class TextChoice(Graded):
 
     index: int
     text: str
-    logprobs: dict[str, Any] | None
+    logprobs: dict[str, object] | None
     finish_reason: str
     mode: Mode
 

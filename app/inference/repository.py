@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from app.settings import get_settings
-from app.tables import InferenceWorker
+from app.core.settings import get_settings
+from app.core.tables import InferenceWorker
 
 
 @dataclass(frozen=True)

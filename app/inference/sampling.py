@@ -5,11 +5,14 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
+from trainer.graders.answers import REMEDY, gives_answers
 from trainer.graders.spec import Grader
-from trainer.modes import Mode
+from trainer.spec.modes import Mode
 
 #: Answers of a request together, over prompts and choices.
 MAX_CHOICES = 128
+MAX_STOP = 64
+MAX_STOPS = 256
 MIXED = "mixed"
 
 Penalty = Annotated[float, Field(ge=-2, le=2)]
@@ -35,10 +38,22 @@ class BestOf(Strict):
     """Grade all ``n`` answers and give back the best, each with its ``reward``."""
 
     grader: Grader
-    item: dict[str, Any] = Field(
+    item: dict[str, object] = Field(
         default_factory=dict, description="What the grader's templates read as item, e.g. the right answer"
     )
     keep: int = Field(default=1, ge=1, description="How many answers to give back, the best first")
+    distinct: bool = Field(
+        default=False,
+        description="Give each answer once, with its `count` among the n: the grader says which are the same",
+    )
+
+    @model_validator(mode="after")
+    def _grader_knows_answers(self) -> "BestOf":
+        if self.distinct and not gives_answers(self.grader):
+            raise ValueError(
+                f"distinct is true, but this grader does not say which answers are equal: {REMEDY}"
+            )
+        return self
 
 
 class SamplingRequest(Strict):
@@ -74,6 +89,12 @@ class SamplingRequest(Strict):
         stops = [value] if isinstance(value, str) else value or []
         if len(stops) > 16 or any(not stop for stop in stops):
             raise ValueError("give up to 16 texts, none of them empty")
+        # An engine compares them with each token of its vocabulary before it begins.
+        if any(len(stop) > MAX_STOP for stop in stops) or sum(map(len, stops)) > MAX_STOPS:
+            raise ValueError(
+                f"give texts of up to {MAX_STOP} characters, up to {MAX_STOPS} together; the longest has "
+                f"{max(map(len, stops))}, together they have {sum(map(len, stops))}"
+            )
         return value
 
     @model_validator(mode="after")

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from app.errors import BadRequest
+from app.core.errors import BadRequest
+from app.core.settings import get_settings
 from app.inference.completion_schemas import CompletionRequest, OnePrompt
 from app.inference.engine_request import EngineRequest
 from app.inference.gateway import Gateway, able, is_loaded
@@ -15,8 +16,7 @@ from app.inference.repository import Worker
 from app.inference.sampling import MIXED, SamplingRequest
 from app.inference.schemas import ChatCompletionRequest
 from app.models.service import Found, lacks_high_entropy
-from app.settings import get_settings
-from trainer.modes import Mode, messages_for_mode
+from trainer.spec.modes import Mode, messages_for_mode
 
 
 @dataclass(frozen=True)
@@ -46,18 +46,13 @@ class Plan:
 
 async def plan_chat(gateway: Gateway, request: ChatCompletionRequest, project_id: str) -> Plan:
     """What a chat request comes to. Raises an ApiError."""
-    messages = [message.templated() for message in request.messages]
-    needs = {}
-    for index, message in enumerate(request.messages):
-        if message.is_of_tools:
-            needs["tools"] = f"messages.{index}.{'role' if message.role == 'tool' else 'tool_calls'}"
-            break
 
-    def prompts_of(mode: Mode, found: Found) -> list[dict[str, Any]]:
+    def prompts_of(mode: Mode, found: Found) -> list[dict[str, object]]:
+        messages = [message.templated(knows_developer=found.knows_developer) for message in request.messages]
         placed = messages_for_mode(messages, mode, found.high_entropy_prompt, found.high_entropy_placement)
         return [{"messages": placed, "chat_template_kwargs": dict(found.chat_template_kwargs)}]
 
-    return await _plan(gateway, request, project_id, needs, prompts_of)
+    return await _plan(gateway, request, project_id, {}, prompts_of)
 
 
 async def plan_completion(gateway: Gateway, request: CompletionRequest, project_id: str) -> Plan:
@@ -65,7 +60,7 @@ async def plan_completion(gateway: Gateway, request: CompletionRequest, project_
     of_ids = any(isinstance(prompt, list) for prompt in request.prompts)
     needs = {"prompt_token_ids": "prompt"} if of_ids else {}
 
-    def prompts_of(mode: Mode, found: Found) -> list[dict[str, Any]]:
+    def prompts_of(mode: Mode, found: Found) -> list[dict[str, object]]:
         return [{"prompt": _raw(prompt, mode, found)} for prompt in request.prompts]
 
     return await _plan(gateway, request, project_id, needs, prompts_of)
@@ -97,7 +92,7 @@ async def _plan(
     workers = able(workers, needs)
     found = _servable(gateway, found, workers)
     seed = secrets.randbits(63) if request.seed is None else request.seed
-    shared: dict[str, Any] = {
+    shared: dict[str, object] = {
         "folder": str(found.folder),
         "max_tokens": request.token_limit,
         "temperature": 1.0 if request.temperature is None else request.temperature,

@@ -10,19 +10,19 @@ from typing import Any
 import aiohttp
 from pydantic_core import from_json
 
-from app.errors import ApiError, NotFound, Unavailable
+from app.core.errors import ApiError, NotFound, Unavailable
+from app.core.settings import get_settings
 from app.inference.engine_request import EngineRequest
 from app.inference.errors import EngineFailed, NoInferenceWorker, translated
 from app.inference.gateway import Gateway
 from app.inference.repository import Worker
 from app.inference.stops import StopFilter
 from app.models.catalog import is_model
-from app.settings import get_settings
 
 # transformers serve does not escape the message of an error in a stream.
 _UNESCAPED_ERROR = re.compile(r'^\{"error": "(.*)"\}$', re.DOTALL)
 #: Refusals that another inference worker need not share: it has other disks, memory, engines.
-_OWN = frozenset({"insufficient_memory", "model_missing", "engine_unavailable"})
+_OWN = frozenset({"insufficient_memory", "model_missing", "engine_unavailable", "prompt_mismatch"})
 _JSON = {"content-type": "application/json"}
 
 
@@ -153,7 +153,7 @@ def _parsed(data: bytes) -> dict[str, Any]:
         unescaped = _UNESCAPED_ERROR.match(text)
         raise translated(unescaped[1] if unescaped else text) from None
     if not isinstance(chunk, dict):
-        raise EngineFailed(f"The engine sent {data[:200]!r}, which is no chunk of an answer.")
+        raise EngineFailed(f"The engine sent {data[:200]!r}, which is not a chunk of an answer.")
     if "error" in chunk:
         raise translated(chunk["error"])
     return chunk

@@ -2,17 +2,17 @@
 
 from typing import Any
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Response
 from sqlalchemy import select
 
-from app.auth import ProjectId
-from app.db import read_session
-from app.description import ListOf, answers
+from app.core.auth import ProjectId
+from app.core.db import read_session
+from app.core.description import ListOf, answers
+from app.core.paging import After, Limit, page, unknown_cursor
+from app.core.requests import StrictRoute
+from app.core.tables import JobAttempt
 from app.jobs.objects import AttemptObject
 from app.jobs.service import found
-from app.paging import After, Limit, Page, page, unknown_cursor
-from app.requests import StrictRoute
-from app.tables import JobAttempt
 
 router = APIRouter(prefix="/v1/fine_tuning/jobs", tags=["fine-tuning jobs"], route_class=StrictRoute)
 
@@ -20,12 +20,12 @@ router = APIRouter(prefix="/v1/fine_tuning/jobs", tags=["fine-tuning jobs"], rou
 @router.get("/{fine_tuning_job_id}/attempts", **answers(ListOf[AttemptObject]))
 def list_attempts(
     fine_tuning_job_id: str, project: ProjectId, after: After = None, limit: Limit = 20
-) -> Page:
+) -> Response:
     """The job's attempts, newest first: outcome and cause of each."""
     return page(listing(project, fine_tuning_job_id, after=after, limit=limit), limit)
 
 
-def listing(project_id: str, job_id: str, *, after: str | None, limit: int) -> list[dict[str, Any]]:
+def listing(project_id: str, job_id: str, *, after: str | None, limit: int) -> list[dict[str, object]]:
     """Up to ``limit`` + 1 attempt objects, newest first."""
     with read_session() as session:
         job = found(session, project_id, job_id)

@@ -9,6 +9,8 @@ from typing import Any
 
 #: The entropy floor is compared with the mean of this many steps: one step's value is noise.
 ENTROPY_STEPS = 5
+#: Steps in which these are looked for: one whose normal mode was not sampled, or not scored, has no entropy.
+ENTROPY_REACH = 10 * ENTROPY_STEPS
 ENTROPY_METRIC = "train/N/entropy_nats"
 _HOUR = 3600.0
 
@@ -40,13 +42,13 @@ def used_up(budget: Mapping[str, Any], spent: Spent) -> str | None:
     if floor is not None and len(recent) == ENTROPY_STEPS and sum(recent) / ENTROPY_STEPS < floor:
         mean = sum(recent) / ENTROPY_STEPS
         return (
-            f"The normal mode's entropy, {mean:.3f} nats over the last {ENTROPY_STEPS} steps, is below the "
-            f"floor of {floor:g}."
+            f"The normal mode's entropy, {mean:.3f} nats over the last {ENTROPY_STEPS} steps that have one, "
+            f"is below the floor of {floor:g}."
         )
     return None
 
 
-def asks_for_pauses(budget: Mapping[str, Any]) -> bool:
+def asks_for_pauses(budget: Mapping[str, object]) -> bool:
     """Whether any budget could pause the job."""
     names = ("pause_after_steps", "wall_clock_hours", "gpu_hours", "entropy_floor")
     return any(budget.get(name) is not None for name in names)

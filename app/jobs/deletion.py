@@ -2,18 +2,18 @@
 
 import logging
 import shutil
+from collections.abc import Callable
 from typing import Any
 
-from sqlalchemy import delete, select
+from sqlalchemy import delete, select, tuple_
 from sqlalchemy.orm import Session
 
-from app.db import read_session, write_session
-from app.errors import Conflict
-from app.files import storage
-from app.jobs.service import found
-from app.jobs.status import TERMINAL, is_terminal
-from app.settings import get_settings
-from app.tables import (
+from app.core.db import read_session, write_session
+from app.core.errors import Conflict
+from app.core.job_status import is_terminal
+from app.core.settings import get_settings
+from app.core.tables import (
+    DELETED_PROJECT,
     Checkpoint,
     ExperimentRun,
     File,
@@ -24,75 +24,85 @@ from app.tables import (
     MetricBlock,
     MetricPoint,
     MetricSeries,
+    Project,
     Rollout,
 )
+from app.core.unfinished import unfinished
+from app.core.upsert import insert_for
+from app.files import storage
+from app.jobs.service import found
 
 #: Rows that go in one transaction: the database is not held up by a job with millions of points.
-ROWS = 5_000
-_TERMINAL = [status.value for status in TERMINAL]
+ROWS = 1_000
 _log = logging.getLogger("app")
 
 
-def delete_job(project_id: str, job_id: str) -> dict[str, Any]:
+def delete_job(project_id: str, job_id: str) -> dict[str, object]:
     """Remove a job that is over; raises NotFound or Conflict.
 
-    One that was cut off by a crash is to be asked for again: what is left of the job is there until then.
+    For its project it is gone at once, with its models and results; its many rows and its folder go behind
+    (:func:`remove_deleted`).
     """
-    with read_session() as session:
-        _check(session, found(session, project_id, job_id))
-    delete_rollouts(job_id)
-    delete_events(job_id)
-    _delete_points(job_id)
     with write_session() as session:
         job = found(session, project_id, job_id, lock=True)
         _check(session, job)
         results = list(job.result_files)
         session.execute(delete(File).where(File.id.in_(results), File.project_id == project_id))
-        for table in (Checkpoint, MetricSeries, JobEvent, Rollout, JobAttempt, JobReplay):
-            session.execute(delete(table).where(table.job_id == job_id))
-        session.execute(delete(Job).where(Job.id == job_id))
+        session.execute(delete(Checkpoint).where(Checkpoint.job_id == job_id))
+        nowhere = insert_for(session, Project).values(
+            id=DELETED_PROJECT, name="what was deleted", created_at=0.0
+        )
+        session.execute(nowhere.on_conflict_do_nothing(index_elements=["id"]))
+        job.project_id, job.idempotency_key, job.fine_tuned_model = DELETED_PROJECT, None, None
     for file_id in results:
         storage.remove(file_id)
-    folder = get_settings().runs_dir / job_id
-    try:
-        shutil.rmtree(folder)
-    except FileNotFoundError:
-        pass
-    except OSError as error:
-        _log.warning("%s could not be removed: %s", folder, error)
     return {"id": job_id, "object": "fine_tuning.job", "deleted": True}
 
 
-def delete_rollouts(job_id: str) -> int:
-    """Remove a job's rollouts; how many."""
-    return _in_parts(lambda: select(Rollout.id).where(Rollout.job_id == job_id).limit(ROWS), Rollout.id)
+def remove_deleted(stops: Callable[[], bool] = lambda: False) -> int:
+    """Remove what is left of deleted jobs; how many. Any number of workers may do it at once.
 
-
-def delete_events(job_id: str) -> int:
-    """Remove a job's events; how many."""
-    query = select(JobEvent.sequence).where(JobEvent.job_id == job_id).limit(ROWS)
-    return _in_parts(lambda: query, JobEvent.sequence)
-
-
-def _delete_points(job_id: str) -> None:
-    with read_session() as session:
-        series = session.scalars(select(MetricSeries.id).where(MetricSeries.job_id == job_id)).all()
-    for number in series:
+    One that is cut off by a crash, or ``stops``, is gone on with by whoever comes next. ``stops`` is asked
+    between two transactions.
+    """
+    count = 0
+    while not stops():
+        with read_session() as session:
+            job_id = session.scalar(select(Job.id).where(Job.project_id == DELETED_PROJECT).limit(1))
+        if job_id is None:
+            break
+        for table in (Rollout, JobEvent, MetricPoint, MetricBlock):
+            while not stops() and delete_some(table, job_id):
+                pass
+        if stops():
+            break
+        shutil.rmtree(get_settings().runs_dir / job_id, ignore_errors=True)
         with write_session() as session:
-            session.execute(delete(MetricPoint).where(MetricPoint.series_id == number))
-            session.execute(delete(MetricBlock).where(MetricBlock.series_id == number))
+            for table in (MetricSeries, JobAttempt, JobReplay):
+                session.execute(delete(table).where(table.job_id == job_id))
+            session.execute(delete(Job).where(Job.id == job_id))
+        _log.info("%s has been removed", job_id)
+        count += 1
+    return count
 
 
-def _in_parts(query: Any, key: Any) -> int:
-    total = 0
-    while True:
-        with write_session() as session:
-            ids = session.scalars(query()).all()
-            if ids:
-                session.execute(delete(key.class_).where(key.in_(ids)))
-        total += len(ids)
-        if len(ids) < ROWS:
-            return total
+def delete_some(table: Any, job_id: str) -> int:
+    """Remove a few of a job's rows of ``table``, those that nobody else has locked; how many."""
+    if table in (MetricPoint, MetricBlock):
+        key = (table.series_id, MetricPoint.step if table is MetricPoint else MetricBlock.number)
+        mine = table.series_id.in_(select(MetricSeries.id).where(MetricSeries.job_id == job_id))
+    else:
+        key = (table.id if table is Rollout else table.sequence,)
+        mine = table.job_id == job_id
+    with write_session() as session:
+        some = select(*key).where(mine).limit(ROWS).with_for_update(skip_locked=True, of=table)
+        removed = session.execute(
+            delete(table)
+            .where(tuple_(*key).in_(some))
+            .returning(*key)
+            .execution_options(synchronize_session=False)
+        )
+        return len(removed.all())
 
 
 def _check(session: Session, job: Job) -> None:
@@ -113,9 +123,7 @@ def _check(session: Session, job: Job) -> None:
         )
     names = list(session.scalars(select(Checkpoint.model).where(Checkpoint.job_id == job.id)))
     names += [job.fine_tuned_model] if job.fine_tuned_model else []
-    user = session.scalars(
-        select(Job.id).where(Job.model.in_(names), Job.status.not_in(_TERMINAL)).limit(1)
-    ).first()
+    user = session.scalars(select(Job.id).where(Job.model.in_(names), *unfinished()).limit(1)).first()
     if user is not None:
         raise Conflict(
             f"The job '{user}', which has not finished, starts from a model of this job. Cancel that first.",

@@ -1,24 +1,25 @@
 """``/v1/fine_tuning/jobs``."""
 
-from typing import Annotated, Any
+from typing import Annotated, Literal
 
 from fastapi import APIRouter, Header, Query, Request
 from fastapi.responses import Response
 
-from app.auth import ProjectId
-from app.description import ListOf, answers
-from app.errors import BadRequest
+from app.core.auth import ProjectId
+from app.core.description import ListOf, answers
+from app.core.errors import BadRequest
+from app.core.job_status import JobStatus
+from app.core.paging import After, Limit, page
+from app.core.requests import StrictRoute
+from app.core.validation import abbreviated
 from app.jobs import service
 from app.jobs.creation import create_job, validate_job
 from app.jobs.deletion import delete_job
 from app.jobs.objects import JobDeleted, JobObject, JobValidation, Timeline
+from app.jobs.repository import Listing, Sort
 from app.jobs.retrieval import job_text
-from app.jobs.schemas import CreateJob
-from app.jobs.status import JobStatus
+from app.jobs.schemas import CreateJob, UpdateJob
 from app.jobs.timeline import timeline
-from app.paging import After, Limit, Page, page
-from app.requests import StrictRoute
-from app.validation import abbreviated
 
 router = APIRouter(prefix="/v1/fine_tuning/jobs", tags=["fine-tuning jobs"], route_class=StrictRoute)
 
@@ -26,13 +27,13 @@ router = APIRouter(prefix="/v1/fine_tuning/jobs", tags=["fine-tuning jobs"], rou
 @router.post("", **answers(JobObject))
 def create(
     body: CreateJob, project: ProjectId, idempotency_key: Annotated[str | None, Header()] = None
-) -> dict[str, Any]:
+) -> dict[str, object]:
     """Create a job and queue it."""
     return create_job(project, body, idempotency_key)
 
 
 @router.post("/validate", **answers(JobValidation))
-def validate(body: CreateJob, project: ProjectId) -> dict[str, Any]:
+def validate(body: CreateJob, project: ProjectId) -> dict[str, object]:
     """What ``POST`` would make of the same body, or the error it would answer with; nothing is created."""
     return validate_job(project, body)
 
@@ -47,10 +48,21 @@ def list_jobs(
         str | None, Query(description="metadata[key]=value keeps jobs with that pair; null those without any")
     ] = None,
     status: Annotated[list[JobStatus], Query(description="Jobs in this status; may be repeated")] = [],  # noqa: B006 (FastAPI copies it)
-) -> Page:
+    search: Annotated[
+        str | None,
+        Query(
+            min_length=1,
+            max_length=200,
+            description="Words that its name, id, model, algorithm, tags or note have; case is ignored",
+        ),
+    ] = None,
+    sort: Annotated[Sort, Query(description="What the list is in the order of")] = "created_at",
+    order: Annotated[Literal["asc", "desc"], Query(description="desc: the newest, or last, first")] = "desc",
+) -> Response:
     """Jobs, newest first."""
     wanted = _metadata_filter(request, metadata)
-    jobs = service.listing(project, after=after, limit=limit, metadata=wanted, statuses=status)
+    listing = Listing(wanted, status, tuple((search or "").split()), sort, order == "desc")
+    jobs = service.listing(project, listing, after=after, limit=limit)
     return page(jobs, limit)
 
 
@@ -61,32 +73,38 @@ async def retrieve(fine_tuning_job_id: str, request: Request, project: ProjectId
     return Response(text, media_type="application/json")
 
 
+@router.post("/{fine_tuning_job_id}", **answers(JobObject))
+def update(fine_tuning_job_id: str, body: UpdateJob, project: ProjectId) -> dict[str, object]:
+    """Change a job's note, tags and metadata, at any time; its run does not notice."""
+    return service.update(project, fine_tuning_job_id, body)
+
+
 @router.get("/{fine_tuning_job_id}/timeline", **answers(Timeline))
-def get_timeline(fine_tuning_job_id: str, project: ProjectId) -> dict[str, Any]:
+def get_timeline(fine_tuning_job_id: str, project: ProjectId) -> dict[str, object]:
     """The job's attempts and its latest messages, each with the last step that was done by then."""
     return timeline(project, fine_tuning_job_id)
 
 
 @router.post("/{fine_tuning_job_id}/cancel", **answers(JobObject))
-def cancel(fine_tuning_job_id: str, project: ProjectId) -> dict[str, Any]:
+def cancel(fine_tuning_job_id: str, project: ProjectId) -> dict[str, object]:
     """Stop a job for good. A running one is stopped within seconds."""
     return service.cancel(project, fine_tuning_job_id)
 
 
 @router.post("/{fine_tuning_job_id}/pause", **answers(JobObject))
-def pause(fine_tuning_job_id: str, project: ProjectId) -> dict[str, Any]:
-    """Stop a job so that it can go on later; its last checkpoint can be used meanwhile."""
+def pause(fine_tuning_job_id: str, project: ProjectId) -> dict[str, object]:
+    """Stop a job so that it can be resumed later; its last checkpoint can be used meanwhile."""
     return service.pause(project, fine_tuning_job_id)
 
 
 @router.post("/{fine_tuning_job_id}/resume", **answers(JobObject))
-def resume(fine_tuning_job_id: str, project: ProjectId) -> dict[str, Any]:
-    """Let a paused job go on from its last checkpoint."""
+def resume(fine_tuning_job_id: str, project: ProjectId) -> dict[str, object]:
+    """Resume a paused job from its last checkpoint."""
     return service.resume(project, fine_tuning_job_id)
 
 
 @router.delete("/{fine_tuning_job_id}", **answers(JobDeleted))
-def delete(fine_tuning_job_id: str, project: ProjectId) -> dict[str, Any]:
+def delete(fine_tuning_job_id: str, project: ProjectId) -> dict[str, object]:
     """Remove a job that is over, with its checkpoints, results, events, metrics and rollouts."""
     return delete_job(project, fine_tuning_job_id)
 

@@ -2,15 +2,15 @@
 
 from typing import Annotated
 
-from fastapi import APIRouter, Header, Query, Request
+from fastapi import APIRouter, Header, Query, Request, Response
 from fastapi.responses import StreamingResponse
 
-from app.auth import ProjectId
-from app.description import ListOf, answers
+from app.core.auth import ProjectId
+from app.core.description import ListOf, answers
+from app.core.paging import After, Limit, page
+from app.core.requests import StrictRoute
 from app.jobs import service, stream
 from app.jobs.objects import EventObject
-from app.paging import After, Limit, Page, page
-from app.requests import StrictRoute
 
 router = APIRouter(prefix="/v1/fine_tuning/jobs", tags=["fine-tuning jobs"], route_class=StrictRoute)
 
@@ -24,7 +24,7 @@ def list_events(
     limit: Limit = 20,
     streamed: Annotated[bool, Query(alias="stream", description="Server-sent events, oldest first")] = False,
     last_event_id: Annotated[str | None, Header()] = None,
-) -> Page | StreamingResponse:
+) -> Response:
     """Events, newest first; with ``stream`` as they come, after ``Last-Event-ID``, until the job is over."""
     if not streamed:
         return page(service.events(project, fine_tuning_job_id, after=after, limit=limit), limit)

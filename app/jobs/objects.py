@@ -4,7 +4,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, Field
 
-from app.jobs.status import JobStatus
+from app.core.job_status import JobStatus
 
 
 class JobError(BaseModel):
@@ -52,9 +52,16 @@ class JobObject(BaseModel):
     integrations: list[dict[str, Any]]
     metadata: dict[str, str] | None
     method: dict[str, Any] = Field(description="As it was given, with every default and every auto resolved")
+    name: str = Field(description="What people call it: its suffix, else what it trains on")
     suffix: str | None
+    note: str | None = Field(description="What somebody wrote about it")
+    tags: list[str]
     environment: dict[str, Any] | None
     validation_environment: dict[str, Any] | None
+    result_step: int | None = Field(
+        description="The step whose checkpoint is fine_tuned_model (checkpoint.select); null: the last one"
+    )
+    result_reason: str | None = Field(description="Why that one, in words")
     started_at: int | None
     attempt: int
     queue_position: int | None = Field(description="1: the next to run")

@@ -3,45 +3,173 @@
 A job's turn is its place among its own project's waiting jobs, counted from the number of jobs that the
 project has running already. The lowest turn is next, so that a project with a thousand waiting jobs delays
 another's first job by no more than one. Workers take whatever job is next, whichever message woke them up.
+
+The queries read an index in its order (``ix_jobs_waiting``: project, priority, age), whose columns are all
+that the order needs; what waits for a time of its own (``not_before``) comes last.
 """
 
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from types import SimpleNamespace
 from typing import Any
 
-from sqlalchemy import ColumnElement, Select, Subquery, case, func, literal_column, or_, select
+from sqlalchemy import (
+    ColumnElement,
+    CompoundSelect,
+    Integer,
+    Select,
+    String,
+    Subquery,
+    bindparam,
+    case,
+    func,
+    literal_column,
+    or_,
+    select,
+    true,
+    tuple_,
+    union_all,
+)
 
-from app.jobs.status import HELD, JobStatus
-from app.tables import Job
+from app.core.job_status import HELD
+from app.core.tables import Double, Job, Project
+
+#: Of each project, how many of the first waiting jobs a claim looks at: as many workers may claim at once.
+HEADS = 32
+_OWN_ORDER = (Job.priority.desc(), Job.created_at, Job.id)
+_WAITING = (Job.status == literal_column("'queued'"), Job.cancel_requested.is_(False))
 
 
-def queue_places(now: ColumnElement[float] | float) -> Subquery:
-    """``id``, ``place`` (1 is next) and ``due`` of every queued job; what has to wait comes last."""
-    running = (
+def is_due(now: ColumnElement[float] | float) -> tuple[ColumnElement[bool], ...]:
+    """The conditions that a job waits for nothing but its turn."""
+    return (*_WAITING, Job.not_before <= now)
+
+
+class Places:
+    """The places (1 is next) of some queued jobs, rows or what has their columns.
+
+    ``query`` is to be asked with ``values``.
+
+    No job's rank is counted by itself: one pass over the waiting jobs' index says how many each project has
+    before the first of ``jobs``, between the first and the second, and so on. From that follow their turns.
+    """
+
+    def __init__(self, jobs: Iterable[Job | SimpleNamespace], now: float):
+        due = [job for job in jobs if job.not_before <= now]
+        self._due = sorted(due, key=lambda job: (-job.priority, job.created_at, job.id))
+        self.query = _standings(len(self._due))
+        self.values: dict[str, Any] = {"now": now}
+        for number, job in enumerate(self._due):
+            its = {"priority": -job.priority, "created": job.created_at, "id": job.id}
+            self.values |= {f"{name}_{number}": value for name, value in its.items()}
+
+    def found(self, rows: Iterable[Sequence[Any]]) -> tuple[dict[str, int], int]:
+        """The place of each that is due, by its id, and how many jobs are due, as the ``query`` says."""
+        projects: dict[str, _Project] = defaultdict(lambda: _Project([0] * (len(self._due) + 1)))
+        for project_id, part, count in rows:
+            if part == _RUNNING:
+                projects[project_id].running = count
+            else:
+                projects[project_id].due[part] = count
+        places = {}
+        for number, job in enumerate(self._due):
+            own = projects[job.project_id]
+            before = own.before(number)
+            turn = own.running + before + 1
+            others = (one.ahead(turn, number) for one in projects.values() if one is not own)
+            places[job.id] = 1 + before + sum(others)
+        return places, sum(sum(one.due) for one in projects.values())
+
+
+@dataclass
+class _Project:
+    due: list[int]
+    """Due jobs by the part of the order that they are in, which the jobs that are asked about divide."""
+    running: int = 0
+
+    def before(self, number: int) -> int:
+        """Due jobs that come before that of this number in the order within a project."""
+        return sum(self.due[: number + 1])
+
+    def ahead(self, turn: int, number: int) -> int:
+        """Due jobs that come before that of this number, of another project, which has this turn."""
+        rank = turn - self.running  # of the project's own job that has the same turn
+        earlier = min(max(0, rank - 1), sum(self.due))
+        return earlier + (1 <= rank <= self.before(number))
+
+
+#: In place of the number of a part of the order.
+_RUNNING = -1
+
+
+@lru_cache
+def _standings(count: int) -> CompoundSelect[str, int, int]:
+    """Project, part and number of due jobs; and with :data:`_RUNNING` of those that run."""
+    key = tuple_(-Job.priority, Job.created_at, Job.id)
+    keys = [
+        tuple_(
+            bindparam(f"priority_{number}", type_=Integer),
+            bindparam(f"created_{number}", type_=Double),
+            bindparam(f"id_{number}", type_=String),
+        )
+        for number in range(count)
+    ]
+    # Nearly all of them are before the first or behind the last: a page has neighbours.
+    sides = [(key >= keys[-1], literal_column(str(count)))] if keys else []
+    sides += [(key < one, literal_column(str(number))) for number, one in enumerate(keys)]
+    part = case(*sides, else_=literal_column("0")) if sides else literal_column("0")
+    parts = (
+        select(Job.project_id, part.label("part")).where(*is_due(bindparam("now", type_=Double))).subquery()
+    )
+    running = select(Job.project_id, literal_column(str(_RUNNING)), func.count()).where(_is_held())
+    return union_all(
+        select(parts.c.project_id, parts.c.part, func.count()).group_by(parts.c.project_id, parts.c.part),
+        running.group_by(Job.project_id),
+    )
+
+
+def later_places(now: ColumnElement[float] | float) -> Subquery:
+    """``id`` and ``place`` of the queued jobs that have a time to wait for: they come behind those that are
+    due, and the first of them has place 1 here."""
+    order = (Job.not_before, *_OWN_ORDER)
+    place = func.row_number().over(order_by=order).label("place")
+    return select(Job.id, place).where(*_WAITING, Job.not_before > now).subquery()
+
+
+def first_due(now: ColumnElement[float] | float, *, postgresql: bool) -> Select[str]:
+    """Ids of the jobs that are due and next, in order: of each project the first :data:`HEADS`.
+
+    On SQLite, which knows no LATERAL and has one writer, all of them.
+    """
+    running = _running()
+    rank = func.row_number().over(partition_by=Job.project_id, order_by=_OWN_ORDER).label("rank")
+    due = select(Job.id, Job.project_id, rank).where(*is_due(now))
+    if postgresql:
+        own = due.where(Job.project_id == Project.id).order_by(*_OWN_ORDER).limit(HEADS)
+        heads = own.correlate(Project).lateral()
+        query = select(Job.id).select_from(Project).join(heads, true()).join(Job, Job.id == heads.c.id)
+    else:
+        heads = due.subquery()
+        query = select(Job.id).join(heads, Job.id == heads.c.id)
+    turn = heads.c.rank + func.coalesce(running.c.jobs, 0)
+    return (
+        query.outerjoin(running, running.c.project_id == heads.c.project_id)
+        # Again, of the row itself: it may have been taken since.
+        .where(*is_due(now))
+        .order_by(turn, *_OWN_ORDER)
+    )
+
+
+def _running() -> Any:
+    return (
         select(Job.project_id, func.count().label("jobs"))
-        .where(or_(*(Job.status == status.value for status in HELD)))
+        .where(_is_held())
         .group_by(Job.project_id)
         .subquery()
     )
-    waits = case((Job.not_before > now, Job.not_before), else_=literal_column("0"))
-    own_order = (waits, Job.priority.desc(), Job.created_at, Job.id)
-    number = func.row_number().over(partition_by=Job.project_id, order_by=own_order)
-    turns = (
-        select(
-            Job.id,
-            Job.priority,
-            Job.created_at,
-            waits.label("waits"),
-            (number + func.coalesce(running.c.jobs, 0)).label("turn"),
-        )
-        .outerjoin(running, running.c.project_id == Job.project_id)
-        .where(Job.status == JobStatus.QUEUED.value, Job.cancel_requested.is_(False))
-        .subquery()
-    )
-    order = (turns.c.waits, turns.c.turn, turns.c.priority.desc(), turns.c.created_at, turns.c.id)
-    place = func.row_number().over(order_by=order).label("place")
-    return select(turns.c.id, place, (turns.c.waits == 0).label("due")).subquery()
 
 
-def next_jobs(now: float, limit: int) -> Select[Any]:
-    """Ids of the jobs that are due and next, in order."""
-    places = queue_places(now)
-    return select(places.c.id).where(places.c.due).order_by(places.c.place).limit(limit)
+def _is_held() -> ColumnElement[bool]:
+    return or_(*(Job.status == status.value for status in HELD))

@@ -5,9 +5,9 @@ from collections.abc import Sequence
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from app.tables import JobOutcomes
-from app.upsert import insert_for
-from trainer.events import EvaluationOutcomes
+from app.core.tables import JobOutcomes
+from app.core.upsert import insert_for
+from trainer.spec.events import EvaluationOutcomes
 from trainer.statistics.outcomes import ModeOutcomes, Outcomes
 
 

@@ -7,22 +7,22 @@ nearest state and its digest is compared with the one that was recorded (``train
 import time
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Query
+from fastapi import APIRouter, Query, Response
 from sqlalchemy import select, tuple_
 from sqlalchemy.orm import Session
 
-from app.auth import ProjectId
-from app.db import read_session, write_session
-from app.description import ListOf, answers
-from app.errors import BadRequest, Conflict, NotFound
-from app.ids import new_replay_id
+from app.core.auth import ProjectId
+from app.core.db import read_session, write_session
+from app.core.description import ListOf, answers
+from app.core.errors import BadRequest, Conflict, NotFound
+from app.core.ids import new_replay_id
+from app.core.job_status import JobStatus, is_terminal
+from app.core.paging import After, Limit, page, unknown_cursor
+from app.core.queue import send_wakeup
+from app.core.requests import StrictRoute
+from app.core.tables import Job, JobReplay
 from app.jobs.objects import ReplayObject
 from app.jobs.service import found
-from app.jobs.status import JobStatus, is_terminal
-from app.paging import After, Limit, Page, page, unknown_cursor
-from app.queue import send_wakeup
-from app.requests import StrictRoute
-from app.tables import Job, JobReplay
 
 router = APIRouter(prefix="/v1/fine_tuning/jobs", tags=["fine-tuning jobs"], route_class=StrictRoute)
 OPEN = ("queued", "running")
@@ -33,19 +33,21 @@ def replay(
     fine_tuning_job_id: str,
     project: ProjectId,
     step: Annotated[int, Query(ge=1, le=10_000_000, description="Which step to do again, from 1")],
-) -> dict[str, Any]:
+) -> dict[str, object]:
     """Have one step of a job that does not run done again; what came of it is in the replay object later."""
     return create(project, fine_tuning_job_id, step)
 
 
 @router.get("/{fine_tuning_job_id}/replays", **answers(ListOf[ReplayObject]))
-def list_replays(fine_tuning_job_id: str, project: ProjectId, after: After = None, limit: Limit = 20) -> Page:
+def list_replays(
+    fine_tuning_job_id: str, project: ProjectId, after: After = None, limit: Limit = 20
+) -> Response:
     """The job's replays, newest first."""
     return page(listing(project, fine_tuning_job_id, after=after, limit=limit), limit)
 
 
 @router.get("/{fine_tuning_job_id}/replays/{replay_id}", **answers(ReplayObject))
-def retrieve_replay(fine_tuning_job_id: str, replay_id: str, project: ProjectId) -> dict[str, Any]:
+def retrieve_replay(fine_tuning_job_id: str, replay_id: str, project: ProjectId) -> dict[str, object]:
     """One replay: ``matches`` says whether the step came to the same."""
     with read_session() as session:
         job = found(session, project, fine_tuning_job_id)
@@ -72,7 +74,7 @@ def create(project_id: str, job_id: str, step: int) -> dict[str, Any]:
     return view
 
 
-def listing(project_id: str, job_id: str, *, after: str | None, limit: int) -> list[dict[str, Any]]:
+def listing(project_id: str, job_id: str, *, after: str | None, limit: int) -> list[dict[str, object]]:
     """Up to ``limit`` + 1 replay objects, newest first."""
     with read_session() as session:
         job = found(session, project_id, job_id)

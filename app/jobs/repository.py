@@ -1,16 +1,27 @@
 """Rows of jobs and their events."""
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
 
-from sqlalchemy import ColumnElement, func, literal_column, select, tuple_
+from sqlalchemy import ColumnElement, select, tuple_
 from sqlalchemy.orm import Session, aliased
 
-from app.jobs.order import queue_places
-from app.tables import Job, JobEvent
+from app.core.job_status import JobStatus
+from app.core.tables import Job, JobEvent, JobMetadata
+from app.jobs.order import Places, later_places
 
 #: The last job of the page before. Made once: an alias of a table with many columns takes a millisecond.
 _CURSOR = aliased(Job)
+
+#: What lists are in the order of, by columns that have an index each; the id tells equals apart.
+Sort = Literal["created_at", "name", "status"]
+_KEYS = {
+    "created_at": (Job.created_at, Job.id),
+    "name": (Job.name, Job.id),
+    "status": (Job.status, Job.created_at, Job.id),
+}
 
 
 def find(session: Session, project_id: str, job_id: str, *, lock: bool = False) -> Job | None:
@@ -19,47 +30,74 @@ def find(session: Session, project_id: str, job_id: str, *, lock: bool = False) 
     return session.scalars(query.with_for_update() if lock else query).first()
 
 
-def listing(
-    session: Session,
-    project_id: str,
-    *,
-    after: str | None,
-    limit: int,
-    metadata: Mapping[str, str] | None,
-    statuses: Sequence[str] = (),
-) -> Sequence[Job]:
-    """Up to ``limit`` jobs after the one called ``after``, newest first; none where there is no such job.
+@dataclass(frozen=True)
+class Listing:
+    """Which jobs to list, and in which order.
 
-    ``metadata`` None: those that have none. ``statuses``: those in one of them; empty: in any.
+    ``metadata`` None: those that have none. ``statuses``: those in one of them; empty: in any. ``words``:
+    those that are found by each of them.
     """
+
+    metadata: Mapping[str, str] | None = field(default_factory=dict)
+    statuses: Sequence[str] = ()
+    words: Sequence[str] = ()
+    sort: Sort = "created_at"
+    descending: bool = True
+
+
+def listing(
+    session: Session, project_id: str, wanted: Listing, *, after: str | None, limit: int
+) -> Sequence[Job]:
+    """Up to ``limit`` jobs after the one called ``after``; none where there is no such job."""
     query = select(Job).where(Job.project_id == project_id)
-    if statuses:
-        query = query.where(Job.status.in_(statuses))
-    if metadata is None:
+    if wanted.statuses:
+        query = query.where(Job.status.in_(wanted.statuses))
+    if wanted.words:
+        # All of a project's are read, from an index that has nothing else.
+        found = select(Job.id).where(Job.project_id == project_id)
+        for word in wanted.words:
+            found = found.where(Job.words.icontains(word, autoescape=True))
+        query = query.where(Job.id.in_(found))
+    if wanted.metadata is None:
         query = query.where(Job.user_metadata.is_(None))
-    for key, value in (metadata or {}).items():
-        query = query.where(Job.user_metadata.is_not(None), _has_pair(session, key, value))
+    key: tuple[Any, ...] = _KEYS[wanted.sort]
+    for number, pair in enumerate((wanted.metadata or {}).items()):
+        if number == 0 and wanted.sort == "created_at":
+            # The first one, in the order of its own index, as the list is.
+            query = query.join(JobMetadata, JobMetadata.job_id == Job.id).where(*_has(project_id, pair))
+            key = (JobMetadata.created_at, JobMetadata.job_id)
+        else:
+            query = query.where(Job.id.in_(select(JobMetadata.job_id).where(*_has(project_id, pair))))
     if after is not None:
         # Looked up within the statement: one more would make a later page dearer than the first.
-        created_at = select(_CURSOR.created_at).where(_CURSOR.id == after, _CURSOR.project_id == project_id)
-        query = query.where(tuple_(Job.created_at, Job.id) < tuple_(created_at.scalar_subquery(), after))
-    return session.scalars(query.order_by(Job.created_at.desc(), Job.id.desc()).limit(limit)).all()
+        last = (
+            select(getattr(_CURSOR, column.key)).where(_CURSOR.id == after, _CURSOR.project_id == project_id)
+            for column in key[:-1]
+        )
+        place = tuple_(*(one.scalar_subquery() for one in last), after)
+        query = query.where(tuple_(*key) < place if wanted.descending else tuple_(*key) > place)
+    ordered = (column.desc() if wanted.descending else column for column in key)
+    return session.scalars(query.order_by(*ordered).limit(limit)).all()
 
 
-def _has_pair(session: Session, key: str, value: str) -> ColumnElement[bool]:
-    # As rows rather than by a JSON path, in which a key with quotes or dots would need escaping.
-    postgresql = session.get_bind().dialect.name == "postgresql"
-    each = func.json_each_text if postgresql else func.json_each
-    pairs = each(Job.user_metadata).table_valued("key", "value")
-    return select(literal_column("1")).where(pairs.c.key == key, pairs.c.value == value).exists()
+def _has(project_id: str, pair: tuple[str, str]) -> tuple[ColumnElement[bool], ...]:
+    key, value = pair
+    return JobMetadata.project_id == project_id, JobMetadata.key == key, JobMetadata.value == value
 
 
-def queue_positions(session: Session, job_ids: Sequence[str]) -> dict[str, int]:
-    """How far each of the queued jobs is from its turn: 1 is next (``app.jobs.order``)."""
-    if not job_ids:
+def queue_positions(session: Session, jobs: Iterable[Job]) -> dict[str, int]:
+    """How far each of the jobs that are queued is from its turn: 1 is next (``app.jobs.order``)."""
+    now = time.time()
+    queued = [job for job in jobs if job.status == JobStatus.QUEUED and not job.cancel_requested]
+    if not queued:
         return {}
-    places = queue_places(time.time())
-    return dict(session.execute(select(places.c.id, places.c.place).where(places.c.id.in_(job_ids))).all())
+    wanted = Places(queued, now)
+    places, due = wanted.found(session.execute(wanted.query, wanted.values))
+    if later := [job.id for job in queued if job.id not in places]:
+        behind = later_places(now)
+        query = select(behind.c.id, behind.c.place).where(behind.c.id.in_(later))
+        places |= {job_id: due + place for job_id, place in session.execute(query)}
+    return places
 
 
 def find_event(session: Session, job_id: str, event_id: str) -> JobEvent | None:

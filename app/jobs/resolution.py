@@ -15,16 +15,20 @@ Giving both columns is fine when they agree and refused when they do not.
 """
 
 import math
+import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-from app.errors import BadRequest
+from app.core.errors import BadRequest
+from app.core.validation import bad_request
 from app.jobs.schemas import CreateJob, Reinforcement
-from app.validation import bad_request
-from trainer.spec import (
+from trainer.graders.spec import Grader, MultiGrader
+from trainer.spec.chat_template import chat_template
+from trainer.spec.run import (
     CheckpointSpec,
     Data,
     EvaluationSpec,
@@ -49,6 +53,8 @@ class Resolved:
 
     method: dict[str, Any]
     run_spec: RunSpec
+    notes: tuple[str, ...] = ()
+    """What of the request is without effect, in sentences."""
 
 
 def resolve(
@@ -68,7 +74,8 @@ def resolve(
     steps, epochs = _steps(ours, training_rows, rollout.prompts_per_step)
     optimizer = _optimizer(ours)
     evaluation = _evaluation(ours, steps, validation)
-    checkpoint = _checkpoint(ours, evaluation)
+    checkpoint = _checkpoint(ours, evaluation, validation)
+    template_options, notes = _template_options(ours, model_path)
     run_spec = _run_spec(
         run_id=job_id,
         model=ModelSpec(
@@ -80,10 +87,11 @@ def resolve(
         training_data=training,
         validation_data=validation,
         grader=ours.grader,
+        response_format=ours.response_format,
         algorithm=ours.algorithm,
         high_entropy_prompt=ours.high_entropy_prompt,
         high_entropy_placement=ours.high_entropy_placement,
-        chat_template_kwargs=ours.chat_template_kwargs,
+        chat_template_kwargs=template_options,
         lora=ours.lora,
         rollout=rollout,
         optimizer=optimizer,
@@ -93,9 +101,12 @@ def resolve(
         checkpoint=checkpoint,
         diagnostics=ours.diagnostics,
         preflight=ours.preflight,
+        overlong_prompts=ours.overlong_prompts,
+        guards=ours.guards,
         total_steps=steps,
         seed=seed,
     )
+    given = ours.hyperparameters
     hyperparameters = {
         "batch_size": rollout.prompts_per_step,
         "n_epochs": epochs,
@@ -103,7 +114,7 @@ def resolve(
         "compute_multiplier": _tidy(rollout.samples_per_prompt / BASE_SAMPLES),
         "eval_interval": evaluation.interval,
         "eval_samples": evaluation.samples_per_item,
-        "reasoning_effort": "default",
+        "reasoning_effort": given.reasoning_effort or "default",
     }
     shown = {
         **ours.model_dump(mode="json"),
@@ -112,9 +123,33 @@ def resolve(
         "optimizer": optimizer.model_dump(mode="json"),
         "evaluation": evaluation.model_dump(mode="json"),
         "checkpoint": checkpoint.model_dump(mode="json"),
+        "chat_template_kwargs": dict(template_options),
         "budget": {**ours.budget.model_dump(exclude_none=True), "steps": steps},
     }
-    return Resolved({"type": "reinforcement", "reinforcement": shown}, run_spec)
+    notes += tuple(_thresholds(ours.grader))
+    return Resolved({"type": "reinforcement", "reinforcement": shown}, run_spec, notes)
+
+
+def _template_options(ours: Reinforcement, model_path: Path) -> tuple[dict[str, Any], tuple[str, ...]]:
+    """Variables of the chat template, with the effort where it has one; what is to be told of that."""
+    effort, given = ours.hyperparameters.reasoning_effort, ours.chat_template_kwargs
+    if effort in (None, "default"):
+        return given, ()
+    if re.search(r"\breasoning_effort\b", chat_template(model_path) or "") is None:
+        return given, (
+            f"hyperparameters.reasoning_effort is {effort!r}, which is without effect: the model's chat "
+            "template has no such switch (others, such as enable_thinking, go into chat_template_kwargs).",
+        )
+    if given.get("reasoning_effort", effort) != effort:
+        _conflict("reasoning_effort", effort, "chat_template_kwargs", str(given["reasoning_effort"]))
+    return {**given, "reasoning_effort": effort}, ()
+
+
+def _thresholds(grader: Grader) -> Iterator[str]:
+    named = grader.named.values() if isinstance(grader, MultiGrader) else ()
+    for one in (grader, *named):
+        if one.pass_threshold is not None:
+            yield f"pass_threshold of the grader {one.name!r} is without effect on its rewards."
 
 
 def _rollout(ours: Reinforcement, rows: int) -> RolloutSpec:
@@ -203,11 +238,13 @@ def _evaluation(ours: Reinforcement, steps: int, validation: Data | None) -> Eva
     )
 
 
-def _checkpoint(ours: Reinforcement, evaluation: EvaluationSpec) -> CheckpointSpec:
-    """Unless told otherwise, a checkpoint is saved at each evaluation."""
-    if "interval" in ours.checkpoint.model_fields_set:
-        return ours.checkpoint
-    return ours.checkpoint.model_copy(update={"interval": evaluation.interval})
+def _checkpoint(ours: Reinforcement, evaluation: EvaluationSpec, validation: Data | None) -> CheckpointSpec:
+    """Unless told otherwise, one is saved at each evaluation, and the best of these is the result."""
+    select = ours.checkpoint.select or ("last" if validation is None else "best")
+    changes: dict[str, object] = {"select": select}
+    if "interval" not in ours.checkpoint.model_fields_set:
+        changes["interval"] = evaluation.interval
+    return ours.checkpoint.model_copy(update=changes)
 
 
 def _run_spec(**parts: Any) -> RunSpec:
@@ -217,7 +254,7 @@ def _run_spec(**parts: Any) -> RunSpec:
         raise bad_request(error.errors(include_url=False), parts, RunSpec, prefix=_PARAM) from None
 
 
-def _value(given: Any) -> Any:
+def _value(given: object) -> Any:
     return None if given == "auto" else given
 
 

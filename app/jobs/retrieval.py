@@ -8,12 +8,12 @@ from typing import Any
 from sqlalchemy import ColumnElement, Text, bindparam, cast, select
 from sqlalchemy.types import JSON
 
-from app.jobs.order import queue_places
+from app.core.job_status import JobStatus
+from app.core.quick_reads import QuickReads, json_part
+from app.core.tables import Job
+from app.jobs.order import Places, later_places
 from app.jobs.service import no_such_job
-from app.jobs.status import JobStatus
 from app.jobs.views import FACT_COLUMNS, view_without_method
-from app.quick_reads import QuickReads, json_part
-from app.tables import Job
 
 _REQUESTED = (Job.id == bindparam("job_id"), Job.project_id == bindparam("project_id"))
 _JSON = [column.key for column in FACT_COLUMNS if isinstance(column.type, JSON)]
@@ -40,19 +40,25 @@ async def job_text(reads: QuickReads, project_id: str, job_id: str) -> str:
     for name in _LOADED:
         text = getattr(job, name)
         setattr(job, name, None if text is None else json.loads(text))
-    place = await _queue_position(reads, job.id) if job.status == JobStatus.QUEUED else None
+    waits = job.status == JobStatus.QUEUED and not job.cancel_requested
+    place = await _queue_position(reads, job) if waits else None
     view = json.dumps(view_without_method(job, place), ensure_ascii=False, separators=(",", ":"))
     return f'{view[:-1]},"method":{job.method}}}'
 
 
-async def _queue_position(reads: QuickReads, job_id: str) -> int | None:
-    rows = await reads.rows(_PLACE, job_id=job_id, now=time.time())
-    return rows[0][0] if rows else None
+async def _queue_position(reads: QuickReads, job: SimpleNamespace) -> int | None:
+    now = time.time()
+    wanted = Places([job], now)
+    places, due = wanted.found(await reads.rows(wanted.query, **wanted.values))
+    if places:
+        return places[job.id]
+    rows = await reads.rows(_LATER, job_id=job.id, now=now)
+    return due + rows[0][0] if rows else None
 
 
-def _place() -> Any:
-    places = queue_places(bindparam("now"))
+def _later() -> Any:
+    places = later_places(bindparam("now"))
     return select(places.c.place).where(places.c.id == bindparam("job_id"))
 
 
-_PLACE = _place()
+_LATER = _later()

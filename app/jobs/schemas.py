@@ -5,18 +5,21 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, StringConstraints, field_validator
 
 from app.jobs.integrations import Integration
-from trainer.algorithm_spec import AlgorithmSpec, PolicySplit
+from trainer.graders.response_format import ResponseFormat
 from trainer.graders.spec import Grader, StrictModel
-from trainer.modes import DEFAULT_HIGH_ENTROPY_PROMPT, Placement
-from trainer.spec import (
+from trainer.spec.algorithm import AlgorithmSpec, PolicySplit
+from trainer.spec.modes import DEFAULT_HIGH_ENTROPY_PROMPT, Placement
+from trainer.spec.run import (
     ChatTemplateKwargs,
     CheckpointSpec,
     DiagnosticsSpec,
     EnvironmentData,
     EvaluationSpec,
+    Guards,
     LogitsDtype,
     LoraSpec,
     OptimizerSpec,
+    OverlongPrompts,
     PreflightSpec,
     RolloutSpec,
 )
@@ -48,7 +51,11 @@ class Hyperparameters(StrictModel):
         description="Steps between evaluations; auto: a tenth of the run; 0: first and last step only",
     )
     eval_samples: Count = Field(default="auto", description="Samples an item and mode; auto: 1")
-    reasoning_effort: Literal["default"] | None = Field(default=None, description="Has no effect here")
+    reasoning_effort: Literal["default", "low", "medium", "high"] | None = Field(
+        default=None,
+        description="Becomes chat_template_kwargs.reasoning_effort where the model's chat template reads "
+        "that; elsewhere without effect, of which an event tells",
+    )
 
 
 class Budget(StrictModel):
@@ -71,6 +78,11 @@ class Reinforcement(StrictModel):
     """OpenAI's ``grader`` and ``hyperparameters``; the other keys are ours."""
 
     grader: Grader
+    response_format: ResponseFormat | None = Field(
+        default=None,
+        description="The form that answers must have. One that is not of it gets the reward 0 and is not "
+        "graded; say in the messages what the form is, for the model is not told",
+    )
     hyperparameters: Hyperparameters = Field(default_factory=Hyperparameters)
     algorithm: AlgorithmSpec = Field(default_factory=PolicySplit)
     rollout: RolloutSpec = Field(default_factory=RolloutSpec)
@@ -79,6 +91,8 @@ class Reinforcement(StrictModel):
     checkpoint: CheckpointSpec = Field(default_factory=CheckpointSpec)
     diagnostics: DiagnosticsSpec = Field(default_factory=DiagnosticsSpec)
     preflight: PreflightSpec = Field(default_factory=PreflightSpec)
+    overlong_prompts: OverlongPrompts = "fail"
+    guards: Guards = "stop"
     budget: Budget = Field(default_factory=Budget)
     high_entropy_prompt: Annotated[str, StringConstraints(max_length=16_384)] = DEFAULT_HIGH_ENTROPY_PROMPT
     high_entropy_placement: Placement = "system"
@@ -92,7 +106,7 @@ class Reinforcement(StrictModel):
 
     @field_validator("hyperparameters", mode="before")
     @classmethod
-    def _null_is_default(cls, value: Any) -> Any:
+    def _null_is_default(cls, value: object) -> Any:
         return {} if value is None else value
 
 
@@ -135,3 +149,18 @@ class CreateJob(StrictModel):
             if kinds.count(kind) > 1:
                 raise ValueError(f"{kind!r} is there {kinds.count(kind)} times: give each type once")
         return value
+
+
+Tag = Annotated[
+    str, StringConstraints(strip_whitespace=True, min_length=1, max_length=64, pattern=r"^[^,\n]+$")
+]
+
+
+class UpdateJob(StrictModel):
+    """The body of ``POST /v1/fine_tuning/jobs/{id}``: what people say of a job. What is left out stays."""
+
+    note: Annotated[str, StringConstraints(max_length=10_000)] | None = None
+    tags: Annotated[list[Tag], Field(max_length=16)] | None = Field(
+        default=None, description="All of its tags; they hold no comma"
+    )
+    metadata: Metadata | None = Field(default=None, description="All of its pairs")

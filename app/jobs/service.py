@@ -1,42 +1,48 @@
 """What can be done with jobs that are there: list them, cancel, pause, resume."""
 
-from collections.abc import Mapping, Sequence
-from typing import Any
-
 from sqlalchemy.orm import Session
 
-from app.db import read_session, write_session
-from app.errors import BadRequest, NotFound
+from app.core.db import read_session, write_session
+from app.core.errors import BadRequest, NotFound
+from app.core.job_log import add_event
+from app.core.job_status import JobStatus, is_terminal
+from app.core.paging import unknown_cursor
+from app.core.queue import announce
+from app.core.tables import Job
 from app.jobs import repository
-from app.jobs.status import JobStatus, add_event, change_status, is_terminal
+from app.jobs.naming import words_of
+from app.jobs.schemas import UpdateJob
+from app.jobs.status import change_status
 from app.jobs.views import event_view, job_views
-from app.paging import unknown_cursor
-from app.queue import announce
-from app.tables import Job
 
 _S = JobStatus
 _WAITING = (_S.QUEUED, _S.PAUSED)
 
 
 def listing(
-    project_id: str,
-    *,
-    after: str | None,
-    limit: int,
-    metadata: Mapping[str, str] | None,
-    statuses: Sequence[JobStatus] = (),
-) -> list[dict[str, Any]]:
-    """Up to ``limit`` + 1 job objects, newest first."""
+    project_id: str, wanted: repository.Listing, *, after: str | None, limit: int
+) -> list[dict[str, object]]:
+    """Up to ``limit`` + 1 job objects."""
     with read_session() as session:
-        jobs = repository.listing(
-            session, project_id, after=after, limit=limit + 1, metadata=metadata, statuses=statuses
-        )
+        jobs = repository.listing(session, project_id, wanted, after=after, limit=limit + 1)
         if after is not None and not jobs and repository.find(session, project_id, after) is None:
             raise unknown_cursor(after)
         return job_views(session, jobs)
 
 
-def cancel(project_id: str, job_id: str) -> dict[str, Any]:
+def update(project_id: str, job_id: str, request: UpdateJob) -> dict[str, object]:
+    """Change what people say of a job, as far as ``request`` gives it."""
+    with write_session() as session:
+        job = found(session, project_id, job_id, lock=True)
+        given = request.model_dump(exclude_unset=True)
+        for field, column in (("note", "note"), ("tags", "tags"), ("metadata", "user_metadata")):
+            if field in given:
+                setattr(job, column, given[field] or None)
+        job.words = words_of(job)
+        return job_views(session, [job])[0]
+
+
+def cancel(project_id: str, job_id: str) -> dict[str, object]:
     """Cancel at once what waits; ask the worker of what runs, which takes seconds."""
     with write_session() as session:
         job = found(session, project_id, job_id, lock=True)
@@ -50,7 +56,7 @@ def cancel(project_id: str, job_id: str) -> dict[str, Any]:
         return job_views(session, [job])[0]
 
 
-def pause(project_id: str, job_id: str) -> dict[str, Any]:
+def pause(project_id: str, job_id: str) -> dict[str, object]:
     """Pause at once what is queued; have what runs write a checkpoint and stop."""
     with write_session() as session:
         job = found(session, project_id, job_id, lock=True)
@@ -65,8 +71,8 @@ def pause(project_id: str, job_id: str) -> dict[str, Any]:
         return job_views(session, [job])[0]
 
 
-def resume(project_id: str, job_id: str) -> dict[str, Any]:
-    """Queue a paused job again; it goes on from its last checkpoint."""
+def resume(project_id: str, job_id: str) -> dict[str, object]:
+    """Queue a paused job again; it resumes from its last checkpoint."""
     with write_session() as session:
         job = found(session, project_id, job_id, lock=True)
         if job.status != _S.PAUSED:
@@ -79,7 +85,7 @@ def resume(project_id: str, job_id: str) -> dict[str, Any]:
     return view
 
 
-def events(project_id: str, job_id: str, *, after: str | None, limit: int) -> list[dict[str, Any]]:
+def events(project_id: str, job_id: str, *, after: str | None, limit: int) -> list[dict[str, object]]:
     """Up to ``limit`` + 1 events, newest first."""
     with read_session() as session:
         job = found(session, project_id, job_id)

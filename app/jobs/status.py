@@ -1,52 +1,16 @@
 """The one place where a job's status changes, each with its event, and its webhooks, in one transaction."""
 
 import time
-from enum import StrEnum
-from typing import Any, Literal
+from typing import Any
 
-from sqlalchemy import select, update
+from sqlalchemy import ColumnElement, case, func, update
 from sqlalchemy.orm import Session
 
-from app.ids import new_event_id
-from app.metrics.repository import seal
-from app.tables import Job, JobEvent
+from app.core.job_log import Level, add_event
+from app.core.job_status import HELD, TERMINAL, TRANSITIONS, JobStatus
+from app.core.tables import Job
+from app.series.repository import seal
 from app.webhooks.outbox import announce_end
-
-Level = Literal["info", "warn", "error"]
-EventType = Literal["message", "metrics"]
-
-
-class JobStatus(StrEnum):
-    """OpenAI's statuses and our two for pausing."""
-
-    VALIDATING_FILES = "validating_files"
-    QUEUED = "queued"
-    RUNNING = "running"
-    PAUSING = "pausing"
-    PAUSED = "paused"
-    SUCCEEDED = "succeeded"
-    FAILED = "failed"
-    CANCELLED = "cancelled"
-
-
-_S = JobStatus
-
-#: From each status, where a job may go. A new job's files are validated at once; its grader is when its turn
-#: comes: ``queued → validating_files → running`` (``worker.look``). From one of these two to ``queued``: its
-#: worker was lost, or is shutting down.
-TRANSITIONS: dict[JobStatus, frozenset[JobStatus]] = {
-    _S.VALIDATING_FILES: frozenset({_S.QUEUED, _S.RUNNING, _S.PAUSING, _S.FAILED, _S.CANCELLED}),
-    _S.QUEUED: frozenset({_S.VALIDATING_FILES, _S.RUNNING, _S.PAUSED, _S.FAILED, _S.CANCELLED}),
-    _S.RUNNING: frozenset({_S.QUEUED, _S.PAUSING, _S.SUCCEEDED, _S.FAILED, _S.CANCELLED}),
-    _S.PAUSING: frozenset({_S.PAUSED, _S.QUEUED, _S.SUCCEEDED, _S.FAILED, _S.CANCELLED}),
-    _S.PAUSED: frozenset({_S.QUEUED, _S.CANCELLED}),
-    _S.SUCCEEDED: frozenset(),
-    _S.FAILED: frozenset(),
-    _S.CANCELLED: frozenset(),
-}
-TERMINAL = frozenset(status for status, targets in TRANSITIONS.items() if not targets)
-#: A worker holds the job's lease in these. (A job that is being created is in none that others can see.)
-HELD = frozenset({_S.VALIDATING_FILES, _S.RUNNING, _S.PAUSING})
 
 
 class IllegalTransition(Exception):
@@ -55,10 +19,6 @@ class IllegalTransition(Exception):
     def __init__(self, job_id: str, old: str, new: str):
         super().__init__(f"job {job_id} is {old} and cannot become {new}")
         self.job_id, self.old, self.new = job_id, old, new
-
-
-def is_terminal(status: str) -> bool:
-    return status in TERMINAL
 
 
 def change_status(
@@ -105,35 +65,32 @@ def change_status(
     if changed is None:
         raise IllegalTransition(job.id, f"no longer {old}", new)
     session.refresh(job)
-    add_event(session, job.id, level, "message", message, {**(data or {}), "status": new.value}, now=now)
+    record_status(session, job.id, new, message=message, level=level, data=data, now=now)
     if new in TERMINAL:
-        seal(session, job.id)
+        seal(session, job.id, reached=job.step)
         announce_end(session, job.project_id, job.id, new.value, now)
 
 
-def add_event(
+def values_of_claim(new: ColumnElement[str], now: ColumnElement[float]) -> dict[str, Any]:
+    """What a claim sets of a queued job, in one UPDATE, that it becomes ``new``: a held status which its row
+    decides. The caller reads which, and has :func:`record_status` tell of it in the same transaction."""
+    since = func.coalesce(Job.started_at, now)
+    return {
+        "status": new,
+        "started_at": case((new == JobStatus.RUNNING.value, since), else_=Job.started_at),
+    }
+
+
+def record_status(
     session: Session,
     job_id: str,
-    level: Level,
-    type: EventType,
-    message: str,
-    data: dict[str, Any] | None = None,
+    new: JobStatus | str,
     *,
-    now: float | None = None,
-) -> JobEvent:
-    """Append an event to a job's log."""
-    # Whoever holds the job's row draws the next sequence number, so that events become visible in the
-    # order of their numbers and a reader that asks "after n" misses none. SQLite has one writer anyway.
-    session.execute(select(Job.id).where(Job.id == job_id).with_for_update())
-    event = JobEvent(
-        id=new_event_id(),
-        job_id=job_id,
-        created_at=time.time() if now is None else now,
-        level=level,
-        type=type,
-        message=message.replace("\x00", "\ufffd"),
-        data=data,
-    )
-    session.add(event)
-    session.flush()
-    return event
+    message: str,
+    level: Level = "info",
+    data: dict[str, Any] | None = None,
+    now: float,
+) -> None:
+    """Add the event of a change that this transaction has made, and which so has the job's row locked."""
+    data = {**(data or {}), "status": JobStatus(new).value}
+    add_event(session, job_id, level, "message", message, data, now=now, is_locked=True)

@@ -7,14 +7,14 @@ from typing import NamedTuple
 
 from fastapi.concurrency import run_in_threadpool
 
-from app.db import read_session
+from app.core.db import read_session
+from app.core.job_status import is_terminal
+from app.core.paging import unknown_cursor
+from app.core.tables import Job, JobEvent
 from app.jobs import repository
 from app.jobs.service import found
-from app.jobs.status import is_terminal
 from app.jobs.views import event_view
 from app.jobs.watch import JobWatch, Mark
-from app.paging import unknown_cursor
-from app.tables import Job, JobEvent
 
 _BATCH = 200
 _COMMENT_SECONDS = 15.0

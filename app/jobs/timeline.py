@@ -1,20 +1,18 @@
 """What happened to a job, placed on the axis of its steps: for the marks on charts."""
 
-from typing import Any
-
 from sqlalchemy import Select, select
 from sqlalchemy.orm import Session, aliased
 
-from app.db import read_session
+from app.core.db import read_session
+from app.core.tables import JobAttempt, JobEvent
 from app.jobs.service import found
 from app.jobs.views import event_view
-from app.tables import JobAttempt, JobEvent
 
 #: The latest messages; a job's metrics events are not among them, however many there are.
 MOST_EVENTS = 200
 
 
-def timeline(project_id: str, job_id: str) -> dict[str, Any]:
+def timeline(project_id: str, job_id: str) -> dict[str, object]:
     """Attempts and messages, oldest first. ``step``: how many steps were done when it happened.
 
     ``last_event_id`` is where a stream of what follows begins.
@@ -33,7 +31,7 @@ def timeline(project_id: str, job_id: str) -> dict[str, Any]:
         }
 
 
-def _messages(session: Session, job_id: str) -> list[dict[str, Any]]:
+def _messages(session: Session, job_id: str) -> list[dict[str, object]]:
     metrics = aliased(JobEvent)
     before = (
         select(metrics.data)
@@ -53,7 +51,7 @@ def _messages(session: Session, job_id: str) -> list[dict[str, Any]]:
     return [{**event_view(event), "step": _step(event.data, data)} for event, data in reversed(rows)]
 
 
-def _step(own: dict[str, Any] | None, before: dict[str, Any] | None) -> int:
+def _step(own: dict[str, object] | None, before: dict[str, object] | None) -> int:
     """The step that the message names itself, or that of the last metrics before it."""
     for data in (own, before):
         if data is not None and isinstance(step := data.get("step"), int):
@@ -61,7 +59,7 @@ def _step(own: dict[str, Any] | None, before: dict[str, Any] | None) -> int:
     return 0
 
 
-def _attempt(session: Session, attempt: JobAttempt) -> dict[str, Any]:
+def _attempt(session: Session, attempt: JobAttempt) -> dict[str, object]:
     # Before the first there was no step: without this, each step's event would be looked at to find none.
     step = 0 if attempt.attempt == 1 else _step(None, session.scalar(_last_step(attempt)))
     return {
@@ -75,7 +73,7 @@ def _attempt(session: Session, attempt: JobAttempt) -> dict[str, Any]:
     }
 
 
-def _last_step(attempt: JobAttempt) -> Select[dict[str, Any] | None]:
+def _last_step(attempt: JobAttempt) -> Select[dict[str, object] | None]:
     """The data of the last metrics event before an attempt began."""
     return (
         select(JobEvent.data)

@@ -3,24 +3,25 @@
 import time
 from collections.abc import Sequence
 from types import SimpleNamespace
-from typing import Any
 
 from sqlalchemy.orm import Session
 
+from app.core.job_status import JobStatus
+from app.core.settings import get_settings
+from app.core.tables import Job, JobEvent
 from app.jobs.repository import queue_positions
-from app.jobs.status import JobStatus
-from app.settings import get_settings
-from app.tables import Job, JobEvent
 
-#: The columns that a view shows as they are, or reckons with.
-FACT_COLUMNS = [column for column in Job.__table__.columns if column.key not in ("method", "run_spec")]
+#: The columns that a view shows as they are, or calculates with.
+FACT_COLUMNS = [
+    column for column in Job.__table__.columns if column.key not in ("method", "run_spec", "words")
+]
 #: :data:`FACT_COLUMNS` and ``hyperparameters``, ``training_data``, ``validation_data`` as attributes.
 Facts = SimpleNamespace
 
 
-def job_views(session: Session, jobs: Sequence[Job]) -> list[dict[str, Any]]:
+def job_views(session: Session, jobs: Sequence[Job]) -> list[dict[str, object]]:
     """Job objects, in the order of ``jobs``."""
-    places = queue_positions(session, [job.id for job in jobs if job.status == JobStatus.QUEUED])
+    places = queue_positions(session, jobs)
     return [{**view_without_method(_facts(job), places.get(job.id)), "method": job.method} for job in jobs]
 
 
@@ -35,7 +36,7 @@ def _facts(job: Job) -> Facts:
     )
 
 
-def view_without_method(job: Facts, queue_position: int | None) -> dict[str, Any]:
+def view_without_method(job: Facts, queue_position: int | None) -> dict[str, object]:
     """The job object but for ``method``, by far its largest part, which the status route sends as stored."""
     return {
         "id": job.id,
@@ -45,6 +46,8 @@ def view_without_method(job: Facts, queue_position: int | None) -> dict[str, Any
         "estimated_finish": estimated_finish(job, time.time()),
         "model": job.model,
         "fine_tuned_model": job.fine_tuned_model,
+        "result_step": job.result_step,
+        "result_reason": job.result_reason,
         "organization_id": get_settings().organization,
         "status": job.status,
         "error": job.error,
@@ -58,7 +61,10 @@ def view_without_method(job: Facts, queue_position: int | None) -> dict[str, Any
         "seed": job.seed,
         "integrations": job.integrations or [],
         "metadata": job.user_metadata,
+        "name": job.name,
         "suffix": job.suffix,
+        "note": job.note,
+        "tags": job.tags or [],
         "environment": _environment(job.training_data),
         "validation_environment": _environment(job.validation_data),
         "started_at": _seconds(job.started_at),
@@ -71,7 +77,7 @@ def view_without_method(job: Facts, queue_position: int | None) -> dict[str, Any
     }
 
 
-def event_view(event: JobEvent) -> dict[str, Any]:
+def event_view(event: JobEvent) -> dict[str, object]:
     """An event object."""
     return {
         "id": event.id,
@@ -95,7 +101,7 @@ def estimated_finish(job: Job | Facts, now: float) -> int | None:
     return int(max(now, last_at + pace * (job.total_steps - job.step)))
 
 
-def _environment(data: dict[str, Any] | None) -> dict[str, Any] | None:
+def _environment(data: dict[str, object] | None) -> dict[str, object] | None:
     return data if data is not None and data["type"] == "environment" else None
 
 

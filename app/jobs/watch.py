@@ -10,8 +10,8 @@ from fastapi.concurrency import run_in_threadpool
 from sqlalchemy import func, select
 from sqlalchemy.exc import SQLAlchemyError
 
-from app.db import read_session
-from app.tables import Job, JobEvent
+from app.core.db import read_session
+from app.core.tables import Job, JobEvent
 
 _TICK_SECONDS = 0.3
 _IDS_A_QUERY = 500

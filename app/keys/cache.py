@@ -6,13 +6,9 @@ A key that is revoked, and the first key of all, take effect within ``KNOWN_SECO
 import time
 from dataclasses import dataclass
 
-from fastapi.concurrency import run_in_threadpool
-
-from app.db import read_session
+from app.core.quick_reads import QuickReads
 from app.keys import repository
 from app.keys.repository import Caller
-from app.keys.secret import digest_of
-from app.keys.service import has_keys
 
 KNOWN_SECONDS = 2.0
 #: While one request asks the database again, the others go on with what is known, this long at most.
@@ -27,22 +23,21 @@ class _Entry:
 
 
 class KeyCache:
-    """Used on the event loop alone."""
+    """Used on the event loop alone; no thread is waited for, so that busy ones keep nobody out."""
 
     def __init__(self) -> None:
         self._entries: dict[str, _Entry] = {}
         self._has_keys = False
         self._keyless_until = 0.0
 
-    async def caller(self, secret: str) -> Caller | None:
-        """Whose key this is; None for one that is unknown or revoked."""
-        digest = digest_of(secret)
+    async def caller(self, reads: QuickReads, digest: str) -> Caller | None:
+        """Whose key has this digest; None for one that is unknown or revoked."""
         entry, now = self._entries.get(digest), time.monotonic()
         if entry is not None:
             if now < entry.until:
                 return entry.caller
             entry.until = now + ASKING_SECONDS
-        caller = await run_in_threadpool(_look_up, digest)
+        caller = await repository.caller_with(reads, digest)
         if caller is None:
             self._entries.pop(digest, None)
             return None
@@ -51,16 +46,11 @@ class KeyCache:
         self._entries[digest] = _Entry(caller, now + KNOWN_SECONDS)
         return caller
 
-    async def keyless(self) -> bool:
+    async def keyless(self, reads: QuickReads) -> bool:
         """Whether no key was ever made."""
         now = time.monotonic()
         if self._has_keys or now < self._keyless_until:
             return not self._has_keys
-        self._has_keys = await run_in_threadpool(has_keys)
+        self._has_keys = await repository.any_key_quickly(reads)
         self._keyless_until = now + KNOWN_SECONDS
         return not self._has_keys
-
-
-def _look_up(digest: str) -> Caller | None:
-    with read_session() as session:
-        return repository.caller_with(session, digest)

@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
-from app.errors import TooManyRequests
+from app.core.errors import TooManyRequests
 
 _MAX_BUCKETS = 10_000
 #: How long an answer may take, and how long Redis is left alone when it took longer.

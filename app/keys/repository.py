@@ -2,11 +2,13 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
-from sqlalchemy import select
+from sqlalchemy import Select, bindparam, select
 from sqlalchemy.orm import Session
 
-from app.tables import ApiKey, Project
+from app.core.quick_reads import QuickReads
+from app.core.tables import DELETED_PROJECT, ApiKey, Project
 
 
 @dataclass(frozen=True)
@@ -18,18 +20,26 @@ class Caller:
     requests_per_minute: int | None = None
 
 
-def caller_with(session: Session, digest: str) -> Caller | None:
+_CALLER = select(ApiKey.project_id, ApiKey.id, ApiKey.requests_per_minute).where(
+    ApiKey.sha256 == bindparam("digest"), ApiKey.revoked_at.is_(None)
+)
+_ANY_KEY: Select[Any] = select(ApiKey.id).limit(1)
+
+
+async def caller_with(reads: QuickReads, digest: str) -> Caller | None:
     """Whose key has this digest, unless it was revoked."""
-    query = select(ApiKey.project_id, ApiKey.id, ApiKey.requests_per_minute).where(
-        ApiKey.sha256 == digest, ApiKey.revoked_at.is_(None)
-    )
-    row = session.execute(query).one_or_none()
-    return None if row is None else Caller(*row)
+    rows = await reads.rows(_CALLER, digest=digest)
+    return Caller(*rows[0]) if rows else None
+
+
+async def any_key_quickly(reads: QuickReads) -> bool:
+    """Whether a key was ever made."""
+    return bool(await reads.rows(_ANY_KEY))
 
 
 def any_key(session: Session) -> bool:
-    """Whether a key was ever made."""
-    return session.scalar(select(ApiKey.id).limit(1)) is not None
+    """Likewise."""
+    return session.scalar(_ANY_KEY) is not None
 
 
 def listing(session: Session) -> Sequence[tuple[ApiKey, Project]]:
@@ -39,10 +49,12 @@ def listing(session: Session) -> Sequence[tuple[ApiKey, Project]]:
 
 
 def projects(session: Session) -> Sequence[Project]:
-    return session.scalars(select(Project).order_by(Project.created_at, Project.id)).all()
+    seen = select(Project).where(Project.id != DELETED_PROJECT)
+    return session.scalars(seen.order_by(Project.created_at, Project.id)).all()
 
 
 def find_project(session: Session, id_or_name: str) -> Project | None:
     """The project with this id, or else with this name."""
-    found = session.get(Project, id_or_name)
-    return found or session.scalars(select(Project).where(Project.name == id_or_name)).first()
+    seen = select(Project).where(Project.id != DELETED_PROJECT)
+    found = session.scalars(seen.where(Project.id == id_or_name)).first()
+    return found or session.scalars(seen.where(Project.name == id_or_name)).first()

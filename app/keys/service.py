@@ -3,12 +3,12 @@
 import time
 from collections.abc import Sequence
 
-from app.db import read_session, write_session
-from app.ids import new_key_id, new_project_id
+from app.core.db import read_session, write_session
+from app.core.ids import new_key_id, new_project_id
+from app.core.tables import ApiKey, Project
+from app.core.validation import abbreviated, one_of
 from app.keys import repository
 from app.keys.secret import digest_of, hint_of, new_secret
-from app.tables import ApiKey, Project
-from app.validation import abbreviated, one_of
 
 _MAX_NAME = 256
 

@@ -1,15 +1,15 @@
 """``/v1/fine_tuning/jobs/{id}/metrics``, ``metrics/stream`` and ``metrics.csv``."""
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from fastapi import APIRouter, Header, Query, Request
 from fastapi.responses import Response, StreamingResponse
 
-from app.auth import ProjectId
-from app.description import answers, answers_text
+from app.core.auth import ProjectId
+from app.core.description import answers, answers_text
+from app.core.requests import StrictRoute
 from app.metrics import service, stream
 from app.metrics.objects import SeriesList
-from app.requests import StrictRoute
 
 router = APIRouter(prefix="/v1/fine_tuning/jobs", tags=["metrics"], route_class=StrictRoute)
 
@@ -29,7 +29,7 @@ def get_metrics(
         Literal["points", "columns"],
         Query(description="columns: `steps` and `values`, two lists, in place of `points`; for many series"),
     ] = "points",
-) -> dict[str, Any] | Response:
+) -> dict[str, object] | Response:
     """Without ``name``, the series that there are; with it, their points. Thinning keeps the extremes."""
     if not name:
         return {"object": "list", "data": service.names(project, fine_tuning_job_id)}

@@ -6,16 +6,16 @@ import json
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from app.db import read_session
+from app.core.db import read_session
 from app.jobs.service import found
-from app.metrics import repository
-from app.metrics.blocks import EMPTY, Curve
-from app.metrics.downsampling import thinned
+from app.series import repository
+from app.series.blocks import EMPTY, Curve
+from app.series.downsampling import thinned
 
 _ROWS_A_CHUNK = 500
 
 
-def names(project_id: str, job_id: str) -> list[dict[str, Any]]:
+def names(project_id: str, job_id: str) -> list[dict[str, object]]:
     """Every series of a job with its last point."""
     with read_session() as session:
         found(session, project_id, job_id)
@@ -32,7 +32,7 @@ def names(project_id: str, job_id: str) -> list[dict[str, Any]]:
 
 def series(
     project_id: str, job_id: str, wanted: Sequence[str], *, first: int, last: int, max_points: int
-) -> list[dict[str, Any]]:
+) -> list[dict[str, object]]:
     """The points of the named series; one that has none yet is empty."""
     return [
         {

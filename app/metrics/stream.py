@@ -5,14 +5,14 @@ from collections.abc import AsyncIterator, Collection
 
 from fastapi.concurrency import run_in_threadpool
 
-from app.db import read_session
-from app.errors import BadRequest
+from app.core.db import read_session
+from app.core.errors import BadRequest
+from app.core.job_status import is_terminal
+from app.core.tables import Job
+from app.core.validation import abbreviated
 from app.jobs.service import found
-from app.jobs.status import is_terminal
 from app.jobs.watch import JobWatch
-from app.metrics import repository
-from app.tables import Job
-from app.validation import abbreviated
+from app.series import repository
 
 _BATCH = 200
 _COMMENT_SECONDS = 15.0

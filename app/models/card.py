@@ -5,8 +5,8 @@ from typing import Any
 
 import yaml
 
-from trainer.manifest import Manifest
-from trainer.modes import Mode
+from trainer.spec.manifest import Manifest
+from trainer.spec.modes import Mode
 
 #: Row label, metric of the evaluation, decimals; {m} is the mode's label.
 _PER_MODE = [
@@ -23,7 +23,7 @@ _SPDX = {"Apache-2.0": "apache-2.0", "MIT": "mit"}
 
 def model_card(name: str, manifest: Manifest, base: str, license_name: str | None) -> str:
     """The card of the checkpoint called ``name``, in Markdown with the hub's front matter."""
-    front: dict[str, Any] = {
+    front: dict[str, object] = {
         "base_model": base,
         "library_name": "transformers",
         "pipeline_tag": "text-generation",
@@ -146,7 +146,7 @@ def _given(settings: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _inline(value: Any) -> str:
+def _inline(value: object) -> str:
     return f"`{json.dumps(value, ensure_ascii=False)}`"
 
 

@@ -4,19 +4,22 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from sqlalchemy import ColumnElement, literal_column, or_, select
+from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from app.checkpoints.naming import BadModelId, is_fine_tuned, parse_model_id
-from app.errors import BadRequest
-from app.jobs.status import JobStatus
-from app.settings import get_settings
-from app.tables import Checkpoint, CheckpointPermission, Job
-from app.validation import abbreviated, one_of
-from trainer.modes import Mode
+from app.checkpoints.repository import checkpoint_of
+from app.core.errors import BadRequest
+from app.core.settings import get_settings
+from app.core.tables import Checkpoint, Job
+from app.core.validation import abbreviated, one_of
+from trainer.spec.modes import Mode
 
 # No file system takes a longer name of a folder than 255 characters.
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,254}(/[A-Za-z0-9][A-Za-z0-9._-]{0,254})?")
+
+#: Where a base model that is missed may come from.
+HOW_TO_PULL = "'policysplit models pull NAME' fetches a base model."
 
 
 @dataclass(frozen=True)
@@ -69,18 +72,6 @@ def _is_encoder(path: Path) -> bool:
     return (path / "modules.json").is_file()
 
 
-def checkpoint_of(session: Session, project_id: str, stored_name: str) -> Checkpoint | None:
-    """The checkpoint behind a fine-tuned model's name (without a mode): a job's result or a single one.
-
-    It belongs to the project or is shared with it.
-    """
-    checkpoint = _named(session, stored_name)
-    if checkpoint is None:
-        return None
-    visible = select(Checkpoint.id).where(Checkpoint.id == checkpoint.id, visible_to(project_id))
-    return None if session.scalar(visible) is None else checkpoint
-
-
 def has_weights(checkpoint: Checkpoint) -> bool:
     """Whether its folder is there: retention, a trainer that keeps the best, or somebody may have removed it
     while the row is still there."""
@@ -99,34 +90,6 @@ def weights_gone(name: str, checkpoint: Checkpoint) -> str:
         f"{checkpoint.job_id} have been removed from the disk. "
         f"GET /v1/fine_tuning/jobs/{checkpoint.job_id}/checkpoints lists the job's checkpoints."
     )
-
-
-def owned_checkpoint(session: Session, project_id: str, stored_name: str) -> Checkpoint | None:
-    """:func:`checkpoint_of` for what belongs to the project."""
-    checkpoint = _named(session, stored_name)
-    return checkpoint if checkpoint is not None and checkpoint.project_id == project_id else None
-
-
-def visible_to(project_id: str) -> ColumnElement[bool]:
-    """The condition that a checkpoint belongs to the project or is shared with it."""
-    shared = select(literal_column("1")).where(
-        CheckpointPermission.checkpoint_id == Checkpoint.id, CheckpointPermission.project_id == project_id
-    )
-    return or_(Checkpoint.project_id == project_id, shared.exists())
-
-
-def _named(session: Session, stored_name: str) -> Checkpoint | None:
-    """Whose ever it is: a shared earlier checkpoint must not pass for a result that is not shared."""
-    exact = session.scalars(select(Checkpoint).where(Checkpoint.model == stored_name)).first()
-    if exact is not None:
-        return exact
-    return session.scalars(
-        select(Checkpoint)
-        .join(Job, Job.id == Checkpoint.job_id)
-        .where(Job.fine_tuned_model == stored_name, Job.status == JobStatus.SUCCEEDED.value)
-        .order_by(Checkpoint.step.desc())
-        .limit(1)
-    ).first()
 
 
 def weights_to_train(session: Session, project_id: str, name: str) -> Weights:
@@ -163,7 +126,7 @@ def encoder_to_use(name: str, param: str) -> Path:
         known = encoders()
         there_is = f"Known encoders: {one_of(known, name)}" if known else "There is none yet"
         raise BadRequest(
-            f"Invalid value for '{param}': {abbreviated(name)} is no encoder of text. {there_is}; "
+            f"Invalid value for '{param}': {abbreviated(name)} is not an encoder of text. {there_is}; "
             "'policysplit models pull all-MiniLM-L6-v2' fetches one.",
             param=param,
             code="model_not_found",
@@ -181,7 +144,7 @@ def _unknown(session: Session, project_id: str, name: str) -> BadRequest:
     known = [*base_models(), *(model for model in finished if model)]
     which = "is not a finished model" if is_fine_tuned(name) else "does not exist"
     return BadRequest(
-        f"The model {abbreviated(name)} {which}. Known models: {one_of(known, name)}.",
+        f"The model {abbreviated(name)} {which}. Known models: {one_of(known, name)}. {HOW_TO_PULL}",
         param="model",
         code="model_not_found",
     )

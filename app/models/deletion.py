@@ -8,14 +8,16 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from app.checkpoints.naming import BadModelId, is_fine_tuned, parse_model_id
-from app.checkpoints.repository import latest_checkpoint
-from app.db import write_session
-from app.errors import BadRequest, Conflict, Forbidden, NotFound
-from app.jobs.status import TERMINAL, add_event, is_terminal
-from app.models.catalog import base_path, checkpoint_of
-from app.settings import get_settings
-from app.tables import Checkpoint, Job
-from trainer.modes import Mode
+from app.checkpoints.repository import checkpoint_of, result_checkpoint
+from app.core.db import write_session
+from app.core.errors import BadRequest, Conflict, Forbidden, NotFound
+from app.core.job_log import add_event
+from app.core.job_status import is_terminal
+from app.core.settings import get_settings
+from app.core.tables import Checkpoint, Job
+from app.core.unfinished import unfinished
+from app.models.catalog import base_path
+from trainer.spec.modes import Mode
 
 _log = logging.getLogger("app")
 
@@ -23,7 +25,7 @@ _log = logging.getLogger("app")
 def delete_model(project_id: str, name: str) -> None:
     """Remove the checkpoint behind ``name``, with all ids that lead to it; raises an ApiError.
 
-    The result of a job is its last checkpoint: with it the job's ``fine_tuned_model`` goes.
+    With the one that is its job's result the job's ``fine_tuned_model`` goes.
     """
     stored = _stored_name(name)
     with write_session() as session:
@@ -37,8 +39,8 @@ def delete_model(project_id: str, name: str) -> None:
             )
         job = session.scalars(select(Job).where(Job.id == checkpoint.job_id).with_for_update()).one()
         _check_unused(session, job, checkpoint)
-        latest = latest_checkpoint(session, job.id)
-        if latest is not None and latest.id == checkpoint.id:
+        result = result_checkpoint(session, job.id)
+        if result is not None and result.id == checkpoint.id:
             job.fine_tuned_model = None
         add_event(session, job.id, "info", "message", f"The model {checkpoint.model} has been deleted.")
         session.delete(checkpoint)
@@ -75,17 +77,13 @@ def _no_such(name: str) -> NotFound:
 def _check_unused(session: Session, job: Job, checkpoint: Checkpoint) -> None:
     if not is_terminal(job.status):
         raise Conflict(
-            f"The job '{job.id}', which the model is of, is {job.status} and may go on from it. Cancel the "
-            "job first.",
+            f"The job '{job.id}', which the model is of, is {job.status} and may be resumed from it. Cancel "
+            "the job first.",
             param="model",
             code="model_in_use",
         )
     names = [name for name in (checkpoint.model, job.fine_tuned_model) if name]
-    user = session.scalars(
-        select(Job.id)
-        .where(Job.model.in_(names), Job.status.not_in([status.value for status in TERMINAL]))
-        .limit(1)
-    ).first()
+    user = session.scalars(select(Job.id).where(Job.model.in_(names), *unfinished()).limit(1)).first()
     if user is not None:
         raise Conflict(
             "A job that has not finished starts from this model. Cancel it first.",

@@ -2,16 +2,16 @@
 
 from typing import Annotated
 
-from fastapi import APIRouter, Query
+from fastapi import APIRouter, Query, Response
 
-from app.auth import ProjectId
-from app.db import read_session
-from app.description import ListOf, answers
+from app.core.auth import ProjectId
+from app.core.db import read_session
+from app.core.description import ListOf, answers
+from app.core.paging import After
+from app.core.requests import StrictRoute
 from app.models import service
 from app.models.deletion import delete_model
 from app.models.schemas import ModelDeleted, ModelObject
-from app.paging import After, Page
-from app.requests import StrictRoute
 
 router = APIRouter(prefix="/v1/models", tags=["models"], route_class=StrictRoute)
 
@@ -20,7 +20,7 @@ Limit = Annotated[int, Query(ge=1, le=10_000, description="How many models a pag
 
 
 @router.get("", **answers(ListOf[ModelObject]))
-def list_models(project: ProjectId, after: After = None, limit: Limit = 1000) -> Page:
+def list_models(project: ProjectId, after: After = None, limit: Limit = 1000) -> Response:
     """Base models and the ids, one for each mode, of the finished checkpoints, newest first."""
     with read_session() as session:
         return service.list_models(session, project, after, limit)

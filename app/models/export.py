@@ -7,12 +7,12 @@ from pathlib import Path
 
 from sqlalchemy.orm import Session
 
-from app.errors import BadRequest
+from app.core.errors import BadRequest
+from app.core.tables import Job
 from app.models.card import model_card
 from app.models.service import Found, find_model
-from app.tables import Job
-from trainer.files import atomic_folder
-from trainer.manifest import MANIFEST_NAME, Manifest, read_manifest
+from trainer.spec.manifest import MANIFEST_NAME, Manifest, read_manifest
+from trainer.system.files import atomic_folder
 
 CARD_NAME = "README.md"
 

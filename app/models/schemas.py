@@ -4,7 +4,7 @@ from typing import Literal
 
 from pydantic import BaseModel, Field
 
-from trainer.modes import Mode
+from trainer.spec.modes import Mode
 
 
 class ModelDeleted(BaseModel):

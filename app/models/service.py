@@ -5,20 +5,24 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, cast
 
+from fastapi import Response
 from sqlalchemy.orm import Session
 
 from app.checkpoints.naming import BadModelId, ModelId, base_of, is_fine_tuned, model_id, parse_model_id
+from app.checkpoints.repository import checkpoint_of
 from app.checkpoints.repository import listing as newest_of_job
-from app.errors import ApiError, BadRequest, NotFound
-from app.jobs.status import JobStatus, is_terminal
+from app.core.errors import ApiError, BadRequest, NotFound
+from app.core.job_status import JobStatus, is_terminal
+from app.core.paging import page, unknown_cursor
+from app.core.settings import get_settings
+from app.core.tables import Checkpoint, Job
+from app.core.validation import one_of
 from app.models import repository
-from app.models.catalog import base_models, base_path, checkpoint_of, has_weights, weights_gone
+from app.models.catalog import HOW_TO_PULL, base_models, base_path, has_weights, weights_gone
+from app.models.repository import Listed
 from app.models.schemas import ModelObject
-from app.paging import Page, page, unknown_cursor
-from app.settings import get_settings
-from app.tables import Checkpoint, Job
-from app.validation import one_of
-from trainer.modes import Mode, Placement
+from trainer.spec.chat_template import chat_template, knows_developer
+from trainer.spec.modes import Mode, Placement
 
 _NAMED_IN_ERRORS = 20
 #: Checkpoints before the latest that may stand in for it while it is being loaded.
@@ -40,7 +44,9 @@ class Found:
     high_entropy_prompt: str
     fingerprint: str | None
     high_entropy_placement: Placement = "system"
-    chat_template_kwargs: Mapping[str, Any] = field(default_factory=dict)
+    chat_template_kwargs: Mapping[str, object] = field(default_factory=dict)
+    knows_developer: bool = False
+    """Whether its chat template has a place for the role ``developer``; else that is ``system``."""
     checkpoint: str | None = None
     saved_at: float | None = None
     earlier: "tuple[Found, ...]" = ()
@@ -78,12 +84,13 @@ def find_model(session: Session, project_id: str, name: str) -> Found:
 
 def _found(name: ModelId, checkpoint: Checkpoint, job: Job) -> Found:
     return Found(
-        shown=_shown(name, checkpoint, job),
+        shown=ModelObject.model_validate(_shown(name, job.model, checkpoint)),
         folder=Path(checkpoint.path),
         high_entropy_prompt=checkpoint.high_entropy_prompt,
         fingerprint=f"fp_{checkpoint.manifest_sha256[:12]}",
         high_entropy_placement=cast(Placement, checkpoint.high_entropy_placement),
         chat_template_kwargs=checkpoint.chat_template_kwargs,
+        knows_developer=knows_developer(chat_template(Path(checkpoint.path))),
         checkpoint=checkpoint.model,
         saved_at=checkpoint.created_at,
     )
@@ -121,28 +128,41 @@ def lacks_high_entropy(name: str) -> BadRequest:
     )
 
 
-def list_models(session: Session, project_id: str, after: str | None, limit: int) -> Page:
+def list_models(session: Session, project_id: str, after: str | None, limit: int) -> Response:
     """Base models by name, then fine-tuned models, newest first, each id of a checkpoint by itself."""
-    shown: list[ModelObject] = []
+    shown: list[dict[str, Any]] = []
     start: Checkpoint | None = None
     if after is None or not is_fine_tuned(after):
-        shown += [_base(name) for name in base_models()]
+        shown += [_base(name).model_dump() for name in base_models()]
     else:
         start = _checkpoint_named(session, project_id, after)
-    rows = repository.newest_checkpoints(session, project_id, limit + 2, start)
-    shown += [model for row in rows for model in _ids_of(*row)]
+    # Of a checkpoint up to four; the first row may have some before ``after``.
+    enough = len(shown) + limit + 4
+    # Most have two at least.
+    for count in (limit // 2 + 4, limit + 2):
+        rows = repository.newest_checkpoints(session, project_id, count, start)
+        listed = [model for row in rows for model in _ids_of(row)]
+        if len(rows) < count or len(shown) + len(listed) > enough:
+            break
+    shown += listed
     if after is not None:
-        ids = [model.id for model in shown]
+        ids = [model["id"] for model in shown]
         if after not in ids:
             raise unknown_cursor(after)
         shown = shown[ids.index(after) + 1 :]
-    return page([model.model_dump(mode="json") for model in shown[: limit + 1]], limit)
+    return page(shown[: limit + 1], limit)
 
 
 def _find_base(session: Session, project_id: str, name: str) -> Found:
     folder = base_path(name)
     if folder is not None:
-        return Found(shown=_base(name), folder=folder, high_entropy_prompt="", fingerprint=None)
+        return Found(
+            shown=_base(name),
+            folder=folder,
+            high_entropy_prompt="",
+            fingerprint=None,
+            knows_developer=knows_developer(chat_template(folder)),
+        )
     without_mode = name.removesuffix(_HIGH_ENTROPY_SUFFIX)
     if without_mode != name and base_path(without_mode) is not None:
         raise lacks_high_entropy(without_mode)
@@ -190,7 +210,7 @@ def _not_finished(session: Session, project_id: str, name: str, wanted: ModelId)
 def _not_found(session: Session, project_id: str, name: str, what: str) -> NotFound:
     names = base_models() + repository.newest_results(session, project_id, _NAMED_IN_ERRORS)
     return NotFound(
-        f"{what} Available: {one_of(names, name)}; GET /v1/models lists all.",
+        f"{what} Available: {one_of(names, name)}; GET /v1/models lists all. {HOW_TO_PULL}",
         param="model",
         code="model_not_found",
     )
@@ -209,26 +229,31 @@ def _base(name: str) -> ModelObject:
     )
 
 
-def _ids_of(checkpoint: Checkpoint, job: Job, last: bool) -> Iterator[ModelObject]:
+def _ids_of(listed: Listed) -> Iterator[dict[str, Any]]:
     """Every id that leads to the checkpoint."""
-    names = [checkpoint.model]
-    if last and job.fine_tuned_model and job.status == JobStatus.SUCCEEDED:
-        names.insert(0, job.fine_tuned_model)
+    names = [listed.model]
+    if (result := listed.result_name) is not None:
+        names.insert(0, result)
     for name in names:
         stored = parse_model_id(name)
-        yield _shown(stored, checkpoint, job)
-        if checkpoint.high_entropy_prompt:
-            yield _shown(stored.in_mode(Mode.HIGH_ENTROPY), checkpoint, job)
+        yield _shown(stored, listed.job.model, listed)
+        if listed.has_high_entropy:
+            yield _shown(stored.in_mode(Mode.HIGH_ENTROPY), listed.job.model, listed)
 
 
-def _shown(name: ModelId, checkpoint: Checkpoint, job: Job) -> ModelObject:
-    return ModelObject(
-        id=str(name),
-        created=int(checkpoint.created_at),
-        owned_by=name.organization,
-        mode=name.mode,
-        root=base_of(job.model),
-        parent=job.model,
-        job=job.id,
-        step=checkpoint.step,
-    )
+def _shown(name: ModelId, parent: str, checkpoint: Checkpoint | Listed) -> dict[str, Any]:
+    """A model object; ``parent``: what the checkpoint's job was started from.
+
+    A list has a thousand: they are not checked again.
+    """
+    return {
+        "id": str(name),
+        "object": "model",
+        "created": int(checkpoint.created_at),
+        "owned_by": name.organization,
+        "mode": name.mode,
+        "root": base_of(parent),
+        "parent": parent,
+        "job": checkpoint.job_id,
+        "step": checkpoint.step,
+    }

@@ -1,17 +1,17 @@
 """``/v1/fine_tuning/jobs/{id}/rollouts``."""
 
-from typing import Annotated, Any
+from typing import Annotated
 
-from fastapi import APIRouter, Query
+from fastapi import APIRouter, Query, Response
 
-from app.auth import ProjectId
-from app.description import ListOf, answers
-from app.paging import After, Limit, Page, page
-from app.requests import StrictRoute
+from app.core.auth import ProjectId
+from app.core.description import ListOf, answers
+from app.core.paging import After, Limit, page
+from app.core.requests import StrictRoute
 from app.rollouts import service
 from app.rollouts.objects import RolloutDetails, RolloutObject
 from app.rollouts.repository import Filter
-from trainer.modes import Mode
+from trainer.spec.modes import Mode
 
 router = APIRouter(prefix="/v1/fine_tuning/jobs", tags=["rollouts"], route_class=StrictRoute)
 
@@ -28,11 +28,12 @@ def list_rollouts(
     item: Annotated[int | None, Query(ge=0, lt=2**63)] = None,
     min_reward: Annotated[float | None, Query(allow_inf_nan=False)] = None,
     max_reward: Annotated[float | None, Query(allow_inf_nan=False)] = None,
+    graded: Annotated[bool | None, Query(description="false: those that the grader failed on")] = None,
     search: Annotated[
         str | None,
         Query(min_length=1, max_length=200, description="A text in prompt or response; case is ignored"),
     ] = None,
-) -> Page:
+) -> Response:
     """Sampled responses in the order in which they were drawn."""
     wanted = Filter(
         step=step,
@@ -41,12 +42,13 @@ def list_rollouts(
         item=item,
         min_reward=min_reward,
         max_reward=max_reward,
+        graded=graded,
         search=search,
     )
     return page(service.listing(project, fine_tuning_job_id, wanted, after=after, limit=limit), limit)
 
 
 @router.get("/{fine_tuning_job_id}/rollouts/{rollout_id}", **answers(RolloutDetails))
-def retrieve_rollout(fine_tuning_job_id: str, rollout_id: str, project: ProjectId) -> dict[str, Any]:
+def retrieve_rollout(fine_tuning_job_id: str, rollout_id: str, project: ProjectId) -> dict[str, object]:
     """One response, token by token."""
     return service.retrieve(project, fine_tuning_job_id, rollout_id)

@@ -2,9 +2,9 @@
 
 from typing import Literal
 
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 
-from trainer.modes import Mode
+from trainer.spec.modes import Mode
 
 
 class RolloutObject(BaseModel):
@@ -23,6 +23,8 @@ class RolloutObject(BaseModel):
     reward: float | None
     tokens: int
     truncated: bool
+    entropy: float | None = Field(description="Mean over its tokens, nats")
+    surprisal: float | None = Field(description="Mean of its tokens' negative log-probabilities, nats")
 
 
 class TokenDetails(BaseModel):
@@ -37,5 +39,6 @@ class RolloutDetails(RolloutObject):
     """A sampled response, token by token."""
 
     scores: dict[str, float]
+    parse_error: str | None = Field(description="Why it is not of the job's response_format")
     dropped: bool
     token_details: list[TokenDetails]

@@ -3,14 +3,18 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import or_, select, tuple_
+from sqlalchemy import Select, or_, select, text, tuple_
 from sqlalchemy.orm import Session, defer
 
-from app.tables import Rollout
-from app.upsert import insert_for
-from trainer.events import RolloutRecord
+from app.core.tables import Rollout
+from app.core.upsert import insert_for
+from trainer.spec.events import RolloutRecord
 
 _ROWS_A_STATEMENT = 500
+#: Of a search, how many rollouts are looked at in order before the index is asked.
+LOOKED_AT = 1_000
+#: The shortest text that an index of trigrams has.
+_TRIGRAM = 3
 _KEY = ("job_id", "step", "group", "index")
 
 
@@ -36,14 +40,21 @@ def _row(job_id: str, step: int, record: RolloutRecord) -> dict[str, object]:
         "reward": record.reward,
         "tokens": record.tokens,
         "truncated": record.truncated,
+        "entropy": _mean(record.entropies),
+        "surprisal": _mean([-value for value in record.logprobs]),
         "details": {
             "scores": record.scores,
+            "parse_error": None if record.parse_error is None else _storable(record.parse_error),
             "dropped": record.dropped,
             "logprobs": record.logprobs,
             "entropies": record.entropies,
             "token_texts": record.token_texts,
         },
     }
+
+
+def _mean(values: Sequence[float]) -> float | None:
+    return sum(values) / len(values) if values else None
 
 
 def _storable(text: str) -> str:
@@ -61,6 +72,7 @@ class Filter:
     item: int | None = None
     min_reward: float | None = None
     max_reward: float | None = None
+    graded: bool | None = None
     search: str | None = None
 
 
@@ -85,10 +97,39 @@ def listing(
         query = query.where(Rollout.reward >= wanted.min_reward)
     if wanted.max_reward is not None:
         query = query.where(Rollout.reward <= wanted.max_reward)
-    if wanted.search is not None:
-        texts = (Rollout.prompt, Rollout.response)
-        query = query.where(or_(*(text.icontains(wanted.search, autoescape=True) for text in texts)))
+    if wanted.graded is not None:
+        query = query.where(Rollout.reward.is_not(None) if wanted.graded else Rollout.reward.is_(None))
     key = (Rollout.step, Rollout.group, Rollout.index)
     if after is not None:
         query = query.where(tuple_(*key) > tuple_(after.step, after.group, after.index))
-    return session.scalars(query.order_by(*key).limit(limit)).all()
+    if wanted.search is None:
+        return session.scalars(query.order_by(*key).limit(limit)).all()
+    return _searched(session, query, wanted.search, limit)
+
+
+def _searched(session: Session, query: Select[Rollout], words: str, limit: int) -> Sequence[Rollout]:
+    """The first of the rollouts of ``query`` that have ``words``.
+
+    What many have is among the first few. What is rare is found through the index of the texts, of which
+    PostgreSQL would rather read all in order, as it does for what is frequent.
+    """
+    key = (Rollout.step, Rollout.group, Rollout.index)
+    texts = (Rollout.prompt, Rollout.response)
+    matches = or_(*(column.icontains(words, autoescape=True) for column in texts))
+    first = query.with_only_columns(Rollout.id, *key).order_by(*key).limit(LOOKED_AT).subquery()
+    near = query.where(matches, Rollout.id.in_(select(first.c.id))).order_by(*key).limit(limit)
+    found = session.scalars(near).all()
+    if len(found) == limit:
+        return found
+    if session.get_bind().dialect.name == "sqlite":
+        if len(words) >= _TRIGRAM:
+            phrase = '"' + words.replace('"', '""') + '"'
+            indexed = text(
+                "rollouts.id IN (SELECT rowid FROM rollouts_search WHERE rollouts_search MATCH :phrase)"
+            )
+            query = query.where(indexed.bindparams(phrase=phrase))
+        return session.scalars(query.where(matches).order_by(*key).limit(limit)).all()
+    # Materialized, the limit does not reach into it.
+    ids = query.with_only_columns(Rollout.id).where(matches).cte("found").prefix_with("MATERIALIZED")
+    loaded = select(Rollout).options(defer(Rollout.details, raiseload=True)).join(ids, ids.c.id == Rollout.id)
+    return session.scalars(loaded.order_by(*key).limit(limit)).all()

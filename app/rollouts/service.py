@@ -2,20 +2,20 @@
 
 from typing import Any
 
-from app.db import read_session
-from app.errors import NotFound
+from app.core.db import read_session
+from app.core.errors import NotFound
+from app.core.paging import unknown_cursor
+from app.core.tables import Rollout
 from app.jobs.service import found
-from app.paging import unknown_cursor
 from app.rollouts import repository
 from app.rollouts.repository import Filter
-from app.tables import Rollout
 
 _PREFIX = "rollout-"
 
 
 def listing(
     project_id: str, job_id: str, wanted: Filter, *, after: str | None, limit: int
-) -> list[dict[str, Any]]:
+) -> list[dict[str, object]]:
     """Up to ``limit`` + 1 rollouts, without their per-token values."""
     with read_session() as session:
         job = found(session, project_id, job_id)
@@ -40,6 +40,7 @@ def retrieve(project_id: str, job_id: str, rollout_id: str) -> dict[str, Any]:
         return {
             **_view(row),
             "scores": details["scores"],
+            "parse_error": details.get("parse_error"),
             "dropped": details.get("dropped", False),
             "token_details": [
                 {"text": text, "logprob": logprob, "entropy": entropy} for text, logprob, entropy in tokens
@@ -67,4 +68,6 @@ def _view(row: Rollout) -> dict[str, Any]:
         "reward": row.reward,
         "tokens": row.tokens,
         "truncated": row.truncated,
+        "entropy": row.entropy,
+        "surprisal": row.surprisal,
     }

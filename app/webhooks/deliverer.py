@@ -9,15 +9,15 @@ import logging
 import random
 import time
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import httpx
 from fastapi.concurrency import run_in_threadpool
 from sqlalchemy.exc import SQLAlchemyError
 
-from app.db import read_session, write_session
-from app.settings import get_settings
-from app.tables import WebhookAttempt, WebhookDelivery
+from app.core.db import read_session, write_session
+from app.core.settings import get_settings
+from app.core.tables import WebhookAttempt, WebhookDelivery
 from app.webhooks import repository
 from app.webhooks.outbox import DELIVERED, FAILED
 from app.webhooks.repository import Due
@@ -61,8 +61,13 @@ async def _purge_for_ever() -> None:
 
 def purge() -> int:
     """Remove the deliveries that are over and older than ``webhook_log_days``; how many."""
-    with write_session() as session:
-        return repository.remove_over(session, time.time() - get_settings().webhook_log_days * 24 * 3600)
+    before, total = time.time() - get_settings().webhook_log_days * 24 * 3600, 0
+    while True:
+        with write_session() as session:
+            removed = repository.remove_over(session, before)
+        total += removed
+        if not removed:
+            return total
 
 
 async def _take_some(limit: int) -> list[Due]:
@@ -76,18 +81,15 @@ async def _take_some(limit: int) -> list[Due]:
 
 def take_due(limit: int) -> list[Due]:
     """Claim up to ``limit`` deliveries that are due."""
+    # Most of the times there are none, and a reader takes no write lock on SQLite.
     with read_session() as session:
-        candidates = repository.due(session, limit)
-    found = []
-    for identifier, when in candidates:
-        with write_session() as session:
-            taken = repository.take(session, identifier, when, HOLD_SECONDS)
-        if taken is not None:
-            found.append(taken)
-    return found
+        if not repository.any_due(session):
+            return []
+    with write_session() as session:
+        return repository.take(session, limit, HOLD_SECONDS)
 
 
-async def _to_its_end(work: Callable[..., T], *args: Any) -> T:
+async def _to_its_end(work: Callable[..., T], *args: object) -> T:
     """``work(*args)`` in a thread; whoever is cancelled goes on only when it has left the database."""
     thread = asyncio.ensure_future(run_in_threadpool(work, *args))
     try:

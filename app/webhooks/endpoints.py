@@ -1,14 +1,14 @@
 """``/v1/webhook_endpoints``: the routes of the SDK's ``client.webhooks``, and a delivery log."""
 
-from typing import Any, get_args
+from typing import get_args
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Response
 from fastapi.concurrency import run_in_threadpool
 
-from app.auth import ProjectId
-from app.description import ListOf, answers
-from app.paging import After, Limit, Page, page
-from app.requests import StrictRoute
+from app.core.auth import ProjectId
+from app.core.description import ListOf, answers
+from app.core.paging import After, Limit, page
+from app.core.requests import StrictRoute
 from app.webhooks import objects, service
 from app.webhooks.schemas import CreateEndpoint, EventType, RotateSecret, SampleEvent, UpdateEndpoint
 from app.webhooks.sending import webhook_client
@@ -17,51 +17,51 @@ router = APIRouter(prefix="/v1", tags=["webhooks"], route_class=StrictRoute)
 
 
 @router.get("/webhook_event_types", **answers(objects.EventTypeList))
-def list_event_types() -> dict[str, Any]:
+def list_event_types() -> dict[str, object]:
     """What an endpoint can be told of."""
     return {"object": "list", "data": list(get_args(EventType))}
 
 
 @router.post("/webhook_endpoints", **answers(objects.EndpointWithSecret))
-def create_endpoint(body: CreateEndpoint, project: ProjectId) -> dict[str, Any]:
+def create_endpoint(body: CreateEndpoint, project: ProjectId) -> dict[str, object]:
     """Have a URL told when jobs end. The secret that signs is shown this once."""
     return service.create(project, body)
 
 
 @router.get("/webhook_endpoints", **answers(ListOf[objects.EndpointObject]))
-def list_endpoints(project: ProjectId, after: After = None, limit: Limit = 20) -> Page:
+def list_endpoints(project: ProjectId, after: After = None, limit: Limit = 20) -> Response:
     """Endpoints, newest first."""
     return page(service.listing(project, after=after, limit=limit), limit)
 
 
 @router.get("/webhook_endpoints/{webhook_endpoint_id}", **answers(objects.EndpointObject))
-def retrieve_endpoint(webhook_endpoint_id: str, project: ProjectId) -> dict[str, Any]:
+def retrieve_endpoint(webhook_endpoint_id: str, project: ProjectId) -> dict[str, object]:
     """One endpoint."""
     return service.retrieve(project, webhook_endpoint_id)
 
 
 @router.post("/webhook_endpoints/{webhook_endpoint_id}", **answers(objects.EndpointObject))
-def update_endpoint(webhook_endpoint_id: str, body: UpdateEndpoint, project: ProjectId) -> dict[str, Any]:
+def update_endpoint(webhook_endpoint_id: str, body: UpdateEndpoint, project: ProjectId) -> dict[str, object]:
     """Change an endpoint's name, URL or events."""
     return service.update(project, webhook_endpoint_id, body)
 
 
 @router.delete("/webhook_endpoints/{webhook_endpoint_id}", **answers(objects.EndpointDeleted))
-def delete_endpoint(webhook_endpoint_id: str, project: ProjectId) -> dict[str, Any]:
+def delete_endpoint(webhook_endpoint_id: str, project: ProjectId) -> dict[str, object]:
     """Tell this URL nothing more, not even what is still to be delivered."""
     service.delete(project, webhook_endpoint_id)
     return {"id": webhook_endpoint_id, "object": "webhook_endpoint.deleted", "deleted": True}
 
 
 @router.post("/webhook_endpoints/{webhook_endpoint_id}/rotate_secret", **answers(objects.EndpointWithSecret))
-def rotate_secret(webhook_endpoint_id: str, body: RotateSecret, project: ProjectId) -> dict[str, Any]:
+def rotate_secret(webhook_endpoint_id: str, body: RotateSecret, project: ProjectId) -> dict[str, object]:
     """A new secret, shown this once."""
     keep_old = body.keep_old_secret_active_for_24_hours
     return service.rotate_secret(project, webhook_endpoint_id, keep_old=keep_old)
 
 
 @router.post("/webhook_endpoints/{webhook_endpoint_id}/test", **answers(objects.TestResult))
-async def test_endpoint(webhook_endpoint_id: str, body: SampleEvent, project: ProjectId) -> dict[str, Any]:
+async def test_endpoint(webhook_endpoint_id: str, body: SampleEvent, project: ProjectId) -> dict[str, object]:
     """Send a sample event now, once; its job is called ``ftjob-test``."""
     endpoint, due = await run_in_threadpool(service.sample_for, project, webhook_endpoint_id, body.event_type)
     async with webhook_client() as client:
@@ -78,6 +78,6 @@ async def test_endpoint(webhook_endpoint_id: str, body: SampleEvent, project: Pr
 @router.get("/webhook_endpoints/{webhook_endpoint_id}/deliveries", **answers(ListOf[objects.DeliveryObject]))
 def list_deliveries(
     webhook_endpoint_id: str, project: ProjectId, after: After = None, limit: Limit = 20
-) -> Page:
+) -> Response:
     """What was sent, or is still to be, with every attempt; newest first."""
     return page(service.deliveries(project, webhook_endpoint_id, after=after, limit=limit), limit)

@@ -6,8 +6,8 @@ import time
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from app.ids import new_delivery_id, new_webhook_event_id
-from app.tables import WebhookDelivery, WebhookEndpoint
+from app.core.ids import new_delivery_id, new_webhook_event_id
+from app.core.tables import WebhookDelivery, WebhookEndpoint
 
 PENDING, DELIVERED, FAILED = "pending", "delivered", "failed"
 

@@ -4,10 +4,14 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import delete, select, tuple_, update
+from sqlalchemy import Select, delete, select, tuple_, update
 from sqlalchemy.orm import Session
 
-from app.tables import WebhookAttempt, WebhookDelivery, WebhookEndpoint
+from app.core.sealing import sealed_anew
+from app.core.tables import WebhookAttempt, WebhookDelivery, WebhookEndpoint
+
+#: Deliveries that are forgotten in one transaction.
+PURGED = 500
 
 
 @dataclass(frozen=True)
@@ -20,6 +24,7 @@ class Due:
     attempts: int
     url: str
     secrets: tuple[str, ...]
+    """Sealed."""
 
 
 def find(
@@ -63,46 +68,54 @@ def deliveries(
     return [(row, attempts[row.id]) for row in rows]
 
 
-def due(session: Session, limit: int) -> Sequence[tuple[str, float]]:
-    """Deliveries whose time has come, each with that time."""
-    when = WebhookDelivery.next_attempt_at
-    query = select(WebhookDelivery.id, when).where(when <= time.time()).order_by(when).limit(limit)
-    return [(identifier, at) for identifier, at in session.execute(query) if at is not None]
+def any_due(session: Session) -> bool:
+    """Whether the time of a delivery has come."""
+    return session.scalar(_due().limit(1)) is not None
 
 
-def take(session: Session, delivery_id: str, was_due: float, hold_seconds: float) -> Due | None:
-    """Claim a delivery that is due; None when another process was faster.
+def take(session: Session, limit: int, hold_seconds: float) -> list[Due]:
+    """Claim up to ``limit`` deliveries that are due, of those that no other process is just claiming.
 
-    Should this process die, the delivery is due again after ``hold_seconds``.
+    Should this process die, they are due again after ``hold_seconds``.
     """
     now = time.time()
-    taken = session.scalar(
+    when = WebhookDelivery.next_attempt_at
+    some = _due().order_by(when).limit(limit).with_for_update(skip_locked=True)
+    taken = session.execute(
         update(WebhookDelivery)
-        .where(WebhookDelivery.id == delivery_id, WebhookDelivery.next_attempt_at == was_due)
+        .where(WebhookDelivery.id.in_(some))
         .values(next_attempt_at=now + hold_seconds, attempts=WebhookDelivery.attempts + 1)
-        .returning(WebhookDelivery.id)
+        .returning(
+            WebhookDelivery.id,
+            WebhookDelivery.event_id,
+            WebhookDelivery.payload,
+            WebhookDelivery.attempts,
+            WebhookDelivery.endpoint_id,
+        )
         .execution_options(synchronize_session=False)
-    )
-    if taken is None:
-        return None
-    query = select(WebhookDelivery, WebhookEndpoint).join(WebhookEndpoint)
-    delivery, endpoint = session.execute(query.where(WebhookDelivery.id == delivery_id)).one()
-    return Due(
-        delivery.id,
-        delivery.event_id,
-        delivery.payload,
-        delivery.attempts,
-        endpoint.url,
-        secrets_of(endpoint, now),
-    )
+    ).all()
+    query = select(WebhookEndpoint).where(WebhookEndpoint.id.in_({row.endpoint_id for row in taken}))
+    endpoints = {one.id: one for one in session.scalars(query)} if taken else {}
+    return [
+        Due(row.id, row.event_id, row.payload, row.attempts, one.url, secrets_of(one, now))
+        for row in taken
+        for one in [endpoints[row.endpoint_id]]
+    ]
+
+
+def _due() -> Select[str]:
+    return select(WebhookDelivery.id).where(WebhookDelivery.next_attempt_at <= time.time())
 
 
 def remove_over(session: Session, before: float) -> int:
-    """Forget deliveries of before ``before`` that are over, with their attempts; how many."""
-    over = WebhookDelivery.next_attempt_at.is_(None)
+    """Forget some deliveries of before ``before`` that are over, with their attempts; how many."""
+    over = select(WebhookDelivery.id).where(
+        WebhookDelivery.next_attempt_at.is_(None), WebhookDelivery.created_at < before
+    )
+    some = over.limit(PURGED).with_for_update(skip_locked=True)
     found = session.scalars(
         delete(WebhookDelivery)
-        .where(over, WebhookDelivery.created_at < before)
+        .where(WebhookDelivery.id.in_(some))
         .returning(WebhookDelivery.id)
         .execution_options(synchronize_session=False)
     )
@@ -110,6 +123,18 @@ def remove_over(session: Session, before: float) -> int:
 
 
 def secrets_of(endpoint: WebhookEndpoint, now: float) -> tuple[str, ...]:
-    """The secrets that sign now: after a rotation also the old one, for its last day."""
+    """The secrets that sign now, sealed: after a rotation also the old one, for its last day."""
     old, until = endpoint.previous_secret, endpoint.previous_secret_until
     return (endpoint.secret, *([old] if old is not None and until is not None and now < until else []))
+
+
+def seal_anew(session: Session) -> int:
+    """Seal the secrets with the newest key that are not yet; how many."""
+    changed = 0
+    for endpoint in session.scalars(select(WebhookEndpoint)):
+        for name in ("secret", "previous_secret"):
+            stored = getattr(endpoint, name)
+            if stored is not None and (anew := sealed_anew(stored)) is not None:
+                setattr(endpoint, name, anew)
+                changed += 1
+    return changed

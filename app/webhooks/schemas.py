@@ -1,10 +1,11 @@
 """Webhook endpoints on the wire: the shapes of the SDK's own ``client.webhooks``."""
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, StringConstraints
 
-from app.tables import WebhookAttempt, WebhookDelivery, WebhookEndpoint
+from app.core.sealing import Unreadable, unseal
+from app.core.tables import WebhookAttempt, WebhookDelivery, WebhookEndpoint
 from app.webhooks.signing import secret_hint
 from trainer.graders.spec import StrictModel
 
@@ -41,8 +42,12 @@ class SampleEvent(StrictModel):
     event_type: EventType
 
 
-def endpoint_view(row: WebhookEndpoint, *, with_secret: bool = False) -> dict[str, Any]:
+def endpoint_view(row: WebhookEndpoint, *, new_secret: str | None = None) -> dict[str, object]:
     """An endpoint; its secret only when it is new."""
+    try:
+        hint = secret_hint(new_secret or unseal(row.secret))
+    except Unreadable:
+        hint = secret_hint("?????")
     return {
         "id": row.id,
         "object": "webhook_endpoint",
@@ -51,12 +56,12 @@ def endpoint_view(row: WebhookEndpoint, *, with_secret: bool = False) -> dict[st
         "name": row.name,
         "url": row.url,
         "event_types": row.event_types,
-        "signing_secret_hint": secret_hint(row.secret),
-        **({"signing_secret": row.secret} if with_secret else {}),
+        "signing_secret_hint": hint,
+        **({} if new_secret is None else {"signing_secret": new_secret}),
     }
 
 
-def delivery_view(row: WebhookDelivery, attempts: list[WebhookAttempt]) -> dict[str, Any]:
+def delivery_view(row: WebhookDelivery, attempts: list[WebhookAttempt]) -> dict[str, object]:
     """A delivery and its attempts, ours: OpenAI shows no log."""
     return {
         "id": row.id,

@@ -1,32 +1,31 @@
 """What can be done with webhook endpoints."""
 
 import time
-from typing import Any
 
 import httpx
 from sqlalchemy.orm import Session
 
-from app.db import read_session, write_session
-from app.errors import BadRequest, NotFound
-from app.ids import new_endpoint_id, new_webhook_event_id
-from app.outbound import ForbiddenTarget, check_url
-from app.paging import unknown_cursor
-from app.settings import get_settings
-from app.tables import WebhookEndpoint
-from app.validation import abbreviated
+from app.core.db import read_session, write_session
+from app.core.errors import BadRequest, NotFound
+from app.core.ids import new_endpoint_id, new_webhook_event_id
+from app.core.paging import unknown_cursor
+from app.core.sealing import seal
+from app.core.tables import WebhookEndpoint
+from app.core.validation import abbreviated
 from app.webhooks import repository
 from app.webhooks.outbox import event_payload
 from app.webhooks.schemas import CreateEndpoint, EventType, UpdateEndpoint, delivery_view, endpoint_view
-from app.webhooks.sending import send
+from app.webhooks.sending import send, webhook_reach
 from app.webhooks.signing import new_signing_secret
+from trainer.system.addresses import Refused
 
 _DAY = 24 * 3600.0
 
 
-def create(project_id: str, request: CreateEndpoint) -> dict[str, Any]:
+def create(project_id: str, request: CreateEndpoint) -> dict[str, object]:
     """A new endpoint, with its secret."""
     _check_url(request.url)
-    now = time.time()
+    now, secret = time.time(), new_signing_secret()
     with write_session() as session:
         row = WebhookEndpoint(
             id=new_endpoint_id(),
@@ -36,19 +35,19 @@ def create(project_id: str, request: CreateEndpoint) -> dict[str, Any]:
             name=request.name,
             url=request.url,
             event_types=list(dict.fromkeys(request.event_types)),
-            secret=new_signing_secret(),
+            secret=seal(secret),
         )
         session.add(row)
-    return endpoint_view(row, with_secret=True)
+    return endpoint_view(row, new_secret=secret)
 
 
-def retrieve(project_id: str, endpoint_id: str) -> dict[str, Any]:
+def retrieve(project_id: str, endpoint_id: str) -> dict[str, object]:
     """The endpoint; raises NotFound."""
     with read_session() as session:
         return endpoint_view(_found(session, project_id, endpoint_id))
 
 
-def listing(project_id: str, *, after: str | None, limit: int) -> list[dict[str, Any]]:
+def listing(project_id: str, *, after: str | None, limit: int) -> list[dict[str, object]]:
     """Up to ``limit`` + 1 endpoints, newest first."""
     with read_session() as session:
         cursor = None
@@ -60,7 +59,7 @@ def listing(project_id: str, *, after: str | None, limit: int) -> list[dict[str,
         ]
 
 
-def update(project_id: str, endpoint_id: str, request: UpdateEndpoint) -> dict[str, Any]:
+def update(project_id: str, endpoint_id: str, request: UpdateEndpoint) -> dict[str, object]:
     """Change what is given; deliveries that still wait go to the new URL."""
     if request.url is not None:
         _check_url(request.url)
@@ -79,18 +78,26 @@ def delete(project_id: str, endpoint_id: str) -> None:
         session.delete(_found(session, project_id, endpoint_id, lock=True))
 
 
-def rotate_secret(project_id: str, endpoint_id: str, *, keep_old: bool) -> dict[str, Any]:
+def rotate_secret(project_id: str, endpoint_id: str, *, keep_old: bool) -> dict[str, object]:
     """A new secret; with ``keep_old`` the old one signs beside it for a day."""
-    now = time.time()
+    now, secret = time.time(), new_signing_secret()
     with write_session() as session:
         row = _found(session, project_id, endpoint_id, lock=True)
         row.previous_secret = row.secret if keep_old else None
         row.previous_secret_until = now + _DAY if keep_old else None
-        row.secret, row.updated_at = new_signing_secret(), now
-        return endpoint_view(row, with_secret=True)
+        row.secret, row.updated_at = seal(secret), now
+        return endpoint_view(row, new_secret=secret)
 
 
-def deliveries(project_id: str, endpoint_id: str, *, after: str | None, limit: int) -> list[dict[str, Any]]:
+def seal_secrets_anew() -> int:
+    """Seal with the newest key what is not yet; how many secrets. Asked at every start."""
+    with write_session() as session:
+        return repository.seal_anew(session)
+
+
+def deliveries(
+    project_id: str, endpoint_id: str, *, after: str | None, limit: int
+) -> list[dict[str, object]]:
     """Up to ``limit`` + 1 deliveries with every attempt, newest first."""
     with read_session() as session:
         endpoint = _found(session, project_id, endpoint_id)
@@ -123,8 +130,8 @@ async def send_sample(client: httpx.AsyncClient, due: repository.Due) -> int:
 
 def _check_url(url: str) -> None:
     try:
-        check_url(url, get_settings().webhook_allowed_hosts)
-    except ForbiddenTarget as error:
+        webhook_reach().check_url(url)
+    except Refused as error:
         raise BadRequest(f"Invalid value for 'url': {abbreviated(url)}: {error}.", param="url") from None
 
 

@@ -12,7 +12,7 @@ import httpx
 from fastapi import FastAPI
 
 from app.cli.components import api_command
-from app.settings import Settings
+from app.core.settings import Settings
 
 
 def bare_app() -> FastAPI:
@@ -68,7 +68,7 @@ def bare_server() -> Iterator[str]:
     port = free_port()
     command = api_command(Settings(host="127.0.0.1", port=port))
     command = [
-        "benchmarks.load.servers:bare_app" if part == "app.main:create_app" else part for part in command
+        "benchmarks.load.servers:bare_app" if part == "app.main:served_app" else part for part in command
     ]
     url = f"http://127.0.0.1:{port}/bare/x"
     with running(command, url, dict(os.environ)):

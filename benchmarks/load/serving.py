@@ -14,12 +14,14 @@ import httpx
 
 from app.checkpoints.repository import upsert_checkpoint
 from app.cli.components import inference_command
-from app.db import build_engine, read_session, write_session
-from app.ids import new_job_id
-from app.migrate import upgrade_to_head
-from app.tables import DEFAULT_PROJECT, InferenceWorker, Job
+from app.core.db import build_engine, read_session, write_session
+from app.core.ids import new_job_id
+from app.core.migrate import upgrade_to_head
+from app.core.own_secrets import inference_token
+from app.core.settings import Settings
+from app.core.tables import DEFAULT_PROJECT, InferenceWorker, Job
 from benchmarks.load.servers import our_api
-from trainer.modes import DEFAULT_HIGH_ENTROPY_PROMPT
+from trainer.spec.modes import DEFAULT_HIGH_ENTROPY_PROMPT
 
 START_SECONDS = 600.0
 
@@ -31,9 +33,11 @@ class Serving:
     url: str
     model: str
     worker_url: str
+    token: str
 
     def engines(self) -> list[dict[str, Any]]:
-        return httpx.get(f"{self.worker_url}/engines").raise_for_status().json()
+        headers = {"authorization": f"Bearer {self.token}"}
+        return httpx.get(f"{self.worker_url}/engines", headers=headers).raise_for_status().json()
 
 
 @contextlib.contextmanager
@@ -59,7 +63,7 @@ def serving(folder: Path, weights: Path, engine: str, arguments: str) -> Iterato
                 if time.monotonic() > deadline:
                     raise RuntimeError("the inference worker did not register within 60 s")
                 time.sleep(0.1)
-            yield Serving(url, model, found)
+            yield Serving(url, model, found, inference_token(Settings(data_dir=folder)))
         finally:
             worker.terminate()
             worker.wait(30)

@@ -1,4 +1,4 @@
-"""What a job's pace and its budgets are reckoned from."""
+"""What a job's pace and its budgets are computed from."""
 
 import sqlalchemy as sa
 from alembic import op

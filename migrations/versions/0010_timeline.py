@@ -1,6 +1,6 @@
 """A job's messages, and its step at a time, without reading the events of all its steps."""
 
-from alembic import op
+from migrations.online import create_index, drop_index
 
 revision = "0010"
 down_revision = "0009"
@@ -9,8 +9,8 @@ depends_on = None
 
 
 def upgrade() -> None:
-    op.create_index("ix_job_events_type", "job_events", ["job_id", "type", "sequence", "created_at"])
+    create_index("ix_job_events_type", "job_events", ["job_id", "type", "sequence", "created_at"])
 
 
 def downgrade() -> None:
-    op.drop_index("ix_job_events_type", table_name="job_events")
+    drop_index("ix_job_events_type", "job_events")

@@ -34,7 +34,7 @@ BAD: list[tuple[dict[str, Any], dict[str, Any], str | None, str]] = [
         {},
         {"evaluation": {"embedding_model": "tiny", "samples_per_item": 2}},
         f"{RL}.evaluation.embedding_model",
-        "\"tiny\" is no encoder of text. There is none yet; 'policysplit models pull all-MiniLM-L6-v2'",
+        "\"tiny\" is not an encoder of text. There is none yet; 'policysplit models pull all-MiniLM-L6-v2'",
     ),
     ({}, {"algoritm": {}}, f"{RL}.algoritm", "Did you mean 'algorithm'?"),
     ({}, {"hyperparameters": {"lr": 1}}, f"{RL}.hyperparameters.lr", "Accepted here: batch_size"),
@@ -175,7 +175,12 @@ BAD: list[tuple[dict[str, Any], dict[str, Any], str | None, str]] = [
         f"{RL}.grader",
         "item.question, item.answer, item.metadata",
     ),
-    ({}, {"grader": {"type": "environment", "task": "nope"}}, f"{RL}.grader.task", "no reasoning-gym task"),
+    (
+        {},
+        {"grader": {"type": "environment", "task": "nope"}},
+        f"{RL}.grader.task",
+        "not a reasoning-gym task",
+    ),
     ({}, {"grader": {"type": "magic"}}, f"{RL}.grader", "'string_check', 'text_similarity'"),
     ({}, grader(operation="equals"), f"{RL}.grader.operation", "'eq', 'ne', 'like' or 'ilike'"),
     ({}, grader(reference="{{ item.level }}"), "training_file", "'item.level', which line 1 of"),
@@ -259,7 +264,7 @@ def test_bad_bodies(api: Api):
     assert answer.status_code == 400
 
 
-@pytest.mark.parametrize("empty_database_url", ["postgresql"], indirect=True)
+@pytest.mark.parametrize("database_kind", ["postgresql"], indirect=True)
 def test_odd_urls_are_never_our_fault(api: Api):
     jobs = "/v1/fine_tuning/jobs"
     for method, path, status in [
@@ -291,6 +296,6 @@ def test_odd_urls_are_never_our_fault(api: Api):
 
 @on_sqlite
 def test_what_is_allowed_at_a_path_that_looks_like_a_jobs(api: Api):
-    for path, allowed in (("validate", "POST"), ("estimate", "POST"), ("ftjob-1", "DELETE, GET")):
+    for path, allowed in (("validate", "POST"), ("estimate", "POST"), ("ftjob-1", "DELETE, GET, POST")):
         answer = httpx.put(f"{api.url}/v1/fine_tuning/jobs/{path}")
         assert (answer.status_code, answer.headers["allow"]) == (405, allowed)

@@ -9,8 +9,8 @@ from typing import Any
 import psycopg
 from sqlalchemy import Engine, func, select
 
-from app.db import build_engine, close_engine, read_session, write_session
-from app.tables import Project
+from app.core.db import build_engine, close_engine, read_session, write_session
+from app.core.tables import Project
 
 
 def project(name: str) -> Project:

@@ -5,8 +5,8 @@ import random
 import numpy as np
 import pytest
 
-from app.metrics.blocks import Curve
-from app.metrics.downsampling import thinned
+from app.series.blocks import Curve
+from app.series.downsampling import thinned
 
 _DRAW = random.Random(0)
 SHAPES = {

@@ -6,12 +6,13 @@ from typing import Any
 import openai
 import pytest
 
-from app.db import write_session
+from app.core.db import write_session
+from app.core.job_status import JobStatus
+from app.core.tables import Job
 from app.jobs.budget import Spent, used_up
 from app.jobs.repository import queue_positions
-from app.jobs.status import JobStatus, change_status
+from app.jobs.status import change_status
 from app.jobs.views import estimated_finish
-from app.tables import Job
 from tests.fixtures.api import Api, create_job, on_sqlite, sums
 
 NOW = 10_000.0
@@ -59,7 +60,8 @@ def test_the_place_in_the_queue_is_the_order_in_which_jobs_are_taken(client: ope
     assert shown() == {job_id: place for place, job_id in enumerate(expected, 1)}
     with write_session() as session:
         change_status(session, session.get_one(Job, ids[3]), JobStatus.RUNNING, message="runs")
-        assert queue_positions(session, ids) == {job_id: n for n, job_id in enumerate(expected[1:], 1)}
+        jobs = [session.get_one(Job, job_id) for job_id in ids]
+        assert queue_positions(session, jobs) == {job_id: n for n, job_id in enumerate(expected[1:], 1)}
     assert shown()[ids[3]] is None
 
 

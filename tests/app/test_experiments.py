@@ -1,5 +1,7 @@
 """Experiments over HTTP: what is taken in, how it becomes jobs, and what its report says."""
 
+import csv
+import io
 import json
 import time
 from collections.abc import Iterator
@@ -10,11 +12,11 @@ import openai
 import pytest
 from sqlalchemy import select
 
-from app.db import read_session, write_session
+from app.core.db import read_session, write_session
+from app.core.tables import Experiment, ExperimentRun, Job
 from app.experiments import expansion
 from app.experiments.expansion import start_runs, start_waiting_runs
 from app.experiments.objects import ExperimentWithRuns, ReportObject
-from app.tables import Experiment, ExperimentRun, Job
 from tests.fixtures.api import GRADER, Api, on_sqlite, sums
 from tests.fixtures.described import check_described
 from tests.fixtures.experiments import ENVIRONMENT, definition, finish
@@ -82,6 +84,7 @@ def test_an_experiment_becomes_jobs_that_its_report_compares(http: httpx.Client,
     report = answer.json()
     (claim,) = report["claims"]
     assert (claim["method"], claim["baseline"], claim["items"]) == ("policy_split", "grpo_2x", 24)
+    assert claim["against"] == ["grpo_2x", "gspo"] and claim["level"] == 0.025
     assert claim["winner"] == "policy_split" and report["winner"]["arm"] == "policy_split"
     assert report["synergy"][0]["claimed"] is None  # two of its controls were not run
     arm = report["arms"][0]
@@ -91,13 +94,39 @@ def test_an_experiment_becomes_jobs_that_its_report_compares(http: httpx.Client,
     assert [point["k"] for point in arm["pass_at_k"]["mix"]] == [2, 4, 8, 16]
 
     table = http.get(f"{ROOT}/{experiment['id']}/report", params={"format": "csv"})
+    verdicts = {row["arm"]: row for row in csv.DictReader(io.StringIO(table.text))}
+    assert verdicts["gspo"]["winner"] == "policy_split" and float(verdicts["gspo"]["adjusted_low"]) > 0
     assert table.headers["content-type"].startswith("text/csv")
     header, *rows = table.text.splitlines()
     assert header.startswith("task,arm,") and [row.split(",")[1] for row in rows] == list(chances)
-    page = http.get(f"{ROOT}/{experiment['id']}/report", params={"format": "html"}).text
-    assert "policy_split is better than the strongest baseline" in page and page.count("<svg") >= 4
+    answer = http.get(f"{ROOT}/{experiment['id']}/report", params={"format": "html"})
+    policy = answer.headers["content-security-policy"]
+    assert "default-src 'none'" in policy and "frame-ancestors 'none'" in policy
+    assert "script-src" not in policy and "connect-src" not in policy, "nothing in it runs or asks"
+    page = answer.text
+    assert (
+        "policy_split is better than every baseline on every task (chain)." in page
+        and page.count("<svg") >= 4
+    )
     for outside in ("<script", "<link", "src=", "@import", "href="):
         assert outside not in page
+
+
+@on_sqlite
+def test_no_verdict_before_all_planned_runs_have_ended(http: httpx.Client):
+    """Also where those that have ended would do, and against an arm that was named beforehand."""
+    experiment = until_started(http, created(http, compare={"against": "gspo"})["id"])
+    *first, last = experiment["runs"]
+    for run in first:
+        finish(run["job_id"], 0.8 if run["arm"] == "policy_split" else 0.4, run["seed"])
+    report = http.get(f"{ROOT}/{experiment['id']}/report").json()
+    assert report["plan"]["against"] == "gspo" and report["winner"]["arm"] is None
+    assert report["winner"]["sentence"] == "No verdict yet: 1 of 9 planned runs have not ended."
+    assert not any(one["separated"] for one in (*report["claims"], *report["against_method"]))
+    page = http.get(f"{ROOT}/{experiment['id']}/report", params={"format": "html"}).text
+    assert "No verdict yet: 1 of 9 planned runs" in page and "is better than" not in page
+    finish(last["job_id"], 0.4, last["seed"])
+    assert http.get(f"{ROOT}/{experiment['id']}/report").json()["winner"]["arm"] == "policy_split"
 
 
 def test_a_service_that_is_killed_anywhere_goes_on(
@@ -141,6 +170,22 @@ def test_extended_by_seeds_and_arms(http: httpx.Client):
     other = {"arms": [{"name": "wild", "algorithm": {"type": "grpo"}}]}
     refused = http.post(path, json=other)
     assert refused.status_code == 409 and "defined otherwise" in refused.json()["error"]["message"]
+
+
+@on_sqlite
+def test_only_seeds_added_after_a_result_could_be_seen_take_an_analysis(http: httpx.Client):
+    experiment = until_started(http, created(http)["id"])
+    path = f"{ROOT}/{experiment['id']}/extend"
+
+    def extended(seed: int) -> list[int]:
+        return http.post(path, json={"seeds": [seed]}).json()["definition"]["seeds_before"]
+
+    assert extended(7) == []
+    finish(experiment["runs"][0]["job_id"], 0.8, experiment["runs"][0]["seed"])
+    assert extended(8) == [4] and extended(8) == [4]
+    assert extended(9) == [4], "nobody has seen a result of the seeds since"
+    report = http.get(f"{ROOT}/{experiment['id']}/report").json()
+    assert any("the other 2 were added after results could be seen" in note for note in report["notes"])
 
 
 @on_sqlite
@@ -212,11 +257,15 @@ def test_lists_have_pages(http: httpx.Client):
 
 
 BAD = {
-    "no such arm": ({"arms": ["policy_split", "ppo"]}, "'ppo' is no arm; there are:"),
+    "no such arm": ({"arms": ["policy_split", "ppo"]}, "'ppo' is not an arm; there are:"),
     "arms twice": ({"arms": ["grpo", "grpo"]}, "has 'grpo' twice"),
     "seeds twice": ({"seeds": [1, 1]}, "has '1' twice"),
-    "metric": ({"metric": "loss"}, "give accuracy, reward, or pass@K"),
+    "metric": ({"metric": "loss"}, "give accuracy, reward, pass@K or distinct_right@K"),
     "method": ({"compare": {"method": "dapo"}}, "compare names the arm 'dapo'"),
+    "the method against itself": (
+        {"compare": {"method": "gspo", "against": "gspo"}},
+        "compare has 'gspo' as the method and among those that it is compared with",
+    ),
     "both": (
         {"arms": ["grpo", {"name": "x", "ablation": "grpo", "algorithm": {"type": "grpo"}}]},
         "give one of",
@@ -246,6 +295,10 @@ BAD = {
         "has 31 validation items, but the split takes 8 for dev and 24 for test",
     ),
     "model": ({"model": "large"}, "large"),
+    "unknown answers": (
+        {"metric": "distinct_right@8", "reinforcement": {"grader": GRADER | {"operation": "ilike"}}},
+        "with answer(sample, item), or a multi with one of these, or give evaluation.embedding_model",
+    ),
     "too many": (
         {"seeds": list(range(1000)), "arms": ["grpo"] + [f"freeze_loss@{n}" for n in range(19)]},
         "more than",

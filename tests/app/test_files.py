@@ -1,5 +1,6 @@
 """Files: what is accepted, what is refused and how, through the real SDK."""
 
+import codecs
 import json
 from typing import Any
 
@@ -45,6 +46,7 @@ def test_pages_follow_each_other_in_both_orders(client: openai.OpenAI, api: Api)
 GOOD = b'{"messages": [{"role": "user", "content": "hi"}]}\n'
 
 
+IMAGE = "Line 1: 'messages.0.content.0': a part of the type 'image_url', but models here read text only"
 BAD_CONTENT = [
     (b"", "empty"),
     (b"\n \n", "empty"),
@@ -72,8 +74,42 @@ BAD_CONTENT = [
     (GOOD[:-2] + b', "n": ' + b"[" * 70 + b"]" * 70 + b"}\n", "nested more than 64"),
     (GOOD[:-2] + b', "n": ' + b"[" * 100_000 + b"]" * 100_000 + b"}\n", "nested more than 64"),
     (GOOD[:-2] + b', "n": "\xff"}\n', "not valid UTF-8"),
-    (b"\xef\xbb\xbf" + GOOD, "byte-order mark"),
+    (GOOD + b"\xef\xbb\xbf" + GOOD, "Line 2: it begins with a byte-order mark"),
+    (
+        b'{"messages": [{"role": "user", "content": [{"type": "image_url", "image_url": {"url": "x"}}]}]}\n',
+        IMAGE,
+    ),
+    (
+        b'{"messages": [{"role": "function", "name": "f", "content": "1"}]}\n',
+        "'function' is the older name of the role 'tool'",
+    ),
+    (GOOD[:-2] + b', "tools": [{"type": "retrieval"}]}\n', "Line 1: 'tools.0.type' is \"retrieval\""),
+    (GOOD[:-2] + b', "tools": "search"}\n', "Line 1: 'tools' is \"search\""),
 ]
+
+CALL = {"id": "call_1", "type": "function", "function": {"name": "add", "arguments": "{}"}}
+GOOD_CONTENT = [
+    {"messages": [{"role": "developer", "content": "Be brief."}, {"role": "user", "content": "hi"}]},
+    {"messages": [{"role": "user", "name": None, "content": "hi"}]},
+    {"messages": [{"role": "user", "name": "ann", "content": "hi"}]},
+    {"messages": [{"role": "user", "content": [{"type": "text", "text": "hi"}]}]},
+    {
+        "messages": [
+            {"role": "user", "content": "hi"},
+            {"role": "assistant", "content": None, "tool_calls": [CALL]},
+            {"role": "tool", "tool_call_id": "call_1", "content": "3"},
+        ],
+        "tools": [{"type": "function", "function": {"name": "add", "parameters": {"type": "object"}}}],
+    },
+]
+
+
+@on_sqlite
+def test_messages_as_hosted_services_take_them_are_accepted(client: openai.OpenAI):
+    """And a byte-order mark in front of the file, which some guides demand."""
+    content = "".join(json.dumps(row) + "\n" for row in GOOD_CONTENT).encode()
+    for file in (content, codecs.BOM_UTF8 + content):
+        assert client.files.create(file=("rows.jsonl", file), purpose="fine-tune").status == "processed"
 
 
 @on_sqlite
@@ -94,7 +130,7 @@ def test_bad_content_is_refused_with_its_line(client: openai.OpenAI, api: Api):
 
 @on_sqlite
 def test_limits_of_lines_and_files(client: openai.OpenAI, api: Api, monkeypatch: pytest.MonkeyPatch):
-    from app.settings import get_settings
+    from app.core.settings import get_settings
 
     monkeypatch.setattr(get_settings(), "max_line_bytes", 100)
     with pytest.raises(openai.BadRequestError, match="Line 2 is longer than 100 bytes"):

@@ -1,16 +1,24 @@
 """Trying graders through the unmodified SDK, in the types that it defines."""
 
 import json
+import socket
 import subprocess
 import sys
 import threading
+import time
+from contextlib import suppress
 from typing import Any
+from urllib.parse import urlsplit
 
 import openai
+import psutil
 import pytest
 from openai.types.fine_tuning.alpha import GraderRunResponse, GraderValidateResponse
 
+from app.graders.lane import PROJECT_RUNS
+from tests.attack.payloads import METADATA, WAYS_IN, traps
 from tests.fixtures.api import GRADER, Api, create_job, on_sqlite, sums
+from tests.fixtures.engines import until
 from tests.fixtures.http_server import Server, chat
 from trainer.graders.grade import ERROR_KINDS
 from trainer.graders.spec import GRADER_TYPES
@@ -185,7 +193,7 @@ BAD: list[tuple[dict[str, Any], str, str]] = [
     (JUDGE | {"input": [{"role": "tool", "content": "x"}]}, "grader.input.0.role", "'user', 'assistant'"),
     (MULTI | {"calculate_output": "exact +"}, "grader.calculate_output", "ends where"),
     (MULTI | {"calculate_output": "other"}, "grader.calculate_output", "the graders are: alike, exact"),
-    (MULTI | {"calculate_output": "__import__('os')"}, "grader.calculate_output", "no number"),
+    (MULTI | {"calculate_output": "__import__('os')"}, "grader.calculate_output", "not a number"),
     (
         MULTI | {"graders": {"exact": GRADER | {"operation": "is"}}},
         "grader.graders.exact.operation",
@@ -198,7 +206,13 @@ BAD: list[tuple[dict[str, Any], str, str]] = [
         "SyntaxError",
     ),
     ({"type": "http", "url": "http://10.0.0.1/", "secret": "x"}, "grader.secret", "no secret 'x'"),
-    ({"type": "environment", "task": "nope"}, "grader.task", "no reasoning-gym task"),
+    ({"type": "environment", "task": "nope"}, "grader.task", "not a reasoning-gym task"),
+    (
+        {"type": "environment", "task": "spell_backward", "parameters": {"data_file": "/etc/passwd"}},
+        "grader.parameters.data_file",
+        "it names a file",
+    ),
+    (PYTHON | {"source": f"import torch\n{PYTHON['source']}"}, "grader.source", "imports torch, which a"),
     ({"type": "math_verify", "timeout_seconds": 0}, "grader.timeout_seconds", "greater than 0"),
 ]
 
@@ -264,21 +278,30 @@ def test_every_type_is_accepted_in_a_job(
             "'item.no', which line 1",
         ),
         (PYTHON | {"source": "def grade(x"}, "method.reinforcement.grader.source", "SyntaxError"),
+        (
+            PYTHON | {"source": f"import torch\n{PYTHON['source']}"},
+            "method.reinforcement.grader.source",
+            "imports torch",
+        ),
+        (
+            {"type": "environment", "task": "spell_backward", "parameters": {"data_file": "/etc/passwd"}},
+            "method.reinforcement.grader.parameters.data_file",
+            "names a file",
+        ),
         (JUDGE | {"endpoint": "no"}, "method.reinforcement.grader.endpoint", "no endpoint 'no'"),
     ],
 )
 def test_a_job_with_a_bad_grader_is_refused(
     client: openai.OpenAI, api: Api, grader: dict[str, Any], param: str, says: str
 ):
-    with pytest.raises(openai.BadRequestError) as caught:
+    with pytest.raises(openai.BadRequestError, match=says) as caught:
         create_job(client, api, api.upload(client, sums()), reinforcement={"grader": grader})
     assert caught.value.param == param
-    assert says in caught.value.message
 
 
 def test_too_many_runs_at_a_time_are_told_to_wait(api: Api, server: Server, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("POLICYSPLIT_GRADER_ENDPOINTS", json.dumps({"default": {"url": server.url}}))
-    monkeypatch.setattr("app.graders.service.WAIT_SECONDS", 0.1)
+    monkeypatch.setattr("app.graders.lane.WAIT_SECONDS", 0.1)
     asked, release = threading.Semaphore(0), threading.Event()
 
     def hold(_request: Any):
@@ -303,7 +326,76 @@ def test_too_many_runs_at_a_time_are_told_to_wait(api: Api, server: Server, monk
                 thread.join()
 
 
-def test_the_api_stays_free_of_torch_when_it_runs_graders(empty_database_url: str):
+def test_text_that_a_scorer_evaluates_does_nothing_outside(client: openai.OpenAI):
+    """From a response, a row's answer and its metadata, each with another thing to do."""
+    task = "polynomial_multiplication"
+    grader = {"type": "environment", "name": "e", "task": task}
+    with traps() as set_:
+        texts = {what: WAYS_IN[task].format(payload=one) for what, one in set_.payloads().items()}
+        for what, text in texts.items():
+            run(client, grader, text, {"answer": "x", "metadata": METADATA})
+            assert set_.sprung() is None, what
+        row = {"answer": texts["writes a file"], "metadata": dict.fromkeys(METADATA, texts["opens a socket"])}
+        run(client, grader, "x", row)
+        run(client, {"type": "math_verify", "name": "m"}, texts["starts a process"], row)
+        assert set_.sprung() is None
+
+
+#: At its import, where no function was called yet.
+BOMBS = {
+    "runs for ever": ("while True: pass", "longer than 2 s"),
+    "takes all memory": ("x = 'x' * (1 << 40)", "MemoryError"),
+    "starts processes": ("import os\nwhile True: os.fork()", "PermissionError"),
+    "fills the disk": ("for n in range(99999): open(f'/tmp/{n}', 'w').write('x' * 99999)", "OSError"),
+    "nests": ("x = " + "(" * 150 + "0" + ")" * 150, None),
+    "ends it": ("import os\nos._exit(0)", "exited with code 0"),
+}
+
+
+def test_a_source_that_is_a_bomb_when_it_is_imported(client: openai.OpenAI, api: Api):
+    """Stays in its sandbox, and none of it is run where a grader is checked or a job is made."""
+    file = api.upload(client, sums())
+    for name, (bomb, says) in BOMBS.items():
+        grader = PYTHON | {"source": f"{bomb}\n{PYTHON['source']}", "timeout_seconds": 2}
+        error = json.loads(run(client, grader, "4", {"answer": "4"}).metadata.to_json()).get("error")
+        assert error is None if says is None else says in error, name
+        validate(client, grader)
+        create_job(client, api, file, reinforcement={"grader": grader})
+
+
+def test_what_a_client_left_is_dropped(api: Api):
+    """Its sandbox ends, and its place is free, long before the grader would have been done."""
+    sleeper = PYTHON | {"source": "import time\ndef grade(sample, item):\n    time.sleep(50)\n    return 1.0"}
+    body = json.dumps({"grader": sleeper, "model_sample": "x"}).encode()
+    before = sandboxes()
+    address = urlsplit(api.url)
+    began = time.monotonic()
+    for _ in range(2):
+        clients = [socket.create_connection((address.hostname, address.port)) for _ in range(PROJECT_RUNS)]
+        head = f"POST /v1/fine_tuning/alpha/graders/run HTTP/1.1\r\nhost: {address.netloc}\r\n"
+        head += f"content-type: application/json\r\ncontent-length: {len(body)}\r\n\r\n"
+        for one in clients:
+            one.sendall(head.encode() + body)
+        until(lambda: len(sandboxes() - before) >= PROJECT_RUNS)
+        for one in clients:
+            one.close()
+        until(lambda: not sandboxes() - before)
+    assert time.monotonic() - began < 40
+    with api.client() as client:
+        assert run(client, GRADER, "4", {"answer": "4"}).reward == 1.0
+
+
+def sandboxes() -> set[int]:
+    """The processes of sandboxes that this one has started."""
+    found = set()
+    for one in psutil.Process().children():
+        with suppress(psutil.NoSuchProcess):
+            if one.name() == "bwrap":
+                found.add(one.pid)
+    return found
+
+
+def test_the_api_stays_free_of_torch_when_it_runs_graders(database_kind: str):
     code = """
 import sys
 from app.graders import service
@@ -318,7 +410,7 @@ graders = [
 ]
 for grader in graders:
     request = RunGrader.model_validate({"grader": grader, "model_sample": "1"})
-    assert service.run(request).metadata.error is None
+    assert service.run(request, lambda: None).metadata.error is None
 assert not {"torch", "transformers"} & set(sys.modules), "heavy"
 """
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)

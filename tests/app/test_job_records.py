@@ -10,16 +10,18 @@ import openai
 import pytest
 
 from app.checkpoints.repository import remove_checkpoint, upsert_checkpoint
-from app.db import read_session, write_session
+from app.core.db import read_session, write_session
+from app.core.job_log import add_event
+from app.core.job_status import JobStatus
+from app.core.tables import DEFAULT_PROJECT, Job
 from app.files.service import create_result_file
 from app.files.storage import store
-from app.jobs.status import JobStatus, add_event, change_status
-from app.metrics.repository import upsert_points, upsert_steps
+from app.jobs.status import change_status
 from app.rollouts.repository import upsert_rollouts
-from app.tables import DEFAULT_PROJECT, Job
+from app.series.repository import upsert_steps
 from tests.fixtures.api import Api, create_job, on_sqlite, sums
-from trainer.events import RolloutRecord
-from trainer.modes import Mode
+from trainer.spec.events import RolloutRecord
+from trainer.spec.modes import Mode
 
 
 @pytest.fixture
@@ -91,7 +93,7 @@ def test_metrics_repeat_without_doubling_and_keep_extremes(api: Api, job_id: str
     curve = {step: float(step % 10) for step in range(1, 3001)} | {1234: 99.0, 2345: -99.0}
     with write_session() as session:
         upsert_steps(session, job_id, {step: {"train/reward": value} for step, value in curve.items()})
-        upsert_points(session, job_id, 3000, {"train/reward": 5.0, "eval/reward": 0.5, "nan": float("nan")})
+        upsert_steps(session, job_id, {3000: {"train/reward": 5.0, "eval/reward": 0.5, "nan": float("nan")}})
     names = get(api, f"{job_id}/metrics")["data"]
     assert [(one["name"], one["last_step"], one["last_value"]) for one in names] == [
         ("eval/reward", 3000, 0.5),
@@ -219,6 +221,17 @@ def test_checkpoints_and_results(client: openai.OpenAI, api: Api, job_id: str):
     assert checkpoints[1].fine_tuned_model_checkpoint == f"ft:tiny:policysplit:s:{short}:ckpt-step-10"
     assert checkpoints[1].metrics.to_dict() == {"step": 10, "full_valid_mean_reward": 0.3}
 
+    assert [one.to_dict()["is_result"] for one in checkpoints] == [True, False]  # so far
+    with write_session() as session:
+        job = session.get_one(Job, job_id)
+        job.result_step, job.result_reason = 10, "it has the best eval/N/reward"
+    checkpoints = list(client.fine_tuning.jobs.checkpoints.list(job_id))
+    told = [(one.to_dict()["is_result"], one.to_dict()["result_reason"]) for one in checkpoints]
+    assert told == [(False, None), (True, "it has the best eval/N/reward")]
+    shown = client.fine_tuning.jobs.retrieve(job_id).model_extra
+    assert shown is not None
+    assert (shown["result_step"], shown["result_reason"]) == (10, "it has the best eval/N/reward")
+
     stored = store(b"step,train_mean_reward\n1,0.5\n")
     with write_session() as session:
         file = create_result_file(
@@ -228,7 +241,7 @@ def test_checkpoints_and_results(client: openai.OpenAI, api: Api, job_id: str):
     (result,) = client.fine_tuning.jobs.retrieve(job_id).result_files
     assert client.files.retrieve(result).purpose == "fine-tune-results"
     assert client.files.content(result).text.startswith("step,train_mean_reward\n")
-    # A result is no training data.
+    # A result is not training data.
     with pytest.raises(openai.BadRequestError, match="has the purpose 'fine-tune-results'"):
         create_job(client, api, result)
 

@@ -6,13 +6,14 @@ import openai
 import pytest
 from redis import Redis
 
-from app.db import get_engine, read_session, write_session
-from app.jobs.status import JobStatus, change_status
-from app.settings import get_settings
-from app.tables import Job
+from app.core.db import get_engine, read_session, write_session
+from app.core.job_status import JobStatus
+from app.core.settings import get_settings
+from app.core.tables import Job
+from app.jobs.status import change_status
 from tests.fixtures.api import Api, create_job, on_sqlite, sums
 from tests.fixtures.broker import RedisServer
-from trainer.spec import LoraSpec, RunSpec
+from trainer.spec.run import LoraSpec, RunSpec
 
 
 def row(job_id: str) -> Job:
@@ -121,7 +122,7 @@ def test_the_message_is_sent_after_the_commit(
     job = create_job(client, api, api.upload(client, sums()))
     with redis_server.client() as redis:
         assert isinstance(redis, Redis)
-        assert job.id.encode() in str(redis.lrange("jobs", 0, -1)).encode()
+        assert redis.llen("jobs") == 1
     assert row(job.id).enqueued_at is not None
 
 
@@ -209,6 +210,7 @@ def test_listing_is_paged_and_filtered(client: openai.OpenAI, api: Api):
 
     assert ids(**{"metadata[parity]": "odd"}) == [made[3], made[1]]
     assert ids(**{"metadata[parity]": "odd", 'metadata[a."b]': "c"}) == [made[3], made[1]]
+    assert ids(**{"metadata[parity]": "odd", "after": made[3]}) == [made[1]]
     assert ids(**{"metadata[parity]": "neither"}) == []
     assert ids(metadata="null") == [made[5]]
     assert [job.id for job in client.fine_tuning.jobs.list(metadata={"parity": "even"})] == [

@@ -4,6 +4,7 @@ import json
 from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -60,7 +61,7 @@ def test_the_judge_sees_neither_names_nor_an_order(judge: Grader, server: Server
 def test_prompts_are_the_clusters(judge: Grader):
     texts = {"b": texts_of("calm"), "a": texts_of("wild")}
     texts["b"][0] = ["blank", "blank"]
-    report = creative_report(judge_blind(judge, PROMPTS, texts), len(PROMPTS), "a")
+    report: Any = creative_report(judge_blind(judge, PROMPTS, texts), len(PROMPTS), "a")
     first, second = report["contestants"]
     assert (first["name"], first["scores"]["imagery"], second["scores"]["imagery"]) == ("a", 14, 9)
     assert (second["texts"], second["not_judged"]) == (16, 2)
@@ -85,7 +86,7 @@ class Indifferent(Grader):
 def test_a_longer_text_is_not_more_diverse():
     long = [["a b a b a b a b c d", "a b a b a b a b e f"]]
     short = [["a b c", "a b d"]]
-    report = creative_report(judge_blind(Indifferent(), ["p"], {"x": long, "y": short}), 1, "x")
+    report: Any = creative_report(judge_blind(Indifferent(), ["p"], {"x": long, "y": short}), 1, "x")
     measured = report["diversity_at_matched_length"]
     # Of both, the first three words: a b a twice, against a b c and a b d.
     assert measured["x"]["distinct1"] == pytest.approx(2 / 6)

@@ -11,11 +11,11 @@ import pytest
 import uvicorn
 from sqlalchemy import select
 
-from app.addresses import is_loopback
-from app.db import read_session
+from app.core.addresses import is_loopback
+from app.core.db import read_session
+from app.core.tables import DEFAULT_PROJECT, ApiKey
 from app.keys.service import KeyProblem, create_key, create_project, revoke_key
 from app.main import create_app
-from app.tables import DEFAULT_PROJECT, ApiKey
 from tests.fixtures.api import Api, Keyed, on_sqlite, sums, until_status, wait_until_up
 from tests.fixtures.service import run_cli
 

@@ -9,10 +9,10 @@ import httpx
 import openai
 import pytest
 
+from app.core.settings import get_settings
+from app.core.tables import DEFAULT_PROJECT
 from app.keys.rate import Bucket, RateLimiter, TooManyRequests
 from app.keys.service import create_key
-from app.settings import get_settings
-from app.tables import DEFAULT_PROJECT
 from tests.fixtures.api import Api, ApiProcess, Keyed, jsonl, on_sqlite, sums
 from tests.fixtures.broker import RedisServer
 

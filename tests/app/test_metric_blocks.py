@@ -10,21 +10,21 @@ from hypothesis import strategies as st
 from sqlalchemy import Engine, func, select
 from sqlalchemy.orm import Session
 
-from app.db import build_engine
-from app.jobs.status import JobStatus, change_status
-from app.metrics.blocks import BLOCK_STEPS, Curve, pack, unpack
-from app.metrics.repository import (
+from app.core.db import build_engine
+from app.core.job_status import JobStatus
+from app.core.migrate import alembic_config, upgrade_to_head
+from app.core.tables import DEFAULT_PROJECT, Job, MetricBlock, MetricPoint
+from app.jobs.status import change_status
+from app.series.blocks import BLOCK_STEPS, Curve, pack, unpack
+from app.series.repository import (
     curves,
     curves_of_job,
     last_points,
     seal,
     series,
     table,
-    upsert_points,
     upsert_steps,
 )
-from app.migrate import alembic_config, upgrade_to_head
-from app.tables import DEFAULT_PROJECT, Job, MetricBlock, MetricPoint
 
 JOB = "ftjob-1"
 
@@ -92,7 +92,7 @@ def test_a_run_that_is_killed_and_resumed_over_and_over(session: Session):
             values["rare"] = draw.random()
         if step > 500:
             values["late"] = draw.random()
-        upsert_points(session, JOB, step, values)
+        upsert_steps(session, JOB, {step: values})
         for name, value in values.items():
             written[name][step] = value
         step = killed.pop(step, step + 1)
@@ -153,7 +153,7 @@ def test_going_back_to_rows_keeps_every_point(empty_database_url: str):
             for name, points in written.items():
                 upsert_steps(session, JOB, {step: {name: value} for step, value in points.items()})
             seal(session, JOB)
-            upsert_points(session, JOB, 300, {"b": 3.0})
+            upsert_steps(session, JOB, {300: {"b": 3.0}})
         written["b"][300] = 3.0
         command.downgrade(alembic_config(url), "0010")
         upgrade_to_head(url)

@@ -3,7 +3,7 @@
 import pytest
 
 from app.checkpoints.naming import BadModelId, ModelId, base_of, model_id, parse_model_id
-from trainer.modes import Mode
+from trainer.spec.modes import Mode
 
 
 @pytest.mark.parametrize(

@@ -1,29 +1,31 @@
 """Whose turn it is: fair between projects, by priority within each."""
 
+import random
 import time
 from concurrent.futures import ThreadPoolExecutor
 
 from sqlalchemy import select
 
-from app.db import read_session
-from app.jobs.order import next_jobs, queue_places
+from app.core.db import read_session
+from app.core.tables import DEFAULT_PROJECT, Job
+from app.jobs.order import first_due
+from app.jobs.repository import queue_positions
 from app.keys.service import create_project
-from app.tables import DEFAULT_PROJECT
 from tests.fixtures.workers import Service
-from worker.ending import Outcome
+from worker.jobs.ending import Outcome
+from worker.jobs.supervisor import run_next
 from worker.shutdown import Shutdown
-from worker.supervisor import run_next
 
 
 def order() -> list[str]:
     with read_session() as session:
-        return list(session.scalars(next_jobs(time.time(), 100)))
+        postgresql = session.get_bind().dialect.name == "postgresql"
+        return list(session.scalars(first_due(time.time(), postgresql=postgresql)))
 
 
 def places() -> dict[str, int]:
-    found = queue_places(time.time())
     with read_session() as session:
-        return dict(session.execute(select(found.c.id, found.c.place)).all())
+        return queue_positions(session, session.scalars(select(Job)).all())
 
 
 def test_projects_take_turns_and_a_crowd_delays_nobody(service: Service) -> None:
@@ -49,6 +51,25 @@ def test_priority_orders_a_project_and_pushes_no_other_aside(service: Service) -
     service.add_job(created_at=0.0, cancel_requested=True)
     assert order() == [urgent, elsewhere, first, second]
     assert places()[waiting] == 5
+
+
+def test_places_are_those_of_the_order(service: Service) -> None:
+    """Of many jobs asked for at once as of each alone, whatever else waits and runs."""
+    chance = random.Random(5)
+    projects = [DEFAULT_PROJECT, *(create_project(f"p{n}").id for n in range(3))]
+    for _ in range(40):
+        columns = {"project_id": chance.choice(projects), "created_at": float(chance.randrange(12))}
+        if chance.random() < 0.2:
+            columns |= {"status": "running", "lease_expires_at": time.time() + 60}
+        service.add_job(priority=chance.choice([0, 0, 3]), **columns)
+    expected = {job_id: place for place, job_id in enumerate(order(), 1)}
+    assert places() == expected
+    with read_session() as session:
+        jobs = session.scalars(select(Job)).all()
+        alone = {job.id: queue_positions(session, [job]).get(job.id) for job in jobs}
+        some = queue_positions(session, jobs[::3])
+    assert {job_id: place for job_id, place in alone.items() if place is not None} == expected
+    assert some == {job.id: expected[job.id] for job in jobs[::3] if job.id in expected}
 
 
 def test_eight_workers_take_each_job_once_in_order(service: Service) -> None:

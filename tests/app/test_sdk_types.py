@@ -18,13 +18,14 @@ from openai.types.fine_tuning.jobs import FineTuningJobCheckpoint
 from pydantic import BaseModel, TypeAdapter
 
 from app.checkpoints.repository import upsert_checkpoint
-from app.db import write_session
-from app.jobs.status import JobStatus, change_status
+from app.core.db import write_session
+from app.core.job_status import JobStatus
+from app.core.tables import Job
+from app.jobs.status import change_status
 from app.keys.service import create_project
-from app.tables import Job
 from tests.fixtures.api import GRADER, Api, create_job, on_sqlite, sums
-from trainer.events import StepMetrics
-from worker.relay import add_metrics_event
+from trainer.spec.events import StepMetrics
+from worker.jobs.relay import add_metrics_event
 
 S = JobStatus
 #: Steps from "queued" to each status.
@@ -135,6 +136,7 @@ def test_metrics_events(api: Api, job_id: str):
         "train/H/reward": 0.75,
         "train/N/length": 3.0,
         "eval/N/reward": 0.5,
+        "eval/N/parse_error": 0.25,
         "time/generate": 1.0,
         "time/forward_backward": 2.0,
         "time/evaluate": 0.5,
@@ -152,6 +154,8 @@ def test_metrics_events(api: Api, job_id: str):
     assert (data["step"], data["total_steps"]) == (1, 3)
     assert (data["train_mean_reward"], data["full_valid_mean_reward"]) == (0.5, 0.5)
     assert (data["completion_tokens_mean"], data["mean_unresponsive_rewards"]) == (3.0, None)
+    assert data["full_valid_mean_parse_error"] == 0.25
+    assert event.message.endswith("full validation mean reward=0.500, full validation mean parse error=0.25")
     assert {"scores", "usage"} <= data.keys()
     assert data["errors"]["graders"] == [{"name": "train/grader_errors", "count": 2}]
     assert data["timing"]["step"] == {"sampling": 1.0, "training": 2.0, "eval": 0.5, "full_iteration": 3.5}

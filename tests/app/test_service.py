@@ -7,15 +7,13 @@ import httpx
 import openai
 import pytest
 
-from app.db import build_engine
-from app.settings import get_settings
-from tests.fixtures.api import Api, ApiProcess, create_job, jsonl, on_sqlite, sums
+from app.core.db import build_engine, get_engine
+from app.core.settings import get_settings
+from tests.fixtures.api import Api, ApiProcess, create_job, jsonl, on_postgresql, on_sqlite, sums
 from tests.fixtures.broker import RedisServer
 
 
-def test_readiness(
-    api: Api, redis_server: RedisServer, monkeypatch: pytest.MonkeyPatch, empty_database_url: str
-):
+def test_readiness(api: Api, redis_server: RedisServer, monkeypatch: pytest.MonkeyPatch, database_url: str):
     assert httpx.get(f"{api.url}/healthz").json() == {"status": "ok"}
     answer = httpx.get(f"{api.url}/readyz")
     assert answer.status_code == 503
@@ -24,13 +22,29 @@ def test_readiness(
     get_settings.cache_clear()
     assert httpx.get(f"{api.url}/readyz").json()["status"] == "ready"
 
-    engine = build_engine(empty_database_url)
+    engine = build_engine(database_url)
     with engine.begin() as connection:
         connection.exec_driver_sql("UPDATE alembic_version SET version_num = '0000'")
     engine.dispose()
     answer = httpx.get(f"{api.url}/readyz")
     assert answer.status_code == 503
     assert "at revision 0000" in answer.json()["checks"]["schema"]
+
+
+@on_postgresql
+def test_too_few_connections_are_told_of(api: Api, monkeypatch: pytest.MonkeyPatch):
+    with get_engine().connect() as connection:
+        most = int(connection.exec_driver_sql("SHOW max_connections").scalar_one())
+        reserved = int(connection.exec_driver_sql("SHOW superuser_reserved_connections").scalar_one())
+    room = (most - reserved - 18) // 2
+    assert httpx.get(f"{api.url}/readyz").json()["warnings"] == []
+    monkeypatch.setattr(get_settings(), "database_connections", room)
+    assert httpx.get(f"{api.url}/readyz").json()["warnings"] == [], "as many as there is room for"
+    monkeypatch.setattr(get_settings(), "database_connections", room + 1)
+    (warning,) = httpx.get(f"{api.url}/readyz").json()["warnings"]
+    for said in (f"max_connections = {most},", f"POLICYSPLIT_DATABASE_CONNECTIONS to {room} at most"):
+        assert said in warning
+    assert f"max_connections to {2 * (room + 1) + 18 + reserved} at least" in warning
 
 
 @on_sqlite

@@ -8,9 +8,10 @@ import openai
 import pytest
 
 from app.checkpoints.repository import upsert_checkpoint
-from app.db import read_session, write_session
-from app.jobs.status import JobStatus, change_status
-from app.tables import DEFAULT_PROJECT, CheckpointPermission, Job
+from app.core.db import read_session, write_session
+from app.core.job_status import JobStatus
+from app.core.tables import DEFAULT_PROJECT, CheckpointPermission, Job
+from app.jobs.status import change_status
 from tests.fixtures.api import Api, Keyed, create_job, on_sqlite, sums
 from tests.fixtures.workers import eventually
 
@@ -161,7 +162,7 @@ def test_a_deleted_model_is_gone_with_its_weights(keyed: Keyed, finished: Finish
 def test_the_checkpoint_of_a_job_that_may_go_on_stays(keyed: Keyed, finished: Finished):
     with write_session() as session:
         session.get_one(Job, finished.job_id).status = "paused"
-    with pytest.raises(openai.ConflictError, match="is paused and may go on"):
+    with pytest.raises(openai.ConflictError, match="is paused and may be resumed"):
         keyed.owner.models.delete(finished.earlier)
     assert finished.folder(5).exists()
 

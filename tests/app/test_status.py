@@ -7,18 +7,12 @@ import time
 import pytest
 from sqlalchemy import Engine, select
 
-from app.db import read_session, write_session
-from app.ids import new_job_id
-from app.jobs.status import (
-    HELD,
-    TERMINAL,
-    TRANSITIONS,
-    IllegalTransition,
-    JobStatus,
-    add_event,
-    change_status,
-)
-from app.tables import DEFAULT_PROJECT, Job, JobEvent
+from app.core.db import read_session, write_session
+from app.core.ids import new_job_id
+from app.core.job_log import add_event
+from app.core.job_status import HELD, TERMINAL, TRANSITIONS, JobStatus
+from app.core.tables import DEFAULT_PROJECT, Job, JobEvent
+from app.jobs.status import IllegalTransition, change_status
 
 
 def add(engine: Engine, status: JobStatus, **columns: object) -> str:

@@ -1,21 +1,19 @@
 """What jobs leave on the disk: visible per project, gone with the job, expired by policy."""
 
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import httpx
 import openai
 import pytest
+from sqlalchemy import func, insert, select
 
 from app.checkpoints.repository import upsert_checkpoint
-from app.db import read_session, write_session
-from app.files.service import create_result_file
-from app.files.storage import path_of, store
-from app.jobs.status import JobStatus, change_status
-from app.metrics.repository import upsert_points
-from app.rollouts.repository import upsert_rollouts
-from app.settings import get_settings
-from app.tables import (
+from app.core.db import get_engine, read_session, write_session
+from app.core.job_status import JobStatus
+from app.core.settings import get_settings
+from app.core.tables import (
     DEFAULT_PROJECT,
     Checkpoint,
     Experiment,
@@ -25,12 +23,19 @@ from app.tables import (
     JobAttempt,
     JobEvent,
     MetricBlock,
+    MetricPoint,
     MetricSeries,
     Rollout,
 )
+from app.files.service import create_result_file
+from app.files.storage import path_of, store
+from app.jobs.deletion import remove_deleted
+from app.jobs.status import change_status
+from app.rollouts.repository import upsert_rollouts
+from app.series.repository import curves_of_job, upsert_steps
 from tests.fixtures.api import Api, Keyed, create_job, sums
 from tests.worker.test_relay import record
-from worker.retention import DAY, expire
+from worker.retention import DAY, Pauses, expire, pack_ended
 
 TABLES = (Checkpoint, JobAttempt, JobEvent, MetricSeries, Rollout)
 
@@ -44,7 +49,7 @@ def finished(client: openai.OpenAI, api: Api, *, steps: int = 3) -> str:
         change_status(session, job, JobStatus.RUNNING, message="runs")
         session.add(JobAttempt(job_id=job_id, attempt=1, worker="w", started_at=1.0, cause="signal"))
         for step in range(1, steps + 1):
-            upsert_points(session, job_id, step, {"train/N/reward": 1.0})
+            upsert_steps(session, job_id, {step: {"train/N/reward": 1.0}})
             upsert_rollouts(session, job_id, step, [record(0), record(1)])
             folder = api.folder / "runs" / job_id / "checkpoints" / f"step-{step}"
             folder.mkdir(parents=True)
@@ -86,6 +91,9 @@ def test_a_deleted_job_takes_everything_with_it(
     url = f"{api.url}/v1/fine_tuning/jobs/{job_id}"
     assert httpx.delete(url).json() == {"id": job_id, "object": "fine_tuning.job", "deleted": True}
     assert httpx.get(url).status_code == 404 and httpx.delete(url).status_code == 404
+    left = {model.model_extra["job"] for model in client.models.list() if model.model_extra}
+    assert left == {None, other}, "its models are gone at once"
+    assert remove_deleted() == 1 and remove_deleted() == 0
     assert set(rows(job_id).values()) == {0, kept["metric_blocks"] - 1}
     assert rows(other) == kept | {"metric_blocks": 1}
     assert not (api.folder / "runs" / job_id).exists() and (api.folder / "runs" / other).is_dir()
@@ -169,10 +177,11 @@ def test_what_is_older_than_its_limit_expires(
     folders = sorted(path.name for path in (api.folder / "runs" / job_id / "checkpoints").iterdir())
     with read_session() as session:
         files = {file.id for file in session.query(File)}
+    told = {"job_events": before["job_events"] + 1}
     expected = {
-        "rollouts": before | {"rollouts": 0},
+        "rollouts": before | told | {"rollouts": 0},
         "events": before | {"job_events": 0},
-        "checkpoints": before | {"checkpoints": 1},
+        "checkpoints": before | told | {"checkpoints": 1},
         "files": before,
     }
     assert after == expected[what]
@@ -181,3 +190,47 @@ def test_what_is_older_than_its_limit_expires(
     assert {needed, results} <= files and Path(path_of(results)).exists()
     expire(now=time.time() + 11 * DAY)
     assert rows(job_id) == after
+
+
+def test_several_workers_remove_what_has_expired_and_pass_over_what_is_locked(
+    client: openai.OpenAI, api: Api, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    jobs = [finished(client, api) for _ in range(6)]
+    monkeypatch.setattr(get_settings(), "retain_rollouts_days", 1.0)
+    monkeypatch.setattr(get_settings(), "retain_checkpoints_days", 1.0)
+    monkeypatch.setattr("app.jobs.deletion.ROWS", 2)
+    monkeypatch.setattr("worker.retention.ROWS", 2)
+    later = time.time() + 2 * DAY
+    postgresql = get_engine().dialect.name == "postgresql"
+    with write_session() as session:
+        if postgresql:
+            session.execute(select(Rollout.id).where(Rollout.job_id == jobs[0]).with_for_update())
+            expire(now=later)
+            assert [rows(one)["rollouts"] for one in jobs] == [6, 0, 0, 0, 0, 0]
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(lambda _: expire(now=later), range(4)))
+    for job_id in jobs:
+        left = rows(job_id)
+        assert (left["rollouts"], left["checkpoints"], left["job_attempts"]) == (0, 1, 1)
+        with read_session() as session:
+            told = session.scalars(select(JobEvent.data).where(JobEvent.job_id == job_id)).all()
+        # Each worker tells of what it removed.
+        for what, count in (("rollouts", 6), ("checkpoints", 2)):
+            assert sum((data or {}).get(what, 0) for data in told) == count
+
+
+def test_points_of_a_release_that_did_not_pack_are_packed_a_few_blocks_at_a_time(
+    client: openai.OpenAI, api: Api, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job_id = finished(client, api, steps=1)
+    monkeypatch.setattr("app.series.repository.BLOCKS_AT_ONCE", 2)
+    with write_session() as session:
+        number = session.scalars(select(MetricSeries.id).where(MetricSeries.job_id == job_id)).one()
+        points = [{"series_id": number, "step": step, "value": step / 7} for step in range(2, 2000)]
+        session.execute(insert(MetricPoint), points)
+    with read_session() as session:
+        before = curves_of_job(session, job_id)["train/N/reward"].pairs()
+    pack_ended(Pauses())
+    with read_session() as session:
+        assert session.scalar(select(func.count()).select_from(MetricPoint)) == 0
+        assert curves_of_job(session, job_id)["train/N/reward"].pairs() == before

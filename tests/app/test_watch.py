@@ -5,8 +5,8 @@ import asyncio
 import openai
 from sqlalchemy import event
 
-from app.db import get_engine, write_session
-from app.jobs.status import add_event
+from app.core.db import get_engine, write_session
+from app.core.job_log import add_event
 from app.jobs.watch import JobWatch, Mark
 from tests.fixtures.api import Api, create_job, sums
 

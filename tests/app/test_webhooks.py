@@ -15,15 +15,19 @@ from openai.types.webhooks.webhook_endpoint import WebhookEndpoint as SdkEndpoin
 from pydantic import TypeAdapter
 from sqlalchemy import func, select
 
-from app.db import read_session, write_session
-from app.jobs.status import JobStatus, change_status
-from app.outbound import ForbiddenTarget, check_url, post
-from app.settings import get_settings
-from app.tables import Job, WebhookAttempt, WebhookDelivery
+from app.core.db import read_session, write_session
+from app.core.job_status import JobStatus
+from app.core.outbound import post
+from app.core.settings import get_settings
+from app.core.tables import DEFAULT_PROJECT, Job, WebhookAttempt, WebhookDelivery
+from app.jobs.status import change_status
 from app.webhooks.deliverer import deliver_for_ever, purge, take_due
-from tests.fixtures.api import Api, Keyed, create_job, on_sqlite, sums
+from app.webhooks.repository import take
+from app.webhooks.sending import webhook_reach
+from tests.fixtures.api import Api, Keyed, create_job, on_postgresql, on_sqlite, sums
 from tests.fixtures.receivers import Delivery, Receiver
 from tests.fixtures.workers import eventually
+from trainer.system.addresses import Reach, Refused
 
 SECONDS = 20
 EVENTS: Any = ["fine_tuning.job.succeeded", "fine_tuning.job.failed", "fine_tuning.job.cancelled"]
@@ -134,15 +138,9 @@ def test_a_delivery_is_taken_once_and_again_when_its_taker_died(
     api_environment: Path, database_url: str, monkeypatch: pytest.MonkeyPatch
 ):
     """No API runs here: this process is two of them."""
-    from app.tables import DEFAULT_PROJECT
-    from app.webhooks import deliverer, service
-    from app.webhooks.outbox import announce_end
-    from app.webhooks.schemas import CreateEndpoint
+    from app.webhooks import deliverer
 
-    request = CreateEndpoint(name="x", url="https://example.org/x", event_types=EVENTS)
-    service.create(DEFAULT_PROJECT, request)
-    with write_session() as session:
-        announce_end(session, DEFAULT_PROJECT, "ftjob-1", "failed", time.time())
+    _leave_deliveries(1)
     monkeypatch.setattr(deliverer, "HOLD_SECONDS", 0.0)
     first = take_due(10)
     second = take_due(10)
@@ -150,6 +148,30 @@ def test_a_delivery_is_taken_once_and_again_when_its_taker_died(
     monkeypatch.setattr(deliverer, "HOLD_SECONDS", 60.0)
     assert len(take_due(10)) == 1
     assert take_due(10) == []
+
+
+@on_postgresql
+def test_two_processes_take_deliveries_at_the_same_time(api_environment: Path, database_url: str):
+    """SQLite has one writer at a time, whoever it is."""
+    _leave_deliveries(3)
+    with write_session() as session:
+        one = take(session, 1, 60.0)
+        others = take_due(10)  # waits for no lock of the first, which is not committed
+        assert (len(one), len(others)) == (1, 2)
+    assert len({due.id for due in one + others}) == 3
+    assert take_due(10) == []
+
+
+def _leave_deliveries(count: int) -> None:
+    from app.webhooks import service
+    from app.webhooks.outbox import announce_end
+    from app.webhooks.schemas import CreateEndpoint
+
+    request = CreateEndpoint(name="x", url="https://example.org/x", event_types=EVENTS)
+    service.create(DEFAULT_PROJECT, request)
+    with write_session() as session:
+        for number in range(count):
+            announce_end(session, DEFAULT_PROJECT, f"ftjob-{number}", "failed", time.time())
 
 
 @on_sqlite
@@ -231,8 +253,8 @@ FORBIDDEN = [
 
 @pytest.mark.parametrize("url", FORBIDDEN)
 def test_private_addresses_are_out_of_reach(url: str):
-    with pytest.raises(ForbiddenTarget):
-        check_url(url, [])
+    with pytest.raises(Refused):
+        webhook_reach().check_url(url)
 
 
 def test_a_name_is_checked_by_the_address_that_is_asked(receiver: Receiver, monkeypatch: pytest.MonkeyPatch):
@@ -247,9 +269,11 @@ def test_a_name_is_checked_by_the_address_that_is_asked(receiver: Receiver, monk
             "http://127.0.0.1", "http://internal.example" if allowed else "https://x.org"
         )
         async with httpx.AsyncClient(trust_env=False) as client:
-            return await post(client, url, content="{}", headers={}, allowed_hosts=allowed)
+            reach = Reach(frozenset(allowed), "POLICYSPLIT_WEBHOOK_ALLOWED_HOSTS", plain=False)
+            return await post(client, url, content="{}", headers={}, reach=reach)
 
-    with pytest.raises(ForbiddenTarget, match=r"x\.org is 127\.0\.0\.1, which is not on the public internet"):
+    # Not which address: a name of a private network is not looked up for users.
+    with pytest.raises(Refused, match=r"^x\.org has an address that is not a public one; .*WEBHOOK_ALLOWED"):
         asyncio.run(ask([]))
     assert receiver.arrived.empty()
     assert asyncio.run(ask(["internal.example"])) == 200, "unless the operator allows the host"

@@ -22,11 +22,11 @@ from pathlib import Path
 import httpx
 from sqlalchemy import func, select
 
-from app.db import read_session, write_session
-from app.ids import new_key_id, new_project_id
+from app.core.db import read_session, write_session
+from app.core.ids import new_key_id, new_project_id
+from app.core.tables import ApiKey, Job, JobAttempt, JobEvent, Project
 from app.keys.secret import digest_of, hint_of, new_secret
-from app.metrics.repository import curves_of_job
-from app.tables import ApiKey, Job, JobAttempt, JobEvent, Project
+from app.series.repository import curves_of_job
 from tests.chaos import invariants
 from tests.chaos.system import Pair, System, clean_up_on_sigterm, running_system, until
 from tests.chaos.workload import ROWS, job_body

@@ -15,7 +15,7 @@ import psycopg
 from redis.exceptions import RedisError
 from sqlalchemy.engine import make_url
 
-from app.queue import QUEUE_NAME
+from app.core.queue import QUEUE_NAME
 from tests.chaos.serving import kill_engine
 from tests.chaos.system import System, can_fill_a_disk
 

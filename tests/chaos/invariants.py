@@ -8,13 +8,13 @@ from typing import Any
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from app.db import read_session
-from app.metrics.repository import curves_of_job
-from app.tables import Checkpoint, Job, JobAttempt, JobEvent, Rollout
+from app.core.db import read_session
+from app.core.tables import Checkpoint, Job, JobAttempt, JobEvent, Rollout
+from app.series.repository import curves_of_job
 from tests.chaos.system import System, until
 from tests.chaos.workload import Sent
-from trainer.events import read_events
-from trainer.manifest import read_manifest
+from trainer.spec.events import read_events
+from trainer.spec.manifest import read_manifest
 
 #: Clocks of one machine, read by several processes.
 CLOCK = 0.01

@@ -12,10 +12,10 @@ from typing import Any
 
 from tests.chaos.nursery import Nursery
 from tests.fixtures.runs import events_of, reproducible, tiny_spec, write_rows
-from trainer.checkpoint import step_folders
-from trainer.events import Finished, MessageEvent, RolloutRecord, Rollouts, Started, StepMetrics
-from trainer.manifest import read_manifest
-from trainer.spec import LoraSpec, ModelSpec, RunSpec
+from trainer.checkpoints.checkpoint import step_folders
+from trainer.spec.events import Finished, MessageEvent, RolloutRecord, Rollouts, Started, StepMetrics
+from trainer.spec.manifest import read_manifest
+from trainer.spec.run import LoraSpec, ModelSpec, RunSpec
 
 
 @dataclass
@@ -66,7 +66,7 @@ class KilledRuns:
         for _ in range(kills):
             after = self._rng.uniform(0.0, self.seconds)
             pid = self._start(run_dir, attempt)
-            time.sleep(after)  # that it is no particular instant is the point
+            time.sleep(after)  # that it is not a particular instant is the point
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(pid, signal.SIGKILL)
             self._nursery.wait(pid)

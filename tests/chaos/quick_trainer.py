@@ -13,7 +13,7 @@ import time
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
-from trainer.run_lock import sole_trainer
+from trainer.system.run_lock import sole_trainer
 
 PROMPT = "Explore."
 

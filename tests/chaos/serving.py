@@ -10,9 +10,9 @@ import httpx
 
 from app.checkpoints.naming import model_id
 from app.checkpoints.repository import upsert_checkpoint
-from app.db import write_session
-from app.ids import new_job_id
-from app.tables import DEFAULT_PROJECT, Job
+from app.core.db import write_session
+from app.core.ids import new_job_id
+from app.core.tables import DEFAULT_PROJECT, Job
 from tests.chaos.system import Patience, System
 from tests.fixtures.models import build_tiny_model
 

@@ -28,9 +28,8 @@ from sqlalchemy import Engine, event
 from sqlalchemy.engine import make_url
 
 from app.cli.redis_server import find_redis_server, write_config
-from app.db import build_engine
-from app.migrate import upgrade_to_head
-from tests.fixtures.databases import temporary_database
+from app.core.db import build_engine
+from tests.fixtures.databases import migrated_sqlite, temporary_database
 
 T = TypeVar("T")
 Pair = Literal["embedded", "external"]
@@ -101,7 +100,7 @@ class System:
             "POLICYSPLIT_CHECKPOINT_GRACE_SECONDS": "5",
             "POLICYSPLIT_RETRY_BACKOFF_SECONDS": "0.2",
             "POLICYSPLIT_WAKEUP_RESEND_SECONDS": "2",
-            # A trial may kill one job's process over and over: that is no fault of the job's.
+            # A trial may kill one job's process over and over: that is not a fault of the job's.
             "POLICYSPLIT_MAX_ATTEMPTS": "50",
             "POLICYSPLIT_WORKER_SLOTS": "2",
             "POLICYSPLIT_DISK_RESERVE_BYTES": str(RESERVE_BYTES),
@@ -111,6 +110,7 @@ class System:
             "PYTHONPATH": str(REPOSITORY),
             "OMP_NUM_THREADS": "1",
             MARK: self.mark,
+            "POLICYSPLIT_TRAINER_ENVIRONMENT": json.dumps([MARK]),
             **settings,
         }
 
@@ -314,11 +314,10 @@ def running_system(
         if small_disk and _mounted(folder / "data" / "runs"):
             stack.callback(subprocess.run, ["umount", "--lazy", str(folder / "data" / "runs")], check=False)
         if pair == "embedded":
-            url = f"sqlite:///{folder / 'data' / 'policysplit.db'}"
+            url = migrated_sqlite(folder / "data" / "policysplit.db")
         else:
             assert postgres is not None
-            url = stack.enter_context(temporary_database(postgres))
-        upgrade_to_head(url)
+            url = stack.enter_context(temporary_database(postgres, migrated=True))
         system = System(pair, folder, url, apis=apis, workers=workers, **settings)
         stack.callback(system.close)
         system.script.write_text("{}")

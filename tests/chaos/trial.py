@@ -17,12 +17,12 @@ from typing import Any
 
 from sqlalchemy import select
 
-from app.db import read_session
-from app.tables import JobAttempt
+from app.core.db import read_session
+from app.core.tables import JobAttempt
 from tests.chaos import faults, invariants
 from tests.chaos.system import System, can_fill_a_disk
 from tests.chaos.workload import Client, Sent, Workload
-from trainer.manifest import read_manifest
+from trainer.spec.manifest import read_manifest
 
 SETTLE_SECONDS = 120.0
 #: For a system of the trials with the real trainer.

@@ -37,7 +37,7 @@ class Client:
         self._urls = [system.url(name) for name in system.names if name.startswith("api")]
 
     def request(self, method: str, path: str, **options: Any) -> httpx.Response:
-        """The first answer that is no server error; raises AssertionError after a minute without one."""
+        """The first answer that is not a server error; raises AssertionError after a minute without one."""
         patience = Patience(ACKNOWLEDGE_SECONDS)
         last = ""
         while not patience.over():

@@ -5,8 +5,11 @@ import sys
 
 import pytest
 
+from app.cli.chat import Side
+from app.cli.console import visible
 from tests.fixtures.engines import TALKATIVE, Deployment
 from tests.fixtures.service import cli_environment
+from trainer.spec.modes import Mode
 
 
 def chat(serving: Deployment, typed: str, *arguments: str) -> subprocess.CompletedProcess[str]:
@@ -42,15 +45,29 @@ def test_both_modes_side_by_side_each_with_a_memory_of_its_own(serving: Deployme
     assert result.returncode == 0, result.stderr
     normal, normal_again, high, high_again = expected
     order = [
-        f"normal: {normal}",
-        f"high-entropy: {high}",
-        f"normal: {normal_again}",
-        f"high-entropy: {high_again}",
+        f"normal: {visible(normal)}",  # a random model says control characters, too
+        f"high-entropy: {visible(high)}",
+        f"normal: {visible(normal_again)}",
+        f"high-entropy: {visible(high_again)}",
     ]
     at = 0
     for shown in order:
         assert shown in result.stdout[at:]
         at = result.stdout.index(shown, at) + len(shown)
+
+
+def test_equal_answers_to_one_message_are_folded_and_the_commonest_is_remembered():
+    side = Side("model", Mode.HIGH_ENTROPY, answers=["8 ", "7", "1 +  7", "7", "1 + 7", "7"])
+    assert side.said() == "3 × 7\n2 × 1 +  7\n8 "
+    assert side.remembered() == "7"
+
+
+def test_several_answers_a_mode(serving: Deployment):
+    model = serving.add_finished(seed=TALKATIVE)
+    result = chat(serving, "Hello\n", model, "--both", "--samples", "3", "--temperature", "0")
+    assert result.returncode == 0, result.stderr
+    for mode in ("normal", "high-entropy"):
+        assert f"{mode}: 3 × " in result.stdout
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from app.cli.demo.task import VALIDATION_ROWS, job_body, write_data
+from app.cli.demo.task import TASKS, Task
 from app.jobs.schemas import CreateJob
 from tests.fixtures.service import cli_environment, run_cli
 
@@ -26,7 +26,8 @@ def test_the_command_line_imports_no_torch() -> None:
         (("jobs", "create", "--file", "/nowhere.json"), "cannot read /nowhere.json"),
         (("models", "pull", "Nobody"), "SmolLM2-135M-Instruct"),
         (("models", "pull", "some/model"), "HF_HUB_OFFLINE is set"),
-        (("demo", "--seeds", "1,x"), "'1,x' is no list of whole numbers"),
+        (("demo", "--seeds", "1,x"), "'1,x' is not a list of whole numbers"),
+        (("demo", "--task", "poems"), "'poems' is not a task of the demo; there are names, sums"),
     ],
 )
 def test_errors_are_one_sentence(arguments: tuple[str, ...], sentence: str, tmp_path: Path) -> None:
@@ -87,18 +88,21 @@ def test_models_list_shows_where_a_model_is_from(tmp_path: Path, tiny_model: Pat
     assert "put there by hand" in listed.stdout
 
 
-def test_the_demo_asks_for_a_valid_job() -> None:
+@pytest.mark.parametrize("task", TASKS.values(), ids=TASKS)
+def test_the_demo_asks_for_a_valid_job(task: Task) -> None:
     CreateJob.model_validate(
-        {**job_body(), "training_file": "file-1", "validation_file": "file-2", "seed": 0}
+        {**task.job_body(), "training_file": "file-1", "validation_file": "file-2", "seed": 0}
     )
 
 
-def test_the_demo_draws_the_same_rows_each_time_and_validates_on_others(tmp_path: Path) -> None:
+@pytest.mark.parametrize("task", TASKS.values(), ids=TASKS)
+def test_the_demo_draws_the_same_rows_each_time_and_validates_on_others(task: Task, tmp_path: Path) -> None:
     training, validation = tmp_path / "training.jsonl", tmp_path / "validation.jsonl"
-    rows, unseen = write_data(training, validation)
-    assert (rows, unseen) == write_data(tmp_path / "again.jsonl", tmp_path / "too.jsonl")
+    rows, unseen = task.write_data(training, validation)
+    assert (rows, unseen) == task.write_data(tmp_path / "again.jsonl", tmp_path / "too.jsonl")
     for path, items in ((training, rows), (validation, unseen)):
         assert [json.loads(line) for line in path.read_text().splitlines()] == items
     questions = [item["messages"][-1]["content"] for item in unseen]
-    assert len(set(questions)) == len(questions) == VALIDATION_ROWS
+    evaluation = task.job_body()["method"]["reinforcement"]["evaluation"]
+    assert len(set(questions)) == len(questions) == evaluation["max_items"]
     assert not {item["messages"][-1]["content"] for item in rows} & set(questions)

@@ -9,14 +9,14 @@ import yaml
 
 from app.cli.main import app
 from app.cli.settings import environment_names
-from app.settings import Settings
+from app.core.settings import Settings
 
 ROOT = Path(__file__).parents[2]
 COMPOSE: dict[str, Any] = yaml.safe_load((ROOT / "docker-compose.yml").read_text())
 OURS = {
     name: service
     for name, service in COMPOSE["services"].items()
-    if service["image"] in ("policysplit", "policysplit-gpu")
+    if service["image"] in ("policysplit", "policysplit-trainer", "policysplit-gpu")
 }
 GPU = {"worker-gpu", "inference-gpu"}
 VARIABLES = {
@@ -56,6 +56,16 @@ def test_parts_share_one_data_volume_and_wait_for_the_schema() -> None:
             assert service["depends_on"]["migrate"] == {"condition": "service_completed_successfully"}
 
 
+def test_no_part_of_ours_has_or_gets_a_privilege() -> None:
+    for name, service in OURS.items():
+        assert service["security_opt"] == ["no-new-privileges:true"], name
+        assert service["cap_drop"] == ["ALL"] and "cap_add" not in service and "privileged" not in service, (
+            name
+        )
+    assert OURS["api"]["read_only"] is True and OURS["api"]["tmpfs"] == ["/tmp"]
+    assert "USER policysplit" in (ROOT / "Dockerfile").read_text()
+
+
 def test_gpu_parts_are_asked_for_and_get_a_device() -> None:
     dockerfile = (ROOT / "Dockerfile").read_text()
     for name, service in OURS.items():
@@ -65,6 +75,14 @@ def test_gpu_parts_are_asked_for_and_get_a_device() -> None:
             assert device["capabilities"] == ["gpu"]
             (argument,) = service["build"]["args"]
             assert f"ARG {argument}=" in dockerfile and f"${{{argument}}}" in dockerfile
+
+
+@pytest.mark.parametrize("part", OURS)
+def test_a_part_is_made_from_the_image_that_has_what_it_needs(part: str) -> None:
+    torch_free = OURS[part]["command"][1] in ("api", "migrate")
+    assert OURS[part]["build"]["target"] == ("control-plane" if torch_free else "trainer")
+    steps = stages()[OURS[part]["build"]["target"]]
+    assert any("torch" in step for step in steps) != torch_free
 
 
 def test_everything_that_runs_on_is_watched() -> None:
@@ -90,8 +108,29 @@ def test_a_stopping_worker_has_time_for_its_checkpoint() -> None:
     assert seconds > Settings.model_fields["checkpoint_grace_seconds"].default
 
 
-def test_the_image_gets_every_package_of_ours() -> None:
-    copied = {
-        line.split()[1] for line in (ROOT / "Dockerfile").read_text().splitlines() if line[:5] == "COPY "
-    }
-    assert {"app", "migrations", "trainer", "worker"} <= copied
+def stages() -> dict[str, list[str]]:
+    """The Dockerfile's lines by the image that they are for."""
+    found: dict[str, list[str]] = {}
+    for line in (ROOT / "Dockerfile").read_text().splitlines():
+        if line.startswith("FROM "):
+            found[line.split()[-1]] = []
+        elif line and line[0] != "#":
+            found[list(found)[-1]].append(line)
+    return found
+
+
+def test_the_images_get_every_package_of_ours_and_what_an_installation_reads() -> None:
+    images = stages()
+    assert images.keys() == {"base", "control-plane", "trainer"}
+    for name in images.keys() - {"base"}:
+        copied = {word for line in images[name] if line[:5] == "COPY " for word in line.split()[1:-1]}
+        assert copied == {
+            "app",
+            "migrations",
+            "trainer",
+            "worker",
+            "pyproject.toml",
+            "setup.py",
+            "README.md",
+            "LICENSE",
+        }

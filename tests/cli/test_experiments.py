@@ -13,7 +13,7 @@ import pytest
 import yaml
 
 from app.experiments.expansion import start_runs
-from tests.cli.test_readme import README
+from tests.documents.test_guides import EXPERIMENTS
 from tests.fixtures.api import Api, jsonl, on_sqlite, sums
 from tests.fixtures.experiments import finish
 from tests.fixtures.service import cli_environment, run_cli
@@ -21,12 +21,13 @@ from tests.fixtures.service import cli_environment, run_cli
 
 @on_sqlite
 def test_from_a_file_to_the_report(api: Api, tmp_path: Path):
-    """The README's experiment, on files that lie beside it."""
-    (text,) = re.findall(r"```yaml\n(name: .*?)```", README, re.S)
+    """The guide's experiment, on files that lie beside it."""
+    (text,) = re.findall(r"```yaml\n(name: .*?)```", EXPERIMENTS, re.S)
     body = yaml.safe_load(text) | {"model": "tiny", "seeds": [0, 1, 2], "split": {"dev": 8, "test": 24}}
     grader = {"type": "string_check", "input": "{{sample.output_text}}", "reference": "{{item.answer}}"}
     task = {"name": "sums", "training_file": "rows.jsonl", "validation_file": "rows.jsonl"}
     body |= {"tasks": [task | {"reinforcement": {"grader": grader}}], "arms": ["policy_split", "grpo"]}
+    body["compare"] = {"against": "grpo"}
     (tmp_path / "rows.jsonl").write_bytes(jsonl(sums(40)))
     file = tmp_path / "experiment.yaml"
     file.write_text(yaml.safe_dump(body))
@@ -41,12 +42,12 @@ def test_from_a_file_to_the_report(api: Api, tmp_path: Path):
     shown = run_cli("experiments", "status", experiment_id, *at)
     assert shown.stdout.startswith("completed: 6 succeeded")
     said = run_cli("experiments", "report", experiment_id, *at)
-    assert "policy_split is better than the strongest baseline on every task (sums)" in said.stdout
+    assert "policy_split is better than grpo on every task (sums)" in said.stdout
     followed = run_cli("experiments", "follow", experiment_id, *at)
     assert followed.returncode == 0, followed.stderr
     lines = followed.stdout.splitlines()
     assert lines[0] == "1/6  policy_split on sums, seed 0: succeeded" and lines[5].startswith("6/6  grpo on")
-    assert lines[6].startswith("policy_split is better than the strongest baseline")
+    assert lines[6].startswith("policy_split is better than grpo on every task")
     page = tmp_path / "report.html"
     assert run_cli("experiments", "report", experiment_id, "--output", str(page), *at).returncode == 0
     assert page.read_text().startswith("<!doctype html>")
@@ -88,5 +89,5 @@ def test_a_file_that_does_not_work_is_refused_in_one_sentence(api: Api, tmp_path
     file = tmp_path / "experiment.json"
     file.write_text(json.dumps({"name": "x", "model": "tiny", "arms": arms, "tasks": [], "seeds": [0]}))
     refused = run_cli("experiments", "run", str(file), "--base-url", f"{api.url}/v1")
-    assert refused.returncode != 0 and "'ppo' is no arm" in refused.stderr
+    assert refused.returncode != 0 and "'ppo' is not an arm" in refused.stderr
     assert "Traceback" not in refused.stderr

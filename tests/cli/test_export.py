@@ -13,11 +13,11 @@ from tests.fixtures.engines import Deployment
 from tests.fixtures.models import build_adapted_checkpoint
 from tests.fixtures.runs import tiny_spec, write_rows
 from tests.fixtures.service import run_cli
-from trainer.checkpoint import save_checkpoint
-from trainer.manifest import Manifest, read_manifest
-from trainer.modes import Mode
-from trainer.policy import load_policy
-from trainer.spec import LoraSpec, ModelSpec
+from trainer.checkpoints.checkpoint import save_checkpoint
+from trainer.model.policy import load_policy
+from trainer.spec.manifest import Manifest, read_manifest
+from trainer.spec.modes import Mode
+from trainer.spec.run import LoraSpec, ModelSpec
 
 PROMPT = "Wander — weit & breit — before you answer."
 METRICS = {

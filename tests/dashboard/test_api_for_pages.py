@@ -3,14 +3,16 @@
 import httpx
 import openai
 
-from app.db import write_session
-from app.jobs.status import JobStatus, add_event, change_status
-from app.metrics.repository import upsert_steps
+from app.core.db import write_session
+from app.core.job_log import add_event
+from app.core.job_status import JobStatus
+from app.core.tables import Job, JobAttempt
+from app.jobs.status import change_status
 from app.rollouts.repository import upsert_rollouts
-from app.tables import Job, JobAttempt
+from app.series.repository import upsert_steps
 from tests.fixtures.api import GRADER, Api, create_job, on_sqlite, sums
-from trainer.events import RolloutRecord
-from trainer.modes import Mode
+from trainer.spec.events import RolloutRecord
+from trainer.spec.modes import Mode
 
 JOBS = "/v1/fine_tuning/jobs"
 
@@ -121,7 +123,55 @@ def test_rollouts_are_found_by_text_and_group(client: openai.OpenAI, api: Api):
     assert found(search="2_3") == [(1, 0)], "no pattern"
     assert found(search="half", group=1) == [(1, 0)]
     assert found(group=0, step=1) == [(0, 0), (0, 1)]
+    with write_session() as session:
+        upsert_rollouts(session, job_id, 1, [rows[2].model_copy(update={"reward": None})])
+    assert found(graded=False) == [(1, 0)]
+    assert found(graded=True, group=1) == [(1, 1)]
+    means = {(one["entropy"], one["surprisal"]) for one in get(api, f"{job_id}/rollouts")["data"]}
+    assert means == {(0.5, 0.5)}
     assert httpx.get(f"{api.url}{JOBS}/{job_id}/rollouts", params={"search": ""}).status_code == 400
+
+
+def test_jobs_are_searched_and_sorted(client: openai.OpenAI, api: Api):
+    file = api.upload(client, sums())
+    made = {name: create_job(client, api, file, suffix=name).id for name in ("beta", "alpha-50", "gamma")}
+    names = {job_id: name for name, job_id in made.items()}
+    httpx.post(
+        f"{api.url}{JOBS}/{made['gamma']}", json={"tags": ["Näh"], "note": "50% of it"}
+    ).raise_for_status()
+
+    def listed(**query: object) -> list[str]:
+        answer = httpx.get(f"{api.url}{JOBS}", params=query)  # type: ignore[arg-type]
+        answer.raise_for_status()
+        return [names[job["id"]] for job in answer.json()["data"]]
+
+    assert listed(search="ALPHA") == ["alpha-50"], "in any case"
+    assert listed(search="tiny policy") == ["gamma", "alpha-50", "beta"], "every word, newest first"
+    assert listed(search="50%") == ["gamma"], "no pattern"
+    assert listed(search="näh") == ["gamma"]
+    assert listed(search=made["beta"]) == ["beta"]
+    assert listed(search="alpha beta") == []
+    assert listed(sort="name", order="asc") == ["alpha-50", "beta", "gamma"]
+    assert listed(sort="name", order="asc", after=made["beta"]) == ["gamma"]
+    assert listed(sort="name", search="a", after=made["beta"]) == ["alpha-50"]
+    client.fine_tuning.jobs.cancel(made["beta"])
+    assert listed(sort="status", order="asc") == ["beta", "alpha-50", "gamma"]
+    assert listed(sort="status", after=made["alpha-50"]) == ["beta"]
+    wrong = httpx.get(f"{api.url}{JOBS}", params={"sort": "reward"})
+    assert wrong.status_code == 400 and "'name'" in wrong.json()["error"]["message"]
+
+
+def test_what_people_say_of_a_job_is_stored(client: openai.OpenAI, api: Api):
+    job = create_job(client, api, api.upload(client, sums()), metadata={"team": "a"})
+    address = f"{api.url}{JOBS}/{job.id}"
+    found = httpx.post(address, json={"tags": [" best "], "note": "Kept.\nTwice."}).json()
+    assert (found["tags"], found["note"], found["metadata"]) == (["best"], "Kept.\nTwice.", {"team": "a"})
+    found = httpx.post(address, json={"note": None, "metadata": {"team": "b"}}).json()
+    assert (found["tags"], found["note"], found["metadata"]) == (["best"], None, {"team": "b"})
+    assert get(api, job.id) == found
+    for wrong in ({"tags": ["a,b"]}, {"tags": [""]}, {"note": "x" * 10_001}, {"status": "failed"}):
+        assert httpx.post(address, json=wrong).status_code == 400, wrong
+    assert httpx.post(f"{api.url}{JOBS}/ftjob-nobody", json={}).status_code == 404
 
 
 @on_sqlite

@@ -11,7 +11,7 @@ from tests.fixtures.experiments import definition, fail, finish
 
 pytestmark = pytest.mark.timeout(900)
 
-REQUEST = definition(name="Two arms", arms=["policy_split", "grpo_2x"], seeds=[0, 1, 2, 3])
+REQUEST = definition(name="Three arms", arms=["policy_split", "grpo_2x", "gspo"], seeds=[0, 1, 2, 3])
 
 
 @on_sqlite
@@ -23,20 +23,27 @@ def test_an_experiment_is_watched_read_and_cancelled(browser: Browser, api: Api)
     with tab(browser) as opened:
         page = opened.page
         page.goto(f"{api.url}/#/experiments")
-        page.get_by_role("link", name="Two arms").click()
+        page.get_by_role("link", name="Three arms").click()
         expect(page.get_by_text("Nothing yet: no run has succeeded")).to_be_visible()
         page.evaluate("window.untouched = true")
         for (arm, seed), job_id in jobs.items():
-            if seed < 3:
+            if seed < 3 or arm == "grpo_2x":
                 finish(job_id, 0.8 if arm == "policy_split" else 0.4, seed, ("N",))
-        fail(jobs["grpo_2x", 3])
         # All of it comes by itself.
-        expect(page.locator(".verdict .headline")).to_contain_text("policy_split is better")
+        headline = page.locator(".verdict .headline")
+        expect(headline).to_have_text("No verdict yet: 2 of 12 planned runs have not ended.")
         grid = page.get_by_role("region", name="Runs")
-        expect(grid.get_by_text("✓")).to_have_count(6)
-        expect(grid.get_by_label("grpo_2x on chain, seed 3: Failed. the grader broke")).to_have_text("✕")
+        expect(grid.get_by_text("✓")).to_have_count(10)
         row = page.get_by_role("region", name="Arms on chain").locator("tbody tr").nth(1)
-        expect(row).to_contain_text("strongest baseline")
+        expect(row).to_contain_text("no verdict yet")
+        expect(row.locator(".interval.sure")).to_have_count(0)
+        finish(jobs["policy_split", 3], 0.8, 3, ("N",))
+        fail(jobs["gspo", 3])
+        # A baseline without all of its seeds is not one that the claim is about.
+        expect(headline).to_have_text("policy_split is better than grpo_2x on every task (chain).")
+        expect(page.get_by_text("baselines without all planned seeds: gspo")).to_be_visible()
+        expect(grid.get_by_label("gspo on chain, seed 3: Failed. the grader broke")).to_have_text("✕")
+        expect(row).to_contain_text("to beat")
         expect(row.locator(".interval.sure")).to_be_visible()
         assert page.evaluate("window.untouched") is True
         assert serious(page) == []
@@ -44,6 +51,7 @@ def test_an_experiment_is_watched_read_and_cancelled(browser: Browser, api: Api)
             page.get_by_role("button", name="CSV").click()
         assert saved.value.suggested_filename == f"{made['id']}.csv"
         assert saved.value.path().read_text().startswith("task,")
+        httpx.post(f"{address}/extend", json={"seeds": [4]}).raise_for_status()  # something to cancel again
         page.set_viewport_size(PHONE)
         assert page.evaluate("document.documentElement.scrollWidth") <= PHONE["width"]
         page.get_by_role("button", name="Cancel").click()
@@ -52,4 +60,4 @@ def test_an_experiment_is_watched_read_and_cancelled(browser: Browser, api: Api)
         grid.get_by_label("policy_split on chain, seed 0").click()
         expect(page.get_by_role("heading", name="policy_split on chain, seed 0")).to_be_visible()
         page.get_by_role("link", name="its experiment").click()
-        expect(page.get_by_role("heading", name="Two arms")).to_be_visible()
+        expect(page.get_by_role("heading", name="Three arms")).to_be_visible()

@@ -2,8 +2,10 @@
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import Any
 
+import httpx
 import pytest
 from playwright.sync_api import Browser, expect
 
@@ -62,7 +64,7 @@ def job_id(browser: Browser, base: str) -> str:
         expect(page.get_by_role("button", name="Create job")).to_be_disabled()
         page.get_by_label("Samples a prompt").fill("4")
         page.get_by_label("Steps", exact=True).fill(str(STEPS))
-        expect(page.get_by_text(f"The API would take this: {STEPS} steps")).to_be_visible()
+        expect(page.get_by_text(f"Ready: {STEPS} steps")).to_be_visible()
         code = page.get_by_label("The same in code, Python")
         expect(code).to_contain_text("client.fine_tuning.jobs.create(")
         expect(code).to_contain_text(f'"budget": {{"steps": {STEPS}}}')
@@ -73,7 +75,8 @@ def job_id(browser: Browser, base: str) -> str:
         page.evaluate("window.untouched = true")
         expect(page.get_by_text("Succeeded").first).to_be_visible()
         expect(page.locator("[data-chart=reward] canvas")).to_be_visible()
-        expect(page.locator(".run-facts")).to_contain_text(f"{STEPS} of {STEPS}")
+        expect(page.locator(".run-head")).to_contain_text(f"step {STEPS} of {STEPS}")
+        expect(page).to_have_title(f"from-the-form · succeeded · step {STEPS} of {STEPS} · Policysplit")
         expect(page.locator(".verdict")).to_contain_text("KL(H‖N)")
         assert page.evaluate("window.untouched") is True
     return found
@@ -86,8 +89,13 @@ PAGES = [
     ("jobs", "Jobs", "tbody .job-reward svg"),
     ("jobs/new", "New job", ".note.tone-ok"),
     ("jobs/{}", "from-the-form", "[data-chart=reward] canvas"),
-    ("jobs/{}/rollouts", "Rollouts", ".response"),
+    ("jobs/{}/charts", "from-the-form", "[data-chart=reward] canvas"),
+    ("jobs/{}/rollouts", "from-the-form", ".response"),
+    ("jobs/{}/checkpoints", "from-the-form", "td .mono"),
+    ("jobs/{}/events", "from-the-form", ".events li"),
+    ("jobs/{}/configuration", "from-the-form", ".codebox"),
     ("experiments", "Experiments", ".empty code"),
+    ("datasets", "Datasets", ".drop"),
     ("compare?jobs={}", "Compare", "[data-chart=compare-reward] canvas"),
     ("playground", "Playground", "#prompt"),
     ("graders", "Graders", "#grader"),
@@ -100,7 +108,7 @@ def test_pages_are_accessible_and_fit_a_phone(browser: Browser, base: str, job_i
         page = opened.page
         for address, title, content in PAGES:
             page.goto(f"{base}/#/{address.format(job_id)}")
-            # Another address after the # is no new document: the page before is there until its views change.
+            # Another address after the # is not a new document: the page before stays until its views change.
             expect(page.get_by_role("heading", level=1)).to_contain_text(title)
             expect(page.locator(content).first).to_be_visible()
             assert serious(page) == [], address
@@ -126,10 +134,17 @@ def test_rollouts_are_read_searched_and_compared(browser: Browser, base: str, jo
         page.get_by_label("Difference of the modes").check()
         expect(page.get_by_role("heading", name="Difference")).to_be_visible()
         page.get_by_label("Search in prompts and responses").fill("no such text anywhere")
-        expect(page.get_by_role("heading", name="No response fits")).to_be_visible()
+        expect(page.get_by_role("heading", name="No matching responses")).to_be_visible()
         # A part of every prompt, in another case; found in each step.
         page.get_by_label("Search in prompts and responses").fill("FINAL ANSWER")
         expect(page.locator(".entry")).to_have_count(2 * STEPS)
+        expect(page.locator(".answer mark").first).to_have_text(re.compile("final answer", re.I))
+        # Each in the order that is asked for, said in the address.
+        page.get_by_label("Sort").select_option("Lowest reward")
+        expect(page).to_have_url(re.compile("sort=lowest"))
+        page.get_by_role("link", name="Over training").click()
+        expect(page.get_by_role("searchbox")).to_have_value("")
+        expect(page).to_have_url(re.compile(r"rollouts\?item=\d+$"))
         page.get_by_role("link", name="Try the grader").first.click()
         expect(page.get_by_label("Definition")).to_have_value(re.compile("has an e"))
 
@@ -144,11 +159,157 @@ def test_both_modes_answer_side_by_side(browser: Browser, base: str, job_id: str
         page.get_by_label("Samples a mode").fill("2")
         page.get_by_label("Longest answer, tokens").fill("6")
         page.get_by_role("button", name="Ask both modes").click()
-        for mode in ("normal", "high-entropy"):
-            side = page.get_by_label(f"Answers of {mode} mode")
+        sides = [page.get_by_label(f"Answers of {mode} mode") for mode in ("normal", "high-entropy")]
+        for side in sides:
             expect(side.get_by_text("answers differ")).to_be_visible()
             expect(side.locator(".response")).to_have_count(2)
             expect(side).to_contain_text("tokens/s")
+        # Equal answers are one, with how often it came.
+        page.get_by_label("Samples a mode").fill("3")
+        page.get_by_label("Temperature").fill("0")
+        page.get_by_role("button", name="Ask both modes").click()
+        for side in sides:
+            expect(side.get_by_text("3 times")).to_be_visible()
+            expect(side.locator(".response")).to_have_count(1)
+            expect(side.get_by_text("1 of 3 answers differ")).to_be_visible()
+
+
+MODULES = """(names) => Promise.all(names.map((name) =>
+  import(new URL(name, document.querySelector("script[type=module]").src))))"""
+
+
+@pytest.fixture(scope="module")
+def judged(browser: Browser, base: str) -> Iterator[Callable[..., dict[str, Any]]]:
+    """The page's verdict on series of one value a step, by topic."""
+    with tab(browser) as opened:
+        page = opened.page
+        page.goto(f"{base}/#/jobs")
+
+        def verdict(series: dict[str, list[float]], step: int = 100, **evaluation: int) -> dict[str, Any]:
+            method = {"reinforcement": {"evaluation": evaluation}}
+            job = {"status": "running", "progress": {"step": step, "total_steps": 100}, "method": method}
+            said = page.evaluate(
+                f"""async ([series, job]) => {{
+                  const [{{ distinctPair, verdict }}] = await ({MODULES})(["run/verdict.js"]);
+                  const points = (values) => ({{ steps: values.map((_, i) => i), values }});
+                  const get = (name) => series[name] && points(series[name]);
+                  return verdict(job, get, 0, null, distinctPair(Object.keys(series)));
+                }}""",
+                [series, job],
+            )
+            return {one["topic"]: one for one in said}
+
+        yield verdict
+
+
+def test_the_verdict_says_how_many_right_answers_differ(judged: Callable[..., dict[str, Any]]):
+    series = {
+        "eval/N/distinct_right@2": [1, 1],
+        "eval/H/distinct_right@2": [1, 2],
+        "eval/N/distinct_right@8": [2.5, 1.25],
+        "eval/H/distinct_right@8": [2.5, 4.125],
+        "eval/N/distinct_right@16": [2, 2],
+        "eval/mix/distinct_right@16": [3, 3],
+    }
+    said = judged(series)["Different right answers"]
+    assert said["says"] == "H has 4.13 different right answers in 8, N 1.25"
+    assert said["tone"] == "ok" and "at first H 2.50, N 2.50" in said["because"]
+    series["eval/H/distinct_right@8"] = [6, 4.125]
+    assert judged(series)["Different right answers"]["tone"] == "info", "it has fewer than at first"
+
+
+def test_the_verdict_is_of_each_mode_by_validation(judged: Callable[..., dict[str, Any]]):
+    rising, falling = [0.2, 0.9], [0.9, 0.2]
+    series = {"train/N/reward": falling, "train/H/reward": rising, "eval/H/reward": falling}
+    said = judged(
+        series | {"eval/N/reward": rising, "eval/N/graded": [60, 50]}, max_items=40, samples_per_item=2
+    )
+    normal, high = said["Reward, normal"], said["Reward, high-entropy"]
+    assert (normal["tone"], normal["says"]) == ("ok", "The normal mode is learning")
+    assert "validation: 0.200 → 0.900" in normal["because"]
+    assert "of 60 responses at step 0 and 50 responses at step 1" in normal["because"]
+    assert (high["tone"], high["says"]) == ("warn", "The high-entropy mode has fallen")
+    assert "of 80 responses" in high["because"], "as many as were planned where it is not said how many"
+    assert high["tries"]["text"] and normal["tries"] is None
+    # Without validation by training, and saying so.
+    assert "training, not validated" in judged({"train/N/reward": rising})["Reward, normal"]["because"]
+
+
+@pytest.mark.parametrize(
+    ("course", "graded", "step", "says"),
+    [
+        ([0.2, 0.9], 20, 100, "Too early to tell whether the normal mode learns"),
+        # Two errors of a mean of 64 at a half are 0.125 each, of their difference 0.18.
+        ([0.45, 0.60], 64, 100, "Too few responses to tell whether the normal mode learns"),
+        ([0.45, 0.65], 64, 100, "The normal mode is learning"),
+        ([0.65, 0.45], 64, 100, "The normal mode has fallen"),
+        ([0.45, 0.47], 1000, 10, "Too early to tell whether the normal mode learns"),
+        ([0.45, 0.47], 1000, 100, "The normal mode has not moved"),
+        ([0.98, 0.99], 1000, 100, "The normal mode was right from the start"),
+    ],
+)
+def test_what_chance_could_have_done_is_not_learning(
+    judged: Callable[..., dict[str, Any]], course: list[float], graded: float, step: int, says: str
+):
+    said = judged({"eval/N/reward": course, "eval/N/graded": [graded] * 2}, step)["Reward, normal"]
+    assert said["says"] == says
+    assert (said["tone"] == "ok") == (says == "The normal mode is learning")
+    assert (said["tries"] is not None) == (said["tone"] == "warn")
+
+
+def test_groups_come_in_the_order_that_is_asked_for(browser: Browser, base: str):
+    def row(mode: str, **values: float | None) -> dict[str, Any]:
+        return {"mode": mode, "reward": None, "surprisal": None, "entropy": None, "tokens": 1} | values
+
+    groups = {
+        "a": [row("normal", reward=1, surprisal=0.1), row("high-entropy", reward=0, surprisal=0.2)],
+        "b": [row("normal", reward=0, surprisal=0.5, tokens=9), row("high-entropy", entropy=2)],
+        "c": [row("normal", reward=1, surprisal=0.3), row("high-entropy", reward=1, entropy=1)],
+        "d": [row("normal")],
+    }
+    wanted = {
+        "surprise": "bcad",
+        "reward": "cabd",
+        "lowest": "bacd",
+        "entropy": "bcad",
+        "length": "bacd",
+        "disagreement": "acbd",
+        "drawn": "abcd",
+    }
+    with tab(browser) as opened:
+        page = opened.page
+        page.goto(f"{base}/#/jobs")
+        found = page.evaluate(
+            f"""async ([groups, names]) => {{
+              const [{{ ordered }}] = await ({MODULES})(["rollouts/order.js"]);
+              const first = ({{ key, rows }}) => [key, rows[0].surprisal];
+              return names.map((name) => ordered(groups, name).map(first));
+            }}""",
+            [[{"key": key, "rows": rows} for key, rows in groups.items()], list(wanted)],
+        )
+    assert {name: "".join(key for key, _ in one) for name, one in zip(wanted, found, strict=True)} == wanted
+    assert dict(found[0])["a"] == 0.2, "so do the responses"
+
+
+def test_a_chart_has_no_value_off_its_step(browser: Browser, base: str, job_id: str):
+    with tab(browser) as opened:
+        page = opened.page
+        page.goto(f"{base}/#/jobs/{job_id}/charts")
+        chart = page.locator("[data-chart=reward]")
+        legend = chart.locator(".legend")
+        expect(legend.locator(".at")).to_have_text(f"step {STEPS}")
+        box = chart.locator(".u-over").bounding_box()
+        assert box is not None
+        page.mouse.move(box["x"] + box["width"] * 2 / STEPS, box["y"] + 50)
+        expect(legend.locator(".at")).to_have_text("step 2")
+        found = page.evaluate(
+            f"""async () => {{
+              const [{{ nearestIndex }}] = await ({MODULES})(["charts/align.js"]);
+              const [steps, values] = [[10, 20, 24, 30, 40], [null, 2, null, 3, null]];
+              return steps.map((_, i) => nearestIndex(steps, values, i));
+            }}"""
+        )
+        assert found == [-1, 1, 1, 3, -1]
 
 
 def test_a_grader_is_tried(browser: Browser, base: str):
@@ -167,12 +328,12 @@ def test_a_grader_is_tried(browser: Browser, base: str):
 
 
 def test_jobs_are_filtered_cloned_and_cancelled_with_the_keyboard(browser: Browser, base: str, job_id: str):
-    with tab(browser) as opened:
+    with tab(browser, refusals=True) as opened:
         page = opened.page
         page.goto(f"{base}/#/jobs/new?from={job_id}")
         page.get_by_label("Steps", exact=True).fill("100000")
         page.get_by_label("Suffix").fill("endless")
-        page.get_by_text("The API would take this: 100000 steps").wait_for()
+        page.get_by_text("Ready: 100,000 steps").wait_for()
         page.get_by_role("button", name="Create job").press("Enter")
         expect(page.locator(".live")).to_be_visible()
         expect(page.locator("[data-chart=reward] canvas")).to_be_visible()
@@ -187,8 +348,37 @@ def test_jobs_are_filtered_cloned_and_cancelled_with_the_keyboard(browser: Brows
         page.keyboard.type("endless")
         expect(page.locator("tbody tr")).to_have_count(1)
         page.get_by_role("button", name="Succeeded").press("Enter")
-        expect(page.get_by_role("heading", name="No job fits")).to_be_visible()
+        expect(page.get_by_role("heading", name="No matching jobs")).to_be_visible()
         # What differs between the two runs.
-        page.goto(f"{base}/#/compare?jobs={job_id}")
+        page.goto(f"{base}/#/compare?jobs={job_id},ftjob-gone")
+        page.get_by_label("Remove ftjob-gone").click()
+        page.get_by_label("Search runs").fill("endless")
         page.get_by_label("endless").check()
+        expect(page.get_by_label("Compared runs").locator("li")).to_have_count(2)
+        last = page.get_by_role("region", name="Final metrics").locator("tbody tr").first.locator("td").nth(2)
+        expect(last).to_be_visible()
+        reward = httpx.get(f"{base}/v1/fine_tuning/jobs/{job_id}/metrics", params={"name": "train/N/reward"})
+        # The last tenth of three steps is the third.
+        value = reward.json()["data"][0]["points"][-1]["value"]
+        assert float(last.inner_text()) == pytest.approx(value, rel=5e-3)
         expect(page.locator("tr.differs").filter(has_text="budget.steps")).to_contain_text("100000")
+        # Several are ordered, chosen and removed; what is said of one finds it.
+        page.goto(f"{base}/#/jobs/{job_id}")
+        page.get_by_role("button", name="Add a note or tags").click()
+        page.get_by_label("Tags").fill("keep, first")
+        page.get_by_role("button", name="Save").click()
+        page.get_by_role("link", name="keep").click()
+        names = page.locator(".job-name a")
+        expect(names).to_have_text(["from-the-form"])
+        page.goto(f"{base}/#/jobs?sort=name&order=asc")
+        expect(names).to_have_text(["endless", "from-the-form"])
+        page.get_by_role("button", name="Job").press("Enter")
+        expect(names).to_have_text(["from-the-form", "endless"])
+        page.get_by_label("Select all").check()
+        expect(page.get_by_role("link", name="Compare", exact=True).last).to_have_attribute(
+            "href", re.compile(rf"jobs={job_id}%2Cftjob-")
+        )
+        page.get_by_label("Select from-the-form").uncheck()
+        page.get_by_role("button", name="Delete 1").press("Enter")
+        page.get_by_role("button", name="Delete 1 job").press("Enter")
+        expect(names).to_have_text(["from-the-form"])

@@ -5,6 +5,7 @@ import signal
 import socket
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import psutil
@@ -128,6 +129,15 @@ def test_a_grader_that_teaches_nothing_fails_the_job_before_it_runs(
     assert (job.model_extra or {})["started_at"] is None
 
 
+def test_packages_of_the_same_names_where_it_was_started_do_not_matter(
+    serve: ServeProcess, trained: Trained
+) -> None:
+    started_in = Path(serve.processes()[0].cwd())
+    for name in ("app", "worker", "trainer"):
+        assert "raise ImportError" in (started_in / name / "__init__.py").read_text()
+    assert trained.job.status == "succeeded", "API, worker, trainer and integrations are ours"
+
+
 def test_both_modes_answer_from_one_engine(serve: ServeProcess, trained: Trained) -> None:
     client = serve.client()
     prompt_tokens = {}
@@ -145,7 +155,7 @@ def test_both_modes_answer_from_one_engine(serve: ServeProcess, trained: Trained
     # The mode's prompt stands in front of the same question.
     assert prompt_tokens["high-entropy"] > prompt_tokens["normal"] + 100
     engines = [process for process in serve.processes() if "./step-2" in process.cmdline()]
-    assert len([engine for engine in engines if "warden.py" not in " ".join(engine.cmdline())]) == 1
+    assert len([engine for engine in engines if "guard.py" not in " ".join(engine.cmdline())]) == 1
 
 
 def test_the_client_commands_speak_to_it(serve: ServeProcess, trained: Trained) -> None:
@@ -216,7 +226,7 @@ def test_a_backup_of_the_running_service_is_the_service(
 
 
 def test_killing_serve_leaves_no_orphan(serve: ServeProcess, trained: Trained) -> None:
-    # An engine is the deepest process there is: serve, guard, inference worker, warden, engine.
+    # An engine is the deepest process there is: serve, guard, inference worker, guard, engine.
     serve.client().chat.completions.create(
         model=str(trained.job.fine_tuned_model), messages=[{"role": "user", "content": "say 3"}], max_tokens=4
     )
@@ -231,7 +241,7 @@ def test_killing_serve_leaves_no_orphan(serve: ServeProcess, trained: Trained) -
 
 
 def test_a_component_that_dies_is_restarted(serve: ServeProcess) -> None:
-    (api,) = [process for process in serve.processes() if "app.main:create_app" in process.cmdline()[1:]
+    (api,) = [process for process in serve.processes() if "app.main:served_app" in process.cmdline()[1:]
               and "guard.py" not in " ".join(process.cmdline())]  # fmt: skip
     api.kill()
     assert "restarting" in serve.read_until("api")

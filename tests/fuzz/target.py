@@ -7,13 +7,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from app.core.tables import DEFAULT_PROJECT
 from app.keys.service import create_key
-from app.migrate import upgrade_to_head
-from app.tables import DEFAULT_PROJECT
 from benchmarks.load.servers import our_api
 from tests.fixtures.api import Api, forget
 from tests.fixtures.belongings import everything
 from tests.fixtures.broker import RedisServer
+from tests.fixtures.databases import migrated_sqlite
 
 
 @dataclass
@@ -41,13 +41,12 @@ def target(*, keyed: bool) -> Iterator[Target]:
         redis = RedisServer(folder)
         redis.start()
         stack.callback(redis.stop)
-        url = f"sqlite:///{folder / 'fuzz.db'}"
+        url = migrated_sqlite(folder / "fuzz.db")
         stack.enter_context(
             _environment(
                 POLICYSPLIT_DATA_DIR=str(data), DATABASE_URL=url, BROKER_URL=redis.url, POLICYSPLIT_PORT="0"
             )
         )
-        upgrade_to_head(url)
         key = create_key("fuzz", DEFAULT_PROJECT)[1] if keyed else None
         address, _ = stack.enter_context(our_api(data, url))
         api = Api(address, data, "tiny")

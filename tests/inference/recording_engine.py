@@ -8,6 +8,8 @@ from typing import Any
 from transformers import GenerationMixin
 from transformers.cli.transformers import main
 
+from worker.inference.engines.transformers_server import install
+
 RECORD = Path(os.environ["RECORDED_TOKEN_IDS"])
 _generate = getattr(GenerationMixin, "generate")  # noqa: B009
 
@@ -21,4 +23,5 @@ def _recording_generate(self: Any, *arguments: Any, **options: Any) -> Any:
 def run() -> None:
     """Serve as the command line says."""
     setattr(GenerationMixin, "generate", _recording_generate)  # noqa: B010
+    install()
     main()

@@ -1,18 +1,22 @@
 """An engine server without a model, for tests of how engines are started, watched and ended.
 
-It takes the command line and the requests of ``transformers serve``, is up in a moment, and answers a
-conversation with words that depend on the folder, the messages and the seed alone. It computes for as long
-as a client listens, a word every few milliseconds, and reads its model's config as a real one would.
+It listens where the worker says, takes the command line and the requests of ``transformers serve``, is up in
+a moment, and answers a conversation with words that depend on the folder, the messages and the seed alone, or
+with what stands behind ``ECHO``. It computes for as long as a client listens, a word every few milliseconds,
+and reads its model's config as a real one would. Told ``DEAF`` it answers nobody any more, though it lives.
 """
 
 import asyncio
 import hashlib
 import json
+import os
 import sys
 from pathlib import Path
 from typing import Any
 
 WORD_SECONDS = 0.004
+ECHO = "Say: "
+DEAF = "Listen no more."
 
 
 def main() -> None:
@@ -20,22 +24,32 @@ def main() -> None:
     kind = json.loads((folder / "config.json").read_text())["model_type"]
     if kind != "llama":
         raise ValueError(f"The model type {kind!r} is not known here")
-    asyncio.run(serve(folder, int(sys.argv[sys.argv.index("--port") + 1])))
+    asyncio.run(serve(folder, os.environ["POLICYSPLIT_ENGINE_SOCKET"]))
 
 
-async def serve(folder: Path, port: int) -> None:
+async def serve(folder: Path, socket: str) -> None:
+    writers: list[asyncio.StreamWriter] = []
+
     async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writers.append(writer)
         try:
             while True:
                 head = (await reader.readuntil(b"\r\n\r\n")).decode()
                 lengths = [line for line in head.splitlines() if line.lower().startswith("content-length:")]
-                body = await reader.readexactly(int(lengths[0].split(":")[1])) if lengths else b""
-                await answer(folder, json.loads(body) if body else {}, writer)
+                body = json.loads(
+                    await reader.readexactly(int(lengths[0].split(":")[1])) if lengths else b"{}"
+                )
+                if body.get("messages", [{}])[-1].get("content") == DEAF:
+                    server.close()
+                    for one in writers:
+                        one.close()
+                    return
+                await answer(folder, body, writer)
         except (asyncio.IncompleteReadError, ConnectionError):
             writer.close()
 
-    server = await asyncio.start_server(handle, "127.0.0.1", port)
-    await server.serve_forever()
+    server = await asyncio.start_unix_server(handle, socket)
+    await asyncio.Event().wait()
 
 
 async def answer(folder: Path, body: dict[str, Any], writer: asyncio.StreamWriter) -> None:
@@ -45,13 +59,19 @@ async def answer(folder: Path, body: dict[str, Any], writer: asyncio.StreamWrite
     head = "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n"
     writer.write(head.encode())
     said = json.dumps([str(folder), body["messages"], body["seed"]])
-    count = json.loads(body["generation_config"])["max_new_tokens"]
-    for number in range(count):
-        word = hashlib.sha256(f"{said}{number}".encode()).hexdigest()[:6]
-        await send(writer, {"choices": [{"index": 0, "delta": {"content": f"{word} "}}]})
+    wanted = body["messages"][-1]["content"]
+    if isinstance(wanted, str) and wanted.startswith(ECHO):
+        words, reason = [wanted.removeprefix(ECHO)], "stop"
+    else:
+        count = json.loads(body["generation_config"])["max_new_tokens"]
+        words = [hashlib.sha256(f"{said}{number}".encode()).hexdigest()[:6] + " " for number in range(count)]
+        reason = "length"
+    for word in words:
+        await send(writer, {"choices": [{"index": 0, "delta": {"content": word}}]})
         await asyncio.sleep(WORD_SECONDS)  # what a token takes
-    usage = {"prompt_tokens": len(said), "completion_tokens": count, "total_tokens": len(said) + count}
-    await send(writer, {"choices": [{"index": 0, "delta": {}, "finish_reason": "length"}], "usage": usage})
+    usage = {"prompt_tokens": len(said), "completion_tokens": len(words)}
+    usage["total_tokens"] = sum(usage.values())
+    await send(writer, {"choices": [{"index": 0, "delta": {}, "finish_reason": reason}], "usage": usage})
     writer.write(b"0\r\n\r\n")
 
 

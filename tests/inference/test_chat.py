@@ -66,6 +66,22 @@ def test_a_checkpoint_answers_like_the_job_result_that_it_is(client: OpenAI, mod
         assert text(client, f"{model}:ckpt-step-10{mode}") == text(client, f"{model}{mode}")
 
 
+def test_the_best_checkpoint_answers_for_the_job_although_a_later_one_is_there(
+    serving: Deployment, client: OpenAI
+):
+    job = serving.add_job("succeeded", result_step=5, result_reason="its eval/N/reward is the highest")
+    for step, seed in ((5, TALKATIVE), (10, TALKATIVE + 1)):
+        serving.add_checkpoint(job, step, seed=seed)
+    model = job.fine_tuned_model
+    assert model is not None
+    for mode in ("", ":high-entropy"):
+        assert text(client, f"{model}{mode}") == text(client, f"{model}:ckpt-step-5{mode}")
+        assert text(client, f"{model}{mode}") != text(client, f"{model}:ckpt-step-10{mode}")
+    (chosen, other) = reversed(client.fine_tuning.jobs.checkpoints.list(job.id).data)
+    told = [(one.model_extra or {})["result_reason"] for one in (chosen, other)]
+    assert (chosen.step_number, told) == (5, ["its eval/N/reward is the highest", None])
+
+
 def test_a_base_model_answers(client: OpenAI):
     answer = ask(client, "tiny")
     assert (answer.mode, answer.model) == ("normal", "tiny")
@@ -183,7 +199,6 @@ def test_parameters_that_ask_for_nothing_are_accepted(client: OpenAI, model: str
 REFUSED: list[tuple[dict[str, Any], str | None]] = [
     ({"logprobs": True}, "logprobs"),
     ({"top_logprobs": 2}, "top_logprobs"),
-    ({"tools": [{"type": "function", "function": {"name": "f"}}]}, "tools"),
     ({"response_format": {"type": "json_object"}}, "response_format"),
     ({"presence_penalty": 0.5}, "presence_penalty"),
     ({"frequency_penalty": 0.5}, "frequency_penalty"),
@@ -204,8 +219,8 @@ REFUSED: list[tuple[dict[str, Any], str | None]] = [
     ({"messages": []}, "messages"),
     ({"messages": [{"role": "tool", "content": "1"}]}, "messages.0"),
     ({"messages": [{"role": "user"}]}, "messages.0"),
-    ({"messages": [{"role": "user", "content": [{"type": "image_url"}]}]}, "messages.0.content.0.type"),
-    ({"messages": [{"role": "user", "content": "x", "name": "Ann"}]}, "messages.0.name"),
+    ({"messages": [{"role": "user", "content": [{"type": "image_url"}]}]}, "messages.0.content.0"),
+    ({"messages": [{"role": "user", "content": "x", "nick": "Ann"}]}, "messages.0.nick"),
     ({"max_tokens": 5, "max_completion_tokens": 6}, None),
     ({"stream_options": {"include_usage": True}}, None),
 ]
@@ -221,6 +236,15 @@ def test_what_can_not_be_done_is_refused_by_name(
     assert (answer.status_code, error["type"]) == (400, "invalid_request_error")
     assert error["param"] == param
     assert all(key in error["message"] for key in extra if key != "messages")
+
+
+def test_tools_are_taken_and_a_choice_among_them_is_refused(client: OpenAI, model: str):
+    tools = [{"type": "function", "function": {"name": "f"}}]
+    for choice in ({}, {"tool_choice": "auto"}):
+        assert ask(client, model, tools=tools, **choice).usage.completion_tokens
+    with pytest.raises(openai.BadRequestError) as caught:
+        ask(client, model, tools=tools, tool_choice="required")
+    assert (caught.value.code, caught.value.param) == ("unsupported_parameter", "tool_choice")
 
 
 def test_a_mode_that_contradicts_the_id_is_refused(client: OpenAI, model: str):

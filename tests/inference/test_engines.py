@@ -1,5 +1,6 @@
 """Engines as supervised children: loaded once, evicted, restarted, and never left behind."""
 
+import asyncio
 import json
 import os
 import signal
@@ -16,10 +17,16 @@ import psutil
 import pytest
 from sqlalchemy import update
 
-from app.db import write_session
-from app.tables import InferenceWorker
-from tests.fixtures.engines import Deployment, engine_of, is_warden, until
-from worker.inference import warden
+from app.core.db import write_session
+from app.core.own_secrets import inference_token
+from app.core.settings import Settings
+from app.core.tables import InferenceWorker
+from tests.fixtures.engines import Deployment, engine_of, is_guard, until
+from tests.inference.scripted_engine import DEAF
+from trainer.system.guarded import guard_command
+from worker.inference.child import EngineProcess
+from worker.inference.engines.base import Host, Launch
+from worker.inference.engines.transformers import TransformersEngine
 
 HELLO: list[Any] = [{"role": "user", "content": "Hello"}]
 
@@ -69,6 +76,40 @@ def test_a_cold_start_is_shared_and_the_least_recently_used_model_makes_room(dep
     until(lambda: len(deployment.workers()[0].loaded) == 2)
 
 
+def test_each_engine_sees_the_gpus_that_the_fewest_others_see(deployment: Deployment):
+    models = [deployment.add_finished(seed=seed) for seed in range(3)]
+    deployment.start_inference(GPUS="GPU-a, GPU-b", ENGINE_MEMORY_BYTES=str(int(2.5 * weights(deployment))))
+
+    def seen() -> dict[str, str]:
+        return {
+            engine["folder"].split("/runs/ftjob-")[-1][:10]: psutil.Process(engine["pid"]).environ()[
+                "CUDA_VISIBLE_DEVICES"
+            ]
+            for engine in deployment.engines()
+        }
+
+    first, second, third = (model.rsplit(":", 1)[1] for model in models)
+    ask(deployment, models[0])
+    assert seen() == {first: "GPU-a"}
+    ask(deployment, models[1])
+    assert seen() == {first: "GPU-a", second: "GPU-b"}
+    ask(deployment, models[2])  # the first makes room, on its GPU too
+    assert seen() == {second: "GPU-b", third: "GPU-a"}
+
+
+def test_engines_that_want_more_gpus_than_there_are_do_not_start(tmp_path: Path):
+    environment = {
+        **os.environ,
+        "POLICYSPLIT_DATA_DIR": str(tmp_path),
+        "POLICYSPLIT_GPUS": "0,1",
+        "POLICYSPLIT_ENGINE_GPUS": "4",
+    }
+    command = [sys.executable, "-m", "worker.inference"]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 2
+    assert "POLICYSPLIT_ENGINE_GPUS is 4, but there are 2 GPUs here (0, 1): give 2 at most" in done.stderr
+
+
 def test_a_model_in_use_is_not_evicted_and_one_that_never_fits_is_refused(deployment: Deployment):
     model = deployment.add_finished(seed=1)
     size = weights(deployment)
@@ -106,11 +147,27 @@ def test_a_killed_engine_is_replaced_and_its_stream_ends_with_an_error(deploymen
     assert time.monotonic() - began < 30
     (replaced,) = deployment.engines()
     assert replaced["pid"] != engine["pid"]
-    # The warden killed, too, takes its engine along.
+    # The guard killed, too, takes its engine along.
     child = engine_of(replaced["pid"])
     os.kill(replaced["pid"], signal.SIGKILL)
     child.wait(5)
     assert ask(deployment, model, seed=3, max_retries=2).choices[0].message.content == before
+
+
+def test_an_engine_that_lives_but_cannot_be_reached_is_replaced(deployment: Deployment):
+    """As vLLM's core is that outlived its server: nobody would be answered for ever."""
+    model = deployment.add_finished(seed=1)
+    deployment.start_inference()
+    before = ask(deployment, model, seed=3).choices[0].message.content
+    (engine,) = deployment.engines()
+    unreachable = engine_of(engine["pid"])
+    with pytest.raises(openai.InternalServerError) as raised:
+        ask(deployment, model, messages=[{"role": "user", "content": DEAF}])
+    assert raised.value.status_code == 503 and "ended while it answered" in str(raised.value)
+    assert ask(deployment, model, seed=3, max_retries=2).choices[0].message.content == before
+    (replaced,) = deployment.engines()
+    assert replaced["pid"] != engine["pid"]
+    until(lambda: not unreachable.is_running(), 10)
 
 
 def test_no_engine_outlives_a_killed_worker(deployment: Deployment):
@@ -118,11 +175,11 @@ def test_no_engine_outlives_a_killed_worker(deployment: Deployment):
     worker = deployment.start_inference()
     ask(deployment, model)
     below = psutil.Process(worker.pid).children(recursive=True)
-    assert sorted(map(is_warden, below)) == [
+    assert sorted(map(is_guard, below)) == [
         False,
         True,
         True,
-    ]  # the engine, its warden and the warden's heir
+    ]  # the engine, its guard and the guard's reaper
     worker.kill()
     worker.wait(20)
     assert not psutil.wait_procs(below, timeout=10)[1]
@@ -137,13 +194,13 @@ def test_no_engine_outlives_a_killed_worker(deployment: Deployment):
         assert int(caught.value.response.headers["retry-after"]) > 0
 
 
-def test_what_an_engine_started_dies_with_it_even_if_its_warden_was_killed_with_the_worker(tmp_path: Path):
+def test_what_an_engine_started_dies_with_it_even_if_its_guard_was_killed_with_the_worker(tmp_path: Path):
     """As vLLM's own processes would, an orphan in the engine's group outlives it otherwise."""
     started = tmp_path / "started"
     grandchild = "import os, time; open(os.environ['STARTED'], 'w').write(str(os.getpid())); time.sleep(600)"
     engine = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {grandchild!r}])"
     process = subprocess.Popen(
-        [sys.executable, "-I", warden.__file__, "1", sys.executable, "-c", engine],
+        guard_command([sys.executable, "-c", engine], 1),
         stdin=subprocess.PIPE,
         stdout=subprocess.DEVNULL,
         env={**os.environ, "STARTED": str(started)},
@@ -155,6 +212,37 @@ def test_what_an_engine_started_dies_with_it_even_if_its_warden_was_killed_with_
     process.kill()
     process.communicate()
     assert not psutil.wait_procs(below, timeout=10)[1]
+
+
+def test_an_engine_that_is_killed_with_its_guard_has_ended_and_takes_along_what_it_started(tmp_path: Path):
+    """As vLLM's core, which leaves the server's session and holds its output, would live on unnoticed."""
+    started = tmp_path / "started"
+    core = f"import os, time; open({str(started)!r}, 'w').write(str(os.getpid())); time.sleep(600)"
+    server = (
+        f"import subprocess, sys; subprocess.run([sys.executable, '-c', {core!r}], start_new_session=True)"
+    )
+
+    class Scripted(TransformersEngine):
+        def launch(self, host: Host, socket: Path) -> Launch:
+            return Launch([sys.executable, "-c", server], tmp_path)
+
+    async def end_all_at_once() -> tuple[psutil.Process, str]:
+        engine = await EngineProcess.spawn(Scripted(Settings(data_dir=tmp_path)), Host(tmp_path))
+        await asyncio.to_thread(until, lambda: started.exists() and started.read_text())
+        left = psutil.Process(int(started.read_text()))
+        others = [psutil.Process(engine.pid), *psutil.Process(engine.pid).children(recursive=True)]
+        others.remove(left)
+        assert len(others) == 3
+        for process in others:
+            process.suspend()
+        for process in others:
+            process.kill()
+        await asyncio.wait_for(engine.ended.wait(), 20)
+        return left, engine.cause()
+
+    left, cause = asyncio.run(end_all_at_once())
+    assert not psutil.wait_procs([left], timeout=10)[1]
+    assert cause == "signal 9"
 
 
 def test_a_broken_checkpoint_gets_a_reason(deployment: Deployment):
@@ -185,19 +273,36 @@ def test_weights_that_go_while_they_are_loaded_are_gone(deployment: Deployment):
     folder = str(deployment.checkpoint_folder(model))
     body = {"folder": folder, "prompt": "x", "temperature": 1, "top_p": 1, "seed": 1, "stop": []}
     (worker,) = deployment.workers()
-    refused = httpx.post(f"{worker.url}/samples", json=body)
+    right = {"authorization": f"Bearer {inference_token(Settings(data_dir=deployment.folder))}"}
+    refused = httpx.post(f"{worker.url}/samples", json=body, headers=right)
     assert (refused.status_code, refused.json()["error"]["code"]) == (400, "model_missing")
 
 
 def test_the_shared_secret_keeps_others_out(deployment: Deployment):
     model = deployment.add_finished(seed=1)
-    deployment.start_inference(INFERENCE_TOKEN="secret")
+    deployment.start_inference(INFERENCE_TOKEN="secret")  # the gateway has the one that it made itself
     with pytest.raises(openai.InternalServerError, match="POLICYSPLIT_INFERENCE_TOKEN"):
         ask(deployment, model)
     (worker,) = deployment.workers()
     assert httpx.get(f"{worker.url}/engines").status_code == 401
     right = {"authorization": "Bearer secret"}
     assert httpx.get(f"{worker.url}/engines", headers=right).json() == []
+
+
+def test_an_engine_gets_no_secret_of_the_inference_worker(
+    deployment: Deployment, monkeypatch: pytest.MonkeyPatch
+):
+    for name in ("AWS_SECRET_ACCESS_KEY", "HF_TOKEN", "WANDB_API_KEY", "SITE"):
+        monkeypatch.setenv(name, "sk")
+    monkeypatch.setenv("NCCL_DEBUG", "INFO")
+    deployment.start_inference(ENGINE_ENVIRONMENT='["SITE"]')
+    ask(deployment, deployment.add_finished(seed=1))
+    engine = psutil.Process(deployment.engines()[0]["pid"])
+    for process in (engine, *engine.children()):
+        variables = process.environ()
+        assert {name for name, value in variables.items() if value == "sk"} == {"SITE"}
+        assert "DATABASE_URL" not in variables
+        assert variables["NCCL_DEBUG"] == "INFO"
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,9 @@ import openai
 import pytest
 from openai import OpenAI
 
+from tests.attack.payloads import METADATA, WAYS_IN, traps
 from tests.fixtures.engines import TALKATIVE, Deployment
+from tests.inference.scripted_engine import ECHO
 
 HELLO: list[Any] = [{"role": "user", "content": "Hello"}]
 MODES = ["normal", "high-entropy"]
@@ -94,6 +96,44 @@ def test_an_answer_that_cannot_be_graded_is_never_preferred_and_never_a_zero(cli
     assert caught.value.code == "grader_failed"
 
 
+def test_distinct_gives_each_answer_once_with_its_count(client: OpenAI, model: str):
+    source = (
+        "def answer(sample, item):\n"
+        "    return str(len(sample['output_text']) % 2)\n"
+        "def grade(sample, item):\n"
+        "    return 1 / (1 + len(sample['output_text']))\n"
+    )
+    lengths = [len(text) for text in texts(ask(client, model, 12, "mixed").choices)]
+    assert {length % 2 for length in lengths} == {0, 1}, "both answers were drawn"
+    wanted = {"grader": {"type": "python", "name": "odd", "source": source}, "keep": 12, "distinct": True}
+    best = ask(client, model, 12, "mixed", best_of_n=wanted)
+    shortest = sorted(min(length for length in lengths if length % 2 == odd) for odd in (0, 1))
+    assert [len(text) for text in texts(best.choices)] == shortest
+    counts = {length % 2: sum(other % 2 == length % 2 for other in lengths) for length in shortest}
+    assert [choice.count for choice in best.choices] == [counts[length % 2] for length in shortest]
+    (only,) = ask(client, model, 12, "mixed", best_of_n=wanted | {"keep": 1}).choices
+    assert (only.index, only.count) == (0, best.choices[0].count)
+
+
+def test_what_a_model_says_is_evaluated_in_the_sandbox_alone(scripted: Deployment):
+    """To a scorer that runs text as code, by the response and by the item."""
+    client, task = scripted.client(), "polynomial_multiplication"
+    scripted.start_inference()
+    grader = {"type": "environment", "name": "e", "task": task}
+    with traps() as set_:
+        for what, payload in set_.payloads().items():
+            text = WAYS_IN[task].format(payload=payload)
+            item = {"answer": text, "metadata": dict.fromkeys(METADATA, text)}
+            said = client.chat.completions.create(
+                model="tiny",
+                messages=[{"role": "user", "content": f"{ECHO}{text}"}],
+                n=2,
+                extra_body={"best_of_n": {"grader": grader, "item": item, "keep": 2}},
+            )
+            assert texts(said.choices) == [text] * 2
+            assert set_.sprung() is None, what
+
+
 PYTHON = {"type": "python", "name": "x", "source": "def grade(sample, item): return 1"}
 
 
@@ -104,6 +144,7 @@ PYTHON = {"type": "python", "name": "x", "source": "def grade(sample, item): ret
         (2, {"best_of_n": {"grader": {"type": "string_check"}}}, "best_of_n.grader"),
         (2, {"best_of_n": {"grader": PYTHON, "keep": 3}}, "keep is 3"),
         (2, {"best_of_n": {"grader": PYTHON}, "stream": True}, "stream"),
+        (2, {"best_of_n": {"grader": PYTHON, "distinct": True}}, "answer(sample, item)"),
         (2, {"best_of_n": {"grader": {**PYTHON, "source": "("}}}, "best_of_n.grader"),
     ],
 )

@@ -3,8 +3,6 @@
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-import httpx
-
 from tests.fixtures.engines import Deployment, until
 
 HELLO: list[Any] = [{"role": "user", "content": "Hello"}]
@@ -25,7 +23,7 @@ def test_requests_go_where_the_model_is_loaded_then_where_least_is_done_and_neve
     def places() -> dict[str, list[Any]]:
         """By worker's URL, what it has loaded."""
         workers = scripted.workers()
-        return {worker.url: httpx.get(f"{worker.url}/engines").json() for worker in workers}
+        return {worker.url: scripted.engines_of(worker.url) for worker in workers}
 
     def where(model: str) -> list[str]:
         folder = str(scripted.checkpoint_folder(model))
@@ -52,7 +50,7 @@ def test_requests_go_where_the_model_is_loaded_then_where_least_is_done_and_neve
         answers = list(pool.map(lambda _: ask(first), range(4)))
     assert {answer.mode for answer in answers} == {"normal"}
     (left,) = {row.url for row in scripted.workers()} - {home}
-    engines = httpx.get(f"{left}/engines").json()
+    engines = scripted.engines_of(left)
     assert {engine["folder"] for engine in engines} == {
         str(scripted.checkpoint_folder(model)) for model in (first, second)
     }

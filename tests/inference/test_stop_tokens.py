@@ -7,9 +7,10 @@ from typing import Any
 
 import pytest
 
-from trainer.policy import load_policy
-from trainer.spec import ModelSpec
+from trainer.model.policy import load_policy
+from trainer.spec.run import ModelSpec
 from worker.inference.engines.stop_tokens import stop_token_ids
+from worker.inference.errors import EngineFailed
 
 
 @pytest.mark.parametrize("named", [None, 65, [65, 66]])
@@ -25,3 +26,23 @@ def test_stop_tokens_are_those_of_training(tiny_model: Path, tmp_path: Path, nam
         path.write_text(json.dumps({**json.loads(path.read_text()), key: value}))
     trained = load_policy(ModelSpec(path=str(folder), dtype="float32"), "").stop_ids
     assert set(stop_token_ids(folder)) == trained
+
+
+@pytest.mark.parametrize(
+    ("template", "says"),
+    [
+        (
+            "{% for a in range(99999) %}{% for b in range(99999) %}{% endfor %}{% endfor %}",
+            "did not end within 5 s",
+        ),
+        ("{{ 'x' * 99999999999 }}", "MemoryError"),
+    ],
+    ids=["loops", "fills the memory"],
+)
+def test_a_template_that_holds_up_a_process_holds_up_one_of_its_own(
+    tiny_model: Path, tmp_path: Path, template: str, says: str
+):
+    shutil.copytree(tiny_model, tmp_path / "model")
+    (tmp_path / "model" / "chat_template.jinja").write_text(template)
+    with pytest.raises(EngineFailed, match=says):
+        stop_token_ids(tmp_path / "model")

@@ -6,15 +6,28 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import openai
 import pytest
 
 from tests.fixtures.engines import PROMPT, Deployment, until
 from tests.fixtures.models import CHATML
-from tests.fixtures.templates import GEMMA, GEMMA3, LLAMA3, QWEN3
+from tests.fixtures.templates import (
+    DEVELOPER,
+    GEMMA,
+    GEMMA3,
+    LLAMA3,
+    NAMES,
+    PARTS,
+    QWEN3,
+    TOOLS_QWEN,
+)
 from tests.inference import forked_engine
-from trainer.modes import DEFAULT_HIGH_ENTROPY_PROMPT, Mode, Placement
-from trainer.policy import Policy, load_policy
-from trainer.spec import ModelSpec
+from trainer.model.policy import Policy, load_policy
+from trainer.model.templates import probe_ids
+from trainer.spec.manifest import MANIFEST_NAME, Manifest
+from trainer.spec.messages import conversation
+from trainer.spec.modes import DEFAULT_HIGH_ENTROPY_PROMPT, Mode, Placement
+from trainer.spec.run import ModelSpec
 
 # As SmolLM2 does: a system turn of its own where the conversation has none.
 DEFAULT_SYSTEM = (
@@ -32,12 +45,30 @@ FOLDED_SYSTEM = (
     "<|im_start|>[INST] {{ ((s if loop.first else '') + m['content']).strip() }} [/INST]"
     "{% else %} {{ m['content'].strip() }} <|im_end|>{% endif %}{% endfor %}"
 )
-TEMPLATES = {"chatml": CHATML, "default_system": DEFAULT_SYSTEM, "folded_system": FOLDED_SYSTEM}
-PROMPTS = {
-    "chatml": PROMPT,
-    "default_system": DEFAULT_HIGH_ENTROPY_PROMPT,
-    "folded_system": "Überlege — 想! 🌀",
+TEMPLATES = {
+    "chatml": CHATML,
+    "default_system": DEFAULT_SYSTEM,
+    "folded_system": FOLDED_SYSTEM,
+    "parts": PARTS,
+    "names": NAMES,
+    "developer": DEVELOPER,
+    "tools": TOOLS_QWEN,
 }
+PROMPTS = {"default_system": DEFAULT_HIGH_ENTROPY_PROMPT, "folded_system": "Überlege — 想! 🌀"}
+CALL = {"id": "call_1", "type": "function", "function": {"name": "add", "arguments": '{"b": 2, "a": 1}'}}
+
+TOOLS: list[dict[str, Any]] = [
+    {
+        "type": "function",
+        "function": {
+            "name": "add",
+            "description": 'Adds "two" numbers',
+            "parameters": {"type": "object", "properties": {"a": {"type": "integer"}, "b": {}}},
+            "strict": True,
+        },
+    },
+    {"type": "function", "function": {"name": "now"}},
+]
 
 CONVERSATIONS = {
     "user": [{"role": "user", "content": "What is 2 + 2?"}],
@@ -54,6 +85,17 @@ CONVERSATIONS = {
         {"role": "system", "content": [{"type": "text", "text": "Be "}, {"type": "text", "text": "brief."}]},
         {"role": "user", "content": [{"type": "text", "text": "2 +"}, {"type": "text", "text": " 2?"}]},
     ],
+    "developer": [
+        {"role": "developer", "content": "Be brief."},
+        {"role": "user", "name": "ann", "content": "What is 2 + 2?"},
+    ],
+    "calls": [
+        {"role": "user", "name": None, "content": "1 + 2?"},
+        {"role": "assistant", "content": "Let me see.", "tool_calls": [CALL]},
+        {"role": "tool", "tool_call_id": "call_1", "content": "3"},
+        {"role": "assistant", "content": None, "tool_calls": [CALL]},
+        {"role": "tool", "tool_call_id": "call_1", "content": [{"type": "text", "text": "3"}]},
+    ],
 }
 
 
@@ -66,7 +108,9 @@ def recorded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Deploym
         patch.setenv("RECORDED_TOKEN_IDS", str(record))
         patch.setenv(forked_engine.SOCKET, str(socket))
         deployment = Deployment(
-            folder, ENGINE_COMMAND=json.dumps([sys.executable, "-I", forked_engine.__file__])
+            folder,
+            ENGINE_COMMAND=json.dumps([sys.executable, "-I", forked_engine.__file__]),
+            ENGINE_ENVIRONMENT=json.dumps(["RECORDED_TOKEN_IDS", forked_engine.SOCKET]),
         )
         try:
             deployment.run("tests.inference.forked_engine", forked_engine.LISTEN)
@@ -81,33 +125,43 @@ def recorded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Deploym
 @pytest.mark.parametrize("template", TEMPLATES)
 def test_served_ids_are_the_ids_of_a_training_row(recorded: tuple[Deployment, Path], template: str):
     deployment, record = recorded
-    prompt = PROMPTS[template]
+    prompt = PROMPTS.get(template, PROMPT)
     model = deployment.add_finished(chat_template=TEMPLATES[template], prompt=prompt)
     folder = next((deployment.folder / "runs").glob(f"*{model.rsplit(':', 1)[1]}*/checkpoints/step-10"))
     policy = load_policy(ModelSpec(path=str(folder), dtype="float32"), prompt)
-    served_as_trained(deployment, record, model, policy, CONVERSATIONS)
+    tools = TOOLS if template == "tools" else None
+    served_as_trained(deployment, record, model, policy, CONVERSATIONS, tools)
+    if tools:
+        told = conversation({"messages": CONVERSATIONS["user"], "tools": tools})
+        plain = told.templated(knows_developer=True)
+        with_tools = policy.prompt_ids(plain, Mode.NORMAL, told.templated_tools())
+        assert with_tools != policy.prompt_ids(plain, Mode.NORMAL)
 
 
 def served_as_trained(
-    deployment: Deployment, record: Path, model: str, policy: Policy, conversations: dict[str, Any]
+    deployment: Deployment,
+    record: Path,
+    model: str,
+    policy: Policy,
+    conversations: dict[str, Any],
+    tools: list[dict[str, Any]] | None = None,
 ) -> None:
     """Each conversation in each mode reaches the engine with the policy's own token ids."""
     client = deployment.client()
     for name, messages in conversations.items():
-        plain = [
-            {**m, "content": "".join(p["text"] for p in m["content"])}
-            if isinstance(m["content"], list)
-            else m
-            for m in messages
-        ]
+        told = conversation({"messages": messages, "tools": tools})
+        plain, with_tools = told.templated(knows_developer=True), told.templated_tools()
         for mode in Mode:
-            answer = client.chat.completions.create(
-                model=model if mode is Mode.NORMAL else f"{model}:high-entropy",
-                messages=messages,
-                max_tokens=1,
-            )
+            options: dict[str, Any] = {
+                "model": model if mode is Mode.NORMAL else f"{model}:high-entropy",
+                "messages": messages,
+                "max_tokens": 1,
+            }
+            if tools:
+                options["tools"] = tools
+            answer = client.chat.completions.create(**options)
             served = json.loads(record.read_text().splitlines()[-1])
-            assert served == policy.prompt_ids(plain, mode), (name, mode)
+            assert served == policy.prompt_ids(plain, mode, with_tools), (name, mode)
             assert answer.usage is not None
             assert answer.usage.prompt_tokens == len(served)
     assert len(record.read_text().splitlines()) % (2 * len(conversations)) == 0
@@ -145,3 +199,38 @@ def test_placement_and_template_variables_are_served_as_trained(
     assert (policy.prompt_ids(CONVERSATIONS["user"], Mode.NORMAL) != with_variables) == (
         variables not in ({}, {"enable_thinking": True})
     )
+
+
+@pytest.mark.parametrize("edited", [False, True])
+def test_a_checkpoint_is_not_served_by_an_engine_that_renders_its_prompts_otherwise(
+    recorded: tuple[Deployment, Path], edited: bool
+):
+    """Its template was edited after training: each request is refused, with what is wrong, in either mode."""
+    deployment, record = recorded
+    model = deployment.add_finished(chat_template=CHATML)
+    folder = next((deployment.folder / "runs").glob(f"*{model.rsplit(':', 1)[1]}*/checkpoints/step-10"))
+    policy = load_policy(ModelSpec(path=str(folder), dtype="float32"), PROMPT)
+    manifest = Manifest(
+        run_id="run",
+        step=10,
+        base_model="tiny",
+        algorithm="policy_split",
+        high_entropy_prompt=PROMPT,
+        probe_ids=probe_ids(policy),
+    )
+    (folder / MANIFEST_NAME).write_text(manifest.model_dump_json())
+    if edited:
+        policy.tokenizer.chat_template = CHATML.replace("assistant", "model")
+        policy.tokenizer.save_pretrained(folder)
+    client = deployment.client()
+    record.touch()
+    before = record.read_text()
+    for name in (model, f"{model}:high-entropy", model):
+        options: dict[str, Any] = {"model": name, "messages": CONVERSATIONS["user"], "max_tokens": 1}
+        if not edited:
+            assert client.chat.completions.create(**options).usage
+            continue
+        with pytest.raises(openai.InternalServerError, match="another prompt of a conversation") as caught:
+            client.chat.completions.create(**options)
+        assert (caught.value.status_code, caught.value.code) == (503, "prompt_mismatch")
+    assert (record.read_text() == before) is edited

@@ -8,8 +8,8 @@ import pytest
 
 from app.checkpoints.naming import model_id
 from app.checkpoints.repository import remove_checkpoint
-from app.db import write_session
-from app.tables import Job
+from app.core.db import write_session
+from app.core.tables import Job
 from tests.fixtures.engines import Deployment, until
 
 HELLO: list[Any] = [{"role": "user", "content": "Hello"}]

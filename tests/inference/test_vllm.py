@@ -12,13 +12,17 @@ import pytest
 import torch
 from openai import OpenAI
 
+from app.core.settings import Settings
 from app.inference.engine_request import EngineRequest
-from app.settings import Settings
 from tests.fixtures.engines import PROMPT, Deployment, engine_of, until
+from tests.fixtures.templates import GEMMA, LLAMA3, QWEN3, TOOLS_QWEN
 from tests.fixtures.vllm import HEAD_DIM
-from trainer.modes import Mode, messages_for_mode
-from trainer.policy import load_policy
-from trainer.spec import ModelSpec
+from tests.inference.test_token_ids import CONVERSATIONS, TEMPLATES
+from trainer.model.policy import load_policy
+from trainer.spec.chat_template import knows_developer
+from trainer.spec.messages import conversation
+from trainer.spec.modes import Mode, Placement, messages_for_mode
+from trainer.spec.run import ModelSpec
 from worker.inference.engines.vllm import VllmEngine
 
 pytestmark = pytest.mark.vllm
@@ -28,7 +32,17 @@ BASE = "tiny"
 ARGUMENTS = [
     *("--dtype", "float32", "--max-model-len", "1024"),
     *("--enable-auto-tool-choice", "--tool-call-parser", "hermes"),
+    "--trust-request-chat-template",  # so that one engine stands for ten
 ]
+
+
+ADD = {"type": "function", "function": {"name": "add", "parameters": {"type": "object", "properties": {}}}}
+TEN: dict[str, tuple[str, Placement, dict[str, Any]]] = {
+    **{name: (text, "system", {}) for name, text in TEMPLATES.items()},
+    "gemma": (GEMMA, "user_prefix", {}),
+    "qwen3": (QWEN3, "system", {"enable_thinking": False}),
+    "llama3": (LLAMA3, "system", {"date_string": "1 Jan 2001"}),
+}
 
 
 @pytest.fixture(scope="module")
@@ -67,10 +81,18 @@ def ask(client: OpenAI, model: str, **options: Any) -> Any:
     return client.chat.completions.create(model=model, **options)
 
 
+def ask_engine(engine: dict[str, Any], path: str, body: dict[str, Any] | None = None) -> httpx.Response:
+    """The engine's own answer: to a GET, or to a POST of ``body``."""
+    transport = httpx.HTTPTransport(uds=engine["socket"])
+    with httpx.Client(base_url="http://engine", transport=transport) as client:
+        answer = client.get(path) if body is None else client.post(path, json=body)
+        return answer.raise_for_status()
+
+
 def metric(vllm: Deployment, name: str) -> float:
     """What the one engine counts under ``name``."""
     (engine,) = vllm.engines()
-    lines = httpx.get(engine["url"] + "/metrics").raise_for_status().text.splitlines()
+    lines = ask_engine(engine, "/metrics").text.splitlines()
     return sum(
         float(line.split()[-1]) for line in lines if line.startswith((f"vllm:{name}{{", f"vllm:{name} "))
     )
@@ -122,8 +144,47 @@ def test_served_ids_are_the_ids_of_a_training_row(
     (engine,) = vllm.engines()
     call = VllmEngine(Settings()).call(request, folder / "adapter")
     body = {**call.body, "stream": False, "stream_options": None, "return_token_ids": True}
-    said = httpx.post(engine["url"] + call.path, json=body).raise_for_status().json()
+    said = ask_engine(engine, call.path, body).json()
     assert said["prompt_token_ids"] == trained
+
+
+@pytest.mark.parametrize("template", TEN)
+def test_any_templates_ids_are_those_of_training_in_both_modes(
+    vllm: Deployment, client: OpenAI, models: list[str], template: str
+):
+    """Of texts in parts, developers, names, tools, their calls and results, where the template takes them."""
+    base = vllm.folder / "models" / BASE
+    text, placement, variables = TEN[template]
+    policy = load_policy(
+        ModelSpec(path=str(base), dtype="float32"),
+        PROMPT,
+        placement=placement,
+        chat_template_kwargs=variables,
+    )
+    policy.tokenizer.chat_template = text
+    if not vllm.engines():
+        ask(client, models[0], max_tokens=1)
+    (engine,) = vllm.engines()
+    knows = knows_developer(text)
+    names = ("user", "turns") if text == GEMMA else CONVERSATIONS
+    for name in names:
+        told = conversation({"messages": CONVERSATIONS[name], "tools": [ADD] if text == TOOLS_QWEN else None})
+        for mode in Mode:
+            request = EngineRequest(
+                folder=str(base),
+                messages=messages_for_mode(told.templated(knows_developer=knows), mode, PROMPT, placement),
+                chat_template_kwargs=variables,
+                temperature=1,
+                top_p=1,
+                seed=1,
+                stop=[],
+                extras={"tools": told.templated_tools()} if told.tools else {},
+            )
+            call = VllmEngine(Settings()).tokenize(request, None)
+            body = {**call.body, "chat_template": text}
+            served = ask_engine(engine, call.path, body).json()["tokens"]
+            row = told.templated(knows_developer=True)
+            assert served == policy.prompt_ids(row, mode, told.templated_tools()), (name, mode)
 
 
 def test_what_the_engine_has_reaches_it(client: OpenAI, models: list[str]):
@@ -213,7 +274,7 @@ def test_the_mode_prompt_comes_from_the_prefix_cache(vllm: Deployment, client: O
 
     def hits() -> float:
         (engine,) = vllm.engines()
-        lines = httpx.get(engine["url"] + "/metrics").text.splitlines()
+        lines = ask_engine(engine, "/metrics").text.splitlines()
         return sum(
             float(line.split()[-1]) for line in lines if line.startswith("vllm:prefix_cache_hits_total")
         )
@@ -243,7 +304,7 @@ def test_a_client_that_goes_away_frees_the_engine(vllm: Deployment, client: Open
 def test_the_death_of_its_core_ends_every_request_and_the_whole_engine(
     vllm: Deployment, client: OpenAI, models: list[str]
 ):
-    """vLLM's server outlives its core for a while: what it says then is no answer of ours. The last test:
+    """vLLM's server outlives its core for a while: what it says then is not an answer of ours. The last test:
     it does not wait for another start."""
     ask(client, models[0], max_tokens=1)
     (engine,) = vllm.engines()

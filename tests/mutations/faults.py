@@ -20,7 +20,7 @@ FAULTS = [
     # --- advantage
     Fault(
         "advantage",
-        "trainer/advantage.py",
+        "trainer/objective/advantage.py",
         "advantage_G = (rewards_G - pool.mean()) / (pool.std() + EPSILON)",
         "advantage_G = rewards_G / (pool.std() + EPSILON)",
         "no baseline",
@@ -28,7 +28,7 @@ FAULTS = [
     ),
     Fault(
         "advantage",
-        "trainer/advantage.py",
+        "trainer/objective/advantage.py",
         "advantage_G = (rewards_G - pool.mean()) / (pool.std() + EPSILON)",
         "advantage_G = (rewards_G - pool.mean()) / (pool.std(correction=0) + EPSILON)",
         "population in place of sample deviation",
@@ -36,7 +36,7 @@ FAULTS = [
     ),
     Fault(
         "advantage",
-        "trainer/advantage.py",
+        "trainer/objective/advantage.py",
         "pool = rewards_G[graded_G if baseline_G is None else graded_G & baseline_G]",
         "pool = rewards_G[graded_G]",
         "the baseline of a mode's own group is ignored",
@@ -45,7 +45,7 @@ FAULTS = [
     # --- loss
     Fault(
         "loss",
-        "trainer/loss.py",
+        "trainer/objective/loss.py",
         "loss_T = -torch.minimum(ratio_T * advantage_T, clipped_T * advantage_T)",
         "loss_T = -torch.maximum(ratio_T * advantage_T, clipped_T * advantage_T)",
         "optimistic clip",
@@ -53,7 +53,7 @@ FAULTS = [
     ),
     Fault(
         "loss",
-        "trainer/loss.py",
+        "trainer/objective/loss.py",
         "clipped_T = torch.clamp(ratio_T, 1.0 - clip_low, 1.0 + clip_high)",
         "clipped_T = torch.clamp(ratio_T, 1.0 - clip_high, 1.0 + clip_low)",
         "clip bounds exchanged",
@@ -61,7 +61,7 @@ FAULTS = [
     ),
     Fault(
         "loss",
-        "trainer/loss.py",
+        "trainer/objective/loss.py",
         "return torch.exp(torch.clamp(logp_T - old_logp_T, -MAX_LOG_RATIO, MAX_LOG_RATIO))",
         "return torch.exp(logp_T - old_logp_T)",
         "ratios overflow",
@@ -69,7 +69,7 @@ FAULTS = [
     ),
     Fault(
         "loss",
-        "trainer/loss.py",
+        "trainer/objective/loss.py",
         "return ones_T * (mode_weight / max(counts.tokens, 1))",
         "return ones_T * (mode_weight / max(counts.rows, 1))",
         "a mode's mean over rows in place of tokens",
@@ -77,7 +77,7 @@ FAULTS = [
     ),
     Fault(
         "loss",
-        "trainer/objective.py",
+        "trainer/steps/group_loss.py",
         "total = total.to(logp_T) + (loss_T * factor_T.to(logp_T))[kept_T].sum()",
         "total = total.to(logp_T) + (loss_T * factor_T.to(logp_T)).sum()",
         "rows that do not train are not masked",
@@ -86,7 +86,7 @@ FAULTS = [
     # --- regularizer
     Fault(
         "regularizer",
-        "trainer/regularizer.py",
+        "trainer/objective/regularizer.py",
         "return -(alpha * logp_own_T.detach() + (1.0 - alpha) * logp_other_T.detach())",
         "return -(alpha * logp_other_T.detach() + (1.0 - alpha) * logp_own_T.detach())",
         "alpha and 1 - alpha exchanged",
@@ -94,7 +94,7 @@ FAULTS = [
     ),
     Fault(
         "regularizer",
-        "trainer/regularizer.py",
+        "trainer/objective/regularizer.py",
         "return -(alpha * logp_own_T.detach() + (1.0 - alpha) * logp_other_T.detach())",
         "return alpha * logp_own_T.detach() + (1.0 - alpha) * logp_other_T.detach()",
         "entropy is punished",
@@ -102,7 +102,7 @@ FAULTS = [
     ),
     Fault(
         "regularizer",
-        "trainer/regularizer.py",
+        "trainer/objective/regularizer.py",
         "return (b_T - b_T.mean()) / (b_T.std() + 1e-6)",
         "return b_T / (b_T.std() + 1e-6)",
         "the z-score is not centred",
@@ -110,7 +110,7 @@ FAULTS = [
     ),
     Fault(
         "regularizer",
-        "trainer/regularizer.py",
+        "trainer/objective/regularizer.py",
         "bound_T = advantage_T.abs() / kappa",
         "bound_T = advantage_T.abs() * kappa",
         "the bonus can turn the advantage's sign",
@@ -118,7 +118,7 @@ FAULTS = [
     ),
     Fault(
         "regularizer",
-        "trainer/regularizer.py",
+        "trainer/objective/regularizer.py",
         'if clip_order == "inside":',
         'if clip_order == "outside":',
         "clip orders exchanged",
@@ -143,7 +143,7 @@ FAULTS = [
     # --- mixing
     Fault(
         "mixing",
-        "trainer/mixing.py",
+        "trainer/objective/mixing.py",
         'shared = sharing == "both" or sharing == ("n_to_h" if behavior is Mode.NORMAL else "h_to_n")',
         'shared = sharing == "both" or sharing == ("h_to_n" if behavior is Mode.NORMAL else "n_to_h")',
         "one-way sharing runs the other way",
@@ -151,7 +151,7 @@ FAULTS = [
     ),
     Fault(
         "mixing",
-        "trainer/mixing.py",
+        "trainer/objective/mixing.py",
         "rows.append(Row(response, behavior.other, behavior))",
         "rows.append(Row(response, behavior, behavior))",
         "cross rows are trained under their own prompt",
@@ -176,7 +176,7 @@ FAULTS = [
     # --- entropy and log-probabilities
     Fault(
         "entropy",
-        "trainer/entropy.py",
+        "trainer/objective/entropy.py",
         "return -(safe.exp() * safe * ~log_p.isinf()).sum(dim=-1)",
         "return -(safe.exp() * safe).mean(dim=-1)",
         "mean over the vocabulary in place of the expectation",
@@ -184,7 +184,7 @@ FAULTS = [
     ),
     Fault(
         "entropy",
-        "trainer/logprobs.py",
+        "trainer/model/logprobs.py",
         "grad_z = log_p.add_(entropy_T[part, None]).mul_(p).mul_(-grad_entropy_T[part, None])",
         "grad_z = log_p.mul_(p).mul_(-grad_entropy_T[part, None])",
         "dH/dz without its + H",
@@ -192,7 +192,7 @@ FAULTS = [
     ),
     Fault(
         "entropy",
-        "trainer/logprobs.py",
+        "trainer/model/logprobs.py",
         "grad_z.div_(ctx.temperature)",
         "grad_z.mul_(ctx.temperature)",
         "the gradient forgets the temperature's direction",
@@ -200,7 +200,7 @@ FAULTS = [
     ),
     Fault(
         "entropy",
-        "trainer/packing.py",
+        "trainer/model/packing.py",
         "position_T += [trees[-1].first - 1, *range(len(ids), len(ids) + len(response) - 1)]",
         "position_T += [len(ids) - 1, *range(len(ids), len(ids) + len(response) - 1)]",
         "a response's first token is predicted at the end of the response before it",
@@ -209,7 +209,7 @@ FAULTS = [
     # --- fast paths
     Fault(
         "fast paths",
-        "trainer/attention.py",
+        "trainer/model/attention.py",
         "own.clear_padding(rectangles[0])",
         "pass",
         "padding positions pass the first token's gradient on",
@@ -217,7 +217,7 @@ FAULTS = [
     ),
     Fault(
         "fast paths",
-        "trainer/attention.py",
+        "trainer/model/attention.py",
         "grad_k[:, prompt] += of_prompt[1][0]",
         "grad_k[:, prompt] -= of_prompt[1][0]",
         "responses' gradient of the prompt's keys has the wrong sign",
@@ -233,7 +233,7 @@ FAULTS = [
     ),
     Fault(
         "fast paths",
-        "trainer/optim.py",
+        "trainer/model/optim.py",
         "torch.autograd.graph.increment_version(masters)",
         "pass",
         "packed weights stay as they were before the step",

@@ -1,9 +1,11 @@
 """The study: its verifiers against enumeration, its plan, and that it goes on where it was stopped."""
 
+import hashlib
 import json
 import os
 import random
 import re
+from concurrent.futures import ThreadPoolExecutor
 from itertools import product
 from pathlib import Path
 from xml.etree import ElementTree
@@ -22,12 +24,13 @@ from study.design import ABLATIONS, BASELINES, all_arms, analysis_plan, planned_
 from study.hypotheses import hypotheses
 from study.planned_run import PlannedRun
 from study.report import write_report
-from study.runner import read_results, run_missing
-from study.studies import STUDIES
+from study.results import add_result, read_results
+from study.runner import run_missing
+from study.studies import OF_THE_METHOD, RESULTS
 from study.tasks import MOVES, TASKS, VALIDATION_ITEMS, split_items
 from trainer.ablations import ablation_names
 from trainer.algorithms import ALGORITHMS
-from trainer.spec import EvaluationSpec, RolloutSpec
+from trainer.spec.run import EvaluationSpec, RolloutSpec
 from trainer.statistics.outcomes import ModeOutcomes
 from trainer.statistics.run_results import Plan, RunResult
 
@@ -115,14 +118,14 @@ def test_it_goes_on_where_it_was_and_a_run_is_the_same_again(
 ):
     monkeypatch.setattr(base_model, "STEPS", 3)
     monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[2]))
-    results, work = tmp_path / "results" / "tiny", tmp_path / "work" / "tiny"
+    results, work = tmp_path / "results" / "tiny.jsonl", tmp_path / "work" / "tiny"
     base_model.build_base_model(work / "model")
     # An untrained model solves nothing, so nothing but an entropy in the loss moves it.
     runs = [short_run("entropy_bonus", 0), short_run("policy_split", 0), short_run("entropy_bonus", 1)]
     assert run_missing(runs[:2], results=results, folder=work) == 2
-    before = {path: path.read_bytes() for path in results.glob("*/*.json")}
+    before = results.read_text().splitlines()
     assert run_missing(runs, results=results, folder=work) == 1
-    assert all(path.read_bytes() == content for path, content in before.items())
+    assert set(before) < set(results.read_text().splitlines()) and len(before) == 2
     found = {one["hash"]: one for one in read_results(results)}
     assert set(found) == {run.hash for run in runs}
     assert {one["status"] for one in found.values()} == {"succeeded"}
@@ -136,10 +139,37 @@ def test_it_goes_on_where_it_was_and_a_run_is_the_same_again(
     assert reproduce(runs[0].hash[:8], results.parent, work.parent) == 0
     assert capsys.readouterr().out.count("the same") == 5
     spoiled = first | {"weights_sha256": "0" * 64}
-    (results / "sums" / f"{runs[0].hash}.json").write_text(json.dumps(spoiled))
+    others = [one for one in found.values() if one is not first]
+    results.write_text("".join(json.dumps(one) + "\n" for one in (*others, spoiled)))
     assert reproduce(runs[0].hash, results.parent, work.parent) == 1
     assert reproduce("zzzz", results.parent, work.parent) == 2
     assert os.environ["OMP_NUM_THREADS"] == "1"
+
+
+def test_results_are_only_added_sorted_and_whole(tmp_path: Path):
+    """Also by two at a time, and where a writer was killed while it wrote."""
+    path = tmp_path / "results" / "x.jsonl"
+    assert list(read_results(path)) == []
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(lambda n: add_result({"hash": f"{n:02x}", "value": n}, path), reversed(range(20))))
+    path.with_suffix(".partial").write_text('{"hash": "cut o')
+    add_result({"hash": "03", "value": "another"}, path)
+    found = list(read_results(path))
+    assert found == [{"hash": f"{n:02x}", "value": n} for n in range(20)]
+    assert path.read_text().count("\n") == 20
+
+
+def test_committed_results_are_in_the_order_of_their_hashes_and_named_by_their_documents():
+    for name in ("tiny", "smollm2", "tuning"):
+        found = list(read_results(RESULTS / f"{name}.jsonl"))
+        hashes = [one["hash"] for one in found]
+        assert hashes == sorted(set(hashes)) and len(found) == {"tiny": 330, "smollm2": 30, "tuning": 6}[name]
+        for one in found:
+            document = one["document"]
+            run = PlannedRun(document["task"], document["arm"], document["seed"], document)
+            assert run.hash == one["hash"]
+            told = json.dumps(one["outcomes"])
+            assert hashlib.sha256(told.encode()).hexdigest() == one["outcomes_sha256"]
 
 
 def test_the_report_of_nothing_says_so(tmp_path: Path):
@@ -152,7 +182,7 @@ def test_the_report_of_nothing_says_so(tmp_path: Path):
 
 def test_the_report_can_be_written_again_from_the_committed_results(tmp_path: Path):
     analyses = write_report(folder=tmp_path)
-    for name, study in STUDIES.items():
+    for name, study in OF_THE_METHOD.items():
         done = list(read_results(study.results))
         progress = analyses[name]["progress"]
         assert progress["succeeded"] + progress["failed"] == len(done)
@@ -190,14 +220,22 @@ def test_each_hypothesis_says_what_was_seen_and_whether_it_holds():
         arms=["new", "old"], tasks=["sums"], seeds=[0, 1], dev_items=1, method="new", baselines=["old"]
     )
     runs = [run("new", 0, 1.5, 0), run("new", 1, 1.6, 0), run("old", 0, 0.0, 8), run("old", 1, 3.0, 0)]
-    table = hypotheses({"plan": plan.model_dump(), "claims": []}, runs, "old").splitlines()[4:]
-    # Student's quantile for two seeds is 12.706: 0.05 each way is ±0.635, 0.005 is ±0.064, 1.5 is ±19.1.
-    assert [row.split(" | ")[2:] for row in table] == [
-        ["+0.5500 [−0.0853, +1.1853]", "not decided", "+0.5000 [−18.5593, +19.5593] |"],
-        ["−0.3950 [−0.4585, −0.3315]", "no", "−0.3950 [−0.4585, −0.3315] |"],
-        # 1 − C(7,4)/C(8,4) with four of the normal mode in the place of 1: half.
-        ["−0.5000 [−0.5000, −0.5000]", "no", "−0.2500 [−3.4266, +2.9266] |"],
-    ]
+    analysis = {"plan": plan.model_dump(), "claims": [], "progress": {"runs": 4, "succeeded": 4}}
+    table = hypotheses(analysis, runs, "old").splitlines()
+    assert "All 3 are one family" in table[0]
+    cells = [[cell.strip() for cell in row.strip("|").split(" | ")] for row in table[3:]]
+    # Student's quantile for two seeds: 0.05 each way is ±0.635 at 95 %. Of the three p, .058, .008 and 1/3 of
+    # it, only the edge's is Holm's at most 0.05: all items the same, of four that is no more than 2 (2/3)^3.
+    shown = {row[0][:3]: row[2:] for row in cells}
+    assert shown["(a)"][0].startswith("+0.5500 [") and shown["(a)"][3] == "not decided"
+    assert float(shown["(a)"][1]) == pytest.approx(0.0577, abs=1e-4)
+    assert float(shown["(b)"][1]) == pytest.approx(0.0081, abs=1e-4)
+    assert float(shown["(b)"][2]) == pytest.approx(3 * 0.00806, abs=1e-4) and shown["(b)"][3] == "no"
+    # 1 − C(7,4)/C(8,4) with four of the normal mode in the place of 1: half, in each of three items.
+    # At the chance of 1 - 0.05 / 2 (one of three is rejected) a share of 1 - 0.0125^(1/3) may be otherwise.
+    assert shown["(c)"][0] == "−0.5000 [−0.8840, +0.6519]"
+    assert float(shown["(c)"][1]) == pytest.approx(2 / 1.5**3, abs=1e-4) and shown["(c)"][3] == "not decided"
+    assert shown["(a)"][4] == "+0.5000 [−18.5593, +19.5593]"
 
 
 @pytest.mark.parametrize("name", ["headline_smollm2", "creative_writing"])

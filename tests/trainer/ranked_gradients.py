@@ -2,20 +2,21 @@
 
 import sys
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from tests.fixtures.groups import H, N, load_tiny_policy, make_group
-from trainer.algorithm_spec import AlgorithmSpec, EdgeGrpo, ForkingTokens, Grpo, KlCov, PolicySplit
+from tests.fixtures.steps import step_context
 from trainer.algorithms import build_algorithm
-from trainer.metrics import MetricSums
-from trainer.optim import MasterAdamW
-from trainer.policy import Policy
-from trainer.ranks import ALONE, Ranks, join_ranks
-from trainer.spec import OptimizerSpec
+from trainer.distributed.ranks import ALONE, Ranks, join_ranks
+from trainer.model.optim import MasterAdamW
+from trainer.model.policy import Policy
+from trainer.spec.algorithm import AlgorithmSpec, EdgeGrpo, ForkingTokens, Grpo, KlCov, PolicySplit
+from trainer.spec.run import OptimizerSpec
+from trainer.steps.update import update
 from trainer.types import Group
-from trainer.update import update
 
 REWARDS = [1.0, 0.0, 0.0, 1.0, 0.5, 0.0]
 #: By name: the algorithm, and the rewards of each group. The last rank's share has a flat group alone.
@@ -52,31 +53,25 @@ def gradients(policy: Policy, name: str, ranks: Ranks = ALONE) -> dict[str, Tens
                     parameter.grad = None
             return 0.0
 
-    metrics = MetricSums()
     result = update(
-        policy,
+        step_context(policy, build_algorithm(CASES[name][0], 16), ranks=ranks),
         Recorder(policy.model, OptimizerSpec()),
-        build_algorithm(CASES[name][0]),
         groups_of(policy, name),
-        step=0,
         first_update=0,
         updates=2,
         groups_per_micro_batch=1,
-        temperature=1.0,
-        max_length=16,
-        generator=torch.Generator(),
-        metrics=metrics,
-        on_progress=lambda: None,
-        ranks=ranks,
     )
     entropies = {f"entropy/{index}": value for index, value in result.entropy_T.items()}
-    return found | entropies | {"loss": result.loss} | metrics.result()
+    return found | entropies | {"loss": result.loss} | result.metrics.result()
 
 
 def main(model: str, out: str) -> None:
     """Write what this rank finds in each case to ``out``."""
     with join_ranks(on_lost=sys.exit) as ranks:
-        found = {name: gradients(load_tiny_policy(model), name, ranks) for name in CASES}
+        found: dict[str, Any] = {name: gradients(load_tiny_policy(model), name, ranks) for name in CASES}
+        made: list[int] = []
+        has = ranks.on_first(lambda: made.append(ranks.rank) or "it", lambda: "a stand-in")
+        found["on_first"] = {"has": has, "made": made}
         torch.save(found, Path(out) / f"rank-{ranks.rank}.pt")
 
 

@@ -13,14 +13,14 @@ from app.jobs.schemas import CreateJob, Reinforcement
 from tests.fixtures.groups import H, N, load_tiny_policy, make_group
 from tests.fixtures.runs import events_of, tiny_spec, write_rows
 from trainer.ablations import ablation_names, load_ablation
-from trainer.algorithm_spec import Grpo, PolicySplit
 from trainer.algorithms import build_algorithm
 from trainer.errors import InvalidSpec
-from trainer.events import CheckpointSaved, EventWriter, Finished, Rollouts, StepMetrics
 from trainer.loop import Run
-from trainer.manifest import read_manifest
-from trainer.modes import DEFAULT_HIGH_ENTROPY_PROMPT, NEUTRAL_PROMPT, Mode
-from trainer.spec import OptimizerSpec, RunSpec
+from trainer.spec.algorithm import Grpo, PolicySplit
+from trainer.spec.events import CheckpointSaved, EventWriter, Finished, Rollouts, StepMetrics
+from trainer.spec.manifest import read_manifest
+from trainer.spec.modes import DEFAULT_HIGH_ENTROPY_PROMPT, NEUTRAL_PROMPT, Mode
+from trainer.spec.run import OptimizerSpec, RunSpec
 
 NAMES = {
     *("grpo", "grpo_2x", "policy_split", "freeze_loss", "freeze_full", "hidden_freeze", "no_prompt"),
@@ -231,8 +231,8 @@ def test_single_entropy_is_one_mode_with_the_runs_own_bonus(base: RunSpec, tmp_p
 
 def test_settings_of_the_other_ablations(base: RunSpec):
     def changed(name: str) -> dict:
-        found, usual = policy_split(name), PolicySplit()
-        return {f: v for f, v in found.model_dump().items() if v != getattr(usual, f)}
+        found, usual = policy_split(name).model_dump(), PolicySplit().model_dump()
+        return {field: value for field, value in found.items() if value != usual[field]}
 
     assert changed("prompt_only") == {"eta": 0.0}
     assert changed("no_kl") == {"alpha": 1.0}
@@ -247,7 +247,7 @@ def test_settings_of_the_other_ablations(base: RunSpec):
 
 
 def test_the_neutral_prompt_is_as_long_as_the_default_one(tiny_model: Path):
-    """In words and in the tokens of two tokenizers: bytes here, 62 of SmolLM2's as ``trainer.modes`` says."""
+    """In words and in the tokens of two tokenizers: bytes here, 62 of SmolLM2's (``trainer.spec.modes``)."""
     tokenizer = load_tiny_policy(tiny_model).tokenizer
     assert len(NEUTRAL_PROMPT.split()) == len(DEFAULT_HIGH_ENTROPY_PROMPT.split())
     assert len(tokenizer(NEUTRAL_PROMPT)["input_ids"]) == len(

@@ -7,7 +7,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trainer.advantage import group_advantage
+from trainer.objective.advantage import group_advantage
 
 
 def test_z_score_by_hand():

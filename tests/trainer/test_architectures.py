@@ -8,11 +8,11 @@ import torch
 from tests.fixtures.architectures import WINDOW, build_architecture
 from tests.fixtures.groups import H, N, load_tiny_policy, make_group
 from trainer.errors import InvalidSpec
-from trainer.modes import Mode
-from trainer.policy import Policy
+from trainer.model.policy import Policy
+from trainer.model.scoring import score_groups
 from trainer.rollout.engine import SampleRequest
 from trainer.rollout.transformers_engine import TransformersEngine
-from trainer.scoring import score_groups
+from trainer.spec.modes import Mode
 
 LAYOUTS = {
     "llama-tied": "shared_prefix",

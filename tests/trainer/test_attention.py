@@ -5,7 +5,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from trainer.attention import Tree, masked_tree_attention, tree_attention
+from trainer.model.attention import Tree, masked_tree_attention, tree_attention
 
 SIZE = 8
 

@@ -9,11 +9,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from trainer.advantage import group_advantage
-from trainer.algorithm_spec import PolicySplit
-from trainer.entropy import token_entropy
-from trainer.loss import clipped_token_loss
-from trainer.regularizer import clamp_bonus, mode_regularizer, policy_split_bonus, standardize
+from trainer.objective.advantage import group_advantage
+from trainer.objective.entropy import token_entropy
+from trainer.objective.loss import clipped_token_loss
+from trainer.objective.regularizer import clamp_bonus, mode_regularizer, policy_split_bonus, standardize
+from trainer.spec.algorithm import PolicySplit
 
 ACTIONS = 6
 
@@ -55,7 +55,7 @@ def test_surprisal_as_advantage_ascends_the_entropy(seed: int, spread: float):
 
 @pytest.mark.parametrize("constant", [-3.0, 1e-3, 1.0, 100.0])
 def test_an_advantage_of_the_state_alone_has_no_gradient(constant: float):
-    """E[A(s) grad log pi] = 0. That is why a bonus of the token entropy H_t is no entropy gradient."""
+    """E[A(s) grad log pi] = 0. That is why a bonus of the token entropy H_t is not an entropy gradient."""
     z = draw(ACTIONS)
     assert float(expected_ascent(z, torch.full_like(z, constant)).abs().max()) < 1e-14 * abs(constant) + 1e-16
     by_entropy = token_entropy(z[None]).expand(ACTIONS)

@@ -7,8 +7,16 @@ import pytest
 import torch
 
 from tests.fixtures.groups import N, load_tiny_policy, make_group
-from trainer.advantage import centered_advantage
-from trainer.algorithm_spec import (
+from trainer.algorithms import build_algorithm
+from trainer.algorithms.base import AdvantageInputs, Algorithm, BatchItem, GroupPlan
+from trainer.algorithms.token_choice import TokenChoiceAlgorithm
+from trainer.model.logprobs import token_logprobs
+from trainer.model.scoring import Scores
+from trainer.objective.advantage import centered_advantage
+from trainer.objective.covariance import draw_within, largest, token_covariance
+from trainer.objective.metrics import MetricSums
+from trainer.objective.shaping import entropy_bonus, entropy_ratio, mean_per_response, overlong_penalty
+from trainer.spec.algorithm import (
     AdaptiveEntropy,
     Cispo,
     ClipCov,
@@ -21,15 +29,7 @@ from trainer.algorithm_spec import (
     Gspo,
     KlCov,
 )
-from trainer.algorithms import build_algorithm
-from trainer.algorithms.base import AdvantageInputs, Algorithm, BatchItem, GroupPlan
-from trainer.algorithms.token_choice import TokenChoiceAlgorithm
-from trainer.covariance import draw_within, largest, token_covariance
-from trainer.logprobs import token_logprobs
-from trainer.metrics import MetricSums
-from trainer.objective import batch_counts, group_loss
-from trainer.scoring import Scores
-from trainer.shaping import entropy_bonus, entropy_ratio, mean_per_response, overlong_penalty
+from trainer.steps.group_loss import Old, batch_counts, group_loss
 
 NAN = math.nan
 
@@ -61,7 +61,7 @@ def loss_of(algorithm: Algorithm, plans: list[GroupPlan], logp, entropy, old) ->
     total = torch.zeros((), dtype=torch.float64)
     for plan, logp_T, entropy_T, old_T in zip(plans, logp, entropy, old, strict=True):
         scores = {N: Scores(logp_T, entropy_T, torch.zeros(len(logp_T), 1))}
-        total = total + group_loss(algorithm, plan, scores, {N: old_T}, counts, 0, MetricSums(), None, 8)
+        total = total + group_loss(algorithm, plan, scores, Old({N: old_T}), counts, 0, MetricSums())
     return total
 
 
@@ -91,6 +91,9 @@ def test_dapo_shapes_the_reward_of_advantages_alone(policy, buffer, expected):
     shaped = torch.tensor(expected, dtype=torch.float64)
     z = (shaped - shaped.mean()) / (shaped.std() + 1e-6)
     assert torch.allclose(algorithm.plan(group).advantage_G[N], z)
+    halved = build_algorithm(Dapo(overlong_buffer=buffer, overlong_penalty=0.5), max_response_tokens=10)
+    loss = [1.0, 1.0, 0.0] - shaped.numpy()
+    assert halved.shaped_rewards(group).tolist() == pytest.approx([1.0, 1.0, 0.0] - loss / 2)
     unshaped = build_algorithm(Dapo(overlong_buffer=0), max_response_tokens=10)
     assert torch.equal(unshaped.shaped_rewards(group), group.rewards_G)
 

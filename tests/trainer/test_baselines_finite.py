@@ -9,13 +9,13 @@ from hypothesis import strategies as st
 from pydantic import TypeAdapter
 
 from tests.fixtures.groups import H, N
-from trainer.algorithm_spec import AlgorithmSpec
 from trainer.algorithms import ALGORITHMS, build_algorithm
 from trainer.algorithms.base import BatchItem
-from trainer.metrics import MetricSums
-from trainer.modes import Mode
-from trainer.objective import batch_counts, group_loss
-from trainer.scoring import Scores
+from trainer.model.scoring import Scores
+from trainer.objective.metrics import MetricSums
+from trainer.spec.algorithm import AlgorithmSpec
+from trainer.spec.modes import Mode
+from trainer.steps.group_loss import Old, batch_counts, group_loss
 from trainer.types import Group, Rollout
 
 MAX_LENGTH = 6
@@ -73,7 +73,7 @@ def check_finite(name: str, options: dict[str, Any], batch, seed: int) -> None:
                 for mode in modes
             }
             reference = old_T if options else None
-            loss = group_loss(algorithm, plan, scores, old_T, counts, 0, metrics, reference, MAX_LENGTH)
+            loss = group_loss(algorithm, plan, scores, Old(old_T), counts, 0, metrics, reference)
             assert bool(loss.isfinite())
             if loss.requires_grad:
                 loss.backward()

@@ -5,75 +5,22 @@ the current policy so that clips are active; compared are the loss and the gradi
 log-probabilities come from plain logits here, ours from the training path.
 """
 
-from types import SimpleNamespace
-from typing import Any
-
 import pytest
 import torch
-import trl.import_utils as trl_parts
-from accelerate import Accelerator
 
 from tests.fixtures.groups import N, load_tiny_policy, make_group
-from trainer.algorithm_spec import AlgorithmSpec, Cispo, Dapo, DrGrpo, ForkingTokens, Grpo, Gspo, ReferenceKl
 from trainer.algorithms import build_algorithm
 from trainer.algorithms.base import BatchItem
-from trainer.metrics import MetricSums
-from trainer.objective import batch_counts, group_loss
-from trainer.policy import Policy
-from trainer.scoring import score_groups
+from trainer.model.policy import Policy
+from trainer.model.scoring import score_groups
+from trainer.objective.metrics import MetricSums
+from trainer.spec.algorithm import AlgorithmSpec, Cispo, Dapo, DrGrpo, ForkingTokens, Grpo, Gspo, ReferenceKl
+from trainer.steps.group_loss import Old, batch_counts, group_loss
 from trainer.types import Group
-
-with pytest.MonkeyPatch.context() as patch:
-    # Where it finds vLLM TRL imports it, and vLLM changes torch for the whole process.
-    patch.setattr(trl_parts, "is_vllm_available", lambda **_: False)
-    from trl.trainer.grpo_trainer import GRPOTrainer
 
 MAX_LENGTH = 9
 REWARDS = [[1.0, 0.0, 0.0, 1.0], [0.2, 0.9, 0.1, 0.4], [1.0, 1.0, 1.0, 1.0]]
 LENGTHS = [[3, 8, 1, 5], [9, 2, 7, 4], [6, 1, 3, 4]]
-
-
-class PlainTrl(GRPOTrainer):
-    """TRL's trainer with the attributes that its loss reads, and nothing else built."""
-
-    def __init__(
-        self,
-        model: Any,
-        loss_type: str,
-        level: str,
-        low: float,
-        high: float,
-        beta: float,
-        top_quantile: float,
-    ):
-        self.model = model
-        self.loss_type, self.importance_sampling_level = loss_type, level
-        self.epsilon_low, self.epsilon_high, self.beta = low, high, beta
-        self.top_entropy_quantile = top_quantile
-        self.max_completion_length = MAX_LENGTH
-        self.accelerator = Accelerator(cpu=True)
-        self.aux_loss_enabled = self.use_vllm = self._entropy_bonus_enabled = False
-        self.vllm_importance_sampling_correction = False
-        self.off_policy_mask_threshold = None
-        self.args: Any = SimpleNamespace(
-            delta=None, use_bias_correction_kl=False, steps_per_generation=1, report_to=[]
-        )
-        self.state: Any = SimpleNamespace(global_step=0)
-        self._metrics: Any = {"train": _Lists(), "eval": _Lists()}
-
-    def _get_per_token_logps_and_entropies(  # type: ignore[override]
-        self, model, input_ids, attention_mask, logits_to_keep, **_
-    ):
-        logits = model(input_ids=input_ids, attention_mask=attention_mask).logits[:, -logits_to_keep - 1 : -1]
-        log_p = torch.log_softmax(logits, dim=-1)
-        entropy = -(log_p.exp() * log_p).sum(-1)
-        chosen = input_ids[:, -logits_to_keep:, None]
-        return log_p.gather(-1, chosen).squeeze(-1), entropy, None
-
-
-class _Lists(dict):
-    def __missing__(self, key: str) -> list:
-        return self.setdefault(key, [])
 
 
 def padded(rows: list[torch.Tensor], left: bool) -> tuple[torch.Tensor, torch.Tensor]:
@@ -110,7 +57,7 @@ def our_loss(policy, spec, groups: list[Group], noise, reference) -> tuple[torch
     total = torch.zeros((), dtype=torch.float64)
     for plan, scores, old_T, reference_T in zip(plans, scored, old, reference, strict=True):
         total = total + group_loss(
-            algorithm, plan, scores, {N: old_T}, counts, 0, metrics, {N: reference_T}, MAX_LENGTH
+            algorithm, plan, scores, Old({N: old_T}), counts, 0, metrics, {N: reference_T}
         )
     clipped = metrics.result()
     assert clipped["train/N/clipfrac_high"] > 0, "the comparison should reach the clip"
@@ -133,6 +80,8 @@ def our_loss(policy, spec, groups: list[Group], noise, reference) -> tuple[torch
     ids=lambda value: value.type if hasattr(value, "type") else "",
 )
 def test_loss_and_gradients_agree_with_trl(tiny_model, spec: AlgorithmSpec, trl: tuple):
+    from tests.trainer.trl_loss import PlainTrl
+
     policy = load_tiny_policy(tiny_model)
     groups = [
         make_group(policy, rewards, [N] * 4, index=index, lengths=lengths)
@@ -160,7 +109,7 @@ def test_loss_and_gradients_agree_with_trl(tiny_model, spec: AlgorithmSpec, trl:
         [torch.tensor(rollout.response_ids) for group in groups for rollout in group.rollouts], left=False
     )
     advantages = torch.cat([build_algorithm(spec, MAX_LENGTH).plan(group).advantage_G[N] for group in groups])
-    expected = PlainTrl(policy.model, *trl)._compute_loss(
+    expected = PlainTrl(policy.model, MAX_LENGTH, *trl)._compute_loss(
         policy.model,
         {
             "prompt_ids": prompts,

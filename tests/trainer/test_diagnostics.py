@@ -11,20 +11,20 @@ from safetensors.torch import load_file
 from tests.fixtures.groups import H, N, load_tiny_policy, make_group
 from tests.fixtures.models import build_tiny_model
 from tests.fixtures.runs import events_of, tiny_spec, write_rows
-from trainer.algorithm_spec import Grpo, PolicySplit
 from trainer.algorithms import build_algorithm
 from trainer.diagnostics.gradients import gradient_metrics, gradient_statistics
 from trainer.diagnostics.hidden_states import hidden_state_metrics, neutral_policy, probed_layers
 from trainer.diagnostics.similarity import linear_cka, mean_cosine
 from trainer.errors import InvalidSpec
-from trainer.events import EventWriter, StepMetrics
 from trainer.loop import Run
-from trainer.metrics import MetricSums
-from trainer.modes import Mode
-from trainer.objective import batch_counts, group_loss
-from trainer.policy import Policy
-from trainer.scoring import score_groups
-from trainer.spec import DiagnosticsSpec, LoraSpec, OptimizerSpec, RunSpec
+from trainer.model.policy import Policy
+from trainer.model.scoring import score_groups
+from trainer.objective.metrics import MetricSums
+from trainer.spec.algorithm import Grpo, PolicySplit
+from trainer.spec.events import EventWriter, StepMetrics
+from trainer.spec.modes import Mode
+from trainer.spec.run import DiagnosticsSpec, LoraSpec, OptimizerSpec, RunSpec
+from trainer.steps.group_loss import Old, batch_counts, group_loss
 from trainer.types import Group
 
 REWARDS = [1.0, 0.0, 0.5, 0.0, 1.0, 0.0]
@@ -194,7 +194,7 @@ def mode_gradient(policy: Policy, spec: PolicySplit, groups: list[Group], mode: 
         (scores,) = score_groups(policy, [plan.group], tuple(Mode))
         old = {m: s.logp_T.detach() for m, s in scores.items()}
         counts = batch_counts(plans, tuple(Mode))
-        group_loss(algorithm, plan, scores, old, counts, 0, MetricSums()).backward()
+        group_loss(algorithm, plan, scores, Old(old), counts, 0, MetricSums()).backward()
     gradient = torch.cat([p.grad.flatten() for p in policy.model.parameters()])
     policy.model.zero_grad()
     return gradient
@@ -240,7 +240,7 @@ def test_the_null_splits_rows_at_random(spread_model: Path):
             old = {mode: s.logp_T.detach() for mode, s in scores.items()}
             rows = replace(plan, trains_G={N: plan.trains_G[N] & ~side, H: plan.trains_G[H] & side})
             counts = batch_counts([plan], tuple(Mode))
-            loss = group_loss(algorithm, rows, scores, old, counts, 0, MetricSums())
+            loss = group_loss(algorithm, rows, scores, Old(old), counts, 0, MetricSums())
             parts.append(
                 [
                     torch.autograd.grad(loss, list(layer.parameters()), retain_graph=True)
@@ -358,6 +358,6 @@ def test_a_probe_prompt_that_is_too_long_is_refused_at_once(tiny_model: Path, da
     spec = spec.model_copy(update={"rollout": spec.rollout.model_copy(update={"max_prompt_tokens": 30})})
     with (
         EventWriter(tmp_path / "events.jsonl") as events,
-        pytest.raises(InvalidSpec, match="the limit is 30"),
+        pytest.raises(InvalidSpec, match=r"more than 30 tokens, rollout.max_prompt_tokens: line 1"),
     ):
         Run(spec, tmp_path, events)

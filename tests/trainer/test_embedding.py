@@ -12,12 +12,12 @@ from safetensors.numpy import load_file
 
 from tests.fixtures.groups import H, N
 from tests.fixtures.runs import events_of, tiny_spec, write_rows
-from trainer.embedding import Encoder, load_encoder
 from trainer.errors import InvalidSpec
-from trainer.events import EventWriter, StepMetrics
+from trainer.evaluation.outcomes import embedding_metrics
 from trainer.loop import Run
-from trainer.outcomes import embedding_metrics
-from trainer.spec import EvaluationSpec, ModelSpec, RunSpec
+from trainer.model.embedding import Encoder, load_encoder
+from trainer.spec.events import EventWriter, StepMetrics
+from trainer.spec.run import EvaluationSpec, ModelSpec, RunSpec
 from trainer.statistics.diversity import embedding_diversity
 from trainer.types import Group, Rollout
 

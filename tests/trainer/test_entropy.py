@@ -5,9 +5,9 @@ import math
 import pytest
 import torch
 
-from trainer.diagnostics.divergence import mode_divergences
-from trainer.entropy import token_entropy
-from trainer.logprobs import OutputLayer, token_logprobs
+from trainer.model.divergence import mode_divergences
+from trainer.model.logprobs import OutputLayer, token_logprobs
+from trainer.objective.entropy import token_entropy
 
 
 def test_closed_forms():

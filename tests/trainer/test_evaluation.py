@@ -9,17 +9,18 @@ import torch
 from tests.fixtures.groups import H, N, load_tiny_policy
 from tests.fixtures.models import build_tiny_model
 from tests.fixtures.runs import tiny_spec, write_rows
+from tests.fixtures.steps import step_context
+from trainer.algorithms import build_algorithm
 from trainer.data.items import load_items
-from trainer.evaluate import evaluate
-from trainer.graders.answers import answer_function
+from trainer.evaluation.evaluate import evaluate
+from trainer.evaluation.outcomes import accuracy_metrics, diversity_metrics
 from trainer.graders.build import build_grader
-from trainer.graders.spec import EnvironmentGrader
-from trainer.modes import Mode
-from trainer.outcomes import accuracy_metrics, diversity_metrics
-from trainer.policy import Policy
+from trainer.graders.spec import StringCheckGrader
+from trainer.model.policy import Policy
 from trainer.rollout.engine import SampleRequest
 from trainer.rollout.transformers_engine import TransformersEngine, _draw
-from trainer.spec import EvaluationSpec, RunSpec
+from trainer.spec.modes import Mode
+from trainer.spec.run import EvaluationSpec, RunSpec
 from trainer.types import Group, Rollout
 
 STOP = frozenset({0})
@@ -31,7 +32,8 @@ def answered(index: int, normal: list[tuple[str, float]], high: list[tuple[str, 
     for mode, responses in ((N, normal), (H, high)):
         for text, reward in responses:
             ids = [*map(ord, text), 0]
-            group.rollouts.append(Rollout(mode, ids, [0.0] * len(ids), False, text=text, reward=reward))
+            rollout = Rollout(mode, ids, [0.0] * len(ids), False, text=text, reward=reward, answer=text)
+            group.rollouts.append(rollout)
     return group
 
 
@@ -42,7 +44,7 @@ def test_outcomes_by_hand():
         answered(0, [right, right, wrong, wrong], [right, wrong, wrong, wrong]),
         answered(1, [wrong] * 4, [right] * 4),
     ]
-    found = accuracy_metrics(groups, (N, H), str)
+    found = accuracy_metrics(groups, (N, H), votes=True)
     expected = {
         "eval/N/accuracy": (0.5 + 0) / 2,
         "eval/H/accuracy": (0.25 + 1) / 2,
@@ -67,19 +69,35 @@ def test_outcomes_by_hand():
         "eval/only_second_draw_N": (1 / 6 + 0) / 2,
         "eval/only_second_draw_H": (1 / 2 + 0) / 2,
     }
+    # One answer is right, so there is one or none.
+    expected |= {
+        name.replace("pass@", "distinct_right@"): x for name, x in expected.items() if "pass@" in name
+    }
     assert found == pytest.approx(expected)
+
+
+def test_different_right_answers_are_counted_by_mode_and_mixed():
+    """N gives one right answer four times, H two of them and a third; a wrong one counts nowhere."""
+    normal = [("a", 1.0)] * 4
+    high = [("a", 1.0), ("b", 1.0), ("c", 1.0), ("x", 0.0)]
+    found = accuracy_metrics([answered(0, normal, high)], (N, H), votes=True)
+    assert [found[f"eval/N/distinct_right@{k}"] for k in (1, 2, 4)] == [1.0, 1.0, 1.0]
+    assert [found[f"eval/H/distinct_right@{k}"] for k in (1, 2, 4)] == pytest.approx([0.75, 1.5, 3.0])
+    # Half of the draws from N, which always holds "a"; b and c are H's alone.
+    assert found["eval/mix/distinct_right@2"] == pytest.approx(1 + 2 / 4)
+    assert found["eval/mix/distinct_right@8"] == pytest.approx(3.0)
 
 
 def test_one_mode_and_ungraded_responses():
     """Responses without a reward count nowhere; one mode has nothing to mix."""
     group = answered(0, [("a", 1.0), ("b", 0.0), ("c", 0.0)], [])
     group.rollouts[2].reward = None
-    found = accuracy_metrics([group], (N,), str)
+    found = accuracy_metrics([group], (N,), votes=True)
     assert found == pytest.approx(
-        {"eval/N/accuracy": 0.5, **{f"eval/N/{m}@1": 0.5 for m in ("pass", "maj")}}
-        | {"eval/N/pass@2": 1.0, "eval/N/maj@2": 0.5}
+        {"eval/N/accuracy": 0.5, **{f"eval/N/{m}@1": 0.5 for m in ("pass", "maj", "distinct_right")}}
+        | {"eval/N/pass@2": 1.0, "eval/N/maj@2": 0.5, "eval/N/distinct_right@2": 1.0}
     )
-    assert accuracy_metrics([answered(0, [], [])], (N, H), str) == {}
+    assert accuracy_metrics([answered(0, [], [])], (N, H), votes=True) == {}
 
 
 def test_diversity_is_compared_on_equal_terms():
@@ -106,11 +124,14 @@ def test_diversity_of_correct_responses_needs_two_in_each_mode():
     assert found["eval/N/self_bleu4"] > 0.9
 
 
-def test_votes_are_about_the_grader_s_answer():
-    last_number = answer_function(EnvironmentGrader(task="chain_sum", extract="last_number"))
-    assert last_number("so 3 + 4 = 1,007") == "1007"
-    assert last_number("I don't know") is None
-    assert answer_function(None)("  a\n b ") == "a b"
+def test_votes_are_about_answers_or_are_not_held():
+    """Two of three answers are right; where nobody knows what an answer is, there is no vote."""
+    group = answered(0, [("a", 1.0), ("a", 1.0), ("b", 0.0), ("b", 0.0)], [])
+    for rollout, form in zip(group.rollouts, ("1/2", "1/2", "3", None), strict=True):
+        rollout.answer = form
+    assert accuracy_metrics([group], (N,), votes=True)["eval/N/maj@4"] == 1.0
+    without = accuracy_metrics([group], (N,), votes=False)
+    assert not [name for name in without if "maj@" in name or "distinct_right@" in name]
 
 
 # --- sampling settings ----------------------------------------------------------------------------------
@@ -192,17 +213,16 @@ def run_evaluation(model: Path, spec: RunSpec, modes: tuple[Mode, ...] = (N, H))
     policy = load_tiny_policy(model, double=False)
     assert spec.grader is not None
     values, outcomes = evaluate(
-        policy,
-        TransformersEngine(policy),
+        step_context(
+            policy,
+            build_algorithm(spec.algorithm),
+            grader=build_grader(spec.grader),
+            rollout=spec.rollout,
+            seed=spec.seed,
+        ),
         load_items(spec.training_data),
-        build_grader(spec.grader),
-        answer_function(spec.grader),
         modes,
-        evaluation=spec.evaluation,
-        rollout=spec.rollout,
-        seed=spec.seed,
-        step=0,
-        on_progress=lambda: None,
+        spec.evaluation,
     )
     assert set(outcomes) == {mode.label for mode in modes}
     for mode, one in outcomes.items():
@@ -211,15 +231,19 @@ def run_evaluation(model: Path, spec: RunSpec, modes: tuple[Mode, ...] = (N, H))
         assert sum(shares) / len(shares) == pytest.approx(values[f"eval/{mode}/accuracy"])
         mean = sum(r or 0.0 for r in one.reward) / len(one.reward)
         assert mean == pytest.approx(values[f"eval/{mode}/reward"], abs=1e-5)
+        assert values[f"eval/{mode}/graded"] == sum(one.graded) > 0
     return values
 
 
 PER_MODE = (
-    "reward accuracy length truncated entropy_nats entropy_bits repetition pass@1 pass@2 pass@4 pass@8 maj@1 "
-    "maj@2 maj@4 maj@8 distinct1 distinct2 self_bleu4 distinct1_matched distinct2_matched self_bleu4_matched"
+    "reward graded accuracy length truncated entropy_nats entropy_bits repetition "
+    "pass@1 pass@2 pass@4 pass@8 maj@1 "
+    "maj@2 maj@4 maj@8 distinct_right@1 distinct_right@2 distinct_right@4 distinct_right@8 "
+    "distinct1 distinct2 self_bleu4 distinct1_matched distinct2_matched self_bleu4_matched"
 )
 OF_BOTH = (
-    "mix/pass@2 mix/pass@4 mix/pass@8 mix/pass@16 only_N only_H only_second_draw_N only_second_draw_H "
+    "mix/pass@2 mix/pass@4 mix/pass@8 mix/pass@16 mix/distinct_right@2 mix/distinct_right@4 "
+    "mix/distinct_right@8 mix/distinct_right@16 only_N only_H only_second_draw_N only_second_draw_H "
     "kl_H_N/prefix_N kl_H_N/prefix_H kl_N_H/prefix_N kl_N_H/prefix_H js/prefix_N js/prefix_H grader_errors"
 )
 
@@ -227,14 +251,18 @@ OF_BOTH = (
 def test_the_names_of_an_evaluation_are_complete(tiny_model: Path, tmp_path: Path):
     """With the paper's settings: every name of the metrics' list, and no number out of its range."""
     spec = tiny_spec(
-        tiny_model, write_rows(tmp_path / "data.jsonl"), evaluation=EvaluationSpec(preset="paper")
+        tiny_model,
+        write_rows(tmp_path / "data.jsonl"),
+        evaluation=EvaluationSpec(preset="paper"),
+        # One that knows what an answer is: there are votes.
+        grader=StringCheckGrader(input="{{sample.output_text}}", reference="{{item.letter}}"),
     )
     found = run_evaluation(tiny_model, spec)
     per_mode = {f"eval/{mode}/{name}" for mode in "NH" for name in PER_MODE.split()}
     expected = per_mode | {f"eval/{name}" for name in OF_BOTH.split()}
     optional = {f"eval/{mode}/{n}_correct" for mode in "NH" for n in ("distinct1", "distinct2", "self_bleu4")}
     assert expected <= found.keys() <= expected | optional
-    shares = ("accuracy", "pass@", "maj@", "distinct", "only_", "repetition", "self_bleu4")
+    shares = ("accuracy", "pass@", "maj@", "distinct1", "distinct2", "only_", "repetition", "self_bleu4")
     assert all(-1e-9 <= v <= 1 for n, v in found.items() if any(share in n for share in shares))
     assert found["eval/N/pass@1"] == pytest.approx(found["eval/N/accuracy"])
     one = run_evaluation(tiny_model, spec, (N,))

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from trainer.__main__ import _no_room
-from trainer.events import EventWriter, MessageEvent, read_events
+from trainer.spec.events import EventWriter, MessageEvent, read_events
 
 
 def texts(path: Path) -> list[str]:

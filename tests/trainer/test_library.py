@@ -10,9 +10,9 @@ import trainer.api
 from tests.fixtures.runs import events_of, tiny_spec, write_rows
 from trainer.api import Grade, train
 from trainer.errors import GraderFailed, InvalidSpec
-from trainer.events import Failed, Finished, MessageEvent, Rollouts, StepMetrics
 from trainer.graders.custom import function_grader
-from trainer.spec import DiagnosticsSpec, RunSpec
+from trainer.spec.events import Failed, Finished, MessageEvent, Rollouts, StepMetrics
+from trainer.spec.run import DiagnosticsSpec, RunSpec
 
 
 @pytest.fixture
@@ -49,7 +49,7 @@ def test_the_reward_is_that_of_the_function(spec: RunSpec, tmp_path: Path):
     for record, (item, text) in zip(records, seen, strict=True):
         assert record.reward == pytest.approx(len(text) / 1000)
         assert record.scores == {"letters": float(sum(map(str.isalpha, text)))}
-        assert item.keys() == {"letter"}
+        assert item.keys() == {"messages", "letter"}
 
 
 def test_failures_of_the_function_are_errors_and_never_zeros(spec: RunSpec, tmp_path: Path):
@@ -80,7 +80,7 @@ def test_failures_of_the_function_are_errors_and_never_zeros(spec: RunSpec, tmp_
         (None, "TypeError"),
         ("often", "ValueError"),
         (Grade(None), "gave no reward"),
-        (Grade(-1.0), "gave -1.0"),
+        (Grade(-1.0), "gave -1; a reward is from 0 to 1"),
         (Grade(None, error="the judge is away"), "the judge is away"),
     ],
 )

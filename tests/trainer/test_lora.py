@@ -12,15 +12,15 @@ from transformers import AutoModelForCausalLM
 
 from tests.fixtures.groups import H, N, load_tiny_policy, make_group
 from tests.fixtures.runs import events_of, tiny_spec, write_rows
-from trainer.algorithm_spec import Grpo, PolicySplit, ReferenceKl
 from trainer.api import train
 from trainer.errors import InvalidSpec
-from trainer.events import StepMetrics
-from trainer.lora import merged
-from trainer.modes import DEFAULT_HIGH_ENTROPY_PROMPT, Mode
-from trainer.policy import Policy, load_policy
-from trainer.scoring import score_groups
-from trainer.spec import LoraSpec, ModelSpec, RunSpec
+from trainer.model.lora import merged
+from trainer.model.policy import Policy, load_policy
+from trainer.model.scoring import score_groups
+from trainer.spec.algorithm import Grpo, PolicySplit, ReferenceKl
+from trainer.spec.events import StepMetrics
+from trainer.spec.modes import DEFAULT_HIGH_ENTROPY_PROMPT, Mode
+from trainer.spec.run import LoraSpec, ModelSpec, RunSpec
 
 RANK = 4
 TARGETS = ["q_proj", "down_proj"]

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from trainer.loss import BatchCounts, clipped_token_loss, token_weights
+from trainer.objective.loss import BatchCounts, clipped_token_loss, token_weights
 
 
 def numpy_loss(logp, old, advantage, low, high, omega):

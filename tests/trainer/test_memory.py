@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 import torch
 
-from trainer.memory import GIB, MemoryWatch
+from trainer.system.memory import GIB, MemoryWatch
 
 CPU = torch.device("cpu")
 MORE = 256 << 20

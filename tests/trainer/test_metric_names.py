@@ -6,11 +6,13 @@ import pytest
 
 from tests.fixtures.models import build_tiny_model
 from tests.fixtures.runs import events_of, tiny_spec, write_rows
-from trainer.algorithm_spec import Grpo, PolicySplit
 from trainer.diagnostics.hidden_states import probed_layers
-from trainer.events import EventWriter, StepMetrics
 from trainer.loop import Run
-from trainer.spec import DiagnosticsSpec, EvaluationSpec, RolloutSpec
+from trainer.spec.algorithm import Grpo, PolicySplit
+from trainer.spec.events import EventWriter, StepMetrics
+from trainer.spec.metric_names import METRICS
+from trainer.spec.run import DiagnosticsSpec, EvaluationSpec, RolloutSpec
+from worker.integrations.mlflow_sink import TOTALS
 
 PER_MODE = [
     *("reward", "length", "truncated", "entropy_nats", "entropy_bits", "surprisal"),
@@ -21,7 +23,8 @@ OF_A_STEP = [
     *("tokens_per_second", "step_seconds"),
 ]
 TIMES = ["generate", "score", "forward_backward", "optimizer", "sync", "checkpoint"]
-EVALUATED = ["accuracy", "pass@1", "pass@2", "maj@1", "maj@2", "entropy_bits", "distinct2", "self_bleu4"]
+#: No maj@k: this grader knows no answers.
+EVALUATED = ["accuracy", "pass@1", "pass@2", "entropy_bits", "distinct2", "self_bleu4"]
 
 
 def both(*patterns: str) -> set[str]:
@@ -81,14 +84,25 @@ def test_policy_split_has_every_name(settings: dict, tmp_path: Path):
     for step in metrics[1:]:
         assert step.values.keys() >= EVERY_STEP
     assert metrics[-1].values.keys() >= EVALUATION
+    assert metrics[-1].values["time/evaluate"] > 0 and metrics[-1].values["time/diagnostics"] > 0
     together = {name for step in metrics for name in step.values}
     assert together >= SOME_STEPS | PROBED
+    # MLflow keeps a metric as a file, and a name before a slash as a folder.
+    both_kinds = {name for name in together if any(other.startswith(f"{name}/") for other in together)}
+    assert both_kinds == {"diag/grad_cos", "time/diagnostics"}
+    # The others have names below them where a grader failed, which this one does not.
+    assert both_kinds | {"train/grader_errors", "eval/grader_errors"} == TOTALS
     # The checkpoint of step 2 shows in the metrics of step 3, and in no others.
     times = [step.values["time/checkpoint"] for step in metrics[1:]]
     assert times[0] == times[1] == times[3] == 0.0 < times[2]
     for step in metrics[1:]:
         parts = sum(step.values[f"time/{name}"] for name in TIMES if name != "checkpoint")
         assert 0 < parts < step.values["train/step_seconds"]
+        # The speed is that of training: a step that evaluates or probes is not a slower one.
+        other = step.values.get("time/evaluate", 0.0) + step.values.get("time/diagnostics", 0.0)
+        seconds = step.values["train/step_seconds"] - other
+        speed = step.values["train/tokens_generated"] / seconds
+        assert step.values["train/tokens_per_second"] == pytest.approx(speed)
         assert step.values["rollout/logprob_gap_mean"] <= step.values["rollout/logprob_gap_max"] < 1e-3
 
 
@@ -100,3 +114,10 @@ def test_one_mode_has_every_name_of_one_mode(settings: dict, tmp_path: Path):
         assert step.values.keys() >= expected
         assert not [name for name in step.values if name.startswith(two_modes)]
     assert metrics[-1].values.keys() >= {name for name in EVALUATION if name.startswith("eval/N/")}
+
+
+def test_every_metric_is_described_once(settings: dict, tmp_path: Path):
+    settings["total_steps"] = 1
+    (*_, last) = step_metrics(tiny_spec(**settings, algorithm=PolicySplit(eta=0.3)), tmp_path / "run")
+    for name in (*last.values, *EVERY_STEP, *SOME_STEPS, *PROBED, *EVALUATION):
+        assert len([one for one in METRICS if one.matches(name)]) == 1, name

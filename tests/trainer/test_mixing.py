@@ -3,7 +3,7 @@
 import pytest
 
 from tests.fixtures.groups import H, N
-from trainer.mixing import Row, pair_rows
+from trainer.objective.mixing import Row, pair_rows
 
 OWN = {Row(0, N, N), Row(1, H, H)}
 H_TO_N, N_TO_H = Row(1, N, H), Row(0, H, N)

@@ -9,13 +9,13 @@ import torch
 from torch import Tensor
 
 from tests.fixtures.groups import H, N, bare_group, plain_scores
-from trainer.algorithm_spec import PolicySplit
 from trainer.algorithms import build_algorithm
 from trainer.algorithms.base import AdvantageInputs
 from trainer.diagnostics.gradients import gradient_statistics
-from trainer.metrics import MetricSums
-from trainer.modes import Mode
-from trainer.objective import batch_counts, group_loss
+from trainer.objective.metrics import MetricSums
+from trainer.spec.algorithm import PolicySplit
+from trainer.spec.modes import Mode
+from trainer.steps.group_loss import Old, batch_counts, group_loss
 from trainer.types import Group
 
 VOCABULARY = 5
@@ -42,7 +42,7 @@ def loss_of(spec: PolicySplit, group: Group, z: dict[Mode, Tensor]) -> tuple[Ten
         )
         for mode in Mode
     }
-    return group_loss(algorithm, plan, scores, old, counts, 0, MetricSums()), shaped
+    return group_loss(algorithm, plan, scores, Old(old), counts, 0, MetricSums()), shaped
 
 
 def closed_form(group: Group, shaped: dict[Mode, Tensor], z: dict[Mode, Tensor], mode: Mode) -> Tensor:

@@ -5,7 +5,7 @@ import copy
 import pytest
 
 from tests.fixtures.groups import H, N
-from trainer.modes import messages_for_mode
+from trainer.spec.modes import messages_for_mode
 
 USER = {"role": "user", "content": "hi"}
 SYSTEM = {"role": "system", "content": "be brief"}

@@ -14,12 +14,12 @@ from pydantic import TypeAdapter
 from torch import Tensor
 
 from tests.fixtures.groups import H, N, bare_group, plain_scores
-from trainer.algorithm_spec import AlgorithmSpec, PolicySplit
 from trainer.algorithms import ALGORITHMS, build_algorithm
 from trainer.algorithms.base import Algorithm, BatchItem
-from trainer.metrics import MetricSums
-from trainer.modes import Mode
-from trainer.objective import batch_counts, group_loss
+from trainer.objective.metrics import MetricSums
+from trainer.spec.algorithm import AlgorithmSpec, PolicySplit
+from trainer.spec.modes import Mode
+from trainer.steps.group_loss import Old, batch_counts, group_loss
 from trainer.types import Group
 
 MAX_LENGTH = 5
@@ -105,7 +105,7 @@ def losses(algorithm: Algorithm, batch: Batch) -> tuple[float, list[dict[Mode, T
     for plan, old, logp, entropy in zip(plans, batch.old, batch.logp, batch.entropy, strict=True):
         variables = {mode: values.clone().requires_grad_() for mode, values in logp.items()}
         scores = {mode: plain_scores(variables[mode], entropy[mode]) for mode in algorithm.scored_modes(0)}
-        loss = group_loss(algorithm, plan, scores, old, counts, 0, MetricSums(), None, MAX_LENGTH)
+        loss = group_loss(algorithm, plan, scores, Old(old), counts, 0, MetricSums())
         if loss.requires_grad:
             loss.backward()
         total += float(loss.detach())

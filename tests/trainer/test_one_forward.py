@@ -8,16 +8,17 @@ import pytest
 import torch
 
 from tests.fixtures.groups import H, N, load_tiny_policy, make_group
-from trainer.algorithm_spec import PolicySplit
+from tests.fixtures.steps import step_context
 from trainer.algorithms import build_algorithm
-from trainer.metrics import MetricSums
-from trainer.objective import batch_counts, group_loss
-from trainer.optim import MasterAdamW
-from trainer.policy import Policy
-from trainer.scoring import score_groups
-from trainer.spec import OptimizerSpec
+from trainer.model.optim import MasterAdamW
+from trainer.model.policy import Policy
+from trainer.model.scoring import score_groups
+from trainer.objective.metrics import MetricSums
+from trainer.spec.algorithm import PolicySplit
+from trainer.spec.run import OptimizerSpec
+from trainer.steps.group_loss import Old, batch_counts, group_loss
+from trainer.steps.update import update
 from trainer.types import Group
-from trainer.update import update
 
 BEHAVIOR = [N, N, H, H]
 REWARDS = [[1.0, 0.0, 0.5, 0.0], [0.0, 1.0, 1.0, 0.0], [0.3, 0.3, 0.3, 0.3]]
@@ -43,7 +44,7 @@ def with_a_separate_pass(policy: Policy, spec: PolicySplit, groups: list[Group],
     for plan, sampled in zip(plans, old, strict=True):
         old_logp_T = {mode: of_mode.logp_T for mode, of_mode in sampled.items()}
         (scores,) = score_groups(policy, [plan.group], modes)
-        loss = group_loss(algorithm, plan, scores, old_logp_T, counts, step, MetricSums())
+        loss = group_loss(algorithm, plan, scores, Old(old_logp_T), counts, step, MetricSums())
         if plan.has_advantage:
             loss.backward()
     return gradients_of(policy)
@@ -61,19 +62,12 @@ def with_updates(policy: Policy, spec: PolicySplit, groups: list[Group], step: i
 
     policy.model.zero_grad()
     update(
-        policy,
+        step_context(policy, build_algorithm(spec, 16), step=step),
         Recorder(policy.model, OptimizerSpec()),
-        build_algorithm(spec),
         groups,
-        step=step,
         first_update=step,
         updates=updates,
         groups_per_micro_batch=1,
-        temperature=1.0,
-        max_length=16,
-        generator=torch.Generator(),
-        metrics=MetricSums(),
-        on_progress=lambda: None,
     )
     return found
 

@@ -6,9 +6,9 @@ import pytest
 import torch
 from torch import nn
 
-from trainer.optim import MasterAdamW
-from trainer.packed_linear import pack_linear_layers
-from trainer.spec import OptimizerSpec
+from trainer.model.optim import MasterAdamW
+from trainer.model.packed_linear import pack_linear_layers
+from trainer.spec.run import OptimizerSpec
 
 CLOSE = {torch.float32: 1e-5, torch.bfloat16: 0.02}
 

@@ -1,17 +1,19 @@
 """The statistics of claims: against scipy, hand examples, and their promises over simulated experiments."""
 
 import math
+from itertools import combinations
 from typing import Any
 
 import numpy as np
 import pytest
 from scipy import stats
 
-from trainer.statistics.bootstrap import mean_interval, two_level_interval
-from trainer.statistics.comparison import compare, corrected, verdict
-from trainer.statistics.multiplicity import holm
-from trainer.statistics.permutation import paired_t_p, sign_flip_p, sign_flip_ps
-from trainer.statistics.power import minimum_detectable_effect, power_of_t, replicates_needed
+from trainer.statistics.bootstrap import two_level_interval
+from trainer.statistics.comparison import compare, judged, verdict
+from trainer.statistics.crossed import mean_squares
+from trainer.statistics.multiplicity import corrected, holm
+from trainer.statistics.over_seeds import mean_interval, mean_p
+from trainer.statistics.permutation import sign_flip_p, sign_flip_ps
 from trainer.statistics.synergy import CONTROLS, synergy
 
 EXPERIMENTS = 1000
@@ -43,6 +45,29 @@ def test_holm_by_hand():
     assert holm([0.03, 0.01, 0.04, 0.02]) == pytest.approx([0.06, 0.04, 0.06, 0.06])
     assert holm([0.005, 0.9, 0.6]) == pytest.approx([0.015, 1.0, 1.0])
     assert holm([]) == []
+
+
+def test_holm_is_the_closed_test_of_every_intersection():
+    """A hypothesis is rejected where every set of hypotheses that holds it is, each by Bonferroni."""
+    random = np.random.default_rng(2)
+    for _ in range(40):
+        ps = (random.uniform(size=5) ** 3).tolist()
+        sets = [one for size in range(1, 6) for one in combinations(range(5), size)]
+        rejected = {one for one in sets if len(one) * min(ps[i] for i in one) <= 0.05}
+        by_hand = [all(one in rejected for one in sets if i in one) for i in range(5)]
+        assert [p <= 0.05 for p in holm(ps)] == by_hand
+
+
+def test_corrected_intervals_read_as_corrected_p_does():
+    """Of three, the first is rejected at 0.05 / 3; the others' intervals have the chance of 1 - 0.05 / 2."""
+    found = corrected([0.03, 0.001, 0.2], 0.05)
+    assert [one.p for one in found] == pytest.approx([0.06, 0.003, 0.2])
+    assert [one.alpha for one in found] == pytest.approx([0.05 / 2, 0.05 / 3, 0.05 / 2])
+    for p, one in zip([0.03, 0.001, 0.2], found, strict=True):
+        assert (one.p <= 0.05) == (p <= one.alpha)
+    # Two tests of one hypothesis count once.
+    twins = corrected([0.02, 0.02, 0.2], 0.05, ["a", "a", "b"])
+    assert [one.p for one in twins] == pytest.approx([0.04, 0.04, 0.2])
 
 
 def test_the_exact_sign_flip_is_scipys():
@@ -91,7 +116,7 @@ def test_the_two_level_interval_covers_the_truth(seeds: int, of_seeds: float, of
     experiments = simulated(random, seeds, 40, of_seeds=of_seeds, of_items=of_items, effect=effect)
     intervals = [two_level_interval(one, seed=n, draws=400) for n, one in enumerate(experiments)]
     assert np.mean([not one.excludes(effect) for one in intervals]) >= 0.93
-    # And it is no excuse: a few times wider at most than with the true deviations known.
+    # And it is not an excuse: a few times wider at most than with the true deviations known.
     width = np.mean([one.high - one.low for one in intervals])
     known = math.sqrt(of_seeds**2 / seeds + of_items**2 / 40 + 1 / (40 * seeds))
     assert width < 2 * stats.t.ppf(0.975, seeds - 1) * known * 1.5
@@ -113,46 +138,18 @@ def test_winners_are_named_by_mistake_in_five_percent_at_most():
     """Seeds differ, algorithms do not: the test over items alone would name a winner far too often."""
     random = np.random.default_rng(11)
     null = simulated(random, 5, 60, of_seeds=0.3, of_items=0.2)
-    zero = {seed: np.zeros(60) for seed in range(5)}
-    named = items_alone = 0
-    for number, one in enumerate(null):
-        found = compare("t", "a", "b", dict(enumerate(one)), zero, seed=number, draws=400)
-        assert found is not None
-        named += found.winner is not None
-        items_alone += found.p <= 0.05
-    assert named / EXPERIMENTS <= 0.05
-    assert items_alone / EXPERIMENTS > 0.10
-
-
-def test_the_minimum_detectable_effect_is_detected_four_times_in_five():
-    random = np.random.default_rng(13)
-    noise = simulated(random, 5, 60, of_seeds=0.3, of_items=0.3)
-    effects = [minimum_detectable_effect(one) for one in noise]
-    effect = float(np.median([one for one in effects if one is not None]))
-    found = [two_level_interval(one + effect, seed=n, draws=400).excludes(0) for n, one in enumerate(noise)]
-    assert 0.7 <= np.mean(found) <= 0.92
-
-
-def test_power_against_simulation_and_the_number_of_seeds_it_gives():
-    random = np.random.default_rng(17)
-    samples = 0.8 + random.normal(size=(20_000, 6))
-    result: Any = stats.ttest_1samp(samples, 0.0, axis=1)
-    rejected = result.pvalue <= 0.05
-    assert power_of_t(0.8, 1.0, 6) == pytest.approx(float(rejected.mean()), abs=0.01)
-    needed = replicates_needed(0.8, 1.0)
-    # The textbook's 15 for d = 0.8 in a paired t test at 80 % power.
-    assert needed == 15
-    assert power_of_t(0.8, 1.0, 15) >= 0.8 > power_of_t(0.8, 1.0, 14)
-    assert replicates_needed(5.0, 0.001) == 3
-    assert replicates_needed(0.0, 1.0) is None
-    assert replicates_needed(1e-6, 1.0) is None
+    squares = mean_squares(null)
+    named = (np.abs(squares.mean) > squares.half_width(0.05)).mean()
+    items_alone = (sign_flip_ps(null.mean(axis=1), draws=999) <= 0.05).mean()
+    assert named <= 0.05 + 2.5 * 0.007
+    assert items_alone > 0.3
 
 
 def test_one_or_equal_seeds_have_no_spread_to_speak_of():
-    assert paired_t_p(np.array([0.3])) is None
-    assert paired_t_p(np.array([0.0, 0.0])) == 1.0
-    assert minimum_detectable_effect(np.ones((1, 5))) is None
-    assert mean_interval(np.array([2.0])).high == 2.0
+    assert mean_p(np.array([0.3])) == 1.0 == mean_p(np.array([0.0, 0.0]))
+    theirs: Any = stats.ttest_1samp(np.arange(4.0), 0.0)
+    assert mean_p(np.arange(4.0)) == pytest.approx(theirs.pvalue)
+    assert mean_interval(np.array([2.0])).ends() == {"low": None, "high": None}
     low, high = stats.t.interval(0.95, 3, 1.5, stats.sem([0, 1, 2, 3]))
     interval = mean_interval(np.arange(4.0))
     assert (interval.low, interval.high) == pytest.approx((low, high))
@@ -181,19 +178,32 @@ def test_a_winner_is_named_where_everything_allows():
 def test_no_winner_with_two_seeds_nor_after_correction_nor_when_seeds_disagree():
     better, baseline = arms(0.1, seeds=2)
     two = compare("sums", "new", "old", better, baseline)
-    assert two is not None and two.p < 0.01 and two.winner is None
-    assert "No winner on sums" in verdict(two) and "(it has 2 and 50)" in verdict(two)
+    assert two is not None and two.these_models_p < 0.01 and two.winner is None
+    assert "No winner on sums" in verdict(two) and "(it has 2 and 50;" in verdict(two)
 
     better, baseline = arms(0.1, spread=0.3)
     apart = compare("sums", "new", "old", better, baseline)
-    assert apart is not None and apart.p < 0.01 and apart.winner is None
-    assert apart.seeds_needed is not None and apart.seeds_needed > 4
+    assert apart is not None and apart.these_models_p < 0.01 and apart.winner is None
+    assert apart.needed is not None and apart.needed.seeds > 4
 
-    better, baseline = arms(0.1)
+    better, baseline = arms(0.1, spread=0.03)
     one = compare("sums", "new", "old", better, baseline)
-    assert one is not None
-    family = corrected([one] * 2 + [compare("t", "a", "b", *arms(0.0))] * 600)  # type: ignore[list-item]
+    level = compare("t", "a", "b", *arms(0.0))
+    assert one is not None and level is not None
+    family = judged([one] * 2 + [level] * 600)
     assert one.winner == "new" and family[0].winner is None and family[0].holm_p == pytest.approx(602 * one.p)
+    assert one.interval.low > 0 > family[0].adjusted.low
+    assert family[0].adjusted_alpha == pytest.approx(0.05 / 602)
+    # The more is asked, the larger a difference must be to be found.
+    assert family[0].detectable is not None and one.detectable is not None
+    assert family[0].detectable > 2 * one.detectable
+
+
+def test_no_verdict_where_it_is_withheld():
+    better, baseline = arms(0.1)
+    one = compare("sums", "new", "old", better, baseline, withheld="3 of 9 planned runs have not ended")
+    assert one is not None and one.p < 0.01 and one.winner is None and not one.separated
+    assert verdict(one).startswith("No verdict on sums, 3 of 9 planned runs have not ended: new − old = +0.")
 
 
 def test_pairs_are_seeds_and_items_that_both_have():
@@ -215,6 +225,8 @@ def test_the_synergy_rule():
     assert synergy({"grpo_2x": lost}).claimed is False
     two_seeds = compare("t", "policy_split", "x", *reversed(arms(0.1, seeds=2)))
     assert synergy({"grpo_2x": two_seeds}).claimed is None
+    waits = compare("t", "policy_split", "x", *reversed(arms(0.1)), withheld="runs wait")
+    assert synergy({"grpo_2x": waits}).claimed is None
     level = compare("t", "policy_split", "x", *arms(0.0))
     for name, simpler in CONTROLS.items():
         for other, seen, means in (

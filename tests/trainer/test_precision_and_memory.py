@@ -7,19 +7,19 @@ import torch
 
 from tests.fixtures.groups import H, N, make_group
 from tests.fixtures.models import build_tiny_model
-from trainer.algorithm_spec import PolicySplit
+from tests.fixtures.steps import step_context
 from trainer.algorithms import build_algorithm
-from trainer.logprobs import OutputLayer, token_logprobs
-from trainer.metrics import MetricSums
-from trainer.modes import DEFAULT_HIGH_ENTROPY_PROMPT
-from trainer.optim import MasterAdamW
-from trainer.policy import Policy, load_policy
+from trainer.model.logprobs import OutputLayer, token_logprobs
+from trainer.model.optim import MasterAdamW
+from trainer.model.policy import Policy, load_policy
+from trainer.model.scoring import score_groups
 from trainer.rollout.engine import SampleRequest
 from trainer.rollout.transformers_engine import TransformersEngine
-from trainer.scoring import score_groups
-from trainer.spec import LoraSpec, ModelSpec, OptimizerSpec
+from trainer.spec.algorithm import PolicySplit
+from trainer.spec.modes import DEFAULT_HIGH_ENTROPY_PROMPT
+from trainer.spec.run import LoraSpec, ModelSpec, OptimizerSpec
+from trainer.steps.update import update
 from trainer.types import Group, Rollout
-from trainer.update import update
 
 BEHAVIOR = [N, N, H, H]
 
@@ -51,7 +51,7 @@ def test_float32_logits_are_those_of_exact_arithmetic(
     monkeypatch: pytest.MonkeyPatch, temperature: float, wide: bool
 ):
     """Against float64 on the same bfloat16 numbers; logits rounded to bfloat16 are off by hundredths."""
-    monkeypatch.setattr("trainer.packed_linear.widens_bfloat16", lambda: wide)
+    monkeypatch.setattr("trainer.model.packed_linear.widens_bfloat16", lambda: wide)
     hidden, output, token = lossy_case()
     exact = token_logprobs(hidden.double(), output.double(), token, temperature)
     fine = token_logprobs(hidden, output, token, temperature, chunk=16)
@@ -67,7 +67,7 @@ def test_gradients_through_float32_logits_are_right_to_the_precision_of_the_weig
     monkeypatch: pytest.MonkeyPatch, wide: bool
 ):
     """Also where the processor has no instructions for bfloat16, and products are of float32 therefore."""
-    monkeypatch.setattr("trainer.packed_linear.widens_bfloat16", lambda: wide)
+    monkeypatch.setattr("trainer.model.packed_linear.widens_bfloat16", lambda: wide)
     hidden, output, token = lossy_case()
     found, expected = [], []
     for gradients, dtype in ((found, torch.bfloat16), (expected, torch.float64)):
@@ -117,19 +117,11 @@ def gradients(policy: Policy, micro: int = 1) -> dict[str, torch.Tensor]:
             return 0.0
 
     update(
-        policy,
+        step_context(policy, build_algorithm(PolicySplit(eta=0.3), 16)),
         Recorder(policy.model, OptimizerSpec()),
-        build_algorithm(PolicySplit(eta=0.3), 16),
         groups,
-        step=0,
         first_update=0,
-        updates=1,
         groups_per_micro_batch=micro,
-        temperature=1.0,
-        max_length=16,
-        metrics=MetricSums(),
-        generator=torch.Generator(),
-        on_progress=lambda: None,
     )
     assert kept and all(gradient.dtype is torch.float32 for gradient in kept.values())
     return kept

@@ -26,14 +26,14 @@ from tests.fixtures.runs import (
     write_rows,
 )
 from tests.trainer.ranked_gradients import CASES, gradients
-from trainer.errors import TrainerError
-from trainer.events import EventWriter, Failed, Finished, Rollouts, Started, StepMetrics, Stopped
+from trainer.distributed.peer_monitor import PeerMonitor
+from trainer.distributed.ranks import JoinedRanks, Ranks
+from trainer.errors import TrainerError, rank_lost
 from trainer.graders.spec import StringCheckGrader
-from trainer.lifeline import Lifeline
 from trainer.loop import Run
-from trainer.manifest import read_manifest
-from trainer.ranks import Ranks
-from trainer.spec import EvaluationSpec, RolloutSpec, RunSpec
+from trainer.spec.events import EventWriter, Failed, Finished, Rollouts, Started, StepMetrics, Stopped
+from trainer.spec.manifest import read_manifest
+from trainer.spec.run import EvaluationSpec, RolloutSpec, RunSpec
 
 STEPS = 20
 
@@ -47,6 +47,37 @@ def on_two_ranks(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> 
     result = subprocess.run([*command, *script], capture_output=True, text=True, timeout=200, check=False)
     assert result.returncode == 0, result.stderr
     return [torch.load(out / f"rank-{rank}.pt") for rank in range(2)]
+
+
+def test_what_one_rank_needs_is_made_on_the_first_alone(on_two_ranks: list[dict]):
+    """Graders: their sandboxes, connections and threads."""
+    assert [of_rank["on_first"] for of_rank in on_two_ranks] == [
+        {"has": "it", "made": [0]},
+        {"has": "a stand-in", "made": []},
+    ]
+
+
+@pytest.mark.parametrize(
+    ("reason", "code"),
+    [
+        ("rank 1 failed: OutOfMemoryError: CUDA out of memory. Tried to allocate 2 GiB", "out_of_memory"),
+        ("a collective operation failed: NCCL error: out of memory", "out_of_memory"),
+        ("rank 1 failed: MemoryError: ", "out_of_memory"),
+        ("rank 1 has died", "rank_lost"),
+    ],
+)
+def test_a_rank_without_memory_is_told_as_that_by_the_others(reason: str, code: str):
+    assert rank_lost(reason).code == code
+
+
+def test_memory_that_runs_out_in_a_collective_is_not_a_lost_peer(connected):
+    """torch's error for it is a RuntimeError, as is that of a peer that has gone."""
+    one, _ = connected
+    ranks = object.__new__(JoinedRanks)
+    ranks._monitor = PeerMonitor({1: one}, lambda reason: None)
+    with pytest.raises(torch.OutOfMemoryError), ranks._joint():
+        raise torch.OutOfMemoryError("CUDA out of memory")
+    ranks._monitor.close()
 
 
 @pytest.mark.parametrize("name", CASES)
@@ -183,14 +214,14 @@ def connected() -> Iterator[tuple[socket.socket, socket.socket]]:
     [(None, "rank 1 has died"), ("rank 1 failed: out of memory", "rank 1 failed: out of memory")],
 )
 def test_a_rank_that_does_not_notice_a_loss_is_ended(connected, last_words: str | None, reason: str):
-    """One that samples, say, or waits in a joint operation that nothing breaks off."""
+    """One that samples, say, or waits in a collective operation that nothing breaks off."""
     one, other = connected
     ended: queue.Queue[str] = queue.Queue()
-    watching = Lifeline({1: one}, ended.put)
+    watching = PeerMonitor({1: one}, ended.put)
     if last_words is None:
         other.close()
     else:
-        Lifeline({0: other}, ended.put).close(last_words)
+        PeerMonitor({0: other}, ended.put).close(last_words)
     assert watching.reason() == reason
     assert ended.get(timeout=10) == reason
 
@@ -198,12 +229,12 @@ def test_a_rank_that_does_not_notice_a_loss_is_ended(connected, last_words: str 
 def test_one_that_notices_ends_by_itself_and_a_farewell_is_no_loss(connected):
     one, other = connected
     ended: queue.Queue[str] = queue.Queue()
-    watching, leaving = Lifeline({1: one}, ended.put), Lifeline({0: other}, ended.put)
+    watching, leaving = PeerMonitor({1: one}, ended.put), PeerMonitor({0: other}, ended.put)
     leaving.close()
     assert watching.reason() is None  # after the grace period
     watching.close()
     for thread in threading.enumerate():
-        if thread.name == "lifeline":
+        if thread.name == "peer-monitor":
             thread.join(timeout=10)
             assert not thread.is_alive()
     assert ended.empty()

@@ -6,17 +6,18 @@ import pytest
 import torch
 
 from tests.fixtures.groups import H, N, load_tiny_policy, make_group
-from trainer.algorithm_spec import Grpo, PolicySplit
+from tests.fixtures.steps import step_context
 from trainer.algorithms import build_algorithm
 from trainer.algorithms.base import AdvantageInputs
-from trainer.metrics import MetricSums
-from trainer.modes import Mode
-from trainer.objective import batch_counts
-from trainer.optim import MasterAdamW
-from trainer.policy import Policy
-from trainer.spec import OptimizerSpec
+from trainer.model.optim import MasterAdamW
+from trainer.model.policy import Policy
+from trainer.objective.metrics import MetricSums
+from trainer.spec.algorithm import Grpo, PolicySplit
+from trainer.spec.modes import Mode
+from trainer.spec.run import OptimizerSpec
+from trainer.steps.group_loss import batch_counts
+from trainer.steps.update import update
 from trainer.types import Group
-from trainer.update import update
 
 REWARDS = [1.0, 0.0, 0.0, 1.0, 0.5, 0.0]
 MIXED = [N, N, N, H, H, H]
@@ -28,7 +29,7 @@ def groups_for(policy: Policy, behavior: list[Mode], count: int = 3) -> list[Gro
 
 
 def gradients(policy: Policy, spec: Grpo | PolicySplit, groups: list[Group], step: int = 0, micro: int = 1):
-    """Loss and gradients of one batch, as ``trainer.update`` computes them, and the metrics."""
+    """Loss and gradients of one batch, as ``trainer.steps.update`` computes them, and the metrics."""
     kept: dict[str, torch.Tensor] = {}
 
     class Recorder(MasterAdamW):
@@ -37,27 +38,19 @@ def gradients(policy: Policy, spec: Grpo | PolicySplit, groups: list[Group], ste
             return 0.0
 
     policy.model.zero_grad()
-    metrics = MetricSums()
-    result = run_update(policy, Recorder(policy.model, OptimizerSpec()), spec, groups, step, micro, metrics)
+    result = run_update(policy, Recorder(policy.model, OptimizerSpec()), spec, groups, step, micro)
     zeros = {n: torch.zeros_like(p) for n, p in policy.model.named_parameters()}
-    return result.loss, zeros | kept, metrics.result()
+    return result.loss, zeros | kept, result.metrics.result()
 
 
-def run_update(policy, optimizer, spec, groups, step=0, micro=1, metrics=None, updates=1):
+def run_update(policy, optimizer, spec, groups, step=0, micro=1, updates=1):
     return update(
-        policy,
+        step_context(policy, build_algorithm(spec, 16), step=step),
         optimizer,
-        build_algorithm(spec),
         groups,
-        step=step,
         first_update=step,
         updates=updates,
         groups_per_micro_batch=micro,
-        temperature=1.0,
-        max_length=16,
-        generator=torch.Generator(),
-        metrics=metrics or MetricSums(),
-        on_progress=lambda: None,
     )
 
 

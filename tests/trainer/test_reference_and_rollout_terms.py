@@ -6,12 +6,12 @@ import pytest
 import torch
 
 from tests.fixtures.groups import H, N, load_tiny_policy, make_group
-from trainer.algorithm_spec import Grpo, PolicySplit, ReferenceKl
 from trainer.algorithms import build_algorithm
-from trainer.metrics import MetricSums
-from trainer.modes import Mode
-from trainer.objective import batch_counts, group_loss, reference_penalty
-from trainer.scoring import Scores
+from trainer.model.scoring import Scores
+from trainer.objective.metrics import MetricSums
+from trainer.spec.algorithm import Grpo, PolicySplit, ReferenceKl
+from trainer.spec.modes import Mode
+from trainer.steps.group_loss import Old, batch_counts, group_loss, reference_penalty
 
 ESTIMATORS = ("k1", "k2", "k3")
 
@@ -72,7 +72,7 @@ def test_a_token_that_was_given_up_stays_finite():
         assert bool(value.isfinite().all()) and bool(gradient.isfinite().all())
 
 
-def group_gradient(policy, spec, group, logp, reference=None) -> dict[Mode, torch.Tensor]:
+def group_gradient(policy, spec, group, logp, reference=None, metrics=None) -> dict[Mode, torch.Tensor]:
     """d loss / d logp of one group at rho = 1, by prompt mode; shapes (T,)."""
     algorithm = build_algorithm(spec)
     plan = algorithm.plan(group)
@@ -80,7 +80,7 @@ def group_gradient(policy, spec, group, logp, reference=None) -> dict[Mode, torc
     variables = {mode: value.clone().requires_grad_() for mode, value in logp.items()}
     zeros = torch.zeros(int(group.lengths_G.sum()), dtype=torch.float64)
     scores = {mode: Scores(value, zeros, zeros[:, None]) for mode, value in variables.items()}
-    loss = group_loss(algorithm, plan, scores, logp, counts, 0, MetricSums(), reference)
+    loss = group_loss(algorithm, plan, scores, Old(logp), counts, 0, metrics or MetricSums(), reference)
     return dict(zip(variables, torch.autograd.grad(loss, list(variables.values())), strict=True))
 
 
@@ -106,8 +106,20 @@ def test_truncated_importance_by_hand(policy):
     group.rollouts[0].logprobs = [-1.0, -1.0 - math.log(1.5), -1.0 - math.log(7.0)]
     group.rollouts[1].logprobs = [-1.0 + math.log(4.0)]
     plain = group_gradient(policy, Grpo(), group, logp)[N]
-    weighted = group_gradient(policy, Grpo(rollout_importance_cap=2.0), group, logp)[N]
+    metrics = MetricSums()
+    spec = Grpo(rollout_importance_cap=2.0)
+    weighted = group_gradient(policy, spec, group, logp, metrics=metrics)[N]
     assert (weighted / plain).tolist() == pytest.approx([1.0, 1.5, 2.0, 0.25])
+    assert metrics.result()["rollout/importance_clipped"] == 1 / 4
+
+
+@pytest.mark.parametrize(
+    ("engine", "cap", "in_force"),
+    [("transformers", None, 0), ("vllm", None, 2), ("vllm", 0, 0), ("vllm", 5, 5), ("transformers", 5, 5)],
+)
+def test_rows_are_weighed_unless_the_trainers_own_model_sampled_them(engine, cap, in_force):
+    algorithm = build_algorithm(Grpo(rollout_importance_cap=cap), engine=engine)
+    assert algorithm.rollout_importance_cap == in_force
 
 
 def test_truncated_importance_weighs_own_rows_alone(policy):

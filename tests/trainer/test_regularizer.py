@@ -7,7 +7,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trainer.regularizer import clamp_bonus, mode_regularizer, policy_split_bonus, standardize
+from trainer.objective.regularizer import clamp_bonus, mode_regularizer, policy_split_bonus, standardize
 
 Z = torch.tensor([-20.0, -1.0, 0.0, 1.0, 20.0], dtype=torch.float64)
 

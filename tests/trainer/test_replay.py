@@ -7,12 +7,12 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from tests.fixtures.runs import events_of, tiny_spec, write_rows
-from trainer import checkpoint as checkpoints
+from trainer.checkpoints import checkpoint as checkpoints
 from trainer.errors import InvalidSpec
-from trainer.events import EventWriter, StepDigest, StepMetrics
 from trainer.loop import Run
 from trainer.replay import replay
-from trainer.spec import RunSpec
+from trainer.spec.events import EventWriter, StepDigest, StepMetrics
+from trainer.spec.run import RunSpec
 
 
 def train(spec: RunSpec, run_dir: Path) -> dict[int, StepDigest]:
@@ -25,7 +25,7 @@ def train(spec: RunSpec, run_dir: Path) -> dict[int, StepDigest]:
 def test_a_step_is_replayed_from_what_is_nearest(tiny_model: Path, tmp_path: Path, monkeypatch) -> None:
     spec = tiny_spec(tiny_model, write_rows(tmp_path / "data.jsonl"), total_steps=4)
     # A run that is not finished has its states still.
-    monkeypatch.setattr("trainer.run_folder.RunFolder.shelve_state", lambda _self: None)
+    monkeypatch.setattr("trainer.checkpoints.run_folder.RunFolder.shelve_state", lambda _self: None)
     digests = train(spec, tmp_path / "run")
     assert sorted(digests) == [1, 2, 3, 4]
     assert [step for step, digest in digests.items() if digest.weights] == [2, 4], "at checkpoints"

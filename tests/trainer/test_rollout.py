@@ -4,10 +4,10 @@ import pytest
 import torch
 
 from tests.fixtures.groups import load_tiny_policy
-from trainer.modes import Mode
+from trainer.model.scoring import score_groups
 from trainer.rollout.engine import SampleRequest
 from trainer.rollout.transformers_engine import TransformersEngine, _draw
-from trainer.scoring import score_groups
+from trainer.spec.modes import Mode
 from trainer.types import Group, Rollout
 
 PROMPTS = [(256, 84, 82), (256, 1, 2, 3, 4, 5, 6, 7, 8, 9), (256, 60)]

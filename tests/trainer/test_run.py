@@ -1,7 +1,7 @@
 """Whole runs: what they tell, what they leave behind, and how they stop and go on."""
 
 import signal
-import subprocess
+import threading
 from pathlib import Path
 
 import pytest
@@ -11,28 +11,31 @@ from safetensors.torch import load_file
 from tests.fixtures.runs import (
     events_of,
     reproducible,
+    run_main,
     tiny_spec,
     trainer_process,
     wait_for_event,
     write_rows,
 )
-from trainer.algorithm_spec import Grpo, PolicySplit
-from trainer.events import (
+from trainer.graders.spec import StringCheckGrader
+from trainer.loop import Run
+from trainer.spec.algorithm import Grpo, PolicySplit
+from trainer.spec.events import (
     CheckpointRemoved,
     CheckpointSaved,
+    Event,
     EventWriter,
     Failed,
     Finished,
     MessageEvent,
+    Phase,
     Rollouts,
     Started,
     StepMetrics,
     Stopped,
 )
-from trainer.graders.spec import StringCheckGrader
-from trainer.loop import Run
-from trainer.manifest import IncompleteCheckpoint, read_manifest
-from trainer.spec import CheckpointSpec, ModelSpec, RunSpec
+from trainer.spec.manifest import IncompleteCheckpoint, read_manifest
+from trainer.spec.run import CheckpointSpec, ModelSpec, PreflightSpec, RunSpec
 
 
 @pytest.fixture
@@ -166,17 +169,39 @@ def test_sigterm_finishes_the_step_and_can_be_resumed(tiny_model: Path, data: Pa
     assert [m.step for m in only(again, StepMetrics)] == [stopped.step + 1]
 
 
+@pytest.mark.parametrize("phase", ["preflight", "evaluate"])
+def test_what_comes_before_the_first_step_is_given_up_when_a_stop_is_asked_for(
+    tiny_model: Path, data: Path, tmp_path: Path, phase: str
+):
+    spec = tiny_spec(tiny_model, data, preflight=PreflightSpec(), total_steps=1)
+    stop = threading.Event()
+
+    class Stopping(EventWriter):
+        def write(self, event: Event) -> None:
+            super().write(event)
+            if isinstance(event, Phase) and event.phase == phase:
+                stop.set()
+
+    with Stopping(tmp_path / "run/events.jsonl") as events:
+        assert not Run(spec, tmp_path / "run", events, stop).run()
+    told = events_of(tmp_path / "run")
+    assert isinstance(told[-1], Stopped) and told[-1].step == 0
+    assert not only(told, StepMetrics)
+    with EventWriter(tmp_path / "run/events-2.jsonl") as events:
+        assert Run(spec, tmp_path / "run", events).run()
+    phases = [event.phase for event in only(events_of(tmp_path / "run", "events-2.jsonl"), Phase)]
+    assert phases.index("preflight") < phases.index("evaluate") < phases.index("generate")
+
+
 def test_a_trainer_whose_owner_dies_ends_at_once(tiny_model: Path, data: Path, tmp_path: Path):
     spec = tiny_spec(tiny_model, data, total_steps=100_000)
-    process = trainer_process(
-        spec, tmp_path / "run", "--exit-with-parent", stdin=subprocess.PIPE, start_new_session=True
-    )
+    process = trainer_process(spec, tmp_path / "run", guarded=True)
     wait_for_event(process, tmp_path / "run", lambda e: isinstance(e, StepMetrics))
     assert process.stdin is not None
     process.stdin.close()
     process.stdin = None
     output, _ = process.communicate(timeout=10)
-    assert process.returncode == -signal.SIGKILL, output
+    assert process.returncode == 128 + signal.SIGKILL, output
 
 
 def test_the_best_checkpoints_and_the_last_are_kept(tiny_model: Path, data: Path, tmp_path: Path):
@@ -204,9 +229,7 @@ def test_a_torn_checkpoint_is_told_from_a_whole_one(tiny_model: Path, data: Path
 
 def test_a_failing_grader_leaves_responses_out_or_fails_the_run(tiny_model: Path, data: Path, tmp_path: Path):
     broken = StringCheckGrader(input="{{sample.output_json.x}}", reference="1")
-    process = trainer_process(tiny_spec(tiny_model, data, grader=broken), tmp_path / "run")
-    output, _ = process.communicate(timeout=120)
-    assert process.returncode == 1, output
+    assert run_main(tiny_spec(tiny_model, data, grader=broken), tmp_path / "run") == 1
     failed = events_of(tmp_path / "run")[-1]
     assert isinstance(failed, Failed)
     assert (failed.code, failed.param) == ("grader_failed", "grader")
@@ -217,14 +240,12 @@ def test_a_failing_grader_leaves_responses_out_or_fails_the_run(tiny_model: Path
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"model": ModelSpec(path="/nowhere")}, "/nowhere is no model folder"),
-        ({"high_entropy_prompt": "wander " * 400}, "the limit is 1024"),
+        ({"model": ModelSpec(path="/nowhere")}, "/nowhere is not a model folder"),
+        ({"high_entropy_prompt": "wander " * 400}, "have more than 1,024 tokens"),
     ],
 )
 def test_specs_that_cannot_work_are_refused(tiny_model: Path, data: Path, tmp_path: Path, change, message):
-    process = trainer_process(tiny_spec(tiny_model, data, **change), tmp_path / "run")
-    output, _ = process.communicate(timeout=120)
-    assert process.returncode == 2, output
+    assert run_main(tiny_spec(tiny_model, data, **change), tmp_path / "run") == 2
     failed = events_of(tmp_path / "run")[-1]
     assert isinstance(failed, Failed)
     assert failed.code == "invalid_spec"

@@ -9,12 +9,12 @@ from pathlib import Path
 import pytest
 
 from trainer.errors import RunDirBusy
-from trainer.run_lock import sole_trainer
+from trainer.system.run_lock import sole_trainer
 
 HOLDER = """
 import os, sys, threading
 from pathlib import Path
-from trainer.run_lock import sole_trainer
+from trainer.system.run_lock import sole_trainer
 with sole_trainer(Path(sys.argv[1]), int(sys.argv[2]), lambda: os._exit(9)):
     print("held", flush=True)
     threading.Event().wait()
@@ -44,7 +44,7 @@ def test_an_older_attempt_ends_when_a_newer_one_comes(tmp_path: Path) -> None:
 
 
 def test_a_frozen_attempt_is_killed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("trainer.run_lock.FREEZE_SECONDS", 0.5)
+    monkeypatch.setattr("trainer.system.run_lock.FREEZE_SECONDS", 0.5)
     old = hold(tmp_path, 1)
     os.kill(old.pid, signal.SIGSTOP)
     with sole_trainer(tmp_path, 2, lambda: None):
@@ -53,8 +53,8 @@ def test_a_frozen_attempt_is_killed(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 
 
 def test_of_two_started_by_hand_the_first_one_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("trainer.run_lock.FREEZE_SECONDS", 0.1)
-    monkeypatch.setattr("trainer.run_lock.PATIENCE_SECONDS", 0.5)
+    monkeypatch.setattr("trainer.system.run_lock.FREEZE_SECONDS", 0.1)
+    monkeypatch.setattr("trainer.system.run_lock.PATIENCE_SECONDS", 0.5)
     first = hold(tmp_path, 0)
     with pytest.raises(RunDirBusy, match="another trainer works"), sole_trainer(tmp_path, 0, lambda: None):
         pass

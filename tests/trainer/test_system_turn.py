@@ -5,10 +5,10 @@ import torch
 
 from tests.fixtures.groups import H, N, load_tiny_policy
 from trainer.data.items import Item
-from trainer.generation import build_group
-from trainer.modes import Mode
-from trainer.packing import pack
-from trainer.scoring import score_groups
+from trainer.model.packing import pack
+from trainer.model.scoring import score_groups
+from trainer.spec.modes import Mode
+from trainer.steps.generation import build_group
 from trainer.types import Group, Rollout
 
 SYSTEM = {"role": "system", "content": "Answer in French."}

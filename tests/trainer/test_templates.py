@@ -12,14 +12,14 @@ from tests.fixtures.groups import H, N
 from tests.fixtures.models import build_tiny_model
 from tests.fixtures.runs import events_of, tiny_spec, write_rows
 from tests.fixtures.templates import DROPS_SYSTEM, GEMMA, GEMMA3, LLAMA3, QWEN3, SMOLLM2
-from trainer.algorithm_spec import Grpo, PolicySplit
 from trainer.api import train
 from trainer.errors import InvalidSpec
-from trainer.events import CheckpointSaved, MessageEvent, Rollouts
-from trainer.manifest import read_manifest
-from trainer.modes import Mode
-from trainer.policy import Policy, load_policy
-from trainer.spec import ModelSpec
+from trainer.model.policy import Policy, load_policy
+from trainer.spec.algorithm import Grpo, PolicySplit
+from trainer.spec.events import CheckpointSaved, MessageEvent, Rollouts
+from trainer.spec.manifest import read_manifest
+from trainer.spec.modes import Mode
+from trainer.spec.run import ModelSpec
 
 PROMPT = "Wander first."
 USER = [{"role": "user", "content": " What is 2 + 2? "}]
@@ -175,6 +175,6 @@ def test_conversations_that_the_template_refuses_are_found_before_training(tmp_p
     rows = write_rows(tmp_path / "data.jsonl", 6)
     with rows.open("a") as file:
         file.write(json.dumps({"messages": BRIEF, "letter": "a"}) + "\n")
-    with pytest.raises(InvalidSpec, match="item 6 in normal mode: System role not supported") as caught:
+    with pytest.raises(InvalidSpec, match="line 7 in normal mode: System role not supported") as caught:
         train(spec_with(GEMMA, tmp_path, rows, high_entropy_placement="user_prefix"), tmp_path / "run")
     assert caught.value.param == "training_data"

@@ -19,19 +19,20 @@ from torch import Tensor
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from tests.fixtures.groups import H, N, bare_group, plain_scores
-from trainer.algorithm_spec import PolicySplit
+from tests.fixtures.steps import step_context
 from trainer.algorithms import build_algorithm
-from trainer.metrics import MetricSums
-from trainer.modes import Mode
-from trainer.objective import batch_counts, group_loss
-from trainer.optim import MasterAdamW
-from trainer.policy import Policy
+from trainer.model.optim import MasterAdamW
+from trainer.model.policy import Policy
+from trainer.model.scoring import score_groups
+from trainer.objective.metrics import MetricSums
 from trainer.rollout.engine import SampleRequest
 from trainer.rollout.transformers_engine import TransformersEngine
-from trainer.scoring import score_groups
-from trainer.spec import OptimizerSpec
+from trainer.spec.algorithm import PolicySplit
+from trainer.spec.modes import Mode
+from trainer.spec.run import OptimizerSpec
+from trainer.steps.group_loss import Old, batch_counts, group_loss
+from trainer.steps.update import update
 from trainer.types import Group
-from trainer.update import update
 
 END, DEPTH = 2, 2
 RESPONSES = [(2,), (0, 0), (0, 1), (0, 2), (1, 0), (1, 1), (1, 2)]
@@ -159,7 +160,7 @@ def trainer_gradient(drawn: Drawn, logp: dict[Mode, np.ndarray], spec: PolicySpl
         for mode, values in tables.items()
     }
     old = {mode: of_mode.logp_T.detach() for mode, of_mode in scores.items()}
-    loss = group_loss(algorithm, plan, scores, old, batch_counts([plan], tuple(Mode)), 0, MetricSums())
+    loss = group_loss(algorithm, plan, scores, Old(old), batch_counts([plan], tuple(Mode)), 0, MetricSums())
     found = torch.autograd.grad(loss, (tables[N], tables[H]))
     return torch.stack(found).numpy()
 
@@ -234,19 +235,11 @@ def test_an_update_of_sampled_groups_moves_the_weights_by_the_reference(
 
     policy.model.zero_grad()
     update(
-        policy,
+        step_context(policy, build_algorithm(PER_ROW, DEPTH)),
         Recorder(policy.model, OptimizerSpec()),
-        build_algorithm(PER_ROW),
         [tree_group(d, BEHAVIOR, index) for index, d in enumerate(drawn)],
-        step=0,
         first_update=0,
-        updates=1,
         groups_per_micro_batch=5,
-        temperature=1.0,
-        max_length=DEPTH,
-        metrics=MetricSums(),
-        generator=torch.Generator(),
-        on_progress=lambda: None,
     )
     policy.model.zero_grad()
     assert float(found["model.embed_tokens.weight"].abs().max()) > 1e-3

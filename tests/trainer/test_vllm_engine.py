@@ -5,18 +5,19 @@ import signal
 from collections.abc import Iterator
 from pathlib import Path
 
+import psutil
 import pytest
 import torch
 
 from tests.fixtures.groups import load_tiny_policy
 from trainer.errors import EngineFailed, InvalidSpec
-from trainer.modes import Mode
-from trainer.policy import Policy
+from trainer.model.policy import Policy
+from trainer.model.scoring import score_groups
 from trainer.rollout.engine import Sample, SampleRequest
 from trainer.rollout.transformers_engine import TransformersEngine
 from trainer.rollout.vllm_engine import VllmEngine
-from trainer.scoring import score_groups
-from trainer.spec import ModelSpec, RolloutSpec, VllmSpec
+from trainer.spec.modes import Mode
+from trainer.spec.run import ModelSpec, RolloutSpec, VllmSpec
 from trainer.types import Group, Rollout
 
 pytestmark = pytest.mark.vllm
@@ -153,6 +154,18 @@ def test_after_an_update_it_samples_as_one_that_loads_the_saved_checkpoint(
             p.copy_(before[name])
     engine.sync()
     assert engine.generate(requests(6), **options) == old
+
+
+def test_an_engine_that_is_stopped_is_ended_and_named(
+    policy: Policy, vllm_model: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("trainer.rollout.vllm_engine.STOPPED_SECONDS", 0.5)
+    stopped = start(policy, vllm_model)
+    (pid,) = stopped.process_ids
+    os.kill(pid, signal.SIGSTOP)
+    with pytest.raises(EngineFailed, match=r"was stopped \(SIGSTOP\) and was ended; its log is on stderr"):
+        stopped.generate(requests(3), max_tokens=16, temperature=1.0)
+    assert not psutil.pid_exists(pid)
 
 
 def test_what_vllm_cannot_run_is_refused_with_its_reason(tiny_model: Path):

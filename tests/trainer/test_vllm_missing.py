@@ -8,8 +8,8 @@ import pytest
 from tests.fixtures.runs import events_of, tiny_spec, write_rows
 from trainer.api import train
 from trainer.errors import InvalidSpec
-from trainer.events import Failed
-from trainer.spec import RolloutSpec
+from trainer.spec.events import Failed
+from trainer.spec.run import RolloutSpec
 
 
 def test_the_error_names_the_extra(tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

@@ -4,17 +4,20 @@ import json
 import os
 import signal
 import subprocess
+import threading
 from pathlib import Path
 
 import psutil
 import pytest
 
-from tests.fixtures.engines import until
+from tests.fixtures.engines import is_guard, until
 from tests.fixtures.runs import events_of, tiny_spec, trainer_process, write_rows
 from trainer.api import train
-from trainer.events import Rollouts, StepMetrics
-from trainer.memory import GIB
-from trainer.spec import CheckpointSpec, DiagnosticsSpec, RolloutSpec, RunSpec, VllmSpec
+from trainer.loop import Run
+from trainer.spec.events import Event, EventWriter, Phase, Rollouts, StepMetrics, Stopped
+from trainer.spec.manifest import read_manifest
+from trainer.spec.run import CheckpointSpec, DiagnosticsSpec, RolloutSpec, RunSpec, VllmSpec
+from trainer.system.memory import GIB
 
 pytestmark = pytest.mark.vllm
 
@@ -49,8 +52,8 @@ def engine_of(trainer: subprocess.Popen[str]) -> psutil.Process:
     """The engine's process, once it is there."""
 
     def find() -> psutil.Process | None:
-        for child in psutil.Process(trainer.pid).children():
-            if "trainer.rollout.vllm_process" in child.cmdline():
+        for child in psutil.Process(trainer.pid).children(recursive=True):
+            if "trainer.rollout.vllm_process" in child.cmdline() and not is_guard(child):
                 return child
         return None
 
@@ -84,6 +87,7 @@ def test_each_step_samples_with_the_weights_of_the_one_before(untied_vllm_model:
     moved = 0.0
     for step, of_step in values.items():
         assert of_step["rollout/logprob_gap_max"] < 2e-4, step
+        assert of_step["rollout/importance_clipped"] == 0  # weighed by default, for another model samples
         assert of_step["time/sync"] > 0
         # Of the trainer, which is this process, and of the engine's, which has torch and vLLM in it.
         assert of_step["memory/resident_gib"] > psutil.Process().memory_info().rss / GIB + 0.2
@@ -111,6 +115,28 @@ def test_each_step_samples_with_the_weights_of_the_one_before(untied_vllm_model:
     assert rollouts_of(tmp_path / "cut") == rollouts_of(tmp_path / "whole")
     name = "model.safetensors"
     assert (result.checkpoint / name).read_bytes() == (whole.checkpoint / name).read_bytes()
+
+
+def test_a_stop_is_obeyed_while_the_engine_hangs(
+    vllm_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("trainer.rollout.vllm_engine.STOPPING_SECONDS", 0.5)
+    stop = threading.Event()
+
+    class Freezing(EventWriter):
+        def write(self, event: Event) -> None:
+            super().write(event)
+            if isinstance(event, Phase) and (event.step, event.phase) == (2, "generate"):
+                for child in psutil.Process().children(recursive=True):
+                    if "trainer.rollout.vllm_process" in child.cmdline() and not is_guard(child):
+                        child.suspend()
+                stop.set()
+
+    with Freezing(tmp_path / "run/events.jsonl") as events:
+        assert not Run(spec_of(vllm_model, tmp_path), tmp_path / "run", events, stop).run()
+    last = events_of(tmp_path / "run")[-1]
+    assert isinstance(last, Stopped) and last.step == 1
+    read_manifest(tmp_path / "run/checkpoints/step-1", verify=True)
 
 
 def rollouts_of(run_dir: Path) -> dict[tuple[int, int, int], str]:

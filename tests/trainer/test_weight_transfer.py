@@ -9,9 +9,9 @@ import torch
 from safetensors.torch import load_file
 
 from tests.fixtures.models import build_tiny_model
-from trainer.policy import load_policy
+from trainer.model.policy import load_policy
 from trainer.rollout.weight_transfer import checkpoint_weights, receive_weights, send_weights
-from trainer.spec import LoraSpec, ModelSpec
+from trainer.spec.run import LoraSpec, ModelSpec
 
 
 @pytest.mark.parametrize("lora", [None, LoraSpec(rank=4)], ids=["full", "lora"])

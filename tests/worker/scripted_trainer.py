@@ -1,6 +1,6 @@
 """A real process with the trainer's command line that does what a small JSON script says.
 
-``scripted_trainer.py --script FILE --spec … --run-dir … --events … --exit-with-parent``. The script maps
+``scripted_trainer.py --script FILE --spec … --run-dir … --events …``. The script maps
 attempt numbers (or ``default``) to a plan; see :class:`Plan`. It resumes from its last checkpoint, and a
 step's values depend on the step alone, as with an exact resume.
 """
@@ -19,8 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from trainer.end_of_group import end_group
-from trainer.events import (
+from trainer.spec.events import (
     CheckpointSaved,
     Event,
     EventWriter,
@@ -35,9 +34,10 @@ from trainer.events import (
     StepMetrics,
     Stopped,
 )
-from trainer.manifest import MANIFEST_NAME, Manifest, file_sha256
-from trainer.modes import Mode
-from trainer.run_lock import sole_trainer
+from trainer.spec.manifest import MANIFEST_NAME, Manifest, file_sha256
+from trainer.spec.modes import Mode
+from trainer.system.guard import end_self
+from trainer.system.run_lock import sole_trainer
 
 TOKENS_A_STEP = 10
 EXIT_DISK_FULL = 74
@@ -58,7 +58,7 @@ class Plan:
     ignore_sigterm: bool = False
     child: bool = False  # a grandchild of the worker, in the same group, that ignores SIGTERM
     repeat_events: bool = False  # writes everything twice
-    garbage_after: int | None = None  # a line that is no event
+    garbage_after: int | None = None  # a line that is not an event
     final_checkpoint: bool = True
     exit_code: int = 0
     linger: bool = False  # hangs after its last event
@@ -186,22 +186,12 @@ class ScriptedTrainer:
             self.writer.write(event)
 
 
-def exit_with_parent() -> None:
-    # Not sys.stdin: a daemon thread inside it makes the interpreter abort when it shuts down.
-    while os.read(0, 1024):
-        pass
-    end_group()
-
-
 def main() -> int:
     parser = argparse.ArgumentParser()
     for option in ("--script", "--spec", "--run-dir", "--events"):
         parser.add_argument(option, required=True, type=Path)
-    parser.add_argument("--exit-with-parent", action="store_true")
     parser.add_argument("--attempt", type=int, default=0)
     options = parser.parse_args()
-    if options.exit_with_parent:
-        threading.Thread(target=exit_with_parent, daemon=True).start()
     script = json.loads(options.script.read_text())
     attempt = options.events.stem.removeprefix("events-")
     plan = Plan(**script.get(attempt, script.get("default", {})))
@@ -209,7 +199,7 @@ def main() -> int:
     with (options.run_dir / f"stacks-{attempt}.txt").open("wb") as stacks:
         faulthandler.register(signal.SIGUSR1, file=stacks, all_threads=True)
         with (
-            sole_trainer(options.run_dir, options.attempt, end_group),
+            sole_trainer(options.run_dir, options.attempt, end_self),
             EventWriter(events) as writer,
         ):
             spec = json.loads(options.spec.read_text())

@@ -5,13 +5,13 @@ from typing import Any
 
 import pytest
 
+from app.core.tables import DEFAULT_PROJECT
 from app.jobs import service as jobs
-from app.tables import DEFAULT_PROJECT
 from tests.fixtures.workers import Service, WorkerProcess
 from tests.worker.test_pause import METHOD
-from tests.worker.test_relay import begin, write
-from trainer.events import Started, StepMetrics
-from worker.relay import Relay
+from tests.worker.test_relay import begin, drain, write
+from trainer.spec.events import Started, StepMetrics
+from worker.jobs.relay import Relay
 
 STEPS = 60
 
@@ -37,6 +37,19 @@ def test_a_budget_pauses_a_job_and_resuming_grants_it_again(
     assert (second.budget_step, second.attempt) == (first.step, 2)
 
 
+def test_the_entropy_floor_reads_past_steps_that_have_none(service: Service) -> None:
+    """Every second step has no normal mode: the mean is that of the last five that have one."""
+    method = {"type": "reinforcement", "reinforcement": {"budget": {"entropy_floor": 0.45}}}
+    claim, run_dir = begin(service, service.add_job(steps=100, method=method))
+    write(run_dir, 1, Started(time=0.0, step=0, total_steps=100, parameters=1, device="cpu"))
+    relay = Relay(claim, run_dir)
+    for step in range(1, 10):
+        values = {"train/N/entropy_nats": 0.4} if step % 2 else {"train/H/entropy_nats": 2.0}
+        write(run_dir, 1, StepMetrics(time=float(step), step=step, total_steps=100, values=values))
+        drain(relay)
+        assert service.job(claim.id).pause_requested == (step == 9)
+
+
 @pytest.mark.parametrize(
     ("budget", "device", "last", "says"),
     [
@@ -60,11 +73,11 @@ def test_each_budget_pauses_at_its_step(
     for step in range(1, 11):
         values = {"train/N/entropy_nats": 1 - step / 10}
         write(run_dir, 1, StepMetrics(time=600.0 * step, step=step, total_steps=100, values=values))
-        relay.drain()
-        job = service.job(claim.job_id)
+        drain(relay)
+        job = service.job(claim.id)
         expected = "pausing" if last is not None and step >= last else "running"
         assert (step, job.status) == (step, expected)
         assert job.pause_requested == (expected == "pausing")
-    told = [event.message for event in service.events(claim.job_id) if "budget" in event.message]
+    told = [event.message for event in service.events(claim.id) if "budget" in event.message]
     assert len(told) == (last is not None)
     assert says in "".join(told)

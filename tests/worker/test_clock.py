@@ -7,8 +7,8 @@ import pytest
 
 from app.jobs.views import estimated_finish
 from tests.fixtures.workers import Service, WorkerProcess, eventually
-from trainer.events import Started, StepMetrics
-from worker.clock import Clock
+from trainer.spec.events import Started, StepMetrics
+from worker.jobs.clock import Clock
 
 
 def started(at: float, device: str = "cpu") -> Started:
@@ -30,7 +30,7 @@ def test_a_clock_follows_attempts():
     for event in (started(3800.0), stepped(3805.0, 2), stepped(3815.0, 3)):
         clock.see(event)
     assert (clock.clock_step, clock.clock_at, clock.stepped_at) == (2, 3805.0, 3815.0)
-    assert (clock.budget_seconds, clock.gpus) == (65.0, 0), "the hour between is no training"
+    assert (clock.budget_seconds, clock.gpus) == (65.0, 0), "the hour between is not training"
     clock.see(stepped(3810.0, 4))
     assert clock.budget_seconds == pytest.approx(65.0), "a clock that was set back takes nothing away"
 

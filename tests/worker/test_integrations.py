@@ -11,10 +11,10 @@ import pytest
 from google.protobuf.message import DecodeError
 
 from tests.fixtures.workers import Service, eventually
-from worker.ending import Outcome
+from worker.jobs.ending import Outcome
+from worker.jobs.supervisor import run_next
 from worker.lease import new_owner
 from worker.shutdown import Shutdown
-from worker.supervisor import run_job
 
 MLFLOW = {"type": "mlflow", "mlflow": {"experiment": "sums", "run_name": "first", "tags": {"team": "a"}}}
 WANDB = {"type": "wandb", "wandb": {"project": "sums", "name": "first", "entity": None, "tags": ["a"]}}
@@ -33,7 +33,7 @@ def run(service: Service, *integrations: dict[str, Any], steps: int = 3) -> str:
     """A job with these integrations, to its end; its id."""
     method = {"type": "reinforcement", "reinforcement": {"algorithm": {"type": "grpo"}}}
     job_id = service.add_job(steps, integrations=list(integrations), method=method, user_metadata={"k": "v"})
-    run_job(job_id, new_owner(), Shutdown())
+    run_next(new_owner(), Shutdown())
     return job_id
 
 
@@ -56,10 +56,12 @@ def test_tensorboard(local_service: Service):
 
 # MLflow's own use of SQLAlchemy, when a store is opened in this process.
 @pytest.mark.filterwarnings("ignore:The ``noload`` loader strategy")
-def test_mlflow(local_service: Service, monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+@pytest.mark.parametrize("store", ["database", "files"])
+def test_mlflow(local_service: Service, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, store: str):
     from mlflow import MlflowClient
 
-    uri = f"sqlite:///{tmp_path / 'mlflow.db'}"
+    monkeypatch.setenv("MLFLOW_ALLOW_FILE_STORE", "true")
+    uri = f"sqlite:///{tmp_path / 'mlflow.db'}" if store == "database" else f"file:{tmp_path / 'mlruns'}"
     monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
     job_id = run(local_service, MLFLOW)
     assert local_service.job(job_id).status == "succeeded"
@@ -96,12 +98,15 @@ def journal(data: bytes, block: int = 32768) -> Iterator[bytes]:
             parts = b""
 
 
-def test_wandb(local_service: Service, monkeypatch: pytest.MonkeyPatch):
+@pytest.mark.parametrize("finishes", [True, False])
+def test_wandb(local_service: Service, monkeypatch: pytest.MonkeyPatch, finishes: bool):
     from wandb.proto.wandb_internal_pb2 import Record  # type: ignore[attr-defined]
 
     monkeypatch.setenv("WANDB_MODE", "offline")
+    if not finishes:
+        local_service.script(default={"fail": {"code": "grader_failed", "message": "no grade"}})
     job_id = run(local_service, WANDB)
-    assert local_service.job(job_id).status == "succeeded"
+    assert local_service.job(job_id).status == ("succeeded" if finishes else "failed")
 
     def records() -> Iterator[Record]:
         (path,) = local_service.run_dir(job_id).glob("wandb/offline-run-*/*.wandb")
@@ -117,6 +122,9 @@ def test_wandb(local_service: Service, monkeypatch: pytest.MonkeyPatch):
 
     found = eventually(closed, 40)
     assert found is not None
+    # W&B shows a run as finished or as failed by it.
+    assert [one.exit.exit_code for one in found if one.HasField("exit")] == [0 if finishes else 1]
+    assert not [one.message for one in local_service.events(job_id) if "integration" in one.message]
     started = next(one.run for one in found if one.HasField("run"))
     assert (started.project, started.display_name, list(started.tags)) == ("sums", "first", ["a"])
     rows = [

@@ -3,13 +3,22 @@
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from functools import partial
+from typing import Any
 
 import pytest
+from sqlalchemy import and_, or_, select
+from sqlalchemy.event import listen, remove
 
-from app.db import write_session
+from app.core.db import get_engine, read_session, write_session
+from app.core.tables import DEFAULT_PROJECT, Job, JobReplay
 from tests.fixtures.workers import Service
-from worker import lease
-from worker.lease import Claim, Flags, LeaseLost
+from worker.estimates.probes import ESTIMATES
+from worker.jobs import holding
+from worker.jobs.holding import Flags
+from worker.lease import Claim, Lease, LeaseLost
+from worker.replays.replaying import REPLAYS
 
 
 def test_one_of_eight_threads_claims(service: Service) -> None:
@@ -18,7 +27,7 @@ def test_one_of_eight_threads_claims(service: Service) -> None:
 
     def claim(number: int) -> Claim | None:
         start.wait()
-        return lease.claim(job_id, f"worker-{number}")
+        return holding.claim(job_id, f"worker-{number}")
 
     with ThreadPoolExecutor(8) as pool:
         claims = [found for found in pool.map(claim, range(8)) if found is not None]
@@ -44,46 +53,136 @@ def test_one_of_eight_threads_claims(service: Service) -> None:
 def test_a_job_that_does_not_wait_is_not_claimed(service: Service, columns: dict) -> None:
     job_id = service.add_job(**columns)
     before = service.job(job_id)
-    assert lease.claim(job_id, "worker") is None
+    assert holding.claim(job_id, "worker") is None
     after = service.job(job_id)
     assert (after.status, after.attempt) == (before.status, before.attempt)
     assert service.events(job_id) == []
-    assert lease.claim("ftjob-unknown", "worker") is None
+    assert holding.claim("ftjob-unknown", "worker") is None
 
 
 def test_renewal_extends_the_lease_and_reads_the_flags(service: Service) -> None:
     job_id = service.add_job()
-    claim = lease.claim(job_id, "worker")
+    claim = holding.claim(job_id, "worker")
     assert claim is not None
     service.change(job_id, pause_requested=True, lease_expires_at=0.0)
 
-    assert lease.renew(claim) == Flags(cancel_requested=False, pause_requested=True)
+    assert holding.renew(claim) == Flags(cancel_requested=False, pause_requested=True)
     expires = service.job(job_id).lease_expires_at
     assert expires is not None and expires > time.time() + service.settings.lease_seconds / 2
     service.change(job_id, cancel_requested=True)
-    assert lease.read_flags(claim) == Flags(cancel_requested=True, pause_requested=True)
+    assert holding.read_flags(claim) == Flags(cancel_requested=True, pause_requested=True)
 
 
 def test_a_stale_token_writes_nothing(service: Service) -> None:
     job_id = service.add_job()
-    old = lease.claim(job_id, "old")
+    old = holding.claim(job_id, "old")
     assert old is not None
     service.change(job_id, status="queued")
     _refuses_everything(old)
-    new = lease.claim(job_id, "new")
+    new = holding.claim(job_id, "new")
     assert new is not None and new.attempt == 2
     _refuses_everything(old)
 
-    lease.renew(new)
+    holding.renew(new)
     assert service.job(job_id).step == 0
+
+
+def test_a_locked_head_of_the_queue_delays_nobody(service: Service) -> None:
+    head, second = (service.add_job(created_at=float(n)) for n in range(2))
+    if get_engine().dialect.name == "sqlite":
+        pytest.skip("one writer at a time: a lock is of the whole database")
+    with write_session() as session:
+        session.execute(select(Job.id).where(Job.id == head).with_for_update())
+        claim = holding.claim_next("worker")
+        assert claim is not None and claim.id == second
+        assert holding.claim_next("worker") is None, "nothing is free"
+        assert holding.any_due(), "but something waits"
+    claim = holding.claim_next("worker")
+    assert claim is not None and claim.id == head
+
+
+def test_sixteen_workers_claim_a_full_queue_at_the_first_try(service: Service) -> None:
+    jobs = {service.add_job() for _ in range(48)}
+    start = threading.Barrier(16)
+
+    def claim_three(number: int) -> list[Claim | None]:
+        start.wait()
+        return [holding.claim_next(f"worker-{number}") for _ in range(3)]
+
+    with ThreadPoolExecutor(16) as pool:
+        found = [claim for some in pool.map(claim_three, range(16)) for claim in some]
+    assert {claim.id for claim in found if claim is not None} == jobs
+    assert None not in found
+
+
+def test_a_claim_is_three_statements(service: Service) -> None:
+    """The job's row, the attempt's and the event's, so that hundreds of workers can claim in a second."""
+    first, second = (service.add_job(created_at=float(n)) for n in range(2))
+    statements: list[str] = []
+
+    def note(_c: Any, _cursor: Any, statement: str, _p: Any, _x: Any, _many: bool) -> None:
+        statements.append(statement)
+
+    listen(get_engine(), "after_cursor_execute", note)
+    try:
+        claims = [holding.claim_next("worker"), holding.claim(second, "worker")]
+    finally:
+        remove(get_engine(), "after_cursor_execute", note)
+    assert [claim and claim.id for claim in claims] == [first, second]
+    words = [statement.split()[0] for statement in statements]
+    assert [word for word in words if word != "BEGIN"] == ["UPDATE", "INSERT", "INSERT"] * 2
+
+
+@pytest.mark.parametrize(
+    ("lease", "row"),
+    [
+        (ESTIMATES, {"project_id": DEFAULT_PROJECT, "model": "tiny", "run_spec": {}}),
+        (REPLAYS, {"step": 1}),
+    ],
+    ids=["estimates", "replays"],
+)
+def test_estimates_and_replays_are_fenced_as_jobs_are(
+    service: Service, monkeypatch: pytest.MonkeyPatch, lease: Lease, row: dict
+) -> None:
+    table = lease.table
+    if table is JobReplay:
+        row = row | {"job_id": service.add_job()}
+    with write_session() as session:
+        session.add(table(id="one", status="queued", created_at=1.0, attempt=0, **row))
+    waiting = select(table.id).where(or_(table.status == "queued", and_(*lease.lost())))
+    free = lease.claiming(waiting, status="running")
+    monkeypatch.setattr(service.settings, "lease_seconds", -1.0)
+    with write_session() as session:
+        old = _claimed(lease.claim(session, free, "old"))
+    monkeypatch.setattr(service.settings, "lease_seconds", 60.0)
+    with write_session() as session:
+        new = _claimed(lease.claim(session, free, "new"))
+        assert lease.claim(session, free, "third") is None
+    assert new.attempt == old.attempt + 1
+    impostor = replace(new, owner="old")
+    for write in (lease.renew, lease.write, lease.hold, partial(lease.finish, status="succeeded")):
+        for claim in (old, impostor):
+            with pytest.raises(LeaseLost), write_session() as session:
+                write(session, claim)
+    with write_session() as session:
+        lease.renew(session, new)
+        lease.finish(session, new, "succeeded")
+    with read_session() as session:
+        ended = session.get_one(table, "one")
+        assert (ended.status, ended.attempt, ended.lease_owner) == ("succeeded", 2, None)
+
+
+def _claimed(found: tuple[Claim, Any] | None) -> Claim:
+    assert found is not None
+    return found[0]
 
 
 def _refuses_everything(claim: Claim) -> None:
     with pytest.raises(LeaseLost):
-        lease.renew(claim)
+        holding.renew(claim)
     with pytest.raises(LeaseLost):
-        lease.read_flags(claim)
+        holding.read_flags(claim)
     with pytest.raises(LeaseLost), write_session() as session:
-        lease.hold(session, claim)
+        holding.hold(session, claim)
     with pytest.raises(LeaseLost), write_session() as session:
-        lease.write_progress(session, claim, step=99)
+        holding.write_progress(session, claim, step=99)

@@ -3,10 +3,10 @@
 from collections.abc import Callable
 from typing import Any
 
-from app.db import read_session
+from app.core.db import read_session
+from app.core.tables import DEFAULT_PROJECT
 from app.jobs import service as jobs
 from app.models.service import find_model
-from app.tables import DEFAULT_PROJECT
 from tests.fixtures.workers import Service, WorkerProcess, eventually
 
 METHOD: dict[str, Any] = {

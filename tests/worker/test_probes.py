@@ -1,24 +1,26 @@
-"""Estimates: what is tried, what is reckoned from it, and who may write it down."""
+"""Estimates: what is tried, what is estimated from it, and who may write it down."""
 
 import threading
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from app.db import read_session, write_session
+from app.core.db import read_session, write_session
+from app.core.ids import new_estimate_id
+from app.core.tables import DEFAULT_PROJECT, Estimate
 from app.estimates import repository
 from app.estimates.service import announce
-from app.ids import new_estimate_id
-from app.tables import DEFAULT_PROJECT, Estimate
 from tests.fixtures.workers import Service, WorkerProcess, eventually
 from tests.worker.test_real_trainer import run_spec
-from trainer.events import Finished, Started, StepMetrics
-from trainer.spec import CheckpointSpec, DiagnosticsSpec, EvaluationSpec, PreflightSpec, RunSpec
-from worker.probe import Measured, probe_spec, reckon
-from worker.probes import announce_probes, run_probe
+from trainer.spec.events import Finished, Started, StepMetrics
+from trainer.spec.run import CheckpointSpec, DiagnosticsSpec, EvaluationSpec, PreflightSpec, RunSpec
+from worker.estimates.probe import Measured, estimate_run, probe_spec
+from worker.estimates.probes import ESTIMATES, announce_probes, claim, run_probe
+from worker.lease import LeaseLost
 from worker.shutdown import Shutdown
 
 
@@ -74,7 +76,7 @@ def test_the_total_counts_all_that_a_run_does(spec: RunSpec):
             Finished(step=2, trained_tokens=1, peak_memory_bytes=1000),
         ]
     )
-    result = reckon(spec, measured)
+    result: Any = estimate_run(spec, measured)
     # Steps of 5 - 1 and 9 - 3 s.
     assert result["seconds_per_step"] == {"value": 5.0, "low": 3.0, "high": 7.5}
     # A step samples 8 responses, the preflight 16: 6.4 s. Evaluations: before, after 4, 8 and 10.
@@ -119,17 +121,26 @@ def test_a_worker_estimates_a_job_with_the_real_trainer(
     assert not list((real_service.settings.runs_dir / "estimates").iterdir()), "nothing is left behind"
 
 
-def test_only_who_holds_an_estimate_writes_it(local_service: Service):
-    estimate_id = add({})
+def test_only_who_holds_an_estimate_writes_it(
+    local_service: Service, spec: RunSpec, monkeypatch: pytest.MonkeyPatch
+):
+    estimate_id = add(spec.model_dump(mode="json"))
+    monkeypatch.setattr(local_service.settings, "lease_seconds", -1.0)
+    first = claim(estimate_id, "first")
+    assert first is not None and (first[0].attempt, first[1]) == (1, spec)
+    monkeypatch.setattr(local_service.settings, "lease_seconds", 60.0)
+    second = claim(estimate_id, "second")
+    assert second is not None and second[0].attempt == 2, "the first worker was lost"
+    assert claim(estimate_id, "third") is None
+    for write in (partial(ESTIMATES.finish, status="succeeded"), ESTIMATES.renew):
+        with pytest.raises(LeaseLost), write_session() as session:
+            write(session, first[0])
+    monkeypatch.setattr(local_service.settings, "lease_seconds", -1.0)
     with write_session() as session:
-        assert repository.claim(session, estimate_id, -1.0, 2) == (1, {})
-        assert repository.claim(session, estimate_id, 60.0, 2) == (2, {}), "the first worker was lost"
-        assert repository.claim(session, estimate_id, 60.0, 2) is None
-        assert not repository.finish(session, estimate_id, 1, result={"of": "the lost one"})
-        assert not repository.renew(session, estimate_id, 1, 60.0)
-        assert repository.renew(session, estimate_id, 2, -1.0)
+        ESTIMATES.renew(session, second[0])
+    with read_session() as session:
         assert repository.waiting(session, 30.0, 10) == [estimate_id]
-        assert repository.claim(session, estimate_id, 60.0, 2) is None, "lost too often"
+    assert claim(estimate_id, "third") is None, "lost too often"
     row = look(estimate_id)
     assert (row.status, row.error and row.error["code"]) == ("failed", "worker_lost")
 
@@ -140,13 +151,13 @@ def test_a_probe_that_hangs_is_stopped_and_one_of_a_worker_that_stops_is_given_b
     local_service.script(default={"hang_after": 1, "ignore_sigterm": True})
     monkeypatch.setattr(local_service.settings, "estimate_seconds", 1.0)
     estimate_id = add(spec.model_dump(mode="json"))
-    run_probe(estimate_id, Shutdown())
+    run_probe(estimate_id, "worker", Shutdown())
     row = look(estimate_id)
     assert (row.status, row.error and row.error["code"]) == ("failed", "probe_timeout")
 
     monkeypatch.setattr(local_service.settings, "estimate_seconds", 60.0)
     shutdown, other = Shutdown(), add(spec.model_dump(mode="json"))
-    runner = threading.Thread(target=run_probe, args=(other, shutdown))
+    runner = threading.Thread(target=run_probe, args=(other, "worker", shutdown))
     runner.start()
     eventually(lambda: look(other).status == "running")
     shutdown.request()

@@ -4,11 +4,11 @@ from pathlib import Path
 
 import pytest
 
-from app.db import read_session
+from app.core.db import read_session
+from app.core.tables import Checkpoint
 from app.jobs.outcomes import outcomes_of
-from app.tables import Checkpoint
 from tests.fixtures.workers import Service
-from trainer.events import (
+from trainer.spec.events import (
     CheckpointRemoved,
     CheckpointSaved,
     EvaluationOutcomes,
@@ -21,19 +21,19 @@ from trainer.events import (
     Rollouts,
     StepMetrics,
 )
-from trainer.manifest import MANIFEST_NAME, Manifest, file_sha256
-from trainer.modes import Mode
+from trainer.spec.manifest import MANIFEST_NAME, Manifest, file_sha256
+from trainer.spec.modes import Mode
 from trainer.statistics.outcomes import ModeOutcomes
-from worker import lease
-from worker.launcher import events_name
+from worker.jobs import holding
+from worker.jobs.launcher import events_name
+from worker.jobs.relay import Relay, unrelayed_attempts
 from worker.lease import Claim, LeaseLost
-from worker.relay import Relay, unrelayed_attempts
 
 
 def begin(service: Service, job_id: str | None = None) -> tuple[Claim, Path]:
     """Claim a new (or the given) job; the claim and the run directory."""
     job_id = job_id or service.add_job(steps=100)
-    claim = lease.claim(job_id, "worker")
+    claim = holding.claim(job_id, "worker")
     assert claim is not None
     run_dir = service.run_dir(job_id)
     run_dir.mkdir(parents=True, exist_ok=True)
@@ -97,7 +97,7 @@ def test_the_last_evaluation_by_item_becomes_a_row_and_a_repetition_overwrites_i
     write(run_dir, claim.attempt, EvaluationOutcomes(step=100, modes={"N": first}), both)
     drain(Relay(claim, run_dir))
     with read_session() as session:
-        assert outcomes_of(session, [claim.job_id, "ftjob-other"]) == {claim.job_id: {"N": then, "H": first}}
+        assert outcomes_of(session, [claim.id, "ftjob-other"]) == {claim.id: {"N": then, "H": first}}
 
 
 def checkpoint_steps(job_id: str) -> list[int]:
@@ -118,7 +118,7 @@ def test_every_line_once_wherever_the_worker_is_killed(
         events += [MessageEvent(message=f"step {step}"), metrics(step)]
         events += [Phase(step=step, phase="sampling"), Rollouts(step=step, rollouts=[record(0), record(1)])]
     write(run_dir, 1, *events)
-    monkeypatch.setattr("worker.relay.MAX_BYTES", 700)  # a few events a batch
+    monkeypatch.setattr("worker.jobs.relay.MAX_BYTES", 700)  # a few events a batch
 
     batches = 0
     while True:
@@ -131,11 +131,11 @@ def test_every_line_once_wherever_the_worker_is_killed(
             _die_before_commit(Relay(claim, run_dir), monkeypatch)
     assert batches > 5
 
-    assert messages(service, claim.job_id) == [f"step {step}" for step in range(1, 11)]
-    assert service.points(claim.job_id) == {step: step / 100 for step in range(1, 11)}
-    assert service.rollouts(claim.job_id) == [(step, index) for step in range(1, 11) for index in (0, 1)]
-    assert len(service.events(claim.job_id, "metrics")) == 10
-    assert service.job(claim.job_id).step == 10
+    assert messages(service, claim.id) == [f"step {step}" for step in range(1, 11)]
+    assert service.points(claim.id) == {step: step / 100 for step in range(1, 11)}
+    assert service.rollouts(claim.id) == [(step, index) for step in range(1, 11) for index in (0, 1)]
+    assert len(service.events(claim.id, "metrics")) == 10
+    assert service.job(claim.id).step == 10
 
 
 def test_a_checkpoint_is_recorded_with_how_its_prompts_are_made(service: Service) -> None:
@@ -146,7 +146,7 @@ def test_a_checkpoint_is_recorded_with_how_its_prompts_are_made(service: Service
     drain(relay := Relay(claim, run_dir))
     for expected in (("system", {}), tuple(other.values())):
         with read_session() as session:
-            row = session.query(Checkpoint).filter_by(job_id=claim.job_id).one()
+            row = session.query(Checkpoint).filter_by(job_id=claim.id).one()
             assert (row.high_entropy_placement, row.chat_template_kwargs) == expected
         write(run_dir, 1, saved.model_copy(update=other))
         drain(relay)
@@ -173,11 +173,11 @@ def test_a_line_that_is_still_being_written_waits(service: Service) -> None:
         file.write(line[:20])
     relay = Relay(claim, run_dir)
     drain(relay)
-    assert messages(service, claim.job_id) == ["whole"]
+    assert messages(service, claim.id) == ["whole"]
     with path.open("ab") as file:
         file.write(line[20:])
     drain(relay)
-    assert messages(service, claim.job_id) == ["whole", "late"]
+    assert messages(service, claim.id) == ["whole", "late"]
 
 
 def test_repeated_steps_overwrite_themselves(service: Service) -> None:
@@ -186,11 +186,11 @@ def test_repeated_steps_overwrite_themselves(service: Service) -> None:
     again = [metrics(1), metrics(2), Rollouts(step=2, rollouts=[record(0), record(0, "3")]), saved]
     write(run_dir, 1, *again, *again, metrics(2, **{"train/N/reward": 0.5}))
     drain(Relay(claim, run_dir))
-    assert service.points(claim.job_id) == {1: 0.01, 2: 0.5}
-    assert service.rollouts(claim.job_id) == [(2, 0)]
-    assert checkpoint_steps(claim.job_id) == [2]
-    assert len(service.events(claim.job_id, "metrics")) == 2
-    created = [text for text in messages(service, claim.job_id) if text.startswith("Checkpoint created")]
+    assert service.points(claim.id) == {1: 0.01, 2: 0.5}
+    assert service.rollouts(claim.id) == [(2, 0)]
+    assert checkpoint_steps(claim.id) == [2]
+    assert len(service.events(claim.id, "metrics")) == 2
+    created = [text for text in messages(service, claim.id) if text.startswith("Checkpoint created")]
     assert len(created) == 1
 
 
@@ -201,8 +201,8 @@ def test_lines_that_are_no_events_are_counted_and_left_out(service: Service) -> 
         file.write(b'not json\n{"type": "surprise"}\n\xff\xfe\n')
     write(run_dir, 1, metrics(2))
     drain(Relay(claim, run_dir))
-    assert sorted(service.points(claim.job_id)) == [1, 2]
-    (warning,) = [event for event in service.events(claim.job_id) if event.level == "warn"]
+    assert sorted(service.points(claim.id)) == [1, 2]
+    (warning,) = [event for event in service.events(claim.id) if event.level == "warn"]
     assert warning.data == {"count": 3, "file": "events-1.jsonl"}
 
 
@@ -211,11 +211,11 @@ def test_an_event_that_the_database_refuses_is_left_out(service: Service) -> Non
     huge = StepMetrics(step=2**70, total_steps=100, values={"loss": 1.0})
     write(run_dir, 1, metrics(1), huge, MessageEvent(message="after"), metrics(2))
     drain(Relay(claim, run_dir))
-    assert sorted(service.points(claim.job_id)) == [1, 2]
-    assert "after" in messages(service, claim.job_id)
-    (warning,) = [event for event in service.events(claim.job_id) if event.level == "warn"]
+    assert sorted(service.points(claim.id)) == [1, 2]
+    assert "after" in messages(service, claim.id)
+    (warning,) = [event for event in service.events(claim.id) if event.level == "warn"]
     assert "metrics" in warning.message
-    assert service.attempts(claim.job_id)[0].relayed_bytes == (run_dir / "events-1.jsonl").stat().st_size
+    assert service.attempts(claim.id)[0].relayed_bytes == (run_dir / "events-1.jsonl").stat().st_size
 
 
 def test_checkpoints_are_registered_only_when_they_are_there(service: Service) -> None:
@@ -226,8 +226,8 @@ def test_checkpoints_are_registered_only_when_they_are_there(service: Service) -
     outside = kept.model_copy(update={"path": "../elsewhere", "step": 5})
     write(run_dir, 1, good, gone, damaged, outside, kept, CheckpointRemoved(step=1))
     drain(Relay(claim, run_dir))
-    assert checkpoint_steps(claim.job_id) == [4]
-    (warning,) = [event for event in service.events(claim.job_id) if event.level == "warn"]
+    assert checkpoint_steps(claim.id) == [4]
+    (warning,) = [event for event in service.events(claim.id) if event.level == "warn"]
     assert warning.data is not None and warning.data["count"] == 3
 
 
@@ -236,18 +236,18 @@ def test_a_stale_attempt_writes_nothing(service: Service) -> None:
     write(run_dir, 1, metrics(1), MessageEvent(message="old"))
     stale = Relay(old, run_dir)
     assert stale.step()
-    service.change(old.job_id, status="queued")
-    new, _ = begin(service, old.job_id)
+    service.change(old.id, status="queued")
+    new, _ = begin(service, old.id)
     write(run_dir, 1, metrics(2), MessageEvent(message="stale"), Finished(step=100, trained_tokens=1))
     with pytest.raises(LeaseLost):
         stale.step()
-    assert sorted(service.points(old.job_id)) == [1]
-    assert "stale" not in messages(service, old.job_id)
+    assert sorted(service.points(old.id)) == [1]
+    assert "stale" not in messages(service, old.id)
     assert stale.end is None
 
     # What the lost worker left unread is relayed by its successor, which takes no end from it.
     assert unrelayed_attempts(new, run_dir) == [1]
     late = Relay(new, run_dir, source=1)
     drain(late)
-    assert sorted(service.points(old.job_id)) == [1, 2]
+    assert sorted(service.points(old.id)) == [1, 2]
     assert unrelayed_attempts(new, run_dir) == []

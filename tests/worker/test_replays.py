@@ -6,16 +6,16 @@ from pathlib import Path
 
 import pytest
 
-from app.db import read_session, write_session
-from app.errors import BadRequest, Conflict
+from app.core.db import read_session, write_session
+from app.core.errors import BadRequest, Conflict
+from app.core.queue import announce
+from app.core.tables import DEFAULT_PROJECT, JobReplay
 from app.jobs import replays
 from app.jobs.objects import ReplayObject
-from app.queue import announce
-from app.tables import DEFAULT_PROJECT, JobReplay
 from tests.fixtures.described import check_described
 from tests.fixtures.workers import Service, WorkerProcess, eventually
 from tests.worker.test_real_trainer import run_spec
-from worker.replaying import compared, reconcile_replays
+from worker.replays.replaying import compared, reconcile_replays
 
 
 def shown(job_id: str) -> dict:
@@ -88,5 +88,5 @@ def test_replays_made_at_the_same_time_are_all_listed(service: Service) -> None:
             session.add(JobReplay(id=name, job_id=job_id, step=1, status="succeeded", created_at=1.0))
     seen: list[str] = []
     while page := replays.listing(DEFAULT_PROJECT, job_id, after=seen[-1] if seen else None, limit=0):
-        seen += [one["id"] for one in page]
+        seen += [str(one["id"]) for one in page]
     assert seen == ["c", "b", "a"]

@@ -5,13 +5,13 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from tests.fixtures.workers import Service, eventually
-from worker.ending import Outcome
+from worker.jobs.ending import Outcome
+from worker.jobs.supervisor import run_next
 from worker.shutdown import Shutdown
-from worker.supervisor import run_job
 
 
-def run(job_id: str) -> Outcome | None:
-    return run_job(job_id, "test", Shutdown())
+def run() -> Outcome | None:
+    return run_next("test", Shutdown())
 
 
 def test_a_silent_trainer_shows_its_stack_before_it_is_ended(
@@ -21,7 +21,7 @@ def test_a_silent_trainer_shows_its_stack_before_it_is_ended(
     monkeypatch.setattr(service.settings, "stall_seconds", 0.0)
     service.script(default={"hang_after": 1, "ignore_sigterm": True})
     job_id = service.add_job(steps=3)
-    running = thread_pool.submit(run, job_id)
+    running = thread_pool.submit(run)
 
     def told() -> list:
         return [event for event in service.events(job_id) if event.data and "stack" in event.data]
@@ -47,7 +47,7 @@ def test_a_slow_step_that_tells_of_its_phases_is_no_stall(
     monkeypatch.setattr(local_service.settings, "stall_seconds", 1.2)
     local_service.script(default={"step_seconds": 2.5, "beats": 10})
     job_id = local_service.add_job(steps=1)
-    assert run(job_id) is Outcome.SUCCEEDED
+    assert run() is Outcome.SUCCEEDED
     assert not [event for event in local_service.events(job_id) if event.level == "warn"]
 
 
@@ -55,7 +55,7 @@ def test_a_job_waits_for_room_on_the_disk(local_service: Service, monkeypatch: p
     monkeypatch.setattr(local_service.settings, "disk_reserve_bytes", 1 << 62)
     local_service.script(default={"hang_after": 2})
     job_id = local_service.add_job(steps=3)
-    assert run(job_id) is Outcome.PAUSED
+    assert run() is Outcome.PAUSED
     job = local_service.job(job_id)
     assert (job.status, job.error) == ("paused", None)
     (attempt,) = local_service.attempts(job_id)
@@ -66,7 +66,7 @@ def test_a_job_waits_for_room_on_the_disk(local_service: Service, monkeypatch: p
     monkeypatch.setattr(local_service.settings, "disk_reserve_bytes", 0)
     local_service.script(default={})
     local_service.change(job_id, status="queued")
-    assert run(job_id) is Outcome.SUCCEEDED
+    assert run() is Outcome.SUCCEEDED
     assert local_service.points(job_id) == {1: 0.1, 2: 0.2, 3: 0.3}
     assert local_service.job(job_id).disk_bytes > 0
 
@@ -85,7 +85,7 @@ def test_a_job_waits_for_room_on_the_disk(local_service: Service, monkeypatch: p
 def test_attempts_say_why_they_ended(local_service: Service, plan: dict, cause: str) -> None:
     local_service.script(default=plan)
     job_id = local_service.add_job()
-    run(job_id)
+    run()
     (attempt,) = local_service.attempts(job_id)
     assert attempt.cause == cause
     retried = cause in ("signal", "engine")

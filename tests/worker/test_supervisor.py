@@ -13,17 +13,19 @@ from pathlib import Path
 import psutil
 import pytest
 
+from app.core.db import get_engine
 from app.files.storage import path_of
 from tests.fixtures.outages import Outage
 from tests.fixtures.workers import Service, eventually
-from worker.ending import Outcome
-from worker.reconciler import reconcile
+from worker.jobs.ending import Outcome
+from worker.jobs.supervisor import run_next
+from worker.reconciler import end_lost_attempts, reconcile
 from worker.shutdown import Shutdown
-from worker.supervisor import run_job
 
 
-def run(job_id: str, shutdown: Shutdown | None = None) -> Outcome | None:
-    return run_job(job_id, f"test:{threading.get_ident()}", shutdown or Shutdown())
+def run(shutdown: Shutdown | None = None) -> Outcome | None:
+    """Run the job that waits."""
+    return run_next(f"test:{threading.get_ident()}", shutdown or Shutdown())
 
 
 def group_members(pgid: int) -> list[int]:
@@ -51,7 +53,7 @@ def test_a_run_to_the_end(service: Service) -> None:
     service.script(default={"checkpoint_every": 2})
     job_id = service.add_job(steps=3, suffix="mine")
 
-    assert run(job_id) is Outcome.SUCCEEDED
+    assert run() is Outcome.SUCCEEDED
 
     job = service.job(job_id)
     assert job.status == "succeeded" and job.error is None
@@ -86,16 +88,16 @@ def test_a_repeated_message_changes_nothing(service: Service, thread_pool: Threa
     service.script(default={"hang_after": 1})
     job_id = service.add_job(steps=2)
     shutdown = Shutdown()
-    first: Future[Outcome | None] = thread_pool.submit(run, job_id, shutdown)
+    first: Future[Outcome | None] = thread_pool.submit(run, shutdown)
     wait_for_step(service, job_id, 1)
-    assert run(job_id) is None
-    assert run(job_id) is None
+    assert run() is None
+    assert run() is None
     shutdown.request()
     assert first.result(20) is Outcome.RELEASED
     service.script(default={})
-    assert run(job_id) is Outcome.SUCCEEDED
+    assert run() is Outcome.SUCCEEDED
     before = service.events(job_id)
-    assert run(job_id) is None
+    assert run() is None
     assert len(service.events(job_id)) == len(before)
     assert service.job(job_id).attempt == 2
 
@@ -103,7 +105,7 @@ def test_a_repeated_message_changes_nothing(service: Service, thread_pool: Threa
 def test_a_run_with_too_few_steps_is_a_failure(local_service: Service) -> None:
     local_service.script(default={"finish_after": 2})
     job_id = local_service.add_job(steps=3)
-    assert run(job_id) is Outcome.FAILED
+    assert run() is Outcome.FAILED
     job = local_service.job(job_id)
     assert job.status == "failed" and job.fine_tuned_model is None
     assert job.error is not None and job.error["code"] == "incomplete_run"
@@ -113,7 +115,7 @@ def test_a_run_with_too_few_steps_is_a_failure(local_service: Service) -> None:
 def test_a_run_without_its_final_checkpoint_is_a_failure(local_service: Service) -> None:
     local_service.script(default={"final_checkpoint": False})
     job_id = local_service.add_job(steps=1)
-    assert run(job_id) is Outcome.FAILED
+    assert run() is Outcome.FAILED
     error = local_service.job(job_id).error
     assert error is not None and error["code"] == "checkpoint_missing"
 
@@ -122,7 +124,7 @@ def test_an_error_of_the_user_is_final(local_service: Service) -> None:
     fail = {"code": "invalid_data", "message": "Line 3 has no messages.", "param": "training_file"}
     local_service.script(default={"fail": fail})
     job_id = local_service.add_job()
-    assert run(job_id) is Outcome.FAILED
+    assert run() is Outcome.FAILED
     assert local_service.job(job_id).status == "failed"
     assert local_service.job(job_id).error == fail
     assert len(local_service.attempts(job_id)) == 1
@@ -143,9 +145,9 @@ def test_crashes_are_tried_again_up_to_the_cap(
     monkeypatch.setattr(local_service.settings, "max_attempts", 2)
     local_service.script(default=plan)
     job_id = local_service.add_job(steps=3)
-    assert run(job_id) is Outcome.CRASHED
+    assert run() is Outcome.CRASHED
     assert local_service.job(job_id).status == "queued"
-    assert run(job_id) is Outcome.CRASHED
+    assert run() is Outcome.CRASHED
 
     job = local_service.job(job_id)
     assert job.status == "failed" and job.error is not None
@@ -164,9 +166,9 @@ def test_a_crashed_job_waits_before_it_starts_again(
     job_id = local_service.add_job()
     waits = []
     for _ in range(2):
-        assert run(job_id) is Outcome.CRASHED
+        assert run() is Outcome.CRASHED
         waits.append(local_service.job(job_id).not_before - time.time())
-        assert run(job_id) is None, "it is not due"
+        assert run() is None, "it is not due"
         local_service.change(job_id, not_before=0.0)
     assert waits == [pytest.approx(50, abs=2), pytest.approx(100, abs=2)]
 
@@ -174,8 +176,8 @@ def test_a_crashed_job_waits_before_it_starts_again(
 def test_after_a_crash_the_curve_has_no_gap_and_no_duplicate(service: Service) -> None:
     service.script(attempt_1={"checkpoint_every": 2, "crash_after": 3}, default={"repeat_events": True})
     job_id = service.add_job(steps=5)
-    assert run(job_id) is Outcome.CRASHED
-    assert run(job_id) is Outcome.SUCCEEDED
+    assert run() is Outcome.CRASHED
+    assert run() is Outcome.SUCCEEDED
     assert service.points(job_id) == {step: step / 10 for step in range(1, 6)}
     assert service.rollouts(job_id) == [(step, index) for step in range(1, 6) for index in (0, 1)]
     steps = [event.data["step"] for event in service.events(job_id, "metrics") if event.data]
@@ -193,7 +195,7 @@ def test_lost_database_connections_lose_and_repeat_nothing(
     monkeypatch.setattr(service.settings, "lease_seconds", 20.0)
     service.script(default={"step_seconds": 0.05, "checkpoint_every": 10})
     job_id = service.add_job(steps=60)
-    running = thread_pool.submit(run, job_id)
+    running = thread_pool.submit(run)
     wait_for_step(service, job_id, 1)
     for _ in range(20):
         outage.disconnect_all()
@@ -217,7 +219,7 @@ def test_a_worker_that_is_cut_off_stops_its_trainer_when_the_lease_has_run_out(
     service = bare_service(outage.url, f"redis+socket://{tmp_path / 'no-redis.sock'}")
     service.script(default={"hang_after": 1, "child": True, "ignore_sigterm": True})
     job_id = service.add_job()
-    running = thread_pool.submit(run, job_id)
+    running = thread_pool.submit(run)
     wait_for_step(service, job_id, 1)
     group = os.getpgid(child_of(service, job_id).pid)
 
@@ -234,7 +236,7 @@ def test_a_trainer_that_cannot_be_started(local_service: Service, monkeypatch: p
     monkeypatch.setattr(local_service.settings, "trainer_command", ["/nowhere/trainer"])
     monkeypatch.setattr(local_service.settings, "max_attempts", 1)
     job_id = local_service.add_job()
-    assert run(job_id) is Outcome.CRASHED
+    assert run() is Outcome.CRASHED
     error = local_service.job(job_id).error
     assert error is not None and "/nowhere/trainer" in error["message"]
 
@@ -244,7 +246,7 @@ def test_cancel_ends_a_stubborn_trainer_and_its_child(
 ) -> None:
     service.script(default={"hang_after": 1, "ignore_sigterm": True, "child": True})
     job_id = service.add_job()
-    running = thread_pool.submit(run, job_id)
+    running = thread_pool.submit(run)
     wait_for_step(service, job_id, 1)
     group = os.getpgid(child_of(service, job_id).pid)
     assert len(group_members(group)) == 2
@@ -262,7 +264,7 @@ def test_cancel_ends_a_stubborn_trainer_and_its_child(
 def test_a_child_left_behind_by_a_finished_trainer_is_ended(local_service: Service) -> None:
     local_service.script(default={"child": True})
     job_id = local_service.add_job(steps=1)
-    assert run(job_id) is Outcome.SUCCEEDED
+    assert run() is Outcome.SUCCEEDED
     pid = int((local_service.run_dir(job_id) / "child.pid").read_text())
     eventually(lambda: not psutil.pid_exists(pid) or psutil.Process(pid).status() == psutil.STATUS_ZOMBIE)
 
@@ -270,16 +272,16 @@ def test_a_child_left_behind_by_a_finished_trainer_is_ended(local_service: Servi
 def test_a_trainer_that_hangs_after_its_result(
     local_service: Service, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("worker.supervisor.EXIT_SECONDS", 0.2)
+    monkeypatch.setattr("worker.jobs.supervisor.EXIT_SECONDS", 0.2)
     local_service.script(default={"linger": True})
-    job_id = local_service.add_job(steps=1)
-    assert run(job_id) is Outcome.SUCCEEDED
+    local_service.add_job(steps=1)
+    assert run() is Outcome.SUCCEEDED
 
 
 def test_pause_leaves_a_checkpoint(service: Service, thread_pool: ThreadPoolExecutor) -> None:
     service.script(default={"hang_after": 2})
     job_id = service.add_job(steps=4)
-    running = thread_pool.submit(run, job_id)
+    running = thread_pool.submit(run)
     wait_for_step(service, job_id, 2)
     service.change(job_id, pause_requested=True)
     assert running.result(20) is Outcome.PAUSED
@@ -289,7 +291,7 @@ def test_pause_leaves_a_checkpoint(service: Service, thread_pool: ThreadPoolExec
 
     service.change(job_id, status="queued")
     service.script(default={})
-    assert run(job_id) is Outcome.SUCCEEDED
+    assert run() is Outcome.SUCCEEDED
     assert "going on after step 2" in [event.message for event in service.events(job_id)]
 
 
@@ -301,13 +303,13 @@ def test_a_worker_that_stops_gives_the_job_back(
     job_id = local_service.add_job(steps=9)
     for attempt in attempts:
         shutdown = Shutdown()
-        running = thread_pool.submit(run, job_id, shutdown)
+        running = thread_pool.submit(run, shutdown)
         wait_for_step(local_service, job_id, attempt)
         shutdown.request()
         assert running.result(20) is Outcome.RELEASED
         job = local_service.job(job_id)
         assert (job.status, job.attempt, job.error) == ("queued", attempt, None)
-        assert run(job_id, shutdown) is None, "a stopping worker claims nothing"
+        assert run(shutdown) is None, "a stopping worker claims nothing"
 
 
 def test_a_worker_without_its_lease_stops_the_trainer_and_writes_nothing(
@@ -315,7 +317,7 @@ def test_a_worker_without_its_lease_stops_the_trainer_and_writes_nothing(
 ) -> None:
     service.script(default={"hang_after": 1, "child": True, "ignore_sigterm": True})
     job_id = service.add_job()
-    running = thread_pool.submit(run, job_id)
+    running = thread_pool.submit(run)
     wait_for_step(service, job_id, 1)
     group = os.getpgid(child_of(service, job_id).pid)
     service.change(job_id, lease_expires_at=0.0)
@@ -334,3 +336,29 @@ def _take_away(service: Service, job_id: str) -> bool:
     service.change(job_id, lease_expires_at=0.0)
     reconcile()
     return service.job(job_id).status == "queued"
+
+
+def test_a_slow_insert_does_not_lose_the_lease(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Longer than a lease: who holds the job's row is at work, and not lost."""
+    if get_engine().dialect.name == "sqlite":
+        pytest.skip("one writer at a time: an insert waits for nobody but the writer")
+    monkeypatch.setattr(service.settings, "lease_seconds", 1.0)
+    service.script(default={})
+    job_id = service.add_job(steps=3)
+    engine = get_engine()
+    with ThreadPoolExecutor(1) as pool, engine.connect() as other, engine.connect() as observer:
+        observer.execution_options(isolation_level="AUTOCOMMIT")
+        other.exec_driver_sql("LOCK TABLE job_outcomes, rollouts, metric_points IN ACCESS EXCLUSIVE MODE")
+        running = pool.submit(run)
+        waits = (
+            "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() "
+            "AND wait_event_type = 'Lock' AND query LIKE 'INSERT%%'"
+        )
+        eventually(lambda: observer.exec_driver_sql(waits).scalar_one() > 0)
+        until = time.monotonic() + 3.0
+        while time.monotonic() < until:  # what is to be seen is that nothing happens, for three leases
+            end_lost_attempts()
+            time.sleep(0.1)
+        other.rollback()
+        assert running.result(30) is Outcome.SUCCEEDED
+    assert [attempt.outcome for attempt in service.attempts(job_id)] == ["succeeded"]

@@ -11,8 +11,9 @@ from pathlib import Path
 import psutil
 import pytest
 
-from app.queue import announce, queue_length, send_wakeup
+from app.core.queue import announce, queue_length, send_wakeup
 from tests.fixtures.broker import RedisServer
+from tests.fixtures.engines import is_guard
 from tests.fixtures.workers import REPOSITORY, Service, WorkerProcess, eventually
 
 StartWorker = Callable[[], WorkerProcess]
@@ -24,7 +25,7 @@ def trainer_of(service: Service, job_id: str) -> psutil.Process:
     def find() -> psutil.Process | None:
         for process in psutil.process_iter():
             try:
-                if str(service.run_dir(job_id)) in process.cmdline():
+                if str(service.run_dir(job_id)) in process.cmdline() and not is_guard(process):
                     return process
             except psutil.Error:
                 continue

@@ -1,7 +1,7 @@
 """The ablations of Policy Split: one JSON file each, a few settings laid over the run that is compared.
 
 ``load_ablation("no_share", total_steps=200).run_spec(mine)`` is my run without sharing;
-``.reinforcement({...})`` does the same to the ``method.reinforcement`` of an API request. An ablation is no
+``.reinforcement({...})`` does the same to the ``method.reinforcement`` of an API request. An ablation has no
 code of its own: a file holds
 
 - ``reinforcement``: the settings, in the words of an API request. Blocks are laid over the run's blocks key
@@ -32,10 +32,10 @@ from typing import Any
 
 from pydantic import Field, TypeAdapter, ValidationError
 
-from trainer.algorithm_spec import AlgorithmSpec, PolicySplit
 from trainer.errors import InvalidSpec
 from trainer.graders.spec import StrictModel
-from trainer.spec import RunSpec
+from trainer.spec.algorithm import AlgorithmSpec, PolicySplit
+from trainer.spec.run import RunSpec
 
 _FOLDER = Path(__file__).parent
 _ALGORITHM: TypeAdapter[Any] = TypeAdapter(AlgorithmSpec)

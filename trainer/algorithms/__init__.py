@@ -1,6 +1,5 @@
 """The algorithms, by the ``type`` of their spec."""
 
-from trainer.algorithm_spec import AlgorithmSpec
 from trainer.algorithms.adaptive_entropy import AdaptiveEntropyAlgorithm
 from trainer.algorithms.base import Algorithm
 from trainer.algorithms.cispo import CispoAlgorithm
@@ -15,6 +14,7 @@ from trainer.algorithms.grpo import GrpoAlgorithm
 from trainer.algorithms.gspo import GspoAlgorithm
 from trainer.algorithms.kl_cov import KlCovAlgorithm
 from trainer.algorithms.policy_split import PolicySplitAlgorithm
+from trainer.spec.algorithm import AlgorithmSpec
 
 ALGORITHMS: dict[str, type[Algorithm]] = {
     "grpo": GrpoAlgorithm,
@@ -33,9 +33,11 @@ ALGORITHMS: dict[str, type[Algorithm]] = {
 }
 
 
-def build_algorithm(spec: AlgorithmSpec, max_response_tokens: int | None = None) -> Algorithm:
+def build_algorithm(
+    spec: AlgorithmSpec, max_response_tokens: int | None = None, engine: str = "transformers"
+) -> Algorithm:
     """The algorithm that ``spec`` describes.
 
-    ``max_response_tokens`` is the limit of responses; without one, none is overlong.
+    ``max_response_tokens`` is the limit of responses; without one, none is overlong. ``engine`` samples them.
     """
-    return ALGORITHMS[spec.type](spec, max_response_tokens)
+    return ALGORITHMS[spec.type](spec, max_response_tokens, engine)

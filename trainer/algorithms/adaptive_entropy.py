@@ -1,7 +1,7 @@
 """Adaptive entropy control (Skywork-OR1, arXiv 2505.22312): a bonus that holds the entropy at a target."""
 
-from trainer.algorithm_spec import AdaptiveEntropy
 from trainer.algorithms.entropy_bonus import EntropyBonusAlgorithm
+from trainer.spec.algorithm import AdaptiveEntropy
 
 
 def controlled_coefficient(
@@ -17,8 +17,10 @@ class AdaptiveEntropyAlgorithm(EntropyBonusAlgorithm):
 
     spec: AdaptiveEntropy
 
-    def __init__(self, spec: AdaptiveEntropy, max_response_tokens: int | None = None):
-        super().__init__(spec, max_response_tokens)
+    def __init__(
+        self, spec: AdaptiveEntropy, max_response_tokens: int | None = None, engine: str = "transformers"
+    ):
+        super().__init__(spec, max_response_tokens, engine)
         self._coefficient = spec.initial_coefficient
         self._below_target = True
 

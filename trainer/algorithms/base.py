@@ -2,7 +2,7 @@
 
 An algorithm chooses the modes that sample, pairs responses with prompts, gives each row its advantage, and
 says what a token's loss is. The base class decides as GRPO does; an algorithm overrides what it changes.
-``trainer.objective`` turns these decisions into the loss of a group.
+``trainer.steps.group_loss`` turns these decisions into the loss of a group.
 """
 
 from collections.abc import Sequence
@@ -12,12 +12,16 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from trainer.advantage import group_advantage
-from trainer.algorithm_spec import Objective
-from trainer.loss import BatchCounts, TokenLoss, clipped_token_loss
-from trainer.metrics import MetricSums
-from trainer.modes import Mode
+from trainer.objective.advantage import group_advantage
+from trainer.objective.loss import BatchCounts, TokenLoss, clipped_token_loss
+from trainer.objective.metrics import MetricSums
+from trainer.objective.uniqueness import unique_rewards
+from trainer.spec.algorithm import Objective
+from trainer.spec.modes import Mode
 from trainer.types import Group
+
+DEFAULT_ROLLOUT_IMPORTANCE_CAP = 2.0
+"""Where another engine than the trainer's own model samples, whose output layer rounds as it likes."""
 
 
 @dataclass(frozen=True)
@@ -43,18 +47,23 @@ class GroupPlan:
 
 @dataclass(frozen=True)
 class BatchItem:
-    """A group of the optimiser batch as the policy scores it before an update; no gradient."""
+    """A group of the optimiser batch as the policy scores it before an update; no gradient.
+
+    ``old_logp_T``: under the policy that sampled; None in the first update, where it is that of the moment.
+    """
 
     plan: GroupPlan
     logp_T: dict[Mode, Tensor]
     entropy_T: dict[Mode, Tensor]
+    old_logp_T: dict[Mode, Tensor] | None = None
 
 
 @dataclass(frozen=True)
 class AdvantageInputs:
     """What the advantage of a group's tokens under one mode's prompt may depend on; shapes (T,), no gradient.
 
-    ``old_logp_T`` has every scored mode; ``entropy_T`` is that under the mode's own prompt, nats.
+    ``old_logp_T`` has every scored mode; ``entropy_T`` is that under the mode's own prompt, nats. Both are of
+    the policy that sampled: an advantage stays as it is over several updates of a batch.
     """
 
     plan: GroupPlan
@@ -89,18 +98,29 @@ class Algorithm:
     """The decisions of one training algorithm. Steps count from 0."""
 
     needs_batch_pass = False
-    """Whether ``observe_batch`` must see the whole batch scored before each update: one more forward pass."""
+    """Whether ``observe_batch`` must see the whole batch scored before an update: one more forward pass."""
+    observes_every_update = False
+    """Whether it must see it before each update of a batch, not the first alone."""
     trains_without_advantage = False
     """Whether a group of equal rewards has a gradient all the same."""
 
-    def __init__(self, spec: Any, max_response_tokens: int | None = None):
+    def __init__(self, spec: Any, max_response_tokens: int | None = None, engine: str = "transformers"):
         self.spec = spec
         self.max_response_tokens = max_response_tokens
+        self._engine = engine
 
     @property
     def objective(self) -> Objective:
         """The options that all algorithms share."""
         return self.spec
+
+    @property
+    def rollout_importance_cap(self) -> float:
+        """Of the truncated ratio between trainer and rollout engine; 0: responses are not weighed by it."""
+        cap = self.objective.rollout_importance_cap
+        if cap is None:  # the trainer's own model samples from the policy itself: the ratio is 1
+            return 0.0 if self._engine == "transformers" else DEFAULT_ROLLOUT_IMPORTANCE_CAP
+        return cap
 
     # --- sampling -------------------------------------------------------------------------------------
 
@@ -135,9 +155,12 @@ class Algorithm:
         """Advantages and rows of a group."""
         return GroupPlan(
             group,
-            advantage_G={Mode.NORMAL: self.advantage(self.shaped_rewards(group))},
+            advantage_G={Mode.NORMAL: self.advantage(self._unique(self.shaped_rewards(group), group))},
             trains_G={Mode.NORMAL: ~group.rewards_G.isnan()},
         )
+
+    def _unique(self, rewards_G: Tensor, group: Group) -> Tensor:
+        return unique_rewards(rewards_G, group.answers, self.spec.uniqueness)
 
     def advantage(self, rewards_G: Tensor) -> Tensor:
         """Advantages of one group's responses; shape (G,)."""
@@ -146,7 +169,7 @@ class Algorithm:
     def observe_batch(
         self, batch: Sequence[BatchItem], generator: torch.Generator, metrics: MetricSums
     ) -> None:
-        """See the whole optimiser batch before an update, where ``needs_batch_pass``.
+        """See the whole optimiser batch before its first update, or each, where ``needs_batch_pass``.
 
         ``generator`` serves what is drawn at random.
         """

@@ -2,9 +2,9 @@
 
 import torch
 
-from trainer.algorithm_spec import Cispo
 from trainer.algorithms.base import Algorithm, TokenInputs
-from trainer.loss import TokenLoss, importance_ratio
+from trainer.objective.loss import TokenLoss, importance_ratio
+from trainer.spec.algorithm import Cispo
 
 
 class CispoAlgorithm(Algorithm):

@@ -7,8 +7,8 @@ depends on ``max_response_tokens``.
 
 from torch import Tensor
 
-from trainer.advantage import centered_advantage
 from trainer.algorithms.base import Algorithm
+from trainer.objective.advantage import centered_advantage
 
 
 class DrGrpoAlgorithm(Algorithm):

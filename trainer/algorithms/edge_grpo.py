@@ -2,7 +2,9 @@
 
 A confident response counts for more, right or wrong, and an undecided one for less. H_i is the mean token
 entropy of response i, H_batch the mean of H_i over the responses that train in the optimiser batch; the
-ratio is clamped. The paper's guided correction of wrong responses is no part of this baseline.
+ratio is clamped. Both are of the policy that sampled, and stay so over several updates of a batch: otherwise
+a response that an update made more certain would count for more in the next. The paper's guided correction of
+wrong responses is not part of this baseline.
 """
 
 from collections.abc import Sequence
@@ -10,11 +12,11 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from trainer.algorithm_spec import EdgeGrpo
 from trainer.algorithms.base import AdvantageInputs, Algorithm, BatchItem
-from trainer.metrics import MetricSums
-from trainer.modes import Mode
-from trainer.shaping import entropy_ratio, mean_per_response
+from trainer.objective.metrics import MetricSums
+from trainer.objective.shaping import entropy_ratio, mean_per_response
+from trainer.spec.algorithm import EdgeGrpo
+from trainer.spec.modes import Mode
 
 
 class EdgeGrpoAlgorithm(Algorithm):
@@ -27,8 +29,8 @@ class EdgeGrpoAlgorithm(Algorithm):
         self, batch: Sequence[BatchItem], generator: torch.Generator, metrics: MetricSums
     ) -> None:
         mode = Mode.NORMAL
-        per_group = {}
-        trained = []
+        per_group: dict[int, Tensor] = {}
+        trained: list[Tensor] = []
         for item in batch:
             group = item.plan.group
             entropy_G = mean_per_response(

@@ -1,15 +1,16 @@
 """Entropy-shaped advantage (Cheng et al., "Reasoning with Exploration", arXiv 2506.14758).
 
 H_t does not depend on the token that was drawn: the bonus reinforces whatever was sampled where the policy
-was undecided. The surprisal of the drawn token would be another method.
+was undecided. The surprisal of the drawn token would be another method. Over several updates of a batch H_t
+stays that of the policy that sampled, as every part of an advantage does.
 """
 
 from torch import Tensor
 
-from trainer.algorithm_spec import EntropyAdvantage
 from trainer.algorithms.base import AdvantageInputs, Algorithm
-from trainer.metrics import MetricSums
-from trainer.shaping import entropy_bonus
+from trainer.objective.metrics import MetricSums
+from trainer.objective.shaping import entropy_bonus
+from trainer.spec.algorithm import EntropyAdvantage
 
 
 class EntropyAdvantageAlgorithm(Algorithm):

@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 from trainer.algorithms.base import Algorithm, TokenInputs
-from trainer.loss import TokenLoss
+from trainer.objective.loss import TokenLoss
 
 
 class EntropyBonusAlgorithm(Algorithm):

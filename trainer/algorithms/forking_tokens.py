@@ -1,7 +1,8 @@
 """Forking tokens (Wang et al., "Beyond the 80/20 Rule", arXiv 2506.01939): train the undecided tokens alone.
 
 The quantile is taken over all trained tokens of the optimiser batch, and the loss is still divided by all of
-them, as in the paper's equation: with fewer tokens the gradient is smaller, too.
+them, as in the paper's equation: with fewer tokens the gradient is smaller, too. It is taken anew before each
+update of a batch: the rule is about where the policy that learns is undecided, and changes no advantage.
 """
 
 from dataclasses import replace
@@ -9,10 +10,10 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from trainer.algorithm_spec import ForkingTokens
 from trainer.algorithms.base import TokenInputs
 from trainer.algorithms.token_choice import BatchTokens, TokenChoiceAlgorithm
-from trainer.loss import TokenLoss
+from trainer.objective.loss import TokenLoss
+from trainer.spec.algorithm import ForkingTokens
 
 
 def forking(entropy_T: Tensor, share: float) -> Tensor:
@@ -32,6 +33,7 @@ class ForkingTokensAlgorithm(TokenChoiceAlgorithm):
     """The clipped loss of the tokens whose entropy is in the batch's top share; zero for the others."""
 
     spec: ForkingTokens
+    observes_every_update = True
 
     def choose(self, tokens: BatchTokens, generator: torch.Generator) -> Tensor:
         return forking(tokens.entropy_T, self.spec.share).cpu()

@@ -6,10 +6,10 @@ than GRPO's, because a mean over tokens moves that much less.
 
 import torch
 
-from trainer.algorithm_spec import Gspo
 from trainer.algorithms.base import Algorithm, TokenInputs
-from trainer.loss import MAX_LOG_RATIO, TokenLoss, clipped_ratio_loss
-from trainer.shaping import mean_per_response
+from trainer.objective.loss import MAX_LOG_RATIO, TokenLoss, clipped_ratio_loss
+from trainer.objective.shaping import mean_per_response
+from trainer.spec.algorithm import Gspo
 
 
 class GspoAlgorithm(Algorithm):

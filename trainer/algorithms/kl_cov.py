@@ -1,16 +1,17 @@
 """KL-Cov (Cui et al., arXiv 2505.22617): the tokens of highest covariance are held to the old policy.
 
-The penalty's gradient is zero at ratio 1: with one update per batch this is plain policy gradient.
+The penalty's gradient is zero at ratio 1: with one update per batch this is plain policy gradient. Over
+several updates of a batch the covariance, and so the choice, stays that of the policy that sampled.
 """
 
 import torch
 from torch import Tensor
 
-from trainer.algorithm_spec import KlCov
 from trainer.algorithms.base import TokenInputs
 from trainer.algorithms.token_choice import BatchTokens, TokenChoiceAlgorithm
-from trainer.covariance import largest, token_covariance
-from trainer.loss import TokenLoss, importance_ratio
+from trainer.objective.covariance import largest, token_covariance
+from trainer.objective.loss import TokenLoss, importance_ratio
+from trainer.spec.algorithm import KlCov
 
 
 class KlCovAlgorithm(TokenChoiceAlgorithm):
@@ -23,7 +24,7 @@ class KlCovAlgorithm(TokenChoiceAlgorithm):
     trains_without_advantage = True
 
     def choose(self, tokens: BatchTokens, generator: torch.Generator) -> Tensor:
-        return largest(token_covariance(tokens.advantage_T, tokens.logp_T), self.spec.share)
+        return largest(token_covariance(tokens.advantage_T, tokens.old_logp_T), self.spec.share)
 
     def token_loss(self, tokens: TokenInputs) -> TokenLoss:
         loss_T = -importance_ratio(tokens.logp_T, tokens.old_logp_T) * tokens.advantage_T

@@ -1,10 +1,11 @@
 """Policy Split (Yao et al., arXiv 2604.11510): the whole method, one decision a function.
 
 1. Half of a prompt's responses come from each mode (``samples``).
-2. Every response is trained under both prompts (``plan``; rows in ``trainer.mixing``).
+2. Every response is trained under both prompts (``plan``; rows in ``trainer.objective.mixing``).
 3. The group's advantage is the same number in both modes; the high-entropy mode adds a bonus clamped to
-   |A|/kappa (``shape_advantage``; equations in ``trainer.regularizer``).
-4. Both modes' clipped losses are weighted and added (``mode_weights``; ``trainer.loss``).
+   |A|/kappa (``shape_advantage``; equations in ``trainer.objective.regularizer``). Beyond the paper, its
+   advantage may prefer right answers that few others of the group give (``trainer.objective.uniqueness``).
+4. Both modes' clipped losses are weighted and added (``mode_weights``; ``trainer.objective.loss``).
 
 Choices that the paper leaves open: with ``sharing: none`` each mode's own responses form its group, for the
 advantage and for the bonus's z-score; with one-way sharing and ``none_pooled`` the whole group does.
@@ -13,13 +14,14 @@ advantage and for the bonus's z-score; with one-way sharing and ``none_pooled`` 
 import torch
 from torch import Tensor
 
-from trainer.advantage import group_advantage
-from trainer.algorithm_spec import PolicySplit
 from trainer.algorithms.base import AdvantageInputs, Algorithm, GroupPlan
-from trainer.metrics import MetricSums
-from trainer.mixing import pair_rows
-from trainer.modes import Mode
-from trainer.regularizer import policy_split_bonus
+from trainer.objective.advantage import group_advantage
+from trainer.objective.metrics import MetricSums
+from trainer.objective.mixing import pair_rows
+from trainer.objective.regularizer import policy_split_bonus
+from trainer.objective.uniqueness import unique_rewards
+from trainer.spec.algorithm import PolicySplit
+from trainer.spec.modes import Mode
 from trainer.types import Group
 
 CROSS_IMPORTANCE_CAP = 2.0
@@ -60,7 +62,7 @@ class PolicySplitAlgorithm(Algorithm):
         trains_G: dict[Mode, Tensor] = {}
         for mode in Mode:
             pool_G = self._pool(group, mode)
-            advantage_G[mode] = group_advantage(rewards_G, baseline_G=pool_G)
+            advantage_G[mode] = group_advantage(self._explored(group, mode, pool_G), baseline_G=pool_G)
             trains = torch.zeros(len(group.rollouts), dtype=torch.bool)
             for row in rows:
                 if row.prompt_mode is mode:
@@ -121,6 +123,14 @@ class PolicySplitAlgorithm(Algorithm):
             "train/weight_H": weights[Mode.HIGH_ENTROPY],
             "train/eta": self._eta(Mode.HIGH_ENTROPY, step),
         }
+
+    def _explored(self, group: Group, mode: Mode, pool_G: Tensor) -> Tensor:
+        """The rewards that ``mode``'s advantage is taken from; shape (G,)."""
+        if mode is Mode.NORMAL or not self.spec.needs_answers:
+            return group.rewards_G
+        # Counted in the mode's own group: with sharing "none" the other mode's answers are not in it.
+        alone_G = torch.where(pool_G, group.rewards_G, torch.nan)
+        return unique_rewards(alone_G, group.answers, self.spec.answer_scale)
 
     def _has_rows(self, mode: Mode) -> bool:
         """Whether any response can train under ``mode``'s prompt."""

@@ -7,8 +7,8 @@ import torch
 from torch import Tensor
 
 from trainer.algorithms.base import Algorithm, BatchItem, GroupPlan
-from trainer.metrics import MetricSums
-from trainer.modes import Mode
+from trainer.objective.metrics import MetricSums
+from trainer.spec.modes import Mode
 
 
 @dataclass(frozen=True)
@@ -18,10 +18,12 @@ class BatchTokens:
     logp_T: Tensor
     entropy_T: Tensor
     advantage_T: Tensor
+    old_logp_T: Tensor
+    """Under the policy that sampled."""
 
 
 class TokenChoiceAlgorithm(Algorithm):
-    """Chooses tokens over the whole optimiser batch, before each update, under the policy of that moment."""
+    """Chooses tokens over the whole optimiser batch before its first update, or before each."""
 
     needs_batch_pass = True
 
@@ -38,19 +40,22 @@ class TokenChoiceAlgorithm(Algorithm):
     ) -> None:
         mode = Mode.NORMAL
         trained = [item.plan.trains_G[mode][item.plan.group.response_of_T] for item in batch]
-        logp, entropy, advantage = [], [], []
+        logp: list[Tensor] = []
+        entropy: list[Tensor] = []
+        advantage: list[Tensor] = []
+        old: list[Tensor] = []
         for item, trained_T in zip(batch, trained, strict=True):
             on_device = trained_T.to(item.logp_T[mode].device)
             logp.append(item.logp_T[mode][on_device])
             entropy.append(item.entropy_T[mode][on_device])
             advantage_T = item.plan.advantage_G[mode][item.plan.group.response_of_T][trained_T]
             advantage.append(advantage_T.to(logp[-1]))
-        chosen_T = self.choose(
-            BatchTokens(torch.cat(logp), torch.cat(entropy), torch.cat(advantage)), generator
-        )
+            old.append((item.old_logp_T or item.logp_T)[mode][on_device])
+        tokens = BatchTokens(torch.cat(logp), torch.cat(entropy), torch.cat(advantage), torch.cat(old))
+        chosen_T = self.choose(tokens, generator)
         metrics.add_mean(f"train/{mode.label}/tokens_chosen", chosen_T.double())
         self._chosen: dict[int, Tensor] = {}
-        parts = chosen_T.split([int(trained_T.sum()) for trained_T in trained])
+        parts = torch.split(chosen_T, [int(trained_T.sum()) for trained_T in trained])
         for item, trained_T, part_T in zip(batch, trained, parts, strict=True):
             of_group_T = torch.zeros_like(trained_T)
             of_group_T[trained_T] = part_T

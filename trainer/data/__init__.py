@@ -1,0 +1,1 @@
+"""The items that a run trains and is evaluated on."""

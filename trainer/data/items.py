@@ -1,7 +1,8 @@
 """Training and validation items, from JSONL files and from reasoning-gym tasks."""
 
 import json
-from collections.abc import Sequence
+import weakref
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -9,17 +10,52 @@ from typing import Any
 import torch
 
 from trainer.errors import InvalidSpec
-from trainer.modes import Message
+from trainer.sandbox.bubblewrap import NoIsolation, refusal
+from trainer.sandbox.inside import values
+from trainer.sandbox.sandbox import Refused, Sandbox
+from trainer.sandbox.tasks import ITEM_SECONDS, task_service
 from trainer.seeds import generator
-from trainer.spec import Data, EnvironmentData, JsonlData
+from trainer.spec.messages import conversation
+from trainer.spec.modes import Message
+from trainer.spec.run import Data, EnvironmentData, JsonlData
 
 
 @dataclass(frozen=True)
 class Item:
-    """A prompt, and what the grader may read about it."""
+    """A prompt, and what the grader may read about it.
+
+    ``messages`` and ``tools`` are as chat templates know them (``trainer.spec.messages``), with the role
+    ``developer`` where the row has it.
+    """
 
     messages: list[Message]
     fields: dict[str, Any]
+    line: int | None = None
+    """Its line in its file, from 1."""
+    index: int = 0
+    """Its place in the data, from 0, whatever is left out of them."""
+    tools: list[dict[str, Any]] | None = None
+
+    @property
+    def where(self) -> str:
+        """How messages name it."""
+        return f"item {self.index}" if self.line is None else f"line {self.line}"
+
+
+class Kept(Sequence[Item]):
+    """Items without some that are left out; the others keep their ``index``."""
+
+    def __init__(self, items: Sequence[Item], left_out: Collection[int]):
+        self._items = items
+        self._places = [place for place in range(len(items)) if place not in left_out] if left_out else None
+        self.rows = len(items)
+        """How many the data have, with those that are left out."""
+
+    def __len__(self) -> int:
+        return self.rows if self._places is None else len(self._places)
+
+    def __getitem__(self, index: Any) -> Any:
+        return self._items[index if self._places is None else self._places[index]]
 
 
 def load_items(spec: Data, param: str = "training_data") -> Sequence[Item]:
@@ -34,19 +70,18 @@ def _load_jsonl(spec: JsonlData, param: str) -> list[Item]:
     if not path.is_file():
         raise InvalidSpec(f"{spec.path} does not exist", f"{param}.path")
     items = []
-    with path.open(encoding="utf-8") as lines:
+    with path.open(encoding="utf-8-sig") as lines:
         for number, line in enumerate(lines, start=1):
             if not line.strip():
                 continue
             try:
                 row = dict(json.loads(line))
-                messages = row.pop("messages")
-                if not messages or not isinstance(messages, list):
-                    raise ValueError("messages is no list of messages")
-            except (ValueError, KeyError, TypeError) as error:
-                message = f"line {number} of {path.name} is no JSON object with messages: {error}"
+                told = conversation(row)
+            except (ValueError, TypeError) as error:
+                message = f"line {number} of {path.name} is not a JSON object with messages: {error}"
                 raise InvalidSpec(message, f"{param}.path") from error
-            items.append(Item(messages, row))
+            messages, tools = told.templated(knows_developer=True), told.templated_tools()
+            items.append(Item(messages, row, number, len(items), tools))
     if not items:
         raise InvalidSpec(f"{path.name} has no rows", f"{param}.path")
     return items
@@ -56,15 +91,17 @@ class _EnvironmentItems(Sequence[Item]):
     """Items made on demand; item i is the same whenever it is asked for."""
 
     def __init__(self, spec: EnvironmentData, param: str):
-        import reasoning_gym
-
-        self._spec = spec
+        self._spec, self._param = spec, param
+        service = task_service(
+            spec.task, spec.parameters, seconds=ITEM_SECONDS, size=spec.size, seed=spec.seed, tripwire=False
+        )
         try:
-            self._task = reasoning_gym.create_dataset(
-                spec.task, **{**spec.parameters, "size": spec.size, "seed": spec.seed}
-            )
-        except (ValueError, TypeError, AssertionError) as error:
-            raise InvalidSpec(f"reasoning-gym task {spec.task!r}: {error}", f"{param}.task") from error
+            self._sandbox = Sandbox(service)
+        except NoIsolation as error:
+            raise InvalidSpec(f"a reasoning-gym task {refusal(error)}", f"{param}.task") from None
+        except Refused as error:
+            raise InvalidSpec(f"reasoning-gym task {spec.task!r}: {error}", f"{param}.task") from None
+        weakref.finalize(self, self._sandbox.close)
 
     def __len__(self) -> int:
         return self._spec.size
@@ -72,11 +109,18 @@ class _EnvironmentItems(Sequence[Item]):
     def __getitem__(self, index: Any) -> Any:
         if index >= len(self):
             raise IndexError(index)
-        entry = self._task[index]
-        question = entry["question"]
+        answer = self._sandbox.ask(values.dumps({"index": index}))
+        try:
+            entry = values.loads(str(answer["item"]))
+            question = str(entry["question"])
+        except (ValueError, TypeError, KeyError) as error:
+            what = f"item {index} of the reasoning-gym task {self._spec.task!r}"
+            why = next(iter(answer.values())) if "item" not in answer else error
+            raise InvalidSpec(f"{what} cannot be drawn: {why}", self._param) from None
         if self._spec.instruction:
             question = f"{question}\n{self._spec.instruction}"
-        return Item([{"role": "user", "content": question}], dict(entry))
+        messages: list[Message] = [{"role": "user", "content": question}]
+        return Item(messages, {**entry, "messages": messages}, index=index)
 
 
 class ItemOrder:

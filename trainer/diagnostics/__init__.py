@@ -1,0 +1,1 @@
+"""What tells whether the modes differ, and how: read-only probes beside the training."""

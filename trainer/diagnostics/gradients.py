@@ -17,12 +17,12 @@ from torch import Tensor
 
 from trainer.algorithms.base import AdvantageInputs, Algorithm, GroupPlan, TokenInputs
 from trainer.diagnostics.hidden_states import decoder_layers
-from trainer.loss import BatchCounts, token_weights
-from trainer.metrics import MetricSums
-from trainer.modes import Mode
-from trainer.objective import batch_counts
-from trainer.policy import Policy
-from trainer.scoring import Scores, score_groups
+from trainer.model.policy import Policy
+from trainer.model.scoring import Scores, score_groups
+from trainer.objective.loss import BatchCounts, token_weights
+from trainer.objective.metrics import MetricSums
+from trainer.spec.modes import Mode
+from trainer.steps.group_loss import batch_counts
 from trainer.types import Group
 
 N, H = Mode.NORMAL, Mode.HIGH_ENTROPY

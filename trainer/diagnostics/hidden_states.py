@@ -4,7 +4,7 @@ Any text in front of a response moves its hidden states, so the same is measured
 one with neutral text of the high-entropy prompt's length: the control.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from math import ceil
@@ -13,9 +13,9 @@ import torch
 from torch import Tensor, nn
 
 from trainer.diagnostics.similarity import linear_cka, mean_cosine
-from trainer.modes import NEUTRAL_PROMPT, Mode
-from trainer.packing import pack
-from trainer.policy import Policy
+from trainer.model.packing import pack
+from trainer.model.policy import Policy
+from trainer.spec.modes import NEUTRAL_PROMPT, Mode
 from trainer.types import Group
 
 DEPTHS = (0.25, 0.5, 0.75, 1.0)
@@ -35,7 +35,7 @@ def hidden_state_metrics(policy: Policy, groups: Sequence[Group]) -> dict[str, f
     states: dict[int, list[Tensor]] = {}
     for group in groups:
         if int(group.lengths_G.sum()):
-            control = neutral.prompt_ids(group.messages, Mode.HIGH_ENTROPY)
+            control = neutral.prompt_ids(group.messages, Mode.HIGH_ENTROPY, group.tools)
             prompts = [*(group.prompt_ids[mode] for mode in Mode), control]
             for layer, state_PTD in _states(policy, group, prompts, limit).items():
                 states.setdefault(layer, []).append(state_PTD)
@@ -100,7 +100,7 @@ def _outputs(policy: Policy) -> Iterator[dict[int, Tensor]]:
     layers = decoder_layers(policy)
     outputs: dict[int, Tensor] = {}
 
-    def keep(number: int):
+    def keep(number: int) -> Callable[[nn.Module, object, Tensor | tuple[Tensor, ...]], None]:
         def hook(module: nn.Module, inputs: object, output: Tensor | tuple[Tensor, ...]) -> None:
             outputs[number] = output if isinstance(output, Tensor) else output[0]
 

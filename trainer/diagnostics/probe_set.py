@@ -5,8 +5,8 @@ gradients go to buffers of their own, so a run with probes ends with the weights
 """
 
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import replace
 
 import torch
 
@@ -14,106 +14,80 @@ from trainer.algorithms.base import Algorithm
 from trainer.data.items import Item
 from trainer.diagnostics.gradients import gradient_metrics
 from trainer.diagnostics.hidden_states import hidden_state_metrics
-from trainer.generation import build_group, grade_groups, sample_groups
-from trainer.graders.grade import Grader
-from trainer.modes import Mode
-from trainer.policy import Policy
-from trainer.ranks import ALONE, Ranks
-from trainer.rollout.engine import RolloutEngine
+from trainer.distributed.ranks import ALONE
+from trainer.model.policy import Policy
 from trainer.seeds import generator
-from trainer.spec import RunSpec
+from trainer.spec.modes import Mode
+from trainer.spec.run import RunSpec
+from trainer.steps.context import StepContext
+from trainer.steps.generation import build_group, grade_groups, sample_groups
 from trainer.types import Group
-
-
-@dataclass(frozen=True)
-class ProbeResult:
-    """Metrics by name, and what went wrong with the grader, if anything."""
-
-    values: dict[str, float]
-    grader_error: str | None = None
 
 
 class ProbeSet:
     """Prompts drawn once from ``items``, and the probes that ``spec.diagnostics`` chooses.
 
-    Building it raises InvalidSpec when a prompt is too long. Every probe compares the modes, so an algorithm
+    Every probe compares the modes, so an algorithm
     that samples one alone has none.
     """
 
     def __init__(self, spec: RunSpec, policy: Policy, algorithm: Algorithm, items: Sequence[Item]):
-        self._spec, self._policy, self._algorithm = spec, policy, algorithm
-        self._interval = spec.diagnostics.interval if spec.diagnostics.which else 0
-        self._samples = algorithm.samples(0, spec.rollout.samples_per_prompt)
-        if not all(self._samples.get(mode) for mode in Mode):
+        self._which = spec.diagnostics.which
+        self._interval = spec.diagnostics.interval if self._which else 0
+        samples = algorithm.samples(0, spec.rollout.samples_per_prompt)
+        if not all(samples.get(mode) for mode in Mode):
             self._interval = 0
         self._groups: list[Group] = []
         if self._interval:
             order = torch.randperm(len(items), generator=generator(spec.seed, "probe items")).tolist()
             self._groups = [
-                build_group(policy, items[item], number, item, spec.rollout.max_prompt_tokens)
-                for number, item in enumerate(order[: spec.diagnostics.probe_items])
+                build_group(policy, items[place], number, items[place].index, None)
+                for number, place in enumerate(order[: spec.diagnostics.probe_items])
             ]
 
     def due(self, step: int) -> bool:
         """Whether to probe before step ``step`` (from 0)."""
         return self._interval > 0 and step % self._interval == 0
 
-    def run(
-        self,
-        step: int,
-        engine: RolloutEngine,
-        grader: Grader,
-        on_progress: Callable[[], None],
-        ranks: Ranks = ALONE,
-    ) -> ProbeResult:
+    def run(self, context: StepContext) -> dict[str, float]:
         """Answer the prompts and probe; ``time/diagnostics/*`` in the result says what each part took.
 
-        All of ``ranks`` answer, the first one probes; joint.
+        All ranks answer, the first one probes; collective.
         """
         values: dict[str, float] = {}
-        rollout = self._spec.rollout
         groups = [replace(group, rollouts=[]) for group in self._groups]
         started = time.perf_counter()
-        sample_groups(
-            engine,
-            groups,
-            self._samples,
-            seed=(self._spec.seed, "probe", 0),
-            max_tokens=rollout.max_response_tokens,
-            temperature=rollout.temperature,
-            on_progress=on_progress,
-        )
+        same_draws = replace(context, step=0)
+        sample_groups(same_draws, groups, same_draws.samples, "probe")
         _lap(values, "sample", started)
-        return ranks.from_first(lambda: self._look(step, groups, values, grader, on_progress))
+        return context.ranks.from_first(lambda: self._probe(replace(context, ranks=ALONE), groups, values))
 
-    def _look(
-        self,
-        step: int,
-        groups: list[Group],
-        values: dict[str, float],
-        grader: Grader,
-        on_progress: Callable[[], None],
-    ) -> ProbeResult:
-        rollout, which = self._spec.rollout, self._spec.diagnostics.which
+    def _probe(self, context: StepContext, groups: list[Group], values: dict[str, float]) -> dict[str, float]:
         started = time.perf_counter()
-        if "hidden_states" in which:
-            values |= hidden_state_metrics(self._policy, groups)
+        if "hidden_states" in self._which:
+            values |= hidden_state_metrics(context.policy, groups)
             started = _lap(values, "hidden_states", started)
-            on_progress()
-        if "gradients" not in which:
-            return ProbeResult(values)
-        errors = grade_groups(self._policy, groups, grader, all_may_fail=True, on_progress=on_progress)
+            context.progress.beat()
+        if "gradients" not in self._which:
+            return values
+        errors = grade_groups(context, groups, all_may_fail=True)
         values |= gradient_metrics(
-            self._policy,
-            self._algorithm,
+            context.policy,
+            context.algorithm,
             groups,
-            step=step,
-            temperature=rollout.temperature,
-            generator=generator(self._spec.seed, "probe labels", step),
+            step=context.step,
+            temperature=context.rollout.temperature,
+            generator=context.generator("probe labels"),
         )
         _lap(values, "gradients", started)
-        on_progress()
-        return ProbeResult(values, errors[0].error if errors else None)
+        context.progress.beat()
+        if errors:
+            context.progress.say(
+                f"step {context.step + 1}: the grader failed on responses of the probe set; "
+                f"first: {errors[0].error}",
+                level="warn",
+            )
+        return values
 
 
 def _lap(values: dict[str, float], name: str, started: float) -> float:

@@ -1,6 +1,9 @@
 """From a definition to a grader that works: one function, which imports what the type needs."""
 
-from trainer.graders.grade import Grader, InRange
+import importlib.util
+
+from trainer.errors import InvalidSpec
+from trainer.graders.grade import Grader, OnScale
 from trainer.graders.spec import (
     CreativeWritingGrader,
     EnvironmentGrader,
@@ -18,10 +21,13 @@ from trainer.graders.spec import Grader as GraderSpec
 def build_grader(spec: GraderSpec, workers: int | None = None) -> Grader:
     """The grader that ``spec`` defines; close it when it is done with.
 
-    ``workers``: sandboxes or scoring processes where it has such; default one a core.
+    ``workers``: sandboxes where it has such; default one a core.
     Raises InvalidSpec when the definition cannot work here.
     """
-    return InRange(_build(spec, workers))
+    if isinstance(spec, MultiGrader | PythonGrader | HttpGrader):
+        remedy = ": give the grader its range, [lowest, highest]"
+        return OnScale(_build(spec, workers), spec.bounds, remedy)
+    return OnScale(_build(spec, workers))
 
 
 def _build(spec: GraderSpec, workers: int | None) -> Grader:
@@ -35,6 +41,11 @@ def _build(spec: GraderSpec, workers: int | None) -> Grader:
 
             return Cosine(spec)
         case TextSimilarityGrader():
+            if importlib.util.find_spec("rapidfuzz") is None:
+                raise InvalidSpec(
+                    "text_similarity needs packages that are missing here: install policysplit[graders]",
+                    "grader",
+                )
             from trainer.graders.text_similarity import text_similarity
 
             return text_similarity(spec)
@@ -43,17 +54,17 @@ def _build(spec: GraderSpec, workers: int | None) -> Grader:
 
             return ScoreModel(spec)
         case PythonGrader():
-            from trainer.graders.python import PythonSandboxes
+            from trainer.graders.python import python
 
-            return PythonSandboxes(spec, workers)
+            return python(spec, workers)
         case MathVerifyGrader():
-            from trainer.graders.math_verify import math_verify
+            from trainer.graders.math_verify import MathVerify
 
-            return math_verify(spec, workers)
+            return MathVerify(spec, workers)
         case EnvironmentGrader():
             from trainer.graders.environment import environment
 
-            return environment(spec)
+            return environment(spec, workers)
         case HttpGrader():
             from trainer.graders.http import Http
 

@@ -56,11 +56,13 @@ def _embeddings(answer: dict[str, Any]) -> list[list[float]]:
     except (KeyError, TypeError, ValueError, OverflowError):
         found = []
     if len(found) != 2:
-        raise GraderError("the endpoint's answer is no list of two embeddings", "model_grader_server_error")
+        raise GraderError(
+            "the endpoint's answer is not a list of two embeddings", "model_grader_server_error"
+        )
     return found
 
 
-def _tokens(answer: dict[str, Any]) -> dict[str, int]:
+def _tokens(answer: dict[str, object]) -> dict[str, int]:
     usage = answer.get("usage")
     count = usage.get("total_tokens") if isinstance(usage, dict) else None
     return {"total_tokens": count} if isinstance(count, int) else {}

@@ -1,36 +1,40 @@
 """Rewards from a Python function, for those who use the trainer as a library."""
 
-import math
 from collections.abc import Callable
-from typing import Any
+from dataclasses import replace
 
 from trainer.errors import InvalidSpec
 from trainer.graders.build import build_grader
-from trainer.graders.grade import Grade, Grader, LocalGrader, Sample
+from trainer.graders.grade import Grade, Grader, LocalGrader, OnScale, Sample
 from trainer.graders.spec import Grader as GraderSpec
 
-RewardFunction = Callable[[dict[str, Any], str], "float | Grade"]
-"""Of the item (the keys of its row but for ``messages``) and the response's text: a number in [0, 1], or a
+RewardFunction = Callable[[dict[str, object], str], "float | Grade"]
+"""Of the item (its row) and the answer's text, without thoughts: a number in [0, 1], or a
 Grade that carries scores beside it or the reason why there is no reward."""
 
 
 def function_grader(reward: RewardFunction) -> Grader:
-    """``reward`` as a grader: an exception, or a value that is no reward, is an error and never a zero."""
+    """``reward`` as a grader: an exception, or a value that is not a reward, is an error and never a zero.
+
+    Where it is an object that has ``answer(item, text)``, too, that says what a response answers.
+    """
+    answer: Callable[[dict[str, object], str], str | None] | None = getattr(reward, "answer", None)
 
     def grade(sample: Sample) -> Grade:
         try:
             result = reward(sample.item, sample.text)
             found = result if isinstance(result, Grade) else Grade(float(result))
+            if answer is not None:
+                found = replace(found, answer=answer(sample.item, sample.text))
         except Exception as error:
             return Grade(None, error=f"the reward function failed: {type(error).__name__}: {error}")
-        value = found.reward
-        if value is None:
-            return found if found.error else Grade(None, error="the reward function gave no reward")
-        if not math.isfinite(value) or not 0 <= value <= 1:
-            return Grade(None, found.scores, f"the reward function gave {value}; a reward is from 0 to 1")
+        if found.reward is None and not found.error:
+            return Grade(None, error="the reward function gave no reward")
         return found
 
-    return LocalGrader(grade)
+    return OnScale(
+        LocalGrader(grade, answer is not None), remedy=": divide what the function returns by the best score"
+    )
 
 
 def choose_grader(spec: GraderSpec | None, reward: RewardFunction | None) -> Grader:

@@ -108,7 +108,9 @@ class _Parser:
         if kind == "name":
             if text not in self._names:
                 known = ", ".join(sorted(self._names))
-                raise ValueError(f"the formula reads {text!r}, which is no grader; the graders are: {known}")
+                raise ValueError(
+                    f"the formula reads {text!r}, which is not a grader; the graders are: {known}"
+                )
             return lambda scores: scores[text]
         if text == "(":
             inner = self._sum()
@@ -183,7 +185,7 @@ def _tokens(text: str) -> list[tuple[str, str]]:
         match = _TOKEN.match(text, position)
         if match is None:
             rest = text[position:].lstrip()[:20]
-            raise ValueError(f"the formula has {rest!r}, which is no number, name or operator")
+            raise ValueError(f"the formula has {rest!r}, which is not a number, name or operator")
         kind = match.lastgroup or ""
         found.append((kind, match.group(kind)))
         position = match.end()

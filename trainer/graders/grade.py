@@ -8,7 +8,9 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from concurrent.futures import TimeoutError as StillRunning
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal, get_args
+from typing import Literal, TypeVar, get_args
+
+from trainer.graders.thoughts import split_thoughts
 
 ErrorKind = Literal[
     "formula_parse_error",
@@ -26,6 +28,9 @@ ErrorKind = Literal[
 """OpenAI's flags: what kind of thing went wrong. ``unresponsive_reward_error``: no reward came in time."""
 ERROR_KINDS: tuple[ErrorKind, ...] = get_args(ErrorKind)
 BEAT_SECONDS = 1.0
+Found = TypeVar("Found")
+#: How far beyond an end of the scale a sum of floats may come to lie.
+ROUNDING = 1e-9
 
 
 @dataclass(frozen=True)
@@ -43,6 +48,13 @@ class Grade:
     """What a ``multi`` grader's formula sees; None: the reward."""
     usage: dict[str, dict[str, int]] = field(default_factory=dict)
     """Tokens by judge model."""
+    parse_error: str | None = None
+    """Why the response is not of the run's ``response_format``; its reward is 0 then."""
+    answer: str | None = None
+    """What the response answers, in a normal form that equal answers share, where the grader knows one."""
+    off_scale: bool = False
+    """The error: the grader gave a number that is not on its scale. That is the grader's fault, not this
+    response's, so a run does not go on without the response; it ends (``trainer.steps.generation``)."""
 
     @property
     def own_scale(self) -> float | None:
@@ -65,10 +77,24 @@ class GraderError(Exception):
 
 @dataclass
 class Sample:
-    """A response's text and the item that it answers."""
+    """A response and the item that it answers."""
 
-    item: dict[str, Any]
+    item: dict[str, object]
     text: str
+    """The answer; the whole response where there are no thoughts."""
+    reasoning: str | None = None
+    whole: str | None = None
+    """The response as it was written, where that is another text than the answer."""
+
+    @classmethod
+    def of(cls, item: dict[str, object], response: str, opened: bool = False) -> "Sample":
+        """A response, taken apart (``trainer.graders.thoughts``); ``opened``: its prompt began thoughts."""
+        parts = split_thoughts(response, opened)
+        return cls(item, parts.answer, parts.reasoning, response)
+
+    @property
+    def full_text(self) -> str:
+        return self.text if self.whole is None else self.whole
 
 
 def nothing() -> None:
@@ -78,24 +104,43 @@ def nothing() -> None:
 class Grader(ABC):
     """Grades samples. Errors are Grades, never exceptions; close it when it is done with."""
 
+    gives_answers: bool = False
+    """Whether its grades have the normal form of a response's answer: what votes count."""
+
     @abstractmethod
     def grade_many(self, samples: Sequence[Sample], on_progress: Callable[[], None] = nothing) -> list[Grade]:
         """The samples' grades, in their order. ``on_progress`` is called about every second meanwhile."""
 
-    def __call__(self, item: dict[str, Any], text: str) -> Grade:
+    def item_problem(
+        self, items: Sequence[dict[str, object]], on_progress: Callable[[], None] = nothing
+    ) -> tuple[int, str] | None:
+        """The first item that no response could be graded for, by its index, and why; None: none is known."""
+        return None
+
+    def __call__(self, item: dict[str, object], text: str) -> Grade:
         """One sample's grade."""
-        return self.grade_many([Sample(item, text)])[0]
+        return self.grade_many([Sample.of(item, text)])[0]
 
     @abstractmethod
     def close(self) -> None:
         """End what was started: threads, connections, sandboxes."""
 
 
+class GradedElsewhere(Grader):
+    """Stands in on ranks that are told the grades: nothing is started there, and nothing asked."""
+
+    def grade_many(self, samples: Sequence[Sample], on_progress: Callable[[], None] = nothing) -> list[Grade]:
+        raise AssertionError("the first rank grades")
+
+    def close(self) -> None:
+        pass
+
+
 class LocalGrader(Grader):
     """Calls a quick function, sample after sample. GraderErrors that it raises become Grades."""
 
-    def __init__(self, grade: Callable[[Sample], Grade]):
-        self._grade = grade
+    def __init__(self, grade: Callable[[Sample], Grade], gives_answers: bool = False):
+        self._grade, self.gives_answers = grade, gives_answers
 
     def grade_many(self, samples: Sequence[Sample], on_progress: Callable[[], None] = nothing) -> list[Grade]:
         grades, beat = [], time.monotonic() + BEAT_SECONDS
@@ -113,8 +158,11 @@ class LocalGrader(Grader):
 class ConcurrentGrader(Grader):
     """Grades in threads of its own, ``concurrency`` samples at a time; the threads stay until it is closed.
 
-    A subclass's ``grade_one`` ends within a limit of its own, whatever the sample.
+    A subclass's ``grade_one`` ends within a limit of its own, whatever the sample. One that does several
+    together more quickly says how many, and how.
     """
+
+    together = 1
 
     def __init__(self, name: str, concurrency: int):
         self.closed = threading.Event()
@@ -125,42 +173,68 @@ class ConcurrentGrader(Grader):
         """One sample's grade, in one of the threads; may raise GraderError."""
 
     def grade_many(self, samples: Sequence[Sample], on_progress: Callable[[], None] = nothing) -> list[Grade]:
-        futures = [self._threads.submit(caught, self.grade_one, sample) for sample in samples]
-        return [_wait(future, on_progress) for future in futures]
+        batches = [samples[start : start + self.together] for start in range(0, len(samples), self.together)]
+        futures = [self._threads.submit(self.grade_together, batch) for batch in batches]
+        return [grade for future in futures for grade in _wait(future, on_progress)]
+
+    def grade_together(self, samples: Sequence[Sample]) -> list[Grade]:
+        """The samples' grades, in one of the threads; at most ``together`` of them."""
+        return [caught(self.grade_one, sample) for sample in samples]
 
     def close(self) -> None:
         self.closed.set()
         self._threads.shutdown(cancel_futures=True)
 
 
-class InRange(Grader):
-    """Refuses rewards that are none: a grader inside a ``multi`` may give any number, a job's may not."""
+class OnScale(Grader):
+    """Brings what a grader gives from ``scale`` to a reward from 0 to 1, in the one place for all graders.
 
-    def __init__(self, grader: Grader):
-        self._grader = grader
+    A number beyond an end by rounding alone is that end: 0.4 + 0.2 + 0.3 + 0.1 is 1, whatever floats say. A
+    number further out is an error that says so. A grader inside a ``multi`` has no such wrapper: its formula
+    may take any number.
+    """
+
+    def __init__(self, grader: Grader, scale: tuple[float, float] = (0.0, 1.0), remedy: str = ""):
+        self._grader, self._scale, self._remedy = grader, scale, remedy
+        self.gives_answers = grader.gives_answers
+
+    def item_problem(
+        self, items: Sequence[dict[str, object]], on_progress: Callable[[], None] = nothing
+    ) -> tuple[int, str] | None:
+        return self._grader.item_problem(items, on_progress)
 
     def grade_many(self, samples: Sequence[Sample], on_progress: Callable[[], None] = nothing) -> list[Grade]:
-        return [_in_range(grade) for grade in self._grader.grade_many(samples, on_progress)]
+        return [self._on_scale(grade) for grade in self._grader.grade_many(samples, on_progress)]
+
+    def _on_scale(self, grade: Grade) -> Grade:
+        if grade.reward is None:
+            return grade
+        low, high = self._scale
+        reward = (grade.reward - low) / (high - low)
+        if reward == grade.reward and (reward in (0, 1) or ROUNDING < reward < 1 - ROUNDING):
+            return grade
+        for end in (0.0, 1.0):
+            if abs(reward - end) <= ROUNDING:
+                return replace(grade, reward=end)
+        if 0 < reward < 1:
+            return replace(grade, reward=reward)
+        expected = "a reward is from 0 to 1" if self._scale == (0, 1) else f"its range is {low:g} to {high:g}"
+        error = f"the grader gave {grade.reward:.9g}; {expected}{self._remedy}"
+        return replace(grade, reward=None, error=error, off_scale=math.isfinite(grade.reward))
 
     def close(self) -> None:
         self._grader.close()
 
 
-def _in_range(grade: Grade) -> Grade:
-    if grade.reward is None or 0 <= grade.reward <= 1:
-        return grade
-    return replace(grade, reward=None, error=f"the grader gave {grade.reward:g}; a reward is from 0 to 1")
-
-
 def finite(value: float, what: str, kind: ErrorKind = "other_error") -> float:
     """``value``; raises GraderError unless it is a finite number."""
     if not math.isfinite(value):
-        raise GraderError(f"{what} is {value}, which is no number", kind)
+        raise GraderError(f"{what} is {value}, which is not a number", kind)
     return value
 
 
-def caught(grade: Callable[[Sample], Grade], sample: Sample) -> Grade:
-    """What ``grade`` returns or raises, as a Grade."""
+def caught(grade: Callable[[Sample], Found], sample: Sample) -> Found | Grade:
+    """What ``grade`` returns, or what it raises as a Grade."""
     try:
         return grade(sample)
     except GraderError as error:
@@ -171,7 +245,7 @@ def caught(grade: Callable[[Sample], Grade], sample: Sample) -> Grade:
         return Grade(None, error=f"grading failed: {type(error).__name__}: {str(error)[:500]}")
 
 
-def _wait(future: Future[Grade], on_progress: Callable[[], None]) -> Grade:
+def _wait(future: Future[list[Grade]], on_progress: Callable[[], None]) -> list[Grade]:
     while True:
         try:
             return future.result(timeout=BEAT_SECONDS)

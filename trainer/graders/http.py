@@ -1,6 +1,7 @@
 """``http``: a service of the user's own gives the reward.
 
-It gets ``{"grader", "item", "sample": {"output_text", "output_json"}}`` by POST, signed as Standard Webhooks
+It gets ``{"grader", "item", "sample": {"output_text", "output_json"}}`` (and ``reasoning`` and ``full_text``
+where the response has thoughts) by POST, signed as Standard Webhooks
 has it (headers ``webhook-id``, ``-timestamp``, ``-signature``; retries keep the id), and answers
 ``{"reward": 0.5, "scores": {"length": 12}}``, scores at will.
 """
@@ -38,6 +39,8 @@ class Http(ConcurrentGrader):
         except GraderError:
             parsed = None
         told = {"output_text": sample.text, "output_json": parsed}
+        if sample.reasoning is not None:
+            told |= {"reasoning": sample.reasoning, "full_text": sample.full_text}
         body = json.dumps({"grader": self._name, "item": sample.item, "sample": told}).encode()
         identity = f"grade_{uuid.uuid4().hex}"
         try:
@@ -64,7 +67,7 @@ def signing_key(secret: str) -> bytes:
         return base64.b64decode(secret.removeprefix("whsec_"), validate=True)
     except binascii.Error:
         raise InvalidSpec(
-            "the operator's secret begins with whsec_ and goes on with what is no base64"
+            "the operator's secret begins with whsec_ and continues with what is not base64"
         ) from None
 
 

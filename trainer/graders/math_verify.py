@@ -1,50 +1,68 @@
 """``math_verify``: is the response's answer the same as the reference, as mathematics?
 
-The package math-verify finds the answer (the last boxed one, else the last expression), parses both and
-compares them. Its own time limit needs the main thread of a process; ours is that of the child it runs in.
+What an answer is, how it is read and when two are equal is ``trainer.sandbox.inside.mathematics``'s.
+The name is that of the package that people know for this; ``docs/mathematics.md`` compares the two.
 """
 
-import logging
+import json
+from collections.abc import Callable, Sequence
 from typing import Any
 
-from trainer.graders.grade import Grade, Sample
-from trainer.graders.process import cores
-from trainer.graders.scorer_process import ScoredByProcess
+from trainer.graders.grade import Grade, GraderError, Sample, finite, nothing
+from trainer.graders.sandboxed import Answer, Sandboxed, answer_form, scored
 from trainer.graders.spec import MathVerifyGrader
-from trainer.graders.templates import compile_template
+from trainer.graders.templates import compile_template, variables
+from trainer.sandbox.sandbox import Service
 
 MAX_CHARACTERS = 100_000
-MAX_CHILDREN = 8
-_DELIMITERS = ("$", "\\boxed", "\\(", "\\[")
+#: References that are checked with one question, within one question's time.
+CHECKED_AT_ONCE = 50
 
 
-def math_verify(spec: MathVerifyGrader, workers: int | None = None) -> ScoredByProcess:
-    """The grader that ``spec`` defines."""
-    text, reference = compile_template(spec.input), compile_template(spec.reference)
+class MathVerify(Sandboxed):
+    """The grader that ``spec`` defines. Raises InvalidSpec as ``Sandboxed`` does."""
 
-    def question(sample: Sample) -> dict[str, Any]:
+    def __init__(self, spec: MathVerifyGrader, sandboxes: int | None = None):
+        self._name, self._text, self._reference = (
+            spec.name,
+            compile_template(spec.input),
+            compile_template(spec.reference),
+        )
+        self._reads_response = any(name.startswith("sample.") for name in variables(spec.reference))
+        service = Service("mathematics", spec.timeout_seconds)
+        super().__init__(
+            service, self._words, self._graded, sandboxes, what="math_verify", gives_answers=True
+        )
+
+    def _words(self, sample: Sample) -> str:
         # An answer stands at the end of a response.
-        return {"text": text(sample)[-MAX_CHARACTERS:], "reference": reference(sample)}
+        text = self._text(sample)[-MAX_CHARACTERS:]
+        return json.dumps({"text": text, "reference": self._reference(sample)})
 
-    def grade(score: float) -> Grade:
-        return Grade(score, {spec.name: score})
+    def _graded(self, answer: Answer) -> Grade:
+        score = finite(scored(answer), "the score")
+        return Grade(score, {self._name: score}, answer=answer_form(answer))
 
-    children = workers or min(cores(), MAX_CHILDREN)
-    return ScoredByProcess({"type": "math_verify"}, spec.timeout_seconds, question, grade, children)
-
-
-def equal(question: dict[str, Any]) -> dict[str, Any]:
-    """Compare, in the child. A response without an answer is wrong; a reference without one is an error."""
-    from math_verify import ExprExtractionConfig, LatexExtractionConfig, parse, verify
-
-    logging.disable(logging.CRITICAL)  # it says at each call that its own time limit is off
-    configuration = [LatexExtractionConfig(boxed_match_priority=0), ExprExtractionConfig()]
-    reference = question["reference"]
-    written = reference if any(mark in reference for mark in _DELIMITERS) else f"${reference}$"
-    gold = parse(written, configuration, parsing_timeout=None)  # type: ignore[arg-type]
-    if not gold:
-        return {"error": f"the reference {reference[:80]!r} is no mathematical expression"}
-    # From the last box on: of several, the library would make a set.
-    text = question["text"][max(question["text"].rfind("\\boxed"), 0) :]
-    answer = parse(text, configuration, parsing_timeout=None)  # type: ignore[arg-type]
-    return {"score": float(bool(answer) and verify(gold, answer, timeout_seconds=None))}
+    def item_problem(
+        self, items: Sequence[dict[str, Any]], on_progress: Callable[[], None] = nothing
+    ) -> tuple[int, str] | None:
+        """The first reference that is not read as a whole, or the first that is not there."""
+        if self._reads_response:
+            return None
+        first_with: dict[str, int] = {}
+        for index, item in enumerate(items):
+            try:
+                first_with.setdefault(self._reference(Sample(item, "")), index)
+            except GraderError as error:
+                return index, str(error)
+        references = list(first_with)
+        for start in range(0, len(references), CHECKED_AT_ONCE):
+            some = references[start : start + CHECKED_AT_ONCE]
+            (answer,) = self.ask_many([json.dumps({"references": some})])
+            problems = answer.get("problems")
+            on_progress()
+            # Where one takes too long, each is asked by itself when it is graded.
+            for reference, problem in zip(some, problems or [], strict=False):
+                if problem is not None:
+                    return first_with[reference], problem
+        return None

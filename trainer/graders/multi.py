@@ -1,6 +1,6 @@
 """``multi``: a formula over the scores of other graders."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from trainer.graders.formula import parse_formula
 from trainer.graders.grade import Grade, Grader, GraderError, Sample, caught, finite, nothing
@@ -12,6 +12,8 @@ class Multi(Grader):
     def __init__(self, name: str, graders: Mapping[str, Grader], formula: str):
         self._name, self._graders = name, graders
         self._formula = parse_formula(formula, graders)
+        self._answering = [name for name, one in graders.items() if one.gives_answers]
+        self.gives_answers = bool(self._answering)
 
     def grade_many(self, samples: Sequence[Sample], on_progress: Callable[[], None] = nothing) -> list[Grade]:
         by_name = {name: one.grade_many(samples, on_progress) for name, one in self._graders.items()}
@@ -20,6 +22,18 @@ class Multi(Grader):
             parts = {name: grades[number] for name, grades in by_name.items()}
             result.append(caught(lambda _sample, parts=parts: self._combine(parts), sample))
         return result
+
+    def item_problem(
+        self, items: Sequence[dict[str, object]], on_progress: Callable[[], None] = nothing
+    ) -> tuple[int, str] | None:
+        problems = (one.item_problem(items, on_progress) for one in self._graders.values())
+        return min((problem for problem in problems if problem is not None), default=None)
+
+    def _answer(self, parts: dict[str, Grade]) -> str | None:
+        """The answers of all parts that know one: equal where each of them is."""
+        answers = [parts[name].answer for name in self._answering]
+        found = [answer for answer in answers if answer is not None]
+        return " | ".join(answer or "" for answer in answers) if len(found) > 1 else "".join(found) or None
 
     def _combine(self, parts: dict[str, Grade]) -> Grade:
         usage = _total(part.usage for part in parts.values())
@@ -32,14 +46,14 @@ class Multi(Grader):
         except (ValueError, ArithmeticError) as error:
             raise GraderError(f"the formula has no value: {error}", "formula_parse_error", usage) from None
         value = finite(value, "the formula's value", "formula_parse_error")
-        return Grade(value, scores | {self._name: value}, usage=usage)
+        return Grade(value, scores | {self._name: value}, usage=usage, answer=self._answer(parts))
 
     def close(self) -> None:
         for grader in self._graders.values():
             grader.close()
 
 
-def _total(usages) -> dict[str, dict[str, int]]:
+def _total(usages: Iterable[dict[str, dict[str, int]]]) -> dict[str, dict[str, int]]:
     total: dict[str, dict[str, int]] = {}
     for usage in usages:
         for model, counts in usage.items():

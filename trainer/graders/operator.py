@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from trainer.errors import InvalidSpec
+from trainer.graders.spec import Grader, HttpGrader, JudgeFields, MultiGrader
 
 DEFAULT_ENDPOINT = "default"
 
@@ -58,6 +59,19 @@ def endpoint_named(name: str | None) -> tuple[Endpoint, str | None]:
         )
     endpoint = endpoints[wanted]
     return endpoint, None if endpoint.key_env is None else _value(endpoint.key_env, f"endpoint {wanted!r}")
+
+
+def variables_for(grader: Grader) -> set[str]:
+    """Names of the variables with the keys and secrets of ``grader``, which its process must be given."""
+    settings = GraderSettings()
+    found: set[str | None] = set()
+    for one in grader.named.values() if isinstance(grader, MultiGrader) else [grader]:
+        if isinstance(one, HttpGrader):
+            found.add(settings.grader_secrets.get(one.secret))
+        elif isinstance(one, JudgeFields) and one.base_url is None:
+            endpoint = settings.grader_endpoints.get(one.endpoint or DEFAULT_ENDPOINT)
+            found.add(endpoint.key_env if endpoint else None)
+    return {name for name in found if name}
 
 
 def secret_named(name: str) -> str:

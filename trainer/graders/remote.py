@@ -4,13 +4,13 @@ import json
 import random
 import threading
 from collections.abc import Callable
-from typing import Any
 from urllib.parse import urlsplit
 
 from trainer.errors import InvalidSpec
-from trainer.graders.guarded_http import Answer, GuardedHttp, NoAnswer, Refused, check_url
 from trainer.graders.operator import allowed_hosts, endpoint_named
 from trainer.graders.spec import JudgeFields, RemoteFields
+from trainer.system.addresses import Reach, Refused
+from trainer.system.guarded_http import Answer, GuardedHttp, NoAnswer
 
 FIRST_WAIT_SECONDS = 0.5
 MAX_WAIT_SECONDS = 30.0
@@ -31,14 +31,15 @@ class Remote:
     def __init__(
         self, url: str, limits: RemoteFields, closed: threading.Event, allowed: frozenset[str], param: str
     ):
+        reach = Reach(allowed, "POLICYSPLIT_GRADER_ALLOWED_HOSTS")
         try:
-            check_url(url, allowed)
+            reach.check_url(url)
         except Refused as error:
-            raise InvalidSpec(str(error), param) from None
+            raise InvalidSpec(f"{url[:200]!r}: {error}", param) from None
         self._url, self._limits, self._closed = url.rstrip("/"), limits, closed
-        self._http = GuardedHttp(allowed, limits.concurrency)
+        self._http = GuardedHttp(reach, limits.concurrency)
 
-    def post(self, path: str, body: bytes, headers: Callable[[], dict[str, str]]) -> dict[str, Any]:
+    def post(self, path: str, body: bytes, headers: Callable[[], dict[str, str]]) -> dict[str, object]:
         """The JSON object that is answered; ``headers`` are made for every try. Raises RemoteError."""
         for number in range(self._limits.max_retries + 1):
             answer, problem = self._try(path, body, headers())
@@ -88,7 +89,7 @@ class ModelEndpoint:
         self._headers = {"authorization": f"Bearer {key}"} if key else {}
         self._remote = Remote(url, spec, closed, allowed, "grader.base_url")
 
-    def post(self, path: str, body: dict[str, Any]) -> dict[str, Any]:
+    def post(self, path: str, body: dict[str, object]) -> dict[str, object]:
         """What is answered. Raises RemoteError."""
         return self._remote.post(path, json.dumps(body).encode(), lambda: self._headers)
 
@@ -96,14 +97,14 @@ class ModelEndpoint:
         self._remote.close()
 
 
-def _object(answer: Answer) -> dict[str, Any]:
+def _object(answer: Answer) -> dict[str, object]:
     try:
         value = json.loads(answer.body)
     except (ValueError, RecursionError):
         value = None
     if not isinstance(value, dict):
         text = answer.body[:200].decode(errors="replace")
-        raise RemoteError(f"the answer is no JSON object: {text}", answer.status)
+        raise RemoteError(f"the answer is not a JSON object: {text}", answer.status)
     return value
 
 

@@ -40,6 +40,42 @@ Name = Annotated[str, Field(min_length=1, max_length=256)]
 OperatorsName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]{1,64}$")]
 """A name that the operator has given to an endpoint or a secret; never the secret itself."""
 
+
+class GraderFields(StrictModel):
+    """What every grader has."""
+
+    name: Name
+    pass_threshold: float | None = Field(
+        default=None,
+        description="Taken and shown, as Azure and hosted evals do; the reward stays what the grader gives, "
+        "and an event says so",
+    )
+
+
+class ScaleFields(GraderFields):
+    """Of graders whose numbers somebody else's code gives."""
+
+    range: list[float] | None = Field(
+        default=None,
+        min_length=2,
+        max_length=2,
+        description="The lowest and the highest score, which become the rewards 0 and 1, such as [0, 5] of a "
+        "rubric; default [0, 1]",
+    )
+
+    @field_validator("range")
+    @classmethod
+    def _ordered(cls, value: list[float] | None) -> list[float] | None:
+        if value is not None and not (value[0] < value[1] and abs(value[0]) < 1e9 and abs(value[1]) < 1e9):
+            raise ValueError(f"the range {value} should be two numbers, the lower one first")
+        return value
+
+    @property
+    def bounds(self) -> tuple[float, float]:
+        low, high = self.range or (0.0, 1.0)
+        return low, high
+
+
 TextMetric = Literal[
     "fuzzy_match",
     "bleu",
@@ -55,7 +91,7 @@ TextMetric = Literal[
 ]
 
 
-class StringCheckGrader(StrictModel):
+class StringCheckGrader(GraderFields):
     """1.0 if ``input`` compares to ``reference``, else 0.0. Both are templates.
 
     ``eq``/``ne`` compare exactly; ``like`` asks whether ``reference`` occurs in ``input``; ``ilike`` does so
@@ -69,7 +105,7 @@ class StringCheckGrader(StrictModel):
     operation: Literal["eq", "ne", "like", "ilike"] = "eq"
 
 
-class EnvironmentGrader(StrictModel):
+class EnvironmentGrader(GraderFields):
     """The own scorer of a reasoning-gym task, applied to an answer cut out of the response.
 
     The item must carry ``answer`` (and ``metadata`` where the task's scorer needs it).
@@ -78,7 +114,7 @@ class EnvironmentGrader(StrictModel):
     type: Literal["environment"] = "environment"
     name: Name = "environment"
     task: str = Field(description="A reasoning-gym task, e.g. chain_sum")
-    parameters: dict[str, Any] = Field(default_factory=dict)
+    parameters: dict[str, object] = Field(default_factory=dict)
     extract: Literal["text", "last_number", "last_line", "answer_tag"] = Field(
         default="text",
         description="Which part of the response is the answer: all of it, its last number, its last "
@@ -87,11 +123,13 @@ class EnvironmentGrader(StrictModel):
     timeout_seconds: float = Field(default=30, gt=0, le=300)
 
 
-class PythonGrader(StrictModel):
+class PythonGrader(ScaleFields):
     """``grade(sample, item)`` of a Python source, in a sandbox, a process of its own for each sample.
 
     ``sample`` has ``output_text``, ``output_json`` (None unless the response is JSON), ``choices`` and
-    ``output_tools``, as hosted; it returns a float from 0 to 1.
+    ``output_tools``, as hosted, and ``reasoning`` and ``full_text`` (``trainer.graders.thoughts``); it
+    returns a float from 0 to 1, or within ``range``. The source may define ``answer(sample, item)``, too:
+    what votes compare, a text, or None for none.
     """
 
     type: Literal["python"] = "python"
@@ -109,8 +147,13 @@ class PythonGrader(StrictModel):
             raise ValueError("it does not define grade(sample, item) at its top level")
         return source
 
+    @property
+    def gives_answers(self) -> bool:
+        """Whether the source says what a response's answer is."""
+        return re.search(r"^def\s+answer\s*\(|^answer\s*[:=]", self.source, re.MULTILINE) is not None
 
-class RemoteFields(StrictModel):
+
+class RemoteFields(GraderFields):
     """How a grader reaches an endpoint. The endpoint's key is the operator's and not in here."""
 
     concurrency: int = Field(default=8, ge=1, le=64, description="Requests under way at a time")
@@ -145,7 +188,7 @@ class TextPart(StrictModel):
     text: Template
 
 
-def _kind_of_content(value: Any) -> str:
+def _kind_of_content(value: object) -> str:
     if isinstance(value, str):
         return "text"
     return "list" if isinstance(value, list) else "part"
@@ -204,26 +247,13 @@ class TextSimilarityGrader(JudgeFields):
     )
 
 
-class ScoreModelGrader(JudgeFields):
+class ScoreModelGrader(JudgeFields, ScaleFields):
     """A score that a judge model gives, brought from ``range`` to a reward from 0 to 1."""
 
     type: Literal["score_model"] = "score_model"
     name: Name = "score_model"
     input: list[JudgeMessage] = Field(min_length=1, max_length=64)
-    range: list[float] | None = Field(default=None, min_length=2, max_length=2)
     sampling_params: SamplingParams | None = None
-
-    @field_validator("range")
-    @classmethod
-    def _ordered(cls, value: list[float] | None) -> list[float] | None:
-        if value is not None and not (value[0] < value[1] and abs(value[0]) < 1e9 and abs(value[1]) < 1e9):
-            raise ValueError(f"the range {value} should be two numbers, the lower one first")
-        return value
-
-    @property
-    def bounds(self) -> tuple[float, float]:
-        low, high = self.range or (0.0, 1.0)
-        return low, high
 
 
 class CreativeWritingGrader(JudgeFields):
@@ -237,7 +267,7 @@ class CreativeWritingGrader(JudgeFields):
     sampling_params: SamplingParams | None = None
 
 
-class MathVerifyGrader(StrictModel):
+class MathVerifyGrader(GraderFields):
     """1.0 if the response's answer, boxed or its last expression, is mathematically ``reference``."""
 
     type: Literal["math_verify"] = "math_verify"
@@ -247,7 +277,7 @@ class MathVerifyGrader(StrictModel):
     timeout_seconds: float = Field(default=10, gt=0, le=300, description="For each sample")
 
 
-class HttpGrader(RemoteFields):
+class HttpGrader(RemoteFields, ScaleFields):
     """The reward that a service of yours answers with to a signed POST of item and response."""
 
     type: Literal["http"] = "http"
@@ -269,12 +299,12 @@ SimpleGrader = Annotated[
 ]
 
 
-def _kind_of_graders(value: Any) -> str:
+def _kind_of_graders(value: object) -> str:
     kind = value.get("type") if isinstance(value, dict) else getattr(value, "type", None)
     return "one" if isinstance(kind, str) else "named"
 
 
-class MultiGrader(StrictModel):
+class MultiGrader(ScaleFields):
     """A formula over the scores of other graders, by their names, each on the scale of its own."""
 
     type: Literal["multi"] = "multi"

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 
+from trainer.graders.answers import gives_answers
 from trainer.graders.grade import Grade, LocalGrader, Sample
 from trainer.graders.spec import StringCheckGrader
 from trainer.graders.templates import compile_template
@@ -18,9 +19,11 @@ def string_check(spec: StringCheckGrader) -> LocalGrader:
     """The grader that ``spec`` defines."""
     matches, name = COMPARE[spec.operation], spec.name
     text, reference = compile_template(spec.input), compile_template(spec.reference)
+    answers = gives_answers(spec)
 
     def grade(sample: Sample) -> Grade:
-        reward = 1.0 if matches(text(sample), reference(sample)) else 0.0
-        return Grade(reward, {name: reward})
+        found = text(sample)
+        reward = 1.0 if matches(found, reference(sample)) else 0.0
+        return Grade(reward, {name: reward}, answer=" ".join(found.split()) or None if answers else None)
 
-    return LocalGrader(grade)
+    return LocalGrader(grade, answers)

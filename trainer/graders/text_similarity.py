@@ -6,19 +6,28 @@ bleu         sacrebleu ``sentence_bleu`` (BLEU-4, 13a tokens, exponential smooth
 gleu         nltk ``sentence_gleu`` (Google BLEU) of 13a tokens
 meteor       nltk ``meteor_score`` of NLTK word tokens; exact words and stems, no synonyms: WordNet is
              a download of its own
-rouge_1…5    F1 of shared n-grams, as the package rouge-score counts them (no stemming)
+rouge_1…5    F1 of shared n-grams, as the package rouge-score counts them (no stemming); of text in other
+             letters than a to z, whose tokens that package drops: words of letters and digits, and each
+             character of scripts without spaces
 rouge_l      F1 of the longest common subsequence, likewise
 ===========  ====================================================================================
+
+In scripts that put no spaces between words (Chinese, Japanese, Thai, …) each character, with the marks on it,
+is a word: else a sentence would be one, and right or wrong as a whole. Letters with marks compare as they
+look (NFC).
 
 ``cosine`` is in ``trainer.graders.cosine``. Texts over a metric's limit are errors: its time grows faster
 than the texts.
 """
 
 import re
+import unicodedata
 from collections import Counter
 from collections.abc import Callable
 from functools import partial
 from typing import Any
+
+import regex
 
 from trainer.graders.grade import Grade, GraderError, LocalGrader, Sample
 from trainer.graders.spec import TextSimilarityGrader
@@ -28,6 +37,11 @@ Similarity = Callable[[str, str], float]
 """Of the text and the reference."""
 
 _NOT_ROUGE = re.compile(r"[^a-z0-9]+")
+#: A character, with its marks, of the scripts that put no spaces between words.
+_SCRIPTS = r"\p{Han}\p{Hiragana}\p{Katakana}\p{Thai}\p{Lao}\p{Khmer}\p{Myanmar}\p{Tibetan}\u30fc"
+_UNSPACED = rf"(?:(?!\p{{M}})[{_SCRIPTS}]\p{{M}}*)"
+_ALONE = regex.compile(rf"({_UNSPACED})")
+_ROUGE_TOKEN = regex.compile(rf"{_UNSPACED}|(?:(?!{_UNSPACED})[\p{{L}}\p{{N}}\p{{M}}])+")
 #: Characters of either text, at most.
 LIMITS = {"meteor": 10_000, "fuzzy_match": 100_000, "rouge_l": 100_000}
 LIMIT = 1_000_000
@@ -59,7 +73,7 @@ def _fuzzy_match() -> Similarity:
 def _bleu() -> Similarity:
     from sacrebleu import sentence_bleu
 
-    return lambda text, reference: min(sentence_bleu(text, [reference]).score / 100, 1.0)
+    return lambda text, reference: min(sentence_bleu(_apart(text), [_apart(reference)]).score / 100, 1.0)
 
 
 def _gleu() -> Similarity:
@@ -69,7 +83,7 @@ def _gleu() -> Similarity:
     tokens = Tokenizer13a()
 
     def gleu(text: str, reference: str) -> float:
-        return float(sentence_gleu([tokens(reference).split()], tokens(text).split()))
+        return float(sentence_gleu([tokens(_apart(reference)).split()], tokens(_apart(text)).split()))
 
     return gleu
 
@@ -82,7 +96,8 @@ def _meteor() -> Similarity:
     no_synonyms: Any = _NoSynonyms()
 
     def meteor(text: str, reference: str) -> float:
-        return float(meteor_score([tokenize(reference)], tokenize(text), wordnet=no_synonyms))
+        words = tokenize(_apart(text))
+        return float(meteor_score([tokenize(_apart(reference))], words, wordnet=no_synonyms))
 
     return meteor
 
@@ -112,13 +127,20 @@ def _rouge_l() -> Similarity:
     return rouge
 
 
+def _apart(text: str) -> str:
+    """With spaces around what is a word without them."""
+    return text if text.isascii() else _ALONE.sub(r" \1 ", unicodedata.normalize("NFC", text))
+
+
 def _ngrams(text: str, n: int) -> Counter[tuple[str, ...]]:
     tokens = _rouge_tokens(text)
     return Counter(zip(*(tokens[start:] for start in range(n)), strict=False))
 
 
 def _rouge_tokens(text: str) -> list[str]:
-    return _NOT_ROUGE.sub(" ", text.lower()).split()
+    if text.isascii():
+        return _NOT_ROUGE.sub(" ", text.lower()).split()
+    return _ROUGE_TOKEN.findall(unicodedata.normalize("NFC", text.lower()))
 
 
 def _f1(shared: float, found: int, wanted: int) -> float:

@@ -7,9 +7,9 @@ import torch
 from torch import Tensor
 from transformers import DynamicCache
 
-from trainer.attention import Trees, context_inputs
-from trainer.packing import pack
-from trainer.policy import Policy
+from trainer.model.attention import Trees, context_inputs
+from trainer.model.packing import pack
+from trainer.model.policy import Policy
 from trainer.rollout.prefix_cache import PrefixCache
 
 
@@ -77,7 +77,8 @@ class PlainDecoder(Decoder):
         position = (mask.cumsum(-1) - 1).clamp(min=0).to(self._policy.device)
         self._mask = mask.to(self._policy.device)
         hidden = self._forward(ids.to(self._policy.device), position)
-        self._cache.batch_select_indices(self._owner)
+        # The one selection that all kinds of layers have.
+        self._cache.reorder_cache(self._owner)  # pyright: ignore[reportArgumentType]
         self._mask, self._position = self._mask[self._owner], position[self._owner, -1] + 1
         return hidden[self._owner]
 
@@ -89,7 +90,7 @@ class PlainDecoder(Decoder):
 
     def keep(self, rows: Sequence[int]) -> None:
         index = torch.tensor(rows, device=self._mask.device)
-        self._cache.batch_select_indices(index)
+        self._cache.reorder_cache(index)  # pyright: ignore[reportArgumentType]
         self._mask, self._position = self._mask[index], self._position[index]
 
     def _forward(self, ids_BL: Tensor, position_BL: Tensor) -> Tensor:

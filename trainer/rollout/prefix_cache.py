@@ -14,14 +14,14 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from trainer.attention import Trees
+from trainer.model.attention import Trees
 
 GROWTH = 64
 """Decoded tokens that room is made for at a time."""
 
 
 class PrefixCache:
-    """The context (``trainer.attention.Context``) of decoding, one token a row and forward pass.
+    """The context (``trainer.model.attention.Context``) of decoding, one token a row and forward pass.
 
     Args:
         lengths: tokens of each prompt.

@@ -3,12 +3,12 @@
 from collections.abc import Callable, Sequence
 from itertools import groupby
 
-from trainer.ranks import Ranks
+from trainer.distributed.ranks import Ranks
 from trainer.rollout.engine import RolloutEngine, Sample, SampleRequest
 
 
 class ShardedEngine(RolloutEngine):
-    """A rollout engine made of every rank's own; ``generate`` is joint.
+    """A rollout engine made of every rank's own; ``generate`` is collective.
 
     Requests with the same prompt that follow each other stay on one rank, which computes the prompt once.
     """

@@ -10,7 +10,7 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from trainer.policy import Policy
+from trainer.model.policy import Policy
 from trainer.rollout.decoders import PlainDecoder, SharedPrefixDecoder
 from trainer.rollout.engine import RolloutEngine, Sample, SampleRequest
 

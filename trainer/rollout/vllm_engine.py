@@ -3,8 +3,8 @@
     trainer ── prompts, seeds, weights ──▶ vllm_process: vLLM's LLM and the model as vLLM has it
             ◀── responses, log-probs, "still at it" ──
 
-Of its own, because vLLM changes torch for the whole process it is in (threads, streams, process groups). The
-process ends when its standard input does, which is when the trainer ends, however it ends.
+Of its own, because vLLM changes torch for the whole process it is in (threads, streams, process groups). A
+guard ends it with the trainer, however that ends; the trainer ends it when it is stopped or hangs.
 
 What is the same as with the built-in engine: exact prompt ids, both modes in one batch, stop tokens and their
 place at the end of a response, log-probs of the distribution that was sampled from. A request is drawn with
@@ -15,37 +15,54 @@ the same weights gives the same responses: all requests are there before the fir
 
 import importlib.util
 import os
-import subprocess
 import sys
+import threading
+import time
 import weakref
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from multiprocessing import Pipe
 from multiprocessing.connection import Connection
 from typing import Any
 
+import psutil
 import torch
 
 from trainer.errors import EngineFailed, InvalidSpec
-from trainer.policy import Policy
+from trainer.model.policy import Policy
 from trainer.rollout.engine import RolloutEngine, Sample, SampleRequest
 from trainer.rollout.vllm_protocol import Draw, Failed, Generate, Load, Progress, Setup, Sleep
 from trainer.rollout.weight_transfer import checkpoint_weights, send_weights
-from trainer.spec import ModelSpec, RolloutSpec, VllmSpec
+from trainer.spec.run import ModelSpec, RolloutSpec, VllmSpec
+from trainer.system.guarded import Guarded
 
 NOT_INHERITED = {
-    # torchrun tells a rank who it is; the engine's process is no rank.
+    # torchrun tells a rank who it is; the engine's process is not a rank.
     *("RANK", "LOCAL_RANK", "GROUP_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT"),
     # An older way to say kv_cache_bytes, which would win.
     "VLLM_CPU_KVCACHE_SPACE",
 }
 SECONDS_TO_END = 10.0
 STDERR = 2
+#: How often the process is looked at, and for how long it may be stopped (by SIGSTOP, a debugger).
+LOOK_SECONDS, STOPPED_SECONDS = 1.0, 10.0
+#: How long it may say nothing: while it starts or takes weights, while it samples, when a stop was asked for.
+LOAD_SECONDS, SILENT_SECONDS, STOPPING_SECONDS = 1800.0, 600.0, 10.0
 
 
 class VllmEngine(RolloutEngine):
-    """Starts vLLM, with the policy's weights, and waits for it. Raises InvalidSpec where it cannot work."""
+    """Starts vLLM, with the policy's weights, and waits for it. Raises InvalidSpec where it cannot work.
 
-    def __init__(self, policy: Policy, model: ModelSpec, rollout: RolloutSpec):
+    ``stopping`` tells that the trainer is to end: an engine that says nothing is then waited for no longer.
+    """
+
+    def __init__(
+        self,
+        policy: Policy,
+        model: ModelSpec,
+        rollout: RolloutSpec,
+        stopping: Callable[[], bool] = lambda: False,
+    ):
         if importlib.util.find_spec("vllm") is None:
             raise InvalidSpec(
                 "rollout.engine is 'vllm', but vLLM is not installed here: install the extra "
@@ -53,12 +70,15 @@ class VllmEngine(RolloutEngine):
                 "rollout.engine",
             )
         self._policy = policy
+        self._stopping = stopping
+        self._heard = 0.0
         options = rollout.vllm or VllmSpec()
+        longest = rollout.max_prompt_tokens + rollout.max_response_tokens
         self.setup = Setup(
             model=model.path,
             dtype=model.dtype,
             device_type=policy.device.type,
-            max_length=rollout.max_prompt_tokens + rollout.max_response_tokens,
+            max_length=min(longest, policy.context_length or longest),
             gpu_memory_share=options.gpu_memory_share,
             kv_cache_bytes=options.kv_cache_bytes,
             sleeps=options.sleep and policy.device.type == "cuda",
@@ -125,32 +145,70 @@ class VllmEngine(RolloutEngine):
 
     def _ask(
         self,
-        message: Any,
+        message: object,
         then_send: Callable[[], None] | None = None,
         on_progress: Callable[[], None] | None = None,
     ) -> Any:
         """Send ``message`` and what belongs to it; the answer. Raises EngineFailed."""
+        given_up: list[str] = []
         try:
-            try:
-                self._connection.send(message)
-                if then_send is not None:
-                    then_send()
-            except (BrokenPipeError, ConnectionResetError):
-                pass  # it may have said why before it ended
-            while isinstance(answer := self._connection.recv(), Progress):
-                if on_progress is not None:
-                    on_progress()
+            limit = SILENT_SECONDS if isinstance(message, Generate) else LOAD_SECONDS
+            with self._watched(limit, given_up):
+                with suppress(BrokenPipeError, ConnectionResetError):  # it may have said why before it ended
+                    self._connection.send(message)
+                    if then_send is not None:
+                        then_send()
+                while isinstance(answer := self._connection.recv(), Progress):
+                    self._heard = time.monotonic()
+                    if on_progress is not None:
+                        on_progress()
         except (EOFError, OSError) as error:
-            self._process.kill()
-            code = self._process.wait()
-            how = f"by signal {-code}" if code < 0 else f"with code {code}"
-            raise EngineFailed(f"the rollout engine's process ended {how}; its log is on stderr") from error
+            code = self._process.close()
+            how = f"ended by signal {-code}" if code < 0 else f"ended with code {code}"
+            if given_up:
+                how = f"{given_up[0]} and was ended"
+            raise EngineFailed(f"the rollout engine's process {how}; its log is on stderr") from error
         if isinstance(answer, Failed):
             raise EngineFailed(answer.reason)
         return answer
 
+    @contextmanager
+    def _watched(self, limit: float, given_up: list[str]) -> Iterator[None]:
+        """Within the block the process is ended when it is stopped or says nothing; why, in ``given_up``.
 
-def _start_process(theirs: Connection, device: torch.device) -> subprocess.Popen[bytes]:
+        By a thread: the block may be writing to a pipe that nobody reads, or reading half a message.
+        """
+        over = threading.Event()
+        self._heard = time.monotonic()
+
+        def watch() -> None:
+            while not over.wait(LOOK_SECONDS):
+                silent = time.monotonic() - self._heard
+                if silent > STOPPED_SECONDS and _is_stopped(self._process.pid):
+                    given_up.append("was stopped (SIGSTOP)")
+                elif silent > (STOPPING_SECONDS if self._stopping() else limit):
+                    given_up.append(f"said nothing for {silent:.0f} s")
+                else:
+                    continue
+                self._process.close()
+                return
+
+        thread = threading.Thread(target=watch, name="engine-watch", daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            over.set()
+            thread.join()
+
+
+def _is_stopped(pid: int) -> bool:
+    with suppress(psutil.Error):
+        return psutil.Process(pid).status() in (psutil.STATUS_STOPPED, psutil.STATUS_TRACING_STOP)
+    return False
+
+
+def _start_process(theirs: Connection, device: torch.device) -> Guarded:
     environment = {name: value for name, value in os.environ.items() if name not in NOT_INHERITED}
     environment |= {
         # The engine and its scheduler in one process, where the weights can be reached.
@@ -164,18 +222,12 @@ def _start_process(theirs: Connection, device: torch.device) -> subprocess.Popen
         visible = [name for name in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if name]
         number = torch.cuda.current_device() if device.index is None else device.index
         environment["CUDA_VISIBLE_DEVICES"] = visible[number] if visible else str(number)
-    command = [sys.executable, "-m", "trainer.rollout.vllm_process", str(theirs.fileno())]
-    return subprocess.Popen(
-        command, stdin=subprocess.PIPE, stdout=STDERR, env=environment, pass_fds=[theirs.fileno()]
-    )
+    safely = ["-P"] if sys.flags.safe_path else []  # as this process was started
+    command = [sys.executable, *safely, "-m", "trainer.rollout.vllm_process", str(theirs.fileno())]
+    return Guarded(command, stdout=STDERR, stderr=STDERR, environment=environment, pass_fds=[theirs.fileno()])
 
 
-def _end_process(process: subprocess.Popen[bytes], connection: Connection) -> None:
+def _end_process(process: Guarded, connection: Connection) -> None:
     connection.close()
-    assert process.stdin is not None
-    process.stdin.close()
-    try:
-        process.wait(SECONDS_TO_END)
-    except subprocess.TimeoutExpired:
-        process.kill()
-        process.wait()
+    process.wait(SECONDS_TO_END)
+    process.close()

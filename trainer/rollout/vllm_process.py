@@ -1,18 +1,17 @@
 """The process that vLLM is in: ``python -m trainer.rollout.vllm_process FD``, started by ``vllm_engine``.
 
-FD is its end of the pipe. It ends when its standard input ends or the pipe is closed.
+FD is its end of the pipe. It ends when the pipe is closed.
 """
 
-import os
 import signal
 import sys
-import threading
 import time
 from multiprocessing.connection import Connection
 from typing import Any
 
 from trainer.rollout.vllm_protocol import Done, Draw, Failed, Generate, Load, Progress, Setup, Sleep
 from trainer.rollout.weight_transfer import receive_weights
+from trainer.system.imports import large_imports
 
 PROGRESS_SECONDS = 1.0
 CPU_KV_CACHE_BYTES = 2 << 30
@@ -22,7 +21,6 @@ MAX_BATCHED_TOKENS = 8192
 
 def main() -> int:
     """Serve the trainer until it closes the pipe; the exit code."""
-    threading.Thread(target=_die_at_end_of_input, name="parent-watch", daemon=True).start()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, signal.SIG_IGN)  # meant for the trainer, who may want to finish its step
     connection = Connection(int(sys.argv[1]))
@@ -70,8 +68,9 @@ class Engine:
     """vLLM with one model."""
 
     def __init__(self, connection: Connection, setup: Setup):
-        from vllm import LLM  # pyright: ignore[reportMissingImports]
-        from vllm.platforms import current_platform  # pyright: ignore[reportMissingImports]
+        with large_imports():
+            from vllm import LLM  # pyright: ignore[reportMissingImports]
+            from vllm.platforms import current_platform  # pyright: ignore[reportMissingImports]
 
         if current_platform.device_type != setup.device_type:
             raise ValueError(
@@ -86,7 +85,7 @@ class Engine:
             Generate([Draw((0,), seed=0, max_tokens=1)], [], temperature=1.0, top_p=1.0, top_k=None)
         )
 
-    def answer(self, message: Any) -> Any:
+    def answer(self, message: object) -> Any:
         match message:
             case Generate():
                 return self._generate(message)
@@ -166,12 +165,6 @@ def _pack_output_layer(model: Any) -> None:
     for module in model.modules():
         if isinstance(module, embedding.ParallelLMHead) and current_platform.is_cpu():
             module.quant_method.process_weights_after_loading(module)
-
-
-def _die_at_end_of_input() -> None:
-    while os.read(0, 4096):
-        pass
-    os.kill(os.getpid(), signal.SIGKILL)
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.multiprocessing.reductions import rebuild_cuda_tensor, reduce_tensor
 from transformers.core_model_loading import revert_weight_conversion
 
-from trainer.policy import Policy
+from trainer.model.policy import Policy
 
 #: Where ``reduce_tensor`` puts the device's number, which the engine's process counts from its own first one.
 DEVICE_ARGUMENT = 6
@@ -36,7 +36,7 @@ class SentWeight:
 def checkpoint_weights(policy: Policy) -> Iterator[dict[str, Tensor]]:
     """The weights by the names that ``policy.save`` gives them: adapters are merged, tied ones come once."""
     if policy.adapted:
-        from trainer.lora import merged
+        from trainer.model.lora import merged
 
         with merged(policy.model):
             yield _by_saved_name(policy.model)

@@ -9,28 +9,18 @@ With three to five seeds a plain percentile interval is too narrow as well: the 
 by (S - 1)/S, and its tails are those of a normal instead of Student's distribution. Each level's part of a
 draw is therefore stretched by sqrt(k / (k - 1)) * t_{k-1} / z (Hesterberg 2015, "What teachers should know
 about the bootstrap", section 5.3, there for one level). What this makes of coverage is tested by simulation.
+
+A check of the interval that claims are read from (``trainer.statistics.crossed``), which assumes more.
 """
 
-from dataclasses import dataclass
-
 import numpy as np
-from scipy import stats
+from numpy.typing import NDArray
+
+from trainer.statistics.crossed import Interval
+from trainer.statistics.distributions import normal_quantile, t_quantile
 
 DRAWS = 10_000
 LEVEL = 0.95
-
-
-@dataclass(frozen=True)
-class Interval:
-    """A mean, and the interval that should hold the true one."""
-
-    mean: float
-    low: float
-    high: float
-
-    def excludes(self, value: float) -> bool:
-        """Whether ``value`` lies outside."""
-        return not self.low <= value <= self.high
 
 
 def two_level_interval(
@@ -55,19 +45,11 @@ def two_level_interval(
     seed_part_B = seed_weights_BS @ differences_SI.mean(axis=1) - mean
     item_part_B = item_weights_BI @ differences_SI.mean(axis=0) - mean
     rest_B = total_B - mean - seed_part_B - item_part_B
-    stretched_B = mean + _stretch(seeds, level) * seed_part_B + _stretch(items, level) * item_part_B + rest_B
+    stretched_B: NDArray[np.float64] = (
+        mean + stretch(seeds, level) * seed_part_B + stretch(items, level) * item_part_B + rest_B
+    )
     low, high = np.quantile(stretched_B, [(1 - level) / 2, (1 + level) / 2])
     return Interval(mean, float(low), float(high))
-
-
-def mean_interval(values_S: np.ndarray, level: float = LEVEL) -> Interval:
-    """Student's interval of the mean of a few values, such as a metric's over seeds; a point for one."""
-    values_S = np.asarray(values_S, dtype=float)
-    mean = float(values_S.mean())
-    if len(values_S) < 2:
-        return Interval(mean, mean, mean)
-    half = float(stats.t.ppf((1 + level) / 2, len(values_S) - 1) * stats.sem(values_S))
-    return Interval(mean, mean - half, mean + half)
 
 
 def _resampled(random: np.random.Generator, draws: int, size: int) -> np.ndarray:
@@ -75,9 +57,9 @@ def _resampled(random: np.random.Generator, draws: int, size: int) -> np.ndarray
     return random.multinomial(size, np.full(size, 1 / size), size=draws) / size
 
 
-def _stretch(size: int, level: float) -> float:
+def stretch(size: int, level: float) -> float:
     """What a level of ``size`` units wants its deviations multiplied by; 1 for a large one."""
     if size < 2:
         return 1.0
     quantile = (1 + level) / 2
-    return float(np.sqrt(size / (size - 1)) * stats.t.ppf(quantile, size - 1) / stats.norm.ppf(quantile))
+    return float(np.sqrt(size / (size - 1)) * t_quantile(quantile, size - 1) / normal_quantile(quantile))

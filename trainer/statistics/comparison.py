@@ -3,27 +3,35 @@
 The unit is an item's score, a mean over its samples; runs are paired by seed and by item. A difference
 *separates* two arms when all of these hold:
 
-1. at least ``LEAST_SEEDS`` seeds;
-2. the sign-flip test over items, corrected by Holm over the family it belongs to, has p <= 0.05;
-3. the two-level bootstrap's interval, which holds the spread of the seeds, excludes zero.
+1. at least ``LEAST_SEEDS`` seeds, and nothing that withholds a verdict, such as planned runs that wait;
+2. the test of seeds and items at large (``crossed``), corrected by Holm over the family that it is judged in,
+   has p at or below the family's level. The interval that belongs to it then excludes zero.
 
-The second alone is not enough: it takes the trained models as given, and two seeds of one algorithm differ
-significantly on enough items. With S seeds no sign-flip over seeds has a p below 2 / 2^S (0.25 for 3, 0.0625
-for 5), so none is done.
+Beside it stand the sign-flip test over items, which asks another question, whether *these trained models*
+differ: two seeds of one algorithm do, on enough items; and the two-level bootstrap's interval, a check.
 """
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
 from trainer.statistics.bootstrap import DRAWS, two_level_interval
-from trainer.statistics.multiplicity import holm
-from trainer.statistics.permutation import paired_t_p, sign_flip_p
-from trainer.statistics.power import ALPHA, minimum_detectable_effect, replicates_needed
+from trainer.statistics.crossed import Estimate, Interval
+from trainer.statistics.multiplicity import corrected
+from trainer.statistics.permutation import sign_flip_p
+from trainer.statistics.power import (
+    ALPHA,
+    LEAST_SEEDS,
+    MOST,
+    SPREAD_ALPHA,
+    Needed,
+    design_of,
+    needed,
+)
+from trainer.statistics.ranges import UNBOUNDED, Bounds
 from trainer.statistics.wording import with_interval
 
-LEAST_SEEDS = 3
 #: A run's item scores by its seed.
 SeedScores = Mapping[int, np.ndarray]
 
@@ -39,20 +47,27 @@ class Comparison:
     items: int
     items_left_out: int
     delta: float
-    low: float
-    high: float
+    #: Of the test, at 95 %.
+    interval: Interval
     #: The difference of each seed, a mean over items.
     seed_deltas: tuple[float, ...]
     #: Their standard deviation; None for one seed.
     seed_std: float | None
+    #: Of the test: seeds and items at large.
     p: float
-    #: ``p`` corrected by Holm over the family; set by :func:`corrected`.
+    #: ``p`` corrected by Holm over the family, and the interval that belongs to it; set by :func:`judged`.
     holm_p: float
-    #: Paired t test over seeds.
-    seed_t_p: float | None
-    minimum_detectable_effect: float | None
-    seeds_needed: int | None
-    items_needed: int | None
+    adjusted: Interval
+    adjusted_alpha: float
+    #: What ``holm_p`` is held against; and what the smallest p of the family is.
+    level: float
+    first_level: float
+    #: Of the sign-flip test over items.
+    these_models_p: float
+    bootstrap: Interval
+    #: Why no verdict may be read, whatever the test says.
+    withheld: str | None
+    estimate: Estimate = field(repr=False, compare=False)
 
     @property
     def has_seeds_enough(self) -> bool:
@@ -62,7 +77,7 @@ class Comparison:
     @property
     def separated(self) -> bool:
         """Whether the difference may be called one."""
-        return self.has_seeds_enough and self.holm_p <= ALPHA and not self.low <= 0.0 <= self.high
+        return self.has_seeds_enough and self.withheld is None and self.holm_p <= self.level
 
     @property
     def winner(self) -> str | None:
@@ -70,6 +85,28 @@ class Comparison:
         if not self.separated:
             return None
         return self.method if self.delta > 0 else self.baseline
+
+    @property
+    def detectable(self) -> float | None:
+        """The smallest true difference that is found with a chance of ``POWER`` by the first test of the
+        family; None where no variance is known."""
+        squares = self.estimate.squares
+        return None if squares is None else design_of(squares).detectable(self.first_level)
+
+    @property
+    def needed(self) -> Needed | None:
+        """What it would take to find the difference that was seen, in the same way."""
+        squares = self.estimate.squares
+        if squares is None:
+            return None
+        half_width = float(squares.half_width(SPREAD_ALPHA))
+        return needed(design_of(squares), self.delta, half_width, self.first_level)
+
+    @property
+    def words(self) -> str:
+        """The difference with the interval that its verdict is read off."""
+        words = f", {100 * (1 - self.adjusted_alpha):.4g} % CI"
+        return with_interval(self.delta, self.adjusted.low, self.adjusted.high, words)
 
 
 def compare(
@@ -79,13 +116,20 @@ def compare(
     method_scores: SeedScores,
     baseline_scores: SeedScores,
     *,
-    seed: int = 0,
+    bounds: Bounds = UNBOUNDED,
+    withheld: str | None = None,
     draws: int = DRAWS,
 ) -> Comparison | None:
     """Compare two arms on the seeds that both have; None where they share no seed or no item.
 
-    Items without a score in any of the paired runs are left out of all of them. ``seed`` is that of the
-    random draws.
+    Args:
+        method_scores: item scores (items,) by seed; an item without a score in any of the paired runs is
+            left out of all of them.
+        bounds: of a difference of scores: ±1 where they are shares.
+        withheld: why no verdict may be read.
+        draws: of the bootstrap and the sign-flip test; the same scores give the same ones.
+
+    Judged alone; :func:`judged` judges it with others.
     """
     seeds = tuple(sorted(method_scores.keys() & baseline_scores.keys()))
     if not seeds:
@@ -95,11 +139,9 @@ def compare(
     differences_SI = differences_SI[:, scored_I]
     if not differences_SI.size:
         return None
+    estimate = Estimate(differences_SI, bounds)
     by_seed_S, by_item_I = differences_SI.mean(axis=1), differences_SI.mean(axis=0)
-    interval = two_level_interval(differences_SI, seed=seed, draws=draws)
-    p = sign_flip_p(by_item_I, seed=seed, draws=draws)
-    seed_std = float(by_seed_S.std(ddof=1)) if len(seeds) > 1 else None
-    item_std = float(by_item_I.std(ddof=1)) if len(by_item_I) > 1 else None
+    p, interval = estimate.p(), estimate.interval(ALPHA)
     return Comparison(
         task=task,
         method=method,
@@ -107,43 +149,81 @@ def compare(
         seeds=seeds,
         items=len(by_item_I),
         items_left_out=int((~scored_I).sum()),
-        delta=interval.mean,
-        low=interval.low,
-        high=interval.high,
+        delta=estimate.mean,
+        interval=interval,
         seed_deltas=tuple(float(one) for one in by_seed_S),
-        seed_std=seed_std,
+        seed_std=float(by_seed_S.std(ddof=1)) if len(seeds) > 1 else None,
         p=p,
         holm_p=p,
-        seed_t_p=paired_t_p(by_seed_S),
-        minimum_detectable_effect=minimum_detectable_effect(differences_SI),
-        seeds_needed=None if seed_std is None else replicates_needed(interval.mean, seed_std),
-        items_needed=None if item_std is None else replicates_needed(interval.mean, item_std),
+        adjusted=interval,
+        adjusted_alpha=ALPHA,
+        level=ALPHA,
+        first_level=ALPHA,
+        these_models_p=sign_flip_p(by_item_I, draws=draws),
+        bootstrap=two_level_interval(differences_SI, draws=draws),
+        withheld=withheld,
+        estimate=estimate,
     )
 
 
-def corrected(family: Sequence[Comparison]) -> list[Comparison]:
-    """The comparisons with Holm's correction over all of them."""
-    ps = holm([one.p for one in family])
-    return [replace(one, holm_p=p) for one, p in zip(family, ps, strict=True)]
+def judged(
+    family: Sequence[Comparison],
+    level: float = ALPHA,
+    *,
+    ps: Sequence[float] | None = None,
+    hypotheses: Sequence[Hashable] | None = None,
+) -> list[Comparison]:
+    """The comparisons with Holm's correction over all of them.
+
+    Args:
+        level: what the family as a whole may err with.
+        ps: in place of the comparisons' own p.
+        hypotheses: comparisons of one hypothesis (arms whose runs are the same) count once.
+    """
+    holm = corrected([one.p for one in family] if ps is None else ps, level, hypotheses)
+    size = len(family if hypotheses is None else set(hypotheses))
+    return [
+        replace(
+            one,
+            holm_p=fixed.p,
+            adjusted=one.estimate.interval(fixed.alpha),
+            adjusted_alpha=fixed.alpha,
+            level=level,
+            first_level=level / size,
+        )
+        for one, fixed in zip(family, holm, strict=True)
+    ]
 
 
 def verdict(one: Comparison) -> str:
     """One sentence: who wins, or why nobody is named and what it would take."""
-    sure = f"{one.method} − {one.baseline} = {with_interval(one.delta, one.low, one.high)}"
+    sure = f"{one.method} − {one.baseline} = {one.words}, Holm p = {one.holm_p:.4g}"
     if one.winner is not None:
-        return f"{one.winner} is better on {one.task}: {sure}, Holm p = {one.holm_p:.4g}."
-    return f"No winner on {one.task}: {sure}, Holm p = {one.holm_p:.4g}; {_needed(one)}."
+        return f"{one.winner} is better on {one.task}: {sure}."
+    if one.withheld is not None:
+        return f"No verdict on {one.task}, {one.withheld}: {sure}."
+    return f"No winner on {one.task}: {sure}; {it_would_take(one)}."
 
 
-def _needed(one: Comparison) -> str:
+def it_would_take(one: Comparison) -> str:
+    """How many seeds and items would show a difference of the size that was seen."""
     if len(one.seeds) < 2:
         return f"one seed says nothing of the spread; at least {LEAST_SEEDS} are needed"
     if one.delta == 0:
         return "there is no difference to be seen"
-    seeds, items = one.seeds_needed, one.items_needed
-    words = [
-        "no practicable number of seeds" if seeds is None else f"about {max(seeds, LEAST_SEEDS)} seeds",
-        "no practicable number of items" if items is None else f"about {items} items",
-    ]
     have = f"it has {len(one.seeds)} and {one.items}"
-    return f"to see a difference of this size, {words[0]} and {words[1]} would be needed ({have})"
+    size = one.needed
+    if size is None:
+        return f"no practicable number of seeds and items would show a difference of this size ({have})"
+    return (
+        f"a difference of this size is found in 80 % with about {size.seeds} seeds and {size.items} items "
+        f"({have}; as uncertain as the difference: {seeds_range(size)})"
+    )
+
+
+def seeds_range(size: Needed) -> str:
+    """The spread of the number of seeds, in words."""
+    least, most = (
+        f"over {MOST:,}" if one is None else f"{one:,}" for one in (size.least_seeds, size.most_seeds)
+    )
+    return f"{least} to {most} seeds"

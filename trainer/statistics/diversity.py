@@ -39,7 +39,7 @@ def bleu(hypothesis: Tokens, references: Sequence[Tokens], max_order: int = 4) -
     Orders beyond the hypothesis's length are left out. An empty hypothesis equals an empty reference (1) and
     shares nothing with another (0).
     """
-    matches = []
+    matches: list[int] = []
     for order in range(1, min(max_order, len(hypothesis)) + 1):
         allowed: Counter[tuple[Hashable, ...]] = Counter()
         for reference in references:

@@ -1,9 +1,6 @@
 """Is a paired difference more than chance? Without it, the sign of each item's difference is a coin."""
 
-from typing import Any
-
 import numpy as np
-from scipy import stats
 
 DRAWS = 10_000
 #: Two means within this of each other, relative to the larger, count as equal: sums differ by rounding.
@@ -16,7 +13,7 @@ def sign_flip_p(differences_I: np.ndarray, *, seed: int = 0, draws: int = DRAWS)
     Where there are no more sign patterns than draws, all are counted instead and p is exact.
 
     The items' true differences are taken as they are: the test asks whether *these trained models* differ on
-    items like these. Whether another seed would say the same is for the interval (``bootstrap``).
+    items like these. Whether other seeds would say the same is another question (``crossed``).
     """
     return float(sign_flip_ps(np.asarray(differences_I, dtype=float)[None], seed=seed, draws=draws)[0])
 
@@ -33,23 +30,9 @@ def sign_flip_ps(differences_EI: np.ndarray, *, seed: int = 0, draws: int = DRAW
     return reached_E / len(signs_BI) if exact else (1 + reached_E) / (1 + draws)
 
 
-def paired_t_p(differences_S: np.ndarray) -> float | None:
-    """Two-sided p of Student's paired test over seeds' mean differences (S,); None for fewer than two.
-
-    Differences that are all the same number have no spread to compare with: p is 1 for zeros, else 0.
-    """
-    differences_S = np.asarray(differences_S, dtype=float)
-    if len(differences_S) < 2:
-        return None
-    if np.ptp(differences_S) == 0:
-        return float(differences_S[0] == 0)
-    result: Any = stats.ttest_1samp(differences_S, 0.0)
-    return float(result.pvalue)
-
-
 def _every_pattern(items: int) -> np.ndarray:
     """All 2^items patterns of signs."""
-    bits = (np.arange(2**items)[:, None] >> np.arange(items)) & 1
+    bits = (np.arange(1 << items)[:, None] >> np.arange(items)) & 1
     return 1.0 - 2.0 * bits
 
 

@@ -11,6 +11,8 @@ from trainer.statistics.outcomes import ModeLabel, ModeOutcomes, ScoredMode
 
 #: ``waiting``: not started. A run that is not ``succeeded`` is listed and counts nowhere else.
 RunStatus = Literal["waiting", "queued", "running", "succeeded", "failed", "cancelled"]
+#: Of runs that have not ended.
+OPEN: tuple[RunStatus, ...] = ("waiting", "queued", "running")
 Point = tuple[int, float]
 
 #: Metrics that a report draws over steps, by mode where they have one.
@@ -37,7 +39,7 @@ AVERAGED = "diag/grad_"
 def summarised(series: Mapping[str, Sequence[Point]]) -> tuple[dict[str, list[Point]], dict[str, float]]:
     """A run's curves and diagnostics, from all of its series as (step, value) in the order of steps."""
     curves = {name: list(points) for name, points in series.items() if name in CURVES and points}
-    diagnostics = {}
+    diagnostics: dict[str, float] = {}
     for name, points in series.items():
         if points and name.startswith(DIAGNOSTICS):
             values = [value for _, value in points]
@@ -71,15 +73,38 @@ class Plan(StrictModel):
     seeds: list[int]
     metric: str = "accuracy"
     mode: ScoredMode = "N"
-    dev_items: int = Field(ge=0, description="Of the evaluated items the first so many choose the baseline")
+    dev_items: int = Field(
+        ge=0,
+        description="Of the evaluated items the first so many are for choosing settings; no claim is of them",
+    )
     method: str
-    baselines: list[str] = Field(description="The strongest of these on the dev items is the one to beat")
+    baselines: list[str] = Field(description="The method is claimed to be better where it beats every one")
+    against: str | None = Field(
+        default=None,
+        description="The one arm that the method is compared with first, in place of all baselines",
+    )
     controls: dict[str, str] = Field(
         default_factory=dict, description="Arms of the synergy rule, by the ablation that they are"
     )
     exploratory: list[str] = Field(
         default_factory=list, description="Arms that are shown beside the others and claim nothing"
     )
+    analyses: int = Field(
+        default=1,
+        ge=1,
+        description="How often there may be verdicts as seeds are added; they share the errors",
+    )
+    seeds_before: list[int] = Field(
+        default=[],
+        description="How many seeds there were whenever some were added after a result could be seen",
+    )
+
+    @property
+    def judged_seeds(self) -> list[int]:
+        """The seeds of the last analysis that was planned; those that came later decide nothing."""
+        if len(self.seeds_before) < self.analyses:
+            return self.seeds
+        return self.seeds[: self.seeds_before[self.analyses - 1]]
 
     @field_validator("metric")
     @classmethod

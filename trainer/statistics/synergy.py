@@ -8,8 +8,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from trainer.statistics.wording import with_interval
-
 if TYPE_CHECKING:  # scipy, which who asks for the controls' names alone need not wait for
     from trainer.statistics.comparison import Comparison
 
@@ -33,15 +31,16 @@ class Synergy:
 def synergy(against: Mapping[str, "Comparison | None"]) -> Synergy:
     """Apply the rule to Policy Split's comparisons with its controls, by the control's ablation.
 
-    ``against["grpo_2x"]`` is policy_split - grpo_2x, and so on; corrected by Holm over these beforehand.
+    ``against["grpo_2x"]`` is policy_split - grpo_2x, and so on, as judged in the family that each belongs to.
     """
-    reasons, missing = [], []
+    reasons: list[str] = []
+    missing: list[str] = []
     for name, simpler in CONTROLS.items():
         one = against.get(name)
-        if one is None or not one.has_seeds_enough:
+        if one is None or one.withheld is not None or not one.has_seeds_enough:
             missing.append(name)
         elif one.winner != one.method:
-            seen = f"{one.baseline} ({with_interval(one.delta, one.low, one.high)})"
+            seen = f"{one.baseline} ({one.words})"
             reasons.append(
                 f"worse than {seen}: {simpler} does more"
                 if one.winner == one.baseline
@@ -50,5 +49,7 @@ def synergy(against: Mapping[str, "Comparison | None"]) -> Synergy:
     if reasons:
         return Synergy(False, tuple(reasons))
     if missing:
-        return Synergy(None, (f"no result, or too few seeds, of {', '.join(missing)}",))
+        return Synergy(
+            None, (f"no result, too few seeds, or runs that have not ended: {', '.join(missing)}",)
+        )
     return Synergy(True, ("better than every control, and worse when the high-entropy mode is frozen",))

@@ -7,8 +7,9 @@ import sys
 
 import uvicorn
 
-from app.addresses import is_loopback
-from app.settings import Settings, get_settings
+from app.core.addresses import is_loopback
+from app.core.private import keep_private, tighten_if_open
+from app.core.settings import Settings, get_settings
 from worker.inference.server import build_app
 
 #: How long streams may go on after the signal to end.
@@ -19,7 +20,9 @@ def main() -> int:
     """Exit code 2: the settings can't work."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s inference %(levelname)s %(message)s")
     logging.getLogger("httpx").setLevel(logging.WARNING)
+    keep_private()
     settings = get_settings()
+    tighten_if_open(settings.data_dir)
     try:
         check_address(settings)
         listener = socket.create_server(

@@ -32,9 +32,8 @@ class _Adapter:
 class Adapters:
     """Of one process; they go with it."""
 
-    def __init__(self, engine: Engine, client: aiohttp.ClientSession, process: EngineProcess):
+    def __init__(self, engine: Engine, process: EngineProcess):
         self._engine = engine
-        self._client = client
         self._process = process
         self._adapters: dict[Path, _Adapter] = {}
 
@@ -83,8 +82,8 @@ class Adapters:
 
     async def _post(self, call: Call) -> None:
         try:
-            async with self._client.post(
-                self._process.base_url + call.path,
+            async with self._process.client.post(
+                call.path,
                 json=call.body,
                 timeout=aiohttp.ClientTimeout(LOAD_SECONDS),
             ) as answer:

@@ -1,7 +1,5 @@
 """Why an inference worker does not answer a request, in OpenAI's shape."""
 
-from typing import Any
-
 
 class InferenceError(Exception):
     """Base of the tree; ``status`` is the HTTP status, ``retry_after`` seconds after which to try again."""
@@ -23,7 +21,7 @@ class InferenceError(Exception):
         self.code = code or self.code
         self.param = param
 
-    def body(self) -> dict[str, Any]:
+    def body(self) -> dict[str, object]:
         """The error as JSON."""
         return {"error": {"message": str(self), "type": self.type, "param": self.param, "code": self.code}}
 
@@ -37,6 +35,13 @@ class EngineUnavailable(InferenceError):
 
 class EngineFailed(InferenceError):
     """The engine took the request and failed on it."""
+
+
+class RendersDifferently(InferenceError):
+    """The engine makes another prompt of a conversation than training did: its answers would be another's."""
+
+    status = 503
+    code = "prompt_mismatch"
 
 
 class RequestRefused(InferenceError):

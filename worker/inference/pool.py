@@ -8,12 +8,12 @@ from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import aiohttp
-
+from worker.gpus import Slots
 from worker.inference.adapters import Adapters
 from worker.inference.child import EngineProcess
 from worker.inference.engines import Engine, Host, Target
 from worker.inference.errors import EngineUnavailable
+from worker.inference.rendering import Rendering
 
 log = logging.getLogger(__name__)
 
@@ -30,10 +30,13 @@ class Loaded:
     host: Host
     size: int
     turn: asyncio.Semaphore | contextlib.nullcontext[None]
+    gpus: int = 0
+    """Its place among those of the pool, once its memory is reserved."""
     users: int = 0
     last_used: float = field(default_factory=time.monotonic)
     process: EngineProcess | None = None
     adapters: Adapters | None = None
+    rendering: Rendering | None = None
     starting: asyncio.Task[None] | None = None
     answered: bool = False
 
@@ -60,23 +63,24 @@ class _Failures:
 class EnginePool:
     """Engines by what they were started on. All of it runs on one event loop.
 
-    ``start_seconds`` limits how long a request waits for a cold start and how long a start may take.
+    ``start_seconds`` limits how long a request waits for a cold start and how long a start may take. Each
+    engine sees the ``gpus`` that the fewest others see.
     ``on_change`` is called when the set of loaded folders changed.
     """
 
     def __init__(
         self,
         engine: Engine,
-        client: aiohttp.ClientSession,
         *,
         memory_bytes: int,
         start_seconds: float,
+        gpus: Slots | None = None,
         on_change: Callable[[], None] = lambda: None,
     ):
         self._engine = engine
-        self._client = client
         self._memory_bytes = memory_bytes
         self._start_seconds = start_seconds
+        self._gpus = gpus or Slots([()])
         self._on_change = on_change
         self._entries: dict[Host, Loaded] = {}
         self._targets: dict[Path, Target] = {}
@@ -105,20 +109,24 @@ class EnginePool:
     async def use(self, folder: Path) -> AsyncIterator[tuple[Loaded, Target]]:
         """The engine that serves ``folder``, started if need be and kept at least to the end of the block.
 
-        Raises EngineUnavailable when it is not up within the limit, RequestRefused when there is no model.
+        Raises EngineUnavailable when it is not up within the limit, RequestRefused when there is no model,
+        and RendersDifferently when its prompts are not those of training.
         """
         target = await self._target(folder)
         entry = self._entries.get(target.host) or await self._enter(target.host)
         entry.users += 1
         try:
             await self._wait_for(entry)
+            assert entry.rendering is not None
             if target.adapter is None:
+                await entry.rendering.check(folder, target)
                 yield entry, target
             else:
                 assert entry.adapters is not None
                 async with entry.adapters.use(target.adapter) as new:
                     if new:
                         self._on_change()
+                    await entry.rendering.check(folder, target)
                     yield entry, target
         finally:
             entry.users -= 1
@@ -184,9 +192,10 @@ class EnginePool:
         try:
             await self._make_room(entry, deadline)
             log.info("loading %s", entry.host.folder)
-            process = await EngineProcess.spawn(self._engine, entry.host)
+            gpus = self._gpus.environment(entry.gpus)
+            process = await EngineProcess.spawn(self._engine, entry.host, gpus)
             try:
-                await process.wait_until_ready(self._client, deadline - time.monotonic())
+                await process.wait_until_ready(deadline - time.monotonic())
             except BaseException:
                 await process.stop()
                 raise
@@ -201,8 +210,9 @@ class EnginePool:
             raise
         log.info("loaded %s in %.1f s", entry.host.folder, time.monotonic() - began)
         entry.process = process
+        entry.rendering = Rendering(self._engine, process)
         if entry.host.adapters:
-            entry.adapters = Adapters(self._engine, self._client, process)
+            entry.adapters = Adapters(self._engine, process)
         entry.last_used = time.monotonic()
         watcher = asyncio.create_task(self._watch(entry, process))
         self._watchers.add(watcher)
@@ -221,6 +231,7 @@ class EnginePool:
                         continue
                     await self._evict(min(idle, key=lambda other: other.last_used))
                 self._reserved.add(entry)
+                entry.gpus = self._gpus.take()
         except TimeoutError:
             raise EngineUnavailable(
                 "every loaded model is in use and the memory budget leaves no room for another",
@@ -248,7 +259,9 @@ class EnginePool:
     def _leave(self, entry: Loaded) -> None:
         if self._entries.get(entry.host) is entry:
             del self._entries[entry.host]
-        self._reserved.discard(entry)
+        if entry in self._reserved:
+            self._reserved.remove(entry)
+            self._gpus.give_back(entry.gpus)
         self._freed.set()
 
     def _count_failure(self, host: Host, reason: str) -> float:

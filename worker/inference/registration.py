@@ -12,9 +12,9 @@ from collections.abc import Callable
 from sqlalchemy import delete
 from sqlalchemy.exc import SQLAlchemyError
 
-from app.db import write_session
-from app.tables import InferenceWorker
-from app.upsert import insert_for
+from app.core.db import write_session
+from app.core.tables import InferenceWorker
+from app.core.upsert import insert_for
 from worker.inference.engines import Engine
 
 log = logging.getLogger(__name__)

@@ -42,17 +42,18 @@ class Relay:
     the engine's turn; an answer is never longer than its ``max_tokens``.
     """
 
-    def __init__(self, engine: Engine, pool: EnginePool, client: aiohttp.ClientSession, stall_seconds: float):
+    def __init__(self, engine: Engine, pool: EnginePool, stall_seconds: float):
         self._engine = engine
         self._pool = pool
-        self._client = client
         self._timeout = aiohttp.ClientTimeout(None, sock_connect=10.0, sock_read=stall_seconds)
 
     async def run(self, request: EngineRequest, out: asyncio.Queue[Item]) -> None:
         """Answer ``request`` into ``out``. Cancelling this cancels the generation."""
         try:
             async with self._pool.use(Path(request.folder)) as (loaded, target), loaded.turn:
-                await self._generate(loaded, self._engine.call(request, target.adapter), out)
+                # In a thread: what it reads of the model's folder may take a while, the first time.
+                call = await asyncio.to_thread(self._engine.call, request, target.adapter)
+                await self._generate(loaded, call, out)
             out.put_nowait(None)
         except InferenceError as error:
             out.put_nowait(error)
@@ -65,8 +66,8 @@ class Relay:
         mark = child.mark()
         complete = False
         try:
-            async with self._client.post(
-                child.base_url + call.path, data=to_json(call.body), headers=_JSON, timeout=self._timeout
+            async with child.client.post(
+                call.path, data=to_json(call.body), headers=_JSON, timeout=self._timeout
             ) as response:
                 if response.status != 200:
                     said = await response.read()
@@ -88,6 +89,8 @@ class Relay:
             ) from error
         except (aiohttp.ClientError, ConnectionError) as error:
             complete = True
+            if not await self._is_well(child):
+                await self._pool.restart(loaded)
             raise EngineUnavailable("the engine ended while it answered", retry_after=1.0) from error
         finally:
             if not complete:
@@ -95,9 +98,12 @@ class Relay:
 
     async def _is_well(self, child: EngineProcess) -> bool:
         """After a failure: whether the engine can go on. vLLM outlives its own core for a while."""
-        url = child.base_url + self._engine.health_path
+        if child.ended.is_set():
+            return False
         with contextlib.suppress(aiohttp.ClientError, TimeoutError, ConnectionError):
-            async with self._client.get(url, timeout=aiohttp.ClientTimeout(HEALTH_SECONDS)) as answer:
+            async with child.client.get(
+                self._engine.health_path, timeout=aiohttp.ClientTimeout(HEALTH_SECONDS)
+            ) as answer:
                 return answer.status == 200
         return False
 
@@ -112,9 +118,7 @@ class Relay:
             return
         timeout = aiohttp.ClientTimeout(BARRIER_SECONDS)
         with contextlib.suppress(aiohttp.ClientError, TimeoutError, ConnectionError):
-            async with self._client.post(
-                child.base_url + barrier.path, json=barrier.body, timeout=timeout
-            ) as answer:
+            async with child.client.post(barrier.path, json=barrier.body, timeout=timeout) as answer:
                 await answer.read()
 
     async def _explain(

@@ -5,24 +5,21 @@ import contextlib
 import hmac
 from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Any
 
-import aiohttp
 from fastapi import Depends, FastAPI, Request, Response
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel
 
+from app.core.own_secrets import inference_token
+from app.core.settings import Settings
+from app.core.streaming import ClientGone, EventStream, WhileConnected, cancel
 from app.inference.engine_request import EngineRequest
-from app.inference.streaming import ClientGone, EventStream, WhileConnected, cancel
-from app.settings import Settings
+from worker.gpus import engine_slots
 from worker.inference.engines import Engine, build_engine
 from worker.inference.errors import InferenceError
 from worker.inference.pool import EnginePool
 from worker.inference.registration import Registration
 from worker.inference.relay import Item, Relay
-
-#: Below the time after which engines close a connection that is idle.
-KEEPALIVE_SECONDS = 3.0
 
 
 class LoadRequest(BaseModel):
@@ -42,41 +39,38 @@ class NotTheGateway(InferenceError):
 def build_app(settings: Settings, url: str, engine: Engine | None = None) -> FastAPI:
     """The application; ``url`` is the address it registers, ``engine`` replaces the settings' one."""
     engine = engine or build_engine(settings)
+    gpus = engine_slots(settings)
+    expected = f"Bearer {inference_token(settings)}".encode()
     loads: set[asyncio.Task[None]] = set()
 
     @contextlib.asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        connector = aiohttp.TCPConnector(limit=0, keepalive_timeout=KEEPALIVE_SECONDS)
-        async with aiohttp.ClientSession(connector=connector, trust_env=False) as client:
-            registration = Registration(
-                url,
-                engine,
-                lambda: (pool.folders, pool.active),
-                heartbeat_seconds=settings.heartbeat_seconds,
-                lease_seconds=settings.lease_seconds,
-            )
-            pool = EnginePool(
-                engine,
-                client,
-                memory_bytes=settings.engine_memory_bytes,
-                start_seconds=settings.engine_start_seconds,
-                on_change=registration.changed,
-            )
-            app.state.pool = pool
-            app.state.relay = Relay(engine, pool, client, settings.engine_stall_seconds)
-            heartbeat = asyncio.create_task(registration.run())
-            try:
-                yield
-            finally:
-                await cancel(heartbeat, *loads)
-                await pool.close()
+        registration = Registration(
+            url,
+            engine,
+            lambda: (pool.folders, pool.active),
+            heartbeat_seconds=settings.heartbeat_seconds,
+            lease_seconds=settings.lease_seconds,
+        )
+        pool = EnginePool(
+            engine,
+            memory_bytes=settings.engine_memory_bytes,
+            start_seconds=settings.engine_start_seconds,
+            gpus=gpus,
+            on_change=registration.changed,
+        )
+        app.state.pool = pool
+        app.state.relay = Relay(engine, pool, settings.engine_stall_seconds)
+        heartbeat = asyncio.create_task(registration.run())
+        try:
+            yield
+        finally:
+            await cancel(heartbeat, *loads)
+            await pool.close()
 
     def only_the_gateway(request: Request) -> None:
-        if settings.inference_token is None:
-            return
-        expected = f"Bearer {settings.inference_token.get_secret_value()}"
         given = request.headers.get("authorization", "")
-        if not hmac.compare_digest(given.encode(), expected.encode()):
+        if not hmac.compare_digest(given.encode(), expected):
             raise NotTheGateway("the inference token is missing or wrong")
 
     app = FastAPI(lifespan=lifespan, openapi_url=None)
@@ -90,7 +84,7 @@ def build_app(settings: Settings, url: str, engine: Engine | None = None) -> Fas
         return {"status": "ok"}
 
     @app.get("/engines", dependencies=[Depends(only_the_gateway)])
-    async def engines(request: Request) -> list[dict[str, Any]]:
+    async def engines(request: Request) -> list[dict[str, object]]:
         """The engines that are up, for people and tests."""
         return [
             {
@@ -98,7 +92,7 @@ def build_app(settings: Settings, url: str, engine: Engine | None = None) -> Fas
                 "pid": e.child.pid,
                 "bytes": e.size,
                 "requests": e.users,
-                "url": e.child.base_url,
+                "socket": str(e.child.socket),
                 "adapters": [] if e.adapters is None else [str(path) for path in e.adapters.loaded],
             }
             for e in request.app.state.pool.loaded

@@ -1,20 +1,21 @@
 """``python -m worker.integrations``: follows an attempt's event file and hands its metrics on.
 
 A process of its own: a library that hangs, leaks or crashes can be ended, and holds up neither the trainer
-nor the worker. Standard input has the request (:class:`Request`) as its first line; its end means that the
-attempt is over, so that what remains is sent and the sinks are closed. On standard output is one JSON object
+nor the worker. Its argument is a pipe whose first line is the request; its end means that the attempt is
+over, so that what remains is sent and the sinks are closed. On standard output is one JSON object
 a line: ``{"ready": true}`` or ``{"failed": reason}`` first, then ``{"warning": text}``.
 """
 
 import contextlib
 import json
 import os
+import signal
 import sys
 import threading
 from pathlib import Path
 from typing import Any
 
-from trainer.events import Finished, StepMetrics, read_events
+from trainer.spec.events import Finished, StepMetrics, read_events
 from worker.integrations.sink import JobFacts, SetupFailed, Sink, open_sink
 
 LOOK_SECONDS = 0.5
@@ -26,11 +27,14 @@ def main() -> int:
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
 
-    def tell(**answer: Any) -> None:
+    def tell(**answer: object) -> None:
         with contextlib.suppress(BrokenPipeError):
             print(json.dumps(answer), file=answers, flush=True)
 
-    request = json.loads(sys.stdin.readline())
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, signal.SIG_IGN)  # the pipe says when it is over
+    asked = os.fdopen(int(sys.argv[1]))
+    request = json.loads(asked.readline())
     facts = JobFacts(**request["facts"] | {"run_dir": Path(request["facts"]["run_dir"])})
     sinks: dict[str, Sink] = {}
     for integration in request["integrations"]:
@@ -45,7 +49,7 @@ def main() -> int:
             return 1
     tell(ready=True)
     over = threading.Event()
-    threading.Thread(target=lambda: (sys.stdin.read(), over.set()), daemon=True).start()
+    threading.Thread(target=lambda: (asked.read(), over.set()), daemon=True).start()
     succeeded = _follow(Path(request["events"]), sinks, over, tell)
     for kind, sink in sinks.items():
         try:
@@ -55,7 +59,7 @@ def main() -> int:
     return 0
 
 
-def _follow(path: Path, sinks: dict[str, Sink], over: threading.Event, tell: Any) -> bool:
+def _follow(path: Path, sinks: dict[str, Sink], over: threading.Event, tell: object) -> bool:
     """Until the attempt is over and all it wrote is handed on; whether the run was finished."""
     offset, finished = 0, False
     while True:

@@ -5,13 +5,18 @@ import contextlib
 import json
 import logging
 import os
-import subprocess
 import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from app.core.settings import get_settings
+from trainer.system.guarded import Guarded
+from worker.environment import inherited
+
+#: The variables by which each is told where to send to, with which key.
+_FAMILIES = {"wandb": "WANDB_", "mlflow": "MLFLOW_"}
 SETUP_SECONDS = 120.0
 #: For what remains to be handed over when the attempt has ended.
 CLOSE_SECONDS = 60.0
@@ -28,21 +33,30 @@ class Feed:
         self._warn = warn
         self._answered = threading.Event()
         self._refusal: str | None = "The integrations ended while they were set up."
-        with log.open("ab") as errors:
-            self._process = subprocess.Popen(
-                [sys.executable, "-m", "worker.integrations"],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=errors,
-                text=True,
-                env={**os.environ, "PYTHONUNBUFFERED": "1"},
-                start_new_session=True,
-            )
-        assert self._process.stdin is not None
+        asked, ask = os.pipe()
+        answers, answer = os.pipe()
+        self._ask, self._answers = os.fdopen(ask, "w"), os.fdopen(answers)
+        try:
+            with log.open("ab") as errors:
+                self._process = Guarded(
+                    [sys.executable, "-P", "-m", "worker.integrations", str(asked)],
+                    stdout=answer,
+                    stderr=errors,
+                    environment=_environment(request["integrations"]),
+                    pass_fds=[asked],
+                    lost_seconds=CLOSE_SECONDS,
+                )
+        except BaseException:
+            self._answers.close()
+            self._ask.close()
+            raise
+        finally:
+            os.close(asked)
+            os.close(answer)
         # A process that is gone already has its end told by the reader.
         with contextlib.suppress(BrokenPipeError):
-            self._process.stdin.write(json.dumps(request) + "\n")
-            self._process.stdin.flush()
+            self._ask.write(json.dumps(request) + "\n")
+            self._ask.flush()
         self._reader = threading.Thread(target=self._read, name="integrations", daemon=True)
         self._reader.start()
 
@@ -61,28 +75,21 @@ class Feed:
 
     def kill(self) -> None:
         """End it at once, with what it started."""
-        with contextlib.suppress(ProcessLookupError, PermissionError):
-            os.killpg(self._process.pid, 9)
-        self._process.wait()
+        self._process.close()
         self._reader.join()
-        for pipe in (self._process.stdin, self._process.stdout):
-            assert pipe is not None
-            with contextlib.suppress(BrokenPipeError):
-                pipe.close()
+        self._answers.close()
+        with contextlib.suppress(BrokenPipeError):
+            self._ask.close()
 
     def _close(self) -> None:
-        assert self._process.stdin is not None
         with contextlib.suppress(BrokenPipeError):
-            self._process.stdin.close()
-        try:
-            self._process.wait(CLOSE_SECONDS)
-        except subprocess.TimeoutExpired:
+            self._ask.close()
+        if not self._process.wait(CLOSE_SECONDS):
             self._warn(f"The integrations did not take all metrics within {CLOSE_SECONDS:g} s of the end.")
         self.kill()
 
     def _read(self) -> None:
-        assert self._process.stdout is not None
-        for line in self._process.stdout:
+        for line in self._answers:
             answer = json.loads(line)
             if "ready" in answer:
                 self._refusal = None
@@ -93,6 +100,12 @@ class Feed:
             else:
                 _log.warning("%s", answer["warning"])
                 self._warn(answer["warning"])
-        if self._answered.is_set() and self._refusal is None and self._process.wait() != 0:
+        if self._answered.is_set() and self._refusal is None and self._process.exit_code() != 0:
             self._warn("The integrations ended unexpectedly; they get no more metrics.")
         self._answered.set()
+
+
+def _environment(integrations: list[dict[str, Any]]) -> dict[str, str]:
+    """With the keys of these trackers and of no others."""
+    families = tuple(_FAMILIES[one["type"]] for one in integrations if one["type"] in _FAMILIES)
+    return inherited(get_settings().integration_environment, families) | {"PYTHONUNBUFFERED": "1"}

@@ -8,10 +8,14 @@ from mlflow import MlflowClient
 from mlflow.entities import Metric, Param, RunTag
 from mlflow.exceptions import MlflowException
 
+from trainer.spec.metric_names import METRICS
 from worker.integrations.sink import JobFacts, SetupFailed
 
 _JOB_TAG = "policysplit.job_id"
 _URI = "MLFLOW_TRACKING_URI"
+#: Metrics below whose names others stand: MLflow's store of files can't have a file and a folder of one name.
+_NAMES = [name for metric in METRICS for name in metric.names()]
+TOTALS = frozenset(name for name in _NAMES if any(other.startswith(f"{name}/") for other in _NAMES))
 _MOST_METRICS = 1000
 _MOST_PARAMS = 100
 
@@ -23,9 +27,7 @@ class MlflowSink:
         self._client, self._run_id = client, run_id
 
     def log(self, step: int, time: float, values: Mapping[str, float]) -> None:
-        metrics = [
-            Metric(name.replace("@", "_at_"), value, int(time * 1000), step) for name, value in values.items()
-        ]
+        metrics = [Metric(_named(name), value, int(time * 1000), step) for name, value in values.items()]
         for start in range(0, len(metrics), _MOST_METRICS):
             self._client.log_batch(self._run_id, metrics=metrics[start : start + _MOST_METRICS])
 
@@ -49,6 +51,10 @@ def open_sink(options: dict[str, Any], facts: JobFacts) -> MlflowSink:
         raise SetupFailed(f"the tracking server at {_URI} refuses: {str(error)[:500]}") from error
 
 
+def _named(name: str) -> str:
+    return f"{name}/all" if name in TOTALS else name.replace("@", "_at_")
+
+
 def _run(client: MlflowClient, options: dict[str, Any], facts: JobFacts) -> str:
     """The job's run, opened again or new."""
     name = options["experiment"]
@@ -68,7 +74,7 @@ def _run(client: MlflowClient, options: dict[str, Any], facts: JobFacts) -> str:
     return run.info.run_id
 
 
-def _flat(value: Any, prefix: str = "") -> list[tuple[str, Any]]:
+def _flat(value: object, prefix: str = "") -> list[tuple[str, Any]]:
     if isinstance(value, dict):
         return [pair for key, child in value.items() for pair in _flat(child, f"{prefix}{key}.")]
     return [(prefix[:-1], value)]

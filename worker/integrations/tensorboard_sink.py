@@ -1,7 +1,6 @@
 """TensorBoard: event files in the job's run directory, written without torch."""
 
 from collections.abc import Mapping
-from typing import Any
 
 # protobuf makes these classes at import, out of sight of type checkers.
 from tensorboard.compat.proto.event_pb2 import Event  # type: ignore[attr-defined]
@@ -27,7 +26,7 @@ class TensorboardSink:
         self._writer.close()
 
 
-def open_sink(_options: dict[str, Any], facts: JobFacts) -> TensorboardSink:
+def open_sink(_options: dict[str, object], facts: JobFacts) -> TensorboardSink:
     """Raises SetupFailed where the run directory cannot be written."""
     try:
         return TensorboardSink(facts)

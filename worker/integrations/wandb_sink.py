@@ -23,7 +23,7 @@ class WandbSink:
         self._run.log({"step": step, **values})
 
     def close(self, succeeded: bool) -> None:
-        self._run.finish(exit_code=0 if succeeded else 1, quiet=True)
+        self._run.finish(exit_code=0 if succeeded else 1)
 
 
 def open_sink(options: dict[str, Any], facts: JobFacts) -> WandbSink:

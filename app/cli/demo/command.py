@@ -1,6 +1,7 @@
 """The demo's course: service, model, data, job, answers, numbers."""
 
 import contextlib
+import json
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,10 +12,10 @@ from rich.table import Table
 
 from app.cli.client import api_errors, connect
 from app.cli.console import out
-from app.cli.demo import task
 from app.cli.demo.conversation import ask_both_modes
 from app.cli.demo.result import Result, comparison, distance, markdown, reward_plot, verdict
 from app.cli.demo.service import running_service
+from app.cli.demo.task import TASKS, Task
 from app.cli.errors import CliError
 from app.cli.follow import TERMINAL, duration, follow
 from app.cli.models import pull_model
@@ -24,15 +25,19 @@ if TYPE_CHECKING:
 
 
 def demo(
+    name: Annotated[str, typer.Option("--task", help=f"What to train: {', '.join(TASKS)}.")] = "sums",
     seed: Annotated[int, typer.Option(min=0, help="Seed of the job.")] = 0,
     seeds: Annotated[str | None, typer.Option(help="Several seeds one after the other, e.g. 0,1,2.")] = None,
-    steps: Annotated[int | None, typer.Option(min=1, help="Training steps; default: as in job.json.")] = None,
+    steps: Annotated[int | None, typer.Option(min=1, help="Training steps; default: as in the task.")] = None,
     keep: Annotated[bool, typer.Option("--keep", help="Leave the service running afterwards.")] = False,
     data_dir: Annotated[Path, typer.Option(help="Where the demo's service keeps everything.")] = Path(
         ".policysplit/demo"
     ),
 ) -> None:
-    """Train SmolLM2-135M in two modes on one-digit sums, then ask both: ten minutes at most on 2 cores."""
+    """Train SmolLM2-135M in two modes in minutes, on 2 cores, then ask both the same questions."""
+    if name not in TASKS:
+        raise CliError(f"--task {name!r} is not a task of the demo; there are {', '.join(TASKS)}")
+    task = TASKS[name]
     chosen = _seeds(seeds) if seeds is not None else [seed]
     directory = data_dir.expanduser().resolve()
     clock = Clock()
@@ -43,12 +48,12 @@ def demo(
             url = stack.enter_context(running_service(directory))
         client = connect(url)
         with api_errors(client):
-            results = _train_all(client, directory, chosen, steps, clock)
+            results = _train_all(client, task, directory, chosen, steps, clock)
         _times(clock)
         if len(results) > 1:
             out.print("\n" + markdown(results), markup=False, soft_wrap=True)
         if keep:
-            _stay(url, results[-1])
+            _stay(url, task, results[-1])
     out.print(
         f"[dim]All that the demo made is in {directory}; delete it whenever you like.[/]", soft_wrap=True
     )
@@ -71,14 +76,14 @@ class Clock:
 
 
 def _train_all(
-    client: "openai.OpenAI", directory: Path, seeds: list[int], steps: int | None, clock: Clock
+    client: "openai.OpenAI", task: Task, directory: Path, seeds: list[int], steps: int | None, clock: Clock
 ) -> list[Result]:
     with clock.phase("Make and upload the data"):
         training = directory / "data" / "training.jsonl"
         validation = directory / "data" / "validation.jsonl"
         rows, unseen = task.write_data(training, validation)
         out.print(f"  {len(rows)} rows to train on, {len(unseen)} to validate with, such as:")
-        out.print(f"  {rows[0]['messages'][0]['content']}  →  {rows[0]['answer']}", markup=False)
+        out.print(f"  {rows[0]['messages'][0]['content']}  →  {task.expected(rows[0])}", markup=False)
         files: dict[str, Any] = {}
         for name, path in (("training_file", training), ("validation_file", validation)):
             files[name] = client.files.create(file=path, purpose="fine-tune").id
@@ -86,9 +91,9 @@ def _train_all(
     results = []
     for seed in seeds:
         with clock.phase("Train in both modes"):
-            result = _train(client, files, seed, steps)
+            result = _train(client, task, files, seed, steps)
         with clock.phase("Ask both modes"):
-            out.print(ask_both_modes(client, result.model, unseen, seed))
+            out.print(ask_both_modes(client, task, result.model, unseen, seed))
         out.print(reward_plot(result.curves), comparison(result), distance(result), sep="\n")
         for sentence in verdict(result):
             out.print(f"• {sentence}")
@@ -96,7 +101,9 @@ def _train_all(
     return results
 
 
-def _train(client: "openai.OpenAI", files: dict[str, Any], seed: int, steps: int | None) -> Result:
+def _train(
+    client: "openai.OpenAI", task: Task, files: dict[str, Any], seed: int, steps: int | None
+) -> Result:
     """Create the job with the SDK as it is, follow it to its end; an interrupted one is cancelled."""
     body: dict[str, Any] = task.job_body()
     if steps is not None:
@@ -125,12 +132,12 @@ def _times(clock: Clock) -> None:
     out.print("\n[bold]How long it took[/]", table, sep="\n")
 
 
-def _stay(url: str, result: Result) -> None:
+def _stay(url: str, task: Task, result: Result) -> None:
+    _, unseen = task.rows()
+    body = {"model": f"{result.model}:high-entropy", "messages": unseen[0]["messages"]}
     out.print(f"\nThe service stays up at [bold]{url}[/] until Ctrl-C. Try:", soft_wrap=True)
     out.print(
-        f"  curl {url}/chat/completions -H 'content-type: application/json' -d "
-        f'\'{{"model": "{result.model}:high-entropy", '
-        '"messages": [{"role": "user", "content": "What is 3 + 4?"}]}\'',
+        f"  curl {url}/chat/completions -H 'content-type: application/json' -d '{json.dumps(body)}'",
         markup=False,
         soft_wrap=True,
     )
@@ -145,5 +152,5 @@ def _seeds(text: str) -> list[int]:
     except ValueError:
         seeds = []
     if not seeds or min(seeds) < 0:
-        raise CliError(f"--seeds {text!r} is no list of whole numbers from 0 up, such as 0,1,2")
+        raise CliError(f"--seeds {text!r} is not a list of whole numbers from 0 up, such as 0,1,2")
     return seeds

@@ -11,7 +11,7 @@ from app.cli.console import out
 from app.cli.datadir import DataDir
 from app.cli.environment import python_command
 from app.cli.errors import CliError
-from app.cli.guarded import guarded
+from trainer.system.guarded import guarded
 
 STOP_SECONDS = 60.0
 # The demo brings everything itself, whatever the shell is set up for.

@@ -60,11 +60,10 @@ def test_it_asks_the_operators_endpoint_with_the_operators_key(build: Callable[.
     (request,) = server.requests
     assert (request.path, request.headers["authorization"]) == ("/v1/chat/completions", "Bearer sk-judge")
     body = request.json
-    assert body["messages"][:2] == [
-        {"role": "system", "content": "Score it."},
-        {"role": "user", "content": "Q?\n{{item.q}}"},
-    ]
-    assert '"result": a number from 0 to 10' in body["messages"][2]["content"]
+    system, user = body["messages"]
+    assert user == {"role": "user", "content": "Q?\n{{item.q}}"}
+    assert system["role"] == "system" and system["content"].startswith("Score it.\n\n")
+    assert '"result": a number from 0 to 10' in system["content"]
     assert (body["temperature"], body["seed"], body["max_completion_tokens"]) == (0, 1, 99)
     schema = body["response_format"]["json_schema"]["schema"]
     assert schema["properties"]["result"] == {"type": "number", "minimum": 0, "maximum": 10}
@@ -105,8 +104,8 @@ def test_scores_are_found_however_they_are_written(
         (chat(""), "model_grader_parse_error", "empty"),
         (chat(None), "model_grader_parse_error", "empty"),
         (chat(None, refusal="I will not."), "model_grader_refusal_error", "I will not."),
-        (Reply({"choices": []}), "model_grader_server_error", "no chat completion"),
-        (Reply({"choices": "x"}), "model_grader_server_error", "no chat completion"),
+        (Reply({"choices": []}), "model_grader_server_error", "not a chat completion"),
+        (Reply({"choices": "x"}), "model_grader_server_error", "not a chat completion"),
         (Reply(b"oops", status=500), "model_grader_server_error", "answered 500: oops"),
         (Reply(b"who?", status=401), "model_grader_server_error", "answered 401"),
     ],
@@ -130,6 +129,56 @@ def test_an_endpoint_that_knows_no_schemas_is_asked_without(build: Callable[...,
     grader = build(SCORE, concurrency=1)
     assert [grader({"q": ""}, "x").reward for _ in range(3)] == [1.0] * 3
     assert ["response_format" in request.json for request in server.requests] == [True, False, False, False]
+
+
+def _only_user_turns(request: Request) -> str | None:
+    """Gemma's chat template: no system role, and turns that take turns."""
+    roles = [message["role"] for message in request.json["messages"]]
+    return (
+        None if roles == ["user", "assistant"] * (len(roles) // 2) + ["user"] else "System role not supported"
+    )
+
+
+def _system_first(request: Request) -> str | None:
+    """Qwen 3.5's: a system message stands first or not at all."""
+    late = [one for one in request.json["messages"][1:] if one["role"] == "system"]
+    return "System message must be at the beginning." if late else None
+
+
+INPUTS = {
+    "user": [{"role": "user", "content": "Grade: {{sample.output_text}}"}],
+    "system": [{"role": "system", "content": "Grade: {{sample.output_text}}"}],
+    "late system": [
+        {"role": "user", "content": "Grade"},
+        {"role": "assistant", "content": "What?"},
+        {"role": "user", "content": "this: {{sample.output_text}}"},
+        {"role": "system", "content": "Be strict."},
+    ],
+    "two users": [
+        {"role": "user", "content": "Grade"},
+        {"role": "user", "content": "{{sample.output_text}}"},
+    ],
+}
+
+
+@pytest.mark.parametrize("rule", [_system_first, _only_user_turns])
+@pytest.mark.parametrize("kind", INPUTS)
+def test_what_is_asked_keeps_the_judges_rules(
+    build: Callable[..., Grader], server: Server, kind: str, rule: Callable[[Request], str | None]
+):
+    def answer(request: Request) -> Reply:
+        if problem := rule(request):
+            return Reply({"error": {"message": problem}}, status=400)
+        return chat('{"result": 10}')
+
+    server.answer = answer
+    grader = build(SCORE, input=INPUTS[kind], concurrency=1)
+    assert [grader({}, "THIS").reward for _ in range(2)] == [1.0, 1.0]
+    told = server.requests[-1].json
+    text = "\n".join(one["content"] for one in told["messages"])
+    assert all(part in text for part in ("THIS", '"result": a number from 0 to 10'))
+    assert "response_format" in told  # which it took; the roles were the trouble
+    assert rule(server.requests[-1]) is None and len(server.requests) <= 4
 
 
 def test_a_base_url_gets_no_key_and_must_be_public(
@@ -180,8 +229,8 @@ def test_creative_writing_is_the_mean_of_five_criteria(build: Callable[..., Grad
     grade = build({"type": "creative_writing", "model": "judge-1"})({"prompt": "A sea"}, "Waves.")
     assert grade.reward == pytest.approx(50 / 100)
     assert grade.scores == {"creative_writing": pytest.approx(0.5)} | scores
-    system, user, form = server.requests[0].json["messages"]
-    assert all(name in system["content"] and name in form["content"] for name in scores)
+    system, user = server.requests[0].json["messages"]
+    assert all(system["content"].count(name) == 2 for name in scores)  # explained, and in the form
     assert user["content"] == "# The prompt\nA sea\n\n# The text\nWaves."
 
     server.answer = saying(dict.fromkeys(scores, 5))
@@ -224,3 +273,20 @@ def test_a_formula_sees_the_judges_own_scale(build: Callable[..., Grader], serve
     multi = {"type": "multi", "graders": {"judge": SCORE}, "calculate_output": "judge / 16"}
     grade = build(multi)({"q": ""}, "x")
     assert (grade.reward, grade.usage["judge-1"]["total_tokens"]) == (0.5, 10)
+
+
+@pytest.mark.parametrize(
+    ("said", "reward"),
+    [
+        ('<think>First `{"result": 1}`.\n```json\n{"result": 2}\n```</think>{"result": 8}', 0.8),
+        ("<think>A 3 at most? No.</think>\n\n7", 0.7),
+        ('<think>Perhaps {"result": 3}, but', None),
+    ],
+)
+def test_a_judges_thoughts_are_not_its_score(
+    build: Callable[..., Grader], server: Server, said: str, reward: float | None
+):
+    server.answer = saying(said)
+    grade = build(SCORE)({"q": "Q?"}, "text")
+    assert grade.reward == reward
+    assert (grade.kind == "model_grader_parse_error") is (reward is None)

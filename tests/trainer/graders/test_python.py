@@ -11,10 +11,10 @@ import psutil
 import pytest
 
 from trainer.errors import InvalidSpec
-from trainer.graders import sandbox
 from trainer.graders.grade import Grade, Grader, Sample
-from trainer.graders.python import PythonSandboxes
+from trainer.graders.python import python
 from trainer.graders.spec import PythonGrader
+from trainer.sandbox import sandbox
 
 Run = Callable[..., Grade]
 
@@ -25,7 +25,7 @@ def build() -> Iterator[Callable[..., Grader]]:
     built: list[Grader] = []
 
     def make(source: str, sandboxes: int = 1, **options) -> Grader:
-        built.append(PythonSandboxes(PythonGrader(source=source, **options), sandboxes))
+        built.append(python(PythonGrader(source=source, **options), sandboxes))
         return built[-1]
 
     yield make
@@ -70,7 +70,7 @@ def test_numbers_are_rewards(run: Run, value: str, reward: float):
         ("return [1.0]", "returned a list"),
         ("return float('nan')", "returned nan"),
         ("return float('-inf')", "returned -inf"),
-        ("return 10 ** 400", "no float: OverflowError"),
+        ("return 10 ** 400", "not a float: OverflowError"),
         ("return 1j", "returned a complex"),
         ("class Odd:\n  def __float__(self): raise ValueError('odd')\nreturn Odd()", "ValueError: odd"),
         ("return item['missing']", "KeyError: 'missing' (line 3)"),
@@ -166,6 +166,7 @@ assert seen["/dev"] == ["null", "urandom"] and seen["/tmp"] == [], seen
 assert seen["/etc"] in ([], ["ld.so.cache"]) and not {{"home", "proc", "var", "sys"}} & set(seen["/"]), seen
 assert not os.path.exists({str(folder)!r}) and os.getpid() < 10
 assert "sk-secret" not in str(os.environ)
+assert os.nice(0) > 0, "whoever waits for the service goes first"
 return 1"""
     assert run(body) == Grade(1.0, {"python": 1.0})
 
@@ -173,7 +174,64 @@ return 1"""
 @pytest.mark.parametrize("package", ["numpy", "rapidfuzz", "sympy", "regex", "yaml"])
 def test_packages_that_are_offered(run: Run, package: str):
     assert run(f"return float(bool({package}.__name__))", before=f"import {package}").reward == 1.0
-    assert "ModuleNotFoundError" in (run("import torch").error or "")
+
+
+@pytest.mark.parametrize(
+    "body", ["import torch", "if item:\n  from torch.nn import functional", "import requests, os"]
+)
+def test_an_import_that_a_sandbox_does_not_have_is_refused_beforehand(run: Run, body: str):
+    """Not found out when the job has waited and its model is loaded; and it says what there is."""
+    with pytest.raises(
+        InvalidSpec, match=r"imports \w+, which a sandbox does not have.*numpy.*sympy"
+    ) as caught:
+        run(body)
+    assert caught.value.param == "grader.source"
+
+
+def test_an_import_that_the_source_can_do_without_is_its_own_affair(run: Run):
+    before = "try:\n    import torch\nexcept ImportError:\n    torch = None"
+    assert run("return torch is None", before=before).reward == 1.0
+
+
+@pytest.mark.parametrize(
+    ("body", "says"),
+    [
+        # More threads than the address space would forbid, were they not forbidden themselves.
+        (
+            "import threading, time; threading.stack_size(32768)\n"
+            "while True: threading.Thread(target=time.sleep, args=(99,), daemon=True).start()",
+            "can't start new thread",
+        ),
+        ("for n in range(10**6): open(f'/tmp/{n}', 'w').close()", "No space left"),
+        ("import os\nfor n in range(10**6): os.mkdir(f'/tmp/{n}')", "No space left"),
+        ("import os\nfor n in range(10**6): os.symlink('x' * 4000, f'/tmp/{n}')", "No space left"),
+        (
+            "import ctypes\nif ctypes.CDLL(None).mount(b'x', b'/tmp', b'tmpfs', 0, None): raise OSError()",
+            "OSError",
+        ),
+    ],
+)
+def test_a_bomb_stays_inside(run: Run, body: str, says: str):
+    started = len(psutil.pids())
+    grade = run(body, memory_mb=2048)
+    assert grade.reward is None and grade.error is not None and says in grade.error
+    assert len(psutil.pids()) < started + 100
+
+
+def test_what_is_imported_is_imported_under_limits(build: Callable[..., Grader]):
+    """At a source's top: the process that does so for all gradings has a filter and limits, too."""
+    grader = build("import numpy\ndef grade(sample, item):\n    return 1")
+    (sandbox_,) = sandbox_processes()
+    (first,) = sandbox_.children()
+    status = Path(f"/proc/{first.pid}/status").read_text()
+    fields = dict(line.split(":\t", 1) for line in status.splitlines() if ":\t" in line)
+    assert fields["Seccomp"] == "2" and int(fields["Seccomp_filters"]) >= 1 and fields["NoNewPrivs"] == "1"
+    assert int(fields["CapEff"], 16) == int(fields["CapPrm"], 16) == 0
+    limits = Path(f"/proc/{first.pid}/limits").read_text()
+    assert "unlimited" not in next(
+        line for line in limits.splitlines() if line.startswith("Max address space")
+    )
+    assert grader({}, "").reward == 1.0
 
 
 def test_one_grading_leaves_nothing_to_the_next(build: Callable[..., Grader]):
@@ -214,15 +272,13 @@ def test_the_order_is_kept_and_progress_is_told(build: Callable[..., Grader]):
     assert beats
 
 
-def test_a_sandbox_that_was_killed_is_replaced(build: Callable[..., Grader]):
+def test_a_sandbox_that_was_killed_while_it_waited_is_replaced(build: Callable[..., Grader]):
     grader = build("def grade(sample, item):\n    return 1")
     assert grader({}, "").reward == 1.0
     (victim,) = sandbox_processes()
     victim.kill()
     victim.wait()
-    grades = [grader({}, "") for _ in range(3)]
-    assert grades[-1].reward == 1.0
-    assert {grade.kind for grade in grades if grade.reward is None} <= {"python_grader_server_error"}
+    assert [grader({}, "").reward for _ in range(3)] == [1.0] * 3
 
 
 def test_closing_ends_everything(build: Callable[..., Grader]):
@@ -250,7 +306,7 @@ grader.grade_many([Sample({}, "")] * 2)
     try:
         assert owner.stdout is not None and owner.stdout.readline() == "ready\n"
         below = psutil.Process(owner.pid).children(recursive=True)
-        assert len([one for one in below if one.name() == "bwrap"]) == 2 and len(below) >= 5
+        assert len([one for one in below if one.name() == "bwrap"]) == 3 and len(below) >= 6
     finally:
         owner.kill()
         owner.communicate()
@@ -258,8 +314,19 @@ grader.grade_many([Sample({}, "")] * 2)
     assert alive == []
 
 
+_OF_OTHERS: set[int] = set()
+
+
+@pytest.fixture(autouse=True)
+def tell_apart_what_was_there():
+    """The process of the tests may have a sandbox already, which checks what a job asks for."""
+    _OF_OTHERS.clear()
+    _OF_OTHERS.update(one.pid for one in sandbox_processes())
+
+
 def sandbox_processes() -> list[psutil.Process]:
-    return [one for one in psutil.Process().children() if one.name() == "bwrap"]
+    below = [one for one in psutil.Process().children() if one.name() == "bwrap"]
+    return [one for one in below if one.pid not in _OF_OTHERS]
 
 
 def test_half_a_surrogate_pair_and_deep_items_come_through(run: Run):
@@ -282,7 +349,7 @@ def test_half_a_surrogate_pair_and_deep_items_come_through(run: Run):
 )
 def test_a_source_that_does_not_compile_is_refused(source: str, says: str):
     with pytest.raises(InvalidSpec, match=says) as caught:
-        PythonSandboxes(PythonGrader(source=source), 1)
+        python(PythonGrader(source=source), 1)
     assert caught.value.param == "grader.source"
 
 
@@ -292,13 +359,13 @@ def test_without_isolation_it_is_refused_and_never_run_bare(monkeypatch: pytest.
     broken = tmp_path / "bwrap"
     broken.write_text(f"#!/bin/sh\necho $# > {trace}.asked\necho 'bwrap: no permissions' >&2\nexit 1\n")
     broken.chmod(0o755)
-    real = sandbox.command()
-    monkeypatch.setattr(sandbox, "command", lambda: [str(broken), *real[1:]])
+    real = sandbox.command(())
+    monkeypatch.setattr(sandbox, "command", lambda _packages: [str(broken), *real[1:]])
     sandbox.require_isolation.cache_clear()
     try:
         source = f"open({str(trace)!r}, 'w')\ndef grade(sample, item):\n    return 1"
         with pytest.raises(InvalidSpec, match=r"isolated or not at all.*bwrap: no permissions"):
-            PythonSandboxes(PythonGrader(source=source), 1)
+            python(PythonGrader(source=source), 1)
         assert Path(f"{trace}.asked").exists() and not trace.exists()
     finally:
         sandbox.require_isolation.cache_clear()
@@ -317,3 +384,46 @@ def test_a_pool_grades_hundreds_a_second(build: Callable[..., Grader]):
     grades = grader.grade_many([Sample({"n": n}, "text") for n in range(300)])
     assert 300 / (time.perf_counter() - started) > 60
     assert math.isclose(sum(grade.reward or 0 for grade in grades), 150)
+
+
+ANSWERS = """
+def grade(sample, item):
+    return float(sample["output_json"]["capital"] == item["capital"])
+
+def answer(sample, item):
+    return sample["output_json"]["capital"].strip().lower() or None
+"""
+
+
+def test_what_a_response_answers_is_what_the_source_says(build: Callable[..., Grader]):
+    grader = build(ANSWERS)
+    assert grader.gives_answers
+    texts = ['{"capital": "Paris"}', '{"capital": " PARIS"}', '{"capital": ""}', "no JSON"]
+    grades = grader.grade_many([Sample({"capital": "Paris"}, text) for text in texts])
+    assert [(grade.reward, grade.answer) for grade in grades] == [
+        (1.0, "paris"),
+        (0.0, "paris"),
+        (0.0, None),
+        (None, None),
+    ]
+    assert not build("def grade(sample, item):\n    return 1").gives_answers
+
+
+@pytest.mark.parametrize(
+    ("body", "answer", "says"),
+    [
+        ("return 7", "7", None),
+        ("return 0.5", "0.5", None),
+        ("return True", "True", None),
+        ("return None", None, None),
+        ("return ['a']", None, "answer() returned a list; it should return a text, or None"),
+        ("return sample['nothing']", None, "answer(): KeyError: 'nothing' (line 5)"),
+    ],
+)
+def test_an_answer_is_a_text_or_an_error(
+    build: Callable[..., Grader], body: str, answer: str | None, says: str | None
+):
+    source = f"def grade(sample, item):\n    return 1\n\ndef answer(sample, item):\n    {body}"
+    grade = build(source)({}, "")
+    assert (grade.answer, grade.error) == (answer, says)
+    assert grade.reward == (1.0 if says is None else None)

@@ -14,11 +14,12 @@ import pytest
 
 from tests.fixtures.http_server import Reply, Request, Server
 from trainer.errors import InvalidSpec
-from trainer.graders import guarded_http
 from trainer.graders.build import build_grader
 from trainer.graders.grade import Grader, Sample
-from trainer.graders.guarded_http import NoAnswer, Refused, check_url, resolve
 from trainer.graders.spec import HttpGrader
+from trainer.system import guarded_http
+from trainer.system.addresses import Reach, Refused
+from trainer.system.guarded_http import NoAnswer
 
 SECRET = "whsec_" + base64.b64encode(b"a secret of 24 bytes....").decode()
 
@@ -43,6 +44,10 @@ def build(server: Server) -> Iterator[Callable[..., Grader]]:
     yield make
     for grader in built:
         grader.close()
+
+
+def reach(*allowed: str) -> Reach:
+    return Reach(frozenset(allowed), "POLICYSPLIT_GRADER_ALLOWED_HOSTS")
 
 
 def rewarding(reward: Any, **more: Any) -> Callable[[Request], Reply]:
@@ -82,12 +87,12 @@ def test_requests_are_signed_as_standard_webhooks_are(build: Callable[..., Grade
         ({"reward": "1"}, 'reward is "1"'),
         ({"reward": True}, "reward is true"),
         ({"reward": 2}, "gave 2; a reward is from 0 to 1"),
-        (b'{"reward": NaN}', "reward is nan, which is no number"),
+        (b'{"reward": NaN}', "reward is nan, which is not a number"),
         (b'{"reward": 1e999}', "reward is Infinity"),
         (b'{"reward": ' + b"9" * 400 + b"}", "reward is 9999"),
-        ([1], "no JSON object"),
-        (b"<html>", "no JSON object: <html>"),
-        (b"[" * 100_000, "no JSON object"),
+        ([1], "not a JSON object"),
+        (b"<html>", "not a JSON object: <html>"),
+        (b"[" * 100_000, "not a JSON object"),
         (b"x" * (5 << 20), "longer than"),
     ],
 )
@@ -167,7 +172,7 @@ def test_an_answer_that_drips_is_cut_off():
     thread = threading.Thread(target=drip)
     thread.start()
     netloc = f"127.0.0.1:{listener.getsockname()[1]}"
-    client = guarded_http.GuardedHttp(frozenset({netloc}), 1)
+    client = guarded_http.GuardedHttp(reach(netloc), 1)
     try:
         started = time.monotonic()
         with pytest.raises(NoAnswer, match=r"within 0\.5 s"):
@@ -218,6 +223,17 @@ PRIVATE = [
     "http://[fd00::1]/",
     "http://224.0.0.1/",
     "http://255.255.255.255/",
+    # Of these Python's own opinion differs between its patch releases, or is of no use.
+    "http://192.0.0.192/",
+    "http://168.63.129.16/",
+    "http://[fec0::1]/",
+    "http://[3fff::1]/",
+    "http://[2001:db8::1]/",
+    "http://[::7f00:1]/",
+    "http://[64:ff9b:1::a00:1]/",
+    "http://[64:ff9b::a83f:8110]/",  # 168.63.129.16 behind NAT64
+    "http://[2001:0:1:2:3:4:5:6]/",
+    "http://[5f00::1]/",
 ]
 
 
@@ -231,7 +247,7 @@ def test_private_addresses_are_refused_at_set_up(url: str):
 @pytest.mark.parametrize("host", ["localhost", "127.1", "0x7f.1", "2130706433", "0"])
 def test_names_and_other_spellings_of_private_addresses_are_refused(host: str):
     with pytest.raises(Refused, match="not a public one"):
-        resolve(host, 80, frozenset())
+        reach().checked(host, 80, socket.getaddrinfo(host, 80, type=socket.SOCK_STREAM))
 
 
 @pytest.mark.parametrize(
@@ -240,15 +256,21 @@ def test_names_and_other_spellings_of_private_addresses_are_refused(host: str):
         ("ftp://example.com/", "begins with https"),
         ("file:///etc/passwd", "begins with https"),
         ("example.com", "begins with https"),
-        ("http://user:password@example.com/", "no place for secrets"),
-        ("http://[::1", "is no URL"),
-        ("http://example.com:99999/", "is no URL"),
+        ("http://user:password@example.com/", "not the place for secrets"),
+        ("http://[::1", "is not a URL"),
+        ("http://example.com:99999/", "is not a URL"),
         ("http://", "begins with https"),
+        ("https://example.com/#x", "a fragment"),
+        ("https://example.com/a b", "begins with https"),
+        ("https://example.com/\u00e4", "other characters than ASCII"),
+        ("https://a..example.com/", "its host is not a name"),
+        ("https://a.localhost/", "not a public one"),
+        ("https://" + "a" * 3000, "it may have 2048"),
     ],
 )
 def test_urls_that_are_none_are_refused(url: str, says: str):
     with pytest.raises(Refused, match=says):
-        check_url(url)
+        reach().check_url(url)
 
 
 def test_every_address_is_checked_and_the_checked_one_is_used(
@@ -271,7 +293,7 @@ def test_every_address_is_checked_and_the_checked_one_is_used(
     assert "not a public one" in (grade.error or "")
     # Checked once and connected to at once: there is no second look-up that could say something else.
     answers[:] = [["127.0.0.1"], ["127.0.0.1"]]
-    client = guarded_http.GuardedHttp(frozenset({f"inside.example:{port}"}), 1)
+    client = guarded_http.GuardedHttp(reach(f"inside.example:{port}"), 1)
     server.answer = rewarding(1)
     assert client.post(f"http://inside.example:{port}/", b"{}", {}, 5).status == 200
     assert len(answers) == 1 and server.requests[-1].headers["host"] == f"inside.example:{port}"

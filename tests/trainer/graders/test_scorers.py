@@ -1,4 +1,4 @@
-"""Scorers in a child of their own: mathematics and reasoning-gym's tasks, and what would hang them."""
+"""Scorers in sandboxes: mathematics and reasoning-gym's tasks, and what would hang them."""
 
 import threading
 import time
@@ -6,14 +6,13 @@ from collections.abc import Iterator
 
 import psutil
 import pytest
-import reasoning_gym
 
 from trainer.data.items import load_items
 from trainer.errors import InvalidSpec
 from trainer.graders.build import build_grader
 from trainer.graders.grade import Grade, Grader, Sample
 from trainer.graders.spec import EnvironmentGrader, MathVerifyGrader
-from trainer.spec import EnvironmentData
+from trainer.spec.run import EnvironmentData
 
 
 @pytest.fixture(scope="module")
@@ -39,12 +38,15 @@ def mathematics() -> Iterator[Grader]:
     ],
 )
 def test_equal_is_equal_as_mathematics(mathematics: Grader, text: str, reference: str, reward: float):
-    assert mathematics({"answer": reference}, text) == Grade(reward, {"math_verify": reward})
+    grade = mathematics({"answer": reference}, text)
+    assert (grade.reward, grade.scores, grade.error) == (reward, {"math_verify": reward}, None)
 
 
 def test_a_reference_that_is_no_expression_is_an_error(mathematics: Grader):
     grade = mathematics({"answer": " "}, "\\boxed{1}")
-    assert grade.reward is None and grade.error is not None and "no mathematical expression" in grade.error
+    assert (
+        grade.reward is None and grade.error is not None and "is not a mathematical expression" in grade.error
+    )
 
 
 def test_what_would_take_for_ever_is_killed_in_any_thread():
@@ -71,16 +73,12 @@ def test_what_would_take_for_ever_is_killed_in_any_thread():
 
 def test_a_child_that_died_is_replaced(mathematics: Grader):
     assert mathematics({"answer": "2"}, "2").reward == 1.0
-    victims = [
-        one for one in psutil.Process().children() if "trainer.graders.scorer_process" in one.cmdline()
-    ]
+    victims = [one for one in psutil.Process().children() if one.name() == "bwrap"]
     for victim in victims:
         victim.kill()
         victim.wait()
     assert victims
-    grades = [mathematics({"answer": "2"}, "2") for _ in range(2)]
-    assert grades[0].reward is None and grades[0].error is not None and "ended" in grades[0].error
-    assert grades[1].reward == 1.0
+    assert [mathematics({"answer": "2"}, "2").reward for _ in range(2)] == [1.0, 1.0]
 
 
 @pytest.fixture(scope="module")
@@ -105,8 +103,10 @@ def test_environment_asks_the_tasks_own_scorer(chain_sum: Grader):
 def test_a_tasks_own_items_are_scored_as_the_task_scores_them(task: str):
     """Whatever types their metadata is made of."""
     (item,) = load_items(EnvironmentData(task=task, size=1, seed=3))
+    import reasoning_gym  # which takes seconds: not where tests are collected
+
     own = reasoning_gym.create_dataset(task, size=1, seed=3)
-    grader = build_grader(EnvironmentGrader(task=task))
+    grader = build_grader(EnvironmentGrader(task=task), workers=1)
     try:
         for text in (str(item.fields["answer"]), "no such answer"):
             grade = grader(item.fields, text)
@@ -119,18 +119,3 @@ def test_a_tasks_own_items_are_scored_as_the_task_scores_them(task: str):
 def test_unknown_environment_is_refused_at_set_up():
     with pytest.raises(InvalidSpec, match="no_such_task"):
         build_grader(EnvironmentGrader(task="no_such_task"))
-
-
-def test_secrets_of_the_environment_do_not_reach_the_child(
-    chain_sum: Grader, monkeypatch: pytest.MonkeyPatch
-):
-    monkeypatch.setenv("OPENAI_API_KEY", "sk-secret")
-    grader = build_grader(MathVerifyGrader(), workers=1)
-    try:
-        children = [
-            one for one in psutil.Process().children() if "trainer.graders.scorer_process" in one.cmdline()
-        ]
-        assert children
-        assert not [one for one in children if "OPENAI_API_KEY" in one.environ()]
-    finally:
-        grader.close()

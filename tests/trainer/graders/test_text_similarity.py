@@ -134,3 +134,51 @@ def test_cosine_of_embeddings():
     for one, other in (([], []), ([1.0], [1.0, 2.0]), ([0.0], [1.0]), ([float("nan")], [1.0])):
         with pytest.raises(GraderError):
             cosine(one, other)
+
+
+@pytest.mark.parametrize(
+    ("text", "reference", "value"),
+    [
+        ("今天天气很好", "今天天气很好", 1.0),
+        ("今天天气很好", "今天下雨", 2 * 2 / (6 + 4)),
+        ("Привет мир", "привет, мир!", 1.0),
+        ("Ελλάδα", "Ιταλία", 0.0),
+        ("답은 서울", "답은 부산", 0.5),
+        ("กินข้าว", "กินน้ำ", 2 * 2 / (5 + 4)),  # a mark belongs to its letter: กิ น ข้ า ว, กิ น น้ ำ
+        ("हिन्दी", "हिन्दू", 0.0),
+        ("हिन्दी भाषा", "हिन्दी", 2 / 3),
+        ("cafe\u0301", "café", 1.0),
+        ("東京タワー", "東京タワー です", 2 * 5 / (5 + 7)),
+    ],
+)
+def test_rouge_counts_tokens_of_any_script(text: str, reference: str, value: float):
+    spec = TextSimilarityGrader(
+        input="{{sample.output_text}}", reference="{{item.a}}", evaluation_metric="rouge_1"
+    )
+    assert build_grader(spec)({"a": reference}, text).reward == pytest.approx(value)
+
+
+@pytest.mark.parametrize("metric", ["bleu", "gleu", "meteor"])
+@pytest.mark.parametrize(
+    ("reference", "near", "far"),
+    [
+        ("今天的天气非常好", "今天的天气非常坏", "我喜欢吃苹果和梨"),
+        ("東京は日本の首都です", "東京は日本の都市です", "りんごを食べました"),
+        ("กรุงเทพเป็นเมืองหลวง", "กรุงเทพเป็นเมืองใหญ่", "ฉันชอบฝน"),
+    ],
+)
+def test_similarity_tells_near_from_far_in_scripts_without_spaces(
+    metric: TextMetric, reference: str, near: str, far: str
+):
+    same, close, other = similarity(metric, [(reference, reference), (near, reference), (far, reference)])
+    assert same > 0.99
+    assert 0.3 < close < 0.95
+    assert other < 0.15
+
+
+def test_bleu_of_characters_is_that_of_the_other_implementation_for_chinese():
+    import sacrebleu
+
+    pairs = [("今天的天气非常坏", "今天的天气非常好"), ("我有3个苹果", "我有 3 个苹果。")]
+    expected = [sacrebleu.sentence_bleu(one, [other], tokenize="zh").score / 100 for one, other in pairs]
+    assert similarity("bleu", pairs) == pytest.approx(expected)

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 
-from app.settings import Settings
+from app.core.settings import Settings
 from worker.inference.engines.base import Call, Engine, Host, Launch, Target
 from worker.inference.engines.transformers import TransformersEngine
 from worker.inference.engines.vllm import VllmEngine

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 from app.inference.engine_request import EngineRequest
 from worker.inference.errors import InferenceError
@@ -43,7 +43,12 @@ class Call:
     """A POST to an engine."""
 
     path: str
-    body: dict[str, Any]
+    body: dict[str, object]
+
+
+def tools_of(request: EngineRequest) -> dict[str, object]:
+    """What a request tells the model of tools: a part of its prompt."""
+    return {"tools": request.extras["tools"]} if "tools" in request.extras else {}
 
 
 class Engine(Protocol):
@@ -65,12 +70,16 @@ class Engine(Protocol):
         """What a process takes once it is loaded, near enough. Reads the disk."""
         ...
 
-    def launch(self, host: Host, port: int) -> Launch:
-        """How to start it on ``port`` of the loopback interface."""
+    def launch(self, host: Host, socket: Path) -> Launch:
+        """How to start it so that it listens at ``socket``, in a folder of its own, and nowhere else."""
         ...
 
     def call(self, request: EngineRequest, adapter: Path | None) -> Call:
         """The request in the engine's own dialect, streaming."""
+        ...
+
+    def tokenize(self, request: EngineRequest, adapter: Path | None) -> Call:
+        """A request that is answered with the token ids of the prompt, as ``tokens`` of an object."""
         ...
 
     def barrier(self) -> Call | None:

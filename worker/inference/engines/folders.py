@@ -32,16 +32,6 @@ def context_length(folder: Path) -> int | None:
     return int(limit) if limit else None
 
 
-def chat_template(folder: Path) -> str | None:
-    """The chat template, from its own file or the tokenizer's config."""
-    file = folder / "chat_template.jinja"
-    return (
-        file.read_text()
-        if file.is_file()
-        else read_json(folder / "tokenizer_config.json").get("chat_template")
-    )
-
-
 def read_json(path: Path) -> dict[str, Any]:
     """What the file says; nothing where there is none."""
     return json.loads(path.read_text()) if path.is_file() else {}

@@ -12,23 +12,26 @@
   them or refuses them. The stop sequence stays in the text; the gateway cuts it off.
 - Continuous batching takes the sampling parameters of the first request for all later ones, so it is off.
 - A path with an ``@`` is cut there as a revision, so the folder is named relative to its parent.
-- It checks no prompt against the context: ``transformers_server`` does.
+- ``tools`` reach the chat template as they are; calls are taken out of the text for the families whose way of
+  writing them it knows, and stay in it for others. ``tool_choice`` is refused.
+- It checks no prompt against the context, and listens on ports alone: ``transformers_server`` mends both.
 """
 
 import json
 import re
 import sys
 from pathlib import Path
-from typing import Any
 
+from app.core.settings import Settings
 from app.inference.engine_request import DEFAULT_MAX_TOKENS, EngineRequest
-from app.settings import Settings
-from worker.inference.engines.base import Call, Host, Launch, Target
+from worker.inference.engines.base import Call, Host, Launch, Target, tools_of
 from worker.inference.engines.folders import check_model, weights_bytes
 from worker.inference.engines.refusals import detail_of, refused
 from worker.inference.engines.stop_tokens import stop_token_ids
 from worker.inference.errors import InferenceError, RequestRefused
 
+#: Where the server listens, as an environment variable: its command line knows ports alone.
+SOCKET = "POLICYSPLIT_ENGINE_SOCKET"
 _SERVER = Path(__file__).with_name("transformers_server.py")
 _TEMPLATE_ERROR = re.compile(r"^jinja2\.exceptions\.\w+: (.+)$", re.MULTILINE)
 
@@ -38,7 +41,7 @@ class TransformersEngine:
 
     name = "transformers"
     serial = True
-    features: frozenset[str] = frozenset()
+    features = frozenset({"tools"})
     health_path = "/health"
 
     def __init__(self, settings: Settings):
@@ -55,18 +58,18 @@ class TransformersEngine:
     def memory_bytes(self, host: Host) -> int:
         return weights_bytes(host.folder)
 
-    def launch(self, host: Host, port: int) -> Launch:
+    def launch(self, host: Host, socket: Path) -> Launch:
         return Launch(
             command=[
                 *self._program,
                 *("serve", f"./{host.folder.name}"),
-                *("--host", "127.0.0.1", "--port", str(port)),
                 *("--device", "auto", "--dtype", "auto"),
                 *("--log-level", "error"),
                 *self._arguments,
             ],
             cwd=host.folder.parent,
             environment={
+                SOCKET: str(socket),
                 "DEFAULT_MAX_TOKENS": str(DEFAULT_MAX_TOKENS),
                 "HF_HUB_OFFLINE": "1",
                 "HF_HUB_DISABLE_TELEMETRY": "1",
@@ -77,7 +80,7 @@ class TransformersEngine:
         )
 
     def call(self, request: EngineRequest, adapter: Path | None) -> Call:
-        config: dict[str, Any] = {
+        config: dict[str, object] = {
             "top_k": 0,
             "typical_p": 1.0,
             "repetition_penalty": 1.0,
@@ -96,8 +99,11 @@ class TransformersEngine:
             return Call("/v1/completions", {"prompt": request.prompt, **shared})
         return Call(
             "/v1/chat/completions",
-            {"messages": request.messages, "chat_template_kwargs": request.chat_template_kwargs, **shared},
+            {**_conversation(request), **shared},
         )
+
+    def tokenize(self, request: EngineRequest, adapter: Path | None) -> Call:
+        return Call("/tokenize", _conversation(request))
 
     def barrier(self) -> Call | None:
         return Call("/v1/completions", {"prompt": ".", "max_tokens": 1, "temperature": 0})
@@ -114,3 +120,11 @@ class TransformersEngine:
     def refusal_in_log(self, log: str) -> str | None:
         found = _TEMPLATE_ERROR.findall(log)
         return f"The model's chat template does not accept these messages: {found[-1]}" if found else None
+
+
+def _conversation(request: EngineRequest) -> dict[str, object]:
+    return {
+        "messages": request.messages,
+        "chat_template_kwargs": request.chat_template_kwargs,
+        **tools_of(request),
+    }

@@ -1,20 +1,24 @@
-"""``transformers serve`` that refuses what does not fit the model's context, before it computes.
+"""``transformers serve`` at a socket: it renders as training does, and refuses what exceeds the context.
 
-Run as a script in the engine's process; of release 5.19 the server lets a prompt of any length in and
-generates past the context's end, where models say anything. The status 400 with a sentence is its own way of
-refusing.
+Run as a script in the engine's process. Of release 5.19 the server leaves ``name`` out of messages, and the
+content of those with calls of tools: they come here in the form that templates know, and stay as they are.
+It lets a prompt of any length in and generates past the context's end, where models say anything. The status
+400 with a sentence is its own way of refusing.
 """
 
 import os
 import sys
 from typing import Any
 
-from fastapi import HTTPException
-from transformers.cli.serving.utils import GenerateManager
+import uvicorn
+from fastapi import FastAPI, HTTPException
+from transformers.cli.serving import server
+from transformers.cli.serving.utils import BaseHandler, GenerateManager
 from transformers.cli.transformers import main
 
 DEFAULT_MAX_TOKENS = int(os.environ.get("DEFAULT_MAX_TOKENS", "1024"))
 _stream = GenerateManager.generate_streaming
+_build = server.build_server
 
 
 def generate_within_context(
@@ -36,13 +40,48 @@ def generate_within_context(
     return _stream(self, model, processor, inputs, gen_config, *rest, **options)
 
 
+def _as_they_are(messages: list[dict[str, object]], modality: object) -> list[dict[str, object]]:
+    return messages
+
+
+def _build_server(model_manager: Any, chat_handler: Any, **others: Any) -> FastAPI:
+    app = _build(model_manager, chat_handler, **others)
+
+    @app.post("/tokenize")
+    def tokenize(body: dict[str, object]) -> dict[str, list[int]]:
+        """The token ids of a conversation, rendered as for an answer."""
+        _, _, tokenizer = chat_handler._resolve_model({})
+        messages = chat_handler.get_processor_inputs_from_messages(body["messages"], None)
+        ids = tokenizer.apply_chat_template(
+            messages,
+            add_generation_prompt=True,
+            tools=body.get("tools"),
+            tokenize=True,
+            return_dict=True,
+            **chat_handler.chat_template_kwargs | body["chat_template_kwargs"],
+        )["input_ids"]
+        return {"tokens": ids}
+
+    return app
+
+
 def _refused(sentence: str) -> HTTPException:
     return HTTPException(status_code=400, detail=f"{sentence}.")
 
 
+class AtTheSocket(uvicorn.Config):
+    """Listens at the socket, whatever host and port the command line says."""
+
+    def __init__(self, app: Any, **options: Any):
+        super().__init__(app, **{**options, "uds": os.environ["POLICYSPLIT_ENGINE_SOCKET"]})
+
+
 def install() -> None:
-    """Put the check in front of the server's streaming."""
+    """Put the server behind the socket and the check in front of its streaming; add ``/tokenize``."""
+    setattr(BaseHandler, "get_processor_inputs_from_messages", staticmethod(_as_they_are))  # noqa: B010
+    setattr(server, "build_server", _build_server)  # noqa: B010
     setattr(GenerateManager, "generate_streaming", generate_within_context)  # noqa: B010
+    setattr(uvicorn, "Config", AtTheSocket)  # noqa: B010
 
 
 if __name__ == "__main__":

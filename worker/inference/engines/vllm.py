@@ -26,11 +26,11 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+from app.core.settings import Settings
 from app.inference.engine_request import DEFAULT_MAX_TOKENS, EngineRequest
-from app.settings import Settings
-from worker.inference.engines.base import Call, Host, Launch, Target
+from trainer.spec.chat_template import chat_template
+from worker.inference.engines.base import Call, Host, Launch, Target, tools_of
 from worker.inference.engines.folders import (
-    chat_template,
     check_model,
     context_length,
     read_json,
@@ -101,7 +101,7 @@ class VllmEngine:
     def memory_bytes(self, host: Host) -> int:
         return weights_bytes(host.folder) + self._kv_cache_bytes
 
-    def launch(self, host: Host, port: int) -> Launch:
+    def launch(self, host: Host, socket: Path) -> Launch:
         model = f"./{host.folder.name}"
         if self._command or _is_installed("vllm"):
             program = self._command or [sys.executable, "-P", "-m", "vllm.entrypoints.cli.main"]
@@ -109,9 +109,11 @@ class VllmEngine:
         else:
             command = [sys.executable, "-P", "-m", "vllm.entrypoints.openai.api_server", "--model", model]
         command += [
-            *("--host", "127.0.0.1", "--port", str(port)),
+            *("--uds", str(socket)),
             *("--served-model-name", _MODEL),
             *("--generation-config", "vllm"),
+            # Templates that look into parts of a content would get a text as one, and render it otherwise.
+            *("--chat-template-content-format", "string"),
             *("--override-generation-config", json.dumps({"max_new_tokens": DEFAULT_MAX_TOKENS})),
             *("--kv-cache-memory-bytes", str(self._kv_cache_bytes)),
             "--enable-prefix-caching",
@@ -135,6 +137,8 @@ class VllmEngine:
             "HF_HUB_OFFLINE": "1",
             "HF_HUB_DISABLE_TELEMETRY": "1",
             "VLLM_NO_USAGE_STATS": "1",
+            # The sockets between its own processes.
+            "VLLM_RPC_BASE_PATH": str(socket.parent),
             "VLLM_ALLOW_RUNTIME_LORA_UPDATING": "1" if host.adapters else "0",
             "TOKENIZERS_PARALLELISM": "false",
         }
@@ -154,16 +158,18 @@ class VllmEngine:
             "stop_token_ids": list(stop_token_ids(Path(request.folder))),
             **request.extras,
         }
+        if "tools" in request.extras:
+            body.setdefault("tool_choice", "auto")
         if request.stop:
             body["stop"] = request.stop
         if request.max_tokens is not None:
             body["max_tokens"] = request.max_tokens
         if request.messages is None:
             return Call("/v1/completions", {"prompt": request.prompt, **body})
-        return Call(
-            "/v1/chat/completions",
-            {"messages": request.messages, "chat_template_kwargs": request.chat_template_kwargs, **body},
-        )
+        return Call("/v1/chat/completions", _conversation(request) | body)
+
+    def tokenize(self, request: EngineRequest, adapter: Path | None) -> Call:
+        return Call("/tokenize", {"model": _MODEL} | _conversation(request) | tools_of(request))
 
     def barrier(self) -> Call | None:
         return None
@@ -185,6 +191,22 @@ class VllmEngine:
 
     def refusal_in_log(self, log: str) -> str | None:
         return None  # it says so in its answer
+
+
+def _conversation(request: EngineRequest) -> dict[str, object]:
+    messages = [_openai(one) for one in request.messages or ()]
+    return {"messages": messages, "chat_template_kwargs": request.chat_template_kwargs}
+
+
+def _openai(message: dict[str, Any]) -> dict[str, Any]:
+    """The message with arguments of calls as text, which vLLM makes objects again for the template."""
+    if "tool_calls" not in message:
+        return message
+    calls = [
+        {**call, "function": {**call["function"], "arguments": json.dumps(call["function"]["arguments"])}}
+        for call in message["tool_calls"]
+    ]
+    return {**message, "tool_calls": calls}
 
 
 def adapter_name(adapter: Path) -> str:

@@ -72,6 +72,17 @@ export function stack(lists) {
 
 /** The place of the last value that is there, or -1. */
 export function lastIndex(values) {
-  for (let i = values.length - 1; i >= 0; i--) if (values[i] !== null && values[i] !== undefined) return i;
+  for (let i = values.length - 1; i >= 0; i--) if (!missing(values[i])) return i;
   return -1;
 }
+
+/** The place of the value nearest to `index` by its step; -1 before the first value and after the last. */
+export function nearestIndex(steps, values, index) {
+  let [before, after] = [index, index];
+  while (before >= 0 && missing(values[before])) before--;
+  while (after < values.length && missing(values[after])) after++;
+  if (before < 0 || after === values.length) return -1;
+  return steps[index] - steps[before] <= steps[after] - steps[index] ? before : after;
+}
+
+const missing = (value) => value === null || value === undefined;

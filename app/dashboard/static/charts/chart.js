@@ -1,22 +1,23 @@
 // A chart on the page: title, a legend that follows the cursor, the plot, and what can be done with it.
 import { cls, html, useEffect, useLayoutEffect, useRef, useState } from "../core/html.js";
-import { number } from "../core/format.js";
+import { count, number } from "../core/format.js";
 import { useStore } from "../core/store.js";
 import { colours } from "../core/theme.js";
-import { lastIndex } from "./align.js";
+import { lastIndex, nearestIndex } from "./align.js";
 import { saveCsv, savePng } from "./export.js";
 import { Plot } from "./plot.js";
 
 const HEIGHT = 190;
 
 /**
- * `spec`: `{id, title, unit, about, lines, stacked, floor, share}` (`share`: values from 0 to 1, shown in per cent); `source` gives the series:
- * `want(names)`, `get(name)`, `extent()`, `subscribe(names, listener)`; `settings`: `{log, reach, unit}`.
+ * `spec`: `{id, title, unit, about, lines, stacked, floor, range, share}` (`share`: values from 0 to 1, shown in per
+ * cent; `range`: what the axis has at the least); `source` gives the series: `want(names)`, `get(name)`, `extent()`, `subscribe(names, listener)`; `settings`: `{log, reach, unit}`.
  */
 export function Chart({ spec, source, group, settings }) {
   const root = useRef(null);
   const figure = useRef(null);
   const values = useRef([]);
+  const at = useRef(null);
   const plot = useRef(null);
   // Near the window: it is loaded and drawn. In it: it moves with the others.
   const visible = useRef(false);
@@ -28,19 +29,24 @@ export function Chart({ spec, source, group, settings }) {
   const names = spec.lines.map((line) => line.name);
 
   useLayoutEffect(() => {
+    const write = (node, text) => node && node.textContent !== text && (node.textContent = text);
     const show = (index) => {
-      const [, ...columns] = plot.current.raw;
+      const [steps, ...columns] = plot.current.raw;
+      const free = index === null || index === undefined;
+      const step = free ? Math.max(...columns.map((column) => steps[lastIndex(column)] ?? 0)) : steps[index];
+      write(at.current, `step ${count(step)}`);
       columns.forEach((column, i) => {
-        const at = index === null || index === undefined ? lastIndex(column) : nearest(column, index);
-        const text = at < 0 ? "–" : shown(column[at], unit);
-        if (values.current[i] && values.current[i].textContent !== text) values.current[i].textContent = text;
+        const place = free ? lastIndex(column) : nearestIndex(steps, column, index);
+        // A value of another step says of which.
+        const text = place < 0 ? "–" : steps[place] === step ? shown(column[place], unit) : `${shown(column[place], unit)} at ${count(steps[place])}`;
+        write(values.current[i], text);
       });
     };
     const options = { log: settings.log && !spec.stacked, reach: settings.reach, factor: inBits ? 1 / Math.LN2 : spec.share ? 100 : 1 };
     plot.current = new Plot(root.current, {
       lines: spec.lines,
       group,
-      options: { ...options, stacked: spec.stacked, floor: spec.floor },
+      options: { ...options, stacked: spec.stacked, floor: spec.floor, range: spec.range },
       height: HEIGHT,
       onCursor: show,
       extent: () => source.extent(),
@@ -108,6 +114,7 @@ export function Chart({ spec, source, group, settings }) {
         </div>
       </div>
       <ul class="legend num">
+        <li class="at" ref=${at} />
         ${spec.lines.map(
           (line, i) =>
             html`<li key=${line.name} title=${line.name}>
@@ -132,12 +139,5 @@ export function Chart({ spec, source, group, settings }) {
 }
 
 function shown(value, unit) {
-  return unit ? `${number(value, 4)} ${unit}` : number(value, 4);
+  return unit ? `${number(value)} ${unit}` : number(value);
 }
-
-/** The place of the value at `index` or the next one before it: where lines span gaps. */
-function nearest(values, index) {
-  for (let i = index; i >= 0; i--) if (values[i] !== null && values[i] !== undefined) return i;
-  return -1;
-}
-

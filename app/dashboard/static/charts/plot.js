@@ -11,7 +11,7 @@ const FEW = 48; // points that are shown as points
 
 /**
  * `lines`: `[{name, label, token, dash}]`; `group`: `{range, marks, sync}`; `options`: `{log, reach, factor,
- * stacked, floor}`. `onCursor(index)` hears where the cursor is, null when it left.
+ * stacked, floor, range}`. `onCursor(index)` hears where the cursor is, null when it left.
  */
 export class Plot {
   #u = null;
@@ -84,8 +84,8 @@ export class Plot {
 
   #make() {
     const width = this.root.clientWidth;
-    const { log, reach, stacked, floor } = this.options;
-    const font = '500 11px "Geist Mono", monospace';
+    const { log, reach, stacked, floor, range } = this.options;
+    const font = '500 12px "Geist Mono", monospace';
     const axis = {
       font,
       stroke: colour("--muted"),
@@ -108,7 +108,7 @@ export class Plot {
         },
         scales: {
           x: { time: false, range: (_u, low, high) => [low, Math.max(high, low + 1)] },
-          y: log ? { distr: 3 } : { range: (_u, low, high) => padded(low, high, stacked ? 0 : floor) },
+          y: log ? { distr: 3 } : { range: (_u, low, high) => padded(low, high, stacked ? 0 : floor, range) },
         },
         axes: [
           { ...axis, size: 26, gap: 6, incrs: STEPS, space: 70, values: (_u, marks) => marks.map(stepLabel) },
@@ -170,9 +170,10 @@ function valueLabels(marks) {
   return marks.map((v) => (decimals === 0 || v === 0 ? count(v) : v.toFixed(decimals)));
 }
 
-/** Room above and below; `floor` is where the axis begins at the latest. */
-function padded(low, high, floor) {
-  if (low === null || high === null) return [0, 1];
+/** Room above and below; `floor` is where the axis begins at the latest, `range` what it has at the least. */
+function padded(low, high, floor, range) {
+  if (low === null || high === null) return range ?? [0, 1];
+  if (range && low >= range[0] && high <= range[1]) return range;
   if (low === 0 && high === 0) return floor === 0 ? [0, 1] : [-1, 1];
   const bottom = floor === undefined ? low : Math.min(low, floor);
   const room = (high - bottom || Math.abs(high) || 1) * 0.08;

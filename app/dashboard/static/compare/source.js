@@ -30,11 +30,6 @@ export class CompareSource {
     return this.#runs.flatMap((run, i) => run.names.get().map((one) => `${i}|${one.name}`));
   }
 
-  /** The last value of a run's series. */
-  last(id, name) {
-    return this.#runs[this.#ids.indexOf(id)].names.get()?.find((one) => one.name === name)?.last_value;
-  }
-
   extent() {
     return [0, Math.max(...this.#runs.map((run) => run.extent()[1]))];
   }

@@ -66,12 +66,21 @@ export async function post(path, body, options = {}) {
   return (await send(path, { ...options, method: "POST", body })).json();
 }
 
+export async function remove(path) {
+  return (await send(path, { method: "DELETE" })).json();
+}
+
 /** Upload a training file. */
 export async function upload(file) {
   const form = new FormData();
   form.append("purpose", "fine-tune");
   form.append("file", file, file.name);
   return (await send("/v1/files", { method: "POST", form })).json();
+}
+
+/** What a path answers with, as it comes. */
+export async function body(path, signal) {
+  return (await send(path, { signal })).body;
 }
 
 /** A file to save, fetched with the key, for a link could not carry it. */

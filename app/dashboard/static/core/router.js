@@ -19,8 +19,17 @@ addEventListener("hashchange", () => {
 
 function read() {
   const [path, query = ""] = location.hash.replace(/^#\/?/, "").split("?");
-  const parts = path.split("/").filter(Boolean).map(decodeURIComponent);
+  const parts = path.split("/").filter(Boolean).map(decoded);
   return { path: parts.length ? parts : ["jobs"], query: new URLSearchParams(query) };
+}
+
+/** A part of an address; one that was cut off or mistyped leads to what there is not, and not to an error. */
+function decoded(part) {
+  try {
+    return decodeURIComponent(part);
+  } catch {
+    return part;
+  }
 }
 
 /** The address of a page: `link("jobs", id)`, or with a query as last argument. */

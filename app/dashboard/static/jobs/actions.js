@@ -6,7 +6,7 @@ import { Icon } from "../ui/icons.js";
 import { Confirm, isOver } from "../ui/parts.js";
 import { say } from "../ui/toasts.js";
 
-const DONE = { cancel: "Cancelling the job", pause: "Pausing the job", resume: "The job goes on" };
+const DONE = { cancel: "Cancelling the job", pause: "Pausing the job", resume: "The job is being resumed" };
 
 /** Pause, resume, cancel and clone; `onChange(job)` gets the job as it is afterwards. */
 export function Actions({ job, onChange }) {
@@ -29,7 +29,7 @@ export function Actions({ job, onChange }) {
     !stopping &&
     html`<${Confirm}
       confirm="Cancel the job"
-      question="A cancelled job cannot be resumed. To go on later, pause it instead."
+      question="A cancelled job cannot be resumed. To resume it later, pause it instead."
       onConfirm=${() => act("cancel")}
     >
       <${Icon} name="stop" />Cancel

@@ -4,8 +4,15 @@ import { GRADERS } from "./graders.js";
 
 export const REINFORCEMENT = "method.reinforcement";
 
-/** What the form begins with. */
-export function newBody(model) {
+/** What the form begins with: a file's rows, else a task whose answers are known. */
+export function newBody(model, file) {
+  const body = onTask(model);
+  if (!file) return body;
+  const { environment: _, ...rest } = body;
+  return put({ ...rest, training_file: file }, `${REINFORCEMENT}.grader`, GRADERS.string_check);
+}
+
+function onTask(model) {
   return {
     model,
     environment: { type: "environment", task: "chain_sum", parameters: { min_terms: 2, max_terms: 2, min_digits: 1, max_digits: 1 } },

@@ -28,7 +28,7 @@ export function Select({ form, path, label, hint, options, onChange }) {
   <//>`;
 }
 
-/** An object as JSON. Text that is no JSON stays in the box and says so; the body keeps the last good one. */
+/** An object as JSON. Text that is not JSON stays in the box and says so; the body keeps the last good one. */
 export function JsonInput({ form, path, label, hint, rows = 6, value = at(form.body, path), onValue = (found) => form.set(path, found) }) {
   const pretty = value === undefined ? "" : JSON.stringify(value, null, 2);
   const [text, setText] = useState(pretty);

@@ -11,11 +11,10 @@ export function experimentOf(job) {
 /** What people call a run of an experiment. */
 export const runName = (arm, task, seed) => `${arm} on ${task}, seed ${seed}`;
 
-/** What people call a job: its suffix, what it is in its experiment, else what it trains. */
+/** What people call a job; of an experiment's runs several have the same name but for the seed. */
 export function jobName(job) {
-  if (job.suffix) return job.suffix;
-  if (experimentOf(job)) return runName(job.metadata.arm, job.metadata.task, job.seed);
-  return job.environment ? job.environment.task : job.model.split("/").at(-1).split(":").at(-1);
+  if (!job.suffix && experimentOf(job)) return runName(job.metadata.arm, job.metadata.task, job.seed);
+  return job.name || job.suffix || job.model;
 }
 
 export function algorithmOf(job) {

@@ -1,9 +1,9 @@
-// How different several answers are. Pure: texts in, numbers out.
+// How different several answers are, and which are equal. Pure: texts in, numbers out.
 
 /** `{distinct, bigrams, overlap}`: answers that differ, share of bigrams that are unique, mean shared words (0–1). */
 export function diversity(texts) {
   const lists = texts.map((text) => text.toLowerCase().match(/[\p{L}\p{N}]+/gu) ?? []);
-  const distinct = new Set(texts.map((text) => text.trim())).size;
+  const distinct = folded(texts).length;
   const bigrams = lists.flatMap((words) => words.slice(1).map((word, i) => `${words[i]} ${word}`));
   let pairs = 0;
   let shared = 0;
@@ -18,6 +18,17 @@ export function diversity(texts) {
     bigrams: bigrams.length ? new Set(bigrams).size / bigrams.length : null,
     overlap: pairs ? shared / pairs : null,
   };
+}
+
+/** `[[text, count]]`: each answer once, where it first came. Answers that differ in white space alone are equal. */
+export function folded(texts) {
+  const counts = new Map();
+  for (const text of texts) {
+    const key = text.trim().replace(/\s+/g, " ");
+    const [first, count] = counts.get(key) ?? [text, 0];
+    counts.set(key, [first, count + 1]);
+  }
+  return [...counts.values()];
 }
 
 function jaccard(a, b) {

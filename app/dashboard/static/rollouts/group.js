@@ -6,10 +6,11 @@ import { link } from "../core/router.js";
 import { Mode, Problem, Skeleton } from "../ui/parts.js";
 import { diff } from "./diff.js";
 import { Tokens } from "./heat.js";
+import { Hits } from "./hits.js";
 
 const SIDES = ["normal", "high-entropy"];
 
-export function Group({ jobId, rows, tint, diffing }) {
+export function Group({ jobId, rows, tint, diffing, search }) {
   const details = useDetails(jobId, rows, tint !== "none");
   const first = rows[0];
   const sides = SIDES.map((mode) => [mode, rows.filter((row) => row.mode === mode)]).filter(([, own]) => own.length);
@@ -17,8 +18,9 @@ export function Group({ jobId, rows, tint, diffing }) {
     <section class="card pad" aria-label="Prompt">
       <div class="row wrap" style=${{ justifyContent: "space-between" }}>
         <h2>Prompt <span class="muted small num">step ${count(first.step)} · group ${first.group} · item ${count(first.item)}</span></h2>
+        <a class="btn tight" href=${link("jobs", jobId, "rollouts", { item: first.item })}>Over training</a>
       </div>
-      <${Prompt} rows=${rows} />
+      <${Prompt} rows=${rows} search=${search} />
     </section>
     ${details.error && html`<${Problem} error=${details.error} />`}
     ${diffing && sides.length === 2 && html`<${Diff} sides=${sides} />`}
@@ -29,7 +31,7 @@ export function Group({ jobId, rows, tint, diffing }) {
             <${Mode} mode=${mode} />
             <span class="small muted num">mean reward ${number(mean(own))}</span>
           </div>
-          ${own.map((row) => html`<${Response} key=${row.id} jobId=${jobId} row=${row} tint=${tint} detail=${details.of(row.id)} />`)}
+          ${own.map((row) => html`<${Response} key=${row.id} jobId=${jobId} row=${row} tint=${tint} detail=${details.of(row.id)} search=${search} />`)}
         </section>`,
       )}
     </div>
@@ -37,7 +39,7 @@ export function Group({ jobId, rows, tint, diffing }) {
 }
 
 /** Each mode has its own prompt: the high-entropy one has its instruction in front. */
-function Prompt({ rows }) {
+function Prompt({ rows, search }) {
   const prompts = [...new Map(rows.map((row) => [row.mode, row.prompt])).entries()];
   const [shown, setShown] = useState(null);
   const [mode, text] = prompts.find(([one]) => one === shown) ?? prompts[0];
@@ -46,31 +48,38 @@ function Prompt({ rows }) {
     html`<div class="segments" role="group" aria-label="Prompt of" style=${{ margin: "8px 0" }}>
       ${prompts.map(([one]) => html`<button type="button" key=${one} aria-pressed=${String(one === mode)} onClick=${() => setShown(one)}>as ${one} mode sees it</button>`)}
     </div>`}
-    <p class="answer prompt">${text}</p>
+    <p class="answer prompt"><${Hits} text=${text} search=${search} /></p>
   `;
 }
 
-function Response({ jobId, row, tint, detail }) {
+/** One response, with its tokens and scores where `detail` has them. */
+export function Response({ jobId, row, tint, detail, search }) {
   const scores = Object.entries(detail?.scores ?? {});
   return html`<article class="card response" id=${row.id}>
     <div class="row wrap response-head">
       <${Mode} mode=${row.mode} short />
       <b class="num reward">${row.reward === null ? "not graded" : number(row.reward)}</b>
       <span class="bar" aria-hidden="true"><i style=${{ width: `${100 * Math.min(1, Math.max(0, row.reward ?? 0))}%` }} /></span>
-      <span class="muted tiny num">${count(row.tokens)} tokens</span>
       ${row.truncated && html`<span class="tag">cut at the limit</span>`} ${detail?.dropped && html`<span class="tag">not trained on</span>`}
+      ${detail?.parse_error && html`<span class="tag" title=${detail.parse_error}>not of the format</span>`}
     </div>
     ${tint !== "none" && !detail
       ? html`<${Skeleton} height="64px" />`
       : detail && tint !== "none"
         ? html`<${Tokens} tokens=${detail.token_details} tint=${tint} />`
-        : html`<p class="answer">${row.response || html`<span class="muted">(empty)</span>`}</p>`}
+        : html`<p class="answer">${row.response ? html`<${Hits} text=${row.response} search=${search} />` : html`<span class="muted">(empty)</span>`}</p>`}
     <div class="row wrap response-foot tiny">
+      <span class="muted num">${facts(row)}</span>
       ${scores.map(([name, value]) => html`<span key=${name} class="tag num">${name} ${number(value)}</span>`)}
       <span class="grow" />
       <a class="muted" href=${link("graders", { job: jobId, rollout: row.id })}>Try the grader</a>
     </div>
   </article>`;
+}
+
+function facts({ tokens, surprisal, entropy }) {
+  const means = [["surprise", surprisal], ["entropy", entropy]].filter(([, value]) => value !== null);
+  return [`${count(tokens)} tokens`, ...means.map(([name, value]) => `${name} ${number(value, 2)}`)].join(" · ");
 }
 
 function Diff({ sides }) {

@@ -8,11 +8,20 @@ const NAMES = { N: "normal", H: "high-entropy" };
 function modes(pattern) {
   return ["N", "H"].map((mode) => ({ name: pattern.replace("*", mode), label: NAMES[mode], token: `--${mode.toLowerCase()}` }));
 }
+// Thoughts and answers of each mode.
+function parts(what) {
+  return [
+    ...modes(`train/*/answer_${what}`).map((one) => ({ ...one, label: `${one.label}, answers` })),
+    ...modes(`train/*/reasoning_${what}`).map((one) => ({ ...one, label: `${one.label}, thoughts`, dash: DASH })),
+  ];
+}
 const line = (name, label, token, dash) => ({ name, label, token, dash });
 
 const LEARNING = [
-  { id: "reward", title: "Reward", lines: modes("train/*/reward"), about: "Mean reward of a step's responses, by the mode that sampled them" },
-  { id: "validation", title: "Validation reward", lines: modes("eval/*/reward"), about: "Mean reward on items that are not trained" },
+  { id: "reward", title: "Reward", range: [0, 1], lines: modes("train/*/reward"), about: "Mean reward of a step's responses, by the mode that sampled them" },
+  { id: "validation", title: "Validation reward", range: [0, 1], lines: modes("eval/*/reward"), about: "Mean reward on items that are not trained" },
+  { id: "distinct-right", title: "Different right answers", lines: modes("train/*/distinct_right"), floor: 0, about: "Right answers to a prompt that differ, among the responses that a mode sampled in a step" },
+  { id: "largest-share", title: "Share of the commonest right answer", unit: "%", share: true, lines: modes("train/*/largest_share"), floor: 0, about: "100 %: a mode's right answers to a prompt are all the same" },
   { id: "entropy", title: "Token entropy", unit: "nats", lines: modes("train/*/entropy_nats"), floor: 0, about: "Mean entropy of the next-token distribution over a mode's own responses" },
   {
     id: "kl",
@@ -23,7 +32,10 @@ const LEARNING = [
     about: "How differently the modes continue the same text; near 0 they are one mode",
   },
   { id: "length", title: "Response length", unit: "tokens", lines: modes("train/*/length"), floor: 0 },
+  { id: "parts-length", title: "Length of thoughts and answers", unit: "tokens", lines: parts("length"), floor: 0, about: "Of responses with thoughts, by the mode that sampled them" },
+  { id: "parts-entropy", title: "Entropy of thoughts and answers", unit: "nats", lines: parts("entropy_nats"), floor: 0, about: "Mean entropy of the next-token distribution within each part" },
   { id: "truncated", title: "Truncated responses", unit: "%", share: true, lines: modes("train/*/truncated"), floor: 0, about: "Share of responses that were cut at the limit" },
+  { id: "parse-error", title: "Responses not of the format", unit: "%", share: true, lines: [...modes("train/*/parse_error"), ...modes("eval/*/parse_error").map((one) => ({ ...one, label: `${one.label}, validation`, dash: DASH }))], floor: 0, about: "Share of responses that the job's response_format does not allow; their reward is 0" },
 ];
 
 const METHOD = [
@@ -37,6 +49,7 @@ const METHOD = [
 
 const TIMES = ["generate", "score", "forward_backward", "optimizer", "sync", "divergence", "evaluate", "checkpoint"];
 const MACHINE = [
+  { id: "importance-clipped", title: "Truncated weights, rollout to trainer", unit: "%", share: true, lines: [line("rollout/importance_clipped", "of the tokens that train", "--c1")], floor: 0, about: "Share of tokens that the trainer finds so much likelier than the engine did that their weight is cut at the cap" },
   { id: "logprob-gap", title: "Log-prob gap, rollout to trainer", unit: "nats", lines: [line("rollout/logprob_gap_mean", "mean", "--c1"), line("rollout/logprob_gap_max", "largest", "--c3", DASH)], floor: 0, about: "How far the engine that samples is from the model that trains" },
   { id: "step-time", title: "Time of a step", unit: "s", stacked: true, floor: 0, lines: TIMES.map((name, i) => line(`time/${name}`, name.replace("_", " + "), MORE[i])), about: "Seconds of a step, by what they went into" },
   { id: "throughput", title: "Throughput", unit: "tokens/s", lines: [line("train/tokens_per_second", "generated", "--c1")], floor: 0 },
@@ -57,8 +70,11 @@ const SECTIONS = [
   ["Machine", "where time and memory go", MACHINE],
 ];
 const KNOWN = new Set(SECTIONS.flatMap(([, , charts]) => charts.flatMap((chart) => chart.lines.map((one) => one.name))));
-// The same entropies in the other unit.
-const HIDDEN = /\/entropy_bits$/;
+// The same entropies in the other unit, and what the verdict says in words.
+const HIDDEN = /\/(entropy_bits|graded)$/;
+
+/** The charts of a run's first page. */
+export const FIRST = ["reward", "validation", "entropy", "kl"];
 
 /** `[title, about, charts]` for the series that there are; a line without points is left out. */
 export function chartsFor(names) {

@@ -2,18 +2,20 @@
 import { blob, jobPath } from "../core/api.js";
 import { count } from "../core/format.js";
 import { html, useEffect, useMemo, useState } from "../core/html.js";
+import { link } from "../core/router.js";
 import { useStore } from "../core/store.js";
 import { save } from "../charts/export.js";
 import { Chart } from "../charts/chart.js";
 import { Icon } from "../ui/icons.js";
 import { Empty, Segments, Skeleton, isOver } from "../ui/parts.js";
 import { say } from "../ui/toasts.js";
-import { chartsFor } from "./catalog.js";
+import { FIRST, chartsFor } from "./catalog.js";
 
 /** Smoothing reaches this share of the run. */
 const REACH = [0, 0.003, 0.006, 0.0125, 0.025, 0.05, 0.1];
 
-export function Charts({ job, source, group }) {
+/** `brief`: the few that say most. */
+export function Charts({ job, source, group, brief }) {
   const names = useStore(source.names);
   const [smoothing, setSmoothing] = useState(0);
   const [log, setLog] = useState(false);
@@ -28,7 +30,8 @@ export function Charts({ job, source, group }) {
       <//>
     </div>`;
   }
-  const sections = chartsFor(names.map((one) => one.name));
+  const all = chartsFor(names.map((one) => one.name));
+  const sections = brief ? briefly(all, job) : all;
   return html`
     <div class="toolbar" role="toolbar" aria-label="Charts">
       <label class="row">
@@ -43,6 +46,14 @@ export function Charts({ job, source, group }) {
     </div>
     ${sections.map(([title, about, charts]) => html`<${Section} key=${title} title=${title} about=${about} charts=${charts} source=${source} group=${group} settings=${settings} />`)}
   `;
+}
+
+/** The first charts of `sections` as one; where a run has none of them, its first four. */
+function briefly(sections, job) {
+  const all = sections.flatMap(([, , charts]) => charts);
+  const first = all.filter((chart) => FIRST.includes(chart.id));
+  const about = html`the first of ${count(all.length)}: <a href=${link("jobs", job.id, "charts")}>all charts</a>`;
+  return [["Curves", about, first.length ? first : all.slice(0, 4)]];
 }
 
 function Section({ title, about, charts, source, group, settings }) {

@@ -1,34 +1,37 @@
-// Below the charts: what happened, the checkpoints, and the configuration.
+// What happened to a run, its checkpoints, and its configuration: a tab each.
 import { ago, count, dateTime, duration, number } from "../core/format.js";
-import { html, useState } from "../core/html.js";
+import { html } from "../core/html.js";
 import { link } from "../core/router.js";
-import { Segments, Skeleton } from "../ui/parts.js";
+import { Code } from "../ui/code.js";
+import { Skeleton } from "../ui/parts.js";
 
-const TABS = [
-  ["events", "Events"],
-  ["attempts", "Attempts"],
-  ["checkpoints", "Checkpoints"],
-  ["configuration", "Configuration"],
-];
-
-export function Details({ job, about }) {
-  const [tab, setTab] = useState("events");
-  const view = { events: Events, attempts: Attempts, checkpoints: Checkpoints, configuration: Configuration }[tab];
-  return html`<section class="card details" aria-label="Details">
-    <div class="card-head"><${Segments} label="Details" value=${tab} options=${TABS} onChange=${setTab} /></div>
-    ${about === null && tab !== "configuration" ? html`<div style=${{ padding: "18px" }}><${Skeleton} height="120px" /></div>` : html`<${view} job=${job} about=${about} />`}
-  </section>`;
+export function Events({ about }) {
+  if (about === null) return html`<${Waiting} />`;
+  return html`<section class="card" aria-label="Events"><${Messages} events=${about.timeline.events} /></section>
+    <div class="section-title"><h2>Attempts</h2><p>a worker's turn each</p></div>
+    <section class="card"><${Attempts} attempts=${about.timeline.attempts} /></section>`;
 }
+
+export function Checkpoints({ job, about }) {
+  if (about === null) return html`<${Waiting} />`;
+  return html`<section class="card" aria-label="Checkpoints"><${Saved} job=${job} checkpoints=${about.checkpoints} /></section>`;
+}
+
+export function Configuration({ job }) {
+  const shown = { model: job.model, seed: job.seed, training_file: job.training_file, environment: job.environment, validation_file: job.validation_file, validation_environment: job.validation_environment, metadata: job.metadata, ...job.method.reinforcement };
+  return html`<${Code} title="Configuration" samples=${[["JSON", JSON.stringify(shown, null, 2)]]} />`;
+}
+
+const Waiting = () => html`<${Skeleton} height="160px" />`;
 
 function Nothing({ children }) {
   return html`<p class="muted small" style=${{ padding: "18px" }}>${children}</p>`;
 }
 
-function Events({ about }) {
-  const events = [...about.timeline.events].reverse();
+function Messages({ events }) {
   if (!events.length) return html`<${Nothing}>Nothing has happened yet.<//>`;
   return html`<ol class="events">
-    ${events.map(
+    ${[...events].reverse().map(
       (event) => html`<li key=${event.id} class=${`level-${event.level}`}>
         <span class="num muted tiny" title=${dateTime(event.created_at)}>${ago(event.created_at)}</span>
         <span class="num muted tiny">step ${count(event.step)}</span>
@@ -38,8 +41,7 @@ function Events({ about }) {
   </ol>`;
 }
 
-function Attempts({ about }) {
-  const { attempts } = about.timeline;
+function Attempts({ attempts }) {
   if (!attempts.length) return html`<${Nothing}>No worker has taken the job yet.<//>`;
   return html`<div class="table-box" tabindex="0" role="region" aria-label="Attempts">
     <table>
@@ -62,8 +64,7 @@ function Attempts({ about }) {
   </div>`;
 }
 
-function Checkpoints({ about }) {
-  const { checkpoints } = about;
+function Saved({ job, checkpoints }) {
   if (!checkpoints.length) return html`<${Nothing}>None is saved yet; one is written at the end, at a pause, and at each validation.<//>`;
   return html`<div class="table-box" tabindex="0" role="region" aria-label="Checkpoints">
     <table>
@@ -74,7 +75,7 @@ function Checkpoints({ about }) {
         ${checkpoints.map(
           (one) => html`<tr key=${one.id}>
             <td class="right num">${count(one.step_number)}</td>
-            <td class="mono">${one.fine_tuned_model_checkpoint}</td>
+            <td><span class="mono">${one.fine_tuned_model_checkpoint}</span> ${one.is_result && job.fine_tuned_model && html`<span class="tag" title=${one.result_reason ?? ""}>the result</span>`}${one.result_reason && html`<div class="tiny muted">${one.result_reason}</div>`}</td>
             <td class="right num">${number(one.metrics.full_valid_mean_reward ?? one.metrics["eval/N/reward"])}</td>
             <td class="nowrap">${ago(one.created_at)}</td>
             <td class="right"><a class="btn tight" href=${link("playground", { model: one.fine_tuned_model_checkpoint })}>Talk to it</a></td>
@@ -83,9 +84,4 @@ function Checkpoints({ about }) {
       </tbody>
     </table>
   </div>`;
-}
-
-function Configuration({ job }) {
-  const shown = { model: job.model, seed: job.seed, training_file: job.training_file, environment: job.environment, validation_file: job.validation_file, validation_environment: job.validation_environment, metadata: job.metadata, ...job.method.reinforcement };
-  return html`<pre class="codebox" tabindex="0" aria-label="Configuration">${JSON.stringify(shown, null, 2)}</pre>`;
 }

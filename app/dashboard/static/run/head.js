@@ -7,51 +7,68 @@ import { algorithmOf, experimentOf, jobName, share, timing } from "../jobs/names
 import { Icon } from "../ui/icons.js";
 import { Bar, Id, Problem, Status, isActive } from "../ui/parts.js";
 
-export function Head({ job, live, onChange }) {
+const TABS = [
+  ["", "Overview"],
+  ["charts", "Charts"],
+  ["rollouts", "Rollouts"],
+  ["checkpoints", "Checkpoints"],
+  ["events", "Events"],
+  ["configuration", "Configuration"],
+];
+
+/** What stays on all of a run's tabs. */
+export function Head({ job, tab, live, onChange }) {
+  const { step, total_steps: total } = job.progress;
+  const experiment = experimentOf(job);
+  return html`
+    <nav class="crumb" aria-label="Breadcrumb"><a href=${link("jobs")}>Jobs</a> / ${experiment && html`<a href=${link("experiments", experiment)}>its experiment</a> / `}<span class="mono">${job.id}</span></nav>
+    <div class="page-head run-head">
+      <div class="grow">
+        <div class="row wrap" style=${{ gap: "6px 12px" }}>
+          <h1>${jobName(job)}</h1>
+          <${Status} job=${job} pill />
+          <span class="num small soft">step ${count(step)} <span class="muted">of ${count(total)}</span></span>
+          ${live && isActive(job) && html`<span class="live tiny muted" title="New steps appear by themselves">live</span>`}
+        </div>
+        <p class="small">${job.model} · ${algorithmOf(job)} · ${source(job)}</p>
+      </div>
+      <div class="actions">
+        <a class="btn" href=${link("compare", { jobs: job.id })}><${Icon} name="compare" />Compare</a>
+        <${Actions} job=${job} onChange=${onChange} />
+      </div>
+    </div>
+    ${job.error?.message && html`<div style=${{ marginBottom: "16px" }}><${Problem} error=${job.error} /></div>`}
+    <nav class="tabs" aria-label="Of this run">
+      ${TABS.map(([name, text]) => html`<a key=${name} href=${link("jobs", job.id, ...(name ? [name] : []))} aria-current=${tab === name ? "page" : null}>${text}</a>`)}
+    </nav>
+  `;
+}
+
+/** How far it is, and what came of it. */
+export function Facts({ job }) {
   const { step, total_steps: total } = job.progress;
   const [what, time] = timing(job);
-  const experiment = experimentOf(job);
   const facts = [
-    ["Step", html`${count(step)} <span class="muted">of ${count(total)}</span>`],
     job.status !== "paused" && time !== "–" && [what === "took" ? "Took" : what === "queue" ? "Queue" : "Time left", time],
     isActive(job) && job.started_at && ["Running for", duration(Date.now() / 1000 - job.started_at)],
     job.trained_tokens && ["Trained tokens", short(job.trained_tokens)],
     ["Attempts", count(job.attempt)],
     ["Created", html`<span title=${dateTime(job.created_at)}>${ago(job.created_at)}</span>`],
   ].filter(Boolean);
-  return html`
-    <nav class="crumb" aria-label="Breadcrumb"><a href=${link("jobs")}>Jobs</a> / ${experiment && html`<a href=${link("experiments", experiment)}>its experiment</a> / `}<span class="mono">${job.id}</span></nav>
-    <div class="page-head">
-      <div class="grow">
-        <div class="row wrap" style=${{ gap: "12px" }}>
-          <h1>${jobName(job)}</h1>
-          <${Status} job=${job} pill />
-          ${live && isActive(job) && html`<span class="live tiny muted" title="New steps appear by themselves">live</span>`}
-        </div>
-        <p class="small">${job.model} · ${algorithmOf(job)} · ${source(job)}</p>
-      </div>
-      <div class="actions">
-        <a class="btn" href=${link("jobs", job.id, "rollouts")}>Rollouts</a>
-        <a class="btn" href=${link("compare", { jobs: job.id })}><${Icon} name="compare" />Compare</a>
-        <${Actions} job=${job} onChange=${onChange} />
-      </div>
-    </div>
-    ${job.error?.message && html`<div style=${{ marginBottom: "16px" }}><${Problem} error=${job.error} /></div>`}
-    <section class="card run-facts" aria-label="Progress">
-      <${Bar} status=${job.status} now=${step} of=${total} share=${share(job)} label="Steps" />
-      <dl>
-        ${facts.map(([name, value]) => html`<div key=${name}><dt>${name}</dt><dd class="num">${value}</dd></div>`)}
-        ${job.fine_tuned_model &&
-        html`<div class="model">
-          <dt>Model</dt>
-          <dd class="row wrap">
-            <${Id} value=${job.fine_tuned_model} />
-            <a class="btn tight" href=${link("playground", { model: job.fine_tuned_model })}>Talk to both modes</a>
-          </dd>
-        </div>`}
-      </dl>
-    </section>
-  `;
+  return html`<section class="card run-facts" aria-label="Progress">
+    <${Bar} status=${job.status} now=${step} of=${total} share=${share(job)} label="Steps" />
+    <dl>
+      ${facts.map(([name, value]) => html`<div key=${name}><dt>${name}</dt><dd class="num">${value}</dd></div>`)}
+      ${job.fine_tuned_model &&
+      html`<div class="model">
+        <dt>Model</dt>
+        <dd class="row wrap">
+          <${Id} value=${job.fine_tuned_model} />
+          <a class="btn tight" href=${link("playground", { model: job.fine_tuned_model })}>Talk to both modes</a>
+        </dd>
+      </div>`}
+    </dl>
+  </section>`;
 }
 
 function source(job) {

@@ -7,6 +7,6 @@ export function marksOf(timeline, checkpoints) {
     .map(({ attempt, step, worker }) => ({ step, kind: "attempt", text: `attempt ${attempt} began on ${worker}` }));
   const events = timeline.events.filter((event) => event.level !== "info" || /paus|resum/i.test(event.message));
   const told = events.map(({ step, level, message }) => ({ step, kind: level === "info" ? "pause" : level, text: message }));
-  const saved = checkpoints.map(({ step_number: step }) => ({ step, kind: "checkpoint", text: "checkpoint" }));
+  const saved = checkpoints.map(({ step_number: step, result_reason: reason }) => ({ step, kind: "checkpoint", text: reason ? `checkpoint, the result: ${reason}` : "checkpoint" }));
   return [...attempts, ...told, ...saved];
 }

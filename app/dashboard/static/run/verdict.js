@@ -1,5 +1,7 @@
-// A run in plain words: what its curves say, each sentence with the number behind it. Pure: numbers in, words out.
+// A run in plain words: what its curves say, each sentence with the number behind it and, where something is
+// wrong, what to try. Pure: numbers in, words out.
 import { count, duration, number, percent } from "../core/format.js";
+import { gains } from "./gains.js";
 
 /** The series that a verdict reads. */
 export const READS = [
@@ -10,27 +12,50 @@ export const READS = [
   "diag/kl_H_N/prefix_H",
   "train/zero_variance",
   "train/step_seconds",
+  "eval/N/reward",
+  "eval/H/reward",
+  "eval/N/graded",
+  "eval/H/graded",
 ];
+
+/** Different right answers in k samples. */
+const DISTINCT = /^eval\/(N|H)\/distinct_right@(\d+)$/;
 
 /** Below this many nats a mode decides almost every token with certainty. */
 const COLLAPSED = 0.1;
 const SPLIT_KL = 0.2;
+/** Points of a series below which its course is not judged. */
+const FEW = 10;
 
 /**
- * `[{topic, tone, says, because}]` from a job and `get(name)` → `{steps, values}`; `now` in unix seconds,
- * `lastStepAt` when the last step was heard of, or null.
+ * `[{topic, tone, says, because, tries}]` from a job and `get(name)` → `{steps, values}`; `now` in unix seconds,
+ * `lastStepAt` when the last step was heard of, or null; `pair` from `distinctPair`. `tries`: `{text, page}` or null.
  */
-export function verdict(job, get, now, lastStepAt) {
-  return [splitting(get), entropy(get), reward(get), progress(job, get, now, lastStepAt)].filter(Boolean);
+export function verdict(job, get, now, lastStepAt, pair) {
+  return [...gains(job, get), splitting(get), entropy(get), signal(get), variety(get, pair), progress(job, get, now, lastStepAt)].filter(Boolean);
 }
 
-/** The one sentence on top: the worst first. */
+/** `{k, N, H}`: the series of different right answers in the most samples that both modes have; null: none. */
+export function distinctPair(names) {
+  const ks = { N: [], H: [] };
+  for (const name of names) {
+    const found = DISTINCT.exec(name);
+    if (found) ks[found[1]].push(Number(found[2]));
+  }
+  const both = ks.N.filter((k) => ks.H.includes(k));
+  if (!both.length) return null;
+  const k = Math.max(...both);
+  return { k, N: `eval/N/distinct_right@${k}`, H: `eval/H/distinct_right@${k}` };
+}
+
+/** The sentence on top: the worst first; else what is well; else that nothing can be said. */
 export function headline(checks) {
   for (const tone of ["bad", "warn"]) {
     const found = checks.find((check) => check.tone === tone);
     if (found) return found.says;
   }
-  return checks.map((check) => check.says).slice(0, 2).join(". ") || null;
+  const well = checks.filter((check) => check.tone === "ok" && check.topic !== "Progress");
+  return well.map((check) => check.says).slice(0, 2).join(". ") || "Too early to tell";
 }
 
 function splitting(get) {
@@ -39,39 +64,49 @@ function splitting(get) {
   if (kl === null || n === null || h === null) return null;
   const gap = h.late - n.late;
   const because = `KL(H‖N) ${number(kl.early)} → ${number(kl.late)} nats; high-entropy mode ${gap >= 0 ? "+" : "−"}${number(Math.abs(gap))} nats of entropy over normal`;
-  if (kl.late >= SPLIT_KL && kl.late > 1.25 * kl.early && gap > 0) return check("Modes", "ok", "The modes are splitting", because);
-  if (kl.late >= SPLIT_KL && gap > 0) return check("Modes", "ok", "The modes are apart", because);
-  if (kl.late >= SPLIT_KL) return check("Modes", "warn", "The modes differ, but the high-entropy one is not the more varied", because);
-  if (kl.late < 0.6 * kl.early) return check("Modes", "warn", "The modes are growing together", because);
-  return check("Modes", "warn", "The modes have not split", because);
+  if (kl.points < FEW) return tooEarly("Modes", "whether the modes split", because, kl.points);
+  const more = "Raise algorithm.eta, or ask for more in high_entropy_prompt.";
+  if (kl.late >= SPLIT_KL && gap <= 0) return warning("Modes", "The modes differ, but the high-entropy one is not the more varied", because, "Raise algorithm.alpha: the bonus then rewards entropy rather than divergence.", "clone");
+  if (kl.late >= SPLIT_KL) return check("Modes", "ok", kl.late > 1.25 * kl.early ? "The modes are splitting" : "The modes are apart", because);
+  if (kl.late < 0.6 * kl.early) return warning("Modes", "The modes are growing together", because, more, "clone");
+  return warning("Modes", "The modes have not split", because, more, "clone");
 }
 
 function entropy(get) {
   const modes = [["normal", "N"], ["high-entropy", "H"]].map(([name, letter]) => [name, ends(get(`train/${letter}/entropy_nats`))]);
   const known = modes.filter(([, value]) => value !== null);
   if (!known.length) return null;
-  const because = known.map(([name, { early, late }]) => `${name} ${number(early)} → ${number(late)} nats`).join(", ");
-  const exploding = known.find(([, { early, late }]) => late > 2 * early && late - early > 1);
-  if (exploding) return check("Entropy", "bad", `Entropy of the ${exploding[0]} mode is exploding`, because);
+  const because = known.map(([name, one]) => `${name} ${number(one.early)} → ${number(one.late)} nats`).join(", ");
+  const exploding = known.find(([, one]) => one.late > 2 * one.early && one.late - one.early > 1);
+  if (exploding) return fault("Entropy", `Entropy of the ${exploding[0]} mode is exploding`, because, "Lower algorithm.eta or the learning rate.", "clone");
   const [name, value] = known.at(-1);
-  if (value.late < COLLAPSED || value.late < 0.1 * value.early) return check("Entropy", "bad", `Entropy of the ${name} mode has collapsed`, because);
+  if (value.late < COLLAPSED || value.late < 0.1 * value.early) return fault("Entropy", `Entropy of the ${name} mode has collapsed`, because, "Lower the learning rate, or raise algorithm.eta and the samples a prompt.", "clone");
+  if (value.points < FEW) return tooEarly("Entropy", "where the entropy goes", because, value.points);
   const normal = known[0][1];
   if (known.length > 1 && normal.late < COLLAPSED) return check("Entropy", "info", "The normal mode is sure of itself, the other explores", because);
   return check("Entropy", "ok", "Entropy is in bounds", because);
 }
 
-function reward(get) {
-  const modes = [["normal", "N"], ["high-entropy", "H"]].map(([name, letter]) => [name, ends(get(`train/${letter}/reward`))]).filter(([, value]) => value !== null);
-  if (!modes.length) return null;
+/** Whether there is anything to prefer: groups whose responses all get the same reward teach nothing. */
+function signal(get) {
   const flat = ends(get("train/zero_variance"));
-  const because = modes.map(([name, { early, late }]) => `${name} ${number(early)} → ${number(late)}`).join(", ") + (flat ? `; ${percent(flat.late)} of the groups have nothing to prefer` : "");
-  const best = Math.max(...modes.map(([, value]) => value.late));
-  const gain = Math.max(...modes.map(([, { early, late }]) => late - early));
-  if (flat && flat.late > 0.9 && best < 0.05) return check("Reward", "bad", "There is no reward to learn from", because);
-  if (best > 0.97 || (flat && flat.late > 0.85)) return check("Reward", "warn", "The reward is saturated", because);
-  if (gain > 0.02) return check("Reward", "ok", "The reward is rising", because);
-  if (gain < -0.05) return check("Reward", "warn", "The reward is falling", because);
-  return check("Reward", "warn", "The reward has not moved", because);
+  if (flat === null) return null;
+  const because = `all responses got the same reward in ${percent(flat.late)} of the groups, at first in ${percent(flat.early)}`;
+  if (flat.points < FEW) return tooEarly("Signal", "how many groups teach something", because, flat.points);
+  if (flat.late <= 0.85) return check("Signal", "ok", flat.late < 0.5 ? "Most groups have something to prefer" : "Some groups have something to prefer", because);
+  const rewards = ["N", "H"].map((mode) => ends(get(`train/${mode}/reward`))?.late ?? 0);
+  if (Math.max(...rewards) < 0.05) return fault("Signal", "There is no reward to learn from", because, "Read what the model writes and try the grader on it; easier items or a larger model help if it is right.", "rollouts");
+  return warning("Signal", "Hardly a group has anything to prefer", because, "Harder items, or more samples a prompt.", "clone");
+}
+
+function variety(get, pair) {
+  if (!pair) return null;
+  const [n, h] = [get(pair.N), get(pair.H)];
+  if (!n?.values.length || !h?.values.length) return null;
+  const [normal, high] = [n.values.at(-1), h.values.at(-1)];
+  const says = `H has ${number(high)} different right answers in ${pair.k}, N ${number(normal)}`;
+  const because = `on validation items; at first H ${number(h.values[0])}, N ${number(n.values[0])}`;
+  return check("Different right answers", high > 1.2 * normal && high >= h.values[0] ? "ok" : "info", says, because);
 }
 
 function progress(job, get, now, lastStepAt) {
@@ -83,7 +118,7 @@ function progress(job, get, now, lastStepAt) {
     case "succeeded":
       return check("Progress", "ok", "The run is done", done);
     case "failed":
-      return check("Progress", "bad", "The run failed", done); // why stands above
+      return fault("Progress", "The run failed", done, "Why stands above; the last events say what came before.", "events");
     case "cancelled":
       return check("Progress", "info", "The run was cancelled", done);
     case "paused":
@@ -93,20 +128,24 @@ function progress(job, get, now, lastStepAt) {
   }
   if (pace === null || lastStepAt === null) return check("Progress", "ok", "The run has started", done);
   const quiet = now - lastStepAt;
-  if (quiet > Math.max(60, 6 * pace)) return check("Progress", "bad", "The run is stalled", `no step for ${duration(quiet)}; a step takes ${number(pace)} s`);
+  if (quiet > Math.max(60, 6 * pace)) return fault("Progress", "The run is stalled", `no step for ${duration(quiet)}; a step takes ${number(pace)} s`, "See which worker has it; pausing and resuming gives it to another.", "events");
   return check("Progress", "ok", "The run is moving", done);
 }
 
-function check(topic, tone, says, because) {
-  return { topic, tone, says, because };
+function check(topic, tone, says, because, tries = null) {
+  return { topic, tone, says, because, tries };
 }
+
+const warning = (topic, says, because, text, page) => check(topic, "warn", says, because, { text, page });
+const fault = (topic, says, because, text, page) => check(topic, "bad", says, because, { text, page });
+const tooEarly = (topic, what, because, points) => check(topic, "info", `Too early to tell ${what}`, `${because}; ${count(points)} steps so far`);
 
 /** Means over the first and the last tenth of a series (at least one point, at most fifty); null below 2 points. */
 function ends(series) {
   if (!series || series.values.length < 2) return null;
   const size = Math.min(50, Math.max(1, Math.round(series.values.length / 10)));
   const mean = (list) => list.reduce((sum, value) => sum + value, 0) / list.length;
-  return { early: mean(series.values.slice(0, size)), late: mean(series.values.slice(-size)) };
+  return { early: mean(series.values.slice(0, size)), late: mean(series.values.slice(-size)), points: series.values.length };
 }
 
 function median(values) {

@@ -11,7 +11,7 @@ export function Code({ title, samples }) {
     <div class="card-head">
       <h3>${title}</h3>
       <div class="row">
-        <${Segments} label="Language" value=${chosen} options=${samples.map(([name]) => [name, name])} onChange=${setChosen} />
+        ${samples.length > 1 && html`<${Segments} label="Language" value=${chosen} options=${samples.map(([name]) => [name, name])} onChange=${setChosen} />`}
         <button type="button" class="btn quiet tight" onClick=${() => copy(text)}><${Icon} name="copy" />Copy</button>
       </div>
     </div>

@@ -1,6 +1,6 @@
 // What stays on every page: brand, navigation, theme, key.
 import { html } from "../core/html.js";
-import { forgetKey, hasKey } from "../core/keys.js";
+import { forgetKey, hasKey, openPrompt, refused } from "../core/keys.js";
 import { link } from "../core/router.js";
 import { useStore } from "../core/store.js";
 import { chooseTheme, theme } from "../core/theme.js";
@@ -10,6 +10,7 @@ import { Mode } from "./parts.js";
 const PAGES = [
   ["jobs", "Jobs"],
   ["experiments", "Experiments"],
+  ["datasets", "Datasets"],
   ["compare", "Compare"],
   ["playground", "Playground"],
   ["graders", "Graders"],
@@ -60,7 +61,10 @@ function Theme() {
 }
 
 function Key() {
-  if (!useStore(hasKey)) return null;
+  const closed = useStore(refused);
+  if (!useStore(hasKey)) {
+    return closed && html`<button type="button" class="btn quiet tight" onClick=${openPrompt}><${Icon} name="key" />Give a key</button>`;
+  }
   return html`<button type="button" class="btn quiet tight" onClick=${forgetKey} title="Forget the key of this tab">
     <${Icon} name="key" />Forget key
   </button>`;

@@ -15,7 +15,7 @@ function Form({ message }) {
     event.preventDefault();
     if (key.trim()) giveKey(key.trim());
   };
-  return html`<${Dialog} title="This service wants a key" onClose=${closePrompt}>
+  return html`<${Dialog} title="This service wants a key" onClose=${() => keyPrompt.get() !== null && closePrompt()}>
     <p class="soft small">${message}</p>
     <form class="stack" onSubmit=${submit}>
       <div class="field">

@@ -1,14 +1,16 @@
 // Several runs on the same charts, what they differ in, and how they ended.
 import { get, jobPath, JOBS_PATH } from "../core/api.js";
-import { ago, count, number } from "../core/format.js";
+import { ago, count, number, plural } from "../core/format.js";
 import { cls, html, useEffect, useMemo, useState } from "../core/html.js";
-import { useLoad } from "../core/poll.js";
+import { useLoad, useSettled } from "../core/poll.js";
 import { link, setQuery } from "../core/router.js";
 import { Chart } from "../charts/chart.js";
 import { newGroup } from "../charts/group.js";
 import { CompareSource, chartsOf, tokenAt } from "../compare/source.js";
 import { differences } from "../compare/differences.js";
+import { finals } from "../compare/finals.js";
 import { algorithmOf, jobName } from "../jobs/names.js";
+import { Icon } from "../ui/icons.js";
 import { Empty, Problem, Skeleton, Status } from "../ui/parts.js";
 
 const MOST = 7;
@@ -25,9 +27,12 @@ const FINAL = [
 
 export function Compare({ query }) {
   const ids = (query.get("jobs") ?? "").split(",").filter(Boolean).slice(0, MOST);
-  const recent = useLoad(async (signal) => (await get(JOBS_PATH, { limit: 50 }, signal)).data, []);
-  const chosen = useLoad(async (signal) => Promise.all(ids.map((id) => get(jobPath(id), {}, signal))), [ids.join()]);
-  const jobs = (chosen.data ?? []).filter((job) => ids.includes(job.id));
+  const [text, setText] = useState("");
+  const search = useSettled(text.trim().slice(0, 200), 250);
+  const recent = useLoad(async (signal) => (await get(JOBS_PATH, { limit: 50, search }, signal)).data, [search]);
+  const chosen = useLoad((signal) => Promise.all(ids.map((id) => find(id, signal))), [ids.join()]);
+  const known = (chosen.data ?? []).filter(({ id }) => ids.includes(id));
+  const jobs = known.map(({ job }) => job).filter(Boolean);
   const toggle = (id) => setQuery({ jobs: (ids.includes(id) ? ids.filter((one) => one !== id) : [...ids, id]).join(",") });
   return html`
     <div class="page-head">
@@ -37,30 +42,60 @@ export function Compare({ query }) {
       </div>
     </div>
     ${(recent.error ?? chosen.error) && html`<${Problem} error=${recent.error ?? chosen.error} />`}
-    <${Picker} jobs=${recent.data} ids=${ids} toggle=${toggle} />
+    <${Chips} known=${known} jobs=${jobs} toggle=${toggle} />
+    <${Picker} jobs=${recent.data} ids=${ids} toggle=${toggle} text=${text} setText=${setText} shown=${jobs} />
     ${ids.length === 0
       ? recent.data?.length !== 0 && html`<div class="card" style=${{ marginTop: "16px" }}><${Empty} icon="compare" title="Choose runs to compare">Tick two or more runs above: their curves are laid over each other here.<//></div>`
       : jobs.length
         ? html`<${Overlay} key=${jobs.map((job) => job.id).join()} jobs=${jobs} />`
-        : !chosen.error && html`<${Skeleton} height="320px" />`}
+        : chosen.loading && html`<${Skeleton} height="320px" />`}
   `;
 }
 
-function Picker({ jobs, ids, toggle }) {
+/** `{id, job, error}` of a run; where there is none of that id, the others are shown all the same. */
+async function find(id, signal) {
+  try {
+    return { id, job: await get(jobPath(id), {}, signal), error: null };
+  } catch (error) {
+    if (error.name === "AbortError") throw error;
+    return { id, job: null, error };
+  }
+}
+
+/** The runs that are compared, each to be taken out. */
+function Chips({ known, jobs, toggle }) {
+  if (!known.length) return null;
+  return html`<ul class="chips" aria-label="Compared runs">
+    ${known.map(({ id, job, error }) => {
+      const name = job ? jobName(job) : id;
+      return html`<li key=${id} class=${cls("chip", !job && "unknown")} title=${error?.message} style=${{ "--run": job ? `var(${tokenAt(jobs.indexOf(job))})` : "transparent" }}>
+        ${job ? html`<i class="swatch" /><a href=${link("jobs", id)}>${name}</a>` : html`<span>unknown: <span class="mono">${id}</span></span>`}
+        <button type="button" aria-label=${`Remove ${name}`} onClick=${() => toggle(id)}>×</button>
+      </li>`;
+    })}
+  </ul>`;
+}
+
+function Picker({ jobs, ids, toggle, text, setText, shown }) {
   if (jobs === null) return html`<${Skeleton} height="120px" />`;
-  if (!jobs.length) return html`<div class="card"><${Empty} title="No jobs yet" action=${html`<a class="btn primary" href=${link("jobs", "new")}>Create the first job</a>`}>There is nothing to compare so far.<//></div>`;
-  return html`<fieldset class="card picker">
+  if (!jobs.length && !text) return html`<div class="card"><${Empty} title="No jobs yet" action=${html`<a class="btn primary" href=${link("jobs", "new")}>Create the first job</a>`}>There is nothing to compare so far.<//></div>`;
+  return html`<section class="card" aria-label="Choose runs">
+    <div class="card-head"><label class="search"><${Icon} name="search" /><span class="sr">Search runs</span><input class="input" type="search" placeholder="Name, model, tag …" value=${text} onInput=${(event) => setText(event.target.value)} /></label>
+    <span class="small muted">${count(ids.length)} of ${MOST}</span></div>
+    ${!jobs.length && html`<p class="muted small" style=${{ padding: "14px 18px" }}>No matching jobs</p>`}
+    <fieldset class="picker">
     <legend class="sr">Runs to compare</legend>
     ${jobs.map((job) => {
-      const at = ids.indexOf(job.id);
+      const at = shown.findIndex((one) => one.id === job.id);
       return html`<label key=${job.id} class=${cls("pick", at >= 0 && "chosen")} style=${{ "--run": at >= 0 ? `var(${tokenAt(at)})` : "transparent" }}>
-        <input type="checkbox" checked=${at >= 0} disabled=${at < 0 && ids.length >= MOST} onChange=${() => toggle(job.id)} />
+        <input type="checkbox" checked=${ids.includes(job.id)} disabled=${!ids.includes(job.id) && ids.length >= MOST} onChange=${() => toggle(job.id)} />
         <i class="swatch" />
         <span class="grow ellipsis"><b>${jobName(job)}</b> <span class="muted tiny">${algorithmOf(job)} · ${ago(job.created_at)}</span></span>
         <${Status} job=${job} />
       </label>`;
     })}
-  </fieldset>`;
+    </fieldset>
+  </section>`;
 }
 
 function Overlay({ jobs }) {
@@ -80,8 +115,8 @@ function Overlay({ jobs }) {
   return html`
     <div class="section-title"><h2>Curves</h2><p>Drag to zoom, double-click to see all.</p></div>
     ${names === null ? html`<${Skeleton} height="268px" />` : html`<div class="charts">${charts.map((spec) => html`<${Chart} key=${spec.id} spec=${spec} source=${source} group=${group} settings=${settings} />`)}</div>`}
-    <div class="section-title"><h2>Final metrics</h2><p>The last value of each series.</p></div>
-    ${names === null ? html`<${Skeleton} height="120px" />` : html`<${Finals} jobs=${jobs} source=${source} />`}
+    <div class="section-title"><h2>Final metrics</h2><p>Mean of the last tenth of a run's steps ± the deviation of its points.</p></div>
+    ${names === null ? html`<${Skeleton} height="120px" />` : html`<${Finals} jobs=${jobs} />`}
     <div class="section-title"><h2>Configuration</h2></div>
     <${Differences} jobs=${jobs} />
   `;
@@ -91,8 +126,11 @@ function RunName({ job, index }) {
   return html`<span class="row" style=${{ "--run": `var(${tokenAt(index)})` }}><i class="swatch" /><a href=${link("jobs", job.id)}>${jobName(job)}</a></span>`;
 }
 
-function Finals({ jobs, source }) {
-  const columns = FINAL.filter(([name]) => jobs.some((job) => source.last(job.id, name) !== undefined));
+function Finals({ jobs }) {
+  const { data, error, reload } = useLoad((signal) => Promise.all(jobs.map((job) => finals(job, FINAL.map(([name]) => name), signal))), []);
+  if (error) return html`<${Problem} error=${error} retry=${reload} />`;
+  if (!data) return html`<${Skeleton} height="120px" />`;
+  const columns = FINAL.filter(([name]) => data.some((of) => of.has(name)));
   return html`<div class="card table-box" tabindex="0" role="region" aria-label="Final metrics">
     <table>
       <thead><tr><th>Run</th><th class="right">Steps</th>${columns.map(([name, text]) => html`<th key=${name} class="right">${text}</th>`)}</tr></thead>
@@ -101,12 +139,17 @@ function Finals({ jobs, source }) {
           (job, i) => html`<tr key=${job.id}>
             <td class="run-name"><${RunName} job=${job} index=${i} /></td>
             <td class="right num">${count(job.progress.step)}</td>
-            ${columns.map(([name]) => html`<td key=${name} class=${cls("right num", source.last(job.id, name) === undefined && "muted")}>${number(source.last(job.id, name))}</td>`)}
+            ${columns.map(([name]) => html`<td key=${name} class="right num nowrap"><${Final} of=${data[i].get(name)} /></td>`)}
           </tr>`,
         )}
       </tbody>
     </table>
   </div>`;
+}
+
+function Final({ of }) {
+  if (!of) return html`<span class="muted">–</span>`;
+  return html`<span title=${plural(of.points, "point")}>${number(of.mean)}${of.deviation !== null && html` <span class="muted">± ${number(of.deviation, 2)}</span>`}</span>`;
 }
 
 function Differences({ jobs }) {

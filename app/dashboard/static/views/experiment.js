@@ -25,7 +25,7 @@ export function Experiment({ id }) {
     <${Head} experiment=${experiment} reload=${asked.reload} />
     ${asked.error && html`<div style=${{ marginBottom: "16px" }}><${Problem} error=${asked.error} /></div>`}
     <${Grid} experiment=${experiment} />
-    <div class="section-title"><h2>What may be said</h2></div>
+    <div class="section-title"><h2>Findings</h2></div>
     ${found.error && html`<${Problem} error=${found.error} retry=${found.reload} />`}
     ${found.data ? html`<${Report} report=${found.data} />` : !found.error && (done ? html`<${Skeleton} height="120px" />` : html`<p class="muted">Nothing yet: no run has succeeded.</p>`)}
   `;

@@ -20,8 +20,8 @@ export function Graders({ query }) {
     setError(null);
   };
   useEffect(() => {
-    fromJob(query.get("job"), query.get("rollout")).then(change, setError);
-  }, [query.get("job"), query.get("rollout")]);
+    fromJob(query.get("job"), query.get("rollout"), query.get("answer")).then(change, setError);
+  }, [query.get("job"), query.get("rollout"), query.get("answer")]);
   const form = { body, error, set: (path, value) => change({ [path]: value }) };
   const run = async (event) => {
     event.preventDefault();
@@ -95,9 +95,10 @@ function Result({ result }) {
 }
 
 /** A job's grader and one of its responses, as far as they are asked for. */
-async function fromJob(jobId, rolloutId) {
+async function fromJob(jobId, rolloutId, answer) {
   if (!jobId) return {};
   const [job, rollout] = await Promise.all([get(jobPath(jobId)), rolloutId && get(jobPath(jobId, `/rollouts/${rolloutId}`))]);
   const values = { grader: job.method.reinforcement.grader };
-  return rollout ? { ...values, model_sample: rollout.response } : values;
+  const response = rollout ? rollout.response : answer;
+  return response === null ? values : { ...values, model_sample: response };
 }

@@ -1,5 +1,6 @@
 // A new job, or one like another: a form, checked by the API while it is filled in, and the same as code.
 import { get, jobPath, JOBS_PATH, post } from "../core/api.js";
+import { plural } from "../core/format.js";
 import { html, useEffect, useRef, useState } from "../core/html.js";
 import { hasKey } from "../core/keys.js";
 import { at, put } from "../core/paths.js";
@@ -17,11 +18,11 @@ import { say } from "../ui/toasts.js";
 
 const ALGORITHMS = ["policy_split", "grpo", "dr_grpo", "dapo", "gspo", "cispo", "entropy_bonus", "adaptive_entropy", "entropy_advantage", "edge_grpo", "clip_cov", "kl_cov", "forking_tokens"];
 
-export function JobForm({ from }) {
+export function JobForm({ from, file }) {
   const start = useLoad(async (signal) => {
     const [models, job] = await Promise.all([get("/v1/models", {}, signal), from && get(jobPath(from), {}, signal)]);
     const names = models.data.filter((model) => model.mode === "normal").map((model) => model.id);
-    return { names, body: job ? cloneBody(job) : newBody(names[0] ?? "") };
+    return { names, body: job ? cloneBody(job) : newBody(names[0] ?? "", file) };
   }, [from]);
   return html`
     <nav class="crumb" aria-label="Breadcrumb"><a href=${link("jobs")}>Jobs</a> / ${from ? "Clone" : "New"}</nav>
@@ -126,7 +127,7 @@ function Part({ title, about, children }) {
 function Verdict({ checked }) {
   if (checked.stale) return html`<p class="small muted" role="status">Checking …</p>`;
   if (checked.error) return html`<div class="note tone-bad grow" role="status"><${Icon} name="bad" /><span>${checked.error.message}</span></div>`;
-  return html`<div class="note tone-ok grow" role="status"><${Icon} name="ok" /><span>The API would take this: ${checked.steps} steps.</span></div>`;
+  return html`<div class="note tone-ok grow" role="status"><${Icon} name="ok" /><span>Ready: ${plural(checked.steps, "step")}.</span></div>`;
 }
 
 /** What the API says of the body, a moment after it was last changed. */

@@ -1,16 +1,21 @@
-// All jobs, live.
+// All jobs, live. What is shown is in the address: filter, search, order, and how many pages.
 import { get, JOBS_PATH } from "../core/api.js";
 import { ago, count, dateTime, number } from "../core/format.js";
 import { html, useLayoutEffect, useRef, useState } from "../core/html.js";
-import { useLoad } from "../core/poll.js";
+import { useLoad, useSettled } from "../core/poll.js";
 import { link, setQuery } from "../core/router.js";
 import { algorithmOf, jobName, share, timing } from "../jobs/names.js";
+import { Selection } from "../jobs/selection.js";
 import { useSparks } from "../jobs/sparks.js";
 import { Icon } from "../ui/icons.js";
 import { Bar, Empty, Problem, Segments, Skeleton, Status, isActive } from "../ui/parts.js";
 import { Spark } from "../ui/spark.js";
 
 const PAGE = 25;
+const MOST_PAGES = 20;
+const MOST_SEARCHED = 200;
+/** What the list can be in the order of, and which way at first. */
+const COLUMNS = { name: "asc", status: "asc", created_at: "desc" };
 const FILTERS = {
   all: [],
   active: ["validating_files", "queued", "running", "pausing", "paused"],
@@ -23,11 +28,15 @@ const NAMES = Object.keys(FILTERS).map((key) => [key, key[0].toUpperCase() + key
 export function Jobs({ query }) {
   const filter = query.get("status") in FILTERS ? query.get("status") : "all";
   const text = query.get("q") ?? "";
-  const [pages, setPages] = useState(1);
+  const asked = useSettled(text.trim().slice(0, MOST_SEARCHED), 250);
+  const pages = Math.min(Math.max(1, Number(query.get("pages")) || 1), MOST_PAGES);
+  const sort = query.get("sort") in COLUMNS ? query.get("sort") : "created_at";
+  const order = query.get("order") === "asc" ? "asc" : "desc";
+  const [chosen, setChosen] = useState(new Set());
   const box = useRef(null);
   const { data, error, loading, reload } = useLoad(
-    (signal) => list(FILTERS[filter], pages, signal),
-    [filter, pages],
+    (signal) => list({ status: FILTERS[filter], search: asked, sort, order }, pages, signal),
+    [filter, asked, sort, order, pages],
     (found) => (found?.jobs.some(isActive) ? 2500 : 10_000),
   );
   // With the first paint and not after it: who sees the page may press the key.
@@ -40,13 +49,16 @@ export function Jobs({ query }) {
     addEventListener("keydown", slash);
     return () => removeEventListener("keydown", slash);
   }, []);
-  const jobs = (data?.jobs ?? []).filter((job) => matches(job, text));
+  const jobs = data?.jobs ?? [];
+  const selected = jobs.filter((job) => chosen.has(job.id));
+  const choose = (ids, on) => setChosen((old) => new Set(on ? [...old, ...ids] : [...old].filter((id) => !ids.includes(id))));
   const spark = useSparks(jobs);
+  const table = { jobs, spark, chosen, choose, sort, order };
   return html`
     <div class="page-head">
       <div>
         <h1>Jobs</h1>
-        <p>Reinforcement fine-tuning runs, newest first.</p>
+        <p>Reinforcement fine-tuning runs, each in both modes.</p>
       </div>
       <div class="actions">
         <a class="btn primary" href=${link("jobs", "new")}><${Icon} name="plus" />New job</a>
@@ -54,27 +66,29 @@ export function Jobs({ query }) {
     </div>
     <section class="card" aria-label="Jobs">
       <div class="card-head">
-        <${Segments} label="Status" value=${filter} options=${NAMES} onChange=${(status) => setQuery({ status: status === "all" ? "" : status })} />
+        <${Segments} label="Status" value=${filter} options=${NAMES} onChange=${(status) => setQuery({ status: status === "all" ? "" : status, pages: "" })} />
         <label class="search">
-          <${Icon} name="search" /><span class="sr">Filter by name, model or id</span>
-          <input ref=${box} class="input" type="search" placeholder="Name, model, id …" value=${text} onInput=${(event) => setQuery({ q: event.target.value })} />
+          <${Icon} name="search" /><span class="sr">Search by name, model, id, tag or note</span>
+          <input ref=${box} class="input" type="search" placeholder="Name, model, tag …" value=${text} onInput=${(event) => setQuery({ q: event.target.value, pages: "" })} />
         </label>
       </div>
+      ${selected.length > 0 && html`<${Selection} jobs=${selected} onDone=${() => { setChosen(new Set()); reload(); }} onClear=${() => setChosen(new Set())} />`}
       ${error && html`<div style=${{ padding: "14px 18px" }}><${Problem} error=${error} retry=${reload} /></div>`}
-      ${data === null && !error ? html`<${Waiting} />` : jobs.length ? html`<${Table} jobs=${jobs} spark=${spark} />` : !error && html`<${Nothing} filtered=${filter !== "all" || text} />`}
+      ${data === null && !error ? html`<${Waiting} />` : jobs.length ? html`<${Table} ...${table} />` : !error && html`<${Nothing} filtered=${filter !== "all" || text} />`}
       ${data?.more &&
+      pages < MOST_PAGES &&
       html`<div class="more">
-        <button type="button" class="btn" disabled=${loading} onClick=${() => setPages(pages + 1)}>Show more</button>
+        <button type="button" class="btn" disabled=${loading} onClick=${() => setQuery({ pages: pages + 1 })}>Show more</button>
       </div>`}
     </section>
   `;
 }
 
-async function list(status, pages, signal) {
+async function list(query, pages, signal) {
   const jobs = [];
   let more = false;
   for (let i = 0; i < pages; i++) {
-    const page = await get(JOBS_PATH, { limit: PAGE, after: jobs.at(-1)?.id, status }, signal);
+    const page = await get(JOBS_PATH, { ...query, limit: PAGE, after: jobs.at(-1)?.id }, signal);
     jobs.push(...page.data);
     more = page.has_more;
     if (!more) break;
@@ -82,40 +96,51 @@ async function list(status, pages, signal) {
   return { jobs, more };
 }
 
-function matches(job, text) {
-  const words = [job.id, jobName(job), job.model, job.fine_tuned_model ?? "", algorithmOf(job)].join(" ").toLowerCase();
-  return text.toLowerCase().split(/\s+/).every((word) => words.includes(word));
-}
-
-function Table({ jobs, spark }) {
+function Table({ jobs, spark, chosen, choose, sort, order }) {
+  const ids = jobs.map((job) => job.id);
+  const all = ids.every((id) => chosen.has(id));
+  const head = { sort, order };
   return html`<div class="table-box">
     <table class="jobs">
       <thead>
         <tr>
-          <th scope="col">Job</th>
-          <th scope="col">Status</th>
+          <th scope="col" class="job-check"><input type="checkbox" checked=${all} aria-label="Select all" onChange=${() => choose(ids, !all)} /></th>
+          <${Header} ...${head} name="name">Job<//>
+          <${Header} ...${head} name="status">Status<//>
           <th scope="col">Progress</th>
           <th scope="col">Reward <span class="is-n">N</span> <span class="is-h">H</span></th>
           <th scope="col" class="right">Time</th>
           <th scope="col" class="right">Attempts</th>
-          <th scope="col" class="right">Created</th>
+          <${Header} ...${head} name="created_at" right>Created<//>
         </tr>
       </thead>
       <tbody>
-        ${jobs.map((job) => html`<${Row} key=${job.id} job=${job} series=${spark(job.id)} />`)}
+        ${jobs.map((job) => html`<${Row} key=${job.id} job=${job} series=${spark(job.id)} chosen=${chosen.has(job.id)} choose=${choose} />`)}
       </tbody>
     </table>
   </div>`;
 }
 
-function Row({ job, series }) {
+/** A column that the list can be in the order of: pressed again, the other way round. */
+function Header({ name, sort, order, right, children }) {
+  const on = name === sort;
+  const next = on ? (order === "asc" ? "desc" : "asc") : COLUMNS[name];
+  const change = () => setQuery({ sort: name === "created_at" ? "" : name, order: next === "desc" ? "" : next, pages: "" });
+  return html`<th scope="col" class=${right && "right"} aria-sort=${on ? (order === "asc" ? "ascending" : "descending") : null}>
+    <button type="button" class="sort" onClick=${change}>${children}<span aria-hidden="true">${on ? (order === "asc" ? "↑" : "↓") : ""}</span></button>
+  </th>`;
+}
+
+function Row({ job, series, chosen, choose }) {
   const { step, total_steps: total } = job.progress;
   const [what, time] = timing(job);
   const last = (series ?? []).map(({ mode, values }) => [mode, values.at(-1)]).filter(([, value]) => value !== undefined);
-  return html`<tr>
+  return html`<tr class=${chosen && "chosen"}>
+    <td class="job-check"><input type="checkbox" checked=${chosen} aria-label=${`Select ${jobName(job)}`} onChange=${() => choose([job.id], !chosen)} /></td>
     <td class="job-name">
       <a href=${link("jobs", job.id)}>${jobName(job)}</a>
       <span class="muted tiny ellipsis">${job.model} · ${algorithmOf(job)}</span>
+      ${job.tags.length > 0 && html`<span class="row wrap tags">${job.tags.map((tag) => html`<span key=${tag} class="tag">${tag}</span>`)}</span>`}
     </td>
     <td class="job-status">
       <${Status} job=${job} />
@@ -146,7 +171,7 @@ function Waiting() {
 }
 
 function Nothing({ filtered }) {
-  if (filtered) return html`<${Empty} icon="search" title="No job fits">Choose another status, or clear the filter.<//>`;
+  if (filtered) return html`<${Empty} icon="search" title="No matching jobs">Choose another status, or clear the search.<//>`;
   return html`<${Empty}
     title="No jobs yet"
     action=${html`<a class="btn primary" href=${link("jobs", "new")}><${Icon} name="plus" />Create the first job</a>`}

@@ -4,11 +4,11 @@ import { number, percent, plural } from "../core/format.js";
 import { html, useEffect, useRef, useState } from "../core/html.js";
 import { useLoad } from "../core/poll.js";
 import { link, setQuery } from "../core/router.js";
-import { diversity } from "../playground/diversity.js";
+import { diversity, folded } from "../playground/diversity.js";
+import { useDraft } from "../playground/draft.js";
 import { Icon } from "../ui/icons.js";
 import { Empty, Field, Mode, Problem, Skeleton } from "../ui/parts.js";
 
-const SETTINGS = { n: 4, max_tokens: 128, temperature: 1, top_p: 1, seed: "" };
 // A run that goes on removes those it no longer keeps.
 const CHECKPOINT = /:ckpt-step-\d+$/;
 const FIELDS = [
@@ -21,9 +21,7 @@ const FIELDS = [
 
 export function Playground({ query }) {
   const models = useLoad(async (signal) => (await get("/v1/models", {}, signal)).data, []);
-  const [prompt, setPrompt] = useState("");
-  const [system, setSystem] = useState("");
-  const [settings, setSettings] = useState(SETTINGS);
+  const [{ prompt, system, settings }, change] = useDraft();
   const [answers, setAnswers] = useState({});
   const running = useRef(null);
   const [busy, setBusy] = useState(false);
@@ -73,7 +71,7 @@ export function Playground({ query }) {
                 rows="3"
                 placeholder="What is 6 + 5?"
                 value=${prompt}
-                onInput=${(event) => setPrompt(event.target.value)}
+                onInput=${(event) => change({ prompt: event.target.value })}
                 onKeyDown=${(event) => event.key === "Enter" && (event.ctrlKey || event.metaKey) && ask()}
               />
             <//>
@@ -81,12 +79,12 @@ export function Playground({ query }) {
               <summary class="small label">Settings</summary>
               <div class="stack" style=${{ marginTop: "12px" }}>
                 <${Field} id="system" label="System message" hint="In high-entropy mode the trained prompt stands beside it.">
-                  <textarea id="system" class="input" rows="2" value=${system} onInput=${(event) => setSystem(event.target.value)} />
+                  <textarea id="system" class="input" rows="2" value=${system} onInput=${(event) => change({ system: event.target.value })} />
                 <//>
                 <div class="fields">
                   ${FIELDS.map(
                     ([name, label, limits]) => html`<${Field} key=${name} id=${`set-${name}`} label=${label}>
-                      <input id=${`set-${name}`} class="input num" type="number" ...${limits} value=${settings[name]} onInput=${(event) => setSettings({ ...settings, [name]: event.target.value })} />
+                      <input id=${`set-${name}`} class="input num" type="number" ...${limits} value=${settings[name]} onInput=${(event) => change({ settings: { ...settings, [name]: event.target.value } })} />
                     <//>`,
                   )}
                 </div>
@@ -115,18 +113,40 @@ function Side({ mode, answer }) {
           ? `${spread.distinct} of ${plural(done.length, "answer")} differ · ${percent(spread.bigrams)} of word pairs unique · ${percent(spread.overlap)} of words shared`
           : answer.over
             ? ""
-            : "answering …"}
+            : html`<${Waiting} answer=${answer} />`}
       </span>
     </div>
     ${answer.error && html`<${Problem} error=${answer.error} />`}
-    ${(answer.error ? answer.choices.filter((choice) => choice.text) : answer.choices).map(
-      (choice, i) => html`<article key=${i} class="card response">
-        ${choice.text ? html`<p class="answer">${choice.text}</p>` : answer.over ? html`<p class="answer muted">(empty)</p>` : html`<${Skeleton} height="1.2em" width="60%" />`}
-        ${choice.reason === "length" && html`<div class="response-foot tiny"><span class="tag">cut at the limit</span></div>`}
+    ${shown(answer).map(
+      ({ text, reason, count }, i) => html`<article key=${i} class="card response">
+        ${text ? html`<p class="answer">${text}</p>` : answer.over ? html`<p class="answer muted">(empty)</p>` : html`<${Skeleton} height="1.2em" width="60%" />`}
+        ${(reason === "length" || count > 1) &&
+        html`<div class="response-foot tiny">
+          ${count > 1 && html`<span class="tag num">${count} times</span>`} ${reason === "length" && html`<span class="tag">cut at the limit</span>`}
+        </div>`}
       </article>`,
     )}
     ${answer.usage && html`<p class="tiny muted num">${plural(answer.usage.completion_tokens, "token")} in ${number(answer.seconds)} s, ${number(answer.usage.completion_tokens / answer.seconds)} tokens/s; prompt of ${answer.usage.prompt_tokens}</p>`}
   </section>`;
+}
+
+/** How long nothing has come: the first answer of a model waits until its weights are loaded. */
+function Waiting({ answer }) {
+  const [seconds, setSeconds] = useState(0);
+  useEffect(() => {
+    const began = performance.now();
+    const timer = setInterval(() => setSeconds(Math.floor((performance.now() - began) / 1000)), 1000);
+    return () => clearInterval(timer);
+  }, []);
+  if (answer.choices.some((choice) => choice.text)) return "answering …";
+  return seconds < 2 ? "asking …" : `waiting for the first token, ${seconds} s; a model that was not in use is loaded first`;
+}
+
+/** The answers as they grow; once all are there, equal ones are one with its `count`. */
+function shown({ choices, over, error }) {
+  if (error) return choices.filter((choice) => choice.text);
+  if (!over) return choices;
+  return folded(choices.map((choice) => choice.text)).map(([text, count]) => ({ ...choices.find((choice) => choice.text === text), count }));
 }
 
 function bodyOf(model, prompt, system, settings) {

@@ -4,9 +4,11 @@ import { count } from "../core/format.js";
 import { cls, html, useEffect, useState } from "../core/html.js";
 import { useLoad, useSettled } from "../core/poll.js";
 import { link, setQuery } from "../core/router.js";
-import { jobName } from "../jobs/names.js";
+import { Course } from "../rollouts/course.js";
 import { Group } from "../rollouts/group.js";
 import { HeatScale, TINTS } from "../rollouts/heat.js";
+import { Hits } from "../rollouts/hits.js";
+import { ORDER_NAMES, ordered } from "../rollouts/order.js";
 import { Icon } from "../ui/icons.js";
 import { Empty, Problem, Segments, Skeleton } from "../ui/parts.js";
 
@@ -17,10 +19,11 @@ const MODES = [
 ];
 const MOST = 400;
 
-export function Rollouts({ id, query }) {
-  const job = useLoad((signal) => get(jobPath(id), {}, signal), [id]);
+/** A tab of a run's page. */
+export function Rollouts({ job, query }) {
+  const { id } = job;
   const text = useSettled(query.get("q") ?? "", 300);
-  const last = job.data?.progress.step ?? null;
+  const last = job.progress.step;
   // A search or an item looks at all steps; else one step is looked at, at first the last one.
   const everywhere = Boolean(text || query.get("item"));
   const step = query.get("step") ?? (everywhere ? null : last);
@@ -29,22 +32,14 @@ export function Rollouts({ id, query }) {
     (signal) => (step === null && !everywhere ? null : list(id, { ...filters, step }, signal)),
     [id, step, everywhere, ...Object.values(filters)],
   );
-  const groups = grouped(found.data?.rows ?? []);
+  const drawn = grouped(found.data?.rows ?? []);
+  const sort = query.get("sort") ?? "surprise";
+  const groups = ordered(drawn, sort);
   const chosen = groups.find((group) => group.key === query.get("group")) ?? groups[0];
   const whole = useWhole(id, chosen, Boolean(text || filters.min_reward || filters.max_reward));
   const tint = query.get("tint") ?? "none";
   const diffing = query.get("diff") === "1";
-  if (job.error) return html`<${Problem} error=${job.error} retry=${job.reload} />`;
   return html`
-    <nav class="crumb" aria-label="Breadcrumb">
-      <a href=${link("jobs")}>Jobs</a> / <a href=${link("jobs", id)}>${job.data ? jobName(job.data) : id}</a> / Rollouts
-    </nav>
-    <div class="page-head">
-      <div>
-        <h1>Rollouts</h1>
-        <p>What each mode wrote during training, and what the grader gave for it.</p>
-      </div>
-    </div>
     <section class="card filters" aria-label="Filters">
       <${Steps} step=${step} last=${last} />
       <${Segments} label="Mode" value=${query.get("mode") ?? ""} options=${MODES} onChange=${(mode) => setQuery({ mode })} />
@@ -66,7 +61,12 @@ export function Rollouts({ id, query }) {
       : groups.length
         ? html`<div class="browse">
             <nav class="card group-list" aria-label="Prompts">
-              ${groups.map((group) => html`<${Entry} key=${group.key} group=${group} chosen=${group === chosen} steps=${everywhere} />`)}
+              <label class="row small entry-sort">Sort
+                <select class="input" value=${sort} onChange=${(event) => setQuery({ sort: event.target.value === "surprise" ? "" : event.target.value, group: "" })}>
+                  ${ORDER_NAMES.map(([name, words]) => html`<option key=${name} value=${name}>${words}</option>`)}
+                </select>
+              </label>
+              ${groups.map((group) => html`<${Entry} key=${group.key} group=${group} chosen=${group === chosen} steps=${everywhere} search=${text} />`)}
               ${found.data.more && html`<p class="tiny muted" style=${{ padding: "12px 16px" }}>The first ${count(MOST)} responses are shown: narrow the search for others.</p>`}
             </nav>
             <div class="grow">
@@ -77,10 +77,13 @@ export function Rollouts({ id, query }) {
                 <span class="grow" />
                 <label class="check"><input type="checkbox" checked=${diffing} onChange=${(event) => setQuery({ diff: event.target.checked ? "1" : "" })} />Difference of the modes</label>
               </div>
-              <${Group} key=${chosen.key} jobId=${id} rows=${whole ?? chosen.rows} tint=${tint} diffing=${diffing} />
+              <div class="stack">
+                ${filters.item && drawn.length > 1 && html`<${Course} key=${filters.item} jobId=${id} groups=${drawn} />`}
+                <${Group} key=${chosen.key} jobId=${id} rows=${whole ? ordered([{ rows: whole }], sort)[0].rows : chosen.rows} tint=${tint} diffing=${diffing} search=${text} />
+              </div>
             </div>
           </div>`
-        : !found.error && job.data && html`<div class="card"><${Nothing} step=${last} narrowed=${everywhere || filters.mode || filters.min_reward || filters.max_reward || query.get("step")} /></div>`}
+        : !found.error && html`<div class="card"><${Nothing} step=${last} narrowed=${everywhere || filters.mode || filters.min_reward || filters.max_reward || query.get("step")} /></div>`}
   `;
 }
 
@@ -98,10 +101,10 @@ function Steps({ step, last }) {
 }
 
 /** A prompt with a dot a response: its colour is the mode, its fill the reward. */
-function Entry({ group, chosen, steps }) {
+function Entry({ group, chosen, steps, search }) {
   const { rows } = group;
   return html`<a class=${cls("entry", chosen && "chosen")} href=${link("jobs", rows[0].fine_tuning_job_id, "rollouts", { ...current(), group: group.key })} aria-current=${chosen ? "true" : null}>
-    <span class="entry-text">${question(rows[0].prompt)}</span>
+    <span class="entry-text"><${Hits} text=${question(rows[0].prompt)} search=${search} /></span>
     <span class="row tiny muted num">
       ${steps && html`<span>step ${count(rows[0].step)}</span>`}
       <span class="dots" aria-hidden="true">
@@ -158,6 +161,6 @@ function useWhole(id, chosen, narrowed) {
 }
 
 function Nothing({ step, narrowed }) {
-  if (narrowed) return html`<${Empty} icon="search" title="No response fits">Widen the reward range, choose both modes, or look at another step.<//>`;
+  if (narrowed) return html`<${Empty} icon="search" title="No matching responses">Widen the reward range, choose both modes, or look at another step.<//>`;
   return html`<${Empty} title="No rollouts yet">${step ? "This step's responses were not kept." : "Responses appear here after the first training step."}<//>`;
 }

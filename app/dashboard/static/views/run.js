@@ -1,20 +1,30 @@
-// One run: how it learns, what it says, and what can be done with it.
+// One run: how it learns, what it says, and what can be done with it. A tab is an address: what all of them show is
+// loaded once.
 import { get, jobPath } from "../core/api.js";
 import { html, useEffect, useMemo, useRef, useState } from "../core/html.js";
 import { useLoad } from "../core/poll.js";
 import { useStore } from "../core/store.js";
+import { useTitle } from "../core/title.js";
 import { newGroup } from "../charts/group.js";
 import { Charts } from "../run/charts.js";
-import { Details } from "../run/details.js";
-import { Head } from "../run/head.js";
+import { Checkpoints, Configuration, Events } from "../run/details.js";
+import { Facts, Head } from "../run/head.js";
 import { follow } from "../run/live.js";
 import { SeriesSource } from "../run/source.js";
 import { marksOf } from "../run/timeline.js";
 import { READS } from "../run/verdict.js";
+import { Failures } from "../run/failures.js";
+import { Notes } from "../run/notes.js";
 import { Verdict } from "../run/verdict-view.js";
-import { Problem, Skeleton, isActive, isOver } from "../ui/parts.js";
+import { jobName } from "../jobs/names.js";
+import { Problem, Skeleton, isActive, isOver, statusName } from "../ui/parts.js";
+import { Rollouts } from "./rollouts.js";
 
-export function Run({ id }) {
+/** By the last part of the address. */
+const TABS = { "": Overview, charts: Charts, rollouts: Rollouts, checkpoints: Checkpoints, events: Events, configuration: Configuration };
+export const isTab = (name) => name in TABS;
+
+export function Run({ id, tab, query }) {
   const source = useMemo(() => new SeriesSource(id), [id]);
   const group = useMemo(newGroup, [id]);
   const [job, setJob] = useState(null);
@@ -62,14 +72,24 @@ export function Run({ id }) {
     });
   }, [id, began, over]);
 
+  useTitle(job ? `${jobName(job)} · ${statusName(job.status).toLowerCase()} · step ${job.progress.step} of ${job.progress.total_steps}` : "Run");
   if (asked.error && !job) return html`<${Problem} error=${asked.error} retry=${asked.reload} />`;
   if (!job) return html`<${Waiting} />`;
+  const shown = { job, query, onChange: setJob, source, group, about: about.data, lastStepAt: lastStepAt ?? about.data?.lastStepAt ?? null };
   return html`
-    <${Head} job=${job} live=${live.live} onChange=${setJob} />
+    <${Head} job=${job} tab=${tab} live=${live.live} onChange=${setJob} />
     ${(opened.error ?? error ?? live.error) && html`<div style=${{ marginBottom: "16px" }}><${Problem} error=${opened.error ?? error ?? live.error} retry=${opened.error && opened.reload} /></div>`}
-    <${Verdict} job=${job} source=${source} lastStepAt=${lastStepAt ?? about.data?.lastStepAt ?? null} />
-    <${Charts} job=${job} source=${source} group=${group} />
-    <${Details} job=${job} about=${about.data} />
+    <${TABS[tab]} key=${tab} ...${shown} />
+  `;
+}
+
+function Overview({ job, source, group, about, lastStepAt, onChange }) {
+  return html`
+    <${Notes} job=${job} onChange=${onChange} />
+    <${Facts} job=${job} />
+    <${Failures} job=${job} about=${about} />
+    <${Verdict} job=${job} source=${source} lastStepAt=${lastStepAt} />
+    <${Charts} job=${job} source=${source} group=${group} brief />
   `;
 }
 

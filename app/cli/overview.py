@@ -1,0 +1,34 @@
+"""``policysplit status``: is there a service, where, and what does it do."""
+
+import httpx
+import typer
+
+from app.cli.client import BaseUrlOption, DataDirOption, api_errors, connect
+from app.cli.listing import JsonOption, say_json, say_table
+from app.cli.status import coloured
+
+_STATUSES = ("running", "queued", "validating_files", "paused")
+
+
+def status(
+    as_json: JsonOption = False, base_url: BaseUrlOption = None, data_dir: DataDirOption = None
+) -> None:
+    """Show where the service is, whether it can work, its models, and the jobs that have not ended."""
+    client = connect(base_url, data_dir)
+    with api_errors(client):
+        models = [model.id for model in client.models.list()]
+        jobs = list(client.fine_tuning.jobs.list(limit=100).data)
+    url = str(client.base_url).rstrip("/")
+    ready = httpx.get(f"{url.removesuffix('/v1')}/readyz").json()
+    unfinished = {one: sum(job.status == one for job in jobs) for one in _STATUSES}
+    base = [name for name in models if not name.startswith("ft:")]
+    if as_json:
+        say_json({"url": url, **ready, "base_models": base, "models": len(models), "jobs": unfinished})
+    else:
+        colour = "green" if ready["status"] == "ready" else "red"
+        rows = [("service", url), ("status", f"[{colour}]{ready['status']}[/]"), *ready["checks"].items()]
+        rows += [("base models", ", ".join(base) or "none: policysplit models pull SmolLM2-135M-Instruct")]
+        rows += [(f"jobs {coloured(name)}", str(count)) for name, count in unfinished.items() if count]
+        say_table(("what", "now"), rows)
+    if ready["status"] != "ready":
+        raise typer.Exit(1)

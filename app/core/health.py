@@ -1,0 +1,81 @@
+"""Liveness and readiness."""
+
+from typing import Literal
+
+from fastapi import APIRouter, Response
+from pydantic import BaseModel, Field
+from sqlalchemy.exc import SQLAlchemyError
+
+from app.core.db import get_engine
+from app.core.migrate import current_revision, head_revision
+from app.core.queue import broker_alive
+from app.core.quick_reads import QUICK_CONNECTIONS
+from app.core.settings import get_settings
+
+#: For migrations, backups and people.
+OTHER_CONNECTIONS = 10
+
+router = APIRouter(tags=["health"])
+
+
+@router.get("/healthz")
+async def healthz() -> dict[str, str]:
+    """The process answers, whatever its threads are busy with."""
+    return {"status": "ok"}
+
+
+class Readiness(BaseModel):
+    """Each part the service needs, and whether it answers."""
+
+    status: Literal["ready", "unavailable"]
+    checks: dict[str, str]
+    warnings: list[str] = Field(description="What works now, and will not always")
+
+
+@router.get("/readyz", responses={503: {"model": Readiness, "description": "Something does not answer"}})
+def readyz(response: Response) -> Readiness:
+    """Whether the service can do its work: database, schema, broker. 503 when one of them fails."""
+    checks = {"database": "ok", "schema": "ok", "broker": "ok" if broker_alive() else "does not answer"}
+    warnings = []
+    try:
+        checks["schema"] = schema_problem() or "ok"
+        warnings = [warning] if (warning := connections_warning()) else []
+    except SQLAlchemyError as error:
+        checks["database"] = f"does not answer: {type(error).__name__}"
+        checks["schema"] = "unknown"
+    ready = set(checks.values()) == {"ok"}
+    response.status_code = 200 if ready else 503
+    return Readiness(status="ready" if ready else "unavailable", checks=checks, warnings=warnings)
+
+
+def schema_problem() -> str | None:
+    """What is wrong with the schema's revision, or None."""
+    current, head = current_revision(get_engine()), head_revision()
+    if current == head:
+        return None
+    return f"at revision {current or 'none'}, this version needs {head}: upgrade it with app.core.migrate"
+
+
+def connections_warning() -> str | None:
+    """Where PostgreSQL has too few connections for one API process and one worker, what to set; or None.
+
+    How many processes there are nobody knows: more of them want more. A pooler has limits of its own.
+    """
+    settings = get_settings()
+    engine = get_engine()
+    if engine.dialect.name != "postgresql" or settings.database_pooler:
+        return None
+    with engine.connect() as connection:
+        names = ("max_connections", "superuser_reserved_connections")
+        most, reserved = (int(connection.exec_driver_sql(f"SHOW {name}").scalar_one()) for name in names)
+    each = settings.database_connections
+    wanted = 2 * each + QUICK_CONNECTIONS + OTHER_CONNECTIONS
+    if most - reserved >= wanted:
+        return None
+    room = (most - reserved - QUICK_CONNECTIONS - OTHER_CONNECTIONS) // 2
+    fewer = f", or POLICYSPLIT_DATABASE_CONNECTIONS to {room} at most" if room >= 2 else ""
+    return (
+        f"PostgreSQL has max_connections = {most}, {reserved} of them reserved; an API process may open "
+        f"{each + QUICK_CONNECTIONS}, a worker {each}, and {OTHER_CONNECTIONS} are for others. "
+        f"Set max_connections to {wanted + reserved} at least{fewer}."
+    )

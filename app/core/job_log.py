@@ -1,0 +1,72 @@
+"""The log of a job: what happened, in the order that readers see it."""
+
+import time
+from collections.abc import Iterable, Mapping
+from typing import Literal
+
+from sqlalchemy import insert, select
+from sqlalchemy.orm import Session
+
+from app.core.ids import new_event_id
+from app.core.tables import Job, JobEvent
+
+Level = Literal["info", "warn", "error"]
+EventType = Literal["message", "metrics"]
+
+
+def add_event(
+    session: Session,
+    job_id: str,
+    level: Level,
+    type: EventType,
+    message: str,
+    data: dict[str, object] | None = None,
+    *,
+    now: float | None = None,
+    is_locked: bool = False,
+) -> JobEvent:
+    """Append an event to a job's log. ``is_locked``: the transaction has locked the job's row already."""
+    if not is_locked:
+        _lock(session, [job_id])
+    event = JobEvent(
+        id=new_event_id(),
+        job_id=job_id,
+        created_at=time.time() if now is None else now,
+        level=level,
+        type=type,
+        message=message.replace("\x00", "\ufffd"),
+        data=data,
+    )
+    session.add(event)
+    session.flush()
+    return event
+
+
+def add_messages(session: Session, messages: Mapping[str, tuple[str, dict[str, object]]]) -> None:
+    """Append to the log of each job a text with its data: two statements, however many jobs."""
+    if not messages:
+        return
+    now = time.time()
+    _lock(session, messages)
+    session.execute(
+        insert(JobEvent),
+        [
+            {
+                "id": new_event_id(),
+                "job_id": job_id,
+                "created_at": now,
+                "level": "info",
+                "type": "message",
+                "message": text,
+                "data": data,
+            }
+            for job_id, (text, data) in messages.items()
+        ],
+    )
+
+
+def _lock(session: Session, job_ids: Iterable[str]) -> None:
+    """Whoever holds a job's row draws the next sequence number, so that events become visible in the order of
+    their numbers and a reader that asks "after n" misses none. SQLite has one writer anyway."""
+    query = select(Job.id).where(Job.id.in_(job_ids)).order_by(Job.id)
+    session.execute(query.with_for_update())

@@ -1,0 +1,65 @@
+"""What the jobs of a project that have not ended may come to, together."""
+
+from sqlalchemy import BigInteger, Float, cast, func, select
+from sqlalchemy.orm import Session
+
+from app.core.errors import BadRequest, Forbidden
+from app.core.settings import get_settings
+from app.core.tables import Job
+from app.core.unfinished import unfinished
+from trainer.spec.run import RunSpec
+
+
+def check_size(run: RunSpec) -> None:
+    """Raise BadRequest for a job that could never be taken in, whatever else runs."""
+    settings = get_settings()
+    for what, wanted, most, name in (
+        ("steps", run.total_steps, settings.project_max_steps, "PROJECT_MAX_STEPS"),
+        ("samples", planned_samples(run), settings.project_max_samples, "PROJECT_MAX_SAMPLES"),
+    ):
+        if most and wanted > most:
+            raise BadRequest(
+                f"The job has {wanted} {what}, and {most} is the most that a project may have planned. The "
+                f"operator can change that with POLICYSPLIT_{name}.",
+                param="method.reinforcement",
+                code="quota_exceeded",
+            )
+
+
+def check_quota(session: Session, project_id: str, run: RunSpec) -> None:
+    """Raise Forbidden where the job would make it too much. Asked in the transaction that adds it."""
+    settings = get_settings()
+    rollout = Job.run_spec["rollout"]
+    # A sum of large numbers: exact enough as a float, and beyond what an integer of the database holds.
+    of_spec = cast(Job.total_steps, Float) * (
+        cast(rollout["prompts_per_step"].as_integer(), Float)
+        * cast(rollout["samples_per_prompt"].as_integer(), Float)
+    )
+    samples = func.coalesce(Job.planned_samples, of_spec)
+    query = select(func.count(), func.sum(cast(Job.total_steps, BigInteger)), func.sum(samples)).where(
+        Job.project_id == project_id, *unfinished()
+    )
+    jobs, steps, sampled = session.execute(query).one()
+    for what, planned, added, most, name in (
+        ("jobs", jobs, 1, settings.project_max_jobs, "PROJECT_MAX_JOBS"),
+        ("steps", int(steps or 0), run.total_steps, settings.project_max_steps, "PROJECT_MAX_STEPS"),
+        (
+            "samples",
+            int(sampled or 0),
+            planned_samples(run),
+            settings.project_max_samples,
+            "PROJECT_MAX_SAMPLES",
+        ),
+    ):
+        if most and planned + added > most:
+            raise Forbidden(
+                f"The project's jobs that have not ended have {planned} {what}; {added} more would make it "
+                f"more than {most}, the most there may be. Wait for some to end, or cancel them; the "
+                f"operator can change the bound with POLICYSPLIT_{name}.",
+                code="quota_exceeded",
+            )
+
+
+def planned_samples(run: RunSpec) -> int:
+    """How many responses the run samples in training."""
+    return run.total_steps * run.rollout.prompts_per_step * run.rollout.samples_per_prompt

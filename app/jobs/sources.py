@@ -1,0 +1,78 @@
+"""What a job's request refers to, found: its data, the weights to train, the encoder of its evaluation."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from sqlalchemy.orm import Session
+
+from app.core.errors import BadRequest
+from app.core.tables import File
+from app.files.service import training_file
+from app.files.storage import path_of
+from app.jobs.schemas import CreateJob
+from app.models.catalog import encoder_to_use, weights_to_train
+from trainer.spec.run import Data, EnvironmentData, JsonlData
+
+_EMBEDDING_MODEL = "method.reinforcement.evaluation.embedding_model"
+
+
+@dataclass(frozen=True)
+class Sources:
+    """The rows that a request refers to."""
+
+    training: File | EnvironmentData
+    validation: File | EnvironmentData | None
+    model_path: Path
+    encoder_path: Path | None
+
+
+def find_sources(session: Session, project_id: str, request: CreateJob) -> Sources:
+    """The rows behind a request's ids. Raises BadRequest for what cannot be had."""
+    _given_once(request)
+    training = request.environment or training_file(
+        session, project_id, request.training_file, "training_file"
+    )
+    if request.validation_file is not None:
+        validation = training_file(session, project_id, request.validation_file, "validation_file")
+    elif request.validation_environment is None and isinstance(training, EnvironmentData):
+        validation = _held_out(training, request.method.reinforcement.evaluation.max_items)
+    else:
+        validation = request.validation_environment
+    encoder = request.method.reinforcement.evaluation.embedding_model
+    return Sources(
+        training,
+        validation,
+        weights_to_train(session, project_id, request.model).path,
+        None if encoder is None else encoder_to_use(encoder, _EMBEDDING_MODEL),
+    )
+
+
+def _held_out(training: EnvironmentData, size: int) -> EnvironmentData:
+    """Items that are not trained: a reasoning-gym task makes item i from the number seed + i."""
+    return training.model_copy(update={"seed": training.seed + training.size, "size": size})
+
+
+def data_of(source: File | EnvironmentData) -> Data:
+    """As the trainer reads it."""
+    return source if isinstance(source, EnvironmentData) else JsonlData(path=str(path_of(source.id)))
+
+
+def rows_of(source: File | EnvironmentData) -> int:
+    """How many items it has."""
+    return source.size if isinstance(source, EnvironmentData) else source.rows or 0
+
+
+def _given_once(request: CreateJob) -> None:
+    if (request.training_file is None) == (request.environment is None):
+        found = "both are" if request.training_file is not None else "neither is"
+        raise BadRequest(
+            f"Give either 'training_file' (the id of an uploaded file) or 'environment'; {found} given.",
+            param="training_file",
+            code="missing_required_parameter" if found == "neither is" else "conflicting_parameters",
+        )
+    if request.validation_file is not None and request.validation_environment is not None:
+        raise BadRequest(
+            "Give either 'validation_file' or 'validation_environment'; both are given.",
+            param="validation_file",
+            code="conflicting_parameters",
+        )

@@ -1,0 +1,122 @@
+"""Every request gets its project here, before anything else looks at it.
+
+A request without a known key goes no further, unless its path is one of the few that are for everybody; a
+route that is added later is guarded without knowing of this. Until the first key is made, the service is
+keyless: it answers this machine alone, and everything belongs to one project.
+"""
+
+import contextlib
+from functools import lru_cache
+from urllib.parse import urlsplit
+
+from sqlalchemy.exc import OperationalError, TimeoutError
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from app.core.addresses import is_loopback
+from app.core.auth import is_public
+from app.core.error_handlers import database_away, error_response
+from app.core.errors import ApiError, Unauthorized
+from app.core.pages import refuse_foreign_pages
+from app.core.quick_reads import QuickReads
+from app.core.settings import get_settings
+from app.core.tables import DEFAULT_PROJECT
+from app.keys.cache import KeyCache
+from app.keys.open_requests import OpenRequests
+from app.keys.rate import RateLimiter
+from app.keys.repository import Caller
+from app.keys.secret import digest_of
+
+_BEARER = b"bearer "
+_CHALLENGE = {"www-authenticate": "Bearer"}
+_KEYLESS = Caller(DEFAULT_PROJECT)
+
+
+class RequireKey:
+    """ASGI middleware: puts the caller's project into ``request.state.project``, or answers 401, 403, 429."""
+
+    def __init__(self, app: ASGIApp):
+        self._app = app
+        self._keys = KeyCache()
+        self._open = OpenRequests()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        reads: QuickReads = scope["state"]["quick_reads"]
+        public = is_public(scope["path"])
+        try:
+            if await self._keys.keyless(reads):
+                caller, digest = _keyless_caller(scope, public), None
+            elif public:
+                caller = digest = None
+            else:
+                caller, digest = await self._caller(scope, reads)
+        except ApiError as error:
+            await error_response(error)(scope, receive, send)
+            return
+        except (OperationalError, TimeoutError) as error:
+            if not public:  # which say themselves what does not answer
+                await database_away(scope["state"]["request_id"], error)(scope, receive, send)
+                return
+            caller = digest = None
+        if caller is not None:
+            scope["state"]["project"] = caller.project_id
+        with contextlib.nullcontext() if digest is None else self._open.noted(reads, digest):
+            await self._app(scope, receive, send)
+
+    async def _caller(self, scope: Scope, reads: QuickReads) -> tuple[Caller, str]:
+        """Whose request it is, and the digest of the key."""
+        secret = _bearer(scope)
+        if secret is None:
+            raise Unauthorized(
+                "No key was given: a request has it in the header 'Authorization: Bearer sk-…'. The operator "
+                "of this service makes keys with `policysplit keys create`.",
+                headers=_CHALLENGE,
+            )
+        digest = digest_of(secret)
+        caller = await self._keys.caller(reads, digest)
+        if caller is None:
+            # Not the key itself, nor a part of it: messages end up in logs.
+            raise Unauthorized("The key is not known here, or it was revoked.", headers=_CHALLENGE)
+        limit = caller.requests_per_minute or get_settings().requests_per_minute
+        if limit and caller.key_id is not None:
+            rates: RateLimiter = scope["state"]["rates"]
+            await rates.check(caller.key_id, limit)
+        return caller, digest
+
+
+def _keyless_caller(scope: Scope, public: bool) -> Caller | None:
+    """Who asks a service without keys: somebody on this machine, and no page of elsewhere."""
+    if not public and not _is_local(scope):
+        raise Unauthorized(
+            "This service has no keys yet, so it answers the machine that it runs on and no other. "
+            "Its operator makes keys with `policysplit keys create`.",
+            headers=_CHALLENGE,
+        )
+    refuse_foreign_pages(scope)
+    return None if public else _KEYLESS
+
+
+def _is_local(scope: Scope) -> bool:
+    """Whether a request is from this machine and meant for it: the name in ``Host`` tells a page in a browser
+    that has its own name point here (DNS rebinding)."""
+    peer = scope.get("client")
+    name = next((value.decode("latin-1") for key, value in scope["headers"] if key == b"host"), "")
+    return _are_local(None if peer is None else peer[0], name)
+
+
+@lru_cache(maxsize=1024)
+def _are_local(peer: str | None, name: str) -> bool:
+    try:
+        host = urlsplit(f"//{name}").hostname
+    except ValueError:
+        return False
+    return (peer is None or is_loopback(peer)) and (not host or is_loopback(host))
+
+
+def _bearer(scope: Scope) -> str | None:
+    for name, value in scope["headers"]:
+        if name == b"authorization" and value[: len(_BEARER)].lower() == _BEARER:
+            return value[len(_BEARER) :].strip().decode("latin-1") or None
+    return None

@@ -1,0 +1,1 @@
+"""``/v1/storage``: what a project keeps on the disk."""

@@ -1,0 +1,68 @@
+"""``/v1/storage``: how much of the disk a project uses."""
+
+from typing import Literal
+
+from fastapi import APIRouter
+from pydantic import BaseModel
+from sqlalchemy import func, select
+
+from app.core.auth import ProjectId
+from app.core.db import read_session
+from app.core.description import answers
+from app.core.requests import StrictRoute
+from app.core.tables import Checkpoint, File, Job
+
+router = APIRouter(prefix="/v1/storage", tags=["storage"], route_class=StrictRoute)
+
+
+class Count(BaseModel):
+    """How many there are."""
+
+    count: int
+
+
+class CountAndBytes(Count):
+    """How many there are, and their size together."""
+
+    bytes: int
+
+
+class StorageUse(BaseModel):
+    """What a project takes on the disk."""
+
+    object: Literal["project.storage"]
+    project_id: str
+    files: CountAndBytes
+    jobs: CountAndBytes
+    checkpoints: Count
+    bytes: int
+
+
+@router.get("", **answers(StorageUse))
+def storage_use(project: ProjectId) -> dict[str, object]:
+    """Bytes of the project's files and of its runs (checkpoints, states to resume from, logs)."""
+    return used(project)
+
+
+def used(project_id: str) -> dict[str, object]:
+    """The storage object. Runs are measured by their workers: each minute, and when an attempt ends."""
+    with read_session() as session:
+        files, file_bytes = session.execute(
+            select(func.count(), func.coalesce(func.sum(File.bytes), 0)).where(File.project_id == project_id)
+        ).one()
+        jobs, run_bytes = session.execute(
+            select(func.count(), func.coalesce(func.sum(Job.disk_bytes), 0)).where(
+                Job.project_id == project_id
+            )
+        ).one()
+        checkpoints = session.scalar(
+            select(func.count()).select_from(Checkpoint).where(Checkpoint.project_id == project_id)
+        )
+    return {
+        "object": "project.storage",
+        "project_id": project_id,
+        "files": {"count": files, "bytes": int(file_bytes)},
+        "jobs": {"count": jobs, "bytes": int(run_bytes)},
+        "checkpoints": {"count": checkpoints},
+        "bytes": int(file_bytes) + int(run_bytes),
+    }

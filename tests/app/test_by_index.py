@@ -1,0 +1,249 @@
+"""No request reads a large table from end to end: every route on a filled database."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import httpx
+import pytest
+from sqlalchemy import Engine
+from starlette.routing import Route
+
+from app.core.db import build_engine, close_engine, get_engine, read_session
+from app.core.migrate import upgrade_to_head
+from app.main import create_app
+from app.rollouts.repository import Filter, listing
+from tests.fixtures.api import GRADER, Api
+from tests.fixtures.databases import temporary_database
+from tests.fixtures.experiments import definition
+from tests.fixtures.filled import ENDPOINT, EXPERIMENT, Counts, fill, job_name, model_name
+from tests.fixtures.plans import Plans
+
+#: A table of more rows must not be read from end to end.
+ROWS = 10_000
+COUNTS = Counts(
+    jobs=24_000,
+    waiting=11_000,
+    running=50,
+    checkpoints=26_000,
+    events=13_000,
+    rollouts=22_000,
+    series=11,
+    steps=1_000,
+    deliveries=11_000,
+    # More than twice a page.
+    files=24_000,
+    runs=11_000,
+)
+QUEUED, ENDED = job_name(COUNTS.jobs - 1_001), job_name(0)
+MODEL = model_name(10, 1)
+JOB = "/v1/fine_tuning/jobs/{fine_tuning_job_id}"
+CREATE = {
+    "model": "tiny",
+    "environment": {"task": "chain_sum"},
+    "method": {"type": "reinforcement", "reinforcement": {"grader": GRADER, "budget": {"steps": 1}}},
+}
+
+#: What is asked of each route: what is put into its path, the query, the body.
+Asked = tuple[dict[str, str], dict[str, Any], Any]
+REQUESTS: dict[str, list[Asked]] = {
+    "POST /v1/files": [],
+    "GET /v1/files": [
+        ({}, {}, None),
+        ({}, {"purpose": "fine-tune", "after": "file-88"}, None),
+        ({}, {"order": "asc"}, None),
+    ],
+    "GET /v1/files/{file_id}": [({"file_id": "file-7"}, {}, None)],
+    "GET /v1/files/{file_id}/content": [({"file_id": "file-7"}, {}, None)],
+    "DELETE /v1/files/{file_id}": [({"file_id": "file-7"}, {}, None), ({"file_id": "file-9000"}, {}, None)],
+    "POST /v1/fine_tuning/jobs/estimate": [({}, {}, CREATE)],
+    "GET /v1/fine_tuning/estimates/{estimate_id}": [({"estimate_id": "estimates-3"}, {}, None)],
+    "POST /v1/fine_tuning/jobs": [({}, {}, CREATE), ({}, {}, CREATE | {"model": MODEL})],
+    "POST /v1/fine_tuning/jobs/validate": [({}, {}, CREATE)],
+    "GET /v1/fine_tuning/jobs": [
+        ({}, {}, None),
+        ({}, {"after": job_name(5_000), "limit": 100}, None),
+        ({}, {"status": "running"}, None),
+        ({}, {"status": ["paused", "succeeded"]}, None),
+        ({}, {"metadata[team]": "rare"}, None),
+        ({}, {"metadata[team]": "none"}, None),
+        ({}, {"metadata": "null"}, None),
+        ({}, {"search": "SWEEP-17 tiny"}, None),
+        ({}, {"search": "nobody", "status": "running"}, None),
+        ({}, {"sort": "name", "order": "asc", "after": job_name(5_000)}, None),
+        ({}, {"sort": "status", "search": "tiny"}, None),
+    ],
+    f"POST {JOB}": [({"fine_tuning_job_id": ENDED}, {}, {"tags": ["seen"]})],
+    f"GET {JOB}": [({"fine_tuning_job_id": QUEUED}, {}, None), ({"fine_tuning_job_id": ENDED}, {}, None)],
+    **{
+        f"GET {JOB}/{what}": [({"fine_tuning_job_id": ENDED}, {}, None)]
+        for what in (
+            *("timeline", "attempts", "replays", "events", "checkpoints"),
+            *("metrics", "metrics.csv"),
+        )
+    },
+    f"GET {JOB}/metrics/stream": [],
+    f"POST {JOB}/pause": [({"fine_tuning_job_id": job_name(COUNTS.jobs - 8)}, {}, None)],
+    f"POST {JOB}/resume": [({"fine_tuning_job_id": job_name(COUNTS.jobs - 8)}, {}, None)],
+    f"POST {JOB}/cancel": [({"fine_tuning_job_id": job_name(COUNTS.jobs - 8)}, {}, None)],
+    f"DELETE {JOB}": [
+        ({"fine_tuning_job_id": job_name(3)}, {}, None),
+        ({"fine_tuning_job_id": job_name(COUNTS.jobs - 8)}, {}, None),
+    ],
+    f"POST {JOB}/replay": [({"fine_tuning_job_id": ENDED}, {"step": 1}, None)],
+    f"GET {JOB}/replays/{{replay_id}}": [
+        ({"fine_tuning_job_id": ENDED, "replay_id": "job_replays-0"}, {}, None)
+    ],
+    f"GET {JOB}/rollouts": [
+        ({"fine_tuning_job_id": ENDED}, query, None)
+        for query in (
+            {},
+            {"step": 3, "group": 1},
+            {"item": 17},
+            {"mode": "normal", "min_reward": 0.5},
+            {"search": "answer"},
+            {"search": "gives 123,"},
+        )
+    ],
+    f"GET {JOB}/rollouts/{{rollout_id}}": [
+        ({"fine_tuning_job_id": ENDED, "rollout_id": "rollout-1"}, {}, None)
+    ],
+    "GET /v1/fine_tuning/checkpoints/{fine_tuned_model_checkpoint:path}/permissions": [
+        ({"fine_tuned_model_checkpoint:path": MODEL}, {}, None)
+    ],
+    "POST /v1/fine_tuning/checkpoints/{fine_tuned_model_checkpoint:path}/permissions": [
+        ({"fine_tuned_model_checkpoint:path": MODEL}, {}, {"project_ids": ["proj_other"]})
+    ],
+    "DELETE /v1/fine_tuning/checkpoints/{fine_tuned_model_checkpoint:path}/permissions/{permission_id}": [
+        ({"fine_tuned_model_checkpoint:path": MODEL, "permission_id": "cp_1"}, {}, None)
+    ],
+    "POST /v1/fine_tuning/alpha/graders/run": [],
+    "POST /v1/fine_tuning/alpha/graders/validate": [({}, {}, {"grader": GRADER})],
+    "POST /v1/experiments": [({}, {}, definition())],
+    "GET /v1/experiments": [({}, {}, None), ({}, {"after": f"{EXPERIMENT}-7"}, None)],
+    **{
+        f"{method} /v1/experiments/{{experiment_id}}{rest}": [
+            ({"experiment_id": f"{EXPERIMENT}-3"}, {}, body)
+        ]
+        for method, rest, body in (
+            ("GET", "", None),
+            ("POST", "/extend", {"seeds": [999]}),
+            ("POST", "/cancel", None),
+            ("GET", "/report", None),
+        )
+    },
+    "GET /v1/models": [({}, {}, None), ({}, {"after": MODEL, "limit": 100}, None)],
+    "GET /v1/models/{model_id:path}": [
+        ({"model_id:path": name}, {}, None)
+        for name in (MODEL, "tiny", model_name(8, 99), "ft:tiny:policysplit::0000012990")
+    ],
+    "DELETE /v1/models/{model_id:path}": [({"model_id:path": MODEL}, {}, None)],
+    "GET /v1/webhook_event_types": [({}, {}, None)],
+    "POST /v1/webhook_endpoints": [
+        ({}, {}, {"name": "n", "url": "https://127.0.0.1/", "event_types": ["fine_tuning.job.succeeded"]})
+    ],
+    "GET /v1/webhook_endpoints": [({}, {}, None)],
+    "GET /v1/webhook_endpoints/{webhook_endpoint_id}": [({"webhook_endpoint_id": ENDPOINT}, {}, None)],
+    "POST /v1/webhook_endpoints/{webhook_endpoint_id}": [
+        ({"webhook_endpoint_id": ENDPOINT}, {}, {"name": "other"})
+    ],
+    "POST /v1/webhook_endpoints/{webhook_endpoint_id}/rotate_secret": [
+        ({"webhook_endpoint_id": ENDPOINT}, {}, {})
+    ],
+    "POST /v1/webhook_endpoints/{webhook_endpoint_id}/test": [],
+    "GET /v1/webhook_endpoints/{webhook_endpoint_id}/deliveries": [
+        ({"webhook_endpoint_id": ENDPOINT}, {}, None),
+        ({"webhook_endpoint_id": ENDPOINT}, {"after": "whd_88"}, None),
+    ],
+    "DELETE /v1/webhook_endpoints/{webhook_endpoint_id}": [({"webhook_endpoint_id": ENDPOINT}, {}, None)],
+    "GET /v1/storage": [({}, {}, None)],
+    # Answered by a worker, or without a query that grows.
+    "POST /v1/chat/completions": [],
+    "POST /v1/completions": [],
+    "GET /healthz": [],
+    "GET /readyz": [({}, {}, None)],
+}
+
+
+#: What needs a disk, a broker, an address of elsewhere: their queries were made by then.
+REFUSED = {"GET /v1/files/{file_id}/content", "GET /readyz", "POST /v1/webhook_endpoints"}
+
+
+def _large_tables(engine: Engine) -> set[str]:
+    names = ("jobs", "checkpoints", "job_events", "rollouts", "metric_points", "files", "job_attempts")
+    names += ("webhook_deliveries", "webhook_attempts", "experiment_runs", "estimates", "job_replays")
+    names += ("job_metadata",)
+    with engine.connect() as connection:
+        counts = {
+            name: connection.exec_driver_sql(f"SELECT count(*) FROM {name}").scalar_one() for name in names
+        }
+    assert min(counts.values()) > ROWS, counts
+    return set(names)
+
+
+@pytest.fixture
+def plans(api: Api) -> Iterator[Plans]:
+    engine = get_engine()
+    fill(engine, COUNTS)
+    with Plans(engine, _large_tables(engine)).noting() as plans:
+        yield plans
+
+
+def test_every_route_is_asked() -> None:
+    routes = {
+        f"{method} {route.path}"
+        for route in create_app().routes
+        if isinstance(route, Route)
+        for method in route.methods or ()
+        if method != "HEAD"
+        and route.path not in ("/", "/openapi.json")
+        and not route.path.startswith(("/docs", "/dashboard"))
+    }
+    assert routes == set(REQUESTS)
+
+
+def _texts_are_indexed(engine: Engine) -> bool:
+    """A PostgreSQL without pg_trgm reads a job's rollouts to search them, as it says when it is set up."""
+    if engine.dialect.name == "sqlite":
+        return True
+    with engine.connect() as connection:
+        found = connection.exec_driver_sql("SELECT count(*) FROM pg_extension WHERE extname = 'pg_trgm'")
+        return found.scalar_one() > 0
+
+
+def test_postgresql_searches_by_trigrams(postgres_with_extensions: str) -> None:
+    """Whoever searches for what is rare, or not there, reads no other text."""
+    with temporary_database(postgres_with_extensions) as url:
+        upgrade_to_head(url)
+        engine = build_engine(url)
+        try:
+            fill(engine, COUNTS)
+            for words, found in (("gives 21991,", 0), ("What is 21988 plus", 1), ("no such text", 0)):
+                with Plans(engine, ["rollouts"]).noting() as plans, read_session(engine) as session:
+                    wanted = Filter(search=words)
+                    assert len(listing(session, ENDED, wanted, after=None, limit=20)) == found, words
+                    _near, everywhere = plans.summaries()
+                assert "ix_rollouts_search" in everywhere and "seq rollouts" not in everywhere
+        finally:
+            close_engine(engine)
+
+
+def test_no_route_reads_a_large_table_from_end_to_end(api: Api, plans: Plans) -> None:
+    scans: list[str] = []
+    searches = _texts_are_indexed(get_engine())
+    answered: dict[str, list[int]] = {}
+    with httpx.Client(base_url=api.url, timeout=60) as client:
+        for route, requests in REQUESTS.items():
+            method, path = route.split()
+            for places, query, body in requests:
+                if "search" in query and not searches:
+                    continue
+                url = path
+                for name, value in places.items():
+                    url = url.replace(f"{{{name}}}", value)
+                answer = client.request(method, url, params=query, json=body)
+                answered.setdefault(route, []).append(answer.status_code)
+                scans += [f"{route} {query} ({answer.status_code}): {scan}" for scan in plans.large_scans()]
+    assert not scans, "\n".join(scans)
+    # A refusal is told by a query as well, but every route has been followed to its end once.
+    refused = {route: codes for route, codes in answered.items() if min(codes) >= 300 or max(codes) >= 500}
+    assert refused.keys() == REFUSED, refused

@@ -1,0 +1,1 @@
+"""What models, web pages and neighbours may try against a service, tried: ``make attack``."""

@@ -1,0 +1,86 @@
+"""Commands for every day: where the service is, which files there are, what is wrong with one."""
+
+import json
+import re
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from app.cli.listing import size, when
+from tests.fixtures.api import Api, jsonl, on_sqlite, sums
+from tests.fixtures.service import run_cli
+
+ROOT = Path(__file__).parents[2]
+
+
+def test_the_version_is_that_of_the_package() -> None:
+    version = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
+    assert run_cli("--version").stdout.strip() == version
+
+
+@on_sqlite
+@pytest.mark.parametrize("suffix", ["", "/", "/v1", "/v1/"])
+def test_the_address_is_taken_with_v1_or_without(api: Api, suffix: str) -> None:
+    listed = run_cli("files", "list", "--json", "--base-url", f"{api.url}{suffix}")
+    assert (listed.returncode, json.loads(listed.stdout)) == (0, []), listed.stderr
+
+
+@on_sqlite
+def test_files_are_uploaded_listed_and_deleted_and_no_id_is_cut(api: Api, tmp_path: Path) -> None:
+    at = ("--base-url", api.url)
+    file = tmp_path / "train.jsonl"
+    file.write_bytes(jsonl(sums(8)))
+    made = json.loads(run_cli("files", "upload", str(file), "--json", *at).stdout)
+    listed = run_cli("files", "list", *at, COLUMNS="20").stdout.splitlines()
+    assert listed[0].split() == ["file", "name", "size", "rows", "purpose", "uploaded"]
+    assert re.fullmatch(rf"{made['id']} +train\.jsonl +\d+ B +8 +fine-tune +just now", listed[1].strip())
+    target = tmp_path / "copy.jsonl"
+    assert run_cli("files", "download", made["id"], "--to", str(target), *at).returncode == 0
+    assert target.read_bytes() == file.read_bytes()
+    again = run_cli("files", "download", made["id"], "--to", str(target), *at)
+    assert again.returncode == 1 and str(target) in again.stderr and "Traceback" not in again.stderr
+    nowhere = run_cli("files", "download", made["id"], "--to", str(tmp_path / "no/copy"), *at)
+    assert nowhere.returncode == 1 and "no/copy" in nowhere.stderr and "Traceback" not in nowhere.stderr
+    assert json.loads(run_cli("files", "delete", made["id"], "--json", *at).stdout)["deleted"] is True
+
+
+@on_sqlite
+def test_the_status_says_what_does_not_work_and_which_models_there_are(api: Api) -> None:
+    said = run_cli("status", "--json", "--base-url", api.url)
+    facts = json.loads(said.stdout)
+    assert (facts["url"], facts["base_models"]) == (f"{api.url}/v1", ["tiny"])
+    assert said.returncode == (0 if facts["status"] == "ready" else 1)
+    shown = run_cli("status", "--base-url", api.url).stdout
+    assert f"{api.url}/v1" in shown and "base models" in shown
+
+
+def test_a_dataset_is_checked_without_a_service(tmp_path: Path) -> None:
+    file = tmp_path / "rows.jsonl"
+    file.write_bytes(jsonl(sums(3)))
+    assert json.loads(run_cli("datasets", "check", str(file), "--json").stdout)["rows"] == 3
+    assert "{{item.answer}}" in run_cli("datasets", "check", str(file)).stdout
+    file.write_bytes(jsonl([*sums(1), {"answer": "2"}]))
+    wrong = run_cli("datasets", "check", str(file))
+    assert wrong.returncode == 1 and "Line 2 has no 'messages'" in wrong.stderr
+    missing = run_cli("datasets", "check", str(tmp_path / "nowhere.jsonl"))
+    assert missing.returncode == 1 and "is not a file" in missing.stderr
+
+
+@pytest.mark.parametrize(
+    ("ago", "said"),
+    [
+        (0, "just now"),
+        (59, "just now"),
+        (60, "1 min ago"),
+        (3599, "59 min ago"),
+        (3600, "1 h ago"),
+        (86_399, "23 h ago"),
+    ],
+)
+def test_a_time_that_is_near_is_said_by_its_distance(ago: float, said: str) -> None:
+    assert when(1e9 - ago, now=1e9) == said
+
+
+def test_sizes_have_the_unit_that_people_use() -> None:
+    assert [size(number) for number in (0, 999, 1000, 2_500_000)] == ["0 B", "999 B", "1 kB", "2 MB"]

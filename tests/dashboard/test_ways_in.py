@@ -1,0 +1,60 @@
+"""Ways into the pages: keys, addresses, and what was typed before."""
+
+import re
+
+import pytest
+from playwright.sync_api import Browser, expect
+
+from tests.fixtures.api import Api, Keyed, on_sqlite
+from tests.fixtures.browser import tab
+
+pytestmark = pytest.mark.timeout(900)
+
+
+@on_sqlite
+def test_the_key_dialog_stays_closed_until_it_is_wanted(browser: Browser, keyed: Keyed):
+    with tab(browser, refusals=True) as opened:
+        page = opened.page
+        page.goto(f"{keyed.api.url}/#/jobs")
+        dialog = page.get_by_role("dialog")
+        expect(dialog).to_be_visible()
+        page.keyboard.press("Escape")
+        expect(page.get_by_role("alert")).to_be_visible()
+        with page.expect_response(lambda answer: answer.status == 401):
+            page.get_by_role("button", name="Try again").click()
+        page.get_by_role("link", name="Graders").click()
+        expect(page.get_by_role("heading", name="Graders")).to_be_visible()
+        expect(dialog).to_have_count(0)
+        page.get_by_role("link", name="Jobs").first.click()
+        page.get_by_role("button", name="Give a key").click()
+        page.get_by_label("API key").fill(keyed.secrets[0])
+        page.get_by_role("button", name="Use this key").click()
+        expect(page.get_by_role("heading", name="No jobs yet")).to_be_visible()
+        assert keyed.secrets[0] not in page.url
+
+
+@on_sqlite
+def test_a_mistyped_address_says_what_there_is_not(browser: Browser, api: Api):
+    with tab(browser, refusals=True) as opened:
+        page = opened.page
+        page.goto(f"{api.url}/#/jobs/%zz")
+        expect(page.get_by_role("alert")).to_contain_text("%zz")
+        for address in ("jobs/x/y", "jobs/x/charts/z", "%e0%a4/b"):
+            page.goto(f"{api.url}/#/{address}")
+            expect(page.get_by_role("heading", name="There is no such page")).to_be_visible()
+
+
+@on_sqlite
+def test_the_playground_keeps_what_was_typed(browser: Browser, api: Api):
+    with tab(browser) as opened:
+        page = opened.page
+        page.goto(f"{api.url}/#/playground")
+        page.get_by_label("Question").fill("What is 6 + 5?")
+        page.get_by_text("Settings").click()
+        page.get_by_label("Samples a mode").fill("3")
+        page.get_by_role("link", name="Graders").click()
+        expect(page).to_have_title(re.compile("Graders"))
+        page.goto(f"{api.url}/#/playground")
+        page.reload()
+        expect(page.get_by_label("Question")).to_have_value("What is 6 + 5?")
+        expect(page.locator("#set-n")).to_have_value("3")

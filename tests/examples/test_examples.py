@@ -1,0 +1,106 @@
+"""Each example as somebody runs it, on a tiny model."""
+
+import importlib.util
+import json
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.fixtures.api import Api, on_sqlite
+from tests.fixtures.http_server import Server, chat
+from tests.fixtures.service import ServeProcess, cli_environment
+
+EXAMPLES = Path(__file__).parents[2] / "examples"
+
+
+def run(name: str, *arguments: str, **environment: str) -> str:
+    """What an example prints."""
+    done = subprocess.run(
+        [sys.executable, str(EXAMPLES / name), *arguments],
+        env=cli_environment(PYTHONPATH=str(EXAMPLES.parent), **environment),
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=280,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def needs(package: str) -> pytest.MarkDecorator:
+    missing = importlib.util.find_spec(package) is None
+    return pytest.mark.skipif(missing, reason=f"{package} is not installed: pip install {package}")
+
+
+@pytest.fixture(scope="module")
+def chained(serve: ServeProcess) -> list[tuple[str, str, str]]:
+    """What the chain prints: of each job its id, its model and its result."""
+    said = run("chain.py", "--model", "tiny", "--steps", "2", "--base-url", serve.base_url)
+    return re.findall(r"^(ftjob-\S+): (\S+) → (\S+)$", said, re.M)
+
+
+def test_every_example_is_listed_and_there_are_ten() -> None:
+    files = {path.name for path in EXAMPLES.glob("*.py")}
+    assert set(re.findall(r"^\| `(\w+\.py)` \|", (EXAMPLES / "README.md").read_text(), re.M)) == files
+    assert len(files) == 10
+
+
+def test_the_method_is_one_page_and_trains_both_modes(tiny_model: Path) -> None:
+    assert len((EXAMPLES / "method_on_one_page.py").read_text().splitlines()) <= 150
+    said = run("method_on_one_page.py", "--model", str(tiny_model), "--steps", "2", "--prompts", "2")
+    assert len(re.findall(r"^step \d: reward \d\.\d+ normal, \d\.\d+ high-entropy", said, re.M)) == 2
+
+
+@pytest.mark.parametrize("name", ["custom_reward.py", "own_algorithm.py"])
+def test_a_run_of_the_library_leaves_a_checkpoint(name: str, tiny_model: Path) -> None:
+    said = run(name, "--model", str(tiny_model), "--steps", "2")
+    (checkpoint,) = re.findall(r"checkpoint: (\S+)$", said, re.M)
+    assert (Path(checkpoint) / "model.safetensors").is_file()
+    shutil.rmtree(Path(checkpoint).parents[2])
+
+
+def test_several_processes_train_one_run(tiny_model: Path, tmp_path: Path) -> None:
+    said = run("torchrun_run.py", "--model", str(tiny_model), "--steps", "2", "--run-dir", str(tmp_path))
+    assert "step-2" in said
+
+
+def test_a_chain_trains_on_from_its_first_result(chained: list[tuple[str, str, str]]) -> None:
+    (_, base, first), (_, second_base, second) = chained
+    assert (base, second_base) == ("tiny", first)
+    assert second not in (first, base)
+
+
+def test_the_best_of_both_modes(serve: ServeProcess, chained: list[tuple[str, str, str]]) -> None:
+    said = run("best_of_n.py", "--model", chained[-1][2], "--tokens", "4", "--base-url", serve.base_url)
+    assert re.findall(r"^(?:normal|high-entropy), reward [01]\.0: ", said, re.M)
+
+
+@needs("pandas")
+def test_metrics_become_a_table(serve: ServeProcess, chained: list[tuple[str, str, str]]) -> None:
+    said = run("metrics_to_pandas.py", chained[0][0], "--base-url", serve.base_url)
+    assert "train/H/entropy_nats" in said or "..." in said
+    assert re.findall(r"^2 ", said, re.M)
+
+
+@needs("litellm")
+def test_litellm_asks_both_modes(serve: ServeProcess, chained: list[tuple[str, str, str]]) -> None:
+    said = run("litellm_client.py", "--model", chained[-1][2], "--base-url", serve.base_url)
+    assert len(re.findall(r"^ft:\S+: ", said, re.M)) == 2
+
+
+def test_an_experiment_ends_with_a_sentence(serve: ServeProcess) -> None:
+    few = ("--steps", "1", "--seeds", "2", "--items", "2")
+    said = run("experiment.py", "--model", "tiny", *few, "--base-url", serve.base_url)
+    assert said.strip()
+
+
+@on_sqlite
+def test_a_judge_gives_a_reward(api: Api, server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("POLICYSPLIT_GRADER_ENDPOINTS", json.dumps({"default": {"url": server.url}}))
+    server.answer = lambda request: chat({"steps": [], "result": 7.0})
+    assert "reward 0.7" in run("judge.py", "--judge", "some-judge", "--base-url", f"{api.url}/v1")

@@ -1,0 +1,1 @@
+"""Sandboxes: what gets out of them, and what comes through."""

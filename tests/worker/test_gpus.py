@@ -1,0 +1,119 @@
+"""Slots and GPUs: who gets which, on machines with some, none and too few."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from app.core.settings import Settings, get_settings
+from worker import gpus
+from worker.jobs.launcher import Trainer
+
+
+@pytest.mark.parametrize(
+    ("of_host", "slots", "share", "expected"),
+    [
+        ("0,1", 2, False, [("0",), ("1",)]),
+        ("0,1,2,3", 2, False, [("0", "2"), ("1", "3")]),
+        ("GPU-a, GPU-b, GPU-c", 2, False, [("GPU-a", "GPU-c"), ("GPU-b",)]),
+        ("0", 3, True, [("0",), ("0",), ("0",)]),
+        ("0,1", 3, True, [("0",), ("1",), ("0",)]),
+        ("", 3, False, [(), (), ()]),
+    ],
+)
+def test_each_slot_has_its_own(of_host: str, slots: int, share: bool, expected: list[tuple[str, ...]]):
+    assert gpus.shares(gpus.inventory(Settings(gpus=of_host)), slots, share) == expected
+
+
+@pytest.mark.parametrize(
+    ("named", "each", "expected"),
+    [
+        ("", 1, [{}]),
+        ("0", 1, [{"CUDA_VISIBLE_DEVICES": "0"}] * 3),
+        ("0,1", 1, [{"CUDA_VISIBLE_DEVICES": "0"}, {"CUDA_VISIBLE_DEVICES": "1"}] * 2),
+        ("0,1,2,3", 2, [{"CUDA_VISIBLE_DEVICES": "0,2"}, {"CUDA_VISIBLE_DEVICES": "1,3"}] * 2),
+    ],
+)
+def test_engines_meet_only_where_there_are_more_of_them(
+    named: str, each: int, expected: list[dict[str, str]]
+):
+    slots = gpus.engine_slots(Settings(gpus=named, engine_gpus=each))
+    assert [slots.environment(slots.take()) for _ in expected] == expected
+
+
+def test_the_environment_names_them_where_the_setting_does_not(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3,5")
+    assert gpus.inventory(Settings(gpus=None)) == ["3", "5"]
+    assert gpus.inventory(Settings(gpus="7")) == ["7"]
+
+
+def test_the_driver_names_them_where_nothing_else_does(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+    program = tmp_path / "nvidia-smi"
+    program.write_text("#!/bin/sh\necho GPU-1\necho GPU-2\n")
+    program.chmod(0o755)
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
+    assert gpus.inventory(Settings()) == ["GPU-1", "GPU-2"]
+    program.write_text("#!/bin/sh\necho 'NVIDIA-SMI has failed' >&2; exit 9\n")
+    assert gpus.inventory(Settings()) == []
+
+
+@pytest.fixture
+def two_slots(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.setenv("POLICYSPLIT_GPUS", "4,6")
+    monkeypatch.setenv("POLICYSPLIT_WORKER_SLOTS", "2")
+    for cached in (get_settings, gpus.slots):
+        cached.cache_clear()
+    yield
+    monkeypatch.undo()
+    for cached in (get_settings, gpus.slots):
+        cached.cache_clear()
+
+
+#: Says what it sees, and waits to be ended.
+SAYS = [
+    sys.executable,
+    "-c",
+    "import os; print(os.environ['CUDA_VISIBLE_DEVICES'], flush=True); os.read(0, 1)",
+]
+
+
+def seen(run_dir: Path, log: str) -> str:
+    while not (text := (run_dir / log).read_text()):
+        os.sched_yield()
+    return text.strip()
+
+
+@pytest.mark.usefixtures("two_slots")
+def test_what_runs_at_a_time_never_meets_on_one(tmp_path: Path):
+    """Jobs and replays alike; what a slot gives back the next one has."""
+    for name in ("job", "replay", "next"):
+        (tmp_path / name).mkdir()
+    job = Trainer.start(SAYS, tmp_path / "job", 1)
+    replay = Trainer.start_replay(SAYS, tmp_path / "replay", 3)
+    try:
+        assert seen(tmp_path / "job", "trainer-1.log") == "4"
+        assert seen(tmp_path / "replay", "replay-3.log") == "6"
+        job.close()
+        job = Trainer.start(SAYS, tmp_path / "next", 1)
+        assert seen(tmp_path / "next", "trainer-1.log") == "4"
+    finally:
+        job.close()
+        replay.close()
+
+
+def test_a_worker_with_more_slots_than_gpus_does_not_start(tmp_path: Path):
+    environment = {
+        **os.environ,
+        "POLICYSPLIT_DATA_DIR": str(tmp_path),
+        "POLICYSPLIT_GPUS": "0,1",
+        "POLICYSPLIT_WORKER_SLOTS": "3",
+    }
+    command = [sys.executable, "-m", "worker"]
+    ended = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60, check=False)
+    assert ended.returncode == 1
+    assert "POLICYSPLIT_WORKER_SLOTS is 3, but there are 2 GPUs here (0, 1)" in ended.stderr
+    assert "POLICYSPLIT_GPU_SHARE=true" in ended.stderr

@@ -1,0 +1,1 @@
+"""Several processes that train one run: what they do together, and noticing that one has ended."""

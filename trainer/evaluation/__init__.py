@@ -1,0 +1,1 @@
+"""What is measured on items that are not trained: preflight check, evaluation and its outcomes."""

@@ -1,0 +1,46 @@
+"""The form that an answer must have: OpenAI's ``response_format``, of a served request and of a run."""
+
+from typing import Any, Literal, cast
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+
+class JsonSchema(BaseModel):
+    """A JSON schema with a name."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, serialize_by_alias=True, validate_by_name=True)
+
+    name: str = Field(pattern=r"^[A-Za-z0-9_-]{1,64}$")
+    description: str | None = None
+    schema_: dict[str, object] = Field(alias="schema")
+    strict: bool | None = None
+
+
+class ResponseFormat(BaseModel):
+    """Text, any JSON object, or JSON of a given form."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    type: Literal["text", "json_object", "json_schema"]
+    json_schema: JsonSchema | None = None
+
+    @property
+    def restricts(self) -> bool:
+        """Whether there are texts that it does not allow."""
+        return self.type != "text"
+
+    @model_validator(mode="before")
+    @classmethod
+    def _is_not_flat(cls, value: object) -> Any:
+        if isinstance(value, dict) and ("schema" in value or "name" in value):
+            raise ValueError(
+                "name and schema stand beside type, as in the Responses API; here they stand in json_schema: "
+                "{'type': 'json_schema', 'json_schema': {'name': …, 'schema': …}}"
+            )
+        return cast(Any, value)
+
+    @model_validator(mode="after")
+    def _has_its_schema(self) -> "ResponseFormat":
+        if (self.json_schema is not None) != (self.type == "json_schema"):
+            raise ValueError("json_schema belongs to the type 'json_schema', and no other")
+        return self

@@ -1,0 +1,1 @@
+"""The network: weights, adapters, layouts of tokens, log-probabilities, the optimizer."""

@@ -1,0 +1,311 @@
+"""Attention over packed trees: a prompt once, and behind it responses that see the prompt and themselves.
+
+A packed row (``trainer.model.packing``) is a sequence of trees. With P prompt tokens and responses of R_1,
+R_2, ... tokens a tree needs P^2/2 + sum_i (P R_i + R_i^2/2) products of queries and keys; one mask over the
+row would compute all (P + sum_i R_i)^2 of them and of its neighbours. Here each tree has three parts::
+
+    prompt     on the prompt      causal
+    responses  on the prompt      all of it: one product for all responses together
+    responses  on themselves      causal, a batch of responses
+
+and a response's two parts are put together by their log-sum-exp: with out_a, lse_a and out_b, lse_b of the
+parts, lse = log(e^lse_a + e^lse_b) and out = e^(lse_a - lse) out_a + e^(lse_b - lse) out_b. The backward
+kernels need only ``out`` and ``lse`` of the whole, so each part's gradient is one call with these (as in
+ring attention, arXiv 2310.01889). Nothing of the size queries x keys is kept.
+
+transformers calls ``Context.attend`` in place of its own attention, under the name ``IMPLEMENTATION``, where
+a forward pass is given a context; other calls go to its scaled-dot-product attention.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import scaled_dot_product_attention
+from transformers import AttentionInterface, AttentionMaskInterface
+from transformers.integrations.sdpa_attention import sdpa_attention_forward
+from transformers.masking_utils import sdpa_mask
+
+IMPLEMENTATION = "policysplit_tree"
+
+CHANGES = ("softcap", "s_aux", "position_bias", "sliding_window")
+"""Options by which models change what attention computes."""
+
+_flash: Any = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
+_flash_backward: Any = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward
+
+
+class UnsupportedAttention(Exception):
+    """A model's attention is another function than a context's."""
+
+
+class Context(Protocol):
+    """What the layers of one forward pass attend to."""
+
+    def attend(self, layer: int, query: Tensor, key: Tensor, value: Tensor, scale: float) -> Tensor:
+        """Attention of layer ``layer``: queries, keys and values (B, H, L, D) to outputs (B, L, H, D)."""
+        ...
+
+
+@dataclass(frozen=True)
+class Tree:
+    """Where a prompt and its responses lie in a packed row: ``start``, then the responses one by one."""
+
+    start: int
+    prompt: int
+    responses: tuple[int, ...]
+
+    @property
+    def first(self) -> int:
+        """Position of the first response token."""
+        return self.start + self.prompt
+
+    @property
+    def end(self) -> int:
+        return self.first + sum(self.responses)
+
+
+@dataclass(frozen=True)
+class Trees:
+    """A packed row that attends to itself: the context of training."""
+
+    trees: tuple[Tree, ...]
+
+    def attend(self, layer: int, query: Tensor, key: Tensor, value: Tensor, scale: float) -> Tensor:
+        """Shapes as in ``Context``; B = 1."""
+        return tree_attention(query[0], key[0], value[0], self.trees, scale).transpose(0, 1)[None]
+
+
+def context_inputs(ids_BL: Tensor, position_ids_BL: Tensor, context: Context) -> dict[str, object]:
+    """Arguments for the forward pass of a model without its output layer."""
+    # A mask of four axes is handed on as it is, so that none of the row's size is made; nobody reads it.
+    unused = torch.ones(1, 1, 1, 1, dtype=torch.bool, device=ids_BL.device)
+    return {
+        "input_ids": ids_BL,
+        "position_ids": position_ids_BL,
+        "attention_mask": unused,
+        "use_cache": False,
+        "context": context,
+    }
+
+
+def tree_attention(
+    query_HLD: Tensor, key_HLD: Tensor, value_HLD: Tensor, trees: Sequence[Tree], scale: float
+) -> Tensor:
+    """Attention output of a packed row; query heads may be a multiple of key heads; shape (H, L, D).
+
+    The fast path on the CPU, ``masked_tree_attention`` elsewhere.
+    """
+    if query_HLD.device.type != "cpu":
+        return masked_tree_attention(query_HLD, key_HLD, value_HLD, trees, scale)
+    return _TreeAttention.apply(query_HLD, key_HLD, value_HLD, tuple(trees), scale)  # type: ignore[return-value]
+
+
+def masked_tree_attention(
+    query_HLD: Tensor, key_HLD: Tensor, value_HLD: Tensor, trees: Sequence[Tree], scale: float
+) -> Tensor:
+    """The same, tree by tree with a mask (L, L) each: the reference, and the path of other devices."""
+    outputs = []
+    for tree in trees:
+        part = slice(tree.start, tree.end)
+        mask = tree_mask(tree).to(query_HLD.device)
+        output = scaled_dot_product_attention(
+            query_HLD[None, :, part],
+            key_HLD[None, :, part],
+            value_HLD[None, :, part],
+            attn_mask=mask,
+            scale=scale,
+            enable_gqa=query_HLD.shape[0] != key_HLD.shape[0],
+        )
+        outputs.append(output[0])
+    return torch.cat(outputs, dim=1)
+
+
+def tree_mask(tree: Tree) -> Tensor:
+    """Who attends to whom in a tree: earlier positions of the same segment, and of the prompt; (L, L)."""
+    segment = torch.repeat_interleave(
+        torch.arange(1 + len(tree.responses)), torch.tensor([tree.prompt, *tree.responses])
+    )
+    same = segment[:, None] == segment[None, :]
+    return (same | (segment == 0)[None, :]).tril()
+
+
+class _TreeAttention(torch.autograd.Function):
+    """The three parts of each tree. The CPU kernels are about a third faster in float32 than in bfloat16, and
+    lose less, so narrower inputs are widened for each call; what is kept stays narrow."""
+
+    @staticmethod
+    def forward(  # type: ignore[override]
+        ctx: Any, query: Tensor, key: Tensor, value: Tensor, trees: tuple[Tree, ...], scale: float
+    ) -> Tensor:
+        q, k, v = _widened(query, key, value)
+        out, lse = torch.empty_like(q), q.new_empty(q.shape[:2])
+        for tree in trees:
+            prompt, response = slice(tree.start, tree.first), slice(tree.first, tree.end)
+            of_prompt = _attend(*(x[None, :, prompt] for x in (q, k, v)), scale=scale)
+            out[:, prompt], lse[:, prompt] = of_prompt[0][0], of_prompt[1][0]
+            if tree.first == tree.end:
+                continue
+            own = _Rectangle(tree, q.device)
+            out_b, lse_b = _attend(*(own.gather(x[:, response]) for x in (q, k, v)), scale=scale)
+            out_b, lse_b = own.scatter(out_b), own.scatter(lse_b)
+            heads = len(k)
+            out_a, lse_a = _flash(
+                _fold(q[:, response], heads)[None], k[None, :, prompt], v[None, :, prompt], scale=scale
+            )
+            out_a, lse_a = out_a.reshape(out_b.shape), lse_a.reshape(lse_b.shape)
+            whole = torch.logaddexp(lse_a, lse_b)
+            lse[:, response] = whole
+            out[:, response] = out_a.mul_((lse_a - whole).exp_()[..., None]).add_(
+                out_b.mul_((lse_b - whole).exp_()[..., None])
+            )
+        out = out.to(query.dtype)
+        ctx.save_for_backward(query, key, value, out, lse)
+        ctx.trees, ctx.scale = trees, scale
+        return out
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        query, key, value, output, lse = ctx.saved_tensors
+        q, k, v, out, grad = _widened(query, key, value, output, gradients[0])
+        grad_q, grad_k, grad_v = torch.empty_like(q), torch.empty_like(k), torch.empty_like(v)
+        for tree in ctx.trees:
+            prompt, response = slice(tree.start, tree.first), slice(tree.first, tree.end)
+            of_prompt = _attend_backward(
+                *(x[None, :, prompt] for x in (grad, q, k, v, out, lse)), scale=ctx.scale
+            )
+            grad_q[:, prompt], grad_k[:, prompt], grad_v[:, prompt] = (x[0] for x in of_prompt)
+            if tree.first == tree.end:
+                continue
+            own = _Rectangle(tree, q.device)
+            rectangles = [own.gather(x[:, response]) for x in (grad, q, k, v, out, lse)]
+            own.clear_padding(rectangles[0])
+            of_own = [own.scatter(x) for x in _attend_backward(*rectangles, scale=ctx.scale)]
+            heads = len(k)
+            grad_a, q_a, out_a, lse_a = (_fold(x[:, response], heads)[None] for x in (grad, q, out, lse))
+            k_a, v_a = k[None, :, prompt], v[None, :, prompt]
+            of_prompt = _flash_backward(grad_a, q_a, k_a, v_a, out_a, lse_a, 0.0, False, scale=ctx.scale)
+            grad_q[:, response] = of_own[0].add_(of_prompt[0].reshape(of_own[0].shape))
+            grad_k[:, response], grad_v[:, response] = of_own[1], of_own[2]
+            grad_k[:, prompt] += of_prompt[1][0]
+            grad_v[:, prompt] += of_prompt[2][0]
+        return grad_q.to(query.dtype), grad_k.to(key.dtype), grad_v.to(value.dtype), None, None
+
+
+def _widened(*tensors: Tensor) -> list[Tensor]:
+    return [x.to(torch.promote_types(x.dtype, torch.float32)) for x in tensors]
+
+
+def _fold(x: Tensor, heads: int) -> Tensor:
+    """(H, T, ...) to (heads, H / heads * T, ...): query heads that share a key head become its queries."""
+    return x.reshape(heads, -1, *x.shape[2:])
+
+
+def _attend(*query_key_value: Tensor, scale: float) -> tuple[Tensor, Tensor]:
+    """Causal attention of (B, H, L, D) on keys with as many or fewer heads; output and log-sum-exp."""
+    q, k, v = query_key_value
+    return _flash(q, _repeated(k, q.shape[1]), _repeated(v, q.shape[1]), 0.0, True, scale=scale)
+
+
+def _attend_backward(*kept: Tensor, scale: float) -> tuple[Tensor, Tensor, Tensor]:
+    """Gradients of queries, keys and values, from the output's, these three, output and log-sum-exp."""
+    grad, q, k, v, out, lse = kept
+    heads = k.shape[1]
+    k, v = _repeated(k, q.shape[1]), _repeated(v, q.shape[1])
+    grad_q, grad_k, grad_v = _flash_backward(grad, q, k, v, out, lse, 0.0, True, scale=scale)
+    return grad_q, _summed(grad_k, heads), _summed(grad_v, heads)
+
+
+def _repeated(x: Tensor, heads: int) -> Tensor:
+    return x if x.shape[-3] == heads else x.repeat_interleave(heads // x.shape[-3], dim=-3)
+
+
+def _summed(x: Tensor, heads: int) -> Tensor:
+    return x if x.shape[-3] == heads else x.unflatten(-3, (heads, -1)).sum(dim=-3)
+
+
+class _Rectangle:
+    """The response tokens of a tree as a batch of responses padded to the longest, and back.
+
+    A padding position repeats the first token. Behind a response's own tokens, causality hides it from them.
+    """
+
+    def __init__(self, tree: Tree, device: torch.device):
+        lengths = [length for length in tree.responses if length]
+        self._rows, self._longest = len(lengths), max(lengths)
+        self._index = self._place = self._padding = None
+        if min(lengths) == self._longest:
+            return
+        length = torch.tensor(lengths)
+        column = torch.arange(self._longest)
+        inside = column < length[:, None]
+        token = (length.cumsum(0) - length)[:, None] + column
+        self._index = torch.where(inside, token, 0).flatten().to(device)
+        self._place = inside.flatten().nonzero().squeeze(-1).to(device)
+        self._padding = (~inside).to(device)
+
+    def gather(self, x: Tensor) -> Tensor:
+        """(H, T, ...) to (responses, H, longest, ...)."""
+        if self._index is not None:
+            x = x.index_select(1, self._index)
+        return x.unflatten(1, (self._rows, self._longest)).transpose(0, 1)
+
+    def scatter(self, x: Tensor) -> Tensor:
+        """(responses, H, longest, ...) back to (H, T, ...)."""
+        x = x.transpose(0, 1).flatten(1, 2)
+        return x if self._place is None else x.index_select(1, self._place)
+
+    def clear_padding(self, x: Tensor) -> None:
+        """Zero (responses, H, longest, D) at padding positions."""
+        if self._padding is not None:
+            x.masked_fill_(self._padding[:, None, :, None], 0.0)
+
+
+def _attention(
+    module: nn.Module,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attention_mask: Tensor | None,
+    scaling: float | None = None,
+    dropout: float = 0.0,
+    context: Context | None = None,
+    **options: Any,
+) -> tuple[Tensor, None]:
+    """What transformers' layers call."""
+    if context is None:
+        return sdpa_attention_forward(
+            module, query, key, value, attention_mask, dropout=dropout, scaling=scaling, **options
+        )
+    if changed := [name for name in CHANGES if options.get(name) is not None]:
+        raise UnsupportedAttention(f"{type(module).__name__} has {changed[0]}")
+    layer: Any = module.layer_idx
+    scale = query.shape[-1] ** -0.5 if scaling is None else scaling
+    return context.attend(layer, query, key, value, scale), None
+
+
+@torch.no_grad()
+def attends_by_context(decoder: nn.Module, layers: int) -> bool:
+    """Whether a model's layers all ask the context, and ask for nothing beyond what a context can do."""
+    seen: set[int] = set()
+
+    class Watched(Trees):
+        def attend(self, layer: int, query: Tensor, key: Tensor, value: Tensor, scale: float) -> Tensor:
+            seen.add(layer)
+            return super().attend(layer, query, key, value, scale)
+
+    device = next(decoder.parameters()).device
+    ids, positions = (torch.tensor([x], device=device) for x in ([0, 1, 2, 1], [0, 1, 2, 2]))
+    try:
+        decoder(**context_inputs(ids, positions, Watched((Tree(0, 2, (1, 1)),))))
+    except torch.OutOfMemoryError:
+        raise
+    except Exception:  # of another form, such as values that are narrower than keys
+        return False
+    return seen == set(range(layers))
+
+
+AttentionInterface.register(IMPLEMENTATION, _attention)
+AttentionMaskInterface.register(IMPLEMENTATION, sdpa_mask)

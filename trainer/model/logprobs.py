@@ -1,0 +1,188 @@
+"""Log-probability of the sampled tokens and entropy of their distributions, chunk by chunk.
+
+The logits of a whole batch (tokens x vocabulary) never exist: each chunk's are computed from the hidden
+states, reduced to two numbers a token, and dropped; the backward pass computes them again, but for the first
+tokens, whose probabilities are kept while they fit in ``KEPT_BYTES``. Logits are reduced in float32 whatever
+the weights' precision, and so is 1 - pi(o_t), the gradient of a confident token: it comes from log pi(o_t),
+never from a probability that was rounded to bfloat16 (``benchmarks.logprob_gradients`` has the errors).
+
+A bfloat16 product rounds each logit to 8 bits. On SmolLM2-135M's own samples that moved a token's
+log-probability by 0.020 nats on average and 0.13 at most, against float64 arithmetic on the same hidden
+states: as much as a policy moves in several steps. With ``logits_dtype`` "float32", the default, it is 1e-6
+and 1e-5. CPUs have no such product and multiply in float32; on CUDA the product itself writes float32.
+"""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from trainer.model.packed_linear import can_pack, packed, packed_product, widens
+from trainer.spec.run import LogitsDtype
+
+CHUNK_TOKENS = 512
+CACHED_TOKENS = 64
+KEPT_BYTES = 256 * 2**20
+"""Probabilities that the forward pass leaves for the backward pass, whatever the batch."""
+
+
+class OutputLayer:
+    """Logits of hidden states, the same for rollouts, training and diagnostics.
+
+    Holds a packed copy of the output matrix on the CPU, a float32 one where bfloat16 weights are to have
+    exact logits, so it serves while the weights stay as they are.
+    """
+
+    def __init__(self, output_VD: Tensor, logits_dtype: LogitsDtype = "float32"):
+        exact = logits_dtype == "float32" and output_VD.dtype.itemsize < 4
+        self._into_float32 = exact and output_VD.is_cuda
+        weight_VD = output_VD.detach()
+        wide = widens(output_VD)
+        #: Rounded to after a product in float32; None: what the product gives is right.
+        self._rounds_to = output_VD.dtype if wide and not exact else None
+        if (exact or wide) and not self._into_float32:
+            weight_VD = weight_VD.float()
+        self._dtype = weight_VD.dtype
+        self._packed = can_pack(weight_VD)
+        self._weight_VD = packed(weight_VD) if self._packed else weight_VD
+
+    def __call__(self, hidden_TD: Tensor, temperature: float = 1.0) -> Tensor:
+        """Logits at ``temperature``, float32 or better; shape (T, D) to (T, V). Without gradient."""
+        if self._into_float32:
+            logits = torch.mm(hidden_TD, self._weight_VD.t(), out_dtype=torch.float32)
+        elif self._packed:
+            logits = packed_product(hidden_TD.to(self._dtype), self._weight_VD).float()
+        else:
+            logits = hidden_TD.to(self._dtype) @ self._weight_VD.t()
+            logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
+        if self._rounds_to is not None:
+            logits = logits.to(self._rounds_to).float()
+        return logits if temperature == 1.0 else logits / temperature
+
+
+def token_logprobs(
+    hidden_TD: Tensor,
+    output_VD: Tensor,
+    token_T: Tensor,
+    temperature: float = 1.0,
+    chunk: int = CHUNK_TOKENS,
+    logits_dtype: LogitsDtype = "float32",
+    output: OutputLayer | None = None,
+    kept_bytes: int = KEPT_BYTES,
+) -> tuple[Tensor, Tensor]:
+    """log pi(o_t) and H_t (nats) at temperature ``temperature``; both shape (T,), float32, differentiable.
+
+    Args:
+        hidden_TD: last hidden states at the positions that predict the tokens.
+        output_VD: the output matrix (tied or not).
+        token_T: the tokens.
+        output: the output layer of ``output_VD``, if there is one already.
+    """
+    return _LinearLogProbs.apply(  # type: ignore[return-value]
+        hidden_TD,
+        output_VD,
+        token_T,
+        temperature,
+        chunk,
+        output or OutputLayer(output_VD, logits_dtype),
+        kept_bytes,
+    )
+
+
+class _LinearLogProbs(torch.autograd.Function):
+    @staticmethod
+    def forward(  # type: ignore[override]
+        ctx: Any,
+        hidden_TD: Tensor,
+        output_VD: Tensor,
+        token_T: Tensor,
+        temperature: float,
+        chunk: int,
+        output: OutputLayer,
+        kept_bytes: int,
+    ) -> tuple[Tensor, Tensor]:
+        reduced = torch.promote_types(hidden_TD.dtype, torch.float32)
+        logp_T = torch.empty(len(token_T), dtype=reduced, device=hidden_TD.device)
+        entropy_T = torch.empty_like(logp_T)
+        log_z_T = torch.empty_like(logp_T)
+        #: Probabilities of the first tokens, in the precision in which they are multiplied on the way back.
+        row_bytes = len(output_VD) * hidden_TD.dtype.itemsize
+        kept = min(len(token_T), kept_bytes // row_bytes) if any(ctx.needs_input_grad) else 0
+        kept_TV = hidden_TD.new_empty(kept, len(output_VD))
+        # Pieces that stay in a processor's cache while they are reduced.
+        rows = min(chunk, CACHED_TOKENS) if hidden_TD.device.type == "cpu" else chunk
+        for start in range(0, len(token_T), rows):
+            part = slice(start, start + rows)
+            log_p = output(hidden_TD[part], temperature)
+            log_z_T[part] = torch.logsumexp(log_p, dim=-1)
+            log_p.sub_(log_z_T[part, None])
+            logp_T[part] = log_p.gather(-1, token_T[part, None]).squeeze(-1)
+            p = log_p.exp()
+            kept_TV[part] = p[: max(kept - start, 0)]
+            # A token that cannot occur (log p = -inf, p = 0) contributes nothing.
+            log_p.clamp_(min=torch.finfo(log_p.dtype).min)
+            entropy_T[part] = -torch.linalg.vecdot(p, log_p)
+        ctx.save_for_backward(hidden_TD, output_VD, token_T, logp_T, log_z_T, entropy_T, kept_TV)
+        ctx.temperature, ctx.chunk, ctx.output = temperature, chunk, output
+        return logp_T, entropy_T
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        grad_logp_T, grad_entropy_T = gradients
+        hidden_TD, output_VD, token_T, logp_T, log_z_T, entropy_T, kept_TV = ctx.saved_tensors
+        grad_hidden = torch.empty_like(hidden_TD)
+        # Frozen under adapters: then a matrix of the vocabulary's size is neither made nor filled.
+        grad_output = (
+            torch.zeros(output_VD.shape, dtype=log_z_T.dtype, device=output_VD.device)
+            if ctx.needs_input_grad[1]
+            else None
+        )
+        entropy_used = bool(grad_entropy_T.any())
+        # Without instructions for bfloat16 its plain products run on one core, a hundred times slower.
+        factor_dtype = torch.float32 if widens(hidden_TD) else hidden_TD.dtype
+        factor_VD, factor_TD = output_VD.to(factor_dtype), hidden_TD.to(factor_dtype)
+        for start in range(0, len(token_T), ctx.chunk):
+            part = slice(start, min(start + ctx.chunk, len(token_T)))
+            grad_logp = grad_logp_T[part, None]
+            # d logp / dz = onehot - p;  dH / dz = -p (log p + H)
+            kept = not entropy_used and part.stop <= len(kept_TV)
+            if kept:
+                grad_z = kept_TV[part] * -grad_logp
+            else:
+                log_p = ctx.output(hidden_TD[part], ctx.temperature).sub_(log_z_T[part, None])
+                p = log_p.exp()
+                if entropy_used:
+                    log_p.clamp_(min=torch.finfo(log_p.dtype).min)
+                    grad_z = log_p.add_(entropy_T[part, None]).mul_(p).mul_(-grad_entropy_T[part, None])
+                    grad_z.sub_(p.mul_(grad_logp))
+                else:
+                    grad_z = p.mul_(-grad_logp)
+            token = token_T[part, None]
+            # The sampled token's share is 1 - p, which a rounded p makes zero from 0.998 on.
+            exact = not kept or kept_TV.dtype == log_z_T.dtype
+            sampled = (
+                grad_z.gather(-1, token) + grad_logp
+                if exact
+                else -torch.expm1(logp_T[part, None]) * grad_logp
+            )
+            if ctx.temperature != 1.0:
+                grad_z.div_(ctx.temperature)
+                sampled.div_(ctx.temperature)
+            if factor_dtype == log_z_T.dtype:
+                grad_z.scatter_(-1, token, sampled)
+                grad_hidden[part] = grad_z @ factor_VD
+            else:
+                # It is half of a confident token's gradient or more: the rounded product leaves it out.
+                grad_z = grad_z.scatter_(-1, token, 0.0).to(factor_dtype)
+                grad_hidden[part] = _product(grad_z, factor_VD) + sampled * output_VD[token_T[part]]
+                grad_z.scatter_(-1, token, sampled.to(factor_dtype))
+            if grad_output is not None:
+                grad_output += grad_z.t() @ factor_TD[part]
+        if grad_output is not None:
+            grad_output = grad_output.to(output_VD.dtype)
+        return grad_hidden, grad_output, None, None, None, None, None
+
+
+def _product(a: Tensor, b: Tensor) -> Tensor:
+    """a @ b of rounded factors, not rounded itself where the device has such a product."""
+    return torch.mm(a, b, out_dtype=torch.float32) if a.is_cuda else a @ b

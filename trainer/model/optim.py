@@ -1,0 +1,131 @@
+"""AdamW on float32 master weights, with gradients accumulated in float32."""
+
+import math
+from collections.abc import Callable, Mapping
+
+import torch
+from torch import Tensor, nn
+
+from trainer.distributed.ranks import Ranks
+from trainer.spec.run import OptimizerSpec
+
+
+class MasterAdamW:
+    """Optimises a model whose weights may be bfloat16.
+
+    Each parameter has a float32 master that AdamW updates (float32 weights are their own masters); gradients
+    of micro-batches are added in float32 as soon as autograd has them. Matrices decay, vectors don't.
+    """
+
+    def __init__(self, model: nn.Module, spec: OptimizerSpec):
+        self._spec = spec
+        self._parameters = {name: p for name, p in model.named_parameters() if p.requires_grad}
+        self._masters: dict[str, Tensor] = {}
+        for name, parameter in self._parameters.items():
+            if parameter.dtype.itemsize >= 4:
+                self._masters[name] = parameter
+            else:
+                self._masters[name] = parameter.detach().float().requires_grad_()
+                parameter.register_post_accumulate_grad_hook(self._accumulator(self._masters[name]))
+        matrices = [m for m in self._masters.values() if m.ndim >= 2]
+        vectors = [m for m in self._masters.values() if m.ndim < 2]
+        self._adam = torch.optim.AdamW(
+            [
+                {"params": matrices, "weight_decay": spec.weight_decay},
+                {"params": vectors, "weight_decay": 0.0},
+            ],
+            lr=spec.learning_rate,
+            betas=(spec.beta1, spec.beta2),
+            eps=spec.epsilon,
+            fused=True,
+        )
+
+    @property
+    def trained(self) -> int:
+        """How many weights are trained."""
+        return sum(parameter.numel() for parameter in self._parameters.values())
+
+    @staticmethod
+    def _accumulator(master: Tensor) -> Callable[[Tensor], None]:
+        def add(parameter: Tensor) -> None:
+            assert parameter.grad is not None
+            if master.grad is None:
+                master.grad = parameter.grad.float()
+            else:
+                master.grad.add_(parameter.grad)
+            parameter.grad = None
+
+        return add
+
+    def learning_rate(self, step: int) -> float:
+        """The rate at optimizer step ``step`` (from 0): linear warm-up, then constant."""
+        warmup = self._spec.warmup_steps
+        return self._spec.learning_rate * (min(1.0, (step + 1) / warmup) if warmup else 1.0)
+
+    def add_up(self, ranks: Ranks) -> None:
+        """Sum the gradients over ranks, in float32; collective. Where no rank has one, none has after it."""
+        if ranks.world == 1:
+            return
+        masters = list(self._masters.values())
+        found = ranks.gather([master.grad is not None for master in masters])
+        for master, *on_rank in zip(masters, *found, strict=True):
+            if any(on_rank) and master.grad is None:
+                master.grad = torch.zeros_like(master)
+        ranks.add_up([master.grad for master in masters if master.grad is not None])
+
+    def step(self, step: int) -> float:
+        """Clip, update, clear gradients; returns the gradient norm before clipping.
+
+        When the norm is not finite nothing is updated.
+        """
+        masters = [m for m in self._masters.values() if m.grad is not None]
+        norm = float(torch.nn.utils.clip_grad_norm_(masters, self._spec.max_grad_norm)) if masters else 0.0
+        if math.isfinite(norm):
+            for group in self._adam.param_groups:
+                group["lr"] = self.learning_rate(step)
+            self._adam.step()
+            # The fused step leaves version counters alone, by which packed copies of weights know their age.
+            torch.autograd.graph.increment_version(masters)
+            self._publish()
+        self._adam.zero_grad(set_to_none=True)
+        return norm
+
+    @torch.no_grad()
+    def _publish(self) -> None:
+        """Copy the masters to the weights in use."""
+        for name, parameter in self._parameters.items():
+            if parameter is not self._masters[name]:
+                parameter.copy_(self._masters[name])
+
+    def masters(self) -> dict[str, Tensor]:
+        """The trained weights as they are optimised, float32, by name."""
+        return dict(self._masters)
+
+    def state_tensors(self) -> dict[str, Tensor]:
+        """Everything that a resumed run needs, by name."""
+        tensors: dict[str, Tensor] = {}
+        for name, master in self._masters.items():
+            tensors[f"master/{name}"] = master.detach()
+            for key, value in self._adam.state.get(master, {}).items():
+                tensors[f"{key}/{name}"] = value
+        return tensors
+
+    @torch.no_grad()
+    def load_weights(self, tensors: Mapping[str, Tensor]) -> None:
+        """Take the trained weights alone, by their names in the model; KeyError, with none taken, for one."""
+        if missing := self._masters.keys() - tensors.keys():
+            raise KeyError(min(missing))
+        for name, master in self._masters.items():
+            master.copy_(tensors[name])
+        self._publish()
+
+    @torch.no_grad()
+    def load_state_tensors(self, tensors: dict[str, Tensor]) -> None:
+        """Restore what ``state_tensors`` gave; the weights in use follow."""
+        for name, master in self._masters.items():
+            master.copy_(tensors[f"master/{name}"])
+            keys = ("step", "exp_avg", "exp_avg_sq")
+            found = {key: tensors[f"{key}/{name}"] for key in keys if f"{key}/{name}" in tensors}
+            if found:
+                self._adam.state[master] = {key: value.to(master.device) for key, value in found.items()}
+        self._publish()

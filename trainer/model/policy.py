@@ -1,0 +1,293 @@
+"""The model being trained: weights, tokenizer, and the facts about them that the rest needs."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+import transformers
+from pydantic import JsonValue
+from torch import Tensor, nn
+from transformers import MODEL_FOR_CAUSAL_LM_MAPPING, AutoConfig, AutoModelForCausalLM, AutoTokenizer
+
+from trainer.errors import InvalidSpec
+from trainer.graders.thoughts import ALL_MARKS, CHANNEL_MARKS
+from trainer.model.attention import IMPLEMENTATION, attends_by_context
+from trainer.model.generation_config import fit_generation_config, stop_ids
+from trainer.model.logprobs import OutputLayer
+from trainer.model.packed_linear import pack_linear_layers
+from trainer.model.packing import Layout
+from trainer.model.recompute import recompute_layers
+from trainer.spec.chat_template import knows_developer
+from trainer.spec.messages import for_template
+from trainer.spec.modes import Message, Mode, Placement, messages_for_mode
+from trainer.spec.run import LogitsDtype, LoraSpec, ModelSpec
+
+Tools = list[dict[str, object]] | None
+
+
+@dataclass
+class Policy:
+    """One set of weights with both modes' way of prompting it."""
+
+    model: Any
+    tokenizer: Any
+    high_entropy_prompt: str
+    layout: Layout
+    placement: Placement = "system"
+    chat_template_kwargs: Mapping[str, JsonValue] = field(default_factory=dict)
+    logits_dtype: LogitsDtype = "float32"
+    adapted: bool = False
+    """Whether low-rank adapters are what is trained."""
+    notes: Sequence[str] = ()
+    """What was found about the model when it was loaded that the user should know."""
+    _output: tuple[Any, OutputLayer] | None = field(default=None, init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        if self.layout == "shared_prefix":
+            self.model.set_attn_implementation(IMPLEMENTATION)
+
+    @property
+    def device(self) -> torch.device:
+        return self.output_VD.device
+
+    @property
+    def output_VD(self) -> Tensor:
+        """The output matrix, (V, D); the input embedding itself where the two are tied."""
+        return self.model.get_output_embeddings().weight
+
+    @property
+    def pad_id(self) -> int:
+        if self.tokenizer.pad_token_id is not None:
+            return int(self.tokenizer.pad_token_id)
+        return min(self.stop_ids)
+
+    @property
+    def stop_ids(self) -> frozenset[int]:
+        """Tokens that end a response."""
+        return stop_ids(self.model, self.tokenizer)
+
+    @property
+    def context_length(self) -> int | None:
+        """Tokens of the longest sequence that the model was made for; None where its config does not say."""
+        config = self.model.config.get_text_config()
+        rope = getattr(config, "rope_parameters", None) or {}
+        stretched = (rope.get("original_max_position_embeddings") or 0) * (rope.get("factor") or 0)
+        return max(int(stretched), getattr(config, "max_position_embeddings", None) or 0) or None
+
+    @property
+    def parameters(self) -> int:
+        return sum(p.numel() for p in self.model.parameters())
+
+    @property
+    def decoder(self) -> nn.Module:
+        """The model without its output layer."""
+        return self.model.get_decoder()
+
+    def output_layer(self) -> OutputLayer:
+        """Logits from hidden states, with the weights of now."""
+        weight = self.output_VD
+        made_of = (weight.data_ptr(), weight.dtype, weight._version)
+        if self._output is None or self._output[0] != made_of:
+            self._output = (made_of, OutputLayer(weight, self.logits_dtype))
+        return self._output[1]
+
+    def messages(self, messages: list[Message], mode: Mode) -> list[Message]:
+        """The conversation as the chat template sees it in ``mode``."""
+        known = for_template(messages, knows_developer=knows_developer(self.tokenizer.chat_template))
+        return messages_for_mode(known, mode, self.high_entropy_prompt, self.placement)
+
+    def render(self, messages: list[Message], tools: Tools = None) -> str:
+        """The prompt's text, ready for the assistant's turn. Raises jinja2.TemplateError."""
+        return str(
+            self.tokenizer.apply_chat_template(
+                messages,
+                tools=tools,
+                add_generation_prompt=True,
+                tokenize=False,
+                **self.chat_template_kwargs,
+            )
+        )
+
+    def prompt_ids(self, messages: list[Message], mode: Mode, tools: Tools = None) -> list[int]:
+        """Token ids of the conversation in ``mode``, ready for the assistant's turn."""
+        ids = self.tokenizer.apply_chat_template(
+            self.messages(messages, mode),
+            tools=tools,
+            add_generation_prompt=True,
+            tokenize=True,
+            return_dict=False,
+            **self.chat_template_kwargs,
+        )
+        return [int(token) for token in ids]
+
+    def text(self, token_ids: Sequence[int]) -> str:
+        """What the tokens say, without special ones."""
+        decoded = self.tokenizer.decode(list(token_ids), skip_special_tokens=True)
+        return decoded if isinstance(decoded, str) else "".join(decoded)
+
+    def response_text(self, token_ids: Sequence[int]) -> str:
+        """What the tokens say, with those special ones that mark thoughts (``trainer.graders.thoughts``)."""
+        marks = self._marks
+        if marks.keys().isdisjoint(token_ids):
+            return self.text(token_ids)
+        parts, start = [], 0
+        for at, token in enumerate(token_ids):
+            if token in marks:
+                parts += [self.text(token_ids[start:at]), marks[token]]
+                start = at + 1
+        return "".join([*parts, self.text(token_ids[start:])])
+
+    @cached_property
+    def _marks(self) -> dict[int, str]:
+        """Special tokens that are marks of thoughts, by id. Those of channels: where there are channels."""
+        special = {
+            token: added.content
+            for token, added in self.tokenizer.added_tokens_decoder.items()
+            if added.special and added.content in ALL_MARKS
+        }
+        channels = "<|channel|>" in special.values()
+        return {token: mark for token, mark in special.items() if channels or mark not in CHANNEL_MARKS}
+
+    @contextmanager
+    def as_reference(self) -> Iterator[None]:
+        """Within the block this is the model that training began with: adapters, if any, are off."""
+        if not self.adapted:
+            yield
+            return
+        from trainer.model.lora import adapters_off
+
+        with adapters_off(self.model):
+            yield
+
+    def save(self, folder: Path) -> None:
+        """Write the whole model and its tokenizer in Hugging Face format; an adapter also by itself."""
+        self.tokenizer.save_pretrained(folder)
+        if not self.adapted:
+            self.model.save_pretrained(folder)
+            return
+        from trainer.model.lora import merged, save_adapter
+
+        with merged(self.model):
+            self.model.save_pretrained(folder)
+        save_adapter(self.model, folder / "adapter")
+
+
+def load_policy(
+    spec: ModelSpec,
+    high_entropy_prompt: str,
+    *,
+    placement: Placement = "system",
+    chat_template_kwargs: Mapping[str, JsonValue] | None = None,
+    lora: LoraSpec | None = None,
+    seed: int = 0,
+) -> Policy:
+    """Load weights (safetensors only) and tokenizer from a local folder; ``seed`` draws adapters.
+
+    Raises InvalidSpec when the folder is not a model, or the model lacks what training needs.
+    """
+    path = Path(spec.path)
+    if not (path / "config.json").is_file():
+        raise InvalidSpec(f"{spec.path} is not a model folder: it has no config.json", "model.path")
+    if not any(path.glob("*.safetensors")):
+        raise InvalidSpec(
+            f"{spec.path} has no .safetensors weights; other formats are not loaded", "model.path"
+        )
+    variables = dict(chat_template_kwargs or {})
+    tokenizer, model = _load(path, getattr(torch, spec.dtype))
+    notes = fit_generation_config(model, tokenizer, variables)
+    # Dropout would make the scored policy another one than the sampled policy.
+    model.eval()
+    if spec.gradient_checkpointing:
+        recompute_layers(model)
+    if lora is not None:
+        from trainer.model.lora import add_adapters  # peft takes a second to import
+
+        add_adapters(model, lora, seed)
+    if torch.cuda.is_available():
+        model = model.cuda()
+    _check_output_layer(model)
+    pack_linear_layers(model.get_decoder())
+    return Policy(
+        model,
+        tokenizer,
+        high_entropy_prompt,
+        _layout(model),
+        placement,
+        variables,
+        spec.logits_dtype,
+        adapted=lora is not None,
+        notes=notes,
+    )
+
+
+def _load(path: Path, dtype: torch.dtype) -> tuple[Any, Any]:
+    """Tokenizer and model. Raises InvalidSpec where transformers cannot load them, or lacks a template."""
+    try:
+        tokenizer: Any = AutoTokenizer.from_pretrained(path, local_files_only=True)
+        if not tokenizer.chat_template:
+            raise InvalidSpec(f"the tokenizer in {path} has no chat template", "model.path")
+        config = AutoConfig.from_pretrained(path, local_files_only=True, trust_remote_code=False)
+        model: Any = AutoModelForCausalLM.from_pretrained(
+            path,
+            config=config,
+            dtype=dtype,
+            attn_implementation=_attention(config),
+            local_files_only=True,
+            use_safetensors=True,
+            trust_remote_code=False,
+        )
+    except (OSError, ValueError, KeyError, ImportError, AttributeError, NotImplementedError) as error:
+        raise InvalidSpec(
+            f"transformers {transformers.__version__} cannot load the model in {path} for text generation: "
+            f"{type(error).__name__}: {error}",
+            "model.path",
+        ) from error
+    return tokenizer, model
+
+
+def _attention(config: Any) -> str:
+    """Scaled-dot-product attention, but for models that have an attention of another form."""
+    kind = MODEL_FOR_CAUSAL_LM_MAPPING.get(type(config), None)
+    return "sdpa" if getattr(kind, "_supports_sdpa", True) else "eager"
+
+
+@torch.no_grad()
+def _check_output_layer(model: Any) -> None:
+    """Logits are computed here, from hidden states: they must be what the model itself would say."""
+    output = model.get_output_embeddings()
+    if getattr(output, "bias", None) is not None:
+        raise InvalidSpec("models whose output layer has a bias are not supported", "model.path")
+    if getattr(model.config.get_text_config(), "final_logit_softcapping", None):
+        raise InvalidSpec("models that cap their final logits are not supported", "model.path")
+    ids = torch.arange(2, device=output.weight.device)[None]
+    found = model(input_ids=ids, use_cache=False).logits.float()
+    hidden = model.get_decoder()(input_ids=ids, use_cache=False).last_hidden_state
+    expected = (hidden @ output.weight.t()).float()
+    close = 4 * torch.finfo(output.weight.dtype).eps
+    if not torch.allclose(found, expected, rtol=close, atol=close * float(expected.abs().max())):
+        raise InvalidSpec(
+            f"the logits of {type(model).__name__} are not the product of hidden states and output matrix: "
+            "models that scale them, say, are not supported",
+            "model.path",
+        )
+
+
+def _layout(model: Any) -> Layout:
+    """Shared prefixes where every layer attends to all that is before, by transformers' own interface.
+
+    Windows would need masks of their own; what else a model may do to its attention shows when it is tried.
+    """
+    config: Any = model.config.get_text_config()
+    kinds = set(getattr(config, "layer_types", None) or ["full_attention"])
+    windowed = getattr(config, "sliding_window", None) and getattr(config, "use_sliding_window", True)
+    if windowed or kinds != {"full_attention"}:
+        return "per_row"
+    model.set_attn_implementation(IMPLEMENTATION)
+    if attends_by_context(model.get_decoder(), config.num_hidden_layers):
+        return "shared_prefix"
+    model.set_attn_implementation("sdpa")
+    return "per_row"

@@ -1,0 +1,68 @@
+"""Scalar metrics gathered over the micro-batches of a step."""
+
+import math
+from collections import defaultdict
+
+import torch
+from torch import Tensor
+
+from trainer.distributed.ranks import Ranks
+
+
+class MetricSums:
+    """Accumulates values under names; ``result`` gives one number a name."""
+
+    def __init__(self) -> None:
+        self._sums: dict[str, float] = defaultdict(float)
+        self._weights: dict[str, float] = defaultdict(float)
+        self._maxima: dict[str, float] = {}
+        self._quantiles: dict[str, tuple[float, list[Tensor]]] = {}
+        self._effective: dict[str, list[Tensor]] = defaultdict(list)
+
+    def add_mean(self, name: str, values: Tensor) -> None:
+        """Average all elements ever added under ``name``."""
+        if values.numel():
+            self._sums[name] += float(values.detach().double().sum())
+            self._weights[name] += values.numel()
+
+    def add_max(self, name: str, values: Tensor) -> None:
+        """Keep the largest element ever added under ``name``."""
+        if values.numel():
+            self._maxima[name] = max(self._maxima.get(name, -math.inf), float(values.detach().max()))
+
+    def add_quantile(self, name: str, values: Tensor, quantile: float) -> None:
+        """The quantile of all elements ever added under ``name``."""
+        if values.numel():
+            self._quantiles.setdefault(name, (quantile, []))[1].append(values.detach().cpu())
+
+    def add_effective_share(self, name: str, weights: Tensor) -> None:
+        """Effective sample size of importance weights as a share of their number: (sum w)^2 / (n sum w^2)."""
+        if weights.numel():
+            self._effective[name].append(weights.detach().cpu())
+
+    def add_up(self, ranks: Ranks) -> None:
+        """Hold what all ranks together hold; collective. Added in the order of ranks: the same on each."""
+        if ranks.world == 1:
+            return
+        parts = ranks.gather(self)
+        self.__init__()
+        for part in parts:
+            for name, value in part._sums.items():
+                self._sums[name] += value
+                self._weights[name] += part._weights[name]
+            for name, value in part._maxima.items():
+                self._maxima[name] = max(self._maxima.get(name, -math.inf), value)
+            for name, (quantile, values) in part._quantiles.items():
+                self._quantiles.setdefault(name, (quantile, []))[1].extend(values)
+            for name, values in part._effective.items():
+                self._effective[name].extend(values)
+
+    def result(self) -> dict[str, float]:
+        """All names with their number."""
+        values = {name: self._sums[name] / self._weights[name] for name in self._sums} | self._maxima
+        for name, (quantile, parts) in self._quantiles.items():
+            values[name] = float(torch.quantile(torch.cat(parts).double(), quantile))
+        for name, parts in self._effective.items():
+            weights = torch.cat(parts).double()
+            values[name] = float(weights.sum() ** 2 / (weights.numel() * (weights**2).sum()))
+        return values

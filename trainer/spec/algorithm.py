@@ -1,0 +1,297 @@
+"""The algorithms' options: one class each, told apart by ``type``; choosing ``type`` is enough. Torch-free.
+
+Defaults are those of the papers named; where we depart, the field says so.
+"""
+
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from trainer.graders.spec import StrictModel
+
+Aggregation = Literal["token_mean_per_mode", "token_mean", "sequence_mean", "sequence_sum", "constant_length"]
+
+
+class ReferenceKl(StrictModel):
+    """A penalty on the distance from the model that training began with; x = log pi - log ref.
+
+    k1 = x, k2 = x^2 / 2, k3 = e^-x - 1 + x. As a loss only k2 has the gradient of the reverse KL.
+    """
+
+    coefficient: float = Field(gt=0, le=1e6)
+    estimator: Literal["k1", "k2", "k3"] = "k3"
+
+
+class Objective(StrictModel):
+    """What every algorithm shares."""
+
+    aggregation: Aggregation = "token_mean"
+    reference_kl: ReferenceKl | None = None
+
+    @property
+    def needs_answers(self) -> bool:
+        """Whether advantages depend on which responses give the same answer."""
+        return False
+
+    rollout_importance_cap: float | None = Field(
+        default=None,
+        ge=0,
+        le=1e6,
+        description="Weigh own rows by min(pi_trainer / pi_rollout, cap): truncated importance sampling "
+        "between rollout engine and trainer. Default 2 where rollout.engine is vllm, none where the model "
+        "that trains samples itself, for which the ratio is 1; 0: none",
+    )
+
+
+class ClippedObjective(Objective):
+    """What every algorithm with a clipped importance ratio shares."""
+
+    clip_low: float = Field(default=0.2, gt=0, lt=1)
+    clip_high: float = Field(default=0.2, gt=0, le=1e6)
+
+
+class SingleMode(Objective):
+    """What every algorithm that trains the normal mode alone shares."""
+
+    uniqueness: float = Field(
+        default=0.0,
+        ge=0,
+        le=100,
+        description="Pull a reward towards the next lower one of its group by c to the power of minus this, "
+        "where c is how many responses of the group give the same answer; 0: leave rewards as they are. The "
+        "control of policy_split's exploration at the level of answers",
+    )
+
+    @property
+    def needs_answers(self) -> bool:
+        return self.uniqueness > 0
+
+
+class ClippedSingleMode(ClippedObjective, SingleMode):
+    """One mode, with a clipped importance ratio."""
+
+
+class TokenExploration(StrictModel):
+    """The paper's: improbable tokens earn the bonus of ``eta``, ``alpha`` and ``kappa``, and nothing else."""
+
+    level: Literal["token"] = "token"
+
+
+class AnswerExploration(StrictModel):
+    """Rare right answers earn more; the token bonus comes on top, with ``eta`` 0 there is none.
+
+    The grader says what an answer is.
+    """
+
+    level: Literal["answer"] = "answer"
+    scale: float = Field(
+        default=1.0,
+        ge=0,
+        le=100,
+        description="Lambda: a reward is pulled towards the next lower one of its group by c to the power of "
+        "minus lambda, where c is how many responses of the group give the same answer; 0: not at all",
+    )
+
+
+Exploration = Annotated[TokenExploration | AnswerExploration, Field(discriminator="level")]
+
+
+class Grpo(ClippedSingleMode):
+    """GRPO (arXiv 2402.03300) on the normal mode; our default has no reference-KL."""
+
+    type: Literal["grpo"] = "grpo"
+    aggregation: Aggregation = "sequence_mean"
+
+
+class DrGrpo(ClippedSingleMode):
+    """Dr. GRPO (arXiv 2503.20783): no division by the deviation, nor by a response's own length."""
+
+    type: Literal["dr_grpo"] = "dr_grpo"
+    aggregation: Aggregation = "constant_length"
+
+
+class Dapo(ClippedSingleMode):
+    """DAPO (arXiv 2503.14476)."""
+
+    type: Literal["dapo"] = "dapo"
+    clip_high: float = Field(default=0.28, gt=0, le=1e6)
+    resampling_rounds: int = Field(
+        default=9,
+        ge=0,
+        le=10_000,
+        description="How often a step may sample further items for the groups whose responses all got the "
+        "same reward; then it trains on fewer. The paper has no bound",
+    )
+    overlong_buffer: int | None = Field(
+        default=None,
+        ge=0,
+        le=10_000_000,
+        description="C: within the last C tokens before the limit the reward falls linearly by "
+        "overlong_penalty; default a fifth of rollout.max_response_tokens, 0 for no penalty",
+    )
+    overlong_penalty: float = Field(
+        default=1.0,
+        gt=0,
+        le=1e6,
+        description="What a response at the limit loses. Rewards here go from 0 to 1, the paper's from -1 to "
+        "1: its penalty of 1 is 0.5 here in proportion, and 1 takes all of a right answer's lead",
+    )
+
+
+class Gspo(ClippedSingleMode):
+    """GSPO (arXiv 2507.18071): one importance ratio a response."""
+
+    type: Literal["gspo"] = "gspo"
+    clip_low: float = Field(default=3e-4, gt=0, lt=1)
+    clip_high: float = Field(default=4e-4, gt=0, le=1e6)
+    aggregation: Aggregation = "sequence_mean"
+
+
+class Cispo(SingleMode):
+    """CISPO (arXiv 2506.13585): the importance weight is clipped from above, and every token trains."""
+
+    type: Literal["cispo"] = "cispo"
+    clip_high: float = Field(default=4.0, gt=0, le=1e6, description="The weight is at most 1 + clip_high")
+
+
+class EntropyBonus(ClippedSingleMode):
+    """A constant times the mean token entropy, taken from the loss."""
+
+    type: Literal["entropy_bonus"] = "entropy_bonus"
+    coefficient: float = Field(default=0.003, ge=0, le=1e6, description="c, per nat")
+
+
+class AdaptiveEntropy(ClippedSingleMode):
+    """The entropy bonus with Skywork-OR1's controlled coefficient (arXiv 2505.22312)."""
+
+    type: Literal["adaptive_entropy"] = "adaptive_entropy"
+    target_entropy: float = Field(
+        default=0.2, gt=0, le=1e6, description="Nats; at and above it there is no bonus"
+    )
+    initial_coefficient: float = Field(default=0.0, ge=0, le=1e6)
+    coefficient_step: float = Field(
+        default=1e-4, gt=0, le=1e6, description="Change of the coefficient a step"
+    )
+    max_coefficient: float = Field(default=5e-3, gt=0, le=1e6)
+
+
+class EntropyAdvantage(ClippedSingleMode):
+    """The advantage plus min(scale * H_t, |A_t| / kappa) (arXiv 2506.14758)."""
+
+    type: Literal["entropy_advantage"] = "entropy_advantage"
+    scale: float = Field(default=0.4, ge=0, le=1e6, description="a, per nat")
+    kappa: float = Field(default=2.0, gt=0, le=1e6)
+
+
+class ClipCov(ClippedSingleMode):
+    """Clip-Cov (arXiv 2505.22617): tokens drawn from a band of the covariance give no gradient."""
+
+    type: Literal["clip_cov"] = "clip_cov"
+    share: float = Field(default=2e-4, gt=0, le=1, description="Of the batch's tokens; at least one")
+    band_low: float = Field(default=1.0, ge=-1e6, le=1e6)
+    band_high: float = Field(default=5.0, ge=-1e6, le=1e6)
+
+    @model_validator(mode="after")
+    def _band_has_a_width(self) -> "ClipCov":
+        if self.band_low >= self.band_high:
+            raise ValueError(
+                f"band_low is {self.band_low} and band_high {self.band_high}: no token lies between; give a "
+                "band_low below band_high"
+            )
+        return self
+
+
+class KlCov(SingleMode):
+    """KL-Cov (arXiv 2505.22617): a penalty on tokens of high covariance; acts from a second update on."""
+
+    type: Literal["kl_cov"] = "kl_cov"
+    share: float = Field(default=2e-3, gt=0, le=1, description="Of the batch's tokens; at least one")
+    kl_coefficient: float = Field(default=1.0, ge=0, le=1e6)
+
+
+class ForkingTokens(ClippedSingleMode):
+    """Only the tokens of highest entropy train (arXiv 2506.01939)."""
+
+    type: Literal["forking_tokens"] = "forking_tokens"
+    share: float = Field(default=0.2, gt=0, le=1, description="Of the batch's tokens")
+
+
+class EdgeGrpo(ClippedSingleMode):
+    """EDGE-GRPO's advantage (arXiv 2507.21848): confident responses count for more, undecided ones less."""
+
+    type: Literal["edge_grpo"] = "edge_grpo"
+    aggregation: Aggregation = "sequence_mean"
+    ratio_low: float = Field(default=0.1, gt=0, le=1)
+    ratio_high: float = Field(default=10.0, ge=1, le=1e6)
+
+
+class PolicySplit(ClippedObjective):
+    """Policy Split (arXiv 2604.11510). ``eta``, ``alpha``, ``kappa`` as in the paper's section 3."""
+
+    type: Literal["policy_split"] = "policy_split"
+    aggregation: Aggregation = "token_mean_per_mode"
+    eta: float = Field(default=0.03, ge=0, le=1e6, description="Size of the high-entropy mode's bonus")
+    alpha: float = Field(default=0.5, ge=0, le=1, description="Entropy (1) against divergence from N (0)")
+    kappa: float = Field(default=2.0, gt=0, le=1e6, description="The bonus is clamped to |A|/kappa")
+    clip_order: Literal["inside", "outside"] = Field(
+        default="inside", description="inside: clamp(eta*B); outside: eta*clamp(B)"
+    )
+    weight_normal: float = Field(default=0.5, ge=0, le=1e6)
+    weight_high_entropy: float = Field(default=0.5, ge=0, le=1e6)
+    sharing: Literal["both", "h_to_n", "n_to_h", "none", "none_pooled"] = Field(
+        default="both",
+        description="Which mode's rollouts also train the other mode; none_pooled keeps the shared baseline",
+    )
+    high_entropy_samples: int | None = Field(
+        default=None,
+        ge=0,
+        le=100_000,
+        description="Rollouts a prompt sampled in high-entropy mode; default half",
+    )
+    eta_normal: float = Field(
+        default=0.0, ge=-1e6, le=1e6, description="The mirrored bonus of the normal mode"
+    )
+    eta_warmup_steps: int = Field(default=1, ge=1, lt=2**31)
+    freeze_step: int | None = Field(
+        default=None, ge=0, lt=2**31, description="Loss weight 0 from this step on"
+    )
+    freeze_mode: Literal["high-entropy", "normal"] = Field(
+        default="high-entropy", description="The mode whose loss weight freeze_step sets to 0"
+    )
+    freeze_sampling: bool = Field(
+        default=False, description="From freeze_step on sample from the mode that still trains alone"
+    )
+    exploration: Exploration = Field(
+        default=TokenExploration(),
+        description="What the high-entropy mode is rewarded for beside the task: improbable tokens (the "
+        "paper), or answers that few others of the group give",
+    )
+    cross_importance: Literal["none", "truncated"] = "none"
+    cross_negative: Literal["keep", "drop"] = "keep"
+
+    @property
+    def answer_scale(self) -> float:
+        """Lambda of exploration at the level of answers; 0 at that of tokens."""
+        return self.exploration.scale if isinstance(self.exploration, AnswerExploration) else 0.0
+
+    @property
+    def needs_answers(self) -> bool:
+        return self.answer_scale > 0
+
+
+AlgorithmSpec = Annotated[
+    PolicySplit
+    | Grpo
+    | DrGrpo
+    | Dapo
+    | Gspo
+    | Cispo
+    | EntropyBonus
+    | AdaptiveEntropy
+    | EntropyAdvantage
+    | ClipCov
+    | KlCov
+    | ForkingTokens
+    | EdgeGrpo,
+    Field(discriminator="type"),
+]

@@ -1,0 +1,261 @@
+"""What a run tells the world: one JSON object a line in ``events.jsonl``, appended and flushed.
+
+The worker relays these lines to the database; a researcher without the service reads the file. Torch-free.
+A run that resumes from step k writes the events of the steps after k again; readers key metrics by
+(step, name), rollouts by (step, group, index) and checkpoints by step, so a repetition changes nothing.
+"""
+
+import contextlib
+import math
+import os
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from types import TracebackType
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, TypeAdapter, field_serializer
+
+from trainer.spec.modes import Mode, Placement
+from trainer.statistics.outcomes import ModeLabel, ModeOutcomes
+
+
+class Record(BaseModel):
+    """Base of what is told: unknown keys are refused. Unlike a spec it may have numbers that are none."""
+
+    model_config = ConfigDict(extra="forbid")
+
+
+class Timestamped(Record):
+    """Every event carries the wall-clock time at which it was written, unix seconds."""
+
+    time: float = Field(default_factory=time.time)
+
+
+class Started(Timestamped):
+    """The model is loaded; training begins after ``step`` finished steps (0 unless resumed)."""
+
+    type: Literal["started"] = "started"
+    step: int
+    total_steps: int
+    parameters: int
+    device: str
+
+
+class MessageEvent(Timestamped):
+    """A sentence for the user."""
+
+    type: Literal["message"] = "message"
+    level: Literal["info", "warn", "error"] = "info"
+    message: str
+    data: dict[str, Any] = Field(default_factory=dict)
+
+
+class Phase(Timestamped):
+    """The trainer entered a phase: progress inside a long step, for liveness."""
+
+    type: Literal["phase"] = "phase"
+    step: int
+    phase: str
+
+
+class StepDigest(Record):
+    """What a step came to: equal digests, equal steps (``trainer.checkpoints.digest``). SHA-256, hex."""
+
+    rollouts: str = Field(description="Of what was sampled: items, modes, token ids")
+    rewards: str = Field(description="Of what the grader said")
+    grad_norm: float
+    weights: str | None = Field(
+        default=None, description="Of the trained weights after the step, at checkpoints"
+    )
+
+
+class StepMetrics(Timestamped):
+    """All scalar metrics of a step (steps count from 1; evaluation before training is step 0)."""
+
+    type: Literal["metrics"] = "metrics"
+    step: int
+    total_steps: int
+    values: dict[str, float]
+    digest: StepDigest | None = Field(default=None, description="None where nothing was trained")
+
+    @field_serializer("values")
+    def _finite_only(self, values: dict[str, float]) -> dict[str, float]:
+        # JSON has no NaN: a metric that is undefined at a step (no truncated row, say) has no point there.
+        return {name: float(value) for name, value in values.items() if math.isfinite(value)}
+
+
+class EvaluationOutcomes(Timestamped):
+    """The last evaluation item by item, so that runs can be compared with each other in pairs."""
+
+    type: Literal["outcomes"] = "outcomes"
+    step: int
+    modes: dict[ModeLabel, ModeOutcomes]
+
+
+class RolloutRecord(Record):
+    """One sampled response."""
+
+    group: int = Field(description="Index of the prompt within the step")
+    index: int = Field(description="Index of the response within the group")
+    item: int = Field(description="Index of the item in the training data")
+    mode: Mode = Field(description="The behaviour mode: who produced it")
+    prompt: str
+    response: str
+    reward: float | None = Field(description="None when the grader failed on it")
+    scores: dict[str, float] = Field(default_factory=dict)
+    parse_error: str | None = Field(default=None, description="Why it is not of the run's response_format")
+    tokens: int
+    truncated: bool
+    dropped: bool = Field(default=False, description="Its group taught nothing: others took its place")
+    logprobs: list[float] = Field(description="Per response token, nats, under the behaviour mode")
+    entropies: list[float] = Field(
+        description="Per response token, nats, full vocabulary; empty where the response was not scored"
+    )
+    token_texts: list[str]
+
+
+class Rollouts(Timestamped):
+    """The rollouts of a step."""
+
+    type: Literal["rollouts"] = "rollouts"
+    step: int
+    rollouts: list[RolloutRecord]
+
+
+class CheckpointSaved(Timestamped):
+    """A checkpoint folder is complete. ``path`` is relative to the run directory."""
+
+    type: Literal["checkpoint"] = "checkpoint"
+    step: int
+    path: str
+    high_entropy_prompt: str
+    high_entropy_placement: Placement = "system"
+    chat_template_kwargs: dict[str, JsonValue] = Field(default_factory=dict)
+    manifest_sha256: str
+    metrics: dict[str, float] = Field(default_factory=dict)
+
+
+class CheckpointRemoved(Timestamped):
+    """A checkpoint was removed by the retention rule."""
+
+    type: Literal["checkpoint_removed"] = "checkpoint_removed"
+    step: int
+
+
+class Finished(Timestamped):
+    """The run did all its steps; the checkpoint of ``result_step`` is its result, for ``reason``."""
+
+    type: Literal["finished"] = "finished"
+    step: int
+    trained_tokens: int
+    result_step: int | None = Field(default=None, description="None: that of step")
+    reason: str | None = None
+    peak_memory_bytes: int | None = Field(
+        default=None, description="Of the device, reserved; on a CPU the process's resident memory"
+    )
+
+
+class Stopped(Timestamped):
+    """The run was asked to stop (SIGTERM) and can be resumed after ``step``."""
+
+    type: Literal["stopped"] = "stopped"
+    step: int
+    trained_tokens: int
+
+
+class Failed(Timestamped):
+    """The run cannot go on. ``param`` names the part of the spec at fault, where there is one."""
+
+    type: Literal["failed"] = "failed"
+    code: str
+    message: str
+    param: str | None = None
+
+
+Event = Annotated[
+    Started
+    | MessageEvent
+    | Phase
+    | StepMetrics
+    | EvaluationOutcomes
+    | Rollouts
+    | CheckpointSaved
+    | CheckpointRemoved
+    | Finished
+    | Stopped
+    | Failed,
+    Field(discriminator="type"),
+]
+_ADAPTER: TypeAdapter[Event] = TypeAdapter(Event)
+_BLOCK = 1 << 16
+
+
+class EventWriter:
+    """Appends events to a file, each line flushed whole."""
+
+    def __init__(self, path: Path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        _drop_torn_line(path)
+        self._file = path.open("ab", buffering=0)
+
+    def write(self, event: Event) -> None:
+        """Append one line; raises OSError, leaving no half of a line, when the disk is full."""
+        line = memoryview(event.model_dump_json().encode() + b"\n")
+        written = 0
+        try:
+            while written < len(line):
+                written += self._file.write(line[written:])
+        except OSError:
+            # What follows must not be appended to a torn line. /dev/null has no length to set.
+            with contextlib.suppress(OSError):
+                self._file.truncate(self._file.tell() - written)
+            raise
+
+    def sync(self) -> None:
+        """Return once everything written is on the disk."""
+        os.fsync(self._file.fileno())
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._file.close()
+
+
+def _drop_torn_line(path: Path) -> None:
+    """Remove the half of a line that a writer left at the end which was killed."""
+    if not path.is_file():
+        return
+    with path.open("r+b") as file:
+        kept = size = file.seek(0, os.SEEK_END)
+        while kept:
+            start = max(0, kept - _BLOCK)
+            file.seek(start)
+            if (found := file.read(kept - start).rfind(b"\n")) >= 0:
+                kept = start + found + 1
+                break
+            kept = start
+        if kept < size:
+            file.truncate(kept)
+
+
+def parse_event(line: bytes | str) -> Event:
+    """One line as an event; raises pydantic.ValidationError when it is none."""
+    return _ADAPTER.validate_json(line)
+
+
+def read_events(path: Path, offset: int = 0) -> Iterator[tuple[Event, int]]:
+    """Events from byte ``offset`` on, each with the offset after its line.
+
+    A last line without its newline is still being written and is left for the next call.
+    """
+    if not path.exists():
+        return
+    with path.open("rb") as file:
+        file.seek(offset)
+        while (line := file.readline()).endswith(b"\n"):
+            offset += len(line)
+            yield parse_event(line), offset

@@ -1,0 +1,286 @@
+"""Messages of a conversation: what may stand in one, and the one form in which chat templates see it.
+
+Rows of training files, the trainer and the inference gateway all read messages here, so that a served request
+and a training row have the same prompt: texts are joined, ``developer`` becomes ``system`` where the template
+does not know it, calls of tools have their arguments as objects, and what is null is absent. Torch-free.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal, cast
+
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Discriminator,
+    Field,
+    Tag,
+    TypeAdapter,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
+
+from trainer.spec.modes import Message
+
+Role = Literal["system", "developer", "user", "assistant", "tool"]
+ROLES: tuple[Role, ...] = ("system", "developer", "user", "assistant", "tool")
+_SHOWN = 80
+
+
+class _Strict(BaseModel):
+    """Unknown keys and wrong types are refused."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+
+class TextPart(_Strict):
+    """A part of a message's content. Models here read text only."""
+
+    type: Literal["text"]
+    text: str
+
+    @model_validator(mode="before")
+    @classmethod
+    def _is_text(cls, value: Any) -> Any:
+        if not isinstance(value, dict | TextPart):
+            raise ValueError(f"a part is {_abbreviated(value)}, but must be an object with 'type' and 'text'")
+        kind = cast(dict[str, object], value).get("type") if isinstance(value, dict) else None
+        if kind in ("input_text", "output_text"):
+            raise ValueError(f"a part of the type {kind!r}, the Responses API's name of it: write 'text'")
+        if isinstance(kind, str) and kind != "text":
+            raise ValueError(
+                f"a part of the type {kind[:_SHOWN]!r}, but models here read text only: leave it out"
+            )
+        return cast(Any, value)
+
+
+# Told apart by what is given, so that an error speaks of that and not of the alternative.
+Content = Annotated[
+    Annotated[str, Tag("text")] | Annotated[list[TextPart], Tag("parts")],
+    Discriminator(lambda value: "parts" if isinstance(value, list) else "text"),
+]
+
+
+class CalledFunction(_Strict):
+    """The function that a model called, and with what: a JSON object, as text or as it is."""
+
+    name: str
+    arguments: str | dict[str, object]
+
+    @field_validator("arguments")
+    @classmethod
+    def _is_an_object(cls, value: str | dict[str, object]) -> str | dict[str, object]:
+        try:
+            told = value if isinstance(value, dict) else json.loads(value or "{}")
+        except ValueError:
+            told = None
+        if not isinstance(told, dict):
+            raise ValueError(f"arguments is {_abbreviated(value)}, but must be a JSON object as text")
+        return value
+
+
+class ToolCall(_Strict):
+    """A call of a tool in an earlier answer."""
+
+    id: str
+    type: Literal["function"] = "function"
+    function: CalledFunction
+
+    def templated(self) -> dict[str, object]:
+        """The call as chat templates know it."""
+        given = self.function.arguments
+        arguments = given if isinstance(given, dict) else json.loads(given or "{}")
+        function = {"name": self.function.name, "arguments": arguments}
+        return {"id": self.id, "type": "function", "function": function}
+
+
+class ChatMessage(_Strict):
+    """A turn. Some keys are those of an answer that is sent back; what is not text must be empty."""
+
+    role: Role
+    content: Content | None = None
+    name: str | None = Field(default=None, description="Of who speaks; few chat templates show it")
+    tool_calls: list[ToolCall] | None = None
+    tool_call_id: str | None = None
+    refusal: None = None
+    annotations: list[Any] | None = Field(default=None, max_length=0)
+    audio: None = None
+    function_call: None = None
+    reasoning_content: str | None = Field(
+        default=None, description="A model's earlier thoughts are not shown to it again"
+    )
+
+    @field_validator("role", mode="before")
+    @classmethod
+    def _is_not_the_older_name(cls, value: Any) -> Any:
+        if value == "function":
+            raise ValueError(
+                "'function' is the older name of the role 'tool': give that, and its tool_call_id"
+            )
+        return value
+
+    @field_validator("function_call", mode="before")
+    @classmethod
+    def _is_not_the_older_call(cls, value: Any) -> Any:
+        if value is not None:
+            raise ValueError("function_call is the older form of tool_calls: give a list of them")
+        return value
+
+    @model_validator(mode="after")
+    def _is_a_turn(self) -> "ChatMessage":
+        if self.content is None and not self.tool_calls:
+            raise ValueError("a message needs content")
+        if self.tool_calls and self.role != "assistant":
+            raise ValueError(f"tool_calls is given with the role {self.role!r}, not 'assistant'")
+        if (self.tool_call_id is not None) != (self.role == "tool"):
+            raise ValueError(
+                "tool_call_id, the call that is answered, belongs to the role 'tool', and no other"
+            )
+        return self
+
+    def templated(self, *, knows_developer: bool = False) -> Message:
+        """The message as chat templates know it: ``content`` is always a text."""
+        parts = self.content
+        text = "".join(part.text for part in parts) if isinstance(parts, list) else parts or ""
+        role = "system" if self.role == "developer" and not knows_developer else self.role
+        message: Message = {"role": role, "content": text}
+        if self.name is not None:
+            message["name"] = self.name
+        if self.tool_calls:
+            message["tool_calls"] = [call.templated() for call in self.tool_calls]
+        if self.tool_call_id is not None:
+            message["tool_call_id"] = self.tool_call_id
+        return message
+
+
+class Function(_Strict):
+    """A function that the model may call; ``parameters`` is a JSON schema."""
+
+    name: str = Field(pattern=r"^[A-Za-z0-9_-]{1,64}$")
+    description: str | None = None
+    parameters: dict[str, object] | None = None
+    strict: bool | None = None
+
+
+class Tool(_Strict):
+    """A tool that the model may use."""
+
+    type: Literal["function"]
+    function: Function
+
+    def templated(self) -> dict[str, object]:
+        """The tool as chat templates know it: every key that one may read without asking is there."""
+        function: dict[str, object] = {
+            "name": self.function.name,
+            "description": self.function.description or "",
+            "parameters": self.function.parameters or {"type": "object", "properties": {}},
+        }
+        if self.function.strict is not None:
+            function["strict"] = self.function.strict
+        return {"type": "function", "function": function}
+
+
+@dataclass(frozen=True)
+class Conversation:
+    """What the model is to answer: messages, and the tools that it is told of."""
+
+    messages: list[ChatMessage]
+    tools: list[Tool]
+
+    def templated(self, *, knows_developer: bool = False) -> list[Message]:
+        """The messages as chat templates know them."""
+        return [message.templated(knows_developer=knows_developer) for message in self.messages]
+
+    def templated_tools(self) -> list[dict[str, object]] | None:
+        """The tools as chat templates know them; None where there are none."""
+        return [tool.templated() for tool in self.tools] or None
+
+
+class BadMessages(ValueError):
+    """A row's messages or tools cannot be used: a sentence that begins with the field."""
+
+
+_MESSAGES = TypeAdapter(list[ChatMessage])
+_TOOLS = TypeAdapter(list[Tool])
+
+
+def conversation(row: Mapping[str, object]) -> Conversation:
+    """The conversation of a row of data, ``messages`` and perhaps ``tools``. Raises BadMessages."""
+    messages = row.get("messages")
+    if "messages" not in row:
+        raise BadMessages(f"'messages' is missing; the keys are: {', '.join(row)[:_SHOWN] or 'none'}")
+    if not isinstance(messages, list) or not messages:
+        raise BadMessages(
+            f"'messages' is {_abbreviated(messages)}; it must be a list of at least one message"
+        )
+    for index, message in enumerate(cast(list[Any], messages)):
+        _check_shape(f"'messages.{index}'", message)
+    tools = row.get("tools")
+    try:
+        told = _MESSAGES.validate_python(messages)
+    except ValidationError as error:
+        raise BadMessages(_sentence(error, "messages", messages)) from None
+    try:
+        return Conversation(told, [] if tools is None else _TOOLS.validate_python(tools))
+    except ValidationError as error:
+        raise BadMessages(_sentence(error, "tools", tools)) from None
+
+
+def _check_shape(where: str, message: Any) -> None:
+    form = "a message is an object with 'role' and 'content'"
+    if not isinstance(message, dict):
+        raise BadMessages(f"{where} is {_abbreviated(message)}; {form}")
+    told = cast(dict[str, object], message)
+    if "role" not in told:
+        raise BadMessages(f"{where} has no 'role'; {form}")
+    if told.get("content") is None and not told.get("tool_calls"):
+        raise BadMessages(f"{where} has no 'content'; {form}, or with 'tool_calls'")
+
+
+def _sentence(error: ValidationError, name: str, value: Any) -> str:
+    """The first thing that is wrong: the dotted field, what it is, and what it must be."""
+    problem: Mapping[str, object] = error.errors(include_url=False)[0]
+    path, missing, context = [name], problem["type"] == "missing", problem.get("ctx", {})
+    for step in problem["loc"][:-1] if missing else problem["loc"]:
+        # The names of a union's alternatives are not keys of the data.
+        of_object = isinstance(value, dict) and step in value
+        if not of_object and not (isinstance(value, list) and isinstance(step, int)):
+            continue
+        value = cast(Any, value)[step]
+        path.append(str(step)[:_SHOWN])
+    where = f"'{'.'.join(path)}'"
+    kind = problem["type"]
+    if missing:
+        return f"{where} has no '{problem['loc'][-1]}'"
+    if kind == "extra_forbidden":
+        return f"{where} is unknown; leave it out"
+    if kind == "value_error":
+        return f"{where}: {context['error']}"
+    if kind == "string_type":
+        return f"{where} is {_abbreviated(value)}; it must be a string"
+    if kind == "literal_error":
+        accepted = context["expected"].replace("'", "").replace(" or ", ", ")
+        return f"{where} is {_abbreviated(value)}; it must be one of: {accepted}"
+    return f"{where} is {_abbreviated(value)}; {problem['msg'][:1].lower()}{problem['msg'][1:]}"
+
+
+def _abbreviated(value: Any) -> str:
+    text = json.dumps(value, ensure_ascii=False, default=str)
+    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}…"
+
+
+#: A conversation that any template takes. A checkpoint has its token ids, an engine has to find the same.
+PROBE: tuple[Message, ...] = (
+    {"role": "user", "content": "What is 2 + 2?"},
+    {"role": "assistant", "content": "4"},
+    {"role": "user", "content": "  And 3 + 3?\n"},
+)
+
+
+def for_template(messages: Sequence[Message], *, knows_developer: bool) -> list[Message]:
+    """Messages in template form, with ``developer`` as the template knows it."""
+    if knows_developer:
+        return list(messages)
+    return [{**one, "role": "system"} if one.get("role") == "developer" else one for one in messages]

@@ -1,0 +1,204 @@
+"""What a run measures: every metric by the pattern of its name, with its unit and its meaning.
+
+A part in braces stands for one of some words, or for any: ``{N,H}`` is a mode's label, ``{k}`` a number of
+answers, ``{L}`` a layer, ``{name}`` what a grader or a probe calls it.
+"""
+
+import re
+from itertools import product
+from typing import NamedTuple
+
+
+class Metric(NamedTuple):
+    """A metric, or a family of them."""
+
+    pattern: str
+    unit: str
+    meaning: str
+
+    def matches(self, name: str) -> bool:
+        """Whether ``name`` is one of them."""
+        return re.fullmatch(_expression(self.pattern), name) is not None
+
+    def names(self) -> list[str]:
+        """Its names, where a part that stands for any word stays in braces."""
+        parts = re.split(r"\{([^}]*,[^}]*)\}", self.pattern)
+        return ["".join(words) for words in product(*(part.split(",") for part in parts))]
+
+
+def _expression(pattern: str) -> str:
+    parts = re.split(r"\{([^}]*)\}", pattern)
+    for index in range(1, len(parts), 2):
+        inside = parts[index]
+        parts[index] = f"(?:{'|'.join(inside.split(','))})" if "," in inside else _ANY[inside]
+    for index in range(0, len(parts), 2):
+        parts[index] = re.escape(parts[index])
+    return "".join(parts)
+
+
+_ANY = {"k": r"\d+", "L": r"L\d+", "name": r".+", "part": r"(?:answer|reasoning)"}
+_NEUTRAL = "; `_neutral`: with a neutral system prompt in the place of the high-entropy one, the control"
+
+METRICS = (
+    # learning
+    Metric("train/{N,H}/reward", "0 to 1", "Mean reward of the step's responses that the mode sampled"),
+    Metric("train/{N,H}/length", "tokens", "Mean length of its responses"),
+    Metric("train/{N,H}/truncated", "share", "Responses that were cut at the limit"),
+    Metric(
+        "train/{N,H}/entropy_nats", "nats", "Mean entropy of the next-token distribution over its responses"
+    ),
+    Metric("train/{N,H}/entropy_bits", "bits", "The same in bits"),
+    Metric(
+        "train/{N,H}/surprisal", "nats", "Mean −log probability of its responses' tokens under its own prompt"
+    ),
+    Metric("train/{N,H}/parse_error", "share", "Responses that `response_format` does not allow"),
+    Metric(
+        "train/{N,H}/distinct_right",
+        "answers",
+        "Different right answers to a prompt among the mode's responses",
+    ),
+    Metric(
+        "train/{N,H}/largest_share",
+        "share",
+        "Right responses to a prompt that give the commonest right answer",
+    ),
+    Metric("train/{N,H}/{part}_length", "tokens", "Mean length of answers, or of the thoughts before them"),
+    Metric(
+        "train/{N,H}/{part}_entropy_nats", "nats", "Mean token entropy within answers, or within thoughts"
+    ),
+    Metric(
+        "scores/{name}", "the grader's", "A score that a grader gives beside its reward, mean over responses"
+    ),
+    # the objective
+    Metric(
+        "train/{N,H}/advantage_abs",
+        "deviations",
+        "Mean size of the advantage of the tokens trained, bonus included",
+    ),
+    Metric("train/{N,H}/clipfrac_low", "share", "Tokens whose ratio is clipped at the lower side"),
+    Metric("train/{N,H}/clipfrac_high", "share", "Tokens whose ratio is clipped at the upper side"),
+    Metric("train/{N,H}/reference_kl", "nats", "Mean log ratio to the model that training began with"),
+    Metric("train/{N,H}/tokens_chosen", "share", "Tokens that the algorithm treats unlike the others"),
+    Metric("train/{N,H}/bonus_abs", "deviations", "Mean size of the bonus"),
+    Metric("train/{N,H}/bonus_clipfrac", "share", "Tokens whose bonus is clamped at |A|/κ"),
+    Metric("train/{N,H}/bonus_max", "deviations", "The largest standardised bonus before it is clamped"),
+    Metric("train/zero_variance", "share", "Groups whose rewards are all equal: they teach nothing"),
+    Metric("train/weight_{N,H}", "", "Weight of the mode's loss"),
+    Metric("train/eta", "", "Weight of the bonus, η, in this step"),
+    Metric("train/entropy_coefficient", "", "Weight of entropy in the loss in this step"),
+    Metric("train/loss", "", "The loss that was minimised"),
+    Metric("train/grad_norm", "", "Norm of the gradient before it is clipped"),
+    Metric("train/lr", "", "Learning rate of the step"),
+    Metric("train/samples_generated", "responses", "Responses that the step sampled, dropped ones too"),
+    Metric("train/tokens_generated", "tokens", "Tokens that the step sampled"),
+    Metric(
+        "train/tokens_trained", "tokens", "Tokens of rows that trained; a shared response counts in each mode"
+    ),
+    Metric(
+        "train/tokens_per_second",
+        "tokens/s",
+        "Tokens sampled a second of training, without evaluation and probes",
+    ),
+    Metric("train/step_seconds", "s", "The whole step"),
+    Metric(
+        "train/sampling_rounds", "", "How often the step sampled again in place of groups that were dropped"
+    ),
+    Metric("train/groups_dropped", "groups", "Groups that the algorithm did not train"),
+    Metric("train/grader_errors", "responses", "Responses that the grader failed on: they are left out"),
+    Metric("train/grader_errors/{name}", "responses", "The same by kind of failure"),
+    Metric("eval/grader_errors", "responses", "Likewise in the evaluation"),
+    Metric("eval/grader_errors/{name}", "responses", "The same by kind of failure"),
+    # the modes beside each other
+    Metric(
+        "cross/ratio_mean/{N_on_H,H_on_N}",
+        "",
+        "Mean probability ratio where a mode trains on the other's responses",
+    ),
+    Metric("cross/ratio_p99/{N_on_H,H_on_N}", "", "Its 99th percentile"),
+    Metric("cross/ess/{N_on_H,H_on_N}", "share", "Effective sample size of those ratios"),
+    Metric(
+        "diag/{kl_H_N,kl_N_H,js}/prefix_{N,H}",
+        "nats",
+        "Divergence of the modes on the text that one of them sampled",
+    ),
+    Metric("diag/hidden_{cos,cka}/{L}", "−1 to 1", "How alike the modes' hidden states are at a layer"),
+    Metric("diag/hidden_{cos,cka}_neutral/{L}", "−1 to 1", "The same" + _NEUTRAL),
+    Metric(
+        "diag/grad_cos", "−1 to 1", "Cosine of the modes' gradients; below 0 they pull against each other"
+    ),
+    Metric("diag/grad_cos/{L}", "−1 to 1", "The same of one layer"),
+    Metric("diag/grad_cos_bonus", "−1 to 1", "Cosine of the normal mode's gradient with that of the bonus"),
+    Metric("diag/grad_bonus_ratio", "", "Norm of the bonus's gradient over that of the reward"),
+    Metric("diag/grad_conflict_rate", "share", "Layers in which the modes' gradients point apart"),
+    Metric(
+        "diag/grad_conflict_rate_null", "share", "The same where the modes are drawn at random: by chance"
+    ),
+    Metric("diag/grad_groups", "groups", "Groups that the gradients were probed on"),
+    # validation
+    Metric("eval/{N,H}/reward", "0 to 1", "Mean reward on validation items"),
+    Metric("eval/{N,H}/graded", "responses", "How many responses that mean is of"),
+    Metric("eval/{N,H}/accuracy", "share", "Responses with the reward 1"),
+    Metric("eval/{N,H}/length", "tokens", "Mean length of responses"),
+    Metric("eval/{N,H}/truncated", "share", "Responses that were cut at the limit"),
+    Metric("eval/{N,H}/parse_error", "share", "Responses that `response_format` does not allow"),
+    Metric("eval/{N,H}/entropy_nats", "nats", "Mean token entropy at temperature 1"),
+    Metric("eval/{N,H}/entropy_bits", "bits", "The same in bits"),
+    Metric("eval/{N,H}/{part}_length", "tokens", "Mean length of answers, or of the thoughts before them"),
+    Metric("eval/{N,H}/{part}_entropy_nats", "nats", "Mean token entropy within answers, or within thoughts"),
+    Metric("eval/{N,H}/pass@{k}", "share", "Items that one of k answers gets right"),
+    Metric("eval/{N,H}/maj@{k}", "share", "Items that the majority of k answers gets right"),
+    Metric("eval/{N,H}/distinct_right@{k}", "answers", "Different right answers among k"),
+    Metric(
+        "eval/mix/pass@{k}", "share", "Items that one of k answers gets right, half of them from each mode"
+    ),
+    Metric(
+        "eval/mix/distinct_right@{k}",
+        "answers",
+        "Different right answers among k, half of them from each mode",
+    ),
+    Metric(
+        "eval/only_{N,H}",
+        "share",
+        "Items that this mode solves and the other does not, with the same number of answers",
+    ),
+    Metric(
+        "eval/only_second_draw_{N,H}",
+        "share",
+        "Items that a second draw of the mode solves and its first does not",
+    ),
+    Metric(
+        "eval/{kl_H_N,kl_N_H,js}/prefix_{N,H}",
+        "nats",
+        "Divergence of the modes on the text that one of them sampled",
+    ),
+    Metric(
+        "eval/{N,H}/{distinct1,distinct2,self_bleu4,embedding_diversity}",
+        "0 to 1",
+        "Diversity of an item's responses: distinct words and pairs, 1 − self-BLEU, distance of meanings",
+    ),
+    Metric(
+        "eval/{N,H}/{distinct1,distinct2,self_bleu4,embedding_diversity}_{matched,correct}",
+        "0 to 1",
+        "The same on equally many responses of the same length, or on such among the right ones",
+    ),
+    Metric("eval/{N,H}/repetition", "share", "Repeated sequences within a response"),
+    # the machine
+    Metric(
+        "rollout/logprob_gap_mean",
+        "nats",
+        "How far the sampling engine's log-probabilities are from the trainer's",
+    ),
+    Metric("rollout/logprob_gap_max", "nats", "The largest such gap"),
+    Metric("rollout/importance_clipped", "share", "Tokens whose weight for that gap is cut at the cap"),
+    Metric(
+        "time/{generate,grade,score,forward_backward,optimizer,sync,divergence,evaluate,checkpoint,diagnostics}",
+        "s",
+        "Part of the step's time",
+    ),
+    Metric("time/diagnostics/{name}", "s", "Part of the time of diagnostics"),
+    Metric(
+        "memory/resident_gib", "GiB", "Resident memory of the trainer and its engine at the end of the step"
+    ),
+    Metric("memory/gpu_peak_gib", "GiB", "The most that torch had reserved on the GPU during the step"),
+)
+"""In the order of the reference's page."""

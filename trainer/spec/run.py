@@ -1,0 +1,458 @@
+"""The specification of a training run: everything that determines it, as one JSON document.
+
+``python -m trainer --spec spec.json --run-dir DIR`` runs it; the service writes the same document from a
+job's row. Torch-free. The defaults of ``policy_split`` are the paper's (arXiv 2604.11510, section 4).
+"""
+
+from typing import Annotated, Any, Literal, cast
+
+from pydantic import AfterValidator, Field, JsonValue, field_validator, model_validator
+
+from trainer.graders.answers import REMEDY, gives_answers
+from trainer.graders.response_format import ResponseFormat
+from trainer.graders.spec import Grader, StrictModel
+from trainer.spec.algorithm import AlgorithmSpec, PolicySplit
+from trainer.spec.modes import DEFAULT_HIGH_ENTROPY_PROMPT, Placement
+
+LogitsDtype = Literal["float32", "model"]
+
+VLLM_LOWEST_TEMPERATURE = 0.01
+
+#: Names that are not variables of a chat template, but arguments of ``apply_chat_template``.
+TEMPLATE_ARGUMENTS = frozenset(
+    {
+        *("conversation", "messages", "tools", "documents", "chat_template", "tokenize", "tokenizer_kwargs"),
+        *("add_generation_prompt", "continue_final_message", "padding", "truncation", "max_length"),
+        *("return_tensors", "return_dict", "return_assistant_tokens_mask"),
+    }
+)
+
+
+class ModelSpec(StrictModel):
+    """A model folder in Hugging Face format: a base, or the checkpoint of an earlier run."""
+
+    path: str
+    dtype: Literal["bfloat16", "float32"] = Field(
+        default="bfloat16", description="Precision of the weights in use; the optimizer keeps float32 masters"
+    )
+    logits_dtype: LogitsDtype = Field(
+        default="float32",
+        description="float32: bfloat16 hidden states and weights are multiplied with float32 results; model: "
+        "the logits are rounded to dtype first (trainer.model.logprobs has the cost)",
+    )
+    gradient_checkpointing: bool = Field(
+        default=False,
+        description="Keep the inputs of layers alone and compute the layers again on the way back",
+    )
+
+
+class LoraSpec(StrictModel):
+    """Low-rank adapters (arXiv 2106.09685) trained in place of the weights: W + alpha/rank * B A, B from 0.
+
+    A usual learning rate is ten times that of full fine-tuning.
+    """
+
+    rank: int = Field(default=16, ge=1, le=65_536)
+    alpha: float = Field(default=32.0, gt=0, le=1e6)
+    dropout: float = Field(default=0.0, description="0 alone: the policy that trains is the one that sampled")
+    target_modules: list[Annotated[str, Field(min_length=1)]] | None = Field(
+        default=None,
+        min_length=1,
+        description="Names of linear layers, such as q_proj; default all but the output layer",
+    )
+
+    @field_validator("dropout")
+    @classmethod
+    def _no_dropout(cls, value: float) -> float:
+        if value != 0:
+            raise ValueError(
+                f"lora.dropout is {value}, but with dropout the policy that is trained is another one than "
+                "the policy that sampled: give 0"
+            )
+        return value
+
+
+class JsonlData(StrictModel):
+    """A JSONL file: one object a line with ``messages``; the other keys are the grader's ``item``."""
+
+    type: Literal["jsonl"] = "jsonl"
+    path: str
+
+
+class EnvironmentData(StrictModel):
+    """Items drawn from a reasoning-gym task with its own parameters."""
+
+    type: Literal["environment"] = "environment"
+    task: str
+    parameters: dict[str, object] = Field(default_factory=dict)
+    size: int = Field(default=1000, ge=1, le=10_000_000)
+    seed: int = Field(default=0, ge=0, lt=2**31)
+    instruction: str = Field(
+        default="", max_length=65_536, description="Text put after each question, e.g. the answer format"
+    )
+
+
+Data = Annotated[JsonlData | EnvironmentData, Field(discriminator="type")]
+
+
+class VllmSpec(StrictModel):
+    """How vLLM shares the machine with the trainer. Its longest sequence is that of the rollouts."""
+
+    gpu_memory_share: float = Field(
+        default=0.4, gt=0, lt=1, description="Of the GPU's memory, for weights and cache; unused on the CPU"
+    )
+    kv_cache_bytes: int | None = Field(
+        default=None,
+        ge=1 << 20,
+        le=1 << 50,
+        description="Size of the key-value cache; default the rest of gpu_memory_share, on the CPU 2 GiB",
+    )
+    sleep: bool = Field(
+        default=True,
+        description="On a GPU: give the memory to the trainer while it updates; unused on the CPU",
+    )
+
+
+class RolloutSpec(StrictModel):
+    """How a step's samples are drawn."""
+
+    prompts_per_step: int = Field(default=8, ge=1, le=1_000_000)
+    samples_per_prompt: int = Field(default=8, ge=2, le=100_000, description="G, over both modes together")
+    max_prompt_tokens: int = Field(default=1024, ge=1, le=10_000_000)
+    max_response_tokens: int = Field(default=256, ge=1, le=10_000_000)
+    temperature: float = Field(default=1.0, gt=0, le=100)
+    engine: Literal["transformers", "vllm"] = Field(
+        default="transformers",
+        description="transformers: the training model itself; vllm: a process beside it",
+    )
+    vllm: VllmSpec | None = Field(default=None, description="With engine vllm: how it shares the machine")
+
+    @model_validator(mode="after")
+    def _options_have_their_engine(self) -> "RolloutSpec":
+        if self.vllm is not None and self.engine != "vllm":
+            raise ValueError(f"rollout.vllm is given, but rollout.engine is {self.engine!r}: give 'vllm'")
+        return self
+
+
+class OptimizerSpec(StrictModel):
+    """AdamW."""
+
+    learning_rate: float = Field(default=3e-6, gt=0, le=100)
+    warmup_steps: int = Field(default=0, ge=0, lt=2**31)
+    weight_decay: float = Field(default=1e-2, ge=0, le=100)
+    beta1: float = Field(default=0.9, ge=0, lt=1)
+    beta2: float = Field(default=0.999, ge=0, lt=1)
+    epsilon: float = Field(default=1e-8, gt=0, le=1)
+    max_grad_norm: float = Field(default=1.0, gt=0, le=1e9)
+    updates_per_batch: int = Field(
+        default=1, ge=1, le=10_000, description="Optimizer steps on each batch of rollouts"
+    )
+    groups_per_micro_batch: int | None = Field(
+        default=None,
+        ge=1,
+        le=1_000_000,
+        description="Prompts in one forward and backward; default as many as have 4,096 positions together. "
+        "A prompt's own responses are one pass, however many",
+    )
+
+
+EVALUATION_PRESETS: dict[str, dict[str, object]] = {
+    "paper": {"temperature": 0.6, "top_p": 0.95, "top_k": 20, "samples_per_item": 8},
+    "greedy": {"temperature": 0.0, "top_p": 1.0, "top_k": None, "samples_per_item": 1},
+}
+
+
+class EvaluationSpec(StrictModel):
+    """Evaluation of both modes on the validation data; also at the first and the last step."""
+
+    interval: int = Field(
+        default=0, ge=0, lt=2**31, description="Every how many steps; 0: first and last only"
+    )
+    max_items: int = Field(default=64, ge=1, le=10_000_000)
+    samples_per_item: int = Field(default=1, ge=1, le=1_000_000, description="Per mode")
+    token_metric_samples: int | None = Field(
+        default=None,
+        ge=1,
+        le=1_000_000,
+        description="Of these so many are measured token by token (entropy, divergence of the modes), which "
+        "takes longer than to sample them; default: all",
+    )
+    temperature: float = Field(default=1.0, ge=0, le=100, description="0: greedy")
+    top_p: float = Field(
+        default=1.0, gt=0, le=1, description="Sample among the likeliest tokens that together have this much"
+    )
+    top_k: int | None = Field(
+        default=None, ge=1, lt=2**31, description="Sample among this many likeliest tokens"
+    )
+    preset: Literal["paper", "greedy"] | None = Field(
+        default=None,
+        description="Sampling settings by name: the paper's evaluation (temperature 0.6, top-p 0.95, top-k "
+        "20, 8 samples an item), or greedy (temperature 0, 1 sample)",
+    )
+
+    embedding_model: str | None = Field(
+        default=None,
+        min_length=1,
+        description="Folder of an encoder of text (in a job: its name) that measures how different the "
+        "meanings of an item's responses are; it stays as it is, unlike the model that is trained",
+    )
+    answer_similarity: float = Field(
+        default=0.9,
+        gt=0,
+        le=1,
+        description="With embedding_model, where the grader does not say what a response answers: from which "
+        "cosine on two responses are the same answer, for maj@k and distinct_right@k",
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _fill_in_the_preset(cls, values: object) -> Any:
+        if not isinstance(values, dict):
+            return values
+        given = cast("dict[str, object]", values)
+        name = given.get("preset")
+        if not isinstance(name, str) or name not in EVALUATION_PRESETS:
+            return given
+        preset = EVALUATION_PRESETS[name]
+        for key, value in preset.items():
+            if key in given and given[key] != value:
+                raise ValueError(
+                    f"preset {name!r} sets {key} to {value}, but {key} is {given[key]}: leave one out"
+                )
+        return given | preset
+
+
+class CheckpointSpec(StrictModel):
+    """Checkpoints are also written at the end and when the run is asked to stop."""
+
+    interval: int = Field(default=0, ge=0, lt=2**31, description="Every how many steps; 0: the end only")
+    keep_best: int = Field(default=3, ge=0, le=10_000)
+    select: Literal["last", "best"] | None = Field(
+        default=None,
+        description="Which checkpoint is the run's result: the last one, or the best by metric of those that "
+        "were evaluated when they were saved; default best with validation data, last without",
+    )
+    metric: str = Field(
+        default="eval/N/reward",
+        pattern=r"^eval/([NH]/(reward|accuracy|(pass|maj)@[1-9]\d{0,3})|mix/pass@[1-9]\d{0,3})$",
+        description="The validation metric that the best is chosen and kept by: eval/N/… or eval/H/… with "
+        "reward, accuracy, pass@K or maj@K; or eval/mix/pass@K",
+    )
+
+
+class DiagnosticsSpec(StrictModel):
+    """Instruments that look into the model. They take nothing from training, whatever is chosen.
+
+    At their defaults they cost about 3 % of step time (``benchmarks/diagnostics_cost.py``).
+    """
+
+    interval: int = Field(
+        default=50,
+        ge=0,
+        lt=2**31,
+        description="Run the probes before every how many steps, from the first; 0: never",
+    )
+    probe_items: int = Field(
+        default=4,
+        ge=1,
+        le=10_000,
+        description="Prompts of the fixed probe set, from the validation data if there is any",
+    )
+    which: list[Literal["hidden_states", "gradients"]] = Field(
+        default=["hidden_states", "gradients"],
+        description="hidden_states: how alike the modes' layers are; gradients: whether the modes' gradients "
+        "agree (needs memory for four more float32 copies of the trained weights)",
+    )
+    divergence_stride: int = Field(
+        default=8,
+        ge=0,
+        lt=2**31,
+        description="Inter-mode KL and JS at every n-th response token of each step; 1: all; 0: never",
+    )
+
+
+class PreflightSpec(StrictModel):
+    """A check of the grader before training: it has to work, and to tell responses to a prompt apart."""
+
+    samples: int = Field(
+        default=64,
+        ge=0,
+        le=100_000,
+        description="Responses at most; usually the first 16 are enough. 0: train without the check",
+    )
+    on_zero_variance: Literal["fail", "warn"] = Field(
+        default="fail", description="What to do when no prompt has responses with different rewards"
+    )
+
+
+def _not_ours(options: dict[str, JsonValue]) -> dict[str, JsonValue]:
+    if taken := sorted(TEMPLATE_ARGUMENTS & options.keys()):
+        raise ValueError(
+            f"{taken[0]!r} is an argument of the templating itself, which the trainer sets; give variables "
+            "that the chat template reads, such as enable_thinking"
+        )
+    return options
+
+
+ChatTemplateKwargs = Annotated[dict[str, JsonValue], AfterValidator(_not_ours)]
+
+
+OverlongPrompts = Annotated[
+    Literal["fail", "drop"],
+    Field(
+        description="What to do, before training, with rows whose prompt is longer than rollout."
+        "max_prompt_tokens or leaves no room for the response in the model's context: fail names them, drop "
+        "leaves them out and tells which"
+    ),
+]
+Guards = Annotated[
+    Literal["stop", "warn", "off"],
+    Field(
+        description="When a mode's entropy has doubled while its reward fell, for several steps and beyond "
+        "the noise of their batches: stop saves a checkpoint and ends the run, after a warning; warn only "
+        "tells; off does not check. A loss or gradient that is not finite always ends the run"
+    ),
+]
+
+
+class RunSpec(StrictModel):
+    """One training run."""
+
+    run_id: str = Field(min_length=1)
+    model: ModelSpec
+    training_data: Data
+    validation_data: Data | None = None
+    grader: Grader | None = Field(description="None where a reward function is given: trainer.api.train")
+    algorithm: AlgorithmSpec = Field(default_factory=PolicySplit)
+    high_entropy_prompt: str = DEFAULT_HIGH_ENTROPY_PROMPT
+    high_entropy_placement: Placement = "system"
+    chat_template_kwargs: ChatTemplateKwargs = Field(
+        default_factory=dict, description="Variables of the chat template, such as enable_thinking"
+    )
+    lora: LoraSpec | None = Field(default=None, description="Train adapters; default all weights")
+    response_format: ResponseFormat | None = Field(
+        default=None,
+        description="The form that answers must have: one that is of another form, or no JSON, gets the "
+        "reward 0 and counts in train/{N,H}/parse_error",
+    )
+    rollout: RolloutSpec = Field(default_factory=RolloutSpec)
+    optimizer: OptimizerSpec = Field(default_factory=OptimizerSpec)
+    evaluation: EvaluationSpec = Field(default_factory=EvaluationSpec)
+    checkpoint: CheckpointSpec = Field(default_factory=CheckpointSpec)
+    diagnostics: DiagnosticsSpec = Field(default_factory=DiagnosticsSpec)
+    preflight: PreflightSpec | None = Field(
+        default=None, description="None: train without the check; jobs of the service have one"
+    )
+    overlong_prompts: OverlongPrompts = "fail"
+    guards: Guards = "stop"
+    total_steps: int = Field(
+        ge=0, lt=2**31, description="0: evaluate the model as it is, and save it as a checkpoint"
+    )
+    seed: int = Field(default=0, ge=0, lt=2**31)
+
+    @model_validator(mode="after")
+    def _modes_fit_the_group(self) -> "RunSpec":
+        check_group(self.algorithm, self.rollout.samples_per_prompt)
+        return self
+
+    @model_validator(mode="after")
+    def _the_grader_knows_answers(self) -> "RunSpec":
+        # A reward function of the library is asked when the run is built.
+        if self.algorithm.needs_answers and self.grader is not None and not gives_answers(self.grader):
+            raise ValueError(
+                f"{self.algorithm.type} is to prefer answers that few responses give, but the grader of type "
+                f"{self.grader.type!r} does not say what a response answers: {REMEDY}"
+            )
+        return self
+
+    @property
+    def selects(self) -> Literal["last", "best"]:
+        """Which checkpoint is the result."""
+        return self.checkpoint.select or ("last" if self.validation_data is None else "best")
+
+    @model_validator(mode="after")
+    def _best_can_be_told(self) -> "RunSpec":
+        if self.checkpoint.select == "best" and self.validation_data is None:
+            raise ValueError(
+                "checkpoint.select is 'best', but there is no validation data to tell which is: give "
+                "validation data, or 'last'"
+            )
+        _, mode, name = self.checkpoint.metric.split("/")
+        splits = isinstance(self.algorithm, PolicySplit) and self.algorithm.high_entropy_samples != 0
+        if mode != "N" and not splits:
+            raise ValueError(
+                f"checkpoint.metric is {self.checkpoint.metric!r}, but this run samples from the normal mode "
+                "alone: give a metric of eval/N"
+            )
+        most = self.evaluation.samples_per_item * (2 if mode == "mix" else 1)
+        k = int(name.partition("@")[2] or 1)
+        if k > most or k & (k - 1) or (mode == "mix" and k == 1):
+            raise ValueError(
+                f"checkpoint.metric is {self.checkpoint.metric!r}, but with evaluation.samples_per_item "
+                f"{self.evaluation.samples_per_item} there are such metrics for powers of two up to {most}"
+            )
+        if name.startswith("maj@") and self.grader is not None and not self.has_votes:
+            raise ValueError(
+                f"checkpoint.metric is {self.checkpoint.metric!r}, but the grader of type "
+                f"{self.grader.type!r} does not say what a response answers: {REMEDY}, or give "
+                "evaluation.embedding_model"
+            )
+        return self
+
+    @property
+    def has_votes(self) -> bool:
+        """Whether an evaluation can count votes, by its grader or by meanings."""
+        by_grader = self.grader is not None and gives_answers(self.grader)
+        return by_grader or self.evaluation.embedding_model is not None
+
+    @model_validator(mode="after")
+    def _vllm_takes_the_temperatures(self) -> "RunSpec":
+        temperatures = {"rollout": self.rollout.temperature, "evaluation": self.evaluation.temperature}
+        for name, value in temperatures.items():
+            if self.rollout.engine == "vllm" and 0 < value < VLLM_LOWEST_TEMPERATURE:
+                raise ValueError(
+                    f"{name}.temperature is {value}, which vLLM would raise to {VLLM_LOWEST_TEMPERATURE}: "
+                    "give that or more, or rollout.engine 'transformers'"
+                )
+        return self
+
+    @model_validator(mode="after")
+    def _greedy_samples_are_one(self) -> "RunSpec":
+        if self.evaluation.temperature == 0 and self.evaluation.samples_per_item > 1:
+            raise ValueError(
+                f"evaluation.samples_per_item is {self.evaluation.samples_per_item}, but at evaluation."
+                "temperature 0 all samples of an item are the same: give 1 sample, or a temperature above 0"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _embeddings_have_something_to_compare(self) -> "RunSpec":
+        if self.evaluation.embedding_model is not None:
+            if self.validation_data is None:
+                raise ValueError(
+                    "evaluation.embedding_model is given, but there is no validation data whose responses it "
+                    "could compare: give validation data, or leave it out"
+                )
+            if self.evaluation.samples_per_item < 2:
+                raise ValueError(
+                    "evaluation.embedding_model compares an item's responses with each other, but evaluation."
+                    f"samples_per_item is {self.evaluation.samples_per_item}: give 2 or more, or leave it out"
+                )
+        return self
+
+
+def check_group(algorithm: AlgorithmSpec, samples_per_prompt: int) -> None:
+    """Raise ValueError unless ``samples_per_prompt`` can be divided over the algorithm's modes."""
+    if not isinstance(algorithm, PolicySplit):
+        return
+    chosen = algorithm.high_entropy_samples
+    if chosen is None and samples_per_prompt % 2:
+        raise ValueError(
+            f"rollout.samples_per_prompt is {samples_per_prompt}, but policy_split samples half of each "
+            "group in each mode: give an even number, or set algorithm.high_entropy_samples"
+        )
+    if chosen is not None and chosen > samples_per_prompt:
+        raise ValueError(
+            f"algorithm.high_entropy_samples is {chosen}, more than rollout.samples_per_prompt "
+            f"({samples_per_prompt}): give a number from 0 to {samples_per_prompt}"
+        )

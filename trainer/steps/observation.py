@@ -1,0 +1,89 @@
+"""What an update's first forward pass shows beside the loss: entropies, divergences, ratios of cross rows.
+
+The weights are still those that sampled. Nothing here has a gradient.
+"""
+
+import time
+
+import torch
+from torch import Tensor
+
+from trainer.algorithms.base import GroupPlan
+from trainer.model.divergence import mode_divergences
+from trainer.model.logprobs import OutputLayer
+from trainer.model.scoring import Scores
+from trainer.objective.entropy import NATS_TO_BITS
+from trainer.objective.metrics import MetricSums
+from trainer.spec.modes import Mode
+from trainer.steps.context import StepContext
+
+
+class Observer:
+    """Gathers metrics of the groups that it is shown.
+
+    The divergence between the modes is measured at every ``divergence_stride``-th token, with 0 at none.
+    """
+
+    def __init__(self, context: StepContext, modes: tuple[Mode, ...], divergence_stride: int):
+        compares = divergence_stride > 0 and set(Mode) <= set(modes)
+        self._output = context.policy.output_layer() if compares else None
+        self._tokens = (
+            slice(context.step % divergence_stride, None, divergence_stride) if compares else slice(0)
+        )
+        self._device = context.policy.device
+        self.metrics = MetricSums()
+        self.entropy_T: dict[int, Tensor] = {}
+        """As in ``UpdateResult``."""
+        self.divergence_seconds = 0.0
+
+    @torch.no_grad()
+    def observe(self, plan: GroupPlan, scores: dict[Mode, Scores], old_logp_T: dict[Mode, Tensor]) -> None:
+        """One group, with its current scores and the log-probabilities that its ratios are taken to."""
+        for mode, of_mode in scores.items():
+            self._observe_mode(plan, mode, of_mode)
+        if set(Mode) <= scores.keys():
+            self._observe_cross_rows(plan, old_logp_T)
+        if self._output is not None:
+            self._observe_divergence(self._output, plan, scores)
+
+    def _observe_mode(self, plan: GroupPlan, mode: Mode, scores: Scores) -> None:
+        """Entropy and log-probabilities of the responses that ``mode`` produced."""
+        group = plan.group
+        produced_T = group.produced_by(mode)[group.response_of_T]
+        own_T = produced_T.to(self._device)
+        unknown_T = torch.full((len(produced_T),), float("nan"))
+        entropy_T = self.entropy_T.setdefault(group.index, unknown_T)
+        entropy_T[produced_T] = scores.entropy_T[own_T].float().cpu()
+        self.metrics.add_mean(f"train/{mode.label}/entropy_nats", scores.entropy_T[own_T])
+        self.metrics.add_mean(f"train/{mode.label}/entropy_bits", scores.entropy_T[own_T] * NATS_TO_BITS)
+        self.metrics.add_mean(f"train/{mode.label}/surprisal", -scores.logp_T[own_T])
+        # As the engine scored them when sampling: where the two disagree, rho = 1 is not on-policy.
+        sampled_T = torch.tensor([x for r in group.rollouts for x in r.logprobs], dtype=torch.float64)
+        gap_T = (scores.logp_T.double().cpu() - sampled_T)[produced_T].abs()
+        self.metrics.add_mean("rollout/logprob_gap_mean", gap_T)
+        self.metrics.add_max("rollout/logprob_gap_max", gap_T)
+
+    def _observe_cross_rows(self, plan: GroupPlan, old_logp_T: dict[Mode, Tensor]) -> None:
+        """How far cross rows are off-policy: pi_M / pi_behaviour per token of the rows that train."""
+        names = {Mode.HIGH_ENTROPY: "N_on_H", Mode.NORMAL: "H_on_N"}
+        response_of_T = plan.group.response_of_T
+        for mode, name in names.items():
+            cross_T = (plan.trains_G[mode] & plan.group.produced_by(mode.other))[response_of_T]
+            cross_T = cross_T.to(old_logp_T[mode].device)
+            ratio_T = torch.exp((old_logp_T[mode] - old_logp_T[mode.other])[cross_T].double())
+            self.metrics.add_quantile(f"cross/ratio_p99/{name}", ratio_T, 0.99)
+            self.metrics.add_mean(f"cross/ratio_mean/{name}", ratio_T)
+            self.metrics.add_effective_share(f"cross/ess/{name}", ratio_T)
+
+    def _observe_divergence(self, output: OutputLayer, plan: GroupPlan, scores: dict[Mode, Scores]) -> None:
+        """Exact divergences between the modes at some of the tokens."""
+        started = time.perf_counter()
+        normal, high = (scores[mode].hidden_TD[self._tokens] for mode in Mode)
+        divergences = mode_divergences(normal, high, output)
+        for mode in Mode:
+            produced_T = plan.group.produced_by(mode)[plan.group.response_of_T][self._tokens].to(
+                normal.device
+            )
+            for name, value_T in divergences.items():
+                self.metrics.add_mean(f"diag/{name}/prefix_{mode.label}", value_T[produced_T])
+        self.divergence_seconds += time.perf_counter() - started

@@ -1,0 +1,1 @@
+"""The ground that everything stands on, torch-free: processes, files, locks, memory."""

@@ -1,0 +1,1 @@
+"""Runs the short probes that estimates are made from."""

@@ -1,0 +1,32 @@
+"""What a trainer gets of its worker's environment: of secrets, those of the endpoints of its own grader."""
+
+import json
+from pathlib import Path
+
+from pydantic import TypeAdapter, ValidationError
+
+from app.core.settings import get_settings
+from trainer.graders.operator import variables_for
+from trainer.graders.spec import Grader
+from worker.environment import inherited
+
+_OF_GRADERS = (
+    *("POLICYSPLIT_GRADER_ENDPOINTS", "POLICYSPLIT_GRADER_SECRETS"),
+    "POLICYSPLIT_GRADER_ALLOWED_HOSTS",
+)
+
+
+def trainer_environment(spec_path: Path) -> dict[str, str]:
+    """For the trainer of the run that is specified there."""
+    named = get_settings().trainer_environment
+    return inherited({*named, *_OF_GRADERS, *_secrets(spec_path)}) | {"PYTHONUNBUFFERED": "1"}
+
+
+def _secrets(spec_path: Path) -> set[str]:
+    spec: dict[str, object] = json.loads(spec_path.read_text()) if spec_path.exists() else {}
+    if not spec.get("grader"):
+        return set()
+    try:
+        return variables_for(TypeAdapter(Grader).validate_python(spec["grader"]))
+    except ValidationError:
+        return set()  # the trainer will say it

@@ -1,0 +1,84 @@
+"""A step's metrics in the shape of OpenAI's reinforcement metrics events.
+
+The trainer names metrics by mode (``train/N/reward``, ``eval/H/reward``); OpenAI's job has one mode. Of the
+rollouts that a step trains on, the one number is the mean of the modes. Of the validation it is the normal
+mode's, because that is how the finished model answers unless it is asked otherwise.
+"""
+
+from collections.abc import Mapping
+
+from trainer.spec.events import StepMetrics
+from trainer.spec.modes import Mode
+
+#: The scalars at the top of an event's data and the first columns of the result file.
+SCALARS = (
+    "train_mean_reward",
+    "full_valid_mean_reward",
+    "completion_tokens_mean",
+    "mean_unresponsive_rewards",
+)
+#: OpenAI's name to ours, seconds.
+_TIMINGS = {
+    "sampling": "time/generate",
+    "training": "time/forward_backward",
+    "eval": "time/evaluate",
+    "full_iteration": "train/step_seconds",
+}
+_USAGE = {"tokens_generated": "train/tokens_generated", "tokens_trained": "train/tokens_trained"}
+#: Where the job has a ``response_format``.
+_PARSE_ERROR = f"eval/{Mode.NORMAL.label}/parse_error"
+_GRADER_ERRORS = ("train/grader_errors", "eval/grader_errors")
+
+
+def scalars(values: Mapping[str, float]) -> dict[str, float | None]:
+    """:data:`SCALARS` from the trainer's values; None where the step has no such value."""
+    return {
+        "train_mean_reward": _mean_of_modes(values, "train/{}/reward"),
+        "full_valid_mean_reward": values.get(f"eval/{Mode.NORMAL.label}/reward"),
+        "completion_tokens_mean": _mean_of_modes(values, "train/{}/length"),
+        # Rewards given to responses that never came: our engines answer or fail the step.
+        "mean_unresponsive_rewards": None,
+    }
+
+
+def metrics_message(event: StepMetrics) -> str:
+    """One line for people."""
+    top = scalars(event.values)
+    named = {"training": top["train_mean_reward"], "full validation": top["full_valid_mean_reward"]}
+    parts = [f"{name} mean reward={value:.3f}" for name, value in named.items() if value is not None]
+    if (missed := event.values.get(_PARSE_ERROR)) is not None:
+        parts.append(f"full validation mean parse error={missed:.2f}")
+    step = f"Step {event.step}/{event.total_steps}"
+    return f"{step}: {', '.join(parts)}" if parts else step
+
+
+def metrics_data(event: StepMetrics) -> dict[str, object]:
+    """OpenAI's fields; ``values``: every metric of the step by the trainer's own name; its ``digest``."""
+    values = event.values
+    return {
+        "step": event.step,
+        "total_steps": event.total_steps,
+        **scalars(values),
+        **({"full_valid_mean_parse_error": values[_PARSE_ERROR]} if _PARSE_ERROR in values else {}),
+        "scores": _group(values, "scores/"),
+        "usage": {name: values[ours] for name, ours in _USAGE.items() if ours in values},
+        "errors": {
+            "graders": [
+                {"name": name, "count": int(values[name])}
+                for name in sorted(values)
+                if name.startswith(_GRADER_ERRORS) and values[name]
+            ]
+        },
+        "timing": {"step": {name: values.get(ours) for name, ours in _TIMINGS.items()}},
+        "values": dict(values),
+        "digest": event.digest.model_dump() if event.digest else None,
+    }
+
+
+def _mean_of_modes(values: Mapping[str, float], pattern: str) -> float | None:
+    found = [values[name] for mode in Mode if (name := pattern.format(mode.label)) in values]
+    return sum(found) / len(found) if found else None
+
+
+def _group(values: Mapping[str, float], prefix: str) -> dict[str, float]:
+    return {name.removeprefix(prefix): value for name, value in values.items() if name.startswith(prefix)}

@@ -1,0 +1,113 @@
+"""A trainer that tells of nothing: its stack goes into an event first, and only much later it is ended.
+
+Progress is the growth of its event file: a trainer writes a line at each phase and, within long ones,
+whenever something was sampled, graded or computed. So a healthy step may take as long as it likes.
+"""
+
+import contextlib
+import os
+import signal
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+
+from app.core.settings import Settings
+from worker.jobs.launcher import Trainer, events_name
+
+#: From the signal to a stack that is written whole.
+DUMP_SECONDS = 1.0
+MAX_STACK = 16_384
+
+
+@dataclass(frozen=True)
+class Stall:
+    """What to tell of a trainer that made no progress for ``seconds``."""
+
+    seconds: float
+    state: str
+    stack: str
+
+    @property
+    def message(self) -> str:
+        """A sentence for the job's events."""
+        told = f"The trainer has told of nothing for {self.seconds:.0f} s (its process is {self.state})"
+        return f"{told}; its stack is in this event's data." if self.stack else f"{told} and shows no stack."
+
+
+class StallWatch:
+    """Watches one trainer; to be asked now and then."""
+
+    def __init__(self, trainer: Trainer, run_dir: Path, attempt: int, settings: Settings):
+        self._trainer, self._settings = trainer, settings
+        self._events = run_dir / events_name(attempt)
+        self._stacks = run_dir / f"stacks-{attempt}.txt"
+        self._size = -1
+        self._since = time.monotonic()
+        self._asked_at: float | None = None
+        self._read_from = 0
+        self._told = False
+
+    def look(self) -> Stall | None:
+        """A stall that is to be told of, once for each: the dump was asked for a moment ago."""
+        now = time.monotonic()
+        if (size := _size(self._events)) != self._size:
+            self._size, self._since, self._asked_at, self._told = size, now, None, False
+        limit = self._settings.stall_dump_seconds
+        if self._told or not limit or now - self._since < limit:
+            return None
+        if self._asked_at is None:
+            self._asked_at, self._read_from = now, _size(self._stacks)
+            self._ask_for_stacks()
+            return None
+        if now - self._asked_at < DUMP_SECONDS:
+            return None
+        return Stall(now - self._since, self._state(), self._read_stacks())
+
+    def told(self) -> None:
+        """The stall has been told of."""
+        self._told = True
+
+    @property
+    def hopeless(self) -> bool:
+        """Whether the trainer is to be ended; never before its stall was told of."""
+        limit = self._settings.stall_seconds
+        dumped = self._told or not self._settings.stall_dump_seconds
+        return bool(limit) and dumped and time.monotonic() - self._since >= limit
+
+    def _ask_for_stacks(self) -> None:
+        # A process without a handler would be ended by the signal.
+        if self._trainer.running and _catches(self._trainer.pid, signal.SIGUSR1):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(self._trainer.pid, signal.SIGUSR1)
+
+    def _read_stacks(self) -> str:
+        try:
+            with self._stacks.open("rb") as file:
+                file.seek(self._read_from)
+                return file.read(MAX_STACK).decode(errors="replace").strip()
+        except OSError:
+            return ""
+
+    def _state(self) -> str:
+        try:
+            return psutil.Process(self._trainer.pid).status()
+        except psutil.Error:
+            return "unknown"
+
+
+def _catches(pid: int, number: signal.Signals) -> bool:
+    try:
+        status = Path(f"/proc/{pid}/status").read_text()
+    except OSError:
+        return False
+    caught = next(line.split()[1] for line in status.splitlines() if line.startswith("SigCgt:"))
+    return bool(int(caught, 16) >> (number - 1) & 1)
+
+
+def _size(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except OSError:
+        return -1 if path.suffix == ".jsonl" else 0

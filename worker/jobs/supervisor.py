@@ -1,0 +1,312 @@
+"""Runs one job from claim to end: launch the trainer, relay its events, keep the lease, obey the flags.
+
+One thread a job, beside that of its heartbeat; it sleeps on an event that the trainer's exit, the worker's
+shutdown and the user's flags set.
+"""
+
+import logging
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+from sqlalchemy import select
+from sqlalchemy.exc import InterfaceError, OperationalError
+
+from app.checkpoints.repository import has_checkpoint
+from app.core.db import read_session, write_session
+from app.core.job_log import Level, add_event
+from app.core.job_status import JobStatus
+from app.core.queue import announce
+from app.core.settings import get_settings
+from app.core.tables import Job
+from app.files import storage
+from app.jobs.status import change_status
+from trainer.spec.events import Finished
+from worker.jobs import holding
+from worker.jobs.causes import memory_kills
+from worker.jobs.disk_reserve import folder_bytes, lacks_room, no_room
+from worker.jobs.ending import Asked, Ending, Outcome, apply_ending, classify_ending, disk_full
+from worker.jobs.heartbeat import Heartbeat
+from worker.jobs.holding import Flags
+from worker.jobs.integrations import Integrations
+from worker.jobs.launcher import Trainer, write_spec
+from worker.jobs.relay import End, Relay, unrelayed_attempts
+from worker.jobs.results import store_results
+from worker.jobs.stall import StallWatch
+from worker.lease import Claim, LeaseLost
+from worker.shutdown import Shutdown
+
+#: Until a look at waiting jobs that others have locked.
+LOCKED_SECONDS = 0.05
+RELAY_SECONDS = 0.25
+ROOM_SECONDS = 2.0
+MEASURE_SECONDS = 60.0
+# From the trainer's last event to its exit: more than any library needs to shut down.
+EXIT_SECONDS = 30.0
+
+T = TypeVar("T")
+_log = logging.getLogger(__name__)
+
+
+def run_next(owner: str, shutdown: Shutdown) -> Outcome | None:
+    """Run the waiting job whose turn it is (``app.jobs.order``) to the end of the attempt.
+
+    None when there was nothing to do, when the lease was lost on the way, or when the worker is shutting
+    down: whoever acts on the row next finds it right.
+    """
+    while not shutdown.requested:
+        if (claim := holding.claim_next(owner)) is not None:
+            return _run(claim, shutdown)
+        if not holding.any_due():
+            break
+        # Others have all of them locked: for as long as a claim takes, or a request.
+        shutdown.wait(LOCKED_SECONDS)
+    return None
+
+
+def _run(claim: Claim, shutdown: Shutdown) -> Outcome | None:
+    _log.info("%s: claimed as attempt %s", claim.id, claim.attempt)
+    try:
+        ending = Supervisor(claim, shutdown).run()
+    except LeaseLost as error:
+        _log.warning("%s; its trainer is stopped and nothing is written", error)
+        return None
+    _log.info("%s: attempt %s: %s %s", claim.id, claim.attempt, ending.outcome, ending.message)
+    return ending.outcome
+
+
+class Supervisor:
+    """One attempt at one job."""
+
+    def __init__(self, claim: Claim, shutdown: Shutdown):
+        self._claim = claim
+        self._shutdown = shutdown
+        self._settings = get_settings()
+        self._run_dir: Path = self._settings.runs_dir / claim.id
+        self._wake = threading.Event()
+        self._asked: Asked | None = None
+        self._caught_up = False
+        self._kill_at = float("inf")
+        self._exit_by = float("inf")
+        self._integrations = Integrations(claim, self._run_dir)
+        self._next_room = 0.0
+        self._next_measure = 0.0
+        self._heartbeat = Heartbeat(claim, self._wake)
+
+    def run(self) -> Ending:
+        """Run to the attempt's end; raises LeaseLost with the trainer's group gone and nothing written."""
+        try:
+            with self._shutdown.waking(self._wake):
+                ending = self._train()
+                return self._conclude(ending)
+        finally:
+            self._heartbeat.stop()
+
+    def _train(self) -> Ending:
+        spec, planned_steps = self._persist(self._read_plan)
+        try:
+            write_spec(self._run_dir, spec)
+            self._catch_up()
+            if (refusal := self._integrate()) is not None:
+                return refusal
+            trainer = Trainer.start(
+                self._settings.trainer_command, self._run_dir, self._claim.attempt, self._wake.set
+            )
+        except OSError as error:
+            self._integrations.close()
+            cause = f"the trainer could not be started: {error}"
+            return disk_full(None, cause) if no_room(error) else Ending(Outcome.CRASHED, cause, detail=cause)
+        relay = Relay(self._claim, self._run_dir)
+        kills = memory_kills()
+        try:
+            self._watch(trainer, relay)
+        finally:
+            exit_code = trainer.close()
+            self._integrations.close()
+        self._relay_rest(relay)
+        return classify_ending(
+            end=relay.end,
+            exit_code=exit_code,
+            asked=self._asked,
+            planned_steps=planned_steps,
+            final_checkpoint=self._persist(lambda: self._has_result(relay.end, planned_steps)),
+            log_tail=trainer.log_tail(),
+            killed_for_memory=memory_kills() > kills,
+        )
+
+    def _integrate(self) -> Ending | None:
+        """Set the job's integrations up: before training, or not at all."""
+        self._persist(self._integrations.start)
+        while not self._integrations.known():
+            try:
+                flags = self._beat()
+            except LeaseLost:
+                self._integrations.kill()
+                raise
+            if flags.cancel_requested or self._shutdown.requested:
+                self._integrations.kill()
+                return Ending(Outcome.CANCELLED if flags.cancel_requested else Outcome.RELEASED)
+        if (refusal := self._integrations.refusal) is None:
+            return None
+        return Ending(Outcome.FAILED, refusal, code="integration_failed", param="integrations")
+
+    def _watch(self, trainer: Trainer, relay: Relay) -> None:
+        """Until the trainer has ended."""
+        stall = StallWatch(trainer, self._run_dir, self._claim.attempt, self._settings)
+        while trainer.running:
+            more = self._attempt(self._relaying(relay))
+            if relay.started and not self._caught_up:
+                # An older trainer may have saved a state, and so events before it, until this one began.
+                self._caught_up = True
+                self._catch_up()
+            self._look_for_stall(stall, trainer)
+            self._obey(trainer, self._beat(), ended=relay.end is not None)
+            if not more:
+                self._wake.wait(RELAY_SECONDS)
+                # A shutdown that was asked for in between is seen by its flag, not by this event.
+                self._wake.clear()
+
+    def _obey(self, trainer: Trainer, flags: Flags, ended: bool) -> None:
+        now = time.monotonic()
+        if self._shutdown.requested and self._asked is None:
+            self._ask(Asked.SHUTDOWN, trainer, self._settings.checkpoint_grace_seconds)
+        if flags.cancel_requested and self._asked is not Asked.CANCEL:
+            self._ask(Asked.CANCEL, trainer, self._settings.stop_grace_seconds)
+        elif flags.pause_requested and self._asked is None and self._attempt(self._mark_pausing):
+            self._ask(Asked.PAUSE, trainer, self._settings.checkpoint_grace_seconds)
+        elif self._asked is None and not ended and now >= self._next_room:
+            self._next_room = now + ROOM_SECONDS
+            if now >= self._next_measure:
+                self._next_measure = now + MEASURE_SECONDS
+                self._attempt(self._measure)
+            if lacks_room(self._run_dir, self._settings) and self._attempt(self._tell_of_disk):
+                self._ask(Asked.DISK, trainer, self._settings.checkpoint_grace_seconds)
+        if ended and self._exit_by == float("inf"):
+            self._exit_by = now + EXIT_SECONDS
+        if now >= min(self._kill_at, self._exit_by):
+            _log.warning("%s: the trainer does not end, killing its process group", self._claim.id)
+            trainer.kill()
+            self._kill_at = self._exit_by = now + EXIT_SECONDS
+
+    def _look_for_stall(self, watch: StallWatch, trainer: Trainer) -> None:
+        if self._asked is not None:
+            return  # it is being ended already
+        if (stall := watch.look()) is not None:
+            data = {"seconds": round(stall.seconds, 1), "state": stall.state, "stack": stall.stack}
+            if self._attempt(lambda: self._tell("warn", stall.message, data)):
+                watch.told()
+        if watch.hopeless:
+            _log.warning("%s: the trainer makes no progress and is ended", self._claim.id)
+            self._asked = Asked.STALL
+            trainer.kill()
+
+    def _tell(self, level: Level, message: str, data: dict[str, Any]) -> bool:
+        with write_session() as session:
+            add_event(session, holding.hold(session, self._claim).id, level, "message", message, data)
+        return True
+
+    def _ask(self, asked: Asked, trainer: Trainer, grace: float) -> None:
+        _log.info("%s: asking the trainer to stop: %s", self._claim.id, asked)
+        self._asked = asked
+        self._kill_at = time.monotonic() + grace
+        trainer.terminate()
+
+    def _beat(self) -> Flags:
+        """The user's flags; raises LeaseLost once another worker may hold the job."""
+        if self._heartbeat.expired:
+            raise LeaseLost(self._claim)
+        return self._heartbeat.flags()
+
+    def _attempt(self, action: Callable[[], T]) -> T | None:
+        """The action's result, or None while the database cannot be reached.
+
+        Once the lease has run out meanwhile, another worker may hold the job: then LeaseLost.
+        """
+        try:
+            return action()
+        except (OperationalError, InterfaceError) as error:
+            _log.warning("%s: the database cannot be reached: %s", self._claim.id, error.orig)
+            if self._heartbeat.expired:
+                raise LeaseLost(self._claim) from error
+            return None
+
+    def _persist(self, action: Callable[[], T]) -> T:
+        """The action's result, however long the database cannot be reached while the lease lasts."""
+        while True:
+            done = self._attempt(lambda: (action(),))
+            if done is not None:
+                return done[0]
+            time.sleep(RELAY_SECONDS)
+
+    def _catch_up(self) -> None:
+        """Relay what earlier attempts wrote after their workers were lost."""
+        for source in self._persist(lambda: unrelayed_attempts(self._claim, self._run_dir)):
+            self._relay_rest(Relay(self._claim, self._run_dir, source))
+
+    def _relay_rest(self, relay: Relay) -> None:
+        while self._persist(self._relaying(relay)):
+            self._beat()
+
+    def _relaying(self, relay: Relay) -> Callable[[], bool]:
+        """One step of the relay, which renews the lease as its last act."""
+
+        def step() -> bool:
+            more = relay.step()
+            if more:
+                self._heartbeat.renewed(relay.renewed_at)
+            return more
+
+        return step
+
+    def _conclude(self, ending: Ending) -> Ending:
+        results = None
+        self._persist(self._measure)
+        if ending.outcome is Outcome.SUCCEEDED:
+            self._beat()
+            try:
+                step, reason = ending.result_step, ending.result_reason
+                results = self._persist(lambda: store_results(self._claim.id, step, reason))
+            except OSError as error:
+                if not no_room(error):
+                    raise
+                ending = disk_full(None, str(error))
+        status = self._persist(lambda: apply_ending(self._claim, ending, results))
+        if results is not None and status is not JobStatus.SUCCEEDED:
+            storage.remove(results.id)
+        if status is JobStatus.QUEUED:
+            announce(self._claim.id)
+        return ending
+
+    def _read_plan(self) -> tuple[dict[str, object], int]:
+        with read_session() as session:
+            row = session.execute(select(Job.run_spec, Job.total_steps).where(Job.id == self._claim.id))
+            return row.one()
+
+    def _has_result(self, end: End | None, planned_steps: int) -> bool:
+        """Whether the checkpoints of the last step, and of the result's, are registered."""
+        steps = {planned_steps}
+        if isinstance(end, Finished) and end.result_step is not None:
+            steps.add(end.result_step)
+        with read_session() as session:
+            return all(has_checkpoint(session, self._claim.id, step) for step in steps)
+
+    def _measure(self) -> None:
+        used = folder_bytes(self._run_dir)
+        with write_session() as session:
+            holding.write_progress(session, self._claim, disk_bytes=used)
+
+    def _mark_pausing(self) -> bool:
+        return self._move_to_pausing("The job is being paused.", "info")
+
+    def _tell_of_disk(self) -> bool:
+        room = f"less than the {self._settings.disk_reserve_bytes:,} bytes that are kept free"
+        return self._move_to_pausing(f"The disk has {room}; the job is being paused.", "error")
+
+    def _move_to_pausing(self, message: str, level: Level) -> bool:
+        with write_session() as session:
+            job = holding.hold(session, self._claim)
+            if job.status != JobStatus.PAUSING.value:
+                change_status(session, job, JobStatus.PAUSING, message=message, level=level)
+        return True

@@ -1,0 +1,1 @@
+"""Runs replays: one step done again and compared."""
