@@ -4,36 +4,50 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, Field
 
+from app.core.description import CreatedAt, Deleted, Kind
+
 
 class CheckpointObject(BaseModel):
     """OpenAI's checkpoint, with the prompt of its high-entropy mode."""
 
-    id: str
-    object: Literal["fine_tuning.job.checkpoint"]
-    created_at: int
-    fine_tuned_model_checkpoint: str
-    fine_tuning_job_id: str
-    step_number: int
+    id: str = Field(description="Id of this checkpoint, `ftckpt_…`")
+    object: Kind[Literal["fine_tuning.job.checkpoint"]]
+    created_at: CreatedAt
+    fine_tuned_model_checkpoint: str = Field(
+        description="The model's id: ask it, or train on from it, by this name"
+    )
+    fine_tuning_job_id: str = Field(description="The job that saved it")
+    step_number: int = Field(description="How many training steps the weights have had; 0 before the first")
     is_result: bool = Field(description="Whether the job's fine_tuned_model is, or so far would be, this one")
     result_reason: str | None = Field(description="Why it was chosen, where it was")
-    metrics: dict[str, float | None]
-    high_entropy_prompt: str
-    high_entropy_placement: str
-    chat_template_kwargs: dict[str, Any] | None
+    metrics: dict[str, float | None] = Field(
+        description="Evaluation of the step, by OpenAI's names and ours; rewards and accuracies from 0 to 1, "
+        "null where nothing was measured"
+    )
+    high_entropy_prompt: str = Field(
+        description="The text that switches the high-entropy mode on; empty where only one mode was trained"
+    )
+    high_entropy_placement: str = Field(
+        description="Where that text stands: system, in the system message; user_prefix, in front of the "
+        "first user message"
+    )
+    chat_template_kwargs: dict[str, Any] | None = Field(
+        description="Variables of the chat template in training, given again whenever the checkpoint is asked"
+    )
 
 
 class PermissionObject(BaseModel):
     """A project that may use a checkpoint."""
 
-    id: str
-    object: Literal["checkpoint.permission"]
-    created_at: int
-    project_id: str
+    id: str = Field(description="Id of the permission, `cp_…`, by which it is deleted")
+    object: Kind[Literal["checkpoint.permission"]]
+    created_at: CreatedAt
+    project_id: str = Field(description="The project that may use the checkpoint")
 
 
 class PermissionDeleted(BaseModel):
     """The answer to a deletion."""
 
-    id: str
-    object: Literal["checkpoint.permission"]
-    deleted: bool
+    id: str = Field(description="Id that the permission had")
+    object: Kind[Literal["checkpoint.permission"]]
+    deleted: Deleted

@@ -25,7 +25,12 @@ Order = Literal["ascending", "descending"]
 class CreatePermissions(StrictModel):
     """The body of ``POST …/permissions``."""
 
-    project_ids: list[str] = Field(min_length=1, max_length=100)
+    project_ids: list[str] = Field(
+        min_length=1,
+        max_length=100,
+        description="Projects that may use the checkpoint, `proj_…`; 1 to 100. One that may already keeps "
+        "its permission",
+    )
 
 
 def create(project_id: str, model: str, request: CreatePermissions) -> list[dict[str, object]]:

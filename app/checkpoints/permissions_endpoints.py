@@ -1,6 +1,8 @@
 """``/v1/fine_tuning/checkpoints/{model}/permissions``; the model's id may contain slashes."""
 
-from fastapi import APIRouter, Response
+from typing import Annotated
+
+from fastapi import APIRouter, Query, Response
 
 from app.checkpoints import permissions
 from app.checkpoints.objects import PermissionDeleted, PermissionObject
@@ -8,6 +10,7 @@ from app.checkpoints.permissions import CreatePermissions, Order
 from app.core.auth import ProjectId
 from app.core.description import ListOf, answers
 from app.core.paging import After, Limit, page
+from app.core.parameters import CheckpointName, PermissionId
 from app.core.requests import StrictRoute
 
 router = APIRouter(
@@ -19,7 +22,7 @@ router = APIRouter(
 
 @router.post("", **answers(ListOf[PermissionObject]))
 def create_permissions(
-    fine_tuned_model_checkpoint: str, body: CreatePermissions, project: ProjectId
+    fine_tuned_model_checkpoint: CheckpointName, body: CreatePermissions, project: ProjectId
 ) -> Response:
     """Let other projects ask the checkpoint, in both modes, and train on from it."""
     made = permissions.create(project, fine_tuned_model_checkpoint, body)
@@ -28,12 +31,12 @@ def create_permissions(
 
 @router.get("", **answers(ListOf[PermissionObject]))
 def list_permissions(
-    fine_tuned_model_checkpoint: str,
+    fine_tuned_model_checkpoint: CheckpointName,
     project: ProjectId,
     after: After = None,
     limit: Limit = 10,
-    order: Order = "descending",
-    project_id: str | None = None,
+    order: Annotated[Order, Query(description="descending: the newest first")] = "descending",
+    project_id: Annotated[str | None, Query(description="Only the permission of this project")] = None,
 ) -> Response:
     """Which projects the checkpoint is shared with."""
     rows = permissions.listing(
@@ -44,7 +47,7 @@ def list_permissions(
 
 @router.delete("/{permission_id}", **answers(PermissionDeleted))
 def delete_permission(
-    fine_tuned_model_checkpoint: str, permission_id: str, project: ProjectId
+    fine_tuned_model_checkpoint: CheckpointName, permission_id: PermissionId, project: ProjectId
 ) -> dict[str, object]:
     """Share with a project no longer."""
     permissions.delete(project, fine_tuned_model_checkpoint, permission_id)

@@ -5,33 +5,42 @@ is tested: by schemathesis (``make fuzz``) and against the SDK's types.
 """
 
 from collections.abc import Callable
-from typing import Any, Generic, Literal, TypeVar
+from typing import Annotated, Any, Generic, Literal, TypeVar
 
 from fastapi import FastAPI
 from fastapi.responses import StreamingResponse
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 from sqlalchemy.exc import SQLAlchemyError
 
 from app.core.auth import PUBLIC
 
 T = TypeVar("T")
+Kind = Annotated[T, Field(description="What kind of object this is, for programs that get several")]
+CreatedAt = Annotated[int, Field(description="When it was made, Unix time in seconds")]
+Deleted = Annotated[Literal[True], Field(description="Always true: it is gone")]
 
 #: A server-sent event; the last one's data is ``[DONE]``.
 EVENT_STREAM: dict[str, Any] = {
     "type": "object",
     "required": ["data"],
-    "properties": {name: {"type": "string"} for name in ("id", "event", "data")},
+    "properties": {
+        "id": {"type": "string", "description": "What to give as Last-Event-ID to go on after it"},
+        "event": {"type": "string", "description": "What kind of event it is, where there are several"},
+        "data": {"type": "string", "description": "JSON in a line, or [DONE] at the end"},
+    },
 }
 
 
 class ListOf(BaseModel, Generic[T]):
     """One page of a list (``app.core.paging.page``) of one kind."""
 
-    object: Literal["list"]
-    data: list[T]
-    has_more: bool
-    first_id: str | None
-    last_id: str | None
+    object: Kind[Literal["list"]]
+    data: list[T] = Field(description="The elements of this page")
+    has_more: bool = Field(description="true: further elements follow; ask with after = last_id")
+    first_id: str | None = Field(description="Id of the first element; null on an empty page")
+    last_id: str | None = Field(
+        description="Id of the last element, to ask for the next page with; null on an empty page"
+    )
 
 
 def answers(model: object, *, status: int = 200, **other_types: str) -> dict[str, Any]:

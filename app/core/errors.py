@@ -6,7 +6,7 @@
 
 from typing import ClassVar
 
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 
 
 class ApiError(Exception):
@@ -131,14 +131,16 @@ class InternalError(ApiError):
         )
 
 
-class _ErrorDetail(BaseModel):
-    message: str
-    type: str
-    param: str | None
-    code: str | None
+class ErrorDetail(BaseModel):
+    """What went wrong, for people and for programs."""
+
+    message: str = Field(description="What is wrong, with the value and what would be accepted")
+    type: str = Field(description="invalid_request_error, rate_limit_error or server_error")
+    param: str | None = Field(description="The field or parameter at fault, dotted; null where it is not one")
+    code: str | None = Field(description="A word for programs, such as invalid_value or model_not_found")
 
 
 class ErrorBody(BaseModel):
     """The shape of every error response, for the API's documentation."""
 
-    error: _ErrorDetail
+    error: ErrorDetail = Field(description="What went wrong")

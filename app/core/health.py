@@ -27,8 +27,8 @@ async def healthz() -> dict[str, str]:
 class Readiness(BaseModel):
     """Each part the service needs, and whether it answers."""
 
-    status: Literal["ready", "unavailable"]
-    checks: dict[str, str]
+    status: Literal["ready", "unavailable"] = Field(description="ready when every check is ok")
+    checks: dict[str, str] = Field(description="database, schema and broker, each ok or what is wrong")
     warnings: list[str] = Field(description="What works now, and will not always")
 
 

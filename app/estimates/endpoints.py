@@ -4,6 +4,7 @@ from fastapi import APIRouter
 
 from app.core.auth import ProjectId
 from app.core.description import answers
+from app.core.parameters import EstimateId
 from app.core.requests import StrictRoute
 from app.estimates import service
 from app.estimates.objects import EstimateObject
@@ -19,6 +20,6 @@ def create_estimate(body: CreateJob, project: ProjectId) -> dict[str, object]:
 
 
 @router.get("/estimates/{estimate_id}", **answers(EstimateObject))
-def retrieve_estimate(estimate_id: str, project: ProjectId) -> dict[str, object]:
+def retrieve_estimate(estimate_id: EstimateId, project: ProjectId) -> dict[str, object]:
     """An estimate; ``result`` is there once it has succeeded."""
     return service.retrieve(project, estimate_id)

@@ -4,49 +4,55 @@ from typing import Literal
 
 from pydantic import BaseModel, Field
 
+from app.core.description import CreatedAt, Kind
+
 EstimateStatus = Literal["queued", "running", "succeeded", "failed"]
 
 
 class Interval(BaseModel):
     """A number that is expected, and between what it probably is."""
 
-    value: float
-    low: float
-    high: float
+    value: float = Field(description="The expected number")
+    low: float = Field(description="Lower end of what is probable")
+    high: float = Field(description="Upper end of what is probable")
 
 
 class PeakMemory(Interval):
     """Bytes, of the device that trains; on a CPU the process's resident memory."""
 
-    device: str
+    device: str = Field(description="What the memory belongs to: a GPU's name, or cpu")
 
 
 class EstimateResult(BaseModel):
     """What a job would take, in seconds and bytes."""
 
-    peak_memory_bytes: PeakMemory
+    peak_memory_bytes: PeakMemory = Field(description="The most memory that training holds at a time")
     seconds_per_step: Interval = Field(description="A step, without evaluation, checkpoint and diagnostics")
     total_seconds: Interval = Field(description="From its start on a worker to its end, with all of these")
-    total_steps: int
+    total_steps: int = Field(description="Training steps that the job would have")
     probe: dict[str, float] = Field(description="What was measured: seconds of each phase, steps tried")
 
 
 class EstimateError(BaseModel):
     """Why there is no result: what the job itself would have failed with."""
 
-    code: str
-    message: str
-    param: str | None
+    code: str = Field(description="A word for programs, such as invalid_spec or out_of_memory")
+    message: str = Field(description="What went wrong and what to change, for people")
+    param: str | None = Field(
+        description="The field of the request at fault, dotted; null where it is not one field"
+    )
 
 
 class EstimateObject(BaseModel):
     """An estimate."""
 
-    id: str
-    object: Literal["fine_tuning.estimate"]
-    created_at: int
-    finished_at: int | None
-    status: EstimateStatus
-    model: str
-    result: EstimateResult | None
-    error: EstimateError | None
+    id: str = Field(description="Id of the estimate, `ftest-…`")
+    object: Kind[Literal["fine_tuning.estimate"]]
+    created_at: CreatedAt
+    finished_at: int | None = Field(description="When it was done, Unix time in seconds; null until then")
+    status: EstimateStatus = Field(
+        description="queued until a worker is free, running while it measures, then succeeded or failed"
+    )
+    model: str = Field(description="The model that the job would train")
+    result: EstimateResult | None = Field(description="What was measured; null until it has succeeded")
+    error: EstimateError | None = Field(description="Why it failed; null otherwise")

@@ -2,12 +2,13 @@
 
 from typing import Annotated
 
-from fastapi import APIRouter, BackgroundTasks, Header, Query
+from fastapi import APIRouter, BackgroundTasks, Query
 from fastapi.responses import JSONResponse, Response
 
 from app.core.auth import ProjectId
 from app.core.description import ListOf, answers
 from app.core.paging import After, Limit, page
+from app.core.parameters import ExperimentId, IdempotencyKey
 from app.core.requests import StrictRoute
 from app.experiments import results, service
 from app.experiments.expansion import start_runs
@@ -24,7 +25,7 @@ def create(
     body: CreateExperiment,
     project: ProjectId,
     background: BackgroundTasks,
-    idempotency_key: Annotated[str | None, Header()] = None,
+    idempotency_key: IdempotencyKey = None,
 ) -> dict[str, object]:
     """Compare arms on tasks with seeds: each combination becomes a job."""
     experiment = service.create(project, body, idempotency_key)
@@ -40,14 +41,14 @@ def list_experiments(project: ProjectId, after: After = None, limit: Limit = 20)
 
 
 @router.get("/{experiment_id}", **answers(ExperimentWithRuns))
-def retrieve(experiment_id: str, project: ProjectId) -> dict[str, object]:
+def retrieve(experiment_id: ExperimentId, project: ProjectId) -> dict[str, object]:
     """One experiment with all of its runs."""
     return service.retrieve(project, experiment_id)
 
 
 @router.post("/{experiment_id}/extend", **answers(ExperimentWithRuns))
 def extend(
-    experiment_id: str, body: ExtendExperiment, project: ProjectId, background: BackgroundTasks
+    experiment_id: ExperimentId, body: ExtendExperiment, project: ProjectId, background: BackgroundTasks
 ) -> dict[str, object]:
     """Add seeds or arms; what has run stays."""
     experiment = service.extend(project, experiment_id, body)
@@ -56,7 +57,7 @@ def extend(
 
 
 @router.post("/{experiment_id}/cancel", **answers(ExperimentWithRuns))
-def cancel(experiment_id: str, project: ProjectId) -> dict[str, object]:
+def cancel(experiment_id: ExperimentId, project: ProjectId) -> dict[str, object]:
     """Start no further run, and cancel those that have not ended."""
     return service.cancel(project, experiment_id)
 
@@ -65,7 +66,7 @@ def cancel(experiment_id: str, project: ProjectId) -> dict[str, object]:
     "/{experiment_id}/report", **answers(ReportObject, text_csv="``format=csv``", text_html="``format=html``")
 )
 def report(
-    experiment_id: str,
+    experiment_id: ExperimentId,
     project: ProjectId,
     format: Annotated[
         ReportFormat, Query(description="json, csv, or html: a page that needs nothing else")

@@ -4,6 +4,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, Field
 
+from app.core.description import CreatedAt, Kind
 from app.core.job_status import JobStatus
 from app.jobs.objects import Progress
 from trainer.statistics.run_results import Plan, RunStatus
@@ -12,105 +13,121 @@ from trainer.statistics.run_results import Plan, RunStatus
 class ExperimentProgress(BaseModel):
     """Runs. Those without a job yet are ``waiting``, those that no job could be made of ``refused``."""
 
-    runs: int
-    ended: int
-    by_status: dict[str, int]
+    runs: int = Field(description="Runs that the experiment has: arms × tasks × seeds")
+    ended: int = Field(description="Of these, how many have ended, well or not")
+    by_status: dict[str, int] = Field(description="How many runs are in each status")
 
 
 class ExperimentObject(BaseModel):
     """Arms on tasks with seeds."""
 
-    id: str
-    object: Literal["experiment"]
-    created_at: int
-    name: str
-    status: Literal["running", "completed", "cancelled", "out_of_budget"]
-    progress: ExperimentProgress
+    id: str = Field(description="Id of the experiment, `exp_…`")
+    object: Kind[Literal["experiment"]]
+    created_at: CreatedAt
+    name: str = Field(description="What it was called when it was made")
+    status: Literal["running", "completed", "cancelled", "out_of_budget"] = Field(
+        description="running until all runs have ended; out_of_budget: budget.run_hours is used up and no "
+        "further run starts"
+    )
+    progress: ExperimentProgress = Field(description="How far its runs are")
     definition: dict[str, Any] = Field(description="The request with its defaults, and what was added since")
-    metadata: dict[str, str] | None
+    metadata: dict[str, str] | None = Field(
+        description="Pairs that were given with it; null where there are none"
+    )
 
 
 class ExperimentRunObject(BaseModel):
     """One arm on one task with one seed."""
 
-    arm: str
-    task: str
-    seed: int
-    job_id: str | None
-    status: Literal["waiting", "refused"] | JobStatus
-    progress: Progress | None
-    error: dict[str, Any] | None
+    arm: str = Field(description="The arm that is trained")
+    task: str = Field(description="The task that it is trained on")
+    seed: int = Field(description="The seed of its sampling and of its items")
+    job_id: str | None = Field(description="The fine-tuning job that runs it; null until it has one")
+    status: Literal["waiting", "refused"] | JobStatus = Field(
+        description="The job's status; waiting: not started yet; refused: no job could be made of it"
+    )
+    progress: Progress | None = Field(description="Steps done of all; null without a job")
+    error: dict[str, Any] | None = Field(description="Why it was refused or failed; null otherwise")
 
 
 class ExperimentWithRuns(ExperimentObject):
     """One experiment with all of its runs, in the order in which they start."""
 
-    runs: list[ExperimentRunObject]
+    runs: list[ExperimentRunObject] = Field(description="All runs, in the order in which they start")
 
 
 class ReportedExperiment(BaseModel):
     """Which experiment a report is of."""
 
-    id: str
-    name: str
-    created_at: int
+    id: str = Field(description="Id of the experiment")
+    name: str = Field(description="What it was called when it was made")
+    created_at: CreatedAt
 
 
 class Winner(BaseModel):
     """The arm that wins on every task; null where the results do not say so."""
 
-    arm: str | None
-    sentence: str
+    arm: str | None = Field(description="Its name; null where no arm may be called the winner")
+    sentence: str = Field(description="The same in words, with what is missing for a verdict")
 
 
 class SynergyRule(BaseModel):
     """Whether the two modes together do what none of the controls does, on a task."""
 
-    task: str
+    task: str = Field(description="The task that this is about")
     claimed: bool | None = Field(
         description="null: no control speaks against it, but not all have seeds enough, or runs wait"
     )
-    reasons: list[str]
-    comparisons: list[dict[str, Any]]
+    reasons: list[str] = Field(description="One sentence a control: what speaks for or against the claim")
+    comparisons: list[dict[str, Any]] = Field(
+        description="The comparisons with the controls that the rule reads, with differences and intervals"
+    )
 
 
 class SameRuns(BaseModel):
     """Arms whose runs have the same outcomes, to the last answer, in every seed."""
 
-    task: str
-    arms: list[str]
+    task: str = Field(description="The task on which they are the same")
+    arms: list[str] = Field(description="Names of the arms")
 
 
 class ReportedRun(BaseModel):
     """A run, and what it took. ``id``: the job's."""
 
-    arm: str
-    task: str
-    seed: int
-    status: RunStatus
-    id: str | None
-    error: str | None
-    samples_generated: float
-    tokens_trained: float
-    seconds: float
+    arm: str = Field(description="The arm that was trained")
+    task: str = Field(description="The task that it was trained on")
+    seed: int = Field(description="The seed of the run")
+    status: RunStatus = Field(
+        description="Where the run stands; all but succeeded are listed and count nowhere else"
+    )
+    id: str | None = Field(description="The job's id; null while the run waits")
+    error: str | None = Field(description="Why it failed; null otherwise")
+    samples_generated: float = Field(description="Responses that were sampled in training")
+    tokens_trained: float = Field(description="Response tokens that were trained on, each as often as it was")
+    seconds: float = Field(description="Time that its training steps took, in seconds")
 
 
 class ReportObject(BaseModel):
     """What may be said of the results so far (``trainer.statistics.analysis``)."""
 
-    object: Literal["experiment.report"]
-    experiment: ReportedExperiment
-    plan: Plan
-    method: dict[str, float]
-    progress: dict[str, int]
+    object: Kind[Literal["experiment.report"]]
+    experiment: ReportedExperiment = Field(description="Which experiment this is about")
+    plan: Plan = Field(description="What was to be compared, as it was said before the results")
+    method: dict[str, float] = Field(
+        description="How the numbers were made: draws of the bootstrap, alpha, power, least seeds, levels "
+        "of the families"
+    )
+    progress: dict[str, int] = Field(description="How many runs are in each status")
     claims: list[dict[str, Any]] = Field(
         description="By task: the method against every baseline, or against the arm that was named; the "
         "figures are of the one that is hardest to beat"
     )
-    winner: Winner
-    synergy: list[SynergyRule]
+    winner: Winner = Field(description="Which arm wins on every task, if one does")
+    synergy: list[SynergyRule] = Field(description="The rule for a synergy of the two modes, by task")
     against_method: list[dict[str, Any]] = Field(description="The method against every other arm")
     same_runs: list[SameRuns] = Field(description="Arms that are one and the same with these settings")
     arms: list[dict[str, Any]] = Field(description="By task and arm: scores, curves, diagnostics, cost")
-    runs: list[ReportedRun]
-    notes: list[str]
+    runs: list[ReportedRun] = Field(description="Every run with its cost")
+    notes: list[str] = Field(
+        description="Sentences on what to keep in mind: missing seeds, failed runs, items without a score"
+    )

@@ -75,12 +75,22 @@ class Task(StrictModel):
             ]
         }
     )
-    name: Name
+    name: Name = Field(description="What it is called in runs and reports; letters, digits and ._@%+-")
     model: str | None = Field(default=None, description="Default: the experiment's")
-    training_file: str | None = None
-    environment: EnvironmentData | None = None
-    validation_file: str | None = None
-    validation_environment: EnvironmentData | None = None
+    training_file: str | None = Field(
+        default=None, description="Id of an uploaded file with the prompts; this or environment"
+    )
+    environment: EnvironmentData | None = Field(
+        default=None, description="A reasoning-gym task that items are drawn from; this or training_file"
+    )
+    validation_file: str | None = Field(
+        default=None,
+        description="Id of a file whose items the arms are compared on; default with environment: further "
+        "items of it",
+    )
+    validation_environment: EnvironmentData | None = Field(
+        default=None, description="A task whose items the arms are compared on, in place of validation_file"
+    )
     reinforcement: dict[str, object] = Field(
         default_factory=dict, description="Settings laid over the base's, such as the grader"
     )
@@ -89,8 +99,10 @@ class Task(StrictModel):
 class Split(StrictModel):
     """Of the validation items, the first ``dev`` are for choosing settings by, the next ``test`` compare."""
 
-    dev: Items = 16
-    test: Items = 64
+    dev: Items = Field(
+        default=16, description="Items for choosing settings, from the first; no claim is made of them"
+    )
+    test: Items = Field(default=64, description="Items after those, which the claims are made of")
 
 
 class Compare(StrictModel):
@@ -118,7 +130,9 @@ class Compare(StrictModel):
 class ExperimentBudget(StrictModel):
     """The same for every run, and a bound on all of them together."""
 
-    steps: Annotated[int, Field(strict=True, ge=1, le=10_000_000)]
+    steps: Annotated[int, Field(strict=True, ge=1, le=10_000_000)] = Field(
+        description="Training steps of each run"
+    )
     run_hours: Hours | None = Field(
         default=None, description="No run is started once all runs together have taken so long"
     )
@@ -127,23 +141,42 @@ class ExperimentBudget(StrictModel):
 class CreateExperiment(StrictModel):
     """The body of ``POST /v1/experiments``."""
 
-    name: Annotated[str, StringConstraints(min_length=1, max_length=256)]
-    model: Annotated[str, StringConstraints(min_length=1, max_length=512)]
+    name: Annotated[str, StringConstraints(min_length=1, max_length=256)] = Field(
+        description="What to call it; 1 to 256 characters"
+    )
+    model: Annotated[str, StringConstraints(min_length=1, max_length=512)] = Field(
+        description="The model that all runs start from, a base or a fine-tuned one"
+    )
     reinforcement: dict[str, object] = Field(
         default_factory=dict, description="What all runs have in common: the settings of a job's method"
     )
-    arms: Annotated[list[Arm], Field(min_length=2, max_length=100)]
-    tasks: Annotated[list[Task], Field(min_length=1, max_length=100)]
-    seeds: Seeds
-    split: Split = Field(default_factory=Split)
+    arms: Annotated[list[Arm], Field(min_length=2, max_length=100)] = Field(
+        description="What to compare: 2 to 100 ways to train, each a name of an ablation or algorithm, or an "
+        "object"
+    )
+    tasks: Annotated[list[Task], Field(min_length=1, max_length=100)] = Field(
+        description="What to train on: 1 to 100 tasks; each arm runs on each"
+    )
+    seeds: Seeds = Field(
+        description="One run of each arm and task per seed; 1 to 1,000 different ones. A verdict needs five "
+        "or so"
+    )
+    split: Split = Field(
+        default_factory=Split, description="Which evaluated items choose settings, and which compare"
+    )
     metric: str = Field(default="accuracy", description="accuracy, reward, pass@K or distinct_right@K")
     mode: ScoredMode = Field(default="N", description="Whose answers count: N, H, or mix for half of each")
-    compare: Compare = Field(default_factory=Compare)
-    budget: ExperimentBudget
+    compare: Compare = Field(
+        default_factory=Compare,
+        description="Who is compared with whom; by default the first arm, or policy_split, with all others",
+    )
+    budget: ExperimentBudget = Field(description="How long each run, and all of them together, may take")
     max_parallel: Annotated[int, Field(strict=True, ge=1, le=10_000)] | None = Field(
         default=None, description="Jobs of it queued or running at a time; default: all"
     )
-    metadata: Metadata | None = None
+    metadata: Metadata | None = Field(
+        default=None, description="Up to 16 pairs of texts for your own records; each job carries them, too"
+    )
 
     @property
     def method(self) -> str:
@@ -193,8 +226,12 @@ class ExtendExperiment(StrictModel):
     Seeds that are added after a result could be seen take one of the experiment's ``compare.analyses``.
     """
 
-    seeds: Annotated[list[Seed], Field(max_length=1000)] = Field(default_factory=list)
-    arms: Annotated[list[Arm], Field(max_length=100)] = Field(default_factory=list)
+    seeds: Annotated[list[Seed], Field(max_length=1000)] = Field(
+        default_factory=list, description="Seeds to add; those that it has already change nothing"
+    )
+    arms: Annotated[list[Arm], Field(max_length=100)] = Field(
+        default_factory=list, description="Arms to add, as in the creation"
+    )
 
 
 ReportFormat = Literal["json", "csv", "html"]

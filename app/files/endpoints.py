@@ -10,6 +10,7 @@ from fastapi.responses import StreamingResponse
 from app.core.auth import ProjectId
 from app.core.description import ListOf, answers, answers_text
 from app.core.paging import After, page
+from app.core.parameters import FileId
 from app.core.requests import StrictRoute
 from app.files import service
 from app.files.schemas import FileDeleted, FileObject, file_dict, file_object
@@ -28,8 +29,16 @@ _FORM = {
                     "required": ["purpose", "file"],
                     "additionalProperties": False,
                     "properties": {
-                        "purpose": {"type": "string", "enum": ["fine-tune"]},
-                        "file": {"type": "string", "format": "binary"},
+                        "purpose": {
+                            "type": "string",
+                            "enum": ["fine-tune"],
+                            "description": "What it is for: training or validation data",
+                        },
+                        "file": {
+                            "type": "string",
+                            "format": "binary",
+                            "description": "JSONL: an object a line, with messages and what the grader reads",
+                        },
                     },
                 }
             }
@@ -53,9 +62,11 @@ async def create_file(request: Request, project: ProjectId) -> FileObject:
 def list_files(
     project: ProjectId,
     after: After = None,
-    limit: Annotated[int, Query(ge=1, le=10_000)] = 10_000,
-    order: Literal["asc", "desc"] = "desc",
-    purpose: str | None = None,
+    limit: Annotated[int, Query(ge=1, le=10_000, description="How many files a page has")] = 10_000,
+    order: Annotated[Literal["asc", "desc"], Query(description="desc: the newest first")] = "desc",
+    purpose: Annotated[
+        str | None, Query(description="fine-tune: uploads; fine-tune-results: what jobs wrote; default both")
+    ] = None,
 ) -> Response:
     """Files, newest first."""
     files = service.listing(project, after=after, limit=limit, order=order, purpose=purpose)
@@ -63,13 +74,13 @@ def list_files(
 
 
 @router.get("/{file_id}")
-def retrieve_file(file_id: str, project: ProjectId) -> FileObject:
+def retrieve_file(file_id: FileId, project: ProjectId) -> FileObject:
     """One file."""
     return file_object(service.retrieve(project, file_id))
 
 
 @router.get("/{file_id}/content", **answers_text("The bytes", "application/jsonl", "text/csv"))
-def retrieve_content(file_id: str, project: ProjectId) -> StreamingResponse:
+def retrieve_content(file_id: FileId, project: ProjectId) -> StreamingResponse:
     """The bytes of a file, streamed."""
     file, path = service.content(project, file_id)
     return StreamingResponse(
@@ -83,7 +94,7 @@ def retrieve_content(file_id: str, project: ProjectId) -> StreamingResponse:
 
 
 @router.delete("/{file_id}")
-def delete_file(file_id: str, project: ProjectId) -> FileDeleted:
+def delete_file(file_id: FileId, project: ProjectId) -> FileDeleted:
     """Remove a file that no unfinished job uses."""
     service.delete(project, file_id)
     return FileDeleted(id=file_id)

@@ -33,10 +33,20 @@ class CompletionRequest(SamplingRequest):
     """``POST /v1/completions``. Choices are numbered prompt by prompt, ``n`` of each."""
 
     prompt: Prompt = Field(description="A text or token ids, or a list of such")
-    logprobs: int | None = Field(default=None, ge=0, le=5)
+    logprobs: int | None = Field(
+        default=None,
+        ge=0,
+        le=5,
+        description="How many of the likeliest tokens to tell at each position, 0 to 5, beside the one "
+        "sampled; default none at all",
+    )
     echo: bool | None = Field(default=None, description="Begin each answer with its prompt")
-    best_of: int | None = Field(default=None, ge=1)
-    suffix: str | None = None
+    best_of: int | None = Field(
+        default=None,
+        ge=1,
+        description="Taken when it equals n; for the best of several answers give best_of_n",
+    )
+    suffix: str | None = Field(default=None, description="Not supported by any engine here; leave it out")
 
     @model_validator(mode="after")
     def _fields_agree(self) -> "CompletionRequest":

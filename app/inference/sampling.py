@@ -30,14 +30,18 @@ class Strict(BaseModel):
 class StreamOptions(Strict):
     """What a stream carries besides text."""
 
-    include_usage: bool = False
-    include_obfuscation: Literal[False] | None = None
+    include_usage: bool = Field(
+        default=False, description="End the stream with one more chunk that has the tokens read and written"
+    )
+    include_obfuscation: Literal[False] | None = Field(
+        default=None, description="Not done here: leave it out, or give false"
+    )
 
 
 class BestOf(Strict):
     """Grade all ``n`` answers and give back the best, each with its ``reward``."""
 
-    grader: Grader
+    grader: Grader = Field(description="The definition that gives each answer its reward")
     item: dict[str, object] = Field(
         default_factory=dict, description="What the grader's templates read as item, e.g. the right answer"
     )
@@ -59,22 +63,53 @@ class BestOf(Strict):
 class SamplingRequest(Strict):
     """Fields of both endpoints. Sampling defaults are those of training: temperature 1, no top-p."""
 
-    model: str = Field(min_length=1)
+    model: str = Field(
+        min_length=1,
+        description="Id of a model of GET /v1/models; `:high-entropy` at its end asks for that mode",
+    )
     mode: Literal["normal", "high-entropy", "mixed"] | None = Field(
         default=None,
         description="The mode to answer in, or mixed: the choices in turn from both; default: what the "
         "model's id says",
     )
-    max_tokens: int | None = Field(default=None, ge=1)
-    temperature: float | None = Field(default=None, ge=0, le=2)
-    top_p: float | None = Field(default=None, gt=0, le=1)
-    n: int | None = Field(default=None, ge=1, le=MAX_CHOICES)
-    seed: int | None = Field(default=None, ge=-(2**63), lt=2**63)
+    max_tokens: int | None = Field(
+        default=None, ge=1, description="Most tokens of an answer; default what the context has room for"
+    )
+    temperature: float | None = Field(
+        default=None, ge=0, le=2, description="0 is greedy; default 1, as in training"
+    )
+    top_p: float | None = Field(
+        default=None,
+        gt=0,
+        le=1,
+        description="Sample among the likeliest tokens that together have this probability; default 1, all "
+        "of them",
+    )
+    n: int | None = Field(
+        default=None, ge=1, le=MAX_CHOICES, description="Answers to each prompt, 1 to 128; default 1"
+    )
+    seed: int | None = Field(
+        default=None,
+        ge=-(2**63),
+        lt=2**63,
+        description="The same seed with the same request gives the same answer on the same engine; default "
+        "another one each time",
+    )
     stop: Stop | None = Field(default=None, description="Up to 16 texts, each of which ends an answer")
-    stream: bool | None = None
-    stream_options: StreamOptions | None = None
-    presence_penalty: Penalty | None = None
-    frequency_penalty: Penalty | None = None
+    stream: bool | None = Field(
+        default=None, description="Send the answer piece by piece as server-sent events; default false"
+    )
+    stream_options: StreamOptions | None = Field(
+        default=None, description="What a stream carries besides text; with stream alone"
+    )
+    presence_penalty: Penalty | None = Field(
+        default=None,
+        description="Taken once from the logit of each token that the answer has had, -2 to 2; default 0",
+    )
+    frequency_penalty: Penalty | None = Field(
+        default=None,
+        description="Taken from a token's logit each time that the answer has had it, -2 to 2; default 0",
+    )
     logit_bias: dict[BiasedToken, Bias] | None = Field(
         default=None, description="By token id, what is added to its logit"
     )

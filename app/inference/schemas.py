@@ -26,19 +26,20 @@ REFUSED: dict[str, tuple[Any, ...]] = {
     "verbosity": (None,),
     "web_search_options": (None,),
 }
+Unsupported = Annotated[object, Field(description="OpenAI's; no engine here has it: leave it out")]
 
 
 class NamedFunction(Strict):
     """A function by its name."""
 
-    name: str
+    name: str = Field(description="Name of one of the tools")
 
 
 class ChosenTool(Strict):
     """The tool that the model must use."""
 
-    type: Literal["function"]
-    function: NamedFunction
+    type: Literal["function"] = Field(description="Always function")
+    function: NamedFunction = Field(description="The function that must be called")
 
 
 ToolChoice = Annotated[
@@ -50,32 +51,52 @@ ToolChoice = Annotated[
 class ChatCompletionRequest(SamplingRequest):
     """``POST /v1/chat/completions``."""
 
-    messages: list[ChatMessage] = Field(min_length=1)
-    max_completion_tokens: int | None = Field(default=None, ge=1)
+    messages: list[ChatMessage] = Field(min_length=1, description="The conversation, oldest message first")
+    max_completion_tokens: int | None = Field(
+        default=None,
+        ge=1,
+        description="Most tokens of an answer, thoughts included; default what the context has room for",
+    )
     max_tokens: int | None = Field(default=None, ge=1, description="The older name of max_completion_tokens")
-    logprobs: bool | None = None
-    top_logprobs: int | None = Field(default=None, ge=0, le=20)
-    response_format: ResponseFormat | None = None
-    tools: list[Tool] | None = None
-    tool_choice: ToolChoice | None = None
-    parallel_tool_calls: bool | None = None
+    logprobs: bool | None = Field(
+        default=None, description="Tell the log-probability of each token of the answer; default false"
+    )
+    top_logprobs: int | None = Field(
+        default=None,
+        ge=0,
+        le=20,
+        description="How many of the likeliest tokens to tell at each position, 0 to 20; needs logprobs",
+    )
+    response_format: ResponseFormat | None = Field(
+        default=None, description="The form that answers must have; default any text"
+    )
+    tools: list[Tool] | None = Field(
+        default=None,
+        description="Functions that the model may call, for models whose chat template knows tools",
+    )
+    tool_choice: ToolChoice | None = Field(
+        default=None, description="none, auto (the default with tools), required, or one tool by name"
+    )
+    parallel_tool_calls: bool | None = Field(
+        default=None, description="false: at most one call in an answer; default: as many as the model makes"
+    )
     safety_identifier: str | None = Field(default=None, description="For your own records; changes nothing")
     prompt_cache_key: str | None = Field(default=None, description="A hint; changes nothing")
 
-    audio: object = None
-    function_call: object = None
-    functions: object = None
-    metadata: object = None
-    modalities: object = None
-    moderation: object = None
-    prediction: object = None
-    prompt_cache_options: object = None
-    prompt_cache_retention: object = None
-    reasoning_effort: object = None
-    service_tier: object = None
-    store: object = None
-    verbosity: object = None
-    web_search_options: object = None
+    audio: Unsupported = None
+    function_call: Unsupported = None
+    functions: Unsupported = None
+    metadata: Unsupported = None
+    modalities: Unsupported = None
+    moderation: Unsupported = None
+    prediction: Unsupported = None
+    prompt_cache_options: Unsupported = None
+    prompt_cache_retention: Unsupported = None
+    reasoning_effort: Unsupported = None
+    service_tier: Unsupported = None
+    store: Unsupported = None
+    verbosity: Unsupported = None
+    web_search_options: Unsupported = None
 
     @field_validator(*REFUSED)
     @classmethod

@@ -9,6 +9,7 @@ from app.core.auth import ProjectId
 from app.core.db import read_session
 from app.core.description import ListOf, answers
 from app.core.paging import After, Limit, page, unknown_cursor
+from app.core.parameters import JobId
 from app.core.requests import StrictRoute
 from app.core.tables import JobAttempt
 from app.jobs.objects import AttemptObject
@@ -19,7 +20,7 @@ router = APIRouter(prefix="/v1/fine_tuning/jobs", tags=["fine-tuning jobs"], rou
 
 @router.get("/{fine_tuning_job_id}/attempts", **answers(ListOf[AttemptObject]))
 def list_attempts(
-    fine_tuning_job_id: str, project: ProjectId, after: After = None, limit: Limit = 20
+    fine_tuning_job_id: JobId, project: ProjectId, after: After = None, limit: Limit = 20
 ) -> Response:
     """The job's attempts, newest first: outcome and cause of each."""
     return page(listing(project, fine_tuning_job_id, after=after, limit=limit), limit)

@@ -11,6 +11,7 @@ from app.core.auth import ProjectId
 from app.core.db import read_session
 from app.core.description import ListOf, answers
 from app.core.paging import After, Limit, page, unknown_cursor
+from app.core.parameters import JobId
 from app.core.requests import StrictRoute
 from app.core.tables import Checkpoint, Job
 from app.jobs.service import found
@@ -20,7 +21,7 @@ router = APIRouter(prefix="/v1/fine_tuning/jobs", tags=["checkpoints"], route_cl
 
 @router.get("/{fine_tuning_job_id}/checkpoints", **answers(ListOf[CheckpointObject]))
 def list_checkpoints(
-    fine_tuning_job_id: str, project: ProjectId, after: After = None, limit: Limit = 10
+    fine_tuning_job_id: JobId, project: ProjectId, after: After = None, limit: Limit = 10
 ) -> Response:
     """A job's checkpoints, the latest first. Each can be asked in both modes."""
     return page(listing(project, fine_tuning_job_id, after=after, limit=limit), limit)

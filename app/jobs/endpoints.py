@@ -2,7 +2,7 @@
 
 from typing import Annotated, Literal
 
-from fastapi import APIRouter, Header, Query, Request
+from fastapi import APIRouter, Query, Request
 from fastapi.responses import Response
 
 from app.core.auth import ProjectId
@@ -10,6 +10,7 @@ from app.core.description import ListOf, answers
 from app.core.errors import BadRequest
 from app.core.job_status import JobStatus
 from app.core.paging import After, Limit, page
+from app.core.parameters import IdempotencyKey, JobId
 from app.core.requests import StrictRoute
 from app.core.validation import abbreviated
 from app.jobs import service
@@ -25,9 +26,7 @@ router = APIRouter(prefix="/v1/fine_tuning/jobs", tags=["fine-tuning jobs"], rou
 
 
 @router.post("", **answers(JobObject))
-def create(
-    body: CreateJob, project: ProjectId, idempotency_key: Annotated[str | None, Header()] = None
-) -> dict[str, object]:
+def create(body: CreateJob, project: ProjectId, idempotency_key: IdempotencyKey = None) -> dict[str, object]:
     """Create a job and queue it."""
     return create_job(project, body, idempotency_key)
 
@@ -67,44 +66,44 @@ def list_jobs(
 
 
 @router.get("/{fine_tuning_job_id}", **answers(JobObject))
-async def retrieve(fine_tuning_job_id: str, request: Request, project: ProjectId) -> Response:
+async def retrieve(fine_tuning_job_id: JobId, request: Request, project: ProjectId) -> Response:
     """One job."""
     text = await job_text(request.state.quick_reads, project, fine_tuning_job_id)
     return Response(text, media_type="application/json")
 
 
 @router.post("/{fine_tuning_job_id}", **answers(JobObject))
-def update(fine_tuning_job_id: str, body: UpdateJob, project: ProjectId) -> dict[str, object]:
+def update(fine_tuning_job_id: JobId, body: UpdateJob, project: ProjectId) -> dict[str, object]:
     """Change a job's note, tags and metadata, at any time; its run does not notice."""
     return service.update(project, fine_tuning_job_id, body)
 
 
 @router.get("/{fine_tuning_job_id}/timeline", **answers(Timeline))
-def get_timeline(fine_tuning_job_id: str, project: ProjectId) -> dict[str, object]:
+def get_timeline(fine_tuning_job_id: JobId, project: ProjectId) -> dict[str, object]:
     """The job's attempts and its latest messages, each with the last step that was done by then."""
     return timeline(project, fine_tuning_job_id)
 
 
 @router.post("/{fine_tuning_job_id}/cancel", **answers(JobObject))
-def cancel(fine_tuning_job_id: str, project: ProjectId) -> dict[str, object]:
+def cancel(fine_tuning_job_id: JobId, project: ProjectId) -> dict[str, object]:
     """Stop a job for good. A running one is stopped within seconds."""
     return service.cancel(project, fine_tuning_job_id)
 
 
 @router.post("/{fine_tuning_job_id}/pause", **answers(JobObject))
-def pause(fine_tuning_job_id: str, project: ProjectId) -> dict[str, object]:
+def pause(fine_tuning_job_id: JobId, project: ProjectId) -> dict[str, object]:
     """Stop a job so that it can be resumed later; its last checkpoint can be used meanwhile."""
     return service.pause(project, fine_tuning_job_id)
 
 
 @router.post("/{fine_tuning_job_id}/resume", **answers(JobObject))
-def resume(fine_tuning_job_id: str, project: ProjectId) -> dict[str, object]:
+def resume(fine_tuning_job_id: JobId, project: ProjectId) -> dict[str, object]:
     """Resume a paused job from its last checkpoint."""
     return service.resume(project, fine_tuning_job_id)
 
 
 @router.delete("/{fine_tuning_job_id}", **answers(JobDeleted))
-def delete(fine_tuning_job_id: str, project: ProjectId) -> dict[str, object]:
+def delete(fine_tuning_job_id: JobId, project: ProjectId) -> dict[str, object]:
     """Remove a job that is over, with its checkpoints, results, events, metrics and rollouts."""
     return delete_job(project, fine_tuning_job_id)
 

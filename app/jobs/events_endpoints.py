@@ -2,12 +2,13 @@
 
 from typing import Annotated
 
-from fastapi import APIRouter, Header, Query, Request, Response
+from fastapi import APIRouter, Query, Request, Response
 from fastapi.responses import StreamingResponse
 
 from app.core.auth import ProjectId
 from app.core.description import ListOf, answers
 from app.core.paging import After, Limit, page
+from app.core.parameters import JobId, LastEventId
 from app.core.requests import StrictRoute
 from app.jobs import service, stream
 from app.jobs.objects import EventObject
@@ -17,13 +18,13 @@ router = APIRouter(prefix="/v1/fine_tuning/jobs", tags=["fine-tuning jobs"], rou
 
 @router.get("/{fine_tuning_job_id}/events", **answers(ListOf[EventObject], event_stream="With ``stream``"))
 def list_events(
-    fine_tuning_job_id: str,
+    fine_tuning_job_id: JobId,
     request: Request,
     project: ProjectId,
     after: After = None,
     limit: Limit = 20,
     streamed: Annotated[bool, Query(alias="stream", description="Server-sent events, oldest first")] = False,
-    last_event_id: Annotated[str | None, Header()] = None,
+    last_event_id: LastEventId = None,
 ) -> Response:
     """Events, newest first; with ``stream`` as they come, after ``Last-Event-ID``, until the job is over."""
     if not streamed:

@@ -17,34 +17,36 @@ Tag = Annotated[str, StringConstraints(min_length=1, max_length=64)]
 class WandbOptions(StrictModel):
     """OpenAI's, all of them."""
 
-    project: Name
+    project: Name = Field(description="Name of the project that the run is put into")
     name: Name | None = Field(default=None, description="Of the run; default the job's id")
     entity: Name | None = Field(default=None, description="Team or user; default that of the worker's key")
-    tags: list[Tag] | None = Field(default=None, max_length=32)
+    tags: list[Tag] | None = Field(default=None, max_length=32, description="Labels of the run, up to 32")
 
 
 class WandbIntegration(StrictModel):
     """Weights & Biases."""
 
-    type: Literal["wandb"]
-    wandb: WandbOptions
+    type: Literal["wandb"] = Field(description="Sends the job's metrics to Weights & Biases")
+    wandb: WandbOptions = Field(description="Where in Weights & Biases")
 
 
 class MlflowOptions(StrictModel):
     """A run in an experiment of the worker's tracking server."""
 
-    experiment: Name
+    experiment: Name = Field(
+        description="Name of the experiment that the run is put into; it is made if need be"
+    )
     run_name: Name | None = Field(default=None, description="Default the job's id")
     tags: dict[Tag, Annotated[str, StringConstraints(max_length=512)]] | None = Field(
-        default=None, max_length=32
+        default=None, max_length=32, description="Labels of the run by name, up to 32"
     )
 
 
 class MlflowIntegration(StrictModel):
     """MLflow."""
 
-    type: Literal["mlflow"]
-    mlflow: MlflowOptions
+    type: Literal["mlflow"] = Field(description="Sends the job's metrics to MLflow")
+    mlflow: MlflowOptions = Field(description="Where in MLflow")
 
 
 class TensorboardOptions(StrictModel):
@@ -54,8 +56,10 @@ class TensorboardOptions(StrictModel):
 class TensorboardIntegration(StrictModel):
     """TensorBoard."""
 
-    type: Literal["tensorboard"]
-    tensorboard: TensorboardOptions = Field(default_factory=TensorboardOptions)
+    type: Literal["tensorboard"] = Field(description="Writes the job's metrics as TensorBoard event files")
+    tensorboard: TensorboardOptions = Field(
+        default_factory=TensorboardOptions, description="There is nothing to set"
+    )
 
 
 Integration = Annotated[

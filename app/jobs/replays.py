@@ -18,6 +18,7 @@ from app.core.errors import BadRequest, Conflict, NotFound
 from app.core.ids import new_replay_id
 from app.core.job_status import JobStatus, is_terminal
 from app.core.paging import After, Limit, page, unknown_cursor
+from app.core.parameters import JobId, ReplayId
 from app.core.queue import send_wakeup
 from app.core.requests import StrictRoute
 from app.core.tables import Job, JobReplay
@@ -30,7 +31,7 @@ OPEN = ("queued", "running")
 
 @router.post("/{fine_tuning_job_id}/replay", **answers(ReplayObject))
 def replay(
-    fine_tuning_job_id: str,
+    fine_tuning_job_id: JobId,
     project: ProjectId,
     step: Annotated[int, Query(ge=1, le=10_000_000, description="Which step to do again, from 1")],
 ) -> dict[str, object]:
@@ -40,14 +41,14 @@ def replay(
 
 @router.get("/{fine_tuning_job_id}/replays", **answers(ListOf[ReplayObject]))
 def list_replays(
-    fine_tuning_job_id: str, project: ProjectId, after: After = None, limit: Limit = 20
+    fine_tuning_job_id: JobId, project: ProjectId, after: After = None, limit: Limit = 20
 ) -> Response:
     """The job's replays, newest first."""
     return page(listing(project, fine_tuning_job_id, after=after, limit=limit), limit)
 
 
 @router.get("/{fine_tuning_job_id}/replays/{replay_id}", **answers(ReplayObject))
-def retrieve_replay(fine_tuning_job_id: str, replay_id: str, project: ProjectId) -> dict[str, object]:
+def retrieve_replay(fine_tuning_job_id: JobId, replay_id: ReplayId, project: ProjectId) -> dict[str, object]:
     """One replay: ``matches`` says whether the step came to the same."""
     with read_session() as session:
         job = found(session, project, fine_tuning_job_id)

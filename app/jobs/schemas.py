@@ -64,7 +64,9 @@ class Budget(StrictModel):
     steps: Annotated[int, Field(strict=True, ge=0, le=10_000_000)] | None = Field(
         default=None, description="0: evaluate the model as it is; its checkpoint is the job's result"
     )
-    pause_after_steps: Annotated[int, Field(strict=True, ge=1, le=10_000_000)] | None = None
+    pause_after_steps: Annotated[int, Field(strict=True, ge=1, le=10_000_000)] | None = Field(
+        default=None, description="Pause after so many steps, to look and to resume; default: not"
+    )
     wall_clock_hours: Hours | None = Field(default=None, description="Pause after so long a training")
     gpu_hours: Hours | None = Field(
         default=None, description="Pause after so much training times GPUs; none is used on a CPU"
@@ -77,32 +79,69 @@ class Budget(StrictModel):
 class Reinforcement(StrictModel):
     """OpenAI's ``grader`` and ``hyperparameters``; the other keys are ours."""
 
-    grader: Grader
+    grader: Grader = Field(description="What rewards are made from: a definition by type")
     response_format: ResponseFormat | None = Field(
         default=None,
         description="The form that answers must have. One that is not of it gets the reward 0 and is not "
         "graded; say in the messages what the form is, for the model is not told",
     )
-    hyperparameters: Hyperparameters = Field(default_factory=Hyperparameters)
-    algorithm: AlgorithmSpec = Field(default_factory=PolicySplit)
-    rollout: RolloutSpec = Field(default_factory=RolloutSpec)
-    optimizer: OptimizerSpec = Field(default_factory=OptimizerSpec)
-    evaluation: EvaluationSpec = Field(default_factory=EvaluationSpec)
-    checkpoint: CheckpointSpec = Field(default_factory=CheckpointSpec)
-    diagnostics: DiagnosticsSpec = Field(default_factory=DiagnosticsSpec)
-    preflight: PreflightSpec = Field(default_factory=PreflightSpec)
+    hyperparameters: Hyperparameters = Field(
+        default_factory=Hyperparameters,
+        description="OpenAI's settings; those beside it say the same in more detail",
+    )
+    algorithm: AlgorithmSpec = Field(
+        default_factory=PolicySplit,
+        description="How responses become updates; default policy_split, both modes at once",
+    )
+    rollout: RolloutSpec = Field(
+        default_factory=RolloutSpec, description="How responses are sampled in training"
+    )
+    optimizer: OptimizerSpec = Field(
+        default_factory=OptimizerSpec, description="AdamW: learning rate, warm-up, clipping"
+    )
+    evaluation: EvaluationSpec = Field(
+        default_factory=EvaluationSpec, description="How both modes are measured on the validation data"
+    )
+    checkpoint: CheckpointSpec = Field(
+        default_factory=CheckpointSpec, description="What is saved, what is kept, which one is the result"
+    )
+    diagnostics: DiagnosticsSpec = Field(
+        default_factory=DiagnosticsSpec,
+        description="What is measured of the modes' difference inside the model",
+    )
+    preflight: PreflightSpec = Field(
+        default_factory=PreflightSpec,
+        description="The check of the grader on a few responses before training",
+    )
     overlong_prompts: OverlongPrompts = "fail"
     guards: Guards = "stop"
-    budget: Budget = Field(default_factory=Budget)
-    high_entropy_prompt: Annotated[str, StringConstraints(max_length=16_384)] = DEFAULT_HIGH_ENTROPY_PROMPT
-    high_entropy_placement: Placement = "system"
+    budget: Budget = Field(default_factory=Budget, description="How long to train, and when to pause")
+    high_entropy_prompt: Annotated[str, StringConstraints(max_length=16_384)] = Field(
+        default=DEFAULT_HIGH_ENTROPY_PROMPT,
+        description="The text that switches the high-entropy mode on, in training and serving alike; empty: "
+        "both modes read the same",
+    )
+    high_entropy_placement: Placement = Field(
+        default="system",
+        description="Where it stands: in the system message, or in front of the first user message for "
+        "models without one",
+    )
     chat_template_kwargs: ChatTemplateKwargs = Field(
         default_factory=dict, description="Variables of the chat template, such as enable_thinking"
     )
     lora: LoraSpec | None = Field(default=None, description="Train adapters; default all weights")
-    dtype: Literal["bfloat16", "float32"] = "bfloat16"
-    logits_dtype: LogitsDtype = "float32"
-    gradient_checkpointing: bool = False
+    dtype: Literal["bfloat16", "float32"] = Field(
+        default="bfloat16",
+        description="Precision of the weights in use; the optimizer keeps float32 masters. float32 for exact "
+        "numbers on a CPU",
+    )
+    logits_dtype: LogitsDtype = Field(
+        default="float32",
+        description="float32: logits are computed in float32; model: in dtype, which takes less memory",
+    )
+    gradient_checkpointing: bool = Field(
+        default=False, description="Compute layers again on the way back, for less memory and more time"
+    )
 
     @field_validator("hyperparameters", mode="before")
     @classmethod
@@ -113,30 +152,44 @@ class Reinforcement(StrictModel):
 class Method(StrictModel):
     """How to train."""
 
-    type: Literal["reinforcement"]
-    reinforcement: Reinforcement
+    type: Literal["reinforcement"] = Field(description="Always reinforcement: no other method is done here")
+    reinforcement: Reinforcement = Field(description="The grader, and every setting of the training")
 
 
 class CreateJob(StrictModel):
     """The body of ``POST /v1/fine_tuning/jobs``."""
 
-    model: Annotated[str, StringConstraints(min_length=1, max_length=512)]
-    method: Method
+    model: Annotated[str, StringConstraints(min_length=1, max_length=512)] = Field(
+        description="The model to start from: a base model of GET /v1/models, or a fine-tuned one"
+    )
+    method: Method = Field(description="How to train, and what is rewarded")
     training_file: str | None = Field(default=None, description="This or ``environment``")
     environment: EnvironmentData | None = Field(
         default=None, description="Items drawn from a reasoning-gym task, in place of a training file"
     )
-    validation_file: str | None = None
+    validation_file: str | None = Field(
+        default=None,
+        description="Id of a file whose items both modes are evaluated on; without one, nothing is evaluated",
+    )
     validation_environment: EnvironmentData | None = Field(
         default=None,
         description="Default with ``environment``: the items that follow those of the training",
     )
-    suffix: Annotated[str, StringConstraints(max_length=64, pattern=r"^[A-Za-z0-9._-]*$")] | None = None
-    seed: Annotated[int, Field(strict=True, ge=0, lt=2**31)] | None = None
+    suffix: Annotated[str, StringConstraints(max_length=64, pattern=r"^[A-Za-z0-9._-]*$")] | None = Field(
+        default=None,
+        description="Part of the result's id, up to 64 characters of letters, digits and ._-; default none",
+    )
+    seed: Annotated[int, Field(strict=True, ge=0, lt=2**31)] | None = Field(
+        default=None,
+        description="What all randomness is derived from; the same seed gives the same run. Default: one is "
+        "drawn, and shown",
+    )
     priority: Annotated[int, Field(strict=True, ge=-100, le=100)] = Field(
         default=0, description="Of the project's waiting jobs the highest is next"
     )
-    metadata: Metadata | None = None
+    metadata: Metadata | None = Field(
+        default=None, description="Up to 16 pairs of texts for your own records"
+    )
     integrations: Annotated[list[Integration], Field(max_length=3)] | None = Field(
         default=None, description="Where else its metrics go; keys and addresses are the worker's own"
     )
@@ -159,7 +212,10 @@ Tag = Annotated[
 class UpdateJob(StrictModel):
     """The body of ``POST /v1/fine_tuning/jobs/{id}``: what people say of a job. What is left out stays."""
 
-    note: Annotated[str, StringConstraints(max_length=10_000)] | None = None
+    note: Annotated[str, StringConstraints(max_length=10_000)] | None = Field(
+        default=None,
+        description="What you want to remember about it, up to 10,000 characters; null removes it",
+    )
     tags: Annotated[list[Tag], Field(max_length=16)] | None = Field(
         default=None, description="All of its tags; they hold no comma"
     )

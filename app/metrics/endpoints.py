@@ -2,11 +2,12 @@
 
 from typing import Annotated, Literal
 
-from fastapi import APIRouter, Header, Query, Request
+from fastapi import APIRouter, Query, Request
 from fastapi.responses import Response, StreamingResponse
 
 from app.core.auth import ProjectId
 from app.core.description import answers, answers_text
+from app.core.parameters import JobId, LastEventId
 from app.core.requests import StrictRoute
 from app.metrics import service, stream
 from app.metrics.objects import SeriesList
@@ -19,12 +20,17 @@ Names = Annotated[list[str], Query(description="A series; may be repeated")]
 
 @router.get("/{fine_tuning_job_id}/metrics", **answers(SeriesList))
 def get_metrics(
-    fine_tuning_job_id: str,
+    fine_tuning_job_id: JobId,
     project: ProjectId,
     name: Names = [],  # noqa: B006 (FastAPI copies it)
-    first: Annotated[int, Query(alias="from", ge=0, le=_MAX_STEP)] = 0,
-    last: Annotated[int, Query(alias="to", ge=0, le=_MAX_STEP)] = _MAX_STEP,
-    max_points: Annotated[int, Query(ge=4, le=100_000)] = 1000,
+    first: Annotated[int, Query(alias="from", ge=0, le=_MAX_STEP, description="The first step to show")] = 0,
+    last: Annotated[
+        int, Query(alias="to", ge=0, le=_MAX_STEP, description="The last step to show")
+    ] = _MAX_STEP,
+    max_points: Annotated[
+        int,
+        Query(ge=4, le=100_000, description="Points of a series; of more, those that keep its extremes"),
+    ] = 1000,
     layout: Annotated[
         Literal["points", "columns"],
         Query(description="columns: `steps` and `values`, two lists, in place of `points`; for many series"),
@@ -44,11 +50,11 @@ def get_metrics(
 
 @router.get("/{fine_tuning_job_id}/metrics/stream", **answers_text("Events", "text/event-stream"))
 def stream_metrics(
-    fine_tuning_job_id: str,
+    fine_tuning_job_id: JobId,
     request: Request,
     project: ProjectId,
     name: Names = [],  # noqa: B006 (FastAPI copies it)
-    last_event_id: Annotated[str | None, Header()] = None,
+    last_event_id: LastEventId = None,
 ) -> StreamingResponse:
     """Server-sent events, one a step, after ``Last-Event-ID``, until the job is over."""
     step = stream.start_after(project, fine_tuning_job_id, last_event_id)
@@ -62,7 +68,7 @@ def stream_metrics(
 
 @router.get("/{fine_tuning_job_id}/metrics.csv", **answers_text("A table", "text/csv"))
 def get_metrics_csv(
-    fine_tuning_job_id: str,
+    fine_tuning_job_id: JobId,
     project: ProjectId,
     name: Names = [],  # noqa: B006 (FastAPI copies it)
 ) -> StreamingResponse:

@@ -8,6 +8,7 @@ from app.core.auth import ProjectId
 from app.core.db import read_session
 from app.core.description import ListOf, answers
 from app.core.paging import After
+from app.core.parameters import ModelName
 from app.core.requests import StrictRoute
 from app.models import service
 from app.models.deletion import delete_model
@@ -27,14 +28,14 @@ def list_models(project: ProjectId, after: After = None, limit: Limit = 1000) ->
 
 
 @router.get("/{model_id:path}")
-def get_model(model_id: str, project: ProjectId) -> ModelObject:
+def get_model(model_id: ModelName, project: ProjectId) -> ModelObject:
     """One model; its id may contain slashes."""
     with read_session() as session:
         return service.find_model(session, project, model_id).shown
 
 
 @router.delete("/{model_id:path}")
-def remove_model(model_id: str, project: ProjectId) -> ModelDeleted:
+def remove_model(model_id: ModelName, project: ProjectId) -> ModelDeleted:
     """Delete a fine-tuned model that no unfinished job needs: both modes, and all ids of its checkpoint."""
     delete_model(project, model_id)
     return ModelDeleted(id=model_id)

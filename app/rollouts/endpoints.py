@@ -7,6 +7,7 @@ from fastapi import APIRouter, Query, Response
 from app.core.auth import ProjectId
 from app.core.description import ListOf, answers
 from app.core.paging import After, Limit, page
+from app.core.parameters import JobId, RolloutId
 from app.core.requests import StrictRoute
 from app.rollouts import service
 from app.rollouts.objects import RolloutDetails, RolloutObject
@@ -18,16 +19,22 @@ router = APIRouter(prefix="/v1/fine_tuning/jobs", tags=["rollouts"], route_class
 
 @router.get("/{fine_tuning_job_id}/rollouts", **answers(ListOf[RolloutObject]))
 def list_rollouts(
-    fine_tuning_job_id: str,
+    fine_tuning_job_id: JobId,
     project: ProjectId,
     after: After = None,
     limit: Limit = 20,
-    step: Annotated[int | None, Query(ge=0, lt=2**31)] = None,
+    step: Annotated[int | None, Query(ge=0, lt=2**31, description="Only those of this step")] = None,
     group: Annotated[int | None, Query(ge=0, lt=2**31, description="A prompt's place in its step")] = None,
-    mode: Mode | None = None,
-    item: Annotated[int | None, Query(ge=0, lt=2**63)] = None,
-    min_reward: Annotated[float | None, Query(allow_inf_nan=False)] = None,
-    max_reward: Annotated[float | None, Query(allow_inf_nan=False)] = None,
+    mode: Annotated[Mode | None, Query(description="Only those sampled in this mode")] = None,
+    item: Annotated[
+        int | None, Query(ge=0, lt=2**63, description="Only those to this item of the training data, from 0")
+    ] = None,
+    min_reward: Annotated[
+        float | None, Query(allow_inf_nan=False, description="Only those with this reward or more")
+    ] = None,
+    max_reward: Annotated[
+        float | None, Query(allow_inf_nan=False, description="Only those with this reward or less")
+    ] = None,
     graded: Annotated[bool | None, Query(description="false: those that the grader failed on")] = None,
     search: Annotated[
         str | None,
@@ -49,6 +56,8 @@ def list_rollouts(
 
 
 @router.get("/{fine_tuning_job_id}/rollouts/{rollout_id}", **answers(RolloutDetails))
-def retrieve_rollout(fine_tuning_job_id: str, rollout_id: str, project: ProjectId) -> dict[str, object]:
+def retrieve_rollout(
+    fine_tuning_job_id: JobId, rollout_id: RolloutId, project: ProjectId
+) -> dict[str, object]:
     """One response, token by token."""
     return service.retrieve(project, fine_tuning_job_id, rollout_id)

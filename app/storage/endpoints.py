@@ -3,12 +3,12 @@
 from typing import Literal
 
 from fastapi import APIRouter
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 from sqlalchemy import func, select
 
 from app.core.auth import ProjectId
 from app.core.db import read_session
-from app.core.description import answers
+from app.core.description import Kind, answers
 from app.core.requests import StrictRoute
 from app.core.tables import Checkpoint, File, Job
 
@@ -18,24 +18,27 @@ router = APIRouter(prefix="/v1/storage", tags=["storage"], route_class=StrictRou
 class Count(BaseModel):
     """How many there are."""
 
-    count: int
+    count: int = Field(description="How many there are")
 
 
 class CountAndBytes(Count):
     """How many there are, and their size together."""
 
-    bytes: int
+    bytes: int = Field(description="Their size together, in bytes")
 
 
 class StorageUse(BaseModel):
     """What a project takes on the disk."""
 
-    object: Literal["project.storage"]
-    project_id: str
-    files: CountAndBytes
-    jobs: CountAndBytes
-    checkpoints: Count
-    bytes: int
+    object: Kind[Literal["project.storage"]]
+    project_id: str = Field(description="The project of the key that asks")
+    files: CountAndBytes = Field(description="Uploaded files and results of jobs")
+    jobs: CountAndBytes = Field(
+        description="Jobs, with all that their runs keep on the disk: checkpoints, states to resume from, "
+        "logs"
+    )
+    checkpoints: Count = Field(description="Saved checkpoints; their bytes are counted with the jobs")
+    bytes: int = Field(description="Files and jobs together, in bytes")
 
 
 @router.get("", **answers(StorageUse))

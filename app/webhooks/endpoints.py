@@ -8,6 +8,7 @@ from fastapi.concurrency import run_in_threadpool
 from app.core.auth import ProjectId
 from app.core.description import ListOf, answers
 from app.core.paging import After, Limit, page
+from app.core.parameters import EndpointId
 from app.core.requests import StrictRoute
 from app.webhooks import objects, service
 from app.webhooks.schemas import CreateEndpoint, EventType, RotateSecret, SampleEvent, UpdateEndpoint
@@ -35,33 +36,39 @@ def list_endpoints(project: ProjectId, after: After = None, limit: Limit = 20) -
 
 
 @router.get("/webhook_endpoints/{webhook_endpoint_id}", **answers(objects.EndpointObject))
-def retrieve_endpoint(webhook_endpoint_id: str, project: ProjectId) -> dict[str, object]:
+def retrieve_endpoint(webhook_endpoint_id: EndpointId, project: ProjectId) -> dict[str, object]:
     """One endpoint."""
     return service.retrieve(project, webhook_endpoint_id)
 
 
 @router.post("/webhook_endpoints/{webhook_endpoint_id}", **answers(objects.EndpointObject))
-def update_endpoint(webhook_endpoint_id: str, body: UpdateEndpoint, project: ProjectId) -> dict[str, object]:
+def update_endpoint(
+    webhook_endpoint_id: EndpointId, body: UpdateEndpoint, project: ProjectId
+) -> dict[str, object]:
     """Change an endpoint's name, URL or events."""
     return service.update(project, webhook_endpoint_id, body)
 
 
 @router.delete("/webhook_endpoints/{webhook_endpoint_id}", **answers(objects.EndpointDeleted))
-def delete_endpoint(webhook_endpoint_id: str, project: ProjectId) -> dict[str, object]:
+def delete_endpoint(webhook_endpoint_id: EndpointId, project: ProjectId) -> dict[str, object]:
     """Tell this URL nothing more, not even what is still to be delivered."""
     service.delete(project, webhook_endpoint_id)
     return {"id": webhook_endpoint_id, "object": "webhook_endpoint.deleted", "deleted": True}
 
 
 @router.post("/webhook_endpoints/{webhook_endpoint_id}/rotate_secret", **answers(objects.EndpointWithSecret))
-def rotate_secret(webhook_endpoint_id: str, body: RotateSecret, project: ProjectId) -> dict[str, object]:
+def rotate_secret(
+    webhook_endpoint_id: EndpointId, body: RotateSecret, project: ProjectId
+) -> dict[str, object]:
     """A new secret, shown this once."""
     keep_old = body.keep_old_secret_active_for_24_hours
     return service.rotate_secret(project, webhook_endpoint_id, keep_old=keep_old)
 
 
 @router.post("/webhook_endpoints/{webhook_endpoint_id}/test", **answers(objects.TestResult))
-async def test_endpoint(webhook_endpoint_id: str, body: SampleEvent, project: ProjectId) -> dict[str, object]:
+async def test_endpoint(
+    webhook_endpoint_id: EndpointId, body: SampleEvent, project: ProjectId
+) -> dict[str, object]:
     """Send a sample event now, once; its job is called ``ftjob-test``."""
     endpoint, due = await run_in_threadpool(service.sample_for, project, webhook_endpoint_id, body.event_type)
     async with webhook_client() as client:
@@ -77,7 +84,7 @@ async def test_endpoint(webhook_endpoint_id: str, body: SampleEvent, project: Pr
 
 @router.get("/webhook_endpoints/{webhook_endpoint_id}/deliveries", **answers(ListOf[objects.DeliveryObject]))
 def list_deliveries(
-    webhook_endpoint_id: str, project: ProjectId, after: After = None, limit: Limit = 20
+    webhook_endpoint_id: EndpointId, project: ProjectId, after: After = None, limit: Limit = 20
 ) -> Response:
     """What was sent, or is still to be, with every attempt; newest first."""
     return page(service.deliveries(project, webhook_endpoint_id, after=after, limit=limit), limit)

@@ -17,29 +17,33 @@ EventTypes = Annotated[list[EventType], Field(min_length=1, max_length=10)]
 class CreateEndpoint(StrictModel):
     """The body of ``POST /v1/webhook_endpoints``."""
 
-    name: Name
-    url: str
-    event_types: EventTypes
+    name: Name = Field(description="What you call it; 1 to 256 characters")
+    url: str = Field(description="Where to post events: https, or http where the operator allows it")
+    event_types: EventTypes = Field(description="What to tell it of, 1 to 10 events")
 
 
 class UpdateEndpoint(StrictModel):
     """What is left out stays as it is."""
 
-    name: Name | None = None
-    url: str | None = None
-    event_types: EventTypes | None = None
+    name: Name | None = Field(default=None, description="A new name")
+    url: str | None = Field(default=None, description="A new address")
+    event_types: EventTypes | None = Field(
+        default=None, description="All events that it is to be told of from now on"
+    )
 
 
 class RotateSecret(StrictModel):
     """The old secret ends at once, or signs beside the new one for a day."""
 
-    keep_old_secret_active_for_24_hours: bool = False
+    keep_old_secret_active_for_24_hours: bool = Field(
+        default=False, description="Sign with the old secret, too, for a day; default: it ends at once"
+    )
 
 
 class SampleEvent(StrictModel):
     """Which event to send a sample of."""
 
-    event_type: EventType
+    event_type: EventType = Field(description="Which event to send; its job does not exist")
 
 
 def endpoint_view(row: WebhookEndpoint, *, new_secret: str | None = None) -> dict[str, object]:

@@ -10,10 +10,15 @@ class JsonSchema(BaseModel):
 
     model_config = ConfigDict(extra="forbid", strict=True, serialize_by_alias=True, validate_by_name=True)
 
-    name: str = Field(pattern=r"^[A-Za-z0-9_-]{1,64}$")
-    description: str | None = None
-    schema_: dict[str, object] = Field(alias="schema")
-    strict: bool | None = None
+    name: str = Field(
+        pattern=r"^[A-Za-z0-9_-]{1,64}$",
+        description="What the form is called; letters, digits, _ and -, up to 64",
+    )
+    description: str | None = Field(default=None, description="What the form is for; the model is not told")
+    schema_: dict[str, object] = Field(alias="schema", description="The JSON schema that an answer must fit")
+    strict: bool | None = Field(
+        default=None, description="Taken as OpenAI's clients send it; answers fit the schema either way"
+    )
 
 
 class ResponseFormat(BaseModel):
@@ -21,8 +26,13 @@ class ResponseFormat(BaseModel):
 
     model_config = ConfigDict(extra="forbid", strict=True)
 
-    type: Literal["text", "json_object", "json_schema"]
-    json_schema: JsonSchema | None = None
+    type: Literal["text", "json_object", "json_schema"] = Field(
+        description="text: anything; json_object: any JSON object; json_schema: JSON of the form in "
+        "json_schema"
+    )
+    json_schema: JsonSchema | None = Field(
+        default=None, description="The form, with the type json_schema alone"
+    )
 
     @property
     def restricts(self) -> bool:

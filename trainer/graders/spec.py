@@ -5,7 +5,7 @@ with further optional fields of ours; the other types are ours. What each does i
 """
 
 import re
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Any, Literal, TypeVar, get_args
 
 from pydantic import (
     AfterValidator,
@@ -36,7 +36,14 @@ def _checked_template(template: str) -> str:
 
 
 Template = Annotated[str, Field(max_length=1 << 20), AfterValidator(_checked_template)]
-Name = Annotated[str, Field(min_length=1, max_length=256)]
+Name = Annotated[
+    str,
+    Field(
+        min_length=1, max_length=256, description="What events and errors call it, and a formula reads it by"
+    ),
+]
+T = TypeVar("T")
+Type = Annotated[T, Field(description="Chooses the grader; each type has fields of its own")]
 OperatorsName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]{1,64}$")]
 """A name that the operator has given to an endpoint or a secret; never the secret itself."""
 
@@ -98,11 +105,15 @@ class StringCheckGrader(GraderFields):
     without regard to case.
     """
 
-    type: Literal["string_check"] = "string_check"
+    type: Type[Literal["string_check"]] = "string_check"
     name: Name = "string_check"
-    input: Template
-    reference: Template
-    operation: Literal["eq", "ne", "like", "ilike"] = "eq"
+    input: Template = Field(description="What is compared: a template, such as {{sample.output_text}}")
+    reference: Template = Field(description="What it is compared with: a template, such as {{item.answer}}")
+    operation: Literal["eq", "ne", "like", "ilike"] = Field(
+        default="eq",
+        description="eq: equal; ne: not equal; like: reference occurs in input; ilike: likewise, without "
+        "regard to case",
+    )
 
 
 class EnvironmentGrader(GraderFields):
@@ -111,16 +122,19 @@ class EnvironmentGrader(GraderFields):
     The item must carry ``answer`` (and ``metadata`` where the task's scorer needs it).
     """
 
-    type: Literal["environment"] = "environment"
+    type: Type[Literal["environment"]] = "environment"
     name: Name = "environment"
     task: str = Field(description="A reasoning-gym task, e.g. chain_sum")
-    parameters: dict[str, object] = Field(default_factory=dict)
+    parameters: dict[str, object] = Field(
+        default_factory=dict,
+        description="Parameters of the task that its scorer reads; default the task's own",
+    )
     extract: Literal["text", "last_number", "last_line", "answer_tag"] = Field(
         default="text",
         description="Which part of the response is the answer: all of it, its last number, its last "
         "non-empty line, or the text between <answer> tags",
     )
-    timeout_seconds: float = Field(default=30, gt=0, le=300)
+    timeout_seconds: float = Field(default=30, gt=0, le=300, description="For each response, 300 at most")
 
 
 class PythonGrader(ScaleFields):
@@ -132,9 +146,11 @@ class PythonGrader(ScaleFields):
     what votes compare, a text, or None for none.
     """
 
-    type: Literal["python"] = "python"
+    type: Type[Literal["python"]] = "python"
     name: Name = "python"
-    source: str = Field(max_length=256 << 10)
+    source: str = Field(
+        max_length=256 << 10, description="Python that defines grade(sample, item), up to 256 KiB"
+    )
     image_tag: str | None = Field(default=None, description="Has no effect here")
     timeout_seconds: float = Field(default=10, gt=0, le=120, description="For each sample")
     memory_mb: int = Field(default=512, ge=64, le=8192, description="Address space for each sample")
@@ -158,13 +174,17 @@ class RemoteFields(GraderFields):
 
     concurrency: int = Field(default=8, ge=1, le=64, description="Requests under way at a time")
     timeout_seconds: float = Field(default=60, gt=0, le=600, description="For one try")
-    max_retries: int = Field(default=3, ge=0, le=10)
+    max_retries: int = Field(
+        default=3, ge=0, le=10, description="Further tries after a failed one, 0 to 10, with growing pauses"
+    )
 
 
 class JudgeFields(RemoteFields):
     """Where a model answers, by OpenAI's API."""
 
-    model: str = Field(min_length=1, max_length=256)
+    model: str = Field(
+        min_length=1, max_length=256, description="The judge, by the name that its endpoint has for it"
+    )
     endpoint: OperatorsName | None = Field(
         default=None, description="One of the operator's endpoints, by name; default: the one named default"
     )
@@ -181,11 +201,13 @@ class JudgeFields(RemoteFields):
         return self
 
 
-class TextPart(StrictModel):
+class JudgeText(StrictModel):
     """A piece of a message."""
 
-    type: Literal["input_text", "output_text"]
-    text: Template
+    type: Literal["input_text", "output_text"] = Field(
+        description="input_text and output_text mean the same here"
+    )
+    text: Template = Field(description="A template")
 
 
 def _kind_of_content(value: object) -> str:
@@ -195,11 +217,11 @@ def _kind_of_content(value: object) -> str:
 
 
 OnePart = Annotated[
-    Annotated[Template, Tag("text")] | Annotated[TextPart, Tag("part")], Discriminator(_kind_of_content)
+    Annotated[Template, Tag("text")] | Annotated[JudgeText, Tag("part")], Discriminator(_kind_of_content)
 ]
 Content = Annotated[
     Annotated[Template, Tag("text")]
-    | Annotated[TextPart, Tag("part")]
+    | Annotated[JudgeText, Tag("part")]
     | Annotated[list[OnePart], Field(min_length=1), Tag("list")],
     Discriminator(_kind_of_content),
 ]
@@ -208,9 +230,9 @@ Content = Annotated[
 class JudgeMessage(StrictModel):
     """A message to a judge; text alone, with templates."""
 
-    role: Literal["user", "assistant", "system", "developer"]
-    content: Content
-    type: Literal["message"] | None = None
+    role: Literal["user", "assistant", "system", "developer"] = Field(description="Who speaks")
+    content: Content = Field(description="A template, or a list of texts that are joined by newlines")
+    type: Literal["message"] | None = Field(default=None, description="May say message, and changes nothing")
 
     @property
     def template(self) -> str:
@@ -221,11 +243,28 @@ class JudgeMessage(StrictModel):
 class SamplingParams(StrictModel):
     """How the judge answers."""
 
-    temperature: float | None = Field(default=None, ge=0, le=2)
-    top_p: float | None = Field(default=None, gt=0, le=1)
-    seed: int | None = Field(default=None, ge=-(2**63), lt=2**63)
-    max_completions_tokens: int | None = Field(default=None, ge=1, lt=2**31)
-    reasoning_effort: Literal["none", "minimal", "low", "medium", "high", "xhigh", "max"] | None = None
+    temperature: float | None = Field(
+        default=None, ge=0, le=2, description="0 is greedy; default that of the endpoint"
+    )
+    top_p: float | None = Field(
+        default=None,
+        gt=0,
+        le=1,
+        description="Sample among the likeliest tokens that together have this probability; default that of "
+        "the endpoint",
+    )
+    seed: int | None = Field(
+        default=None, ge=-(2**63), lt=2**63, description="For answers that can be had again; default none"
+    )
+    max_completions_tokens: int | None = Field(
+        default=None,
+        ge=1,
+        lt=2**31,
+        description="Most tokens of the judge's answer; default that of the endpoint",
+    )
+    reasoning_effort: Literal["none", "minimal", "low", "medium", "high", "xhigh", "max"] | None = Field(
+        default=None, description="How long a judge that thinks may think; default that of the endpoint"
+    )
 
 
 class TextSimilarityGrader(JudgeFields):
@@ -234,11 +273,13 @@ class TextSimilarityGrader(JudgeFields):
     ``cosine`` asks an OpenAI-compatible endpoint for embeddings; the other metrics are computed here.
     """
 
-    type: Literal["text_similarity"] = "text_similarity"
+    type: Type[Literal["text_similarity"]] = "text_similarity"
     name: Name = "text_similarity"
-    input: Template
-    reference: Template
-    evaluation_metric: TextMetric
+    input: Template = Field(description="What is compared: a template, such as {{sample.output_text}}")
+    reference: Template = Field(description="What it is compared with: a template, such as {{item.answer}}")
+    evaluation_metric: TextMetric = Field(
+        description="How likeness is measured; cosine of embeddings, all others of words"
+    )
     model: str = Field(
         default="text-embedding-3-large",
         min_length=1,
@@ -250,39 +291,51 @@ class TextSimilarityGrader(JudgeFields):
 class ScoreModelGrader(JudgeFields, ScaleFields):
     """A score that a judge model gives, brought from ``range`` to a reward from 0 to 1."""
 
-    type: Literal["score_model"] = "score_model"
+    type: Type[Literal["score_model"]] = "score_model"
     name: Name = "score_model"
-    input: list[JudgeMessage] = Field(min_length=1, max_length=64)
-    sampling_params: SamplingParams | None = None
+    input: list[JudgeMessage] = Field(
+        min_length=1,
+        max_length=64,
+        description="The conversation that the judge answers with a number, with templates in it",
+    )
+    sampling_params: SamplingParams | None = Field(
+        default=None, description="How the judge samples; default as its endpoint does"
+    )
 
 
 class CreativeWritingGrader(JudgeFields):
     """Five criteria that a judge model scores; the reward is their mean, as a share of ``scale``."""
 
-    type: Literal["creative_writing"] = "creative_writing"
+    type: Type[Literal["creative_writing"]] = "creative_writing"
     name: Name = "creative_writing"
-    input: Template = "{{sample.output_text}}"
+    input: Template = Field(default="{{sample.output_text}}", description="The text to score: a template")
     prompt: Template = Field(default="{{item.prompt}}", description="What the text was to answer")
     scale: Literal[10, 20] = Field(default=20, description="The best score of a criterion")
-    sampling_params: SamplingParams | None = None
+    sampling_params: SamplingParams | None = Field(
+        default=None, description="How the judge samples; default as its endpoint does"
+    )
 
 
 class MathVerifyGrader(GraderFields):
     """1.0 if the response's answer, boxed or its last expression, is mathematically ``reference``."""
 
-    type: Literal["math_verify"] = "math_verify"
+    type: Type[Literal["math_verify"]] = "math_verify"
     name: Name = "math_verify"
-    input: Template = "{{sample.output_text}}"
-    reference: Template = "{{item.answer}}"
+    input: Template = Field(
+        default="{{sample.output_text}}", description="Where the answer is looked for: a template"
+    )
+    reference: Template = Field(
+        default="{{item.answer}}", description="The right answer, in LaTeX or plain: a template"
+    )
     timeout_seconds: float = Field(default=10, gt=0, le=300, description="For each sample")
 
 
 class HttpGrader(RemoteFields, ScaleFields):
     """The reward that a service of yours answers with to a signed POST of item and response."""
 
-    type: Literal["http"] = "http"
+    type: Type[Literal["http"]] = "http"
     name: Name = "http"
-    url: str = Field(max_length=2048)
+    url: str = Field(max_length=2048, description="Where item and response are posted")
     secret: OperatorsName = Field(description="One of the operator's secrets, by name; it signs the requests")
 
 
@@ -307,13 +360,13 @@ def _kind_of_graders(value: object) -> str:
 class MultiGrader(ScaleFields):
     """A formula over the scores of other graders, by their names, each on the scale of its own."""
 
-    type: Literal["multi"] = "multi"
+    type: Type[Literal["multi"]] = "multi"
     name: Name = "multi"
     graders: Annotated[
         Annotated[dict[str, SimpleGrader], Field(min_length=1, max_length=32), Tag("named")]
         | Annotated[SimpleGrader, Tag("one")],
         Discriminator(_kind_of_graders),
-    ]
+    ] = Field(description="The graders by name, up to 32, or a single one")
     calculate_output: str = Field(
         max_length=2000,
         description="Numbers, names of graders, + - * / ^, parentheses, and the functions min, max, abs, "

@@ -3,13 +3,23 @@
 Defaults are those of the papers named; where we depart, the field says so.
 """
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, TypeVar
 
 from pydantic import Field, model_validator
 
 from trainer.graders.spec import StrictModel
 
-Aggregation = Literal["token_mean_per_mode", "token_mean", "sequence_mean", "sequence_sum", "constant_length"]
+T = TypeVar("T")
+Type = Annotated[T, Field(description="Chooses the algorithm; the defaults of the other fields are its own")]
+Aggregation = Annotated[
+    Literal["token_mean_per_mode", "token_mean", "sequence_mean", "sequence_sum", "constant_length"],
+    Field(
+        description="How token losses become one: token_mean over all tokens of the batch, "
+        "token_mean_per_mode over those of each mode; sequence_mean over a response's tokens, then over "
+        "responses; sequence_sum their sum, then over responses; constant_length that sum divided by "
+        "rollout.max_response_tokens"
+    ),
+]
 
 
 class ReferenceKl(StrictModel):
@@ -18,15 +28,20 @@ class ReferenceKl(StrictModel):
     k1 = x, k2 = x^2 / 2, k3 = e^-x - 1 + x. As a loss only k2 has the gradient of the reverse KL.
     """
 
-    coefficient: float = Field(gt=0, le=1e6)
-    estimator: Literal["k1", "k2", "k3"] = "k3"
+    coefficient: float = Field(gt=0, le=1e6, description="Beta: what a nat of distance costs")
+    estimator: Literal["k1", "k2", "k3"] = Field(
+        default="k3",
+        description="How the distance is estimated from the sampled tokens; k3 is never negative",
+    )
 
 
 class Objective(StrictModel):
     """What every algorithm shares."""
 
     aggregation: Aggregation = "token_mean"
-    reference_kl: ReferenceKl | None = None
+    reference_kl: ReferenceKl | None = Field(
+        default=None, description="Holds training near the model that it began with; default: nothing does"
+    )
 
     @property
     def needs_answers(self) -> bool:
@@ -46,8 +61,20 @@ class Objective(StrictModel):
 class ClippedObjective(Objective):
     """What every algorithm with a clipped importance ratio shares."""
 
-    clip_low: float = Field(default=0.2, gt=0, lt=1)
-    clip_high: float = Field(default=0.2, gt=0, le=1e6)
+    clip_low: float = Field(
+        default=0.2,
+        gt=0,
+        lt=1,
+        description="Epsilon: importance ratios below 1 minus this give no gradient where the advantage is "
+        "negative",
+    )
+    clip_high: float = Field(
+        default=0.2,
+        gt=0,
+        le=1e6,
+        description="Epsilon: importance ratios above 1 plus this give no gradient where the advantage is "
+        "positive",
+    )
 
 
 class SingleMode(Objective):
@@ -74,7 +101,7 @@ class ClippedSingleMode(ClippedObjective, SingleMode):
 class TokenExploration(StrictModel):
     """The paper's: improbable tokens earn the bonus of ``eta``, ``alpha`` and ``kappa``, and nothing else."""
 
-    level: Literal["token"] = "token"
+    level: Literal["token"] = Field(default="token", description="The level of tokens, as in the paper")
 
 
 class AnswerExploration(StrictModel):
@@ -83,7 +110,7 @@ class AnswerExploration(StrictModel):
     The grader says what an answer is.
     """
 
-    level: Literal["answer"] = "answer"
+    level: Literal["answer"] = Field(default="answer", description="The level of whole answers")
     scale: float = Field(
         default=1.0,
         ge=0,
@@ -99,22 +126,27 @@ Exploration = Annotated[TokenExploration | AnswerExploration, Field(discriminato
 class Grpo(ClippedSingleMode):
     """GRPO (arXiv 2402.03300) on the normal mode; our default has no reference-KL."""
 
-    type: Literal["grpo"] = "grpo"
+    type: Type[Literal["grpo"]] = "grpo"
     aggregation: Aggregation = "sequence_mean"
 
 
 class DrGrpo(ClippedSingleMode):
     """Dr. GRPO (arXiv 2503.20783): no division by the deviation, nor by a response's own length."""
 
-    type: Literal["dr_grpo"] = "dr_grpo"
+    type: Type[Literal["dr_grpo"]] = "dr_grpo"
     aggregation: Aggregation = "constant_length"
 
 
 class Dapo(ClippedSingleMode):
     """DAPO (arXiv 2503.14476)."""
 
-    type: Literal["dapo"] = "dapo"
-    clip_high: float = Field(default=0.28, gt=0, le=1e6)
+    type: Type[Literal["dapo"]] = "dapo"
+    clip_high: float = Field(
+        default=0.28,
+        gt=0,
+        le=1e6,
+        description="Epsilon: the upper clip, wider than the lower one so that rare tokens can grow",
+    )
     resampling_rounds: int = Field(
         default=9,
         ge=0,
@@ -141,55 +173,75 @@ class Dapo(ClippedSingleMode):
 class Gspo(ClippedSingleMode):
     """GSPO (arXiv 2507.18071): one importance ratio a response."""
 
-    type: Literal["gspo"] = "gspo"
-    clip_low: float = Field(default=3e-4, gt=0, lt=1)
-    clip_high: float = Field(default=4e-4, gt=0, le=1e6)
+    type: Type[Literal["gspo"]] = "gspo"
+    clip_low: float = Field(
+        default=3e-4,
+        gt=0,
+        lt=1,
+        description="Epsilon of a whole response's ratio, which moves far less than a token's",
+    )
+    clip_high: float = Field(
+        default=4e-4, gt=0, le=1e6, description="Epsilon of a whole response's ratio, upwards"
+    )
     aggregation: Aggregation = "sequence_mean"
 
 
 class Cispo(SingleMode):
     """CISPO (arXiv 2506.13585): the importance weight is clipped from above, and every token trains."""
 
-    type: Literal["cispo"] = "cispo"
+    type: Type[Literal["cispo"]] = "cispo"
     clip_high: float = Field(default=4.0, gt=0, le=1e6, description="The weight is at most 1 + clip_high")
 
 
 class EntropyBonus(ClippedSingleMode):
     """A constant times the mean token entropy, taken from the loss."""
 
-    type: Literal["entropy_bonus"] = "entropy_bonus"
+    type: Type[Literal["entropy_bonus"]] = "entropy_bonus"
     coefficient: float = Field(default=0.003, ge=0, le=1e6, description="c, per nat")
 
 
 class AdaptiveEntropy(ClippedSingleMode):
     """The entropy bonus with Skywork-OR1's controlled coefficient (arXiv 2505.22312)."""
 
-    type: Literal["adaptive_entropy"] = "adaptive_entropy"
+    type: Type[Literal["adaptive_entropy"]] = "adaptive_entropy"
     target_entropy: float = Field(
         default=0.2, gt=0, le=1e6, description="Nats; at and above it there is no bonus"
     )
-    initial_coefficient: float = Field(default=0.0, ge=0, le=1e6)
+    initial_coefficient: float = Field(
+        default=0.0, ge=0, le=1e6, description="The coefficient at the first step, per nat"
+    )
     coefficient_step: float = Field(
         default=1e-4, gt=0, le=1e6, description="Change of the coefficient a step"
     )
-    max_coefficient: float = Field(default=5e-3, gt=0, le=1e6)
+    max_coefficient: float = Field(
+        default=5e-3, gt=0, le=1e6, description="The coefficient never exceeds this, per nat"
+    )
 
 
 class EntropyAdvantage(ClippedSingleMode):
     """The advantage plus min(scale * H_t, |A_t| / kappa) (arXiv 2506.14758)."""
 
-    type: Literal["entropy_advantage"] = "entropy_advantage"
+    type: Type[Literal["entropy_advantage"]] = "entropy_advantage"
     scale: float = Field(default=0.4, ge=0, le=1e6, description="a, per nat")
-    kappa: float = Field(default=2.0, gt=0, le=1e6)
+    kappa: float = Field(
+        default=2.0,
+        gt=0,
+        le=1e6,
+        description="The bonus is at most |A|/kappa, so that above 1 no advantage changes its sign",
+    )
 
 
 class ClipCov(ClippedSingleMode):
     """Clip-Cov (arXiv 2505.22617): tokens drawn from a band of the covariance give no gradient."""
 
-    type: Literal["clip_cov"] = "clip_cov"
+    type: Type[Literal["clip_cov"]] = "clip_cov"
     share: float = Field(default=2e-4, gt=0, le=1, description="Of the batch's tokens; at least one")
-    band_low: float = Field(default=1.0, ge=-1e6, le=1e6)
-    band_high: float = Field(default=5.0, ge=-1e6, le=1e6)
+    band_low: float = Field(
+        default=1.0, ge=-1e6, le=1e6, description="Lower end of the covariances that tokens are drawn from"
+    )
+    band_high: float = Field(
+        default=5.0, ge=-1e6, le=1e6, description="Upper end of the covariances that tokens are drawn from"
+    )
 
     @model_validator(mode="after")
     def _band_has_a_width(self) -> "ClipCov":
@@ -204,31 +256,40 @@ class ClipCov(ClippedSingleMode):
 class KlCov(SingleMode):
     """KL-Cov (arXiv 2505.22617): a penalty on tokens of high covariance; acts from a second update on."""
 
-    type: Literal["kl_cov"] = "kl_cov"
+    type: Type[Literal["kl_cov"]] = "kl_cov"
     share: float = Field(default=2e-3, gt=0, le=1, description="Of the batch's tokens; at least one")
-    kl_coefficient: float = Field(default=1.0, ge=0, le=1e6)
+    kl_coefficient: float = Field(
+        default=1.0,
+        ge=0,
+        le=1e6,
+        description="Beta: what a nat of distance from the policy that sampled costs on a chosen token",
+    )
 
 
 class ForkingTokens(ClippedSingleMode):
     """Only the tokens of highest entropy train (arXiv 2506.01939)."""
 
-    type: Literal["forking_tokens"] = "forking_tokens"
+    type: Type[Literal["forking_tokens"]] = "forking_tokens"
     share: float = Field(default=0.2, gt=0, le=1, description="Of the batch's tokens")
 
 
 class EdgeGrpo(ClippedSingleMode):
     """EDGE-GRPO's advantage (arXiv 2507.21848): confident responses count for more, undecided ones less."""
 
-    type: Literal["edge_grpo"] = "edge_grpo"
+    type: Type[Literal["edge_grpo"]] = "edge_grpo"
     aggregation: Aggregation = "sequence_mean"
-    ratio_low: float = Field(default=0.1, gt=0, le=1)
-    ratio_high: float = Field(default=10.0, ge=1, le=1e6)
+    ratio_low: float = Field(
+        default=0.1, gt=0, le=1, description="Least factor of an advantage, for undecided responses"
+    )
+    ratio_high: float = Field(
+        default=10.0, ge=1, le=1e6, description="Greatest factor of an advantage, for confident responses"
+    )
 
 
 class PolicySplit(ClippedObjective):
     """Policy Split (arXiv 2604.11510). ``eta``, ``alpha``, ``kappa`` as in the paper's section 3."""
 
-    type: Literal["policy_split"] = "policy_split"
+    type: Type[Literal["policy_split"]] = "policy_split"
     aggregation: Aggregation = "token_mean_per_mode"
     eta: float = Field(default=0.03, ge=0, le=1e6, description="Size of the high-entropy mode's bonus")
     alpha: float = Field(default=0.5, ge=0, le=1, description="Entropy (1) against divergence from N (0)")
@@ -236,8 +297,12 @@ class PolicySplit(ClippedObjective):
     clip_order: Literal["inside", "outside"] = Field(
         default="inside", description="inside: clamp(eta*B); outside: eta*clamp(B)"
     )
-    weight_normal: float = Field(default=0.5, ge=0, le=1e6)
-    weight_high_entropy: float = Field(default=0.5, ge=0, le=1e6)
+    weight_normal: float = Field(
+        default=0.5, ge=0, le=1e6, description="Weight of the normal mode's loss; 0: it is not trained"
+    )
+    weight_high_entropy: float = Field(
+        default=0.5, ge=0, le=1e6, description="Weight of the high-entropy mode's loss; 0: it is not trained"
+    )
     sharing: Literal["both", "h_to_n", "n_to_h", "none", "none_pooled"] = Field(
         default="both",
         description="Which mode's rollouts also train the other mode; none_pooled keeps the shared baseline",
@@ -251,7 +316,12 @@ class PolicySplit(ClippedObjective):
     eta_normal: float = Field(
         default=0.0, ge=-1e6, le=1e6, description="The mirrored bonus of the normal mode"
     )
-    eta_warmup_steps: int = Field(default=1, ge=1, lt=2**31)
+    eta_warmup_steps: int = Field(
+        default=1,
+        ge=1,
+        lt=2**31,
+        description="Steps over which the bonus grows to eta; 1: it is there from the first step",
+    )
     freeze_step: int | None = Field(
         default=None, ge=0, lt=2**31, description="Loss weight 0 from this step on"
     )
@@ -266,8 +336,15 @@ class PolicySplit(ClippedObjective):
         description="What the high-entropy mode is rewarded for beside the task: improbable tokens (the "
         "paper), or answers that few others of the group give",
     )
-    cross_importance: Literal["none", "truncated"] = "none"
-    cross_negative: Literal["keep", "drop"] = "keep"
+    cross_importance: Literal["none", "truncated"] = Field(
+        default="none",
+        description="How the other mode's rollouts are weighed: not at all, or by the ratio of the modes' "
+        "probabilities, at most 2",
+    )
+    cross_negative: Literal["keep", "drop"] = Field(
+        default="keep",
+        description="keep: also learn from the other mode's bad responses; drop: from its good ones only",
+    )
 
     @property
     def answer_scale(self) -> float:

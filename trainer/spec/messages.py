@@ -38,8 +38,8 @@ class _Strict(BaseModel):
 class TextPart(_Strict):
     """A part of a message's content. Models here read text only."""
 
-    type: Literal["text"]
-    text: str
+    type: Literal["text"] = Field(description="Always text")
+    text: str = Field(description="The characters")
 
     @model_validator(mode="before")
     @classmethod
@@ -66,8 +66,10 @@ Content = Annotated[
 class CalledFunction(_Strict):
     """The function that a model called, and with what: a JSON object, as text or as it is."""
 
-    name: str
-    arguments: str | dict[str, object]
+    name: str = Field(description="Name of the function")
+    arguments: str | dict[str, object] = Field(
+        description="What it was called with: a JSON object, as text or as it is"
+    )
 
     @field_validator("arguments")
     @classmethod
@@ -84,9 +86,9 @@ class CalledFunction(_Strict):
 class ToolCall(_Strict):
     """A call of a tool in an earlier answer."""
 
-    id: str
-    type: Literal["function"] = "function"
-    function: CalledFunction
+    id: str = Field(description="Id of the call, which the answer to it names in tool_call_id")
+    type: Literal["function"] = Field(default="function", description="Always function")
+    function: CalledFunction = Field(description="What was called")
 
     def templated(self) -> dict[str, object]:
         """The call as chat templates know it."""
@@ -99,15 +101,25 @@ class ToolCall(_Strict):
 class ChatMessage(_Strict):
     """A turn. Some keys are those of an answer that is sent back; what is not text must be empty."""
 
-    role: Role
-    content: Content | None = None
+    role: Role = Field(
+        description="Who speaks; developer becomes system where the model's chat template does not know it"
+    )
+    content: Content | None = Field(
+        default=None, description="A text, or a list of parts that are joined; null only beside tool_calls"
+    )
     name: str | None = Field(default=None, description="Of who speaks; few chat templates show it")
-    tool_calls: list[ToolCall] | None = None
-    tool_call_id: str | None = None
-    refusal: None = None
-    annotations: list[Any] | None = Field(default=None, max_length=0)
-    audio: None = None
-    function_call: None = None
+    tool_calls: list[ToolCall] | None = Field(
+        default=None, description="Calls that an earlier answer made; with the role assistant alone"
+    )
+    tool_call_id: str | None = Field(
+        default=None, description="The call that this message answers; with the role tool, and there always"
+    )
+    refusal: None = Field(default=None, description="As in an answer that is sent back: null")
+    annotations: list[Any] | None = Field(
+        default=None, max_length=0, description="As in an answer that is sent back: null or empty"
+    )
+    audio: None = Field(default=None, description="As in an answer that is sent back: null")
+    function_call: None = Field(default=None, description="As in an answer that is sent back: null")
     reasoning_content: str | None = Field(
         default=None, description="A model's earlier thoughts are not shown to it again"
     )
@@ -158,17 +170,27 @@ class ChatMessage(_Strict):
 class Function(_Strict):
     """A function that the model may call; ``parameters`` is a JSON schema."""
 
-    name: str = Field(pattern=r"^[A-Za-z0-9_-]{1,64}$")
-    description: str | None = None
-    parameters: dict[str, object] | None = None
-    strict: bool | None = None
+    name: str = Field(
+        pattern=r"^[A-Za-z0-9_-]{1,64}$",
+        description="What the model calls it by; letters, digits, _ and -, up to 64",
+    )
+    description: str | None = Field(
+        default=None, description="When and what for to call it, which the model reads"
+    )
+    parameters: dict[str, object] | None = Field(
+        default=None, description="A JSON schema of the arguments; default none"
+    )
+    strict: bool | None = Field(
+        default=None,
+        description="Whether arguments must fit the schema, where the model's engine can do that",
+    )
 
 
 class Tool(_Strict):
     """A tool that the model may use."""
 
-    type: Literal["function"]
-    function: Function
+    type: Literal["function"] = Field(description="Always function")
+    function: Function = Field(description="What can be called")
 
     def templated(self) -> dict[str, object]:
         """The tool as chat templates know it: every key that one may read without asking is there."""

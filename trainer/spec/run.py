@@ -52,8 +52,15 @@ class LoraSpec(StrictModel):
     A usual learning rate is ten times that of full fine-tuning.
     """
 
-    rank: int = Field(default=16, ge=1, le=65_536)
-    alpha: float = Field(default=32.0, gt=0, le=1e6)
+    rank: int = Field(
+        default=16, ge=1, le=65_536, description="Width of the adapters; more learn more and take more memory"
+    )
+    alpha: float = Field(
+        default=32.0,
+        gt=0,
+        le=1e6,
+        description="Scale of the adapters: alpha/rank times their product is added to the weights",
+    )
     dropout: float = Field(default=0.0, description="0 alone: the policy that trains is the one that sampled")
     target_modules: list[Annotated[str, Field(min_length=1)]] | None = Field(
         default=None,
@@ -82,11 +89,15 @@ class JsonlData(StrictModel):
 class EnvironmentData(StrictModel):
     """Items drawn from a reasoning-gym task with its own parameters."""
 
-    type: Literal["environment"] = "environment"
-    task: str
-    parameters: dict[str, object] = Field(default_factory=dict)
-    size: int = Field(default=1000, ge=1, le=10_000_000)
-    seed: int = Field(default=0, ge=0, lt=2**31)
+    type: Literal["environment"] = Field(default="environment", description="Items of a reasoning-gym task")
+    task: str = Field(description="Name of a reasoning-gym task, such as chain_sum")
+    parameters: dict[str, object] = Field(
+        default_factory=dict, description="Parameters of the task, such as min_terms; default the task's own"
+    )
+    size: int = Field(default=1000, ge=1, le=10_000_000, description="How many different items there are")
+    seed: int = Field(
+        default=0, ge=0, lt=2**31, description="What the items are drawn from; others have other items"
+    )
     instruction: str = Field(
         default="", max_length=65_536, description="Text put after each question, e.g. the answer format"
     )
@@ -116,11 +127,27 @@ class VllmSpec(StrictModel):
 class RolloutSpec(StrictModel):
     """How a step's samples are drawn."""
 
-    prompts_per_step: int = Field(default=8, ge=1, le=1_000_000)
-    samples_per_prompt: int = Field(default=8, ge=2, le=100_000, description="G, over both modes together")
-    max_prompt_tokens: int = Field(default=1024, ge=1, le=10_000_000)
-    max_response_tokens: int = Field(default=256, ge=1, le=10_000_000)
-    temperature: float = Field(default=1.0, gt=0, le=100)
+    prompts_per_step: int = Field(
+        default=8, ge=1, le=1_000_000, description="Groups of a step; each has samples_per_prompt responses"
+    )
+    samples_per_prompt: int = Field(
+        default=8,
+        ge=2,
+        le=100_000,
+        description="Responses to each prompt, G: over both modes together, half each",
+    )
+    max_prompt_tokens: int = Field(
+        default=1024, ge=1, le=10_000_000, description="Longer prompts are treated as overlong_prompts says"
+    )
+    max_response_tokens: int = Field(
+        default=256, ge=1, le=10_000_000, description="Where a response is cut off"
+    )
+    temperature: float = Field(
+        default=1.0,
+        gt=0,
+        le=100,
+        description="Of sampling in training; the loss sees log-probabilities at the same temperature",
+    )
     engine: Literal["transformers", "vllm"] = Field(
         default="transformers",
         description="transformers: the training model itself; vllm: a process beside it",
@@ -137,13 +164,22 @@ class RolloutSpec(StrictModel):
 class OptimizerSpec(StrictModel):
     """AdamW."""
 
-    learning_rate: float = Field(default=3e-6, gt=0, le=100)
-    warmup_steps: int = Field(default=0, ge=0, lt=2**31)
-    weight_decay: float = Field(default=1e-2, ge=0, le=100)
-    beta1: float = Field(default=0.9, ge=0, lt=1)
-    beta2: float = Field(default=0.999, ge=0, lt=1)
-    epsilon: float = Field(default=1e-8, gt=0, le=1)
-    max_grad_norm: float = Field(default=1.0, gt=0, le=1e9)
+    learning_rate: float = Field(
+        default=3e-6, gt=0, le=100, description="Step size after warm-up, constant from there on"
+    )
+    warmup_steps: int = Field(
+        default=0,
+        ge=0,
+        lt=2**31,
+        description="Steps over which the learning rate rises from 0 to learning_rate",
+    )
+    weight_decay: float = Field(default=1e-2, ge=0, le=100, description="Decoupled decay of the weights")
+    beta1: float = Field(default=0.9, ge=0, lt=1, description="Decay of the mean of gradients")
+    beta2: float = Field(default=0.999, ge=0, lt=1, description="Decay of the mean of squared gradients")
+    epsilon: float = Field(default=1e-8, gt=0, le=1, description="Added to the root of the mean of squares")
+    max_grad_norm: float = Field(
+        default=1.0, gt=0, le=1e9, description="Gradients with a larger norm are scaled down to it"
+    )
     updates_per_batch: int = Field(
         default=1, ge=1, le=10_000, description="Optimizer steps on each batch of rollouts"
     )
@@ -168,8 +204,12 @@ class EvaluationSpec(StrictModel):
     interval: int = Field(
         default=0, ge=0, lt=2**31, description="Every how many steps; 0: first and last only"
     )
-    max_items: int = Field(default=64, ge=1, le=10_000_000)
-    samples_per_item: int = Field(default=1, ge=1, le=1_000_000, description="Per mode")
+    max_items: int = Field(
+        default=64, ge=1, le=10_000_000, description="Validation items that are evaluated, from the first"
+    )
+    samples_per_item: int = Field(
+        default=1, ge=1, le=1_000_000, description="Responses to each item in each mode"
+    )
     token_metric_samples: int | None = Field(
         default=None,
         ge=1,
@@ -226,7 +266,12 @@ class CheckpointSpec(StrictModel):
     """Checkpoints are also written at the end and when the run is asked to stop."""
 
     interval: int = Field(default=0, ge=0, lt=2**31, description="Every how many steps; 0: the end only")
-    keep_best: int = Field(default=3, ge=0, le=10_000)
+    keep_best: int = Field(
+        default=3,
+        ge=0,
+        le=10_000,
+        description="How many of the best checkpoints stay beside the last; the others' weights are removed",
+    )
     select: Literal["last", "best"] | None = Field(
         default=None,
         description="Which checkpoint is the run's result: the last one, or the best by metric of those that "

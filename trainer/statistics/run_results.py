@@ -68,16 +68,18 @@ class RunResult(StrictModel):
 class Plan(StrictModel):
     """What is compared with what, said before the results are in."""
 
-    arms: list[str]
-    tasks: list[str]
-    seeds: list[int]
-    metric: str = "accuracy"
-    mode: ScoredMode = "N"
+    arms: list[str] = Field(description="Names of everything that is compared")
+    tasks: list[str] = Field(description="Names of what is trained on")
+    seeds: list[int] = Field(description="Each arm runs on each task once with each of these")
+    metric: str = Field(default="accuracy", description="accuracy, reward, pass@K or distinct_right@K")
+    mode: ScoredMode = Field(
+        default="N", description="Whose answers count: N normal, H high-entropy, mix half of each"
+    )
     dev_items: int = Field(
         ge=0,
         description="Of the evaluated items the first so many are for choosing settings; no claim is of them",
     )
-    method: str
+    method: str = Field(description="The arm that the claim is about")
     baselines: list[str] = Field(description="The method is claimed to be better where it beats every one")
     against: str | None = Field(
         default=None,
