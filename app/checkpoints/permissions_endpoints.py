@@ -24,7 +24,10 @@ router = APIRouter(
 def create_permissions(
     fine_tuned_model_checkpoint: CheckpointName, body: CreatePermissions, project: ProjectId
 ) -> Response:
-    """Let other projects ask the checkpoint, in both modes, and train on from it."""
+    """Share a checkpoint with other projects.
+
+    They may ask it, in both modes, and train on from it.
+    """
     made = permissions.create(project, fine_tuned_model_checkpoint, body)
     return page(made, len(made))
 
@@ -38,7 +41,7 @@ def list_permissions(
     order: Annotated[Order, Query(description="descending: the newest first")] = "descending",
     project_id: Annotated[str | None, Query(description="Only the permission of this project")] = None,
 ) -> Response:
-    """Which projects the checkpoint is shared with."""
+    """List the projects that a checkpoint is shared with."""
     rows = permissions.listing(
         project, fine_tuned_model_checkpoint, after=after, limit=limit, order=order, shared_with=project_id
     )
@@ -49,6 +52,6 @@ def list_permissions(
 def delete_permission(
     fine_tuned_model_checkpoint: CheckpointName, permission_id: PermissionId, project: ProjectId
 ) -> dict[str, object]:
-    """Share with a project no longer."""
+    """Stop sharing a checkpoint with a project."""
     permissions.delete(project, fine_tuned_model_checkpoint, permission_id)
     return {"id": permission_id, "object": "checkpoint.permission", "deleted": True}

@@ -1,10 +1,14 @@
 """What the API's description (``/openapi.json``) says of answers, beyond what FastAPI sees by itself.
 
 Answers are made by hand, for speed; the models named here describe them and are not run. That they are right
-is tested: by schemathesis (``make fuzz``) and against the SDK's types.
+is tested: by schemathesis (``make fuzz``) and against the SDK's types; that nothing goes without a word or an
+example, too (``tests/app/test_description.py``).
 """
 
-from collections.abc import Callable
+import json
+from collections.abc import Callable, Iterator
+from functools import lru_cache
+from pathlib import Path
 from typing import Annotated, Any, Generic, Literal, TypeVar
 
 from fastapi import FastAPI
@@ -70,7 +74,10 @@ def _content(types: dict[str, str]) -> dict[str, Any]:
 
 
 def describe(app: FastAPI, has_keys: Callable[[], bool]) -> None:
-    """Say which routes want a key: the guard is not a dependency that FastAPI could see."""
+    """Complete the description: which routes want a key, summaries, examples.
+
+    The guard is not a dependency that FastAPI could see.
+    """
     plain = app.openapi
 
     def wants_key() -> bool:
@@ -84,6 +91,8 @@ def describe(app: FastAPI, has_keys: Callable[[], bool]) -> None:
         document = plain()
         if made_now:
             _require_tags(document)
+            _summarise(document)
+            _exemplify(document)
         schemes = document.setdefault("components", {}).setdefault("securitySchemes", {})
         schemes["key"] = {"type": "http", "scheme": "bearer"}
         # Until there is a first key, none is wanted.
@@ -94,6 +103,51 @@ def describe(app: FastAPI, has_keys: Callable[[], bool]) -> None:
         return document
 
     app.openapi = openapi
+
+
+def operations(document: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Each operation of a description, with its method and path as ``GET /v1/files``."""
+    for path, by_method in document["paths"].items():
+        for method, operation in by_method.items():
+            yield f"{method.upper()} {path}", operation
+
+
+def _summarise(document: dict[str, Any]) -> None:
+    """The first paragraph of what an endpoint says of itself is its summary, the rest its description."""
+    for _, operation in operations(document):
+        first, _, rest = operation.pop("description", "").partition("\n\n")
+        operation["summary"] = " ".join(first.split())
+        if rest:
+            operation["description"] = rest
+
+
+@lru_cache
+def examples() -> dict[str, Any]:
+    """Examples that a service has answered with, from each resource's ``examples.json``.
+
+    By the name of the schema; of what is not JSON by operation and type, as ``GET /v1/files text/csv``.
+    """
+    found: dict[str, Any] = {}
+    for file in sorted(Path(__file__).parents[1].glob("*/examples.json")):
+        found |= json.loads(file.read_text(encoding="utf-8"))
+    return found
+
+
+def _exemplify(document: dict[str, Any]) -> None:
+    """Give each schema of a body or an answer its example, and what is not JSON its text."""
+    known = examples()
+    for name, schema in document["components"]["schemas"].items():
+        element = known.get(name.removeprefix("ListOf_").removesuffix("_"))
+        if name in known:
+            schema["examples"] = [known[name]]
+        elif name.startswith("ListOf_") and element is not None:
+            ends = {"first_id": element["id"], "last_id": element["id"]}
+            schema["examples"] = [{"object": "list", "data": [element], "has_more": False, **ends}]
+    for words, operation in operations(document):
+        for part in (operation.get("requestBody", {}), *operation["responses"].values()):
+            for kind, content in part.get("content", {}).items():
+                if (example := known.get(f"{words} {kind}")) is not None:
+                    content["example"] = example
 
 
 def _require_tags(part: object) -> None:

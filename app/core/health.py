@@ -18,10 +18,19 @@ OTHER_CONNECTIONS = 10
 router = APIRouter(tags=["health"])
 
 
+class Liveness(BaseModel):
+    """The process answers."""
+
+    status: Literal["ok"] = Field(default="ok", description="Always ok: else there is no answer")
+
+
 @router.get("/healthz")
-async def healthz() -> dict[str, str]:
-    """The process answers, whatever its threads are busy with."""
-    return {"status": "ok"}
+async def healthz() -> Liveness:
+    """Tell that the process is alive.
+
+    It answers whatever its threads are busy with; whether it can do its work says ``/readyz``.
+    """
+    return Liveness()
 
 
 class Readiness(BaseModel):
@@ -34,7 +43,10 @@ class Readiness(BaseModel):
 
 @router.get("/readyz", responses={503: {"model": Readiness, "description": "Something does not answer"}})
 def readyz(response: Response) -> Readiness:
-    """Whether the service can do its work: database, schema, broker. 503 when one of them fails."""
+    """Tell whether the service can do its work.
+
+    Database, schema and broker are asked; 503 when one of them fails.
+    """
     checks = {"database": "ok", "schema": "ok", "broker": "ok" if broker_alive() else "does not answer"}
     warnings = []
     try:

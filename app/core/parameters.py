@@ -4,15 +4,16 @@ from typing import Annotated
 
 from fastapi import Header, Path
 
-JobId = Annotated[str, Path(description="Id of a fine-tuning job, `ftjob-…`")]
-FileId = Annotated[str, Path(description="Id of a file, `file-…`")]
-EstimateId = Annotated[str, Path(description="Id of an estimate, `ftest-…`")]
-ReplayId = Annotated[str, Path(description="Id of a replay, `ftreplay-…`")]
-RolloutId = Annotated[str, Path(description="Id of a sampled response, `rollout-…`")]
-ExperimentId = Annotated[str, Path(description="Id of an experiment, `exp_…`")]
-EndpointId = Annotated[str, Path(description="Id of a webhook endpoint, `we_…`")]
-PermissionId = Annotated[str, Path(description="Id of a permission, `cp_…`")]
+JobId = Annotated[str, Path(description="Which job: `ftjob-…`, as its creation answered")]
+FileId = Annotated[str, Path(description="Which file: `file-…`, as its upload answered")]
+EstimateId = Annotated[str, Path(description="Which estimate: `ftest-…`, as its creation answered")]
+ReplayId = Annotated[str, Path(description="Which replay: `ftreplay-…`, as the list has it")]
+RolloutId = Annotated[str, Path(description="Which response: `rollout-…`, as the list has it")]
+ExperimentId = Annotated[str, Path(description="Which experiment: `exp_…`, as its creation answered")]
+EndpointId = Annotated[str, Path(description="Which endpoint: `we_…`, as its creation answered")]
+PermissionId = Annotated[str, Path(description="Which permission: `cp_…`, as the list has it")]
 ModelName = Annotated[str, Path(description="Id of a model as GET /v1/models gives it, slashes and all")]
+HubName = Annotated[str, Path(description="Name on the model hub, organisation/name, or of a packaged model")]
 CheckpointName = Annotated[str, Path(description="Id of the model that the checkpoint is, `ft:…`")]
 IdempotencyKey = Annotated[
     str | None,

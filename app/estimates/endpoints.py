@@ -15,11 +15,17 @@ router = APIRouter(prefix="/v1/fine_tuning", tags=["fine-tuning jobs"], route_cl
 
 @router.post("/jobs/estimate", status_code=202, **answers(EstimateObject, status=202))
 def create_estimate(body: CreateJob, project: ProjectId) -> dict[str, object]:
-    """Have a worker try two steps of a job, and estimate from them what all of it would take."""
+    """Estimate what a job would take, from two steps that a worker tries.
+
+    The answer comes at once; the estimate is there when its status says so.
+    """
     return service.create(project, body)
 
 
 @router.get("/estimates/{estimate_id}", **answers(EstimateObject))
 def retrieve_estimate(estimate_id: EstimateId, project: ProjectId) -> dict[str, object]:
-    """An estimate; ``result`` is there once it has succeeded."""
+    """Get an estimate.
+
+    ``result`` is there once it has succeeded.
+    """
     return service.retrieve(project, estimate_id)

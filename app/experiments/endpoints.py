@@ -27,7 +27,10 @@ def create(
     background: BackgroundTasks,
     idempotency_key: IdempotencyKey = None,
 ) -> dict[str, object]:
-    """Compare arms on tasks with seeds: each combination becomes a job."""
+    """Create an experiment that compares arms on tasks with seeds.
+
+    Each combination becomes a job.
+    """
     experiment = service.create(project, body, idempotency_key)
     # Workers do it as well: this only saves waiting for their next look.
     background.add_task(start_runs, experiment["id"])
@@ -36,13 +39,13 @@ def create(
 
 @router.get("", **answers(ListOf[ExperimentObject]))
 def list_experiments(project: ProjectId, after: After = None, limit: Limit = 20) -> Response:
-    """Experiments, newest first, without their runs."""
+    """List experiments, newest first, without their runs."""
     return page(service.listing(project, after=after, limit=limit), limit)
 
 
 @router.get("/{experiment_id}", **answers(ExperimentWithRuns))
 def retrieve(experiment_id: ExperimentId, project: ProjectId) -> dict[str, object]:
-    """One experiment with all of its runs."""
+    """Get an experiment with all of its runs."""
     return service.retrieve(project, experiment_id)
 
 
@@ -50,7 +53,10 @@ def retrieve(experiment_id: ExperimentId, project: ProjectId) -> dict[str, objec
 def extend(
     experiment_id: ExperimentId, body: ExtendExperiment, project: ProjectId, background: BackgroundTasks
 ) -> dict[str, object]:
-    """Add seeds or arms; what has run stays."""
+    """Add seeds or arms to an experiment.
+
+    What has run stays.
+    """
     experiment = service.extend(project, experiment_id, body)
     background.add_task(start_runs, experiment_id)
     return experiment
@@ -58,7 +64,7 @@ def extend(
 
 @router.post("/{experiment_id}/cancel", **answers(ExperimentWithRuns))
 def cancel(experiment_id: ExperimentId, project: ProjectId) -> dict[str, object]:
-    """Start no further run, and cancel those that have not ended."""
+    """Cancel an experiment and the runs that have not ended."""
     return service.cancel(project, experiment_id)
 
 
@@ -72,7 +78,7 @@ def report(
         ReportFormat, Query(description="json, csv, or html: a page that needs nothing else")
     ] = ("json"),
 ) -> Response:
-    """What may be said of the results so far."""
+    """Get a report of what may be said of the results so far."""
     found = results.report(project, experiment_id)
     if format == "csv":
         return Response(report_csv(found), media_type="text/csv")

@@ -59,7 +59,7 @@ class ExperimentWithRuns(ExperimentObject):
 class ReportedExperiment(BaseModel):
     """Which experiment a report is of."""
 
-    id: str = Field(description="Id of the experiment")
+    id: str = Field(description="What it is asked for by, `exp_…`")
     name: str = Field(description="What it was called when it was made")
     created_at: CreatedAt
 
@@ -88,7 +88,7 @@ class SameRuns(BaseModel):
     """Arms whose runs have the same outcomes, to the last answer, in every seed."""
 
     task: str = Field(description="The task on which they are the same")
-    arms: list[str] = Field(description="Names of the arms")
+    arms: list[str] = Field(description="Two or more that came to the very same")
 
 
 class ReportedRun(BaseModel):
@@ -96,7 +96,7 @@ class ReportedRun(BaseModel):
 
     arm: str = Field(description="The arm that was trained")
     task: str = Field(description="The task that it was trained on")
-    seed: int = Field(description="The seed of the run")
+    seed: int = Field(description="What its randomness was derived from")
     status: RunStatus = Field(
         description="Where the run stands; all but succeeded are listed and count nowhere else"
     )

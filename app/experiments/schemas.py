@@ -2,7 +2,16 @@
 
 from typing import Annotated, Any, Literal, get_args
 
-from pydantic import ConfigDict, Field, StringConstraints, field_validator, model_validator
+from pydantic import (
+    ConfigDict,
+    Field,
+    GetJsonSchemaHandler,
+    StringConstraints,
+    field_validator,
+    model_validator,
+)
+from pydantic.json_schema import JsonSchemaValue
+from pydantic_core import CoreSchema
 
 from app.jobs.schemas import Hours, Metadata
 from trainer.ablations import ablation_names
@@ -62,6 +71,19 @@ class Arm(StrictModel):
         if self.ablation is not None and self.algorithm is not None:
             raise ValueError(f"arm {self.name!r} has both an ablation and an algorithm: give one of them")
         return self
+
+
+class _AWordDoes:
+    """Says in a schema that a bare word stands for an arm, too."""
+
+    def __get_pydantic_json_schema__(
+        self, schema: CoreSchema, handler: GetJsonSchemaHandler
+    ) -> JsonSchemaValue:
+        word = {"type": "string", "description": "An ablation, such as grpo_2x, or an algorithm's type"}
+        return {"anyOf": [word, handler(schema)]}
+
+
+ArmOrWord = Annotated[Arm, _AWordDoes()]
 
 
 class Task(StrictModel):
@@ -150,7 +172,7 @@ class CreateExperiment(StrictModel):
     reinforcement: dict[str, object] = Field(
         default_factory=dict, description="What all runs have in common: the settings of a job's method"
     )
-    arms: Annotated[list[Arm], Field(min_length=2, max_length=100)] = Field(
+    arms: Annotated[list[ArmOrWord], Field(min_length=2, max_length=100)] = Field(
         description="What to compare: 2 to 100 ways to train, each a name of an ablation or algorithm, or an "
         "object"
     )
@@ -229,7 +251,7 @@ class ExtendExperiment(StrictModel):
     seeds: Annotated[list[Seed], Field(max_length=1000)] = Field(
         default_factory=list, description="Seeds to add; those that it has already change nothing"
     )
-    arms: Annotated[list[Arm], Field(max_length=100)] = Field(
+    arms: Annotated[list[ArmOrWord], Field(max_length=100)] = Field(
         default_factory=list, description="Arms to add, as in the creation"
     )
 

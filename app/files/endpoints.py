@@ -49,7 +49,10 @@ _FORM = {
 
 @router.post("", openapi_extra=_FORM)
 async def create_file(request: Request, project: ProjectId) -> FileObject:
-    """Upload a JSONL file; each line is checked before it is taken in."""
+    """Upload a JSONL file.
+
+    Each line is checked before it is taken in; a bad one is named with its number.
+    """
     declared = request.headers.get("content-length", "")
     at_least = max(0, int(declared) - FORM_OVERHEAD) if declared.isdigit() else 0
     # A first look, before the bytes come; the exact size is asked about at the end.
@@ -68,20 +71,20 @@ def list_files(
         str | None, Query(description="fine-tune: uploads; fine-tune-results: what jobs wrote; default both")
     ] = None,
 ) -> Response:
-    """Files, newest first."""
+    """List files, newest first."""
     files = service.listing(project, after=after, limit=limit, order=order, purpose=purpose)
     return page([file_dict(file) for file in files], limit)
 
 
 @router.get("/{file_id}")
 def retrieve_file(file_id: FileId, project: ProjectId) -> FileObject:
-    """One file."""
+    """Get a file's name, size and hash."""
     return file_object(service.retrieve(project, file_id))
 
 
 @router.get("/{file_id}/content", **answers_text("The bytes", "application/jsonl", "text/csv"))
 def retrieve_content(file_id: FileId, project: ProjectId) -> StreamingResponse:
-    """The bytes of a file, streamed."""
+    """Download the bytes of a file."""
     file, path = service.content(project, file_id)
     return StreamingResponse(
         chunks(path),
@@ -95,6 +98,6 @@ def retrieve_content(file_id: FileId, project: ProjectId) -> StreamingResponse:
 
 @router.delete("/{file_id}")
 def delete_file(file_id: FileId, project: ProjectId) -> FileDeleted:
-    """Remove a file that no unfinished job uses."""
+    """Delete a file that no unfinished job uses."""
     service.delete(project, file_id)
     return FileDeleted(id=file_id)

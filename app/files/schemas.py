@@ -15,7 +15,7 @@ RESULTS_PURPOSE = "fine-tune-results"
 class FileObject(BaseModel):
     """OpenAI's file object, and ours: ``sha256`` and ``rows``."""
 
-    id: str = Field(description="Id of the file, `file-…`")
+    id: str = Field(description="What jobs name it by, `file-…`")
     object: Kind[Literal["file"]] = "file"
     bytes: int = Field(description="Size in bytes")
     created_at: CreatedAt

@@ -16,7 +16,10 @@ router = APIRouter(prefix="/v1/fine_tuning/alpha/graders", tags=["graders"], rou
 
 @router.post("/run", **answers(GraderRun))
 async def run(body: RunGrader, request: Request, project: ProjectId) -> Any:
-    """Grade one response. An error of the grader shows in ``metadata``; the reward is 0 then."""
+    """Try a grader on one response.
+
+    An error of the grader shows in ``metadata``; the reward is 0 then.
+    """
     try:
         async with WhileConnected(request.receive):
             return await request.state.grading.run(project, lambda check: service.run(body, check))
@@ -26,5 +29,8 @@ async def run(body: RunGrader, request: Request, project: ProjectId) -> Any:
 
 @router.post("/validate", **answers(ValidGrader))
 def validate(body: ValidateGrader, project: ProjectId) -> dict[str, object]:
-    """The definition as it was given, if a job could be created with it (and with the file)."""
+    """Check whether a job could be created with a grader, and with a file.
+
+    The answer is the definition as it was given.
+    """
     return service.validate(project, body)

@@ -79,7 +79,7 @@ class GraderRunMetadata(BaseModel):
 
     errors: GraderErrors = Field(description="Which kind of error there was, one flag each")
     execution_time: float = Field(description="Seconds, without the grader's start")
-    name: str = Field(description="The grader's name")
+    name: str = Field(description="As the definition says")
     sampled_model_name: str | None = Field(description="The judge model that answered; null without one")
     scores: dict[str, float] = Field(
         description="Each score by its name, before a formula or a range is applied"
@@ -87,7 +87,7 @@ class GraderRunMetadata(BaseModel):
     token_usage: int | None = Field(
         description="Tokens that judges read and wrote together; null without one"
     )
-    type: str = Field(description="The grader's type")
+    type: str = Field(description="Which kind of grader it was, such as string_check")
     error: str | None = Field(description="What went wrong, in words; null when there is a reward")
 
 

@@ -38,7 +38,7 @@ router = APIRouter(prefix="/v1", tags=["inference"], route_class=LeanRoute, life
 async def create_chat_completion(
     body: ChatCompletionRequest, request: Request, project: ProjectId
 ) -> Response:
-    """Answer a conversation in the mode that the model's id or ``mode`` names, or in both.
+    """Answer a conversation, in the mode that the model's id or ``mode`` names or in both.
 
     The answer, each choice and each chunk carry the ``mode``, as does the header ``x-policysplit-mode``.
     """
@@ -49,9 +49,10 @@ async def create_chat_completion(
 
 @router.post("/completions", **described(CompletionObject, event_stream="With ``stream``"))
 async def create_completion(body: CompletionRequest, request: Request, project: ProjectId) -> Response:
-    """Continue a text. There is no chat template and no turn: what is sent is what the model reads.
+    """Continue a text.
 
-    In the high-entropy mode the checkpoint's mode prompt and a blank line stand in front of the text.
+    There is no chat template and no turn: what is sent is what the model reads. In the high-entropy mode the
+    checkpoint's mode prompt and a blank line stand in front of the text.
     """
     gateway: Gateway = request.state.gateway
     plan = await service.plan_completion(gateway, body, project)

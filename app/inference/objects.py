@@ -40,7 +40,7 @@ class ChatChoice(Graded):
     """One answer. ``mode``: the one it was sampled in."""
 
     index: int = Field(description="Place of the answer in the list, from 0")
-    message: AnswerMessage = Field(description="The answer")
+    message: AnswerMessage = Field(description="What the model said, with its thoughts and calls")
     logprobs: dict[str, object] | None = Field(
         description="Log-probabilities by token, in nats, in OpenAI's form; null unless asked for"
     )

@@ -22,7 +22,10 @@ router = APIRouter(prefix="/v1/fine_tuning/jobs", tags=["fine-tuning jobs"], rou
 def list_attempts(
     fine_tuning_job_id: JobId, project: ProjectId, after: After = None, limit: Limit = 20
 ) -> Response:
-    """The job's attempts, newest first: outcome and cause of each."""
+    """List a job's attempts, newest first.
+
+    An attempt is one worker's turn at the job; its outcome and cause say why it ended.
+    """
     return page(listing(project, fine_tuning_job_id, after=after, limit=limit), limit)
 
 

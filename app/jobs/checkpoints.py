@@ -23,7 +23,10 @@ router = APIRouter(prefix="/v1/fine_tuning/jobs", tags=["checkpoints"], route_cl
 def list_checkpoints(
     fine_tuning_job_id: JobId, project: ProjectId, after: After = None, limit: Limit = 10
 ) -> Response:
-    """A job's checkpoints, the latest first. Each can be asked in both modes."""
+    """List a job's checkpoints, the latest first.
+
+    Each can be asked in both modes.
+    """
     return page(listing(project, fine_tuning_job_id, after=after, limit=limit), limit)
 
 

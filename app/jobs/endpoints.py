@@ -27,13 +27,16 @@ router = APIRouter(prefix="/v1/fine_tuning/jobs", tags=["fine-tuning jobs"], rou
 
 @router.post("", **answers(JobObject))
 def create(body: CreateJob, project: ProjectId, idempotency_key: IdempotencyKey = None) -> dict[str, object]:
-    """Create a job and queue it."""
+    """Create a fine-tuning job and queue it."""
     return create_job(project, body, idempotency_key)
 
 
 @router.post("/validate", **answers(JobValidation))
 def validate(body: CreateJob, project: ProjectId) -> dict[str, object]:
-    """What ``POST`` would make of the same body, or the error it would answer with; nothing is created."""
+    """Check a job without creating it.
+
+    The answer is what ``POST`` would make of the same body, or the error that it would answer with.
+    """
     return validate_job(project, body)
 
 
@@ -58,7 +61,7 @@ def list_jobs(
     sort: Annotated[Sort, Query(description="What the list is in the order of")] = "created_at",
     order: Annotated[Literal["asc", "desc"], Query(description="desc: the newest, or last, first")] = "desc",
 ) -> Response:
-    """Jobs, newest first."""
+    """List jobs, newest first unless asked otherwise."""
     wanted = _metadata_filter(request, metadata)
     listing = Listing(wanted, status, tuple((search or "").split()), sort, order == "desc")
     jobs = service.listing(project, listing, after=after, limit=limit)
@@ -67,32 +70,44 @@ def list_jobs(
 
 @router.get("/{fine_tuning_job_id}", **answers(JobObject))
 async def retrieve(fine_tuning_job_id: JobId, request: Request, project: ProjectId) -> Response:
-    """One job."""
+    """Get a job with its status and progress."""
     text = await job_text(request.state.quick_reads, project, fine_tuning_job_id)
     return Response(text, media_type="application/json")
 
 
 @router.post("/{fine_tuning_job_id}", **answers(JobObject))
 def update(fine_tuning_job_id: JobId, body: UpdateJob, project: ProjectId) -> dict[str, object]:
-    """Change a job's note, tags and metadata, at any time; its run does not notice."""
+    """Change a job's note, tags and metadata.
+
+    That is possible at any time; its run does not notice. What is left out stays.
+    """
     return service.update(project, fine_tuning_job_id, body)
 
 
 @router.get("/{fine_tuning_job_id}/timeline", **answers(Timeline))
 def get_timeline(fine_tuning_job_id: JobId, project: ProjectId) -> dict[str, object]:
-    """The job's attempts and its latest messages, each with the last step that was done by then."""
+    """Get what happened to a job, on the axis of its steps.
+
+    Attempts and the latest messages, each with the last step that was done by then.
+    """
     return timeline(project, fine_tuning_job_id)
 
 
 @router.post("/{fine_tuning_job_id}/cancel", **answers(JobObject))
 def cancel(fine_tuning_job_id: JobId, project: ProjectId) -> dict[str, object]:
-    """Stop a job for good. A running one is stopped within seconds."""
+    """Stop a job for good.
+
+    A running one is stopped within seconds; what it has saved stays.
+    """
     return service.cancel(project, fine_tuning_job_id)
 
 
 @router.post("/{fine_tuning_job_id}/pause", **answers(JobObject))
 def pause(fine_tuning_job_id: JobId, project: ProjectId) -> dict[str, object]:
-    """Stop a job so that it can be resumed later; its last checkpoint can be used meanwhile."""
+    """Pause a job so that it can be resumed later.
+
+    Its last checkpoint can be used meanwhile.
+    """
     return service.pause(project, fine_tuning_job_id)
 
 
@@ -104,7 +119,10 @@ def resume(fine_tuning_job_id: JobId, project: ProjectId) -> dict[str, object]:
 
 @router.delete("/{fine_tuning_job_id}", **answers(JobDeleted))
 def delete(fine_tuning_job_id: JobId, project: ProjectId) -> dict[str, object]:
-    """Remove a job that is over, with its checkpoints, results, events, metrics and rollouts."""
+    """Delete a job that is over, with all that it made.
+
+    Its checkpoints, results, events, metrics and rollouts go with it.
+    """
     return delete_job(project, fine_tuning_job_id)
 
 

@@ -26,7 +26,10 @@ def list_events(
     streamed: Annotated[bool, Query(alias="stream", description="Server-sent events, oldest first")] = False,
     last_event_id: LastEventId = None,
 ) -> Response:
-    """Events, newest first; with ``stream`` as they come, after ``Last-Event-ID``, until the job is over."""
+    """List a job's events, newest first, or follow them.
+
+    With ``stream`` they come as they happen, after ``Last-Event-ID``, until the job is over.
+    """
     if not streamed:
         return page(service.events(project, fine_tuning_job_id, after=after, limit=limit), limit)
     sequence = stream.start_after(project, fine_tuning_job_id, last_event_id or after)

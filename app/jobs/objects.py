@@ -152,7 +152,7 @@ class TimelineAttempt(BaseModel):
 
     object: Kind[Literal["fine_tuning.job.attempt"]]
     attempt: int = Field(description="Which turn this was, from 1")
-    worker: str = Field(description="Name of the worker")
+    worker: str = Field(description="Who had the job: host, process and a random part")
     started_at: float = Field(description="When it began, Unix time in seconds")
     ended_at: float | None = Field(description="When it ended, Unix time in seconds; null while it runs")
     outcome: str | None = Field(description="How it ended, as in the list of attempts; null while it runs")

@@ -35,7 +35,10 @@ def replay(
     project: ProjectId,
     step: Annotated[int, Query(ge=1, le=10_000_000, description="Which step to do again, from 1")],
 ) -> dict[str, object]:
-    """Have one step of a job that does not run done again; what came of it is in the replay object later."""
+    """Do one step of a job again and compare it with what it was.
+
+    The job must not be running. What came of it is in the replay later.
+    """
     return create(project, fine_tuning_job_id, step)
 
 
@@ -43,13 +46,16 @@ def replay(
 def list_replays(
     fine_tuning_job_id: JobId, project: ProjectId, after: After = None, limit: Limit = 20
 ) -> Response:
-    """The job's replays, newest first."""
+    """List a job's replays, newest first."""
     return page(listing(project, fine_tuning_job_id, after=after, limit=limit), limit)
 
 
 @router.get("/{fine_tuning_job_id}/replays/{replay_id}", **answers(ReplayObject))
 def retrieve_replay(fine_tuning_job_id: JobId, replay_id: ReplayId, project: ProjectId) -> dict[str, object]:
-    """One replay: ``matches`` says whether the step came to the same."""
+    """Get a replay.
+
+    ``matches`` says whether the step came to the same.
+    """
     with read_session() as session:
         job = found(session, project, fine_tuning_job_id)
         return _view(_found(session, job, replay_id))

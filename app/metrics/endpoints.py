@@ -36,7 +36,10 @@ def get_metrics(
         Query(description="columns: `steps` and `values`, two lists, in place of `points`; for many series"),
     ] = "points",
 ) -> dict[str, object] | Response:
-    """Without ``name``, the series that there are; with it, their points. Thinning keeps the extremes."""
+    """Get a job's metrics: which there are, or the points of some.
+
+    Without ``name``, the series that there are; with it, their points. Thinning keeps the extremes.
+    """
     if not name:
         return {"object": "list", "data": service.names(project, fine_tuning_job_id)}
     if layout == "columns":
@@ -56,7 +59,10 @@ def stream_metrics(
     name: Names = [],  # noqa: B006 (FastAPI copies it)
     last_event_id: LastEventId = None,
 ) -> StreamingResponse:
-    """Server-sent events, one a step, after ``Last-Event-ID``, until the job is over."""
+    """Follow a job's metrics as they come.
+
+    Server-sent events, one a step, after ``Last-Event-ID``, until the job is over.
+    """
     step = stream.start_after(project, fine_tuning_job_id, last_event_id)
     return StreamingResponse(
         stream.metrics_stream(request.state.job_watch, fine_tuning_job_id, name, step),
@@ -72,7 +78,10 @@ def get_metrics_csv(
     project: ProjectId,
     name: Names = [],  # noqa: B006 (FastAPI copies it)
 ) -> StreamingResponse:
-    """All points as a table: a row a step, a column a series."""
+    """Download a job's metrics as a table.
+
+    A row a step, a column a series.
+    """
     return StreamingResponse(
         service.csv_lines(project, fine_tuning_job_id, name),
         media_type="text/csv",

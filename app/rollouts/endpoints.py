@@ -41,7 +41,7 @@ def list_rollouts(
         Query(min_length=1, max_length=200, description="A text in prompt or response; case is ignored"),
     ] = None,
 ) -> Response:
-    """Sampled responses in the order in which they were drawn."""
+    """List the responses that a job sampled, in the order in which they were drawn."""
     wanted = Filter(
         step=step,
         group=group,
@@ -59,5 +59,5 @@ def list_rollouts(
 def retrieve_rollout(
     fine_tuning_job_id: JobId, rollout_id: RolloutId, project: ProjectId
 ) -> dict[str, object]:
-    """One response, token by token."""
+    """Get a sampled response, token by token."""
     return service.retrieve(project, fine_tuning_job_id, rollout_id)

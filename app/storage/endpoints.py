@@ -43,7 +43,10 @@ class StorageUse(BaseModel):
 
 @router.get("", **answers(StorageUse))
 def storage_use(project: ProjectId) -> dict[str, object]:
-    """Bytes of the project's files and of its runs (checkpoints, states to resume from, logs)."""
+    """Get how much of the disk the project uses.
+
+    Bytes of its files and of its runs: checkpoints, states to resume from, logs.
+    """
     return used(project)
 
 

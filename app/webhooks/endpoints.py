@@ -19,25 +19,28 @@ router = APIRouter(prefix="/v1", tags=["webhooks"], route_class=StrictRoute)
 
 @router.get("/webhook_event_types", **answers(objects.EventTypeList))
 def list_event_types() -> dict[str, object]:
-    """What an endpoint can be told of."""
+    """List the events that an endpoint can be told of."""
     return {"object": "list", "data": list(get_args(EventType))}
 
 
 @router.post("/webhook_endpoints", **answers(objects.EndpointWithSecret))
 def create_endpoint(body: CreateEndpoint, project: ProjectId) -> dict[str, object]:
-    """Have a URL told when jobs end. The secret that signs is shown this once."""
+    """Have a URL told when jobs end.
+
+    The secret that signs is shown this once.
+    """
     return service.create(project, body)
 
 
 @router.get("/webhook_endpoints", **answers(ListOf[objects.EndpointObject]))
 def list_endpoints(project: ProjectId, after: After = None, limit: Limit = 20) -> Response:
-    """Endpoints, newest first."""
+    """List webhook endpoints, newest first."""
     return page(service.listing(project, after=after, limit=limit), limit)
 
 
 @router.get("/webhook_endpoints/{webhook_endpoint_id}", **answers(objects.EndpointObject))
 def retrieve_endpoint(webhook_endpoint_id: EndpointId, project: ProjectId) -> dict[str, object]:
-    """One endpoint."""
+    """Get a webhook endpoint."""
     return service.retrieve(project, webhook_endpoint_id)
 
 
@@ -45,13 +48,16 @@ def retrieve_endpoint(webhook_endpoint_id: EndpointId, project: ProjectId) -> di
 def update_endpoint(
     webhook_endpoint_id: EndpointId, body: UpdateEndpoint, project: ProjectId
 ) -> dict[str, object]:
-    """Change an endpoint's name, URL or events."""
+    """Change a webhook endpoint's name, URL or events."""
     return service.update(project, webhook_endpoint_id, body)
 
 
 @router.delete("/webhook_endpoints/{webhook_endpoint_id}", **answers(objects.EndpointDeleted))
 def delete_endpoint(webhook_endpoint_id: EndpointId, project: ProjectId) -> dict[str, object]:
-    """Tell this URL nothing more, not even what is still to be delivered."""
+    """Delete a webhook endpoint.
+
+    It is told nothing more, not even what is still to be delivered.
+    """
     service.delete(project, webhook_endpoint_id)
     return {"id": webhook_endpoint_id, "object": "webhook_endpoint.deleted", "deleted": True}
 
@@ -60,7 +66,10 @@ def delete_endpoint(webhook_endpoint_id: EndpointId, project: ProjectId) -> dict
 def rotate_secret(
     webhook_endpoint_id: EndpointId, body: RotateSecret, project: ProjectId
 ) -> dict[str, object]:
-    """A new secret, shown this once."""
+    """Give a webhook endpoint a new secret.
+
+    It is shown this once.
+    """
     keep_old = body.keep_old_secret_active_for_24_hours
     return service.rotate_secret(project, webhook_endpoint_id, keep_old=keep_old)
 
@@ -69,7 +78,10 @@ def rotate_secret(
 async def test_endpoint(
     webhook_endpoint_id: EndpointId, body: SampleEvent, project: ProjectId
 ) -> dict[str, object]:
-    """Send a sample event now, once; its job is called ``ftjob-test``."""
+    """Send a sample event to a webhook endpoint now.
+
+    It is sent once; its job is called ``ftjob-test``.
+    """
     endpoint, due = await run_in_threadpool(service.sample_for, project, webhook_endpoint_id, body.event_type)
     async with webhook_client() as client:
         status = await service.send_sample(client, due)
@@ -86,5 +98,8 @@ async def test_endpoint(
 def list_deliveries(
     webhook_endpoint_id: EndpointId, project: ProjectId, after: After = None, limit: Limit = 20
 ) -> Response:
-    """What was sent, or is still to be, with every attempt; newest first."""
+    """List what a webhook endpoint was sent or is still to be, newest first.
+
+    Every try is told of.
+    """
     return page(service.deliveries(project, webhook_endpoint_id, after=after, limit=limit), limit)

@@ -25,7 +25,7 @@ class CreateEndpoint(StrictModel):
 class UpdateEndpoint(StrictModel):
     """What is left out stays as it is."""
 
-    name: Name | None = Field(default=None, description="A new name")
+    name: Name | None = Field(default=None, description="What to call it from now on")
     url: str | None = Field(default=None, description="A new address")
     event_types: EventTypes | None = Field(
         default=None, description="All events that it is to be told of from now on"

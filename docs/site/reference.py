@@ -126,12 +126,21 @@ def _operation(method: str, path: str, operation: dict[str, Any]) -> list[str]:
             lines.append(f"| {name} | {one['in']} | {_type(one['schema'])} | {_cell(text)} |")
         lines.append("")
     for kind, content in operation.get("requestBody", {}).get("content", {}).items():
-        lines += [f"Body ({kind}): {_type(content['schema'])}", ""]
+        lines += [f"Body ({kind}): {_type(content['schema'])}", "", *_example(content.get("example"))]
     for status, answer in operation["responses"].items():
         for kind, content in answer.get("content", {}).items():
             if status[0] == "2":
                 lines += [f"Answer {status} ({kind}): {_type(content.get('schema', {}))}", ""]
+                lines += _example(content.get("example"))
     return lines
+
+
+def _example(value: Any) -> list[str]:
+    """A block with an example, where there is one; what is not JSON as it stands."""
+    if value is None:
+        return []
+    text = value.rstrip("\n") if isinstance(value, str) else json.dumps(value, indent=2, ensure_ascii=False)
+    return [f"```{'text' if isinstance(value, str) else 'json'}", text, "```", ""]
 
 
 def _schema(name: str, schema: dict[str, Any]) -> list[str]:
@@ -148,7 +157,10 @@ def _schema(name: str, schema: dict[str, Any]) -> list[str]:
         else:
             default = "required" if field in schema.get("required", ()) else ""
         lines.append(f"| `{field}` | {_type(one)} | {default} | {_cell(one.get('description', ''))} |")
-    return [*lines, ""]
+    lines.append("")
+    # A list's is that of its elements.
+    examples = [] if name.startswith("ListOf_") else schema.get("examples", [])
+    return [*lines, *(line for one in examples for line in _example(one))]
 
 
 def _reachable(name: str, schemas: dict[str, Any]) -> list[str]:

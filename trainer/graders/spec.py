@@ -207,7 +207,7 @@ class JudgeText(StrictModel):
     type: Literal["input_text", "output_text"] = Field(
         description="input_text and output_text mean the same here"
     )
-    text: Template = Field(description="A template")
+    text: Template = Field(description="What is said, with {{item.…}} and {{sample.…}} filled in")
 
 
 def _kind_of_content(value: object) -> str:

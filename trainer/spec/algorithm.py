@@ -211,7 +211,7 @@ class AdaptiveEntropy(ClippedSingleMode):
         default=0.0, ge=0, le=1e6, description="The coefficient at the first step, per nat"
     )
     coefficient_step: float = Field(
-        default=1e-4, gt=0, le=1e6, description="Change of the coefficient a step"
+        default=1e-4, gt=0, le=1e6, description="What it goes up or down by after each step, per nat"
     )
     max_coefficient: float = Field(
         default=5e-3, gt=0, le=1e6, description="The coefficient never exceeds this, per nat"

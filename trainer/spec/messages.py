@@ -39,7 +39,7 @@ class TextPart(_Strict):
     """A part of a message's content. Models here read text only."""
 
     type: Literal["text"] = Field(description="Always text")
-    text: str = Field(description="The characters")
+    text: str = Field(description="What is said; parts are joined without anything between")
 
     @model_validator(mode="before")
     @classmethod
@@ -66,7 +66,7 @@ Content = Annotated[
 class CalledFunction(_Strict):
     """The function that a model called, and with what: a JSON object, as text or as it is."""
 
-    name: str = Field(description="Name of the function")
+    name: str = Field(description="The tool that it asked for")
     arguments: str | dict[str, object] = Field(
         description="What it was called with: a JSON object, as text or as it is"
     )

@@ -217,7 +217,9 @@ class EvaluationSpec(StrictModel):
         description="Of these so many are measured token by token (entropy, divergence of the modes), which "
         "takes longer than to sample them; default: all",
     )
-    temperature: float = Field(default=1.0, ge=0, le=100, description="0: greedy")
+    temperature: float = Field(
+        default=1.0, ge=0, le=100, description="Of sampling in evaluation; 0: always the likeliest token"
+    )
     top_p: float = Field(
         default=1.0, gt=0, le=1, description="Sample among the likeliest tokens that together have this much"
     )
