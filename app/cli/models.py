@@ -1,25 +1,25 @@
 """``policysplit models``: models in the data directory."""
 
 import json
-import subprocess
-import tempfile
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from rich.markup import escape
 from rich.progress import BarColumn, DownloadColumn, Progress, SpinnerColumn, TextColumn
-from rich.table import Table
 
 from app.cli.console import out
-from app.cli.environment import python_command, settings_with
+from app.cli.environment import settings_with
 from app.cli.errors import CliError
 from app.cli.export import export
+from app.cli.listing import JsonOption, say_json, say_table, size
 from app.models.catalog import base_models, encoders
-from trainer.system.guarded import guarded
+from app.models.machine import machine, needs
+from app.models.offers import offered
+from app.models.pulling import PullFailed, Pulls
 
 SOURCE_NAME = "policysplit-source.json"
-STOP_SECONDS = 5.0
+_FITS = {"training": "trained", "adapters": "trained with LoRA", "asking": "asked", "nothing": ""}
 
 app = typer.Typer(help="Models in the data directory.", no_args_is_help=True)
 DataDirOption = Annotated[Path | None, typer.Option(help="The data directory.")]
@@ -41,65 +41,92 @@ def pull(
 
 
 @app.command("list")
-def list_models(data_dir: DataDirOption = None) -> None:
+def list_models(data_dir: DataDirOption = None, as_json: JsonOption = False) -> None:
     """Show the base models that jobs can start from, and the encoders that evaluations can use."""
     models_dir = settings_with(data_dir=data_dir).models_dir
-    table = Table("name", "size", "from", "licence")
-    notes = {}
-    names = base_models() + encoders()
-    for name in names:
-        folder = models_dir / name
-        source = read_source(folder)
-        size = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
-        table.add_row(
-            name,
-            f"{size / 1e6:,.0f} MB",
-            source.get("revision", "put there by hand")
-            if source.get("origin") != "hub"
-            else source["repository"],
-            source.get("license") or "",
-        )
-        if source.get("note"):
-            notes[name] = source["note"]
-    if names:
-        out.print(table)
-        for name, note in notes.items():
-            out.print(f"[yellow]{name}:[/] {note}")
+    known = {name: _told_of(models_dir / name) for name in base_models() + encoders()}
+    if as_json:
+        say_json([{"name": name, **facts} for name, facts in known.items()])
+    elif known:
+        rows = [
+            (escape(name), size(facts["bytes"]), escape(facts["from"]), escape(facts["license"] or ""))
+            for name, facts in known.items()
+        ]
+        say_table(("name", "size", "from", "licence"), rows)
+        for name, facts in known.items():
+            if facts["note"]:
+                out.print(f"[yellow]{name}:[/] {facts['note']}")
     else:
         out.print(
-            f"There is no model in {models_dir}. Get one: policysplit models pull SmolLM2-135M-Instruct"
+            f"There is no model in {models_dir}. Get one: policysplit models pull SmolLM2-135M-Instruct; "
+            "policysplit models available shows others."
         )
+
+
+@app.command()
+def available(data_dir: DataDirOption = None, as_json: JsonOption = False) -> None:
+    """Show base models to begin with that fit this machine; any other on the model hub can be pulled, too."""
+    settings_with(data_dir=data_dir)
+    here, models = machine(), list(offered())
+    if as_json:
+        say_json(models)
+        return
+    rows = [
+        (
+            one["id"],
+            size(one["download_bytes"]),
+            size(one["memory_to_ask_bytes"]),
+            size(one["memory_to_train_adapters_bytes"]),
+            size(one["memory_to_train_bytes"]),
+            one["license"],
+            "here" if one["there"] else _FITS[one["fits"]],
+        )
+        for one in models
+    ]
+    say_table(("name", "size", "to ask", "to train LoRA", "to train", "licence", "here it can be"), rows)
+    out.print(
+        f"[dim]This machine: {here.device}, {size(here.memory_bytes)} of memory, "
+        f"{size(here.free_disk_bytes)} of disk free.[/] Get one: policysplit models pull NAME",
+        soft_wrap=True,
+    )
+
+
+def _told_of(folder: Path) -> dict[str, Any]:
+    """What is known of a model's folder."""
+    source = read_source(folder)
+    by_hand = "put there by hand"
+    return {
+        "bytes": sum(file.stat().st_size for file in folder.rglob("*") if file.is_file()),
+        "from": source["repository"] if source.get("origin") == "hub" else source.get("revision", by_hand),
+        "license": source.get("license"),
+        "note": source.get("note"),
+    }
 
 
 def pull_model(name: str, models_dir: Path) -> Path:
-    """Run ``trainer.model.pull`` in a process of its own, show its progress, return the model's folder."""
-    final: dict[str, Any] = {}
-    command = python_command("-m", "trainer.model.pull", name, "--into", str(models_dir))
+    """Fetch a model, show its licence, size and progress, return its folder. Raises CliError."""
     columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), DownloadColumn())
-    with (
-        tempfile.TemporaryFile("w+") as errors,
-        guarded(command, STOP_SECONDS, subprocess.PIPE, errors) as process,
-        Progress(*columns, console=out, transient=True) as progress,
-    ):
+    with Progress(*columns, console=out, transient=True) as progress:
         task = progress.add_task(f"{name}: asking the model hub", total=None)
-        for facts in _lines(process):
-            if "model" in facts:
-                final = facts
+
+        def told(facts: dict[str, Any]) -> None:
+            if "about" in facts:
+                progress.console.print(f"[dim]{_sentence(facts['about'])}[/]", soft_wrap=True)
             elif "total" in facts:
                 progress.update(
                     task, description=facts["stage"], total=facts["total"], completed=facts["done"]
                 )
-            else:
+            elif "stage" in facts:
                 progress.console.print(f"[dim]{facts['stage']}[/]", soft_wrap=True)
                 progress.update(task, description=facts["stage"], total=None)
-        process.wait()
-        errors.seek(0)
-        said = errors.read().strip().splitlines()
-    if process.returncode != 0 or not final:
-        raise CliError((said or [f"trainer.model.pull ended with status {process.returncode}"])[-1])
+
+        try:
+            final = Pulls(models_dir).pull(name, told)
+        except PullFailed as error:
+            raise CliError(f"{error}") from error
     folder = Path(final["model"])
     out.print(
-        f"[green]{'Already there' if final['already'] else 'Ready'}[/]: {folder.name} in {folder}",
+        f"[green]{'Already there' if final['already'] else 'Ready'}[/]: {folder.name} in {models_dir}",
         soft_wrap=True,
     )
     note = final["source"].get("note")
@@ -108,20 +135,19 @@ def pull_model(name: str, models_dir: Path) -> Path:
     return folder
 
 
+def _sentence(about: dict[str, Any]) -> str:
+    """What is fetched, before it is."""
+    memory = needs(about["parameters"])
+    return (
+        f"{about['repository']}: {about['parameters'] / 1e6:,.0f} M weights, {size(about['bytes'])}, licence "
+        f"{about['license'] or 'not named'}; about {size(memory.asking)} of memory to ask, "
+        f"{size(memory.training)} to train"
+    )
+
+
 def read_source(folder: Path) -> dict[str, Any]:
     """Where a model came from, as ``trainer.model.pull`` recorded it."""
     try:
         return json.loads((folder / SOURCE_NAME).read_text())
     except (OSError, ValueError):
         return {}
-
-
-def _lines(process: subprocess.Popen[str]) -> Iterator[dict[str, Any]]:
-    assert process.stdout is not None
-    for line in process.stdout:
-        try:
-            facts = json.loads(line)
-        except ValueError:
-            continue
-        if isinstance(facts, dict):
-            yield facts

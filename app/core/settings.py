@@ -166,6 +166,11 @@ class Settings(GraderSettings):
         description="Fernet keys that seal secrets in the database, a JSON list, the newest first; empty: "
         "one that is made by itself in data_dir",
     )
+    model_pull_projects: list[str] = Field(
+        default=["proj_default"],
+        description="Projects whose keys may fetch base models from the model hub, a JSON list of ids; "
+        "HF_TOKEN and HF_ENDPOINT are the hub's own",
+    )
     webhook_allowed_hosts: list[str] = Field(
         default=[],
         description="Hosts that webhooks may reach over http or in private networks, a JSON list",

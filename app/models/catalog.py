@@ -19,7 +19,7 @@ from trainer.spec.modes import Mode
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,254}(/[A-Za-z0-9][A-Za-z0-9._-]{0,254})?")
 
 #: Where a base model that is missed may come from.
-HOW_TO_PULL = "'policysplit models pull NAME' fetches a base model."
+HOW_TO_PULL = "'policysplit models pull NAME' fetches a base model, as does POST /v1/models/pull."
 
 
 @dataclass(frozen=True)
@@ -28,6 +28,11 @@ class Weights:
 
     path: Path
     checkpoint: Checkpoint | None = None
+
+
+def is_name(name: str) -> bool:
+    """Whether a base model can be called so: ``NAME`` or ``OWNER/NAME``."""
+    return _NAME.fullmatch(name) is not None
 
 
 def base_models() -> list[str]:
@@ -46,7 +51,7 @@ def _folders() -> list[str]:
     # A folder inside a model's own is a part of it.
     found |= {path.parent for path in folder.glob("*/*/config.json") if path.parent.parent not in found}
     names = (path.relative_to(folder).as_posix() for path in found)
-    return sorted(name for name in names if _NAME.fullmatch(name))
+    return sorted(name for name in names if is_name(name))
 
 
 def base_path(name: str) -> Path | None:
@@ -62,7 +67,7 @@ def encoder_path(name: str) -> Path | None:
 
 
 def _path(name: str) -> Path | None:
-    if not _NAME.fullmatch(name):
+    if not is_name(name):
         return None
     path = get_settings().models_dir / name
     return path if is_model(path) else None
@@ -127,7 +132,7 @@ def encoder_to_use(name: str, param: str) -> Path:
         there_is = f"Known encoders: {one_of(known, name)}" if known else "There is none yet"
         raise BadRequest(
             f"Invalid value for '{param}': {abbreviated(name)} is not an encoder of text. {there_is}; "
-            "'policysplit models pull all-MiniLM-L6-v2' fetches one.",
+            "'policysplit models pull all-MiniLM-L6-v2' fetches one, as does POST /v1/models/pull.",
             param=param,
             code="model_not_found",
         )

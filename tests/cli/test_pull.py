@@ -6,17 +6,17 @@ import sys
 import zipfile
 from pathlib import Path
 
-from tests.fixtures.hub import COMMIT, Hub
+from tests.fixtures.hub import COMMIT, TOKEN, Hub
 from tests.fixtures.service import cli_environment
 from trainer.model.pull import extract_folder
 
 
-def pull(name: str, into: Path, **environment: str) -> "subprocess.CompletedProcess[str]":
+def pull(name: str, into: Path, *options: str, **environment: str) -> "subprocess.CompletedProcess[str]":
     env = cli_environment(**environment)
     env.pop("HF_HUB_OFFLINE")
     env |= environment | {"HF_HOME": str(into.parent / "hub-cache"), "HF_HUB_DISABLE_XET": "1"}
     return subprocess.run(
-        [sys.executable, "-m", "trainer.model.pull", name, "--into", str(into)],
+        [sys.executable, "-m", "trainer.model.pull", name, "--into", str(into), *options],
         env=env,
         capture_output=True,
         text=True,
@@ -91,6 +91,72 @@ def test_pickled_weights_alone_are_refused(hub: Hub, tmp_path: Path) -> None:
     assert result.returncode == 1
     assert "no safetensors" in result.stderr
     assert not (tmp_path / "models" / "team" / "old").exists()
+
+
+def test_what_was_cut_off_is_continued_where_it_was(hub: Hub, tiny_model: Path, tmp_path: Path) -> None:
+    """Within one pull, and by the next one when the hub goes away for good."""
+    hub.repositories["team/tiny"] = tiny_model
+    weights = (tiny_model / "model.safetensors").read_bytes()
+    third = len(weights) // 3
+    hub.cut_after = [third, third, 0, 0, 0, 0]
+    broken = pull("team/tiny", tmp_path / "models", HF_ENDPOINT=hub.url)
+    assert broken.returncode == 1
+    error = json.loads(broken.stdout.splitlines()[-1])["error"]
+    assert error["code"] == "download_broke_off"
+    assert f"broke off after {2 * third:,} of {len(weights):,} bytes" in error["message"]
+    assert hub.ranges[0] == f"bytes={third}-"
+    assert not (tmp_path / "models" / "team" / "tiny").exists()
+
+    hub.cut_after, before = [], len(hub.asked)
+    whole = pull("team/tiny", tmp_path / "models", HF_ENDPOINT=hub.url)
+    assert whole.returncode == 0, whole.stderr
+    assert hub.ranges[-1] == f"bytes={2 * third}-"
+    asked = [path.rpartition("/")[2] for path in hub.asked[before:] if "/resolve/" in path]
+    assert "model.safetensors" in asked and "config.json" not in asked
+    folder = tmp_path / "models" / "team" / "tiny"
+    assert (folder / "model.safetensors").read_bytes() == weights
+    assert {path.name for path in folder.parent.iterdir()} == {"tiny", ".tiny.lock"}
+
+
+def test_nothing_of_the_hub_is_trusted(hub: Hub, tiny_model: Path, tmp_path: Path) -> None:
+    """Names that lead elsewhere, more bytes than announced, other bytes than announced."""
+    hub.repositories["team/tiny"] = tiny_model
+    weights = (tiny_model / "model.safetensors").read_bytes()
+    hub.listed = [
+        "../up.json",
+        "/tmp/absolute.json",
+        "a/../../up.json",
+        ".hidden.json",
+        "code.py",
+        "a\\..\\up.json",
+    ]
+    hub.lies["model.safetensors"] = weights + b"more"
+    longer = pull("team/tiny", tmp_path / "models", HF_ENDPOINT=hub.url)
+    assert "is longer than the" in longer.stderr
+    hub.lies["model.safetensors"] = weights[:-1] + bytes([weights[-1] ^ 1])
+    other = pull("team/tiny", tmp_path / "models", HF_ENDPOINT=hub.url)
+    assert "with another hash than the hub tells" in other.stderr
+    hub.lies.clear()
+    assert pull("team/tiny", tmp_path / "models", HF_ENDPOINT=hub.url).returncode == 0
+    names = {path.name for path in (tmp_path / "models" / "team" / "tiny").rglob("*")}
+    assert names == {*(file.name for file in tiny_model.iterdir()), "policysplit-source.json"}
+    assert not any(one in path for path in hub.asked for one in ("up.json", "absolute", "hidden", "code.py"))
+
+
+def test_a_gated_repository_comes_with_the_operators_token(
+    hub: Hub, tiny_model: Path, tmp_path: Path
+) -> None:
+    hub.repositories["team/tiny"], hub.gated = tiny_model, {"team/tiny"}
+    refused = pull("team/tiny", tmp_path / "models", HF_ENDPOINT=hub.url)
+    assert "accept its terms on the hub and set HF_TOKEN" in refused.stderr
+    assert pull("team/tiny", tmp_path / "models", HF_ENDPOINT=hub.url, HF_TOKEN=TOKEN).returncode == 0
+
+
+def test_a_model_that_the_disk_has_no_room_for_is_refused(hub: Hub, tiny_model: Path, tmp_path: Path) -> None:
+    hub.repositories["team/tiny"] = tiny_model
+    result = pull("team/tiny", tmp_path / "models", "--reserve", str(1 << 60), HF_ENDPOINT=hub.url)
+    assert (result.returncode, "make room" in result.stderr) == (1, True)
+    assert not any("/resolve/" in path for path in hub.asked)
 
 
 def test_an_unknown_repository_is_named(hub: Hub, tmp_path: Path) -> None:

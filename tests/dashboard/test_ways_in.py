@@ -1,12 +1,15 @@
 """Ways into the pages: keys, addresses, and what was typed before."""
 
 import re
+import shutil
+from pathlib import Path
 
 import pytest
 from playwright.sync_api import Browser, expect
 
 from tests.fixtures.api import Api, Keyed, on_sqlite
 from tests.fixtures.browser import tab
+from tests.fixtures.hub import Hub
 
 pytestmark = pytest.mark.timeout(900)
 
@@ -58,3 +61,41 @@ def test_the_playground_keeps_what_was_typed(browser: Browser, api: Api):
         page.reload()
         expect(page.get_by_label("Question")).to_have_value("What is 6 + 5?")
         expect(page.locator("#set-n")).to_have_value("3")
+
+
+@on_sqlite
+def test_who_has_no_model_gets_one_where_it_is_missed(
+    browser: Browser, api: Api, hub: Hub, tiny_model: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """Looked up by name, fetched with progress, then there to be asked and trained."""
+    hub.repositories |= dict.fromkeys(("team/tiny", "team/other"), tiny_model)
+    monkeypatch.setenv("HF_ENDPOINT", hub.url)
+    monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
+    shutil.rmtree(api.folder / "models" / "tiny")
+    with tab(browser, refusals=True) as opened:
+        page = opened.page
+        page.goto(f"{api.url}/#/playground")
+        expect(page.get_by_role("heading", name="No model to talk to")).to_be_visible()
+        expect(page.get_by_role("button", name="Get SmolLM2-135M-Instruct")).to_be_visible()
+        page.get_by_label("by its name on the model hub").fill("team/none")
+        page.get_by_role("button", name="Look it up").click()
+        expect(page.get_by_role("alert")).to_contain_text("The model hub has no team/none")
+
+        page.get_by_label("by its name on the model hub").fill("team/tiny")
+        page.get_by_label("by its name on the model hub").press("Enter")
+        row = page.get_by_role("row").filter(has_text="team/tiny")
+        expect(row).to_contain_text("mit")
+        hub.held.clear()
+        row.get_by_role("button", name="Get team/tiny").click()
+        expect(page.get_by_role("progressbar", name="team/tiny")).to_be_visible()
+        hub.held.set()
+        expect(page.locator("#model")).to_have_value("team/tiny", timeout=20_000)
+
+        page.goto(f"{api.url}/#/jobs/new")
+        expect(page.get_by_label("Model to train")).to_have_value("team/tiny")
+        page.get_by_text("Get another model").click()
+        page.get_by_label("by its name on the model hub").fill("team/other")
+        page.get_by_label("by its name on the model hub").press("Enter")
+        page.get_by_role("button", name="Get team/other").click()
+        expect(page.get_by_label("Model to train")).to_have_value("team/other", timeout=20_000)
+        expect(page).to_have_url(f"{api.url}/#/jobs/new")

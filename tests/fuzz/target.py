@@ -44,7 +44,13 @@ def target(*, keyed: bool) -> Iterator[Target]:
         url = migrated_sqlite(folder / "fuzz.db")
         stack.enter_context(
             _environment(
-                POLICYSPLIT_DATA_DIR=str(data), DATABASE_URL=url, BROKER_URL=redis.url, POLICYSPLIT_PORT="0"
+                POLICYSPLIT_DATA_DIR=str(data),
+                DATABASE_URL=url,
+                BROKER_URL=redis.url,
+                POLICYSPLIT_PORT="0",
+                # Whatever name is made up, nothing of elsewhere is asked for it.
+                HF_HUB_OFFLINE="1",
+                PIP_NO_INDEX="1",
             )
         )
         key = create_key("fuzz", DEFAULT_PROJECT)[1] if keyed else None

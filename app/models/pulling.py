@@ -1,0 +1,169 @@
+"""Fetching base models, for API and command line alike: ``trainer.model.pull`` in a process of its own.
+
+What a pull has come to is in a file of ``.pulls`` in the models folder, beside what it fetches, so that every
+API process and command sees it. Whoever runs one holds a lock: a pull that says it runs without its lock was
+cut off, and the next one continues it.
+"""
+
+import contextlib
+import fcntl
+import json
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
+from urllib.parse import quote
+
+from app.core.settings import get_settings
+from trainer.system.files import write_atomically
+from trainer.system.guarded import guarded
+
+STOP_SECONDS = 5.0
+
+Facts = dict[str, Any]
+
+
+class PullFailed(Exception):
+    """The model cannot be had: why and what would work, and ``code``, the same for programs."""
+
+    def __init__(self, message: str, code: str):
+        super().__init__(message)
+        self.code = code
+
+
+@dataclass(frozen=True)
+class Pull:
+    """What a pull has come to."""
+
+    name: str
+    status: Literal["running", "succeeded", "failed"]
+    stage: str
+    started_at: float
+    finished_at: float | None = None
+    done_bytes: int | None = None
+    total_bytes: int | None = None
+    about: Facts | None = None
+    error: dict[str, str] | None = None
+
+
+class Pulls:
+    """Pulls into one folder of models."""
+
+    def __init__(self, models: Path):
+        self._models = models
+
+    def about(self, name: str) -> Facts:
+        """What would be fetched: licence, bytes, parameters. Raises PullFailed."""
+        for facts in self._told(name, "--about"):
+            if "about" in facts:
+                return facts["about"]
+        raise PullFailed("trainer.model.pull said nothing", "pull_failed")
+
+    def pull(
+        self, name: str, told: Callable[[Facts], None] = lambda _facts: None, known: Facts | None = None
+    ) -> Facts:
+        """Fetch a model and return its last facts, ``model`` and ``source``; ``told`` hears each on the way.
+
+        ``known``: what :meth:`about` has said. Raises PullFailed, also where another one fetches it now.
+        """
+        with self._running(name):
+            state = Pull(name, "running", "asking the model hub", time.time(), about=known)
+            self._write(state)
+            told({"stage": state.stage})
+            try:
+                for facts in self._told(name, "--reserve", str(get_settings().disk_reserve_bytes)):
+                    told(facts)
+                    if "model" in facts:
+                        self._write(
+                            replace(state, status="succeeded", stage="ready", finished_at=time.time())
+                        )
+                        return facts
+                    if "about" in facts:
+                        state = replace(state, about=facts["about"])
+                    else:
+                        done, total = facts.get("done"), facts.get("total")
+                        state = replace(state, stage=facts["stage"], done_bytes=done, total_bytes=total)
+                    self._write(state)
+                raise PullFailed("trainer.model.pull ended before the model was there", "pull_failed")
+            except PullFailed as error:
+                problem = {"code": error.code, "message": f"{error}"}
+                self._write(replace(state, status="failed", finished_at=time.time(), error=problem))
+                raise
+
+    def all(self) -> list[Pull]:
+        """What is known of pulls, the latest first."""
+        found = [self._read(path) for path in self._folder.glob("*.json")]
+        return sorted((one for one in found if one is not None), key=lambda one: one.started_at, reverse=True)
+
+    def find(self, name: str) -> Pull | None:
+        """The last pull of a model."""
+        return self._read(self._path(name, "json"))
+
+    def _told(self, name: str, *options: str) -> Iterator[Facts]:
+        # It imports nothing from the folder that it runs in.
+        options = ("--into", str(self._models), *options)
+        command = [sys.executable, "-P", "-m", "trainer.model.pull", *options, "--", name]
+        with (
+            tempfile.TemporaryFile("w+") as errors,
+            guarded(command, STOP_SECONDS, subprocess.PIPE, errors) as process,
+        ):
+            assert process.stdout is not None
+            for line in process.stdout:
+                try:
+                    facts = json.loads(line)
+                except ValueError:
+                    continue
+                if isinstance(facts, dict) and "error" in facts:
+                    raise PullFailed(facts["error"]["message"], facts["error"]["code"])
+                if isinstance(facts, dict):
+                    yield facts
+            if process.wait() != 0:
+                errors.seek(0)
+                said = errors.read().strip().splitlines() or [f"it ended with status {process.returncode}"]
+                raise PullFailed(said[-1], "pull_failed")
+
+    @contextlib.contextmanager
+    def _running(self, name: str) -> Iterator[None]:
+        """Hold the lock of the model's pull; raises PullFailed where another one has it."""
+        self._folder.mkdir(parents=True, exist_ok=True)
+        with self._path(name, "lock").open("a") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise PullFailed(f"another pull of {name} is under way", "pull_under_way") from None
+            yield
+
+    def _is_running(self, name: str) -> bool:
+        try:
+            with self._path(name, "lock").open() as lock:
+                fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except FileNotFoundError:
+            return False
+        except BlockingIOError:
+            return True
+        return False
+
+    def _read(self, path: Path) -> Pull | None:
+        try:
+            state = Pull(**json.loads(path.read_text()))
+        except (OSError, ValueError, TypeError):
+            return None
+        if state.status == "running" and not self._is_running(state.name):
+            message = f"The pull of {state.name} was cut off: pull it again, and it continues where it was."
+            error = {"code": "interrupted", "message": message}
+            return replace(state, status="failed", finished_at=path.stat().st_mtime, error=error)
+        return state
+
+    def _write(self, state: Pull) -> None:
+        write_atomically(self._path(state.name, "json"), json.dumps(asdict(state)))
+
+    def _path(self, name: str, kind: str) -> Path:
+        return self._folder / f"{quote(name, safe='')}.{kind}"
+
+    @property
+    def _folder(self) -> Path:
+        return self._models / ".pulls"
