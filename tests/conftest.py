@@ -3,9 +3,12 @@
 A file that imports another comes after it: pytest rewrites the assertions of what it loads first.
 """
 
+import atexit
 import functools
 import inspect
 import os
+import shutil
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,11 +16,16 @@ from pathlib import Path
 # already: with two threads each, which wait for each other, the trainer's tests take five times as long.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+# Services that run here for others are of nobody's concern there, and the other way round.
+os.environ["XDG_RUNTIME_DIR"] = tempfile.mkdtemp(prefix="runtime-")
+
 import httpx
 import pytest
 from hypothesis import settings
 
 from trainer.system.imports import large_imports
+
+atexit.register(shutil.rmtree, os.environ["XDG_RUNTIME_DIR"], ignore_errors=True)
 
 # The same examples at every run, however slow the machine.
 settings.register_profile("fixed", derandomize=True, deadline=None, database=None)

@@ -22,7 +22,7 @@ import typer
 
 from app.cli.console import out, say_error
 from app.cli.datadir import DataDir
-from app.cli.environment import settings_with
+from app.cli.environment import settings_to_act_on, settings_with
 from app.cli.errors import CliError
 from app.cli.relocation import DATABASE, LOCATION
 from app.core.private import tighten
@@ -46,7 +46,7 @@ def backup(
 
     With a PostgreSQL of your own: stop nothing, run pg_dump, then copy the data directory.
     """
-    settings = _embedded(settings_with(data_dir=data_dir))
+    settings = _embedded(settings_to_act_on(data_dir))
     file = file.expanduser().resolve()
     if file.exists():
         raise CliError(f"{file} is there already: give another name")

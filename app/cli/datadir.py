@@ -2,8 +2,11 @@
 
 import contextlib
 import fcntl
+import hashlib
 import json
 import os
+import stat
+import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -62,6 +65,8 @@ class DataDir:
                 yield descriptor
             finally:
                 self.address_file.unlink(missing_ok=True)
+                if (folder := _services()) is not None:
+                    (folder / self._service_name).unlink(missing_ok=True)
         finally:
             os.close(descriptor)
 
@@ -88,16 +93,50 @@ class DataDir:
                 time.sleep(0.1)
 
     def write_address(self, url: str) -> None:
-        """Record where the running service answers, for the client commands."""
-        write_atomically(self.address_file, json.dumps({"pid": os.getpid(), "url": url}))
+        """Record where the running service answers, for the client commands, and that it runs, for others."""
+        told = {"pid": os.getpid(), "url": url, "data_dir": str(self.path)}
+        write_atomically(self.address_file, json.dumps(told))
+        if (folder := _services()) is not None:
+            write_atomically(folder / self._service_name, json.dumps(told))
 
     def address(self) -> str | None:
         """Where the service of this directory answers, if it is running."""
-        try:
-            found = json.loads(self.address_file.read_text())
-        except (OSError, ValueError):
-            return None
-        return found["url"] if _is_running(str(found["pid"])) else None
+        found = _running_service(self.address_file)
+        return None if found is None else found["url"]
+
+    def served_elsewhere(self) -> dict[str, str]:
+        """By their data directories, where this user's other services on this machine answer."""
+        folder = _services()
+        files = [] if folder is None else folder.glob("*.json")
+        found = [one for file in files if (one := _running_service(file)) is not None]
+        return {one["data_dir"]: one["url"] for one in found if one["data_dir"] != str(self.path)}
+
+    @property
+    def _service_name(self) -> str:
+        return f"{hashlib.sha256(os.fsencode(self.path)).hexdigest()[:16]}.json"
+
+
+def _services() -> Path | None:
+    """The folder in which this user's services say that they run; None where another user has it."""
+    base = os.environ.get("XDG_RUNTIME_DIR")
+    folder = (
+        Path(base) / "policysplit" if base else Path(tempfile.gettempdir()) / f"policysplit-{os.getuid()}"
+    )
+    try:
+        folder.mkdir(mode=0o700, exist_ok=True)
+        status = folder.lstat()
+    except OSError:
+        return None
+    return folder if stat.S_ISDIR(status.st_mode) and status.st_uid == os.getuid() else None
+
+
+def _running_service(file: Path) -> dict[str, str] | None:
+    """What a running service has written of itself."""
+    try:
+        found = json.loads(file.read_text())
+    except (OSError, ValueError):
+        return None
+    return found if _is_running(str(found["pid"])) else None
 
 
 def _is_running(pid: str) -> bool:

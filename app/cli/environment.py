@@ -5,7 +5,10 @@ import sys
 from pathlib import Path
 
 from pydantic import ValidationError
+from rich.markup import escape
 
+from app.cli.console import err
+from app.cli.datadir import DataDir
 from app.cli.errors import CliError
 from app.core.settings import Settings, get_settings
 
@@ -31,6 +34,29 @@ def settings_with(**options: object) -> Settings:
             for found in error.errors()
         )
         raise CliError(f"a setting cannot be used: {problems}") from error
+
+
+def settings_to_act_on(data_dir: Path | None, *, database_alone: bool = False) -> Settings:
+    """Settings for a command that acts on a data directory, which it names on standard error.
+
+    Raises CliError where nobody named the directory and no service uses it, but one uses another: what was
+    meant is then most likely that one. ``database_alone``: the command touches the database only, which may
+    be elsewhere.
+    """
+    named = data_dir is not None or "POLICYSPLIT_DATA_DIR" in os.environ
+    settings = settings_with(data_dir=data_dir)
+    if database_alone and settings.database_url:
+        return settings
+    directory = DataDir(settings.data_dir)
+    url = directory.address()
+    if not named and url is None and (elsewhere := directory.served_elsewhere()):
+        running = " and ".join(f"{path} ({address})" for path, address in elsewhere.items())
+        raise CliError(
+            f"no service uses the data directory {directory.path}, but one runs on {running}: give "
+            f"--data-dir {next(iter(elsewhere))}, or --data-dir {directory.path} if you mean this one"
+        )
+    err.print(f"[dim]Data directory: {escape(str(directory.path))}[/]", soft_wrap=True)
+    return settings
 
 
 def python_command(*arguments: str) -> list[str]:

@@ -11,8 +11,9 @@ from app.cli.client import BaseUrlOption, DataDirOption, api_errors, connect
 from app.cli.console import out, told_how_to_look_again
 from app.cli.errors import CliError
 from app.cli.experiment_progress import follow_experiment, retrieve, summary
-from app.cli.jobs import read_job_file, upload_files
+from app.cli.jobs import FollowOption, read_job_file, upload_files
 from app.cli.judging import judge
+from app.cli.listing import JsonOption, say_json, say_table, when
 from app.cli.status import coloured, step_of
 from trainer.statistics.wording import interval_ends, signed
 
@@ -29,7 +30,7 @@ def run(
     file: Annotated[
         Path, typer.Argument(help="The experiment as YAML or JSON: the body of POST /experiments.")
     ],
-    follow: Annotated[bool, typer.Option(help="Show its progress until it ends, then its verdict.")] = True,
+    follow: FollowOption = True,
     base_url: BaseUrlOption = None,
     data_dir: DataDirOption = None,
 ) -> None:
@@ -80,6 +81,7 @@ def follow_it(
 @app.command("list")
 def list_experiments(
     limit: Annotated[int, typer.Option(min=1, max=100, help="How many.")] = 20,
+    as_json: JsonOption = False,
     base_url: BaseUrlOption = None,
     data_dir: DataDirOption = None,
 ) -> None:
@@ -87,10 +89,22 @@ def list_experiments(
     client = connect(base_url, data_dir)
     with api_errors(client):
         found = _get(client, f"/experiments?limit={limit}")
-    for one in found["data"]:
-        out.print(f"{one['id']}  {escape(one['name'])}: {summary(one)}")
-    if not found["data"]:
-        out.print("There is no experiment yet.")
+    if as_json:
+        say_json(found["data"])
+    elif not found["data"]:
+        out.print("There is no experiment yet: policysplit experiments run FILE")
+    else:
+        rows = [
+            (
+                f"[bold]{one['id']}[/]",
+                escape(one["name"]),
+                coloured(one["status"]),
+                f"{one['progress']['ended']}/{one['progress']['runs']}",
+                when(one["created_at"]),
+            )
+            for one in found["data"]
+        ]
+        say_table(("experiment", "name", "status", "runs ended", "made"), rows)
 
 
 @app.command()

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from app.cli.console import out
-from app.cli.environment import settings_with
+from app.cli.environment import settings_to_act_on
 from app.cli.errors import CliError
 from app.core.errors import ApiError
 from app.core.tables import DEFAULT_PROJECT
@@ -23,7 +23,7 @@ def export(
     from app.models.export import export_to, exportable
     from trainer.spec.manifest import IncompleteCheckpoint
 
-    settings_with(data_dir=data_dir)
+    settings_to_act_on(data_dir)
     try:
         with read_session() as session:
             exported = exportable(session, project, model)

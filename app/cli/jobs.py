@@ -16,7 +16,7 @@ from app.cli.console import out, told_how_to_look_again
 from app.cli.errors import CliError
 from app.cli.estimates import show_estimate
 from app.cli.follow import TERMINAL, follow
-from app.cli.listing import moment
+from app.cli.listing import JsonOption, moment, say_json, say_table, when
 from app.cli.status import coloured, step_of
 
 if TYPE_CHECKING:
@@ -25,6 +25,10 @@ if TYPE_CHECKING:
 
 app = typer.Typer(help="Fine-tuning jobs of a running service.", no_args_is_help=True)
 JobId = Annotated[str, typer.Argument(help="ftjob-…")]
+#: Of what is begun: a job, an experiment.
+FollowOption = Annotated[
+    bool, typer.Option("--follow/--no-follow", help="Show its progress until it ends, and what came of it.")
+]
 
 
 @app.command()
@@ -39,7 +43,7 @@ def create(
     validation_file: Annotated[str | None, typer.Option(help="A JSONL file to upload, or file-….")] = None,
     suffix: Annotated[str | None, typer.Option(help="Part of the result's name.")] = None,
     seed: Annotated[int | None, typer.Option(help="Same seed and data: same run.")] = None,
-    follow_it: Annotated[bool, typer.Option("--follow", help="Show its progress until it ends.")] = False,
+    follow_it: FollowOption = True,
     base_url: BaseUrlOption = None,
     data_dir: DataDirOption = None,
 ) -> None:
@@ -83,6 +87,7 @@ def estimate(
 @app.command("list")
 def list_jobs(
     limit: Annotated[int, typer.Option(min=1, max=100, help="How many.")] = 20,
+    as_json: JsonOption = False,
     base_url: BaseUrlOption = None,
     data_dir: DataDirOption = None,
 ) -> None:
@@ -90,17 +95,27 @@ def list_jobs(
     client = connect(base_url, data_dir)
     with api_errors(client):
         page = client.fine_tuning.jobs.list(limit=limit)
-    for job in page.data:
-        step = step_of((job.model_extra or {}).get("progress"))
-        state = f"{coloured(job.status)}{' ' * (11 - len(job.status))}{step:>9}"
-        out.print(f"[bold]{job.id}[/]  {state}  [dim]{moment(job.created_at)}[/]", soft_wrap=True)
-        became = f" → {escape(job.fine_tuned_model)}" if job.fine_tuned_model else ""
-        # Never broken: a name is there to be copied.
-        out.print(f"  {escape(job.model)}, {_algorithm(job)}{became}", soft_wrap=True)
+    if as_json:
+        say_json([_fields(job) for job in page.data])
+        return
+    if not page.data:
+        out.print("There is no job yet: policysplit jobs create --file JOB")
+        return
+    rows = [
+        (
+            f"[bold]{job.id}[/]",
+            escape(str((job.model_extra or {}).get("name") or "")),
+            coloured(job.status),
+            step_of((job.model_extra or {}).get("progress")),
+            _algorithm(job),
+            when(job.created_at),
+            escape(job.fine_tuned_model or job.model),
+        )
+        for job in page.data
+    ]
+    say_table(("job", "name", "status", "step", "algorithm", "made", "result, or else model"), rows)
     if page.has_more:
         out.print("[dim]There are more: --limit 100 shows up to a hundred.[/]")
-    if not page.data:
-        out.print("There is no job yet.")
 
 
 @app.command()

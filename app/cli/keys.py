@@ -6,13 +6,13 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.table import Table
+from rich.markup import escape
 from sqlalchemy.exc import SQLAlchemyError
 
 from app.cli.console import err, out
-from app.cli.environment import settings_with
+from app.cli.environment import settings_to_act_on
 from app.cli.errors import CliError
-from app.cli.listing import moment
+from app.cli.listing import JsonOption, say_json, say_table, when
 from app.cli.schema import migrate_database
 from app.core.addresses import is_loopback
 from app.core.db import close_engine, get_engine
@@ -44,19 +44,31 @@ def create(
 
 
 @app.command("list")
-def list_keys(data_dir: DataDirOption = None) -> None:
+def list_keys(as_json: JsonOption = False, data_dir: DataDirOption = None) -> None:
     """Show all keys, without their secrets."""
     with _database(data_dir):
         rows = service.list_keys()
-    if not rows:
+    if as_json:
+        names = ("id", "name", "hint", "project_id", "requests_per_minute", "created_at", "revoked_at")
+        say_json([{name: getattr(key, name) for name in names} | {"project": own.name} for key, own in rows])
+    elif not rows:
         out.print("There is no key. Anyone on this machine may use the service, and nobody else.")
-        return
-    table = Table("key", "name", "secret", "project", "requests/min", "created", "revoked")
-    for key, project in rows:
-        limit = "" if key.requests_per_minute is None else str(key.requests_per_minute)
-        revoked = "" if key.revoked_at is None else moment(key.revoked_at)
-        table.add_row(key.id, key.name, key.hint, project.name, limit, moment(key.created_at), revoked)
-    out.print(table)
+    else:
+        say_table(
+            ("key", "name", "secret", "project", "requests/min", "made", "revoked"),
+            [
+                (
+                    key.id,
+                    escape(key.name),
+                    key.hint,
+                    escape(project.name),
+                    "" if key.requests_per_minute is None else str(key.requests_per_minute),
+                    when(key.created_at),
+                    when(key.revoked_at),
+                )
+                for key, project in rows
+            ],
+        )
 
 
 @app.command()
@@ -79,14 +91,15 @@ def create_project(
 
 
 @projects_app.command("list")
-def list_projects(data_dir: DataDirOption = None) -> None:
+def list_projects(as_json: JsonOption = False, data_dir: DataDirOption = None) -> None:
     """Show all projects."""
     with _database(data_dir):
         projects = service.list_projects()
-    table = Table("project", "name", "created")
-    for project in projects:
-        table.add_row(project.id, project.name, moment(project.created_at))
-    out.print(table)
+    if as_json:
+        say_json([{name: getattr(one, name) for name in ("id", "name", "created_at")} for one in projects])
+        return
+    rows = [(one.id, escape(one.name), when(one.created_at)) for one in projects]
+    say_table(("project", "name", "made"), rows)
 
 
 def check_exposure(settings: Settings) -> bool:
@@ -111,7 +124,7 @@ def check_exposure(settings: Settings) -> bool:
 @contextlib.contextmanager
 def _database(data_dir: Path | None) -> Iterator[None]:
     """The service's database, open during the block; problems become a CliError."""
-    settings = settings_with(data_dir=data_dir)
+    settings = settings_to_act_on(data_dir, database_alone=True)
     if not settings.database_url:
         # The embedded one, which `serve` brings up to date too: so keys can be made before the first start.
         settings.data_dir.mkdir(parents=True, exist_ok=True)

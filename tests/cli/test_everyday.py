@@ -2,14 +2,22 @@
 
 import json
 import re
+import subprocess
+import sys
 import tomllib
 from pathlib import Path
 
+import openai
 import pytest
 
 from app.cli.listing import size, when
-from tests.fixtures.api import Api, jsonl, on_sqlite, sums
-from tests.fixtures.service import run_cli
+from app.core.settings import get_settings
+from app.core.tables import DEFAULT_PROJECT
+from app.keys.service import create_key, create_project
+from docs.site.reference import commands
+from tests.fixtures.api import GRADER, Api, create_job, jsonl, on_sqlite, sums
+from tests.fixtures.belongings import new_experiment
+from tests.fixtures.service import cli_environment, run_cli
 
 ROOT = Path(__file__).parents[2]
 
@@ -84,3 +92,68 @@ def test_a_time_that_is_near_is_said_by_its_distance(ago: float, said: str) -> N
 
 def test_sizes_have_the_unit_that_people_use() -> None:
     assert [size(number) for number in (0, 999, 1000, 2_500_000)] == ["0 B", "999 B", "1 kB", "2 MB"]
+
+
+@on_sqlite
+def test_lists_have_headers_and_json_and_cut_no_id(api: Api, client: openai.OpenAI) -> None:
+    file = api.upload(client, sums(2))
+    job = create_job(client, api, file, suffix="a-suffix")
+    experiment = new_experiment(client)
+    project = create_project("Others [red]with markup[/]").id
+    key, secret = create_key("a key", DEFAULT_PROJECT)
+    service, folder = ("--base-url", api.url), ("--data-dir", str(api.folder))
+    environment = {
+        "COLUMNS": "20",
+        "DATABASE_URL": get_settings().database_url,
+        "POLICYSPLIT_API_KEY": secret,
+    }
+    for words, header, identifier, where in (
+        ("jobs", "job", job.id, service),
+        ("experiments", "experiment", experiment, service),
+        ("keys", "key", key.id, folder),
+        ("projects", "project", project, folder),
+    ):
+        shown = run_cli(words, "list", *where, **environment)
+        assert shown.returncode == 0, shown.stderr
+        first, *lines = shown.stdout.splitlines()
+        assert first.split()[0] == header
+        (line,) = [line for line in lines if line.startswith(identifier)]
+        assert "just now" in line
+        found = json.loads(run_cli(words, "list", "--json", *where, **environment).stdout)
+        assert identifier in [one["id"] for one in found]
+        assert secret not in shown.stdout and secret not in json.dumps(found)
+    assert "Others [red]with markup[/]" in run_cli("projects", "list", *folder, **environment).stdout
+
+
+def test_what_is_begun_is_followed_alike() -> None:
+    """A job and an experiment: with the same options, of the same default and in the same words."""
+    options = {
+        words: next(one for one in command.params if "--follow" in one.opts)
+        for words, command in commands()
+        if words in ("policysplit jobs create", "policysplit experiments run")
+    }
+    create, run = options.values()
+    assert (create.secondary_opts, create.default, create.help) == (run.secondary_opts, run.default, run.help)
+    assert create.secondary_opts == ["--no-follow"] and create.default is True
+
+
+@on_sqlite
+def test_a_job_is_followed_when_it_is_created_unless_that_is_not_wanted(
+    api: Api, client: openai.OpenAI, tmp_path: Path
+) -> None:
+    file = tmp_path / "job.json"
+    method = {"type": "reinforcement", "reinforcement": {"grader": GRADER}}
+    body = {"model": api.model, "training_file": api.upload(client, sums(2)), "method": method}
+    file.write_text(json.dumps(body))
+    alone = run_cli("jobs", "create", "--file", str(file), "--no-follow", "--base-url", api.url)
+    assert (alone.returncode, "Created ftjob-" in alone.stdout) == (0, True), alone.stderr
+    command = [sys.executable, "-u", "-m", "app.cli", "jobs", "create", "--file", str(file)]
+    with subprocess.Popen(
+        [*command, "--base-url", api.url], stdout=subprocess.PIPE, text=True, env=cli_environment()
+    ) as followed:
+        assert followed.stdout is not None
+        created = next(line for line in followed.stdout if line.startswith("Created "))
+        assert "the job is queued" in "".join(followed.stdout.readline() for _ in range(2))
+        client.fine_tuning.jobs.cancel(created.split()[1].rstrip(","))
+        assert "has been cancelled" in followed.stdout.read()
+    assert followed.returncode == 1

@@ -162,7 +162,7 @@ def test_the_client_commands_speak_to_it(serve: ServeProcess, trained: Trained) 
     where = ("--data-dir", str(serve.data_dir))
     listed = run_cli("jobs", "list", *where)
     assert listed.returncode == 0, listed.stderr
-    assert trained.job.id in listed.stdout and f"→ {trained.job.fine_tuned_model}\n" in listed.stdout
+    assert trained.job.id in listed.stdout and f" {trained.job.fine_tuned_model}\n" in listed.stdout
     assert "Warning" not in listed.stderr
     shown = run_cli("jobs", "show", trained.job.id, *where)
     assert str(trained.job.fine_tuned_model) in shown.stdout
