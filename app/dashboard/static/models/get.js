@@ -66,7 +66,7 @@ export function GetModel({ onDone }) {
     </table></div>
     ${strangers.map((one) => html`<div key=${one.id}><span class="mono small">${one.id}</span><${State} pull=${one} /></div>`)}
     ${may &&
-    html`<div class="row wrap">
+    html`<div class="row wrap" style=${{ alignItems: "flex-end" }}>
       <${Field} id="hub-name" label="Another one, by its name on the model hub">
         <input id="hub-name" class="input mono" placeholder="organisation/name" maxlength="200" value=${name} onInput=${(event) => setName(event.target.value)} onKeyDown=${(event) => event.key === "Enter" && look(event)} />
       <//>
@@ -79,7 +79,7 @@ export function GetModel({ onDone }) {
 function Row({ model, pull, may, busy, onGet }) {
   const running = pull?.status === "running";
   return html`<tr>
-    <td class="job-name"><span class="mono">${model.id}</span><span class="muted tiny">${model.there ? "Is here already" : FITS[model.fits]}</span>${pull && pull.status !== "succeeded" && html`<${State} pull=${pull} />`}</td>
+    <td class="job-name"><span class="mono">${model.id}</span><div class="muted tiny">${model.there ? "Is here already" : FITS[model.fits]}</div>${pull && pull.status !== "succeeded" && html`<${State} pull=${pull} />`}</td>
     <td class="right num">${bytes(model.download_bytes)}</td>
     <td class="right num" title=${`With LoRA ${bytes(model.memory_to_train_adapters_bytes)}; to ask it ${bytes(model.memory_to_ask_bytes)}`}>${bytes(model.memory_to_train_bytes)}</td>
     <td>${model.license ?? "not named"}</td>

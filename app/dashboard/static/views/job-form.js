@@ -144,6 +144,10 @@ function useCheck(body) {
   const settled = useSettled(body, 350);
   const [state, setState] = useState({ of: null, error: null, steps: null });
   useEffect(() => {
+    if (!settled.model) {
+      setState({ of: settled, error: { message: "No model is here yet: get one above.", param: "model" }, steps: null });
+      return undefined;
+    }
     const aborter = new AbortController();
     post(`${JOBS_PATH}/validate`, settled, { signal: aborter.signal })
       .then((found) => setState({ of: settled, error: null, steps: found.total_steps }))
