@@ -50,19 +50,31 @@ def run(
 
 @app.command()
 def status(
-    experiment_id: ExperimentId, base_url: BaseUrlOption = None, data_dir: DataDirOption = None
+    experiment_id: ExperimentId,
+    as_json: JsonOption = False,
+    base_url: BaseUrlOption = None,
+    data_dir: DataDirOption = None,
 ) -> None:
     """Show how far an experiment is."""
     client = connect(base_url, data_dir)
     with api_errors(client):
         experiment = retrieve(client, experiment_id)
+    if as_json:
+        say_json(experiment)
+        return
     out.print(summary(experiment))
-    table = Table("arm", "task", "seed", "status", "step", box=None, pad_edge=False)
-    table.add_column("job", no_wrap=True)
-    for one in experiment["runs"]:
-        cells = (escape(one["arm"]), escape(one["task"]), str(one["seed"]), coloured(one["status"]))
-        table.add_row(*cells, step_of(one["progress"]), one["job_id"] or "")
-    out.print(table)
+    rows = [
+        (
+            escape(one["arm"]),
+            escape(one["task"]),
+            str(one["seed"]),
+            coloured(one["status"]),
+            step_of(one["progress"]),
+            one["job_id"] or "",
+        )
+        for one in experiment["runs"]
+    ]
+    say_table(("arm", "task", "seed", "status", "step", "job"), rows)
     for one in experiment["runs"]:
         if one["error"]:
             out.print(f"{one['arm']}, {one['task']}, seed {one['seed']}: {escape(one['error']['message'])}")

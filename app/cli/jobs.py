@@ -119,11 +119,19 @@ def list_jobs(
 
 
 @app.command()
-def show(job_id: JobId, base_url: BaseUrlOption = None, data_dir: DataDirOption = None) -> None:
+def show(
+    job_id: JobId,
+    as_json: JsonOption = False,
+    base_url: BaseUrlOption = None,
+    data_dir: DataDirOption = None,
+) -> None:
     """Show one job in full."""
     client = connect(base_url, data_dir)
     with api_errors(client):
         job = client.fine_tuning.jobs.retrieve(job_id)
+    if as_json:
+        say_json(_fields(job))
+        return
     table = Table.grid(padding=(0, 2))
     for name, value in _fields(job).items():
         if value in (None, [], {}) or name == "object":

@@ -12,7 +12,7 @@ import pytest
 from app.core.settings import get_settings
 from app.models.machine import needs
 from app.models.pulling import Pulls
-from tests.fixtures.api import Api, Keyed, on_sqlite
+from tests.fixtures.api import Api, ApiProcess, Keyed, on_sqlite
 from tests.fixtures.hub import TOKEN, Hub
 
 JOB = {
@@ -120,6 +120,29 @@ def test_a_pull_whose_process_is_gone_is_not_running(api: Api) -> None:
     assert (found["status"], found["error"]["code"]) == ("failed", "interrupted")
     assert post(api, "team/tiny").json()["status"] == "running"
     assert until(api, "team/tiny", over)["status"] == "succeeded"
+
+
+@on_sqlite
+def test_a_pull_under_a_service_that_is_killed_ends_with_it_and_is_continued(
+    api_process: ApiProcess, hub: Hub, tiny_model: Path
+) -> None:
+    api = api_process.api
+    hub.held.clear()
+    assert post(api, "team/tiny").status_code == 202
+    partial = api.folder / "models" / "team" / ".tiny.partial"
+    under_way = until(api, "team/tiny", lambda pull: (pull["done_bytes"] or 0) > 0 or over(pull))
+    assert under_way["status"] == "running"
+    api_process.kill()
+    hub.held.set()
+    api_process.start()
+    cut = httpx.get(f"{api.url}/v1/models/pull/team/tiny").json()
+    assert (cut["status"], cut["error"]["code"]) == ("failed", "interrupted")
+    assert any(partial.iterdir()), "what has come is kept"
+    assert post(api, "team/tiny").json()["status"] == "running"
+    done = until(api, "team/tiny", over)
+    assert (done["status"], done["error"]) == ("succeeded", None)
+    for file in tiny_model.iterdir():
+        assert (api.folder / "models" / "team" / "tiny" / file.name).read_bytes() == file.read_bytes()
 
 
 @pytest.mark.parametrize(

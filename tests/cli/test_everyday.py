@@ -122,6 +122,8 @@ def test_lists_have_headers_and_json_and_cut_no_id(api: Api, client: openai.Open
         found = json.loads(run_cli(words, "list", "--json", *where, **environment).stdout)
         assert identifier in [one["id"] for one in found]
         assert secret not in shown.stdout and secret not in json.dumps(found)
+    for words in (("jobs", "show", job.id), ("experiments", "status", experiment)):
+        assert json.loads(run_cli(*words, "--json", *service, **environment).stdout)["id"] == words[-1]
     assert "Others [red]with markup[/]" in run_cli("projects", "list", *folder, **environment).stdout
 
 

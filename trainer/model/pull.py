@@ -33,6 +33,8 @@ from trainer.system.files import TEMPORARY, atomic_folder
 
 SOURCE_NAME = "policysplit-source.json"
 TELL_SECONDS = 0.5
+#: For a pull whose service was killed, and that its guard is ending.
+WAIT_SECONDS = 10.0
 _PART = r"[A-Za-z0-9][A-Za-z0-9._-]{0,95}"
 _REPOSITORY = re.compile(f"{_PART}/{_PART}")
 #: In a partial folder: the commit whose files it has. No file of a repository is called so.
@@ -178,10 +180,15 @@ def building(target: Path) -> Iterator[Path]:
     """A temporary folder that becomes ``target`` when the block ends well; one builder at a time."""
     target.parent.mkdir(parents=True, exist_ok=True)
     with (target.parent / f".{target.name}.lock").open("w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise PullError(f"another pull of {target.name} is under way", "pull_under_way") from None
+        deadline = time.monotonic() + WAIT_SECONDS
+        while True:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if time.monotonic() > deadline:
+                    raise PullError(f"another pull of {target.name} is under way", "pull_under_way") from None
+                time.sleep(0.1)  # a lock cannot be waited for with a limit
         for left_over in target.parent.glob(f".{target.name}{TEMPORARY}*"):
             shutil.rmtree(left_over, ignore_errors=True)
         with atomic_folder(target) as work:

@@ -80,9 +80,9 @@ function Row({ model, pull, may, busy, onGet }) {
   const running = pull?.status === "running";
   return html`<tr>
     <td class="job-name"><span class="mono">${model.id}</span><div class="muted tiny">${model.there ? "Is here already" : FITS[model.fits]}</div>${pull && pull.status !== "succeeded" && html`<${State} pull=${pull} />`}</td>
-    <td class="right num">${bytes(model.download_bytes)}</td>
-    <td class="right num" title=${`With LoRA ${bytes(model.memory_to_train_adapters_bytes)}; to ask it ${bytes(model.memory_to_ask_bytes)}`}>${bytes(model.memory_to_train_bytes)}</td>
-    <td>${model.license ?? "not named"}</td>
+    <td class="right num nowrap">${bytes(model.download_bytes)}</td>
+    <td class="right num nowrap" title=${`With LoRA ${bytes(model.memory_to_train_adapters_bytes)}; to ask it ${bytes(model.memory_to_ask_bytes)}`}>${bytes(model.memory_to_train_bytes)}</td>
+    <td class="nowrap">${model.license ?? "not named"}</td>
     <td class="right">${!running && !model.there && may && html`<button type="button" class="btn tight" disabled=${busy} aria-label=${`Get ${model.id}`} onClick=${onGet}>${pull?.status === "failed" ? "Continue" : "Get"}</button>`}</td>
   </tr>`;
 }

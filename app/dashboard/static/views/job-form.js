@@ -145,7 +145,7 @@ function useCheck(body) {
   const [state, setState] = useState({ of: null, error: null, steps: null });
   useEffect(() => {
     if (!settled.model) {
-      setState({ of: settled, error: { message: "No model is here yet: get one above.", param: "model" }, steps: null });
+      setState({ of: settled, error: { message: "No model is here yet: get one from the list of models.", param: "model" }, steps: null });
       return undefined;
     }
     const aborter = new AbortController();
