@@ -62,6 +62,6 @@ def size(number: float) -> str:
     """Bytes as people say them."""
     for unit in ("B", "kB", "MB", "GB"):
         if number < 1000:
-            return f"{number:.0f} {unit}"
+            return f"{number:.{1 if unit == 'GB' and number < 10 else 0}f} {unit}"
         number /= 1000
     return f"{number:.1f} TB"

@@ -92,6 +92,7 @@ def test_a_time_that_is_near_is_said_by_its_distance(ago: float, said: str) -> N
 
 def test_sizes_have_the_unit_that_people_use() -> None:
     assert [size(number) for number in (0, 999, 1000, 2_500_000)] == ["0 B", "999 B", "1 kB", "2 MB"]
+    assert [size(number) for number in (1.5e9, 15.2e9, 2e12)] == ["1.5 GB", "15 GB", "2.0 TB"]
 
 
 @on_sqlite

@@ -306,7 +306,7 @@ def extract(archive: zipfile.ZipFile, name: str, target: Path) -> None:
 
 def dequantise(gguf: Path, folder: Path) -> None:
     """Write a GGUF file as a bfloat16 model in Hugging Face format."""
-    report(stage="de-quantising to bfloat16 (about ten seconds)")
+    report(stage="de-quantising to bfloat16 (ten seconds, or a minute on a busy machine)")
     os.environ["TQDM_DISABLE"] = "1"  # progress is ours
     import torch
     from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, logging
