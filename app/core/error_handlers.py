@@ -107,11 +107,13 @@ async def _http_exception(request: Request, error: Exception) -> JSONResponse:
 def _allowed(request: Request) -> str:
     """The methods of every route with this path: the framework's own answer knows those of one of them.
 
-    Of ``…/jobs/validate`` they are that path's own, though ``…/jobs/{id}`` would match as well.
+    Of ``…/jobs/validate`` they are that path's own, though ``…/jobs/{id}`` would match as well; what is more
+    particular is asked first.
     """
     matching = [one for one in request.app.routes if one.matches(request.scope)[0] is not Match.NONE]
-    exact = [one for one in matching if getattr(one, "path", None) == request.url.path]
-    methods = {method for one in exact or matching for method in getattr(one, "methods", None) or ()}
+    paths = [getattr(one, "path", None) for one in matching]
+    own = [one for one, path in zip(matching, paths, strict=True) if path == paths[0]]
+    methods = {method for one in own for method in getattr(one, "methods", None) or ()}
     return ", ".join(sorted(methods))
 
 

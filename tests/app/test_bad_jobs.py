@@ -295,7 +295,15 @@ def test_odd_urls_are_never_our_fault(api: Api):
 
 
 @on_sqlite
-def test_what_is_allowed_at_a_path_that_looks_like_a_jobs(api: Api):
-    for path, allowed in (("validate", "POST"), ("estimate", "POST"), ("ftjob-1", "DELETE, GET, POST")):
-        answer = httpx.put(f"{api.url}/v1/fine_tuning/jobs/{path}")
+def test_what_is_allowed_at_a_path_that_looks_like_another(api: Api):
+    for path, allowed in (
+        ("fine_tuning/jobs/validate", "POST"),
+        ("fine_tuning/jobs/estimate", "POST"),
+        ("fine_tuning/jobs/ftjob-1", "DELETE, GET, POST"),
+        ("models/ft:a:b::c", "DELETE, GET"),
+        ("models/pull", "GET, POST"),
+        ("models/pull/team/tiny", "GET"),
+        ("models/available/team/tiny", "GET"),
+    ):
+        answer = httpx.put(f"{api.url}/v1/{path}")
         assert (answer.status_code, answer.headers["allow"]) == (405, allowed)
