@@ -2,6 +2,7 @@
 
 Each migration is a transaction of its own, so that one on a filled database can work in parts, and holds no
 lock that it waits for itself for longer than :data:`LOCK_MS`: whoever comes after it would wait as well.
+PostgreSQL is then told what the tables have become: until autovacuum came by it would plan by what they were.
 """
 
 import time
@@ -13,6 +14,7 @@ from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import OperationalError
 
 from app.core.db import build_engine
+from app.core.migrate import current_revision, head_revision
 from app.core.settings import get_settings
 from app.core.tables import Table
 
@@ -34,6 +36,7 @@ def run() -> None:
                 _migrate(connection)
             return
         deadline = time.monotonic() + PATIENCE_SECONDS
+        before = current_revision(engine)
         with _alone(engine, deadline):
             while True:
                 try:
@@ -41,15 +44,27 @@ def run() -> None:
                         connection.exec_driver_sql(f"SET lock_timeout = {LOCK_MS}")
                         connection.commit()
                         _migrate(connection)
-                    return
+                    break
                 except OperationalError as error:
                     refused = getattr(error.orig, "sqlstate", None) == _LOCK_NOT_AVAILABLE
                     if not refused or time.monotonic() > deadline:
                         raise
                 # What is done already is not done again.
                 time.sleep(_WAIT_SECONDS)
+        if before not in (None, head_revision()) and current_revision(engine) == head_revision():
+            _analyze(engine)
     finally:
         engine.dispose()
+
+
+def _analyze(engine: Engine) -> None:
+    """Statistics of all tables, and of those whose rows were rewritten also which pages are all visible.
+
+    Autovacuum's own work on a table is not waited for.
+    """
+    with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+        connection.exec_driver_sql("VACUUM (SKIP_LOCKED) jobs")
+        connection.exec_driver_sql(f"ANALYZE (SKIP_LOCKED) {', '.join(sorted(Table.metadata.tables))}")
 
 
 def _migrate(connection: Connection) -> None:

@@ -1,13 +1,12 @@
 """Changes of a filled database while it is used: nobody waits for them for long."""
 
-from collections.abc import Mapping
 from typing import Any
 
 import sqlalchemy as sa
 from alembic import op
 
-#: Of one transaction.
-ROWS = 500
+#: Of one transaction, which locks them: whoever writes one of them meanwhile waits for it.
+ROWS = 200
 
 
 def create_index(name: str, table: str, columns: list[Any], **options: Any) -> None:
@@ -38,18 +37,6 @@ def drop_index(name: str, table: str) -> None:
     with op.get_context().autocommit_block():
         op.execute("SET lock_timeout = 0")
         op.drop_index(name, table_name=table, postgresql_concurrently=True, if_exists=True)
-
-
-def in_batches(statement: str, parts: Mapping[str, Mapping[str, str]]) -> None:
-    """Run an UPDATE or DELETE of a limited number of rows until it finds none, each time committed.
-
-    ``parts``: for each dialect what the statement has in its braces.
-    """
-    connection = op.get_bind()
-    text = sa.text(statement.format(**parts[connection.dialect.name]))
-    with op.get_context().autocommit_block():
-        while connection.execute(text).rowcount:
-            pass
 
 
 def in_parts(table: str, key: str, statement: str) -> None:

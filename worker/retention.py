@@ -11,12 +11,12 @@ import logging
 import shutil
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from sqlalchemy import delete, exists, or_, select, tuple_
-from sqlalchemy.orm import aliased
+from sqlalchemy.orm import Session, aliased
 
 from app.checkpoints.repository import is_result
 from app.core.db import read_session, write_session
@@ -26,6 +26,7 @@ from app.core.tables import Checkpoint, File, Job, JobEvent, MetricSeries, Rollo
 from app.core.unfinished import unfinished
 from app.files import storage
 from app.files.schemas import PURPOSES
+from app.jobs import deletion
 from app.jobs.deletion import delete_some, remove_deleted
 from app.series.repository import next_series_with_points, pack_some
 from worker.shutdown import Shutdown
@@ -99,20 +100,34 @@ def _ended_jobs(before: float, stops: Pauses, *having: Any) -> Iterator[Sequence
 
 
 def _expire_rows(table: type[Rollout] | type[JobEvent], what: str, before: float, stops: Pauses) -> None:
+    """A transaction takes as many jobs as there is room for: most have few rows."""
     there = exists().where(table.job_id == Job.id)
     for jobs in _ended_jobs(before, stops, there):
-        for job_id in jobs:
-            total = 0
-            while not stops() and (removed := delete_some(table, job_id)):
-                total += removed
-            if table is Rollout and total:
-                _tell(job_id, total, what)
-            _log.info("%s: %s %s have expired", job_id, total, what)
+        left, total = list(reversed(jobs)), 0
+        while left and not stops():
+            room, ended = deletion.ROWS, dict[str, int]()
+            with write_session() as session:
+                while left and room:
+                    removed = delete_some(session, table, left[-1], room)
+                    room, total = room - removed, total + removed
+                    if room:
+                        ended[left.pop()], total = total, 0
+                if table is Rollout:
+                    _tell(session, ended, what)
+            for job_id, count in ended.items():
+                _log.info("%s: %s %s have expired", job_id, count, what)
+        if total and table is Rollout:
+            with write_session() as session:
+                _tell(session, {left[-1]: total}, what)
 
 
-def _tell(job_id: str, count: int, what: str) -> None:
-    with write_session() as session:
-        add_messages(session, {job_id: (f"{count:,} {what} have expired.", {what: count})})
+def _tell(session: Session, counts: Mapping[str, int], what: str) -> None:
+    told: dict[str, tuple[str, dict[str, object]]] = {
+        job_id: (f"{count:,} {what} have expired.", {what: count})
+        for job_id, count in counts.items()
+        if count
+    }
+    add_messages(session, told)
 
 
 def _expire_checkpoints(before: float, stops: Pauses) -> None:

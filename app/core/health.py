@@ -14,6 +14,10 @@ from app.core.settings import get_settings
 
 #: For migrations, backups and people.
 OTHER_CONNECTIONS = 10
+# Kept with the connection: a server that was started again, with other numbers, has new ones.
+_ROOM = (
+    "SELECT current_setting('max_connections')::int, current_setting('superuser_reserved_connections')::int"
+)
 
 router = APIRouter(tags=["health"])
 
@@ -78,8 +82,9 @@ def connections_warning() -> str | None:
     if engine.dialect.name != "postgresql" or settings.database_pooler:
         return None
     with engine.connect() as connection:
-        names = ("max_connections", "superuser_reserved_connections")
-        most, reserved = (int(connection.exec_driver_sql(f"SHOW {name}").scalar_one()) for name in names)
+        if _ROOM not in connection.info:
+            connection.info[_ROOM] = tuple(connection.exec_driver_sql(_ROOM).one())
+        most, reserved = connection.info[_ROOM]
     each = settings.database_connections
     wanted = 2 * each + QUICK_CONNECTIONS + OTHER_CONNECTIONS
     if most - reserved >= wanted:

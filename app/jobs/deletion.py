@@ -72,8 +72,11 @@ def remove_deleted(stops: Callable[[], bool] = lambda: False) -> int:
         if job_id is None:
             break
         for table in (Rollout, JobEvent, MetricPoint, MetricBlock):
-            while not stops() and delete_some(table, job_id):
-                pass
+            while not stops():
+                with write_session() as session:
+                    removed = delete_some(session, table, job_id, ROWS)
+                if not removed:
+                    break
         if stops():
             break
         shutil.rmtree(get_settings().runs_dir / job_id, ignore_errors=True)
@@ -86,23 +89,22 @@ def remove_deleted(stops: Callable[[], bool] = lambda: False) -> int:
     return count
 
 
-def delete_some(table: Any, job_id: str) -> int:
-    """Remove a few of a job's rows of ``table``, those that nobody else has locked; how many."""
+def delete_some(session: Session, table: Any, job_id: str, most: int) -> int:
+    """Remove up to ``most`` of a job's rows of ``table``, those that nobody else has locked; how many."""
     if table in (MetricPoint, MetricBlock):
         key = (table.series_id, MetricPoint.step if table is MetricPoint else MetricBlock.number)
         mine = table.series_id.in_(select(MetricSeries.id).where(MetricSeries.job_id == job_id))
     else:
         key = (table.id if table is Rollout else table.sequence,)
         mine = table.job_id == job_id
-    with write_session() as session:
-        some = select(*key).where(mine).limit(ROWS).with_for_update(skip_locked=True, of=table)
-        removed = session.execute(
-            delete(table)
-            .where(tuple_(*key).in_(some))
-            .returning(*key)
-            .execution_options(synchronize_session=False)
-        )
-        return len(removed.all())
+    some = select(*key).where(mine).limit(most).with_for_update(skip_locked=True, of=table)
+    removed = session.execute(
+        delete(table)
+        .where(tuple_(*key).in_(some))
+        .returning(*key)
+        .execution_options(synchronize_session=False)
+    )
+    return len(removed.all())
 
 
 def _check(session: Session, job: Job) -> None:

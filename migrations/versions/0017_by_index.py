@@ -5,7 +5,7 @@ from typing import Any
 import sqlalchemy as sa
 from alembic import op
 
-from migrations.online import create_index, drop_index, in_batches
+from migrations.online import create_index, drop_index, in_parts
 
 revision = "0017"
 down_revision = "0016"
@@ -55,7 +55,8 @@ def upgrade() -> None:
             [sa.text("CAST(user_metadata AS JSONB) jsonb_path_ops")],
             postgresql_using="gin",
         )
-    in_batches(_COUNT_SAMPLES, {"sqlite": _SQLITE, "postgresql": _POSTGRESQL})
+    parts = _SQLITE if op.get_bind().dialect.name == "sqlite" else _POSTGRESQL
+    in_parts("jobs", "id", _COUNT_SAMPLES.format(**parts))
 
 
 def downgrade() -> None:
@@ -68,10 +69,9 @@ def downgrade() -> None:
 
 # Of jobs that have not ended: of the others nobody asks.
 _COUNT_SAMPLES = """
-    UPDATE jobs SET planned_samples = total_steps * {prompts} * {samples} WHERE id IN (
-        SELECT id FROM jobs WHERE finished_at IS NULL AND planned_samples IS NULL AND {prompts} IS NOT NULL
-        LIMIT 500
-    )
+    UPDATE jobs SET planned_samples = total_steps * {prompts} * {samples}
+    WHERE id > :after AND id <= :last
+    AND finished_at IS NULL AND planned_samples IS NULL AND {prompts} IS NOT NULL
 """
 _SQLITE = {
     "prompts": "json_extract(run_spec, '$.rollout.prompts_per_step')",

@@ -3,7 +3,7 @@
 import sqlalchemy as sa
 from alembic import op
 
-from migrations.online import create_index, drop_index, in_batches
+from migrations.online import create_index, drop_index, in_parts
 
 revision = "0019"
 down_revision = "0018"
@@ -18,7 +18,7 @@ _NAME = "substr(coalesce(suffix, model), 1, 128)"
 _WORDS = f"""
     UPDATE jobs SET name = {_NAME}, words = substr(
         {_NAME} || char || id || char || model || char || coalesce(fine_tuned_model, ''), 1, 600
-    ) WHERE id IN (SELECT id FROM jobs WHERE words = '' LIMIT 500)
+    ) WHERE id > :after AND id <= :last AND words = ''
 """.replace("char", "{newline}")
 
 
@@ -27,7 +27,8 @@ def upgrade() -> None:
     op.add_column("jobs", sa.Column("words", sa.String(600), nullable=False, server_default=""))
     op.add_column("jobs", sa.Column("note", sa.Text, nullable=True))
     op.add_column("jobs", sa.Column("tags", sa.JSON, nullable=True))
-    in_batches(_WORDS, {"sqlite": {"newline": "char(10)"}, "postgresql": {"newline": "chr(10)"}})
+    newline = "char(10)" if op.get_bind().dialect.name == "sqlite" else "chr(10)"
+    in_parts("jobs", "id", _WORDS.format(newline=newline))
     for name, columns in _INDEXES.items():
         create_index(name, "jobs", columns)
 

@@ -80,6 +80,10 @@ def test_jobs_of_before_are_found_by_their_metadata(empty_database_url: str, mon
         for number, metadata in enumerate(('\'{"team": "a", "x.\\"y": "b"}\'', "NULL", "'{}'") * 2):
             add(f"old-{number}", metadata)
         upgrade_to_head(url)
+        if engine.dialect.name == "postgresql":
+            with engine.connect() as connection:
+                known = connection.exec_driver_sql("SELECT reltuples FROM pg_class WHERE relname = 'jobs'")
+                assert known.scalar_one() == 6, "it plans by what the upgrade has made"
         add("new", '\'{"team": "a"}\'')
         with write_session(engine) as session:
             session.add(Project(id="elsewhere", name="", created_at=1.0))
@@ -94,5 +98,8 @@ def test_jobs_of_before_are_found_by_their_metadata(empty_database_url: str, mon
             *(("elsewhere", "old-3", *pair) for pair in pairs),
             (DEFAULT_PROJECT, "new", "team", "a"),
         }
+        with read_session(engine) as session:
+            words = dict(session.execute(select(Job.id, Job.words)).all())
+        assert words == {f"old-{number}": f"tiny\nold-{number}\ntiny\n" for number in range(6)} | {"new": ""}
     finally:
         engine.dispose()

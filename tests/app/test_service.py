@@ -6,8 +6,10 @@ import sys
 import httpx
 import openai
 import pytest
+from sqlalchemy import event
 
 from app.core.db import build_engine, get_engine
+from app.core.health import connections_warning
 from app.core.settings import get_settings
 from tests.fixtures.api import Api, ApiProcess, create_job, jsonl, on_postgresql, on_sqlite, sums
 from tests.fixtures.broker import RedisServer
@@ -45,6 +47,22 @@ def test_too_few_connections_are_told_of(api: Api, monkeypatch: pytest.MonkeyPat
     for said in (f"max_connections = {most},", f"POLICYSPLIT_DATABASE_CONNECTIONS to {room} at most"):
         assert said in warning
     assert f"max_connections to {2 * (room + 1) + 18 + reserved} at least" in warning
+
+
+@on_postgresql
+def test_a_connection_is_asked_once_how_many_there_may_be(api: Api):
+    asked = []
+
+    def note(_connection: object, _cursor: object, statement: str, *_: object) -> None:
+        asked.append("max_connections" in statement)
+
+    event.listen(get_engine(), "before_cursor_execute", note)
+    try:
+        for _ in range(20):
+            assert connections_warning() is None
+    finally:
+        event.remove(get_engine(), "before_cursor_execute", note)
+    assert sum(asked) <= 10, "more often than the pool keeps connections"
 
 
 @on_sqlite

@@ -2,12 +2,13 @@
 
 import time
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import httpx
 import openai
 import pytest
-from sqlalchemy import func, insert, select
+from sqlalchemy import Connection, event, func, insert, select
 
 from app.checkpoints.repository import upsert_checkpoint
 from app.core.db import get_engine, read_session, write_session
@@ -34,6 +35,7 @@ from app.jobs.status import change_status
 from app.rollouts.repository import upsert_rollouts
 from app.series.repository import curves_of_job, upsert_steps
 from tests.fixtures.api import Api, Keyed, create_job, sums
+from tests.fixtures.filled import Counts, fill
 from tests.worker.test_relay import record
 from worker.retention import DAY, Pauses, expire, pack_ended
 
@@ -217,6 +219,35 @@ def test_several_workers_remove_what_has_expired_and_pass_over_what_is_locked(
         # Each worker tells of what it removed.
         for what, count in (("rollouts", 6), ("checkpoints", 2)):
             assert sum((data or {}).get(what, 0) for data in told) == count
+
+
+def test_jobs_with_few_rollouts_share_a_transaction(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+    # The first has 40 rollouts, each of the others two.
+    fill(get_engine(), replace(Counts().divided(1e9), jobs=40, rollouts=80))
+    monkeypatch.setattr(get_settings(), "retain_rollouts_days", 1.0)
+    monkeypatch.setattr("app.jobs.deletion.ROWS", 25)
+    deletes: list[int] = []
+
+    def note(connection: Connection, _cursor: object, statement: str, *_: object) -> None:
+        if statement.startswith("DELETE FROM rollouts"):
+            deletes.append(id(connection.get_transaction()))
+
+    with read_session() as session:
+        counts = select(Rollout.job_id, func.count()).join(Job).where(Job.finished_at.is_not(None))
+        due = dict(session.execute(counts.group_by(Rollout.job_id)).all())
+    event.listen(get_engine(), "before_cursor_execute", note)
+    try:
+        expire()
+    finally:
+        event.remove(get_engine(), "before_cursor_execute", note)
+    assert len(due) > 10 and max(due.values()) > 25 and len(set(deletes)) <= sum(due.values()) / 25 + 1
+    with read_session() as session:
+        left = session.scalars(select(Rollout.id).join(Job).where(Job.finished_at.is_not(None))).all()
+        told = select(JobEvent.job_id, JobEvent.data).where(JobEvent.message.like("%rollouts have expired%"))
+        assert left == []
+        assert dict(session.execute(told).all()) == {
+            job_id: {"rollouts": count} for job_id, count in due.items()
+        }
 
 
 def test_points_of_a_release_that_did_not_pack_are_packed_a_few_blocks_at_a_time(

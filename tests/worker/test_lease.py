@@ -8,7 +8,7 @@ from functools import partial
 from typing import Any
 
 import pytest
-from sqlalchemy import and_, or_, select
+from sqlalchemy import and_, or_, select, text
 from sqlalchemy.event import listen, remove
 
 from app.core.db import get_engine, read_session, write_session
@@ -71,6 +71,21 @@ def test_renewal_extends_the_lease_and_reads_the_flags(service: Service) -> None
     assert expires is not None and expires > time.time() + service.settings.lease_seconds / 2
     service.change(job_id, cancel_requested=True)
     assert holding.read_flags(claim) == Flags(cancel_requested=True, pause_requested=True)
+
+
+def test_a_heartbeat_writes_no_index(service: Service) -> None:
+    if get_engine().dialect.name == "sqlite":
+        pytest.skip("SQLite counts no updates that leave indexes alone")
+    claim = holding.claim(service.add_job(), "worker")
+    assert claim is not None
+    # HOT: no index has a column that has changed. Of this transaction, and what the server has yet to add up.
+    written = text("SELECT n_tup_upd, n_tup_hot_upd FROM pg_stat_xact_user_tables WHERE relname = 'jobs'")
+    with write_session() as session:
+        before = session.execute(written).one()
+        holding.JOBS.renew(session, claim)
+        holding.write_progress(session, claim, step=1, stepped_at=time.time())
+        after = session.execute(written).one()
+    assert [new - old for old, new in zip(before, after, strict=True)] == [2, 2]
 
 
 def test_a_stale_token_writes_nothing(service: Service) -> None:
