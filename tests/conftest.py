@@ -21,6 +21,7 @@ os.environ["XDG_RUNTIME_DIR"] = tempfile.mkdtemp(prefix="runtime-")
 
 import httpx
 import pytest
+import scipy  # noqa: F401  # before large_imports, which would hide it from the tests of statistics
 from hypothesis import settings
 
 from trainer.system.imports import large_imports

@@ -28,13 +28,16 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from trainer.checkpoints.checkpoint import step_folders
 from trainer.errors import TrainerError
 from trainer.graders.custom import RewardFunction
 from trainer.graders.grade import Grade
-from trainer.loop import Run
 from trainer.spec.events import Event, EventWriter, Failed
 from trainer.spec.run import RunSpec
+from trainer.system.imports import large_imports
+
+with large_imports():
+    from trainer.checkpoints.checkpoint import step_folders
+    from trainer.loop import Run
 
 __all__ = ["Grade", "Result", "RewardFunction", "train"]
 

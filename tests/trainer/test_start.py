@@ -3,7 +3,6 @@
 import gc
 import importlib.metadata
 import importlib.util
-import json
 import subprocess
 import sys
 from pathlib import Path
@@ -15,32 +14,44 @@ from trainer.spec.events import Failed
 from trainer.system.imports import Distributions, large_imports
 
 #: What only some runs need: adapters, tasks, graders, statistics.
-# sklearn and pandas: packages for graders, which transformers would import where they are installed.
+# sklearn, pandas and scipy: packages for graders, which transformers would import where they are installed.
 AT_FIRST_USE = (
     *("peft", "reasoning_gym", "math_verify", "nltk", "sacrebleu", "rapidfuzz", "vllm"),
-    *("sklearn", "pandas", "scipy.stats", "jsonschema"),
+    *("sklearn", "pandas", "scipy", "jsonschema"),
 )
-CODE = f"""
-import importlib.metadata, json, sys
+BEFORE = """
+import importlib.metadata, importlib.util, sys
 
 def scan():
     raise AssertionError("the files of all installed packages are gone through")
 
 importlib.metadata.packages_distributions = scan
-import trainer.__main__
+assert all(map(importlib.util.find_spec, ("sklearn", "scipy"))), "as the extra grader-packages installs them"
+"""
+AFTER = f"""
+from transformers.models.llama import modeling_llama
+found = [name for name in {AT_FIRST_USE} if name in sys.modules]
+assert not found, found
+"""
+RUN = """
+from trainer.__main__ import main
 early = [name for name in ("torch", "transformers", "numpy") if name in sys.modules]
-from trainer.system.imports import large_imports
-with large_imports():
-    import trainer.loop
-import importlib.util
-assert importlib.util.find_spec("sklearn") is not None, "as the extra grader-packages installs it"
-print(json.dumps([early, [name for name in {AT_FIRST_USE} if name in sys.modules]]))
+assert not early, early
+assert main(["--spec", sys.argv[1], "--run-dir", sys.argv[2]]) == 2  # there is no such model
 """
 
 
-def test_help_needs_no_torch_and_a_run_nothing_that_others_need():
-    done = subprocess.run([sys.executable, "-c", CODE], capture_output=True, text=True, check=True)
-    assert json.loads(done.stdout) == [[], []]
+@pytest.mark.parametrize(
+    "start",
+    [RUN, "import trainer.api", "import worker.inference.engines.transformers_server"],
+    ids=["run", "library", "engine"],
+)
+def test_help_needs_no_torch_and_a_start_nothing_that_others_need(tmp_path: Path, start: str):
+    spec = tmp_path / "spec.json"
+    spec.write_text(tiny_spec(tmp_path / "model", write_rows(tmp_path / "rows.jsonl")).model_dump_json())
+    command = [sys.executable, "-c", BEFORE + start + AFTER, str(spec), str(tmp_path / "run")]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
 
 
 def test_a_modules_distribution_is_the_one_that_the_scan_of_all_finds():

@@ -19,12 +19,18 @@ def large_imports() -> Iterator[None]:
     find nothing. What exists at the end it leaves out for good, which makes later collections shorter, too.
 
     transformers imports sklearn, and that pandas, wherever they are installed, for a way of decoding that is
-    not used here. They are for graders, which run elsewhere: not to see them saves two seconds. It also reads
-    the lists of files of all installed packages, to know a few: see :class:`Distributions`.
+    not used here, and scipy for losses of images; vLLM imports scipy for sound. They are for graders and
+    statistics, which run elsewhere: not to see them saves two seconds. transformers also reads the lists of
+    files of all installed packages, to know a few: see :class:`Distributions`.
+
+    Within another such block this one does nothing.
     """
+    if importlib.metadata.packages_distributions is Distributions:
+        yield
+        return
     gc.disable()
     try:
-        with _unseen("sklearn"), _distributions_when_asked():
+        with _unseen("sklearn"), _unseen("scipy"), _distributions_when_asked():
             yield
         gc.freeze()
     finally:

@@ -12,9 +12,14 @@ from typing import Any
 
 import uvicorn
 from fastapi import FastAPI, HTTPException
-from transformers.cli.serving import server
-from transformers.cli.serving.utils import BaseHandler, GenerateManager
-from transformers.cli.transformers import main
+
+from trainer.system.imports import large_imports
+
+with large_imports():
+    from transformers import AutoModelForCausalLM  # noqa: F401  # with what any model's class imports
+    from transformers.cli.serving import server
+    from transformers.cli.serving.utils import BaseHandler, GenerateManager
+    from transformers.cli.transformers import main
 
 DEFAULT_MAX_TOKENS = int(os.environ.get("DEFAULT_MAX_TOKENS", "1024"))
 _stream = GenerateManager.generate_streaming
