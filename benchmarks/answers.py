@@ -1,6 +1,6 @@
 """What finding equal answers costs of a step: ``python -m benchmarks.answers --model FOLDER``.
 
-Runs a few real steps of the demo's job on names, whose high-entropy mode is rewarded for unique answers,
+Runs a few real steps of the demo's job on numbers, whose high-entropy mode is rewarded for unique answers,
 under a profiler, and prints the seconds of each part and its share of a step (median): the grader's
 ``answer()`` on a step's responses, as its sandbox calls it, the rewards (``unique_rewards``) and the metrics
 (``answer_metrics``).
@@ -15,7 +15,7 @@ import timeit
 from pathlib import Path
 from typing import Any
 
-from app.cli.demo.names_grader import answer
+from app.cli.demo.numbers_grader import answer
 from app.cli.demo.task import TASKS
 from trainer.loop import Run
 from trainer.objective.uniqueness import unique_rewards
@@ -34,7 +34,7 @@ def main() -> None:
     parser.add_argument("--model", type=Path, required=True, help="a model folder in Hugging Face format")
     parser.add_argument("--steps", type=int, default=3)
     options = parser.parse_args()
-    asked = TASKS["names"].job_body()["method"]["reinforcement"]
+    asked = TASKS["numbers"].job_body()["method"]["reinforcement"]
     with tempfile.TemporaryDirectory() as folder:
         step, parts = profiled_steps(options, asked, Path(folder))
     parts = {"answer": answers_of_a_step(asked)} | parts
@@ -48,7 +48,7 @@ def profiled_steps(
     options: argparse.Namespace, asked: dict[str, Any], folder: Path
 ) -> tuple[float, dict[str, float]]:
     """The seconds of a step, and of its parts that are about answers."""
-    TASKS["names"].write_data(folder / "rows.jsonl", folder / "unseen.jsonl")
+    TASKS["numbers"].write_data(folder / "rows.jsonl", folder / "unseen.jsonl")
     spec = RunSpec(
         run_id="answers",
         model=ModelSpec(path=str(options.model)),
@@ -83,9 +83,9 @@ def profiled_steps(
 
 def answers_of_a_step(asked: dict[str, Any]) -> float:
     """The seconds of ``answer()`` for the responses of a step; the best of a few times."""
-    row = TASKS["names"].rows()[0][0]
+    row = TASKS["numbers"].rows()[0][0]
     count = asked["rollout"]["prompts_per_step"] * asked["rollout"]["samples_per_prompt"]
-    samples = [{"output_text": f"The {row['names'][index % 5].title()}."} for index in range(count)]
+    samples = [{"output_text": f"{row['low'] + index % 5}."} for index in range(count)]
     return min(timeit.repeat(lambda: [answer(sample, row) for sample in samples], number=1, repeat=REPEATS))
 
 

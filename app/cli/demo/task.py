@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from app.cli.demo import names, sums
+from app.cli.demo import numbers, sums
 
 Row = dict[str, Any]
 
@@ -40,6 +40,6 @@ def _write(path: Path, items: Sequence[Row]) -> None:
 
 
 TASKS = {
-    "names": Task(names.job_body, names.rows, names.judge, names.expected, samples=16),
+    "numbers": Task(numbers.job_body, numbers.rows, numbers.judge, numbers.expected, samples=16),
     "sums": Task(sums.job_body, sums.rows, sums.judge, sums.expected, samples=4),
 }
