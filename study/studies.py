@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import study.answers.design as answers
+import study.answers.smollm2 as answers_smollm2
 import study.design as tiny
 import study.smollm2 as smollm2
 from study.base_model import build_base_model
@@ -100,7 +101,7 @@ OF_THE_METHOD = {
         control="prompt_only",
     ),
 }
-#: Of exploration by answers: answers/PREREGISTRATION.md.
+#: Of exploration by answers: answers/PREREGISTRATION.md and answers/PREREGISTRATION-smollm2.md.
 OF_ANSWERS = {
     answers.NAME: Study(
         name=answers.NAME,
@@ -110,6 +111,15 @@ OF_ANSWERS = {
         reward=lambda task: AnsweringReward(TASKS[task]),
         plan=answers.analysis_plan,
         runs=lambda _: answers.planned_runs(),
+    ),
+    answers_smollm2.NAME: Study(
+        name=answers_smollm2.NAME,
+        title="Different right answers on SmolLM2-135M-Instruct",
+        base_model=smollm2.pull_base_model,
+        items=answers_smollm2.split_items,
+        reward=lambda _: answers_smollm2.NumberReward(),
+        plan=answers_smollm2.analysis_plan,
+        runs=lambda _: answers_smollm2.planned_runs(),
     ),
 }
 STUDIES = OF_THE_METHOD | OF_ANSWERS

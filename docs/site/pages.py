@@ -23,6 +23,7 @@ DOCUMENTS = {
     "study/PREREGISTRATION.md": "study/preregistration.md",
     "study/REPORT.md": "study/report.md",
     "study/answers/PREREGISTRATION.md": "study/answers/preregistration.md",
+    "study/answers/PREREGISTRATION-smollm2.md": "study/answers/preregistration-smollm2.md",
     "study/answers/REPORT.md": "study/answers/report.md",
 }
 _LINK = re.compile(r"(!?)\[((?:[^\[\]]|\[[^\]]*\])*)\]\(([^)\s]+)\)")

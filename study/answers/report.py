@@ -16,7 +16,8 @@ from trainer.statistics.wording import interval_ends, signed
 _HEAD = """# Different right answers: what came out
 
 Written by `python -m study report` from the files in `../results/`; what would be measured was committed
-beforehand in [PREREGISTRATION.md](PREREGISTRATION.md).
+beforehand in [PREREGISTRATION.md](PREREGISTRATION.md) and
+[PREREGISTRATION-smollm2.md](PREREGISTRATION-smollm2.md).
 """
 _WORDS = {
     True: "two modes beat one mode with uniqueness",

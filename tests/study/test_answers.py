@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from study.answers import smollm2
 from study.answers.design import ACCURACY, OUTCOMES, PAIRS, SEEDS, VARIETY, arms, planned_runs
 from study.answers.report import write_report
 from study.answers.rule import two_modes_beat_one
@@ -45,6 +46,21 @@ def test_every_arm_is_planned_once_a_seed_and_differs_from_the_others_in_its_met
             assert (algorithm.uniqueness > 0) == arm.endswith("unique")
     for pair in PAIRS:
         assert {pair.two_modes, pair.one_mode} <= set(arms())
+
+
+def test_the_arms_on_smollm2_differ_in_their_method_and_no_range_is_trained_and_tested():
+    runs = smollm2.planned_runs()
+    assert len(runs) == len({run.hash for run in runs}) == 20
+    specs = [run.spec(Path("model"), Path("training"), Path("validation")) for run in runs if run.seed == 3]
+    assert len({spec.algorithm.model_dump_json() for spec in specs}) == 4
+    assert len({spec.model_dump_json(exclude={"algorithm"}) for spec in specs}) == 1
+    training, validation = smollm2.split_items(smollm2.TASK)
+    ranges = [(item["low"], item["high"]) for item in training + validation]
+    assert (len(training), len(validation)) == (400, 64) and len(set(ranges)) == 464
+    reward = smollm2.NumberReward()
+    assert [reward({"low": 20, "high": 40}, text) for text in ("40", "41", "or 40")] == [1.0, 0.1, 0.0]
+    assert reward.answer({"low": 20, "high": 40}, " 040.") == "40"
+    assert function_grader(reward).gives_answers
 
 
 def test_committed_results_are_of_planned_runs():
@@ -118,7 +134,7 @@ def result(run: PlannedRun, answers: dict[str, list[int]]) -> dict[str, object]:
 def test_the_report_is_made_from_whatever_is_there(tmp_path: Path):
     write_report(tmp_path / "none", tmp_path / "empty")
     text = (tmp_path / "empty" / "REPORT.md").read_text()
-    assert "0 of 180 runs have succeeded" in text and text.count("not decided") == 4
+    assert "0 of 180 runs have succeeded" in text and text.count("not decided") == 5
     # Of the claim's two arms alone: two modes with four right answers beside one, one mode with two.
     done = [run for run in planned_runs() if run.arm in (PAIRS[0].two_modes, PAIRS[0].one_mode)]
     found = [

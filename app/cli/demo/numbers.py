@@ -33,7 +33,7 @@ def job_body() -> dict[str, Any]:
 
 def rows() -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
     """To train on, and to validate with: ranges that are never trained."""
-    items = [_item(low) for low in range(LOWEST, HIGHEST + 1)]
+    items = [row(low, low + WIDTH) for low in range(LOWEST, HIGHEST + 1)]
     random.Random(SEED).shuffle(items)
     return items[VALIDATION_ROWS:], items[:VALIDATION_ROWS]
 
@@ -49,7 +49,7 @@ def expected(item: dict[str, Any]) -> str:
     return f"{item['low']} to {item['high']}"
 
 
-def _item(low: int) -> dict[str, Any]:
-    high = low + WIDTH
+def row(low: int, high: int) -> dict[str, Any]:
+    """The question for a number of a range, with what the grader reads."""
     asked = f"Pick a whole number between {low} and {high}. Answer with the number only."
     return {"messages": [*BEFORE, {"role": "user", "content": asked}], "low": low, "high": high}
