@@ -23,6 +23,8 @@ from trainer.system.files import write_atomically
 from trainer.system.guarded import guarded
 
 STOP_SECONDS = 5.0
+# Who asks for the state looks at the lock by taking it for a moment.
+_LOOK_SECONDS = 0.5
 
 Facts = dict[str, Any]
 
@@ -131,10 +133,15 @@ class Pulls:
         """Hold the lock of the model's pull; raises PullFailed where another one has it."""
         self._folder.mkdir(parents=True, exist_ok=True)
         with self._path(name, "lock").open("a") as lock:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                raise PullFailed(f"another pull of {name} is under way", "pull_under_way") from None
+            deadline = time.monotonic() + _LOOK_SECONDS
+            while True:
+                try:
+                    fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    break
+                except BlockingIOError:
+                    if time.monotonic() > deadline:
+                        raise PullFailed(f"another pull of {name} is under way", "pull_under_way") from None
+                    time.sleep(_LOOK_SECONDS / 10)
             yield
 
     def _is_running(self, name: str) -> bool:
