@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from sqlalchemy import Select, delete, select, tuple_, update
-from sqlalchemy.orm import Session
+from sqlalchemy.orm import Session, aliased
 
 from app.core.sealing import sealed_anew
 from app.core.tables import WebhookAttempt, WebhookDelivery, WebhookEndpoint
@@ -55,17 +55,23 @@ def find_delivery(session: Session, endpoint_id: str, delivery_id: str) -> Webho
 def deliveries(
     session: Session, endpoint_id: str, *, after: WebhookDelivery | None, limit: int
 ) -> list[tuple[WebhookDelivery, list[WebhookAttempt]]]:
-    """Up to ``limit`` deliveries with their attempts, newest first."""
+    """Up to ``limit`` deliveries with their attempts, newest first: as one statement, or an attempt that ends
+    meanwhile would stand beside a delivery that still waits for it.
+    """
     key = (WebhookDelivery.created_at, WebhookDelivery.id)
     query = select(WebhookDelivery).where(WebhookDelivery.endpoint_id == endpoint_id)
     if after is not None:
         query = query.where(tuple_(*key) < tuple_(after.created_at, after.id))
-    rows = session.scalars(query.order_by(*(one.desc() for one in key)).limit(limit)).all()
-    attempts: dict[str, list[WebhookAttempt]] = {row.id: [] for row in rows}
-    made = select(WebhookAttempt).where(WebhookAttempt.delivery_id.in_(list(attempts)))
-    for one in session.scalars(made.order_by(WebhookAttempt.id)):
-        attempts[one.delivery_id].append(one)
-    return [(row, attempts[row.id]) for row in rows]
+    row = aliased(WebhookDelivery, query.order_by(*(one.desc() for one in key)).limit(limit).subquery())
+    both = select(row, WebhookAttempt).outerjoin(WebhookAttempt, WebhookAttempt.delivery_id == row.id)
+    found: dict[str, tuple[WebhookDelivery, list[WebhookAttempt]]] = {}
+    for one, attempt in session.execute(
+        both.order_by(row.created_at.desc(), row.id.desc(), WebhookAttempt.id)
+    ):
+        attempts = found.setdefault(one.id, (one, []))[1]
+        if attempt is not None:
+            attempts.append(attempt)
+    return list(found.values())
 
 
 def any_due(session: Session) -> bool:

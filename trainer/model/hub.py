@@ -13,6 +13,8 @@ from pathlib import Path, PurePosixPath
 
 import httpx
 
+from trainer.system.files import put_in_place
+
 TIMEOUT_SECONDS = 5.0
 READ_SECONDS = 30.0
 #: What is fetched; weights in other formats than safetensors can run code.
@@ -175,7 +177,7 @@ def _fetch(
         raise PullError(
             f"{file.name} of {model.repository} came with another hash than the hub tells: try again"
         )
-    part.rename(target)
+    put_in_place(part, target)
 
 
 def _continue(

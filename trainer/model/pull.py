@@ -29,7 +29,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from trainer.model.hub import PATTERNS, HubModel, PullError, Unreachable, download, look_up
-from trainer.system.files import TEMPORARY, atomic_folder
+from trainer.system.files import TEMPORARY, atomic_folder, put_in_place
 
 SOURCE_NAME = "policysplit-source.json"
 TELL_SECONDS = 0.5
@@ -227,7 +227,7 @@ def pull_from_hub(model: HubModel, folder: Path, partial: Path, reserve: int) ->
     download(model, partial, told)
     revision.unlink()
     for file in partial.iterdir():
-        file.rename(folder / file.name)
+        put_in_place(file, folder / file.name)
     partial.rmdir()
     write_source(
         folder,
