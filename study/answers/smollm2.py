@@ -8,11 +8,10 @@ import random
 from typing import Any
 
 from app.cli.demo import numbers, numbers_grader
-from study.answers.design import PAIRS, VARIETY
+from study.answers.design import PAIRS, VARIETY, with_arm
 from study.planned_run import MODEL, TRAINING, VALIDATION, PlannedRun
 from study.smollm2 import LEARNING_RATE
-from trainer.ablations import load_ablation
-from trainer.spec.algorithm import AnswerExploration, PolicySplit
+from trainer.spec.algorithm import PolicySplit
 from trainer.spec.run import (
     DiagnosticsSpec,
     EvaluationSpec,
@@ -74,16 +73,11 @@ def planned_run(arm: str, seed: int) -> PlannedRun:
 
 
 def _with_arm(base: RunSpec, arm: str) -> RunSpec:
-    if arm.startswith("grpo"):
-        spec = load_ablation("grpo", base.total_steps).run_spec(base)
-        uniqueness = float(arm.endswith("unique"))
-        return spec.model_copy(
-            update={"algorithm": spec.algorithm.model_copy(update={"uniqueness": uniqueness})}
-        )
-    if arm == "lambda_0-both":
-        return base.model_copy(update={"algorithm": PolicySplit(eta=ETA)})
-    explored = PolicySplit(sharing="none_pooled", eta=ETA, exploration=AnswerExploration())
-    return base.model_copy(update={"algorithm": explored})
+    """As on the small model, but for the two modes' η."""
+    spec = with_arm(base, arm)
+    if not isinstance(spec.algorithm, PolicySplit):
+        return spec
+    return spec.model_copy(update={"algorithm": spec.algorithm.model_copy(update={"eta": ETA})})
 
 
 def analysis_plan() -> Plan:
