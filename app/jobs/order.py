@@ -36,8 +36,9 @@ from sqlalchemy import (
 from app.core.job_status import HELD
 from app.core.tables import Double, Job, Project
 
-#: Of each project, how many of the first waiting jobs a claim looks at: as many workers may claim at once.
-HEADS = 32
+#: Of each project, how many of the first waiting jobs a claim looks at; and, where others have locked or taken
+#: all of these since its look, at its second look.
+HEADS = (32, 1024)
 _OWN_ORDER = (Job.priority.desc(), Job.created_at, Job.id)
 _WAITING = (Job.status == literal_column("'queued'"), Job.cancel_requested.is_(False))
 
@@ -138,16 +139,16 @@ def later_places(now: ColumnElement[float] | float) -> Subquery:
     return select(Job.id, place).where(*_WAITING, Job.not_before > now).subquery()
 
 
-def first_due(now: ColumnElement[float] | float, *, postgresql: bool) -> Select[str]:
-    """Ids of the jobs that are due and next, in order: of each project the first :data:`HEADS`.
+def first_due(now: ColumnElement[float] | float, *, heads_of_each: int | None) -> Select[str]:
+    """Ids of the jobs that are due and next, in order: of each project the first so many.
 
-    On SQLite, which knows no LATERAL and has one writer, all of them.
+    None: all of them, for SQLite, which knows no LATERAL and has one writer.
     """
     running = _running()
     rank = func.row_number().over(partition_by=Job.project_id, order_by=_OWN_ORDER).label("rank")
     due = select(Job.id, Job.project_id, rank).where(*is_due(now))
-    if postgresql:
-        own = due.where(Job.project_id == Project.id).order_by(*_OWN_ORDER).limit(HEADS)
+    if heads_of_each is not None:
+        own = due.where(Job.project_id == Project.id).order_by(*_OWN_ORDER).limit(heads_of_each)
         heads = own.correlate(Project).lateral()
         query = select(Job.id).select_from(Project).join(heads, true()).join(Job, Job.id == heads.c.id)
     else:

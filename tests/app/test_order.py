@@ -8,7 +8,7 @@ from sqlalchemy import select
 
 from app.core.db import read_session
 from app.core.tables import DEFAULT_PROJECT, Job
-from app.jobs.order import first_due
+from app.jobs.order import HEADS, first_due
 from app.jobs.repository import queue_positions
 from app.keys.service import create_project
 from tests.fixtures.workers import Service
@@ -20,7 +20,8 @@ from worker.shutdown import Shutdown
 def order() -> list[str]:
     with read_session() as session:
         postgresql = session.get_bind().dialect.name == "postgresql"
-        return list(session.scalars(first_due(time.time(), postgresql=postgresql)))
+        heads = HEADS[0] if postgresql else None
+        return list(session.scalars(first_due(time.time(), heads_of_each=heads)))
 
 
 def places() -> dict[str, int]:

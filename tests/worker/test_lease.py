@@ -13,6 +13,7 @@ from sqlalchemy.event import listen, remove
 
 from app.core.db import get_engine, read_session, write_session
 from app.core.tables import DEFAULT_PROJECT, Job, JobReplay
+from app.jobs.order import HEADS
 from tests.fixtures.workers import Service
 from worker.estimates.probes import ESTIMATES
 from worker.jobs import holding
@@ -114,6 +115,17 @@ def test_a_locked_head_of_the_queue_delays_nobody(service: Service) -> None:
         assert holding.any_due(), "but something waits"
     claim = holding.claim_next("worker")
     assert claim is not None and claim.id == head
+
+
+def test_more_locked_heads_than_a_claim_looks_at_hide_no_job(service: Service) -> None:
+    """As where others have taken these between a claim's look and its turn to lock one."""
+    ids = [service.add_job(created_at=float(n)) for n in range(HEADS[0] + 1)]
+    if get_engine().dialect.name == "sqlite":
+        pytest.skip("one writer at a time: a lock is of the whole database")
+    with write_session() as session:
+        session.execute(select(Job.id).where(Job.id != ids[-1]).with_for_update())
+        claim = holding.claim_next("worker")
+        assert claim is not None and claim.id == ids[-1]
 
 
 def test_sixteen_workers_claim_a_full_queue_at_the_first_try(service: Service) -> None:

@@ -12,7 +12,7 @@ from sqlalchemy.sql.dml import ReturningUpdate
 from app.core.db import read_session, write_session
 from app.core.job_status import HELD, JobStatus
 from app.core.tables import Double, Job, JobAttempt
-from app.jobs.order import first_due, is_due
+from app.jobs.order import HEADS, first_due, is_due
 from app.jobs.status import record_status, values_of_claim
 from worker.jobs import preflight_status
 from worker.lease import Claim, Lease, LeaseLost
@@ -41,12 +41,14 @@ def claim(job_id: str, owner: str) -> Claim | None:
 def claim_next(owner: str) -> Claim | None:
     """Take the waiting job whose turn it is, of those that nobody has locked; None where there is none."""
     with write_session() as session:
-        return _claim(session, _claiming_next(session.get_bind().dialect.name == "postgresql"), owner)
+        looks = HEADS if session.get_bind().dialect.name == "postgresql" else (None,)
+        claims = (_claim(session, _claiming_next(heads), owner) for heads in looks)
+        return next((found for found in claims if found is not None), None)
 
 
 @lru_cache
-def _claiming_next(postgresql: bool) -> ReturningUpdate[Any]:
-    return _claiming(first_due(_NOW, postgresql=postgresql))
+def _claiming_next(heads_of_each: int | None) -> ReturningUpdate[Any]:
+    return _claiming(first_due(_NOW, heads_of_each=heads_of_each))
 
 
 def _claiming(waiting: Select[str]) -> ReturningUpdate[Any]:
