@@ -36,8 +36,8 @@ from sqlalchemy import (
 from app.core.job_status import HELD
 from app.core.tables import Double, Job, Project
 
-#: Of each project, how many of the first waiting jobs a claim looks at; and, where others have locked or taken
-#: all of these since its look, at its second look.
+#: Of each project, how many of the first waiting jobs a claim looks at; and at its second look, where others
+#: have locked or taken all of these since.
 HEADS = (32, 1024)
 _OWN_ORDER = (Job.priority.desc(), Job.created_at, Job.id)
 _WAITING = (Job.status == literal_column("'queued'"), Job.cancel_requested.is_(False))
