@@ -5,16 +5,9 @@ from typing import Literal
 from pydantic import BaseModel, Field
 
 from app.core.description import CreatedAt, Kind
+from app.jobs.objects import Interval
 
 EstimateStatus = Literal["queued", "running", "succeeded", "failed"]
-
-
-class Interval(BaseModel):
-    """A number that is expected, and between what it probably is."""
-
-    value: float = Field(description="The expected number")
-    low: float = Field(description="Lower end of what is probable")
-    high: float = Field(description="Upper end of what is probable")
 
 
 class PeakMemory(Interval):

@@ -12,7 +12,12 @@ from app.core.parameters import ExperimentId, IdempotencyKey
 from app.core.requests import StrictRoute
 from app.experiments import results, service
 from app.experiments.expansion import start_runs
-from app.experiments.objects import ExperimentObject, ExperimentWithRuns, ReportObject
+from app.experiments.objects import (
+    ExperimentObject,
+    ExperimentValidation,
+    ExperimentWithRuns,
+    ReportObject,
+)
 from app.experiments.page import REPORT_POLICY, report_page
 from app.experiments.schemas import CreateExperiment, ExtendExperiment, ReportFormat
 from app.experiments.table import report_csv
@@ -35,6 +40,16 @@ def create(
     # Workers do it as well: this only saves waiting for their next look.
     background.add_task(start_runs, experiment["id"])
     return experiment
+
+
+@router.post("/validate", **answers(ExperimentValidation))
+def validate(body: CreateExperiment, project: ProjectId) -> dict[str, object]:
+    """Check an experiment without creating it, and count its runs.
+
+    The answer is what ``POST /v1/experiments`` would make of the same body, or the error that it would answer
+    with.
+    """
+    return service.validate(project, body)
 
 
 @router.get("", **answers(ListOf[ExperimentObject]))
@@ -60,6 +75,14 @@ def extend(
     experiment = service.extend(project, experiment_id, body)
     background.add_task(start_runs, experiment_id)
     return experiment
+
+
+@router.post("/{experiment_id}/extend/validate", **answers(ExperimentValidation))
+def validate_extension(
+    experiment_id: ExperimentId, body: ExtendExperiment, project: ProjectId
+) -> dict[str, object]:
+    """Check seeds and arms to add without adding them, and count their runs."""
+    return service.validate_extension(project, experiment_id, body)
 
 
 @router.post("/{experiment_id}/cancel", **answers(ExperimentWithRuns))

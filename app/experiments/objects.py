@@ -6,7 +6,7 @@ from pydantic import BaseModel, Field
 
 from app.core.description import CreatedAt, Kind
 from app.core.job_status import JobStatus
-from app.jobs.objects import Progress
+from app.jobs.objects import Interval, Progress
 from trainer.statistics.run_results import Plan, RunStatus
 
 
@@ -54,6 +54,37 @@ class ExperimentWithRuns(ExperimentObject):
     """One experiment with all of its runs, in the order in which they start."""
 
     runs: list[ExperimentRunObject] = Field(description="All runs, in the order in which they start")
+
+
+class KindOfRun(BaseModel):
+    """An arm on a task: runs that differ in the seed alone."""
+
+    arm: str = Field(description="The arm that would be trained")
+    task: str = Field(description="The task that it would be trained on")
+    runs: int = Field(description="How many there would be: one a seed")
+    total_steps: int = Field(description="Training steps of each of these runs")
+    seconds: Interval | None = Field(
+        description="What each would take, by earlier jobs of the same model and size; null where none was"
+    )
+    job: dict[str, Any] = Field(
+        description="The request for the first seed's job, but for its metadata, as POST "
+        "/v1/fine_tuning/jobs/estimate takes it"
+    )
+
+
+class ExperimentValidation(BaseModel):
+    """A body that would be taken, and the runs that it would make."""
+
+    object: Kind[Literal["experiment.validation"]]
+    valid: Literal[True] = Field(description="Always true: what is not valid is answered with an error")
+    runs: int = Field(description="Runs that would be made; of an extension, those that it adds")
+    total_steps: int = Field(description="Training steps of all these runs together")
+    total_seconds: Interval | None = Field(
+        description="What all of them would take one after another; null where that of a kind is not known"
+    )
+    measured_on: list[str] = Field(description="Ids of the earlier jobs that the seconds are taken from")
+    kinds: list[KindOfRun] = Field(description="Each arm on each task, with its runs")
+    notes: list[str] = Field(description="Sentences on what to keep in mind before it is made")
 
 
 class ReportedExperiment(BaseModel):

@@ -10,6 +10,9 @@ from app.jobs.schemas import CreateJob
 from trainer.ablations import load_ablation
 from trainer.errors import InvalidSpec
 
+#: What a task and a job call by the same name.
+_DATA = {"training_file", "environment", "validation_file", "validation_environment"}
+
 
 def job_request(
     experiment: CreateExperiment, experiment_id: str, arm: Arm, task: Task, seed: int
@@ -18,24 +21,56 @@ def job_request(
     try:
         return validated(CreateJob, _body(experiment, experiment_id, arm, task, seed))
     except BadRequest as error:
-        raise misfit(arm, task, error) from None
+        raise misfit(experiment, arm, task, error) from None
 
 
-def misfit(arm: Arm, task: Task, error: BadRequest) -> BadRequest:
-    """What is wrong with a run's job, as an error of the experiment's request."""
+def misfit(experiment: CreateExperiment, arm: Arm, task: Task, error: BadRequest) -> BadRequest:
+    """What is wrong with a run's job, as an error of the experiment's request: at the field to change."""
     return BadRequest(
-        f"Arm '{arm.name}' on task '{task.name}': {error.message}", param=error.param, code=error.code
+        f"Arm '{arm.name}' on task '{task.name}': {error.message}",
+        param=error.param and _origin(experiment, arm, task, error.param),
+        code=error.code,
     )
+
+
+def _origin(experiment: CreateExperiment, arm: Arm, task: Task, param: str) -> str:
+    """The field of the experiment that ``param`` of a run's job comes from."""
+    of_arm = f"arms.{experiment.arms.index(arm)}"
+    of_task = f"tasks.{experiment.tasks.index(task)}"
+    first, _, rest = param.partition(".")
+    if param == "arms":
+        return of_arm
+    if first in _DATA:
+        return f"{of_task}.{param}"
+    if first == "model":
+        return param if task.model is None else f"{of_task}.{param}"
+    if first != "method":
+        return param
+    setting = rest.removeprefix("reinforcement").removeprefix(".")
+    if setting == "budget.steps":
+        return setting
+    if setting == "evaluation.max_items":
+        return "split"
+    for place, settings in ((of_arm, arm.reinforcement), (of_task, task.reinforcement)):
+        if _gives(settings, setting):
+            return f"{place}.reinforcement.{setting}"
+    if setting.partition(".")[0] == "algorithm" and (arm.algorithm or arm.ablation):
+        return f"{of_arm}.{setting}" if arm.algorithm else of_arm
+    return f"reinforcement.{setting}".removesuffix(".")
+
+
+def _gives(settings: object, setting: str) -> bool:
+    """Whether ``settings`` have this one; a grader is given as a whole."""
+    key, _, rest = setting.partition(".")
+    if not isinstance(settings, Mapping) or key not in settings:
+        return False
+    return not rest or key == "grader" or _gives(settings[key], rest)
 
 
 def _body(
     experiment: CreateExperiment, experiment_id: str, arm: Arm, task: Task, seed: int
 ) -> dict[str, object]:
-    data = task.model_dump(
-        mode="json",
-        include={"training_file", "environment", "validation_file", "validation_environment"},
-        exclude_none=True,
-    )
+    data = task.model_dump(mode="json", include=_DATA, exclude_none=True)
     labels = {"experiment": experiment_id, "arm": arm.name, "task": task.name}
     return {
         "model": task.model or experiment.model,

@@ -1,5 +1,6 @@
 """What an experiment's creation and extension accept."""
 
+from collections.abc import Sequence
 from typing import Annotated, Any, Literal, get_args
 
 from pydantic import (
@@ -7,6 +8,7 @@ from pydantic import (
     Field,
     GetJsonSchemaHandler,
     StringConstraints,
+    ValidationInfo,
     field_validator,
     model_validator,
 )
@@ -203,8 +205,24 @@ class CreateExperiment(StrictModel):
     @property
     def method(self) -> str:
         """The arm that is compared with the others."""
-        names = [arm.name for arm in self.arms]
-        return self.compare.method or ("policy_split" if "policy_split" in names else names[0])
+        return _method_of(self.compare, [arm.name for arm in self.arms])
+
+    @field_validator("arms", "tasks")
+    @classmethod
+    def _one_name_each(cls, value: list[Arm] | list[Task], info: ValidationInfo) -> list[Arm] | list[Task]:
+        _each_once(info.field_name, [one.name for one in value])
+        return value
+
+    @field_validator("seeds")
+    @classmethod
+    def _seeds_fit(cls, value: list[int], info: ValidationInfo) -> list[int]:
+        _each_once(info.field_name, value)
+        kinds = len(info.data.get("arms", ())) * len(info.data.get("tasks", ()))
+        if kinds > MAX_CHECKS:
+            raise ValueError(f"arms and tasks make {kinds} kinds of job, more than {MAX_CHECKS}")
+        if (runs := kinds * len(value)) > MAX_RUNS:
+            raise ValueError(f"arms, tasks and seeds make {runs} runs, more than {MAX_RUNS}")
+        return value
 
     @field_validator("metric")
     @classmethod
@@ -212,25 +230,30 @@ class CreateExperiment(StrictModel):
         metric_k(value)
         return value
 
-    @model_validator(mode="after")
-    def _names_fit(self) -> "CreateExperiment":
-        arms, tasks = [one.name for one in self.arms], [one.name for one in self.tasks]
-        for kind, names in (("arms", arms), ("tasks", tasks), ("seeds", list(map(str, self.seeds)))):
-            if twice := sorted({one for one in names if names.count(one) > 1}):
-                raise ValueError(f"{kind} has {twice[0]!r} twice: give each one name of its own")
-        for wanted in (self.compare.method, self.compare.against, *(self.compare.baselines or [])):
+    @field_validator("compare")
+    @classmethod
+    def _arms_are_there(cls, value: Compare, info: ValidationInfo) -> Compare:
+        arms = [arm.name for arm in info.data.get("arms", ())]
+        others = [one for one in (value.against, *(value.baselines or [])) if one is not None]
+        if not arms:  # which is said of them
+            return value
+        for wanted in (value.method, *others):
             if wanted is not None and wanted not in arms:
                 raise ValueError(f"compare names the arm {wanted!r}, but there are: {', '.join(arms)}")
-        if self.method in (self.compare.against, *(self.compare.baselines or [])):
+        if (method := _method_of(value, arms)) in others:
             raise ValueError(
-                f"compare has {self.method!r} as the method and among those that it is compared with: "
-                "give it once"
+                f"compare has {method!r} as the method and among those that it is compared with: give it once"
             )
-        if (runs := len(arms) * len(tasks) * len(self.seeds)) > MAX_RUNS:
-            raise ValueError(f"arms, tasks and seeds make {runs} runs, more than {MAX_RUNS}")
-        if (checks := len(arms) * len(tasks)) > MAX_CHECKS:
-            raise ValueError(f"arms and tasks make {checks} kinds of job, more than {MAX_CHECKS}")
-        return self
+        return value
+
+
+def _each_once(kind: str | None, names: Sequence[object]) -> None:
+    if twice := [one for one in names if names.count(one) > 1]:
+        raise ValueError(f"{kind} has {str(twice[0])!r} twice: give each one name of its own")
+
+
+def _method_of(compare: Compare, arms: Sequence[str]) -> str:
+    return compare.method or ("policy_split" if "policy_split" in arms else arms[0])
 
 
 class Definition(CreateExperiment):

@@ -1,4 +1,4 @@
-"""What can be done with experiments: create, look at, extend, cancel."""
+"""What can be done with experiments: create, look at, extend, cancel; and what would come of the first."""
 
 import time
 from collections.abc import Sequence
@@ -8,28 +8,18 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
 from app.core.db import read_session, write_session
-from app.core.errors import BadRequest, Conflict, NotFound
+from app.core.errors import BadRequest, NotFound
 from app.core.idempotency import check_key, made_before, request_digest
 from app.core.ids import new_experiment_id
 from app.core.job_status import TERMINAL
 from app.core.paging import unknown_cursor
 from app.core.tables import Experiment, ExperimentRun
 from app.experiments import repository
+from app.experiments.checks import Kind, check, check_added
 from app.experiments.expansion import cancel_unless_ended, run_key
-from app.experiments.requests import job_request, misfit
-from app.experiments.schemas import (
-    MAX_CHECKS,
-    MAX_RUNS,
-    Arm,
-    CreateExperiment,
-    Definition,
-    ExtendExperiment,
-    Task,
-)
-from app.files import repository as files
-from app.jobs.creation import check_job
-from trainer.graders.answers import REMEDY
-from trainer.statistics.item_scores import counts_answers
+from app.experiments.extension import Extension, extension
+from app.experiments.pace import ENDS, Pace
+from app.experiments.schemas import Arm, CreateExperiment, Definition, ExtendExperiment
 
 _ENDED = {status.value for status in TERMINAL}
 
@@ -44,7 +34,7 @@ def create(project_id: str, request: CreateExperiment, idempotency_key: str | No
     if earlier := _earlier(project_id, idempotency_key, digest):
         return earlier
     experiment_id = new_experiment_id()
-    _check(project_id, request, experiment_id, request.arms)
+    check(project_id, request, experiment_id)
     experiment = Experiment(
         id=experiment_id,
         project_id=project_id,
@@ -68,6 +58,12 @@ def create(project_id: str, request: CreateExperiment, idempotency_key: str | No
             return earlier
         raise
     return retrieve(project_id, experiment_id)
+
+
+def validate(project_id: str, request: CreateExperiment) -> dict[str, Any]:
+    """All that :func:`create` asks of a request, and what it would make; nothing is created."""
+    kinds = check(project_id, request, "exp_")
+    return _validation(project_id, [(kind, len(request.seeds)) for kind in kinds], [])
 
 
 def retrieve(project_id: str, experiment_id: str) -> dict[str, Any]:
@@ -104,29 +100,36 @@ def listing(project_id: str, *, after: str | None, limit: int) -> list[dict[str,
 
 def extend(project_id: str, experiment_id: str, request: ExtendExperiment) -> dict[str, object]:
     """Add seeds, arms or both; the runs that are there stay as they are."""
-    with read_session() as session:
-        experiment = found(session, project_id, experiment_id)
-        before = Definition.model_validate(experiment.definition)
-    if (checks := (len(before.arms) + len(request.arms)) * len(before.tasks)) > MAX_CHECKS:
-        raise BadRequest(f"That would make {checks} kinds of job, more than {MAX_CHECKS}.", param="arms")
-    _check(project_id, before, experiment_id, _new_arms(before, request))
+    _planned(project_id, experiment_id, request)
     with write_session() as session:
         experiment = found(session, project_id, experiment_id, lock=True)
-        if experiment.cancelled_at is not None:
-            raise _cancelled(experiment, "extended")
-        old = Definition.model_validate(experiment.definition)
-        arms = _new_arms(old, request)
-        seeds = [seed for seed in dict.fromkeys(request.seeds) if seed not in old.seeds]
-        new = old.model_copy(update={"arms": [*old.arms, *arms], "seeds": [*old.seeds, *seeds]})
-        if seeds and _results_can_be_seen(session, experiment_id, old):
-            new = new.model_copy(update={"seeds_before": [*old.seeds_before, len(old.seeds)]})
-        if (runs := len(new.arms) * len(new.tasks) * len(new.seeds)) > MAX_RUNS:
-            raise BadRequest(f"That would make {runs} runs, more than {MAX_RUNS}.", param="seeds")
-        experiment.definition = new.model_dump(mode="json")
+        planned = _extension(session, experiment, request)
+        experiment.definition = planned.after.model_dump(mode="json")
         experiment.has_unstarted_runs = True
-        _add_runs(session, experiment_id, old, arms, old.seeds)
-        _add_runs(session, experiment_id, old, new.arms, seeds)
+        _add_runs(session, experiment_id, planned.before, planned.arms, planned.before.seeds)
+        _add_runs(session, experiment_id, planned.before, planned.after.arms, planned.seeds)
     return retrieve(project_id, experiment_id)
+
+
+def validate_extension(project_id: str, experiment_id: str, request: ExtendExperiment) -> dict[str, Any]:
+    """All that :func:`extend` asks of a request, and what it would add; nothing is changed."""
+    planned, kinds = _planned(project_id, experiment_id, request)
+    runs = [(kind, len(planned.seeds_of(kind.arm))) for kind in kinds]
+    return _validation(project_id, runs, planned.notes)
+
+
+def _planned(project_id: str, experiment_id: str, request: ExtendExperiment) -> tuple[Extension, list[Kind]]:
+    """What would be added, with the jobs of its runs checked; no transaction is open meanwhile."""
+    with read_session() as session:
+        planned = _extension(session, found(session, project_id, experiment_id), request)
+    return planned, check_added(project_id, experiment_id, planned)
+
+
+def _extension(session: Session, experiment: Experiment, request: ExtendExperiment) -> Extension:
+    if experiment.cancelled_at is not None:
+        raise _cancelled(experiment, "extended")
+    before = Definition.model_validate(experiment.definition)
+    return extension(before, request, seen=_results_can_be_seen(session, experiment.id, before))
 
 
 def _results_can_be_seen(session: Session, experiment_id: str, definition: Definition) -> bool:
@@ -162,49 +165,6 @@ def found(session: Session, project_id: str, experiment_id: str, *, lock: bool =
     return experiment
 
 
-def _check(project_id: str, request: CreateExperiment, experiment_id: str, arms: Sequence[Arm]) -> None:
-    """Everything that would make a run's job be refused is found now."""
-    for task in request.tasks:
-        _check_items(project_id, request, task)
-        for arm in arms:
-            job = job_request(request, experiment_id, arm, task, request.seeds[0])
-            try:
-                run_spec = check_job(project_id, job).run_spec
-            except BadRequest as error:
-                raise misfit(arm, task, error) from None
-            if counts_answers(request.metric) and not run_spec.has_votes:
-                raise BadRequest(
-                    f"The metric {request.metric} counts different right answers, but the grader of task "
-                    f"'{task.name}' does not say what a response answers: {REMEDY}, or give "
-                    "evaluation.embedding_model.",
-                    param="metric",
-                )
-
-
-def _check_items(project_id: str, request: CreateExperiment, task: Task) -> None:
-    wanted = request.split.dev + request.split.test
-    have: int | None = None
-    if task.validation_environment is not None:
-        have = task.validation_environment.size
-    elif task.validation_file is not None:
-        with read_session() as session:
-            file = files.find(session, project_id, task.validation_file)
-        have = None if file is None else file.rows  # a file that is not there is refused with the job
-    elif task.environment is None:
-        raise BadRequest(
-            f"Task '{task.name}' has nothing to compare on: give it a 'validation_file' or a "
-            "'validation_environment' whose items are not trained.",
-            param="tasks",
-            code="missing_required_parameter",
-        )
-    if have is not None and have < wanted:
-        raise BadRequest(
-            f"Task '{task.name}' has {have} validation items, but the split takes {request.split.dev} for "
-            f"dev and {request.split.test} for test: give more items, or a smaller split.",
-            param="split",
-        )
-
-
 def _add_runs(
     session: Session, experiment_id: str, request: CreateExperiment, arms: Sequence[Arm], seeds: Sequence[int]
 ) -> None:
@@ -228,20 +188,35 @@ def _add_runs(
     session.flush()
 
 
-def _new_arms(old: CreateExperiment, request: ExtendExperiment) -> list[Arm]:
-    known = {one.name: one for one in old.arms}
-    new: dict[str, Arm] = {}
-    for arm in request.arms:
-        there = known.get(arm.name) or new.get(arm.name)
-        if there is None:
-            new[arm.name] = arm
-        elif there != arm:
-            raise Conflict(
-                f"The experiment has an arm '{arm.name}' that is defined otherwise: give the new one another "
-                "name.",
-                param="arms",
-            )
-    return list(new.values())
+def _validation(project_id: str, kinds: Sequence[tuple[Kind, int]], notes: Sequence[str]) -> dict[str, Any]:
+    """What runs would be made: kinds of job, and how many of each."""
+    with read_session() as session:
+        pace = Pace(session, project_id)
+    times = [pace.of(kind.run_spec) for kind, _ in kinds]
+    known = [(time, count) for time, (_, count) in zip(times, kinds, strict=True) if time is not None]
+    whole = None
+    if len(known) == len(kinds):
+        whole = {end: round(sum(count * time.seconds[end] for time, count in known), 3) for end in ENDS}
+    return {
+        "object": "experiment.validation",
+        "valid": True,
+        "runs": sum(count for _, count in kinds),
+        "total_steps": sum(count * kind.run_spec.total_steps for kind, count in kinds),
+        "total_seconds": whole,
+        "measured_on": list(dict.fromkeys(job for time, _ in known for job in time.jobs)),
+        "kinds": [
+            {
+                "arm": kind.arm.name,
+                "task": kind.task.name,
+                "runs": count,
+                "total_steps": kind.run_spec.total_steps,
+                "seconds": None if time is None else time.seconds,
+                "job": kind.request.model_dump(mode="json", exclude_unset=True, exclude={"metadata"}),
+            }
+            for time, (kind, count) in zip(times, kinds, strict=True)
+        ],
+        "notes": list(notes),
+    }
 
 
 def _views(session: Session, rows: Sequence[Experiment]) -> list[dict[str, object]]:

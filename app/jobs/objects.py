@@ -109,6 +109,14 @@ class EventObject(BaseModel):
     data: dict[str, Any] | None = Field(description="Numbers and names behind the sentence; null without any")
 
 
+class Interval(BaseModel):
+    """A number that is expected, and between what it probably is."""
+
+    value: float = Field(description="The expected number")
+    low: float = Field(description="Lower end of what is probable")
+    high: float = Field(description="Upper end of what is probable")
+
+
 class JobValidation(BaseModel):
     """A body that ``POST`` would take, and what it would make of it."""
 

@@ -16,7 +16,7 @@ from app.core.db import read_session, write_session
 from app.core.tables import Experiment, ExperimentRun, Job
 from app.experiments import expansion
 from app.experiments.expansion import start_runs, start_waiting_runs
-from app.experiments.objects import ExperimentWithRuns, ReportObject
+from app.experiments.objects import ExperimentValidation, ExperimentWithRuns, ReportObject
 from tests.fixtures.api import GRADER, Api, on_sqlite, sums
 from tests.fixtures.described import check_described
 from tests.fixtures.experiments import ENVIRONMENT, definition, finish
@@ -188,6 +188,80 @@ def test_only_seeds_added_after_a_result_could_be_seen_take_an_analysis(http: ht
     assert any("the other 2 were added after results could be seen" in note for note in report["notes"])
 
 
+def test_what_would_be_made_is_told_and_not_made(http: httpx.Client):
+    """Runs and steps by arm and task; seconds as soon as a job like them has run."""
+    body = definition(arms=["policy_split", "grpo_2x"], seeds=[0, 1, 2, 3])
+    answer = http.post(f"{ROOT}/validate", json=body)
+    check_described(ExperimentValidation, answer.text)
+    told = answer.json()
+    assert (told["runs"], told["total_steps"]) == (8, 160)
+    assert [(one["arm"], one["runs"], one["total_steps"]) for one in told["kinds"]] == [
+        ("policy_split", 4, 20),
+        ("grpo_2x", 4, 20),
+    ]
+    assert told["total_seconds"] is None and told["measured_on"] == []
+    assert told["kinds"][1]["job"]["method"]["reinforcement"]["optimizer"]["updates_per_batch"] == 2
+    assert http.post("/v1/fine_tuning/jobs/validate", json=told["kinds"][1]["job"]).status_code == 200
+    assert http.get(ROOT).json()["data"] == []
+
+    experiment = until_started(http, created(http)["id"])
+    first, second = (run for run in experiment["runs"][:5] if run["arm"] == "policy_split")
+    for run, seconds in ((first, 20.0), (second, 40.0)):
+        finish(run["job_id"], 0.5, 0)
+        with write_session() as session:
+            job = session.get_one(Job, run["job_id"])
+            # Twenty steps, of which the last nineteen took nine tenths of the time.
+            job.started_at, job.finished_at, job.step = 1000.0, 1000.0 + seconds, 20
+            job.clock_step, job.clock_at, job.stepped_at = 1, 1000.0, 1000.0 + 0.9 * seconds
+    told = http.post(f"{ROOT}/validate", json=body | {"budget": {"steps": 200}}).json()
+    step, rest = 0.9 / 19, 1 - 20 * 0.9 / 19
+    ours, theirs = (one["seconds"] for one in told["kinds"])
+    assert ours["low"] == pytest.approx(0.75 * 20 * (200 * step + rest), abs=0.01)
+    assert ours["value"] == pytest.approx(30 * (200 * step + rest), abs=0.01)
+    assert ours["high"] == pytest.approx(1.25 * 40 * (200 * step + rest), abs=0.01)
+    assert theirs["value"] == ours["value"] and theirs["high"] > ours["high"], "of another algorithm"
+    assert told["total_seconds"]["value"] == pytest.approx(8 * ours["value"], abs=0.1)
+    assert told["measured_on"] == [second["job_id"], first["job_id"]]
+    larger = body | {"reinforcement": {**body["reinforcement"], "rollout": {"samples_per_prompt": 8}}}
+    assert http.post(f"{ROOT}/validate", json=larger).json()["total_seconds"] is None
+
+
+def test_what_would_be_added_is_told_and_not_added(http: httpx.Client):
+    experiment = until_started(http, created(http)["id"])
+    path = f"{ROOT}/{experiment['id']}/extend"
+
+    def told(**body: object) -> dict[str, Any]:
+        answer = http.post(f"{path}/validate", json=body)
+        assert answer.status_code == 200, answer.text
+        check_described(ExperimentValidation, answer.text)
+        return answer.json()
+
+    assert told(seeds=[0, 2])["runs"] == 0, "what is there already"
+    added = told(seeds=[3, 4], arms=["grpo"])
+    assert {one["arm"]: one["runs"] for one in added["kinds"]} == {
+        "policy_split": 2,
+        "grpo_2x": 2,
+        "gspo": 2,
+        "grpo": 5,
+    }
+    assert added["runs"] == 11 and added["notes"] == []
+    finish(experiment["runs"][0]["job_id"], 0.5, 0)
+    (note,) = told(seeds=[3])["notes"]
+    assert "the first 3 seeds decide" in note
+    assert told(arms=["grpo"])["notes"] == []
+    assert http.get(f"{ROOT}/{experiment['id']}").json()["progress"]["runs"] == 9
+    for body, param in (
+        ({"arms": ["grpo", "freeze_loss@21"]}, "arms.1"),
+        ({"arms": [{"name": "gspo", "ablation": "grpo"}]}, "arms.0"),
+        ({"seeds": [*range(2000, 2999), -1]}, "seeds.999"),
+    ):
+        for address in (path, f"{path}/validate"):
+            refused = http.post(address, json=body)
+            assert refused.status_code in (400, 409) and refused.json()["error"]["param"] == param, (
+                refused.text
+            )
+
+
 @on_sqlite
 def test_max_parallel_and_the_budget_of_hours_bound_what_is_started(http: httpx.Client):
     experiment_id = created(http, max_parallel=2, budget={"steps": 20, "run_hours": 1.0})["id"]
@@ -257,31 +331,71 @@ def test_lists_have_pages(http: httpx.Client):
 
 
 BAD = {
-    "no such arm": ({"arms": ["policy_split", "ppo"]}, "'ppo' is not an arm; there are:"),
-    "arms twice": ({"arms": ["grpo", "grpo"]}, "has 'grpo' twice"),
-    "seeds twice": ({"seeds": [1, 1]}, "has '1' twice"),
-    "metric": ({"metric": "loss"}, "give accuracy, reward, pass@K or distinct_right@K"),
-    "method": ({"compare": {"method": "dapo"}}, "compare names the arm 'dapo'"),
+    "no such arm": (
+        {"arms": ["policy_split", "ppo"]},
+        "'ppo' is not an arm; there are:",
+        "arms.1",
+    ),
+    "arms twice": (
+        {"arms": ["grpo", "grpo"]},
+        "has 'grpo' twice",
+        "arms",
+    ),
+    "seeds twice": (
+        {"seeds": [1, 1]},
+        "has '1' twice",
+        "seeds",
+    ),
+    "metric": (
+        {"metric": "loss"},
+        "give accuracy, reward, pass@K or distinct_right@K",
+        "metric",
+    ),
+    "method": (
+        {"compare": {"method": "dapo"}},
+        "compare names the arm 'dapo'",
+        "compare",
+    ),
     "the method against itself": (
         {"compare": {"method": "gspo", "against": "gspo"}},
         "compare has 'gspo' as the method and among those that it is compared with",
+        "compare",
     ),
     "both": (
         {"arms": ["grpo", {"name": "x", "ablation": "grpo", "algorithm": {"type": "grpo"}}]},
         "give one of",
+        "arms.1",
     ),
-    "unknown key": ({"colour": "red"}, "Unknown parameter: 'colour'"),
-    "freeze": ({"arms": ["grpo", "freeze_loss@21"]}, "a step from 0 to 20"),
+    "unknown key": (
+        {"colour": "red"},
+        "Unknown parameter: 'colour'",
+        "colour",
+    ),
+    "freeze": (
+        {"arms": ["grpo", "freeze_loss@21"]},
+        "a step from 0 to 20",
+        "arms.1",
+    ),
     "arm's settings": (
         {"arms": ["grpo", {"name": "wide", "reinforcement": {"rollout": {"samples_per_prompt": 1}}}]},
         "Arm 'wide' on task 'chain': Invalid value for 'method.reinforcement.rollout.samples_per_prompt': 1",
+        "arms.1.reinforcement.rollout.samples_per_prompt",
     ),
     "odd group": (
         {"reinforcement": {"grader": GRADER, "rollout": {"samples_per_prompt": 5}}},
         "Arm 'policy_split' on task 'chain': ",
+        "reinforcement.rollout.samples_per_prompt",
     ),
-    "task": ({"tasks": [{"name": "t", "environment": ENVIRONMENT | {"task": "chain_som"}}]}, "chain_sum"),
-    "no validation": ({"tasks": [{"name": "t", "training_file": "file-x"}]}, "nothing to compare on"),
+    "task": (
+        {"tasks": [{"name": "t", "environment": ENVIRONMENT | {"task": "chain_som"}}]},
+        "chain_sum",
+        "tasks.0.environment.task",
+    ),
+    "no validation": (
+        {"tasks": [{"name": "t", "training_file": "file-x"}]},
+        "nothing to compare on",
+        "tasks.0.validation_file",
+    ),
     "too few items": (
         {
             "tasks": [
@@ -293,25 +407,35 @@ BAD = {
             ]
         },
         "has 31 validation items, but the split takes 8 for dev and 24 for test",
+        "split",
     ),
-    "model": ({"model": "large"}, "large"),
+    "model": (
+        {"model": "large"},
+        "large",
+        "model",
+    ),
     "unknown answers": (
         {"metric": "distinct_right@8", "reinforcement": {"grader": GRADER | {"operation": "ilike"}}},
         "with answer(sample, item), or a multi with one of these, or give evaluation.embedding_model",
+        "metric",
     ),
     "too many": (
         {"seeds": list(range(1000)), "arms": ["grpo"] + [f"freeze_loss@{n}" for n in range(19)]},
         "more than",
+        "seeds",
     ),
 }
 
 
 @on_sqlite
 def test_bad_requests_are_told_what_would_be_accepted(http: httpx.Client):
-    for name, (changes, words) in BAD.items():
+    for name, (changes, words, param) in BAD.items():
         answer = http.post(ROOT, json=definition(**changes))
         assert answer.status_code == 400, (name, answer.text)
         assert words in answer.json()["error"]["message"], (name, answer.text)
+        assert answer.json()["error"]["param"] == param, (name, answer.text)
+        checked = http.post(f"{ROOT}/validate", json=definition(**changes))
+        assert (checked.status_code, checked.json()) == (400, answer.json()), name
     assert http.get(ROOT).json()["data"] == []
     assert http.get(f"{ROOT}/exp_none").status_code == 404
     assert http.get(f"{ROOT}/exp_none/report").status_code == 404

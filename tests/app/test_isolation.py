@@ -49,6 +49,22 @@ BODIES: dict[Route, dict[str, Any]] = {
     ("POST", "/v1/webhook_endpoints/{webhook_endpoint_id}/rotate_secret"): {},
     ("POST", "/v1/webhook_endpoints/{webhook_endpoint_id}/test"): {"event_type": "fine_tuning.job.succeeded"},
     ("POST", "/v1/experiments/{experiment_id}/extend"): {"seeds": [7]},
+    ("POST", "/v1/experiments/{experiment_id}/extend/validate"): {"seeds": [7]},
+    ("POST", "/v1/experiments/validate"): {
+        "name": "x",
+        "model": "tiny",
+        "reinforcement": {"grader": GRADER},
+        "arms": ["policy_split", "grpo"],
+        "tasks": [
+            {
+                "name": "sums",
+                "training_file": "{file_id}",
+                "validation_environment": {"type": "environment", "task": "chain_sum", "size": 80},
+            }
+        ],
+        "seeds": [0],
+        "budget": {"steps": 1},
+    },
     ("POST", "/v1/fine_tuning/jobs"): _JOB,
     ("POST", "/v1/fine_tuning/jobs/estimate"): _JOB,
     ("POST", "/v1/fine_tuning/jobs/validate"): _JOB,
@@ -68,6 +84,7 @@ REFERENCES = {
     ("POST", "/v1/fine_tuning/jobs"),
     ("POST", "/v1/fine_tuning/jobs/estimate"),
     ("POST", "/v1/fine_tuning/jobs/validate"),
+    ("POST", "/v1/experiments/validate"),
     ("POST", "/v1/chat/completions"),
     ("POST", "/v1/completions"),
 }
