@@ -34,9 +34,11 @@ from app.jobs.endpoints import router as jobs
 from app.jobs.events_endpoints import router as events
 from app.jobs.replays import router as replays
 from app.jobs.watch import JobWatch
+from app.keys.endpoints import router as keys
 from app.keys.rate import RateLimiter
 from app.keys.require_key import RequireKey
 from app.keys.service import has_keys
+from app.keys.uses import Uses
 from app.metrics.endpoints import router as metrics
 from app.models.endpoints import router as models
 from app.rollouts.endpoints import router as rollouts
@@ -55,20 +57,24 @@ _log = logging.getLogger("app")
 async def _lifespan(_app: FastAPI) -> AsyncIterator[dict[str, object]]:
     await run_in_threadpool(_start)
     deliverer = asyncio.create_task(deliver_for_ever())
-    reads, watch = QuickReads(), JobWatch()
+    reads, watch, uses = QuickReads(), JobWatch(), Uses()
+    writer = asyncio.create_task(uses.write_for_ever())
     rates = RateLimiter(get_settings().resolved_broker_url)
     grading, threads = Lane(), Shares("requests", THREADS_OF_A_PROJECT, WAITING_OF_A_PROJECT)
     yield {
         "quick_reads": reads,
         "job_watch": watch,
         "rates": rates,
+        "key_uses": uses,
         "grading": grading,
         "threads": threads,
     }
     grading.close()
-    deliverer.cancel()
-    with suppress(asyncio.CancelledError):
-        await deliverer
+    for task in (deliverer, writer):
+        task.cancel()
+        with suppress(asyncio.CancelledError):
+            await task
+    await uses.write()
     await rates.close()
     await watch.close()
     await reads.close()
@@ -129,6 +135,7 @@ def create_app(
         models,
         webhooks,
         storage,
+        keys,
     ):
         app.include_router(router)
     return app

@@ -34,11 +34,14 @@ def create(
     requests_per_minute: Annotated[
         int | None, typer.Option(min=1, help="Its rate limit, in place of the setting's.")
     ] = None,
+    operator: Annotated[
+        bool, typer.Option("--operator", help="It makes projects, and manages the keys of all, over HTTP.")
+    ] = False,
     data_dir: DataDirOption = None,
 ) -> None:
     """Make a key and print it, this once: only its hash is kept."""
     with _database(data_dir):
-        key, secret = service.create_key(name, project, requests_per_minute)
+        key, secret = service.create_key(name, project, requests_per_minute, operator=operator)
     err.print(f"Made {key.id} for project {key.project_id}. The key is not shown again:", soft_wrap=True)
     print(secret)
 

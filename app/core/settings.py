@@ -159,6 +159,11 @@ class Settings(GraderSettings):
     project_max_file_bytes: int = Field(
         default=100 << 30, ge=0, description="Size of a project's uploaded files together; 0: any"
     )
+    project_max_keys: int = Field(
+        default=100,
+        ge=0,
+        description="Keys of a project that are not revoked, where its own keys make them; 0: any number",
+    )
     max_upload_bytes: int = Field(default=1 << 30, description="Largest file that can be uploaded")
     max_line_bytes: int = Field(default=16 << 20, description="Longest line of an uploaded file")
     sealing_keys: list[SecretStr] = Field(

@@ -78,6 +78,12 @@ class ApiKey(Table):
     revoked_at: Mapped[float | None] = mapped_column(Double)
     # NULL: as the settings say.
     requests_per_minute: Mapped[int | None] = mapped_column(Integer)
+    # Sees and makes projects, and the keys of all.
+    operator: Mapped[bool] = mapped_column(Boolean, default=False)
+    # The key that made it. NULL: the operator, on the machine itself.
+    created_by: Mapped[str | None] = mapped_column(String(64))
+    # Within seconds; NULL: never.
+    last_used_at: Mapped[float | None] = mapped_column(Double)
 
 
 class File(Table):

@@ -54,3 +54,9 @@ class KeyCache:
         self._has_keys = await repository.any_key_quickly(reads)
         self._keyless_until = now + KNOWN_SECONDS
         return not self._has_keys
+
+    async def is_first(self, reads: QuickReads, digest: str) -> bool:
+        """Whether there is a key with this digest, so that the service is keyless no longer."""
+        if await self.caller(reads, digest) is not None:
+            self._has_keys = True
+        return self._has_keys

@@ -1,26 +1,33 @@
 """Rows of keys and projects. A key's row is never deleted: a service that had a key once is not keyless."""
 
-from collections.abc import Sequence
+import time
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Select, bindparam, select
+from sqlalchemy import Select, bindparam, func, or_, select, tuple_, update
 from sqlalchemy.orm import Session
 
+from app.core.ids import new_key_id
 from app.core.quick_reads import QuickReads
 from app.core.tables import DELETED_PROJECT, ApiKey, Project
+from app.keys.secret import digest_of, hint_of, new_secret
 
 
 @dataclass(frozen=True)
 class Caller:
-    """Who sent a request. ``key_id`` is None where the service has no keys."""
+    """Who sent a request. ``key_id`` is None where the service has no keys.
+
+    ``operator``: whether projects and the keys of all are the caller's affair.
+    """
 
     project_id: str
     key_id: str | None = None
     requests_per_minute: int | None = None
+    operator: bool = False
 
 
-_CALLER = select(ApiKey.project_id, ApiKey.id, ApiKey.requests_per_minute).where(
+_CALLER = select(ApiKey.project_id, ApiKey.id, ApiKey.requests_per_minute, ApiKey.operator).where(
     ApiKey.sha256 == bindparam("digest"), ApiKey.revoked_at.is_(None)
 )
 _ANY_KEY: Select[Any] = select(ApiKey.id).limit(1)
@@ -29,7 +36,10 @@ _ANY_KEY: Select[Any] = select(ApiKey.id).limit(1)
 async def caller_with(reads: QuickReads, digest: str) -> Caller | None:
     """Whose key has this digest, unless it was revoked."""
     rows = await reads.rows(_CALLER, digest=digest)
-    return Caller(*rows[0]) if rows else None
+    if not rows:
+        return None
+    project, key, limit, operator = rows[0]
+    return Caller(project, key, limit, bool(operator))
 
 
 async def any_key_quickly(reads: QuickReads) -> bool:
@@ -42,15 +52,97 @@ def any_key(session: Session) -> bool:
     return session.scalar(_ANY_KEY) is not None
 
 
-def listing(session: Session) -> Sequence[tuple[ApiKey, Project]]:
-    """All keys with their projects, newest first."""
-    query = select(ApiKey, Project).join(Project).order_by(ApiKey.created_at.desc(), ApiKey.id)
+def new_key(
+    session: Session,
+    project_id: str,
+    name: str,
+    *,
+    requests_per_minute: int | None,
+    operator: bool,
+    created_by: str | None = None,
+) -> tuple[ApiKey, str]:
+    """A key's row, and its secret, which is nowhere else."""
+    secret = new_secret()
+    key = ApiKey(
+        id=new_key_id(),
+        project_id=project_id,
+        name=name,
+        sha256=digest_of(secret),
+        hint=hint_of(secret),
+        created_at=time.time(),
+        requests_per_minute=requests_per_minute,
+        operator=operator,
+        created_by=created_by,
+    )
+    session.add(key)
+    return key, secret
+
+
+def find_key(session: Session, key_id: str, project_id: str | None = None) -> ApiKey | None:
+    """The key with this id, of this project or of any."""
+    query = select(ApiKey).where(ApiKey.id == key_id)
+    return session.scalars(
+        query if project_id is None else query.where(ApiKey.project_id == project_id)
+    ).first()
+
+
+def listing(
+    session: Session,
+    project_id: str | None = None,
+    *,
+    after: ApiKey | None = None,
+    limit: int | None = None,
+) -> Sequence[tuple[ApiKey, Project]]:
+    """Keys that follow ``after``, of one project or of all, with their projects, newest first."""
+    order = (ApiKey.created_at, ApiKey.id)
+    query = select(ApiKey, Project).join(Project)
+    if project_id is not None:
+        query = query.where(ApiKey.project_id == project_id)
+    if after is not None:
+        query = query.where(tuple_(*order) < tuple_(after.created_at, after.id))
+    query = query.order_by(*(one.desc() for one in order)).limit(limit)
     return [(key, project) for key, project in session.execute(query)]
 
 
-def projects(session: Session) -> Sequence[Project]:
-    seen = select(Project).where(Project.id != DELETED_PROJECT)
-    return session.scalars(seen.order_by(Project.created_at, Project.id)).all()
+def lock_project(session: Session, project_id: str) -> None:
+    """Until the transaction ends nobody else makes a key of the project."""
+    session.execute(select(Project.id).where(Project.id == project_id).with_for_update(key_share=True))
+
+
+def live_keys(session: Session, project_id: str) -> int:
+    """How many keys of a project are not revoked."""
+    query = select(func.count()).where(ApiKey.project_id == project_id, ApiKey.revoked_at.is_(None))
+    return session.scalar(query) or 0
+
+
+def note_use(session: Session, used: Mapping[str, float]) -> None:
+    """Write down when keys, by their ids, were used.
+
+    In one order, so that no two processes wait for each other.
+    """
+    for key_id, at in sorted(used.items()):
+        session.execute(
+            update(ApiKey)
+            .where(ApiKey.id == key_id, or_(ApiKey.last_used_at.is_(None), ApiKey.last_used_at < at))
+            .values(last_used_at=at)
+        )
+
+
+def projects(
+    session: Session,
+    project_id: str | None = None,
+    *,
+    after: Project | None = None,
+    limit: int | None = None,
+) -> Sequence[Project]:
+    """Projects that follow ``after``, or the one with this id, the oldest first."""
+    order = (Project.created_at, Project.id)
+    query = select(Project).where(Project.id != DELETED_PROJECT)
+    if project_id is not None:
+        query = query.where(Project.id == project_id)
+    if after is not None:
+        query = query.where(tuple_(*order) > tuple_(after.created_at, after.id))
+    return session.scalars(query.order_by(*order).limit(limit)).all()
 
 
 def find_project(session: Session, id_or_name: str) -> Project | None:

@@ -24,15 +24,19 @@ from app.keys.cache import KeyCache
 from app.keys.open_requests import OpenRequests
 from app.keys.rate import RateLimiter
 from app.keys.repository import Caller
-from app.keys.secret import digest_of
+from app.keys.secret import digest_of, is_secret
+from app.keys.uses import Uses
 
 _BEARER = b"bearer "
 _CHALLENGE = {"www-authenticate": "Bearer"}
-_KEYLESS = Caller(DEFAULT_PROJECT)
+#: Whoever is on the machine: the service is theirs until there is a key.
+_KEYLESS = Caller(DEFAULT_PROJECT, operator=True)
 
 
 class RequireKey:
-    """ASGI middleware: puts the caller's project into ``request.state.project``, or answers 401, 403, 429."""
+    """ASGI middleware: puts who asks into ``request.state.caller`` and their project into
+    ``request.state.project``, or answers 401, 403, 429.
+    """
 
     def __init__(self, app: ASGIApp):
         self._app = app
@@ -46,7 +50,7 @@ class RequireKey:
         reads: QuickReads = scope["state"]["quick_reads"]
         public = is_public(scope["path"])
         try:
-            if await self._keys.keyless(reads):
+            if await self._is_keyless(scope, reads):
                 caller, digest = _keyless_caller(scope, public), None
             elif public:
                 caller = digest = None
@@ -61,9 +65,26 @@ class RequireKey:
                 return
             caller = digest = None
         if caller is not None:
+            scope["state"]["caller"] = caller
             scope["state"]["project"] = caller.project_id
+            if caller.key_id is not None:
+                uses: Uses = scope["state"]["key_uses"]
+                uses.note(caller.key_id)
         with contextlib.nullcontext() if digest is None else self._open.noted(reads, digest):
             await self._app(scope, receive, send)
+
+    async def _is_keyless(self, scope: Scope, reads: QuickReads) -> bool:
+        """Whether no key was ever made, as far as is known here.
+
+        A key that another process, or a request just now, has made may be used at once: who has it does not
+        work in the keyless service's project for the seconds until this is noticed.
+        """
+        if not await self._keys.keyless(reads):
+            return False
+        secret = _bearer(scope)
+        return (
+            secret is None or not is_secret(secret) or not await self._keys.is_first(reads, digest_of(secret))
+        )
 
     async def _caller(self, scope: Scope, reads: QuickReads) -> tuple[Caller, str]:
         """Whose request it is, and the digest of the key."""

@@ -5,12 +5,18 @@ import secrets
 
 PREFIX = "sk-"
 _BYTES = 32
+_CHARACTERS = len(PREFIX) + 43
 _HINT_CHARACTERS = 4
 
 
 def new_secret() -> str:
     """256 random bits."""
     return PREFIX + secrets.token_urlsafe(_BYTES)
+
+
+def is_secret(text: str) -> bool:
+    """Whether ``text`` may be one: what clients send to a service without keys is not."""
+    return len(text) == _CHARACTERS and text.startswith(PREFIX)
 
 
 def digest_of(secret: str) -> str:

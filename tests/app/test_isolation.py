@@ -79,6 +79,7 @@ LISTINGS = {
     ("GET", "/v1/models"),
     ("GET", "/v1/webhook_endpoints"),
     ("GET", "/v1/experiments"),
+    ("GET", "/v1/api_keys"),
 }
 REFERENCES = {
     ("POST", "/v1/fine_tuning/jobs"),
@@ -99,6 +100,8 @@ SHARED = {
     ("GET", "/v1/models/pull"),
     ("GET", "/v1/models/pull/{hub_name}"),
 }
+#: Who sees and makes keys and projects of whom: tests/app/test_key_routes.py.
+ACCESS = {("POST", "/v1/api_keys"), ("GET", "/v1/projects"), ("POST", "/v1/projects")}
 #: Numbers of the caller's own project: tests/app/test_storage.py.
 OWN_SUMS = {("GET", "/v1/storage")}
 #: Work on what the request itself brings.
@@ -127,7 +130,7 @@ def filled(body: Any, ids: dict[str, str]) -> Any:
 def test_every_route_without_parameters_is_known():
     plain = {(method, path) for method, path in ROUTES if "{" not in path} - SHARED
     assert not SHARED - set(ROUTES)
-    assert plain == LISTINGS | REFERENCES | CREATIONS | OWN_SUMS | CONSTANT | COMPUTATIONS, (
+    assert plain == LISTINGS | REFERENCES | CREATIONS | ACCESS | OWN_SUMS | CONSTANT | COMPUTATIONS, (
         "say above what a stranger may see of a new route"
     )
 

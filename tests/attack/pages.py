@@ -45,6 +45,9 @@ _SENDING: dict[str, str] = {
     "sendBeacon": """
         navigator.sendBeacon(base + "/v1/webhook_endpoints", new Blob([webhook]));
         await new Promise(done => setTimeout(done, 300))""",
+    "fetch no-cors, a key of the service": """
+        await fetch(base + "/v1/api_keys", {method: "POST", mode: "no-cors",
+            body: new Blob(['{"name": "page"}'])})""",
     "fetch no-cors, a multipart upload": """
         const form = new FormData();
         form.append("purpose", "fine-tune");
@@ -181,7 +184,7 @@ class _Attacker:
     def _state(self) -> Any:
         """What a page must not be able to change."""
         with httpx.Client(base_url=self._base) as client:
-            paths = ("/v1/webhook_endpoints", "/v1/files", "/v1/experiments")
+            paths = ("/v1/webhook_endpoints", "/v1/files", "/v1/experiments", "/v1/api_keys")
             lists = [client.get(path).json()["data"] for path in paths]
             state = lists, client.get(f"/v1/fine_tuning/jobs/{self._job}").json()["status"]
         self._wiretap.heard()

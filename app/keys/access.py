@@ -1,0 +1,129 @@
+"""Keys and projects over HTTP: what a caller may see and do.
+
+A project's key manages the keys of its own project. The operator's keys, and whoever asks a service without
+keys, see all projects and make them. What a limited key may not have it cannot make either.
+"""
+
+import time
+
+from sqlalchemy.orm import Session
+
+from app.core.db import read_session, write_session
+from app.core.errors import BadRequest, Conflict, Forbidden, NotFound
+from app.core.paging import unknown_cursor
+from app.core.settings import get_settings
+from app.core.tables import Project
+from app.keys import repository, service
+from app.keys.repository import Caller
+from app.keys.schemas import CreateKey, CreateProject, key_view, project_view
+
+#: Who can do it, to be filled with the command.
+_OPERATOR = (
+    "The operator can: `policysplit {}`, or over HTTP with a key of `policysplit keys create --operator`."
+)
+
+
+def create_key(caller: Caller, request: CreateKey) -> dict[str, object]:
+    """A new key, with its secret."""
+    with write_session() as session:
+        project = _project(session, caller, request.project_id)
+        if not caller.operator:
+            _check_may_make(session, caller, request)
+        key, secret = repository.new_key(
+            session,
+            project.id,
+            request.name,
+            requests_per_minute=request.requests_per_minute,
+            operator=request.operator,
+            created_by=caller.key_id,
+        )
+        return key_view(key, project, caller, new_secret=secret)
+
+
+def list_keys(
+    caller: Caller, project_id: str | None, *, after: str | None, limit: int
+) -> list[dict[str, object]]:
+    """Up to ``limit`` + 1 keys of the caller's project, of the one that an operator asks for, or of all."""
+    with read_session() as session:
+        wanted = None if caller.operator and project_id is None else _project(session, caller, project_id).id
+        cursor = None
+        if after is not None and (cursor := repository.find_key(session, after, wanted)) is None:
+            raise unknown_cursor(after)
+        rows = repository.listing(session, wanted, after=cursor, limit=limit + 1)
+        return [key_view(key, project, caller) for key, project in rows]
+
+
+def revoke_key(caller: Caller, key_id: str) -> dict[str, object]:
+    """Refuse the key from now on; raises NotFound and Forbidden."""
+    with write_session() as session:
+        key = repository.find_key(session, key_id, None if caller.operator else caller.project_id)
+        if key is None:
+            raise NotFound(f"No such key: '{key_id}'.", param="key_id")
+        if key.operator and not caller.operator:
+            raise Forbidden(f"'{key_id}' is a key of the operator's. {_OPERATOR.format('keys revoke')}")
+        if key.revoked_at is None:
+            key.revoked_at = time.time()
+        return key_view(key, session.get_one(Project, key.project_id), caller)
+
+
+def create_project(caller: Caller, request: CreateProject) -> dict[str, object]:
+    """A new project; raises Forbidden and Conflict."""
+    if not caller.operator:
+        raise Forbidden(f"The key of a project makes no projects. {_OPERATOR.format('projects create NAME')}")
+    try:
+        return project_view(service.create_project(request.name))
+    except service.KeyProblem as error:
+        text = f"{error}"
+        raise Conflict(f"{text[:1].upper()}{text[1:]}.", param="name", code="name_taken") from None
+
+
+def list_projects(caller: Caller, *, after: str | None, limit: int) -> list[dict[str, object]]:
+    """Up to ``limit`` + 1 projects: the caller's own, or all."""
+    own = None if caller.operator else caller.project_id
+    with read_session() as session:
+        cursor = None
+        if after is not None and (cursor := _seen(session, caller, after)) is None:
+            raise unknown_cursor(after)
+        return [project_view(one) for one in repository.projects(session, own, after=cursor, limit=limit + 1)]
+
+
+def _seen(session: Session, caller: Caller, project_id: str) -> Project | None:
+    """The project with this id, if the caller may know of it."""
+    may = caller.operator or project_id == caller.project_id
+    return next(iter(repository.projects(session, project_id)), None) if may else None
+
+
+def _project(session: Session, caller: Caller, project_id: str | None) -> Project:
+    """The project that is asked for, else the caller's own; one of others is not there."""
+    if (found := _seen(session, caller, project_id or caller.project_id)) is None:
+        raise NotFound(f"No such project: '{project_id}'.", param="project_id")
+    return found
+
+
+def _check_may_make(session: Session, caller: Caller, request: CreateKey) -> None:
+    """What the operator has limited does not get round it with more keys, or with better ones."""
+    settings = get_settings()
+    if request.operator:
+        raise Forbidden(
+            f"The key of a project makes none for the operator. {_OPERATOR.format('keys create --operator')}",
+            param="operator",
+        )
+    if caller.requests_per_minute is not None:
+        raise Forbidden(
+            f"This key may send {caller.requests_per_minute} requests a minute, and so it makes no others. "
+            + _OPERATOR.format("keys create")
+        )
+    limit = settings.requests_per_minute
+    if limit and (request.requests_per_minute or limit) > limit:
+        raise BadRequest(
+            f"Invalid value for 'requests_per_minute': {request.requests_per_minute}. A key of this service "
+            f"may send {limit}: give 1 to {limit}, or nothing.",
+            param="requests_per_minute",
+        )
+    repository.lock_project(session, caller.project_id)
+    count = repository.live_keys(session, caller.project_id)
+    if settings.project_max_keys and count >= settings.project_max_keys:
+        raise Forbidden(
+            f"The project has {count} keys, and {settings.project_max_keys} is the most. Revoke some first.",
+            code="quota_exceeded",
+        )

@@ -1,0 +1,77 @@
+"""``/v1/api_keys`` and ``/v1/projects``."""
+
+from typing import Annotated
+
+from fastapi import APIRouter, Depends, Query, Request, Response
+
+from app.core.description import ListOf, answers
+from app.core.paging import After, Limit, page
+from app.core.parameters import KeyId
+from app.core.requests import StrictRoute
+from app.keys import access
+from app.keys.repository import Caller
+from app.keys.schemas import CreateKey, CreateProject, KeyObject, KeyWithSecret, ProjectObject
+
+router = APIRouter(prefix="/v1", tags=["keys"], route_class=StrictRoute)
+#: What has a secret in it is in no cache on the way.
+_UNKEPT = {"cache-control": "no-store"}
+
+
+async def _caller(request: Request) -> Caller:
+    return request.state.caller
+
+
+Asking = Annotated[Caller, Depends(_caller)]
+OfProject = Annotated[
+    str | None,
+    Query(description="The keys of which project; default: of one's own, and for the operator of all"),
+]
+
+
+@router.post("/api_keys", **answers(KeyWithSecret))
+def create_key(body: CreateKey, caller: Asking, response: Response) -> dict[str, object]:
+    """Make a key of the project.
+
+    Its secret is shown this once. The first key of all ends keyless use: from then on no request is answered
+    without one.
+    """
+    response.headers.update(_UNKEPT)
+    return access.create_key(caller, body)
+
+
+@router.get("/api_keys", **answers(ListOf[KeyObject]))
+def list_keys(
+    caller: Asking, project_id: OfProject = None, after: After = None, limit: Limit = 20
+) -> Response:
+    """List keys with when they were last used, newest first.
+
+    The revoked ones, too, and none with its secret.
+    """
+    return page(access.list_keys(caller, project_id, after=after, limit=limit), limit)
+
+
+@router.post("/api_keys/{key_id}/revoke", **answers(KeyObject))
+def revoke_key(key_id: KeyId, caller: Asking) -> dict[str, object]:
+    """Revoke a key for good.
+
+    Within three seconds no request is answered with it, and what is being answered ends.
+    """
+    return access.revoke_key(caller, key_id)
+
+
+@router.post("/projects", **answers(ProjectObject))
+def create_project(body: CreateProject, caller: Asking) -> dict[str, object]:
+    """Make a project, as the operator.
+
+    A key of it, made with its id as project_id, is the way in.
+    """
+    return access.create_project(caller, body)
+
+
+@router.get("/projects", **answers(ListOf[ProjectObject]))
+def list_projects(caller: Asking, after: After = None, limit: Limit = 20) -> Response:
+    """List the projects that the key may see, the oldest first.
+
+    Its own, and for the operator all.
+    """
+    return page(access.list_projects(caller, after=after, limit=limit), limit)
