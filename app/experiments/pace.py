@@ -84,7 +84,7 @@ class Pace:
 
 
 def _size(spec: Mapping[str, Any]) -> tuple[object, ...]:
-    return spec["model"], spec.get("rollout"), spec.get("lora")
+    return spec.get("model"), spec.get("rollout"), spec.get("lora")
 
 
 def _method(spec: Mapping[str, Any]) -> tuple[object, ...]:

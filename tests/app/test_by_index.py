@@ -119,6 +119,7 @@ REQUESTS: dict[str, list[Asked]] = {
     "POST /v1/fine_tuning/alpha/graders/run": [],
     "POST /v1/fine_tuning/alpha/graders/validate": [({}, {}, {"grader": GRADER})],
     "POST /v1/experiments": [({}, {}, definition())],
+    "POST /v1/experiments/validate": [({}, {}, definition())],
     "GET /v1/experiments": [({}, {}, None), ({}, {"after": f"{EXPERIMENT}-7"}, None)],
     **{
         f"{method} /v1/experiments/{{experiment_id}}{rest}": [
@@ -127,6 +128,7 @@ REQUESTS: dict[str, list[Asked]] = {
         for method, rest, body in (
             ("GET", "", None),
             ("POST", "/extend", {"seeds": [999]}),
+            ("POST", "/extend/validate", {"seeds": [998]}),
             ("POST", "/cancel", None),
             ("GET", "/report", None),
         )
@@ -158,6 +160,12 @@ REQUESTS: dict[str, list[Asked]] = {
     ],
     "DELETE /v1/webhook_endpoints/{webhook_endpoint_id}": [({"webhook_endpoint_id": ENDPOINT}, {}, None)],
     "GET /v1/storage": [({}, {}, None)],
+    "GET /v1/api_keys": [({}, {}, None)],
+    "GET /v1/projects": [({}, {}, None)],
+    "POST /v1/projects": [({}, {}, {"name": "one more"})],
+    # The first key would end what is asked without one; keys are few.
+    "POST /v1/api_keys": [],
+    "POST /v1/api_keys/{key_id}/revoke": [],
     # Answered by a worker, or without a query that grows.
     "POST /v1/chat/completions": [],
     "POST /v1/completions": [],
