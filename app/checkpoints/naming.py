@@ -9,10 +9,12 @@ either with ``:high-entropy`` at the end                         the same weight
 
 import re
 from dataclasses import dataclass, replace
+from functools import lru_cache
 
 from trainer.spec.modes import Mode
 
 FORM = "ft:BASE:ORGANIZATION:SUFFIX:JOB[:ckpt-step-N][:high-entropy]"
+HIGH_ENTROPY_SUFFIX = f":{Mode.HIGH_ENTROPY.value}"
 _JOB_CHARACTERS = 10
 _PART = r"[A-Za-z0-9._-]"
 _NAME = rf"[A-Za-z0-9]{_PART}*"
@@ -41,15 +43,22 @@ class ModelId:
         name = f"ft:{self.base}:{self.organization}:{self.suffix}:{self.job}"
         if self.step is not None:
             name += f":ckpt-step-{self.step}"
-        return f"{name}:{Mode.HIGH_ENTROPY.value}" if self.mode is Mode.HIGH_ENTROPY else name
+        return in_mode(name, self.mode)
 
     @property
     def stored(self) -> str:
         """The name as the database has it: without the mode."""
         return str(replace(self, mode=Mode.NORMAL))
 
-    def in_mode(self, mode: Mode) -> "ModelId":
-        return replace(self, mode=mode)
+
+def in_mode(stored: str, mode: Mode) -> str:
+    """The id of a mode of a model that the database calls ``stored``."""
+    return stored + HIGH_ENTROPY_SUFFIX if mode is Mode.HIGH_ENTROPY else stored
+
+
+def organization_of(stored: str) -> str:
+    """The organization in a name that :func:`model_id` made; a list's thousand are not all taken apart."""
+    return stored.split(":", 3)[2]
 
 
 def is_fine_tuned(name: str) -> bool:
@@ -78,6 +87,7 @@ def job_part(job_id: str) -> str:
     return job_id.removeprefix("ftjob-")[:_JOB_CHARACTERS]
 
 
+@lru_cache
 def base_of(model: str) -> str:
     """The base model's name behind ``model``, which may itself be fine-tuned."""
     return parse_model_id(model).base if is_fine_tuned(model) else model

@@ -8,6 +8,7 @@ The queries read an index in its order (``ix_jobs_waiting``: project, priority, 
 that the order needs; what waits for a time of its own (``not_before``) comes last.
 """
 
+import math
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -33,6 +34,7 @@ from sqlalchemy import (
     union_all,
 )
 
+from app.core.db import get_engine
 from app.core.job_status import HELD
 from app.core.tables import Double, Job, Project
 
@@ -53,27 +55,38 @@ class Places:
 
     ``query`` is to be asked with ``values``.
 
-    No job's rank is counted by itself: one pass over the waiting jobs' index says how many each project has
-    before the first of ``jobs``, between the first and the second, and so on. From that follow their turns.
+    No job's rank is counted by itself: one pass over the waiting jobs' index says how many each project has,
+    and how many before the first of ``jobs``, and a look at what is between the first and the last how many
+    are before each of the others. From that follow their turns.
     """
 
     def __init__(self, jobs: Iterable[Job | SimpleNamespace], now: float):
         due = [job for job in jobs if job.not_before <= now]
         self._due = sorted(due, key=lambda job: (-job.priority, job.created_at, job.id))
-        self.query = _standings(len(self._due))
+        self.query = _standings(len(self._due), get_engine().dialect.name == "postgresql")
         self.values: dict[str, Any] = {"now": now}
         for number, job in enumerate(self._due):
             its = {"priority": -job.priority, "created": job.created_at, "id": job.id}
             self.values |= {f"{name}_{number}": value for name, value in its.items()}
+        if len(self._due) > 1:
+            first, last = self._due[0], self._due[-1]
+            alike = first.priority == last.priority
+            self.values |= {"lowest": last.priority, "highest": first.priority}
+            self.values |= {"earliest": first.created_at if alike else 0.0}
+            self.values |= {"latest": last.created_at if alike else math.inf}
 
     def found(self, rows: Iterable[Sequence[Any]]) -> tuple[dict[str, int], int]:
         """The place of each that is due, by its id, and how many jobs are due, as the ``query`` says."""
-        projects: dict[str, _Project] = defaultdict(lambda: _Project([0] * (len(self._due) + 1)))
-        for project_id, part, count in rows:
+        projects: dict[str, _Project] = defaultdict(lambda: _Project([0] * len(self._due)))
+        for project_id, part, count, before in rows:
+            its = projects[project_id]
             if part == _RUNNING:
-                projects[project_id].running = count
+                its.running = count
+            elif part == _ALL:
+                its.total = count
+                its.parts[:1] = [before] * bool(its.parts)
             else:
-                projects[project_id].due[part] = count
+                its.parts[part] = count
         places = {}
         for number, job in enumerate(self._due):
             own = projects[job.project_id]
@@ -81,33 +94,36 @@ class Places:
             turn = own.running + before + 1
             others = (one.ahead(turn, number) for one in projects.values() if one is not own)
             places[job.id] = 1 + before + sum(others)
-        return places, sum(sum(one.due) for one in projects.values())
+        return places, sum(one.total for one in projects.values())
 
 
 @dataclass
 class _Project:
-    due: list[int]
-    """Due jobs by the part of the order that they are in, which the jobs that are asked about divide."""
+    parts: list[int]
+    """Due jobs by the part of the order that they are in, before the job of each number, behind the one
+    before it."""
+    total: int = 0
     running: int = 0
 
     def before(self, number: int) -> int:
         """Due jobs that come before that of this number in the order within a project."""
-        return sum(self.due[: number + 1])
+        return sum(self.parts[: number + 1])
 
     def ahead(self, turn: int, number: int) -> int:
         """Due jobs that come before that of this number, of another project, which has this turn."""
         rank = turn - self.running  # of the project's own job that has the same turn
-        earlier = min(max(0, rank - 1), sum(self.due))
+        earlier = min(max(0, rank - 1), self.total)
         return earlier + (1 <= rank <= self.before(number))
 
 
 #: In place of the number of a part of the order.
-_RUNNING = -1
+_RUNNING, _ALL = -1, -2
 
 
 @lru_cache
-def _standings(count: int) -> CompoundSelect[str, int, int]:
-    """Project, part and number of due jobs; and with :data:`_RUNNING` of those that run."""
+def _standings(count: int, postgresql: bool) -> CompoundSelect[str, int, int, int]:
+    """Project, part, number of its due jobs, 0; with :data:`_RUNNING` the number of those that run, and with
+    :data:`_ALL` that of all due ones, and of those before the first of the ``count`` jobs."""
     key = tuple_(-Job.priority, Job.created_at, Job.id)
     keys = [
         tuple_(
@@ -117,18 +133,43 @@ def _standings(count: int) -> CompoundSelect[str, int, int]:
         )
         for number in range(count)
     ]
-    # Nearly all of them are before the first or behind the last: a page has neighbours.
-    sides = [(key >= keys[-1], literal_column(str(count)))] if keys else []
-    sides += [(key < one, literal_column(str(number))) for number, one in enumerate(keys)]
-    part = case(*sides, else_=literal_column("0")) if sides else literal_column("0")
-    parts = (
-        select(Job.project_id, part.label("part")).where(*is_due(bindparam("now", type_=Double))).subquery()
-    )
-    running = select(Job.project_id, literal_column(str(_RUNNING)), func.count()).where(_is_held())
-    return union_all(
-        select(parts.c.project_id, parts.c.part, func.count()).group_by(parts.c.project_id, parts.c.part),
-        running.group_by(Job.project_id),
-    )
+    due = is_due(bindparam("now", type_=Double))
+    none = literal_column("0")
+    before = (func.count().filter(key < keys[0]) if keys else none).label("before")
+    every = literal_column(str(_ALL))
+    parts = [
+        _of_each_project(select(every.label("part"), func.count().label("jobs"), before), due, postgresql),
+        select(Job.project_id, literal_column(str(_RUNNING)), func.count(), none)
+        .where(_is_held())
+        .group_by(Job.project_id),
+    ]
+    if len(keys) > 1:
+        sides = [(key < one, literal_column(str(number))) for number, one in enumerate(keys) if number]
+        part = case(*sides).label("part")
+        between = (
+            key >= keys[0],
+            key < keys[-1],
+            # For the index, which has the priorities from the highest on.
+            Job.priority.between(bindparam("lowest"), bindparam("highest")),
+            Job.created_at.between(bindparam("earliest", type_=Double), bindparam("latest", type_=Double)),
+        )
+        query = select(part, func.count().label("jobs"), none.label("before")).group_by(part)
+        parts.append(_of_each_project(query, (*due, *between), postgresql))
+    return union_all(*parts)
+
+
+def _of_each_project(
+    query: Select[int, int, int], having: tuple[ColumnElement[bool], ...], postgresql: bool
+) -> Select[str, int, int, int]:
+    """The query of each project's jobs that are so, the project's id first.
+
+    PostgreSQL compares the project of each row where it groups by it, and goes by project where it is told.
+    """
+    query = query.where(*having)
+    if not postgresql:
+        return query.with_only_columns(Job.project_id, *query.selected_columns).group_by(Job.project_id)
+    own = query.where(Job.project_id == Project.id).correlate(Project).lateral()
+    return select(Project.id, own).join(own, true())
 
 
 def later_places(now: ColumnElement[float] | float) -> Subquery:

@@ -8,7 +8,17 @@ from typing import Any, cast
 from fastapi import Response
 from sqlalchemy.orm import Session
 
-from app.checkpoints.naming import BadModelId, ModelId, base_of, is_fine_tuned, model_id, parse_model_id
+from app.checkpoints.naming import (
+    HIGH_ENTROPY_SUFFIX,
+    BadModelId,
+    ModelId,
+    base_of,
+    in_mode,
+    is_fine_tuned,
+    model_id,
+    organization_of,
+    parse_model_id,
+)
 from app.checkpoints.repository import checkpoint_of
 from app.checkpoints.repository import listing as newest_of_job
 from app.core.errors import ApiError, BadRequest, NotFound
@@ -27,7 +37,6 @@ from trainer.spec.modes import Mode, Placement
 _NAMED_IN_ERRORS = 20
 #: Checkpoints before the latest that may stand in for it while it is being loaded.
 _EARLIER = 3
-_HIGH_ENTROPY_SUFFIX = f":{Mode.HIGH_ENTROPY.value}"
 
 
 @dataclass(frozen=True)
@@ -76,7 +85,7 @@ def find_model(session: Session, project_id: str, name: str) -> Found:
     elif not (checkpoints := _of_unfinished(session, project_id, wanted)):
         raise _not_finished(session, project_id, name, wanted)
     if wanted.mode is Mode.HIGH_ENTROPY and not checkpoints[0].high_entropy_prompt:
-        raise lacks_high_entropy(name.removesuffix(_HIGH_ENTROPY_SUFFIX))
+        raise lacks_high_entropy(name.removesuffix(HIGH_ENTROPY_SUFFIX))
     job = session.get_one(Job, checkpoints[0].job_id)
     latest, *earlier = (_found(wanted, checkpoint, job) for checkpoint in checkpoints)
     return replace(latest, earlier=tuple(earlier))
@@ -84,7 +93,7 @@ def find_model(session: Session, project_id: str, name: str) -> Found:
 
 def _found(name: ModelId, checkpoint: Checkpoint, job: Job) -> Found:
     return Found(
-        shown=ModelObject.model_validate(_shown(name, job.model, checkpoint)),
+        shown=ModelObject.model_validate(_shown(name.stored, name.mode, job.model, checkpoint)),
         folder=Path(checkpoint.path),
         high_entropy_prompt=checkpoint.high_entropy_prompt,
         fingerprint=f"fp_{checkpoint.manifest_sha256[:12]}",
@@ -163,7 +172,7 @@ def _find_base(session: Session, project_id: str, name: str) -> Found:
             fingerprint=None,
             knows_developer=knows_developer(chat_template(folder)),
         )
-    without_mode = name.removesuffix(_HIGH_ENTROPY_SUFFIX)
+    without_mode = name.removesuffix(HIGH_ENTROPY_SUFFIX)
     if without_mode != name and base_path(without_mode) is not None:
         raise lacks_high_entropy(without_mode)
     raise _not_found(session, project_id, name, f"The model {name!r} does not exist.")
@@ -231,27 +240,25 @@ def _base(name: str) -> ModelObject:
 
 def _ids_of(listed: Listed) -> Iterator[dict[str, Any]]:
     """Every id that leads to the checkpoint."""
-    names = [listed.model]
-    if (result := listed.result_name) is not None:
-        names.insert(0, result)
-    for name in names:
-        stored = parse_model_id(name)
-        yield _shown(stored, listed.job.model, listed)
+    for name in (listed.result_name, listed.model):
+        if name is None:
+            continue
+        yield _shown(name, Mode.NORMAL, listed.job.model, listed)
         if listed.has_high_entropy:
-            yield _shown(stored.in_mode(Mode.HIGH_ENTROPY), listed.job.model, listed)
+            yield _shown(name, Mode.HIGH_ENTROPY, listed.job.model, listed)
 
 
-def _shown(name: ModelId, parent: str, checkpoint: Checkpoint | Listed) -> dict[str, Any]:
+def _shown(stored: str, mode: Mode, parent: str, checkpoint: Checkpoint | Listed) -> dict[str, Any]:
     """A model object; ``parent``: what the checkpoint's job was started from.
 
     A list has a thousand: they are not checked again.
     """
     return {
-        "id": str(name),
+        "id": in_mode(stored, mode),
         "object": "model",
         "created": int(checkpoint.created_at),
-        "owned_by": name.organization,
-        "mode": name.mode,
+        "owned_by": organization_of(stored),
+        "mode": mode.value,
         "root": base_of(parent),
         "parent": parent,
         "job": checkpoint.job_id,
