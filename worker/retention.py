@@ -18,7 +18,7 @@ from typing import Any
 from sqlalchemy import delete, exists, or_, select, tuple_
 from sqlalchemy.orm import Session, aliased
 
-from app.checkpoints.repository import is_result
+from app.checkpoints.repository import count_checkpoints, is_result
 from app.core.db import read_session, write_session
 from app.core.job_log import add_messages
 from app.core.settings import get_settings
@@ -148,6 +148,7 @@ def _expire_checkpoints(before: float, stops: Pauses) -> None:
                 session.execute(delete(Checkpoint).where(Checkpoint.id.in_([row.id for row in found])))
                 expired = Counter(row.job_id for row in found)
                 add_messages(session, {job_id: _of_checkpoints(count) for job_id, count in expired.items()})
+                count_checkpoints(session, expired)
             for row in found:
                 if Path(row.path).resolve().is_relative_to(get_settings().runs_dir):
                     shutil.rmtree(row.path, ignore_errors=True)

@@ -1,10 +1,10 @@
 """Rows of checkpoints. The folder's manifest, written last, is what makes a checkpoint finished."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
-from sqlalchemy import ColumnElement, ScalarSelect, delete, func, literal_column, or_, select
+from sqlalchemy import ColumnElement, ScalarSelect, delete, func, literal_column, or_, select, update
 from sqlalchemy.orm import Session, aliased
 
 from app.checkpoints.naming import model_id
@@ -64,6 +64,7 @@ def upsert_checkpoint(
     statement = insert_for(session, Checkpoint).values(**values)
     replaced = {key: statement.excluded[key] for key in _REPLACED}
     session.execute(statement.on_conflict_do_update(index_elements=["job_id", "step"], set_=replaced))
+    count_checkpoints(session, [job.id])
     found = select(Checkpoint).where(Checkpoint.job_id == job.id, Checkpoint.step == step)
     return session.scalars(found, execution_options={"populate_existing": True}).one()
 
@@ -71,6 +72,18 @@ def upsert_checkpoint(
 def remove_checkpoint(session: Session, job_id: str, step: int) -> None:
     """Forget a checkpoint whose folder the retention rule removed."""
     session.execute(delete(Checkpoint).where(Checkpoint.job_id == job_id, Checkpoint.step == step))
+    count_checkpoints(session, [job_id])
+
+
+def count_checkpoints(session: Session, job_ids: Iterable[str]) -> None:
+    """Have the jobs know how many checkpoints they have, in the transaction that changes these.
+
+    Counted, not added to: what a worker of the release before left out comes in with the next one. Of several
+    the caller has locked the rows, in their order.
+    """
+    count = select(func.count()).select_from(Checkpoint).where(Checkpoint.job_id == Job.id)
+    counted = update(Job).where(Job.id.in_(job_ids)).values(checkpoints=count.scalar_subquery())
+    session.execute(counted.execution_options(synchronize_session=False))
 
 
 def result_checkpoint(session: Session, job_id: str) -> Checkpoint | None:

@@ -122,7 +122,8 @@ class Job(Table):
         Index("ix_jobs_fine_tuned_model", "fine_tuned_model", unique=True),
         Index("ix_jobs_by_status", "project_id", "status", "created_at", "id"),
         Index("ix_jobs_finished", "finished_at"),
-        Index("ix_jobs_size", "project_id", "disk_bytes"),
+        # What a project takes is the sum of this one.
+        Index("ix_jobs_storage", "project_id", "disk_bytes", "checkpoints"),
         Index("ix_jobs_name", "project_id", "name", "id"),
         # A search reads this one and no row (app.jobs.repository).
         Index("ix_jobs_words", "project_id", "created_at", "id", "words"),
@@ -186,6 +187,8 @@ class Job(Table):
     tags: Mapped[list[str] | None] = mapped_column(Json)
     # Of the run's folder, as its worker last measured it.
     disk_bytes: Mapped[int] = mapped_column(BigInteger, default=0, server_default="0")
+    # How many it has (app.checkpoints.repository): a project's hundred thousands take long to count.
+    checkpoints: Mapped[int] = mapped_column(Integer, default=0, server_default="0")
 
 
 # Waiting jobs in the order of their turn (app.jobs.order).

@@ -10,7 +10,7 @@ from app.core.auth import ProjectId
 from app.core.db import read_session
 from app.core.description import Kind, answers
 from app.core.requests import StrictRoute
-from app.core.tables import Checkpoint, File, Job
+from app.core.tables import File, Job
 
 router = APIRouter(prefix="/v1/storage", tags=["storage"], route_class=StrictRoute)
 
@@ -56,19 +56,15 @@ def used(project_id: str) -> dict[str, object]:
         files, file_bytes = session.execute(
             select(func.count(), func.coalesce(func.sum(File.bytes), 0)).where(File.project_id == project_id)
         ).one()
-        jobs, run_bytes = session.execute(
-            select(func.count(), func.coalesce(func.sum(Job.disk_bytes), 0)).where(
-                Job.project_id == project_id
-            )
+        run_sums = func.coalesce(func.sum(Job.disk_bytes), 0), func.coalesce(func.sum(Job.checkpoints), 0)
+        jobs, run_bytes, checkpoints = session.execute(
+            select(func.count(), run_sums[0], run_sums[1]).where(Job.project_id == project_id)
         ).one()
-        checkpoints = session.scalar(
-            select(func.count()).select_from(Checkpoint).where(Checkpoint.project_id == project_id)
-        )
     return {
         "object": "project.storage",
         "project_id": project_id,
         "files": {"count": files, "bytes": int(file_bytes)},
         "jobs": {"count": jobs, "bytes": int(run_bytes)},
-        "checkpoints": {"count": checkpoints},
+        "checkpoints": {"count": int(checkpoints)},
         "bytes": int(file_bytes) + int(run_bytes),
     }

@@ -187,6 +187,8 @@ def test_what_is_older_than_its_limit_expires(
         "files": before,
     }
     assert after == expected[what]
+    counted = httpx.get(f"{api.url}/v1/storage").json()["checkpoints"]["count"]
+    assert counted == after["checkpoints"], "what is kept of it is what there is"
     assert folders == (["step-3"] if what == "checkpoints" else ["step-1", "step-2", "step-3"])
     assert (uploaded in files) == (what != "files") == path_of(str(uploaded)).exists()
     assert {needed, results} <= files and Path(path_of(results)).exists()
