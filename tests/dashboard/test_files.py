@@ -1,12 +1,15 @@
 """The page and its files, as they are sent."""
 
 import gzip
+import json
 import re
 
 import httpx
 
 from app.dashboard.assets import site, sources
+from app.experiments.schemas import ALGORITHMS
 from tests.fixtures.api import Api, Keyed, on_sqlite
+from trainer.ablations import ablation_names
 
 MOST_BYTES = 300_000
 
@@ -44,6 +47,15 @@ def test_nothing_inline_and_nothing_from_elsewhere(api: Api):
             assert not re.search(r"innerHTML|outerHTML|insertAdjacent|document\.write|eval\(", text), name
             # But for the addresses of examples.
             assert not re.findall(r"https?://(?!grader\.example|www\.w3\.org/2000/svg)", text), name
+
+
+def test_the_forms_offer_every_algorithm_and_every_ablation():
+    text = sources()["jobs/methods.js"].decode()
+    offered = {
+        name: json.loads(names) for name, names in re.findall(r"^export const (\w+) = (\[.*\]);$", text, re.M)
+    }
+    assert sorted(offered["ALGORITHMS"]) == sorted(ALGORITHMS)
+    assert sorted(offered["ABLATIONS"]) == sorted(set(ablation_names()) - set(ALGORITHMS))
 
 
 def test_it_is_light():

@@ -94,7 +94,8 @@ PAGES = [
     ("jobs/{}/checkpoints", "from-the-form", "td .mono"),
     ("jobs/{}/events", "from-the-form", ".events li"),
     ("jobs/{}/configuration", "from-the-form", ".codebox"),
-    ("experiments", "Experiments", ".empty code"),
+    ("experiments", "Experiments", ".empty .btn"),
+    ("experiments/new", "New experiment", ".note.tone-ok"),
     ("datasets", "Datasets", ".drop"),
     ("compare?jobs={}", "Compare", "[data-chart=compare-reward] canvas"),
     ("playground", "Playground", "#prompt"),
@@ -325,6 +326,27 @@ def test_a_grader_is_tried(browser: Browser, base: str):
         page.get_by_label("Definition").fill('{"type": "string_check"}')
         page.get_by_role("button", name="Grade it").click()
         expect(page.get_by_role("alert")).to_contain_text("Missing required parameter")
+
+
+def test_an_experiment_of_another_size_is_measured_before_it_is_made(
+    browser: Browser, base: str, job_id: str
+):
+    """By the run where it is one like it; else a worker tries two steps of each kind of run."""
+    with tab(browser, refusals=True) as opened:
+        page = opened.page
+        page.goto(f"{base}/#/jobs/{job_id}")
+        page.get_by_role("link", name="Experiment", exact=True).click()
+        page.get_by_label("Items for choosing settings").fill("1")
+        page.get_by_label("Items to compare on").fill("1")
+        size = page.get_by_label("What it comes to")
+        expect(size).to_contain_text(f"By {job_id}, of the same model and size.")
+        expect(size.get_by_role("button", name="Measure")).to_have_count(0)
+        page.get_by_label("Prompts a step").fill("1")
+        expect(size).to_contain_text("not known yet")
+        size.get_by_role("button", name="Measure").click()
+        expect(size).to_contain_text("Measuring 1 of 2 kinds of run")
+        expect(size).to_contain_text("about ")
+        expect(size).to_contain_text("one run after another")
 
 
 def test_jobs_are_filtered_cloned_and_cancelled_with_the_keyboard(browser: Browser, base: str, job_id: str):

@@ -10,6 +10,7 @@ import { Toasts } from "./ui/toasts.js";
 import { Compare } from "./views/compare.js";
 import { Dataset, Datasets } from "./views/datasets.js";
 import { Experiment } from "./views/experiment.js";
+import { ExperimentForm } from "./views/experiment-form.js";
 import { Experiments } from "./views/experiments.js";
 import { Graders } from "./views/graders.js";
 import { JobForm } from "./views/job-form.js";
@@ -26,6 +27,7 @@ function viewOf([page, id, part = "", ...more], query) {
   if (page === "jobs" && id && isTab(part)) return [html`<${Run} key=${id} id=${id} tab=${part} query=${query} />`, null];
   if (page === "jobs" && !id) return [html`<${Jobs} query=${query} />`, "Jobs"];
   if (page === "datasets" && !part) return id ? [html`<${Dataset} key=${id} id=${id} />`, "Dataset"] : [html`<${Datasets} />`, "Datasets"];
+  if (page === "experiments" && id === "new" && !part) return [html`<${ExperimentForm} key=${query.get("from")} from=${query.get("from")} />`, "New experiment"];
   if (page === "experiments" && id && !part) return [html`<${Experiment} key=${id} id=${id} />`, "Experiment"];
   if (page === "experiments" && !id) return [html`<${Experiments} />`, "Experiments"];
   if (page === "compare") return [html`<${Compare} query=${query} />`, "Compare"];

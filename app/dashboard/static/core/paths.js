@@ -1,4 +1,4 @@
-// Values inside nested objects, by dotted path; objects are copied, never changed.
+// Values inside nested objects and lists, by dotted path; they are copied, never changed.
 
 export function at(value, path) {
   return path.split(".").reduce((inner, key) => inner?.[key], value);
@@ -7,10 +7,11 @@ export function at(value, path) {
 /** `value` with `path` set; undefined removes the key, and the objects that are empty then. */
 export function put(value, path, leaf) {
   const [key, ...rest] = path.split(".");
-  const copy = { ...value };
+  const copy = Array.isArray(value) ? [...value] : { ...value };
   const inner = rest.length ? put(copy[key] ?? {}, rest.join("."), leaf) : leaf;
   const gone = inner === undefined || (rest.length && typeof inner === "object" && inner !== null && !Object.keys(inner).length);
-  if (gone) delete copy[key];
+  if (gone && Array.isArray(copy)) copy.splice(key, 1);
+  else if (gone) delete copy[key];
   else copy[key] = inner;
   return copy;
 }

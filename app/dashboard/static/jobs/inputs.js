@@ -1,12 +1,32 @@
-// Inputs of the job form: each edits one value of the request's body, by its path.
+// Inputs of a request's form: each edits one value of the body, by its path.
 import { at } from "../core/paths.js";
 import { html, useEffect, useState } from "../core/html.js";
 import { Field } from "../ui/parts.js";
 
-/** `form`: `{body, set(path, value), error}`; `error` is the API's, with the path of the value at fault. */
+/**
+ * A part of a form as a form of its own: paths are below `place`.
+ *
+ * `form`: `{body, set(path, value), change({path: value}), error}`; `error` is the API's, with the path of the
+ * value at fault.
+ */
+export function within(form, place) {
+  const { error } = form;
+  const inside = error?.param?.startsWith(`${place}.`);
+  return {
+    body: at(form.body, place) ?? {},
+    place: idOf(form, place),
+    error: inside ? { message: error.message, param: error.param.slice(place.length + 1) } : null,
+    set: (path, value) => form.set(`${place}.${path}`, value),
+    change: (values) => form.change(Object.fromEntries(Object.entries(values).map(([path, value]) => [`${place}.${path}`, value]))),
+  };
+}
+
+/** The id of the input of a value: its path in the whole body. */
+export const idOf = (form, path) => (form.place ? `${form.place}.${path}` : path);
+
 export function TextInput({ form, path, label, hint, ...rest }) {
-  return html`<${Field} id=${path} label=${label} hint=${hint} error=${errorAt(form, path)}>
-    <input id=${path} class="input" ...${invalid(form, path)} value=${at(form.body, path) ?? ""} onInput=${(event) => form.set(path, event.target.value || undefined)} ...${rest} />
+  return html`<${Field} id=${idOf(form, path)} label=${label} hint=${hint} error=${errorAt(form, path)}>
+    <input id=${idOf(form, path)} class="input" ...${invalid(form, path)} value=${at(form.body, path) ?? ""} onInput=${(event) => form.set(path, event.target.value || undefined)} ...${rest} />
   <//>`;
 }
 
@@ -15,14 +35,14 @@ export function NumberInput({ form, path, label, hint, ...rest }) {
     const { value } = event.target;
     form.set(path, value === "" ? undefined : Number(value));
   };
-  return html`<${Field} id=${path} label=${label} hint=${hint} error=${errorAt(form, path)}>
-    <input id=${path} class="input num" type="number" step="any" ...${invalid(form, path)} value=${at(form.body, path) ?? ""} onInput=${change} ...${rest} />
+  return html`<${Field} id=${idOf(form, path)} label=${label} hint=${hint} error=${errorAt(form, path)}>
+    <input id=${idOf(form, path)} class="input num" type="number" step="any" ...${invalid(form, path)} value=${at(form.body, path) ?? ""} onInput=${change} ...${rest} />
   <//>`;
 }
 
 export function Select({ form, path, label, hint, options, onChange }) {
-  return html`<${Field} id=${path} label=${label} hint=${hint} error=${errorAt(form, path)}>
-    <select id=${path} class="input" ...${invalid(form, path)} value=${at(form.body, path) ?? ""} onChange=${(event) => (onChange ? onChange(event.target.value) : form.set(path, event.target.value || undefined))}>
+  return html`<${Field} id=${idOf(form, path)} label=${label} hint=${hint} error=${errorAt(form, path)}>
+    <select id=${idOf(form, path)} class="input" ...${invalid(form, path)} value=${at(form.body, path) ?? ""} onChange=${(event) => (onChange ? onChange(event.target.value) : form.set(path, event.target.value || undefined))}>
       ${options.map(([value, text]) => html`<option key=${value} value=${value}>${text}</option>`)}
     </select>
   <//>`;
@@ -52,8 +72,8 @@ export function JsonInput({ form, path, label, hint, rows = 6, value = at(form.b
     if (found !== undefined) onValue(found);
   };
   const error = wrong ?? errorAt(form, path, true);
-  return html`<${Field} id=${path} label=${label} hint=${hint} error=${error}>
-    <textarea id=${path} class="input code" rows=${rows} spellcheck="false" aria-invalid=${error ? "true" : null} value=${text} onInput=${change} />
+  return html`<${Field} id=${idOf(form, path)} label=${label} hint=${hint} error=${error}>
+    <textarea id=${idOf(form, path)} class="input code" rows=${rows} spellcheck="false" aria-invalid=${error ? "true" : null} value=${text} onInput=${change} />
   <//>`;
 }
 
@@ -71,6 +91,6 @@ export function errorAt({ error }, path, below = false) {
   return error.param === path || (below && error.param.startsWith(`${path}.`)) ? error.message : null;
 }
 
-function invalid(form, path) {
-  return errorAt(form, path) ? { "aria-invalid": "true", "aria-describedby": `${path}-error` } : {};
+export function invalid(form, path, below = false) {
+  return errorAt(form, path, below) ? { "aria-invalid": "true", "aria-describedby": `${idOf(form, path)}-error` } : {};
 }

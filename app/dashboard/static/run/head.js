@@ -34,6 +34,7 @@ export function Head({ job, tab, live, onChange }) {
       </div>
       <div class="actions">
         <a class="btn" href=${link("compare", { jobs: job.id })}><${Icon} name="compare" />Compare</a>
+        <a class="btn" href=${link("experiments", "new", { from: job.id })} title="Compare its method with others, with several seeds"><${Icon} name="experiments" />Experiment</a>
         <${Actions} job=${job} onChange=${onChange} />
       </div>
     </div>

@@ -1,10 +1,11 @@
 // One experiment: its runs as they go, and what may be said of them.
 import { blob, experimentPath, get, post } from "../core/api.js";
 import { dateTime } from "../core/format.js";
-import { html } from "../core/html.js";
+import { html, useState } from "../core/html.js";
 import { useLoad } from "../core/poll.js";
 import { link } from "../core/router.js";
 import { save } from "../charts/export.js";
+import { Extend } from "../experiments/extend.js";
 import { Grid } from "../experiments/grid.js";
 import { ProgressOf, sizeOf } from "../experiments/names.js";
 import { Report } from "../experiments/report.js";
@@ -33,6 +34,7 @@ export function Experiment({ id }) {
 
 function Head({ experiment, reload }) {
   const { id, name, status } = experiment;
+  const [extending, setExtending] = useState(false);
   const cancel = async () => {
     try {
       await post(experimentPath(id, "/cancel"));
@@ -57,6 +59,7 @@ function Head({ experiment, reload }) {
         <p>${sizeOf(experiment)} · ${dateTime(experiment.created_at)}</p>
       </div>
       <div class="actions">
+        ${status !== "cancelled" && html`<button type="button" class="btn" aria-expanded=${String(extending)} onClick=${() => setExtending(!extending)}><${Icon} name="plus" />Seeds or arms</button>`}
         ${["html", "csv", "json"].map(
           (format) => html`<button key=${format} type="button" class="btn" onClick=${() => fetchReport(format)} title=${`The report as ${format.toUpperCase()}`}>
             <${Icon} name="download" />${format.toUpperCase()}
@@ -68,6 +71,7 @@ function Head({ experiment, reload }) {
         <//>`}
       </div>
     </div>
+    ${extending && html`<${Extend} experiment=${experiment} onDone=${() => { setExtending(false); reload(); }} onClose=${() => setExtending(false)} />`}
     <section class="card pad experiment-facts" aria-label="Progress">
       <${Status} job=${experiment} pill />
       <div class="grow"><${ProgressOf} experiment=${experiment} /></div>

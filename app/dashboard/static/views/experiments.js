@@ -5,6 +5,7 @@ import { html } from "../core/html.js";
 import { useLoad } from "../core/poll.js";
 import { link } from "../core/router.js";
 import { ProgressOf, sizeOf } from "../experiments/names.js";
+import { Icon } from "../ui/icons.js";
 import { Empty, Problem, Skeleton, Status } from "../ui/parts.js";
 
 const MOST = 100;
@@ -20,6 +21,9 @@ export function Experiments() {
       <div>
         <h1>Experiments</h1>
         <p>Arms on tasks with seeds, and what may be said of the difference.</p>
+      </div>
+      <div class="actions">
+        <a class="btn primary" href=${link("experiments", "new")}><${Icon} name="plus" />New experiment</a>
       </div>
     </div>
     <section class="card" aria-label="Experiments">
@@ -59,7 +63,7 @@ function Table({ rows }) {
 }
 
 function Nothing() {
-  return html`<${Empty} icon="experiments" title="No experiments yet" action=${html`<code class="mono small">policysplit experiments run FILE.yaml</code>`}>
+  return html`<${Empty} icon="experiments" title="No experiments yet" action=${html`<a class="btn primary" href=${link("experiments", "new")}><${Icon} name="plus" />Create the first experiment</a>`}>
     An experiment runs several methods on the same tasks with the same seeds, and says which differences are more than chance.
   <//>`;
 }
