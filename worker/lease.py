@@ -79,7 +79,7 @@ class Lease(Generic[Leased]):
         """
         until = time.time() + get_settings().lease_seconds
         bound = {"its_owner": owner, "its_end": until} | parameters
-        row = session.execute(claiming, bound).one_or_none()
+        row = session.connection().execute(claiming, bound).one_or_none()
         return None if row is None else (Claim(row.id, row.attempt, owner), row[2:])
 
     def hold(self, session: Session, claim: Claim) -> Leased:

@@ -67,7 +67,7 @@ def _claim(session: Session, claiming: ReturningUpdate[Any], owner: str) -> Clai
         return None
     claim, (status,) = found
     attempt = {"job_id": claim.id, "attempt": claim.attempt, "worker": owner, "started_at": now}
-    session.execute(insert(JobAttempt), attempt)
+    session.connection().execute(insert(JobAttempt), attempt)
     text = started_text(claim.attempt)
     if status == JobStatus.VALIDATING_FILES:
         text = "A worker has taken the job and tries its grader."
