@@ -38,7 +38,7 @@ from trainer.spec.algorithm import AlgorithmSpec, PolicySplit
 from trainer.spec.run import RunSpec
 
 _FOLDER = Path(__file__).parent
-_ALGORITHM: TypeAdapter[Any] = TypeAdapter(AlgorithmSpec)
+_ALGORITHM: TypeAdapter[AlgorithmSpec] = TypeAdapter(AlgorithmSpec)
 
 
 class AblationFile(StrictModel):
@@ -82,7 +82,7 @@ class Ablation:
         except ValidationError as error:
             raise InvalidSpec(self._misfit(error), "ablation") from None
 
-    def _algorithm(self, base: Mapping[str, Any]) -> dict[str, Any]:
+    def _algorithm(self, base: Mapping[str, object]) -> dict[str, object]:
         overrides = self.overrides["algorithm"]
         try:
             if overrides["type"] != base.get("type"):

@@ -8,7 +8,7 @@ import json
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, NotRequired, TypedDict
 
 from pydantic import ValidationError
 
@@ -33,6 +33,14 @@ _PLACES = {"model.path", "training_data.path", "validation_data.path", "evaluati
 _SHOWN = 3
 
 
+class _Recorded(TypedDict):
+    """What ``run.json`` says."""
+
+    spec: dict[str, Any]
+    data_sha256: dict[str, str]
+    spec_sha256: NotRequired[str]
+
+
 def claim_folder(run_dir: Path, spec: RunSpec) -> None:
     """Write down that the folder is this run's; raises InvalidSpec where it is another's.
 
@@ -41,7 +49,7 @@ def claim_folder(run_dir: Path, spec: RunSpec) -> None:
     """
     done = [step for parent in ("state", "checkpoints") for step in step_folders(run_dir / parent)]
     recorded = _recorded(run_dir) if done else None
-    mine = {"spec": spec.model_dump(mode="json"), "data_sha256": _data_sha256(spec)}
+    mine: _Recorded = {"spec": spec.model_dump(mode="json"), "data_sha256": _data_sha256(spec)}
     if recorded is not None:
         _compare(run_dir, recorded, mine)
         _check_steps(run_dir, done, recorded["spec"]["total_steps"], spec.total_steps)
@@ -49,9 +57,9 @@ def claim_folder(run_dir: Path, spec: RunSpec) -> None:
     write_atomically(run_dir / RUN_NAME, json.dumps(mine, indent=2))
 
 
-def _recorded(run_dir: Path) -> dict[str, Any] | None:
+def _recorded(run_dir: Path) -> _Recorded | None:
     """What the folder says; where it was begun before folders said it, what its newest checkpoint says."""
-    recorded: dict[str, Any] = {"spec": {}, "data_sha256": {}}
+    recorded: _Recorded = {"spec": {}, "data_sha256": {}}
     if (path := run_dir / RUN_NAME).is_file():
         recorded = json.loads(path.read_bytes())
     else:
@@ -74,7 +82,7 @@ def _data_sha256(spec: RunSpec) -> dict[str, str]:
     }
 
 
-def _compare(run_dir: Path, recorded: dict[str, Any], mine: dict[str, Any]) -> None:
+def _compare(run_dir: Path, recorded: _Recorded, mine: _Recorded) -> None:
     found = [one for one in _differences(recorded["spec"], mine["spec"]) if not _same(*one)]
     differing = [name for name, _, _ in found]
     problems = [f"{name} is {_shown(there)} there and {_shown(here)} here" for name, there, here in found]
@@ -108,7 +116,7 @@ def _check_steps(run_dir: Path, done: list[int], planned: int, steps: int) -> No
         )
 
 
-def _differences(there: object, here: object, name: str = "") -> Iterator[tuple[str, Any, Any]]:
+def _differences(there: object, here: object, name: str = "") -> Iterator[tuple[str, object, object]]:
     """Dotted names of the values of two specs that differ, with both."""
     if isinstance(there, dict) and isinstance(here, dict):
         for key in {**there, **here}:
@@ -117,8 +125,8 @@ def _differences(there: object, here: object, name: str = "") -> Iterator[tuple[
         yield name, there, here
 
 
-def _same(name: str, there: Any, here: Any) -> bool:
-    if name in _PLACES and there is not None and here is not None:
+def _same(name: str, there: object, here: object) -> bool:
+    if name in _PLACES and isinstance(there, str) and isinstance(here, str):
         return Path(there).name == Path(here).name
     return name in _MAY_CHANGE
 

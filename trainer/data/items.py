@@ -29,7 +29,7 @@ class Item:
     """
 
     messages: list[Message]
-    fields: dict[str, Any]
+    fields: dict[str, object]
     line: int | None = None
     """Its line in its file, from 1."""
     index: int = 0

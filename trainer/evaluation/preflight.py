@@ -10,7 +10,7 @@ import math
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Literal
 
 from trainer.data.items import Item, ItemOrder
 from trainer.errors import GraderFailed, TrainerError, ZeroVariance
@@ -53,7 +53,7 @@ class Findings:
         """Prompts whose rewards differ."""
         return sum(has_variance(group.rewards_G) for group in self.groups)
 
-    def numbers(self) -> dict[str, Any]:
+    def numbers(self) -> dict[str, object]:
         """For the event's data."""
         rewards = self.rewards
         return {
@@ -87,7 +87,7 @@ def preflight(context: StepContext, items: Sequence[Item], spec: PreflightSpec) 
     that this is to fail.
     """
     found = _sample_and_grade(context, items, spec)
-    data = {"preflight": found.numbers()}
+    data: dict[str, object] = {"preflight": found.numbers()}
     try:
         level, text = _judge(found, spec)
     except TrainerError:

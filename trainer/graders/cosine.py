@@ -49,9 +49,10 @@ def cosine(one: list[float], other: list[float]) -> float:
     return min(max(value, -1.0), 1.0)
 
 
-def _embeddings(answer: dict[str, Any]) -> list[list[float]]:
+def _embeddings(answer: dict[str, object]) -> list[list[float]]:
     try:
-        rows = sorted(answer["data"], key=lambda row: row["index"])
+        data: Any = answer["data"]
+        rows = sorted(data, key=lambda row: row["index"])
         found = [[float(number) for number in row["embedding"]] for row in rows]
     except (KeyError, TypeError, ValueError, OverflowError):
         found = []

@@ -53,7 +53,7 @@ class Judge:
                 usage,
             ) from None
 
-    def _post(self, messages: Messages) -> dict[str, Any]:
+    def _post(self, messages: Messages) -> dict[str, object]:
         """The answer to the first form that the judge takes.
 
         Raises GraderError with what it said to the first that was tried.
@@ -146,9 +146,10 @@ def _options(sampling: SamplingParams | None) -> dict[str, object]:
     return options
 
 
-def _content(answer: dict[str, Any], usage: dict[str, dict[str, int]]) -> str:
+def _content(answer: dict[str, object], usage: dict[str, dict[str, int]]) -> str:
     try:
-        message = answer["choices"][0]["message"]
+        choices: Any = answer["choices"]
+        message = choices[0]["message"]
         refusal, text = message.get("refusal"), message.get("content")
     except (KeyError, IndexError, TypeError, AttributeError):
         raise GraderError(

@@ -6,7 +6,6 @@ The name is that of the package that people know for this; ``docs/mathematics.md
 
 import json
 from collections.abc import Callable, Sequence
-from typing import Any
 
 from trainer.graders.grade import Grade, GraderError, Sample, finite, nothing
 from trainer.graders.sandboxed import Answer, Sandboxed, answer_form, scored
@@ -44,7 +43,7 @@ class MathVerify(Sandboxed):
         return Grade(score, {self._name: score}, answer=answer_form(answer))
 
     def item_problem(
-        self, items: Sequence[dict[str, Any]], on_progress: Callable[[], None] = nothing
+        self, items: Sequence[dict[str, object]], on_progress: Callable[[], None] = nothing
     ) -> tuple[int, str] | None:
         """The first reference that is not read as a whole, or the first that is not there."""
         if self._reads_response:
@@ -59,10 +58,10 @@ class MathVerify(Sandboxed):
         for start in range(0, len(references), CHECKED_AT_ONCE):
             some = references[start : start + CHECKED_AT_ONCE]
             (answer,) = self.ask_many([json.dumps({"references": some})])
-            problems = answer.get("problems")
+            problems: list[str | None] = answer.get("problems") or []
             on_progress()
             # Where one takes too long, each is asked by itself when it is graded.
-            for reference, problem in zip(some, problems or [], strict=False):
+            for reference, problem in zip(some, problems, strict=False):
                 if problem is not None:
                     return first_with[reference], problem
         return None

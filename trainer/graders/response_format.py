@@ -1,6 +1,6 @@
 """The form that an answer must have: OpenAI's ``response_format``, of a served request and of a run."""
 
-from typing import Any, Literal, cast
+from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -41,13 +41,13 @@ class ResponseFormat(BaseModel):
 
     @model_validator(mode="before")
     @classmethod
-    def _is_not_flat(cls, value: object) -> Any:
+    def _is_not_flat(cls, value: object) -> object:
         if isinstance(value, dict) and ("schema" in value or "name" in value):
             raise ValueError(
                 "name and schema stand beside type, as in the Responses API; here they stand in json_schema: "
                 "{'type': 'json_schema', 'json_schema': {'name': …, 'schema': …}}"
             )
-        return cast(Any, value)
+        return value
 
     @model_validator(mode="after")
     def _has_its_schema(self) -> "ResponseFormat":

@@ -5,7 +5,7 @@ with further optional fields of ours; the other types are ours. What each does i
 """
 
 import re
-from typing import Annotated, Any, Literal, TypeVar, get_args
+from typing import Annotated, Literal, TypeVar, get_args
 
 from pydantic import (
     AfterValidator,
@@ -375,7 +375,9 @@ class MultiGrader(ScaleFields):
 
     @field_validator("graders")
     @classmethod
-    def _names(cls, value: Any) -> Any:
+    def _names(
+        cls, value: "dict[str, SimpleGrader] | SimpleGrader"
+    ) -> "dict[str, SimpleGrader] | SimpleGrader":
         for name in value if isinstance(value, dict) else [value.name]:
             if not NAME.fullmatch(name):
                 raise ValueError(

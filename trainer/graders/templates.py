@@ -8,7 +8,7 @@ there; a null that the response says in its JSON is the text ``null``.
 import json
 import re
 from collections.abc import Callable
-from typing import Any
+from typing import NoReturn
 
 from trainer.graders.grade import GraderError, Sample
 
@@ -90,7 +90,7 @@ def compile_template(template: str) -> Render:
     return lambda sample: "".join([piece(sample) for piece in pieces])
 
 
-def parse_output(text: str, name: str = "sample.output_json") -> Any:
+def parse_output(text: str, name: str = "sample.output_json") -> object:
     """A response that is JSON as its value. Raises GraderError when it is not."""
     try:
         return json.loads(text, parse_constant=_no_constant)
@@ -108,7 +108,7 @@ def has_value(item: dict[str, object], name: str) -> bool:
         return False
 
 
-def _no_constant(name: str) -> Any:
+def _no_constant(name: str) -> NoReturn:
     raise ValueError(f"JSON has no {name}")
 
 
@@ -135,14 +135,14 @@ def _variable(name: str) -> Render:
     raise ValueError(f"the template variable {name} is unknown; it should be {ACCEPTED}")
 
 
-def _of_item(item: dict[str, object], path: Path, name: str) -> Any:
+def _of_item(item: dict[str, object], path: Path, name: str) -> object:
     value = _walk(item, path, name)
     if value is None:
         raise GraderError(f"the template variable {name} has no value: it is null", "invalid_variable_error")
     return value
 
 
-def _walk(value: object, path: Path, name: str) -> Any:
+def _walk(value: object, path: Path, name: str) -> object:
     for step in path:
         index = int(step) if isinstance(step, int) or (step.isdecimal() and len(step) < 10) else None
         if isinstance(value, list) and index is not None and -len(value) <= index < len(value):

@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from transformers import AutoModel, AutoTokenizer
+from transformers import AutoModel, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
 from trainer.errors import InvalidSpec
 
@@ -26,8 +26,8 @@ KNOWN_PARTS = {"Transformer", "Pooling", "Normalize"}
 class Encoder:
     """A loaded encoder in float32."""
 
-    model: Any
-    tokenizer: Any
+    model: PreTrainedModel
+    tokenizer: PreTrainedTokenizerBase
     max_tokens: int
 
     @torch.inference_mode()
@@ -96,7 +96,7 @@ def _check_parts(folder: Path) -> None:
                 raise InvalidSpec(f"{folder} pools by {sorted(chosen)}; only the mean is supported", PARAM)
 
 
-def _max_tokens(folder: Path, tokenizer: Any, config: Any) -> int:
+def _max_tokens(folder: Path, tokenizer: PreTrainedTokenizerBase, config: object) -> int:
     limits = (
         _read(folder / "sentence_bert_config.json", {}).get("max_seq_length"),
         tokenizer.model_max_length,

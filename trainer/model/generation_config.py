@@ -6,7 +6,7 @@ It is a part of each checkpoint, and a server stops where it says.
 from collections.abc import Mapping
 from typing import Any
 
-from transformers import GenerationConfig
+from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 from trainer.errors import InvalidSpec
 from trainer.spec.turn_end import turn_end
@@ -25,7 +25,9 @@ _SAMPLING = {
 _BEAMS = {"early_stopping": (None, False), "length_penalty": (None, 1.0)}
 
 
-def fit_generation_config(model: Any, tokenizer: Any, variables: Mapping[str, object]) -> list[str]:
+def fit_generation_config(
+    model: Any, tokenizer: PreTrainedTokenizerBase, variables: Mapping[str, object]
+) -> list[str]:
     """Change ``model.generation_config`` as above; returns what the user should know.
 
     ``variables`` are those of the chat template. Raises InvalidSpec where no token ends a response.
@@ -41,7 +43,7 @@ def fit_generation_config(model: Any, tokenizer: Any, variables: Mapping[str, ob
     return notes
 
 
-def stop_ids(model: Any, tokenizer: Any) -> frozenset[int]:
+def stop_ids(model: PreTrainedModel, tokenizer: Any) -> frozenset[int]:
     """The tokens that the generation config and the tokenizer say end a response."""
     ids: set[int] = set()
     for source in (model.generation_config.eos_token_id, tokenizer.eos_token_id):
@@ -49,7 +51,9 @@ def stop_ids(model: Any, tokenizer: Any) -> frozenset[int]:
     return frozenset(ids)
 
 
-def _name_the_turn_end(model: Any, tokenizer: Any, variables: Mapping[str, object]) -> list[str]:
+def _name_the_turn_end(
+    model: Any, tokenizer: PreTrainedTokenizerBase, variables: Mapping[str, object]
+) -> list[str]:
     tokens = {token.content: number for number, token in tokenizer.added_tokens_decoder.items()}
     special = {name: str(text) for name, text in tokenizer.special_tokens_map.items()}
     end = turn_end(tokenizer.get_chat_template(), tokens, special=special, variables=variables)
@@ -64,10 +68,10 @@ def _name_the_turn_end(model: Any, tokenizer: Any, variables: Mapping[str, objec
     ]
 
 
-def _make_savable(model: Any) -> list[str]:
+def _make_savable(model: PreTrainedModel) -> list[str]:
     """transformers loads configs that contradict themselves, and refuses to save them."""
     config = model.generation_config
-    idle: dict[str, tuple[Any, ...]] = {}
+    idle: dict[str, tuple[object, ...]] = {}
     if config.do_sample is not True:
         idle |= _SAMPLING
     if config.num_beams in (None, 1):

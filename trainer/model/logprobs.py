@@ -12,11 +12,12 @@ states: as much as a policy moves in several steps. With ``logits_dtype`` "float
 and 1e-5. CPUs have no such product and multiply in float32; on CUDA the product itself writes float32.
 """
 
-from typing import Any
+from typing import Protocol
 
 import torch
 from torch import Tensor
 
+from trainer.model.autograd import Saved
 from trainer.model.packed_linear import can_pack, packed, packed_product, widens
 from trainer.spec.run import LogitsDtype
 
@@ -89,10 +90,16 @@ def token_logprobs(
     )
 
 
+class _SavedChunks(Saved, Protocol):
+    temperature: float
+    chunk: int
+    output: OutputLayer
+
+
 class _LinearLogProbs(torch.autograd.Function):
     @staticmethod
     def forward(  # type: ignore[override]
-        ctx: Any,
+        ctx: _SavedChunks,
         hidden_TD: Tensor,
         output_VD: Tensor,
         token_T: Tensor,
@@ -127,7 +134,7 @@ class _LinearLogProbs(torch.autograd.Function):
         return logp_T, entropy_T
 
     @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+    def backward(ctx: _SavedChunks, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         grad_logp_T, grad_entropy_T = gradients
         hidden_TD, output_VD, token_T, logp_T, log_z_T, entropy_T, kept_TV = ctx.saved_tensors
         grad_hidden = torch.empty_like(hidden_TD)

@@ -15,6 +15,7 @@ import torch
 from peft.tuners.lora import LoraLayer
 from safetensors.torch import save_file
 from torch import nn
+from transformers import PreTrainedModel
 
 from trainer.errors import InvalidSpec
 from trainer.seeds import derive_seed
@@ -23,7 +24,7 @@ from trainer.spec.run import LoraSpec
 NAME = "default"
 
 
-def add_adapters(model: Any, spec: LoraSpec, seed: int) -> None:
+def add_adapters(model: PreTrainedModel, spec: LoraSpec, seed: int) -> None:
     """Put adapters into ``model`` and freeze everything else; A is drawn from ``seed``, B is zero.
 
     Raises InvalidSpec when a target is not a linear layer below the output layer.
@@ -50,7 +51,7 @@ def add_adapters(model: Any, spec: LoraSpec, seed: int) -> None:
         peft.inject_adapter_in_model(config, model, NAME)
 
 
-def _linear_names(model: Any) -> set[str]:
+def _linear_names(model: PreTrainedModel) -> set[str]:
     output = model.get_output_embeddings()
     return {
         name.rpartition(".")[2]
@@ -99,7 +100,7 @@ def merged(model: nn.Module) -> Iterator[None]:
             setattr(parent, attribute, layer)
 
 
-def save_adapter(model: Any, folder: Path) -> None:
+def save_adapter(model: PreTrainedModel, folder: Path) -> None:
     """Write the adapter alone, in peft's format: the weights in use and how they are applied."""
     folder.mkdir()
     state = peft.get_peft_model_state_dict(model, adapter_name=NAME, save_embedding_layers=False)

@@ -12,10 +12,11 @@ the counter.
 """
 
 from functools import lru_cache
-from typing import Any
 
 import torch
 from torch import Tensor, nn
+
+from trainer.model.autograd import Saved
 
 PACKED_DTYPES = (torch.float32, torch.bfloat16)
 
@@ -94,13 +95,13 @@ class _Forward:
 class _PackedLinear(torch.autograd.Function):
     @staticmethod
     def forward(  # type: ignore[override]
-        ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, packed_weight: Tensor
+        ctx: Saved, x: Tensor, weight: Tensor, bias: Tensor | None, packed_weight: Tensor
     ) -> Tensor:
         ctx.save_for_backward(x, weight)
         return packed_product(x, packed_weight, bias)
 
     @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+    def backward(ctx: Saved, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         x, weight = ctx.saved_tensors
         return _gradients(x, weight, gradients[0], ctx.needs_input_grad)
 
@@ -113,20 +114,22 @@ def _widened_product(x: Tensor, weight_ND: Tensor, bias: Tensor | None) -> Tenso
 class _WidenedLinear(torch.autograd.Function):
     @staticmethod
     def forward(  # type: ignore[override]
-        ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, wide_weight: Tensor
+        ctx: Saved, x: Tensor, weight: Tensor, bias: Tensor | None, wide_weight: Tensor
     ) -> Tensor:
         ctx.save_for_backward(x, wide_weight)
         return _widened_product(x, wide_weight, bias)
 
     @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+    def backward(ctx: Saved, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         x, wide_weight = ctx.saved_tensors
         (grad,) = gradients
         wide = _gradients(x.float(), wide_weight, grad.float(), ctx.needs_input_grad)
         return tuple(None if value is None else value.to(grad.dtype) for value in wide)
 
 
-def _gradients(x: Tensor, weight_ND: Tensor, grad: Tensor, needed: Any) -> tuple[Tensor | None, ...]:
+def _gradients(
+    x: Tensor, weight_ND: Tensor, grad: Tensor, needed: tuple[bool, ...]
+) -> tuple[Tensor | None, ...]:
     """Of the input, the weight and the bias, where needed; one dtype."""
     rows = grad.reshape(-1, grad.shape[-1])
     return (

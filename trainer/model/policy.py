@@ -11,7 +11,15 @@ import torch
 import transformers
 from pydantic import JsonValue
 from torch import Tensor, nn
-from transformers import MODEL_FOR_CAUSAL_LM_MAPPING, AutoConfig, AutoModelForCausalLM, AutoTokenizer
+from transformers import (
+    MODEL_FOR_CAUSAL_LM_MAPPING,
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    PreTrainedConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
 
 from trainer.errors import InvalidSpec
 from trainer.graders.thoughts import ALL_MARKS, CHANNEL_MARKS
@@ -44,7 +52,9 @@ class Policy:
     """Whether low-rank adapters are what is trained."""
     notes: Sequence[str] = ()
     """What was found about the model when it was loaded that the user should know."""
-    _output: tuple[Any, OutputLayer] | None = field(default=None, init=False, repr=False)
+    _output: tuple[tuple[int, torch.dtype, int], OutputLayer] | None = field(
+        default=None, init=False, repr=False
+    )
 
     def __post_init__(self) -> None:
         if self.layout == "shared_prefix":
@@ -224,7 +234,7 @@ def load_policy(
     )
 
 
-def _load(path: Path, dtype: torch.dtype) -> tuple[Any, Any]:
+def _load(path: Path, dtype: torch.dtype) -> tuple[PreTrainedTokenizerBase, Any]:
     """Tokenizer and model. Raises InvalidSpec where transformers cannot load them, or lacks a template."""
     try:
         tokenizer: Any = AutoTokenizer.from_pretrained(path, local_files_only=True)
@@ -249,7 +259,7 @@ def _load(path: Path, dtype: torch.dtype) -> tuple[Any, Any]:
     return tokenizer, model
 
 
-def _attention(config: Any) -> str:
+def _attention(config: PreTrainedConfig) -> str:
     """Scaled-dot-product attention, but for models that have an attention of another form."""
     kind = MODEL_FOR_CAUSAL_LM_MAPPING.get(type(config), None)
     return "sdpa" if getattr(kind, "_supports_sdpa", True) else "eager"
@@ -276,12 +286,12 @@ def _check_output_layer(model: Any) -> None:
         )
 
 
-def _layout(model: Any) -> Layout:
+def _layout(model: PreTrainedModel) -> Layout:
     """Shared prefixes where every layer attends to all that is before, by transformers' own interface.
 
     Windows would need masks of their own; what else a model may do to its attention shows when it is tried.
     """
-    config: Any = model.config.get_text_config()
+    config = model.config.get_text_config()
     kinds = set(getattr(config, "layer_types", None) or ["full_attention"])
     windowed = getattr(config, "sliding_window", None) and getattr(config, "use_sliding_window", True)
     if windowed or kinds != {"full_attention"}:

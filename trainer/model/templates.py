@@ -2,7 +2,6 @@
 
 import re
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 from jinja2 import TemplateError
 
@@ -95,7 +94,7 @@ def check_items(policy: Policy, items: Sequence[Item], param: str) -> None:
     One conversation of each form that occurs is rendered (its roles, and what its messages have besides
     text). Items made on demand have one user message each, and only the first is looked at.
     """
-    seen: set[tuple[Any, ...]] = set()
+    seen: set[tuple[object, ...]] = set()
     for index, item in enumerate(items if isinstance(items, list) else [items[0]]):
         form = _form(item)
         if form in seen:
@@ -121,7 +120,7 @@ def check_items(policy: Policy, items: Sequence[Item], param: str) -> None:
                 )
 
 
-def _form(item: Item) -> tuple[Any, ...]:
+def _form(item: Item) -> tuple[object, ...]:
     """What a template may treat in its own way: items of the same form are shown alike."""
     messages = (
         (m["role"], bool(m["content"]), "name" in m, len(m.get("tool_calls", ()))) for m in item.messages

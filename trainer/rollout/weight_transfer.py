@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.multiprocessing.reductions import rebuild_cuda_tensor, reduce_tensor
+from transformers import PreTrainedModel
 from transformers.core_model_loading import revert_weight_conversion
 
 from trainer.model.policy import Policy
@@ -28,7 +29,7 @@ class SentWeight:
     name: str
     shape: tuple[int, ...]
     dtype: torch.dtype
-    ipc: tuple[Any, ...] | None = None
+    ipc: tuple[object, ...] | None = None
 
 
 @contextmanager
@@ -44,7 +45,7 @@ def checkpoint_weights(policy: Policy) -> Iterator[dict[str, Tensor]]:
         yield _by_saved_name(policy.model)
 
 
-def _by_saved_name(model: Any) -> dict[str, Tensor]:
+def _by_saved_name(model: PreTrainedModel) -> dict[str, Tensor]:
     weights = {name: parameter.detach() for name, parameter in model.named_parameters()}
     return revert_weight_conversion(model, weights)
 

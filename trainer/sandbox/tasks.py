@@ -19,7 +19,7 @@ _ITEM_BYTES = 8 << 20
 
 def task_service(
     task: str,
-    parameters: dict[str, Any],
+    parameters: dict[str, object],
     *,
     seconds: float,
     size: int = 1,
@@ -38,7 +38,7 @@ class Tasks:
         self._lock = threading.Lock()
         self._sandbox: Sandbox | None = None
 
-    def problem_of(self, task: str, parameters: dict[str, Any]) -> dict[str, Any]:
+    def problem_of(self, task: str, parameters: dict[str, object]) -> dict[str, Any]:
         """As ``inside.environment.problem_of``. Raises NoIsolation."""
         question = values.dumps({"task": task, "parameters": parameters})
         with self._lock:

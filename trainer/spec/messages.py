@@ -8,7 +8,7 @@ does not know it, calls of tools have their arguments as objects, and what is nu
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal, cast
+from typing import Annotated, Literal, TypeGuard, cast
 
 from pydantic import (
     BaseModel,
@@ -43,7 +43,7 @@ class TextPart(_Strict):
 
     @model_validator(mode="before")
     @classmethod
-    def _is_text(cls, value: Any) -> Any:
+    def _is_text(cls, value: object) -> object:
         if not isinstance(value, dict | TextPart):
             raise ValueError(f"a part is {_abbreviated(value)}, but must be an object with 'type' and 'text'")
         kind = cast(dict[str, object], value).get("type") if isinstance(value, dict) else None
@@ -53,7 +53,7 @@ class TextPart(_Strict):
             raise ValueError(
                 f"a part of the type {kind[:_SHOWN]!r}, but models here read text only: leave it out"
             )
-        return cast(Any, value)
+        return cast(object, value)
 
 
 # Told apart by what is given, so that an error speaks of that and not of the alternative.
@@ -115,7 +115,7 @@ class ChatMessage(_Strict):
         default=None, description="The call that this message answers; with the role tool, and there always"
     )
     refusal: None = Field(default=None, description="As in an answer that is sent back: null")
-    annotations: list[Any] | None = Field(
+    annotations: list[object] | None = Field(
         default=None, max_length=0, description="As in an answer that is sent back: null or empty"
     )
     audio: None = Field(default=None, description="As in an answer that is sent back: null")
@@ -126,7 +126,7 @@ class ChatMessage(_Strict):
 
     @field_validator("role", mode="before")
     @classmethod
-    def _is_not_the_older_name(cls, value: Any) -> Any:
+    def _is_not_the_older_name(cls, value: object) -> object:
         if value == "function":
             raise ValueError(
                 "'function' is the older name of the role 'tool': give that, and its tool_call_id"
@@ -135,7 +135,7 @@ class ChatMessage(_Strict):
 
     @field_validator("function_call", mode="before")
     @classmethod
-    def _is_not_the_older_call(cls, value: Any) -> Any:
+    def _is_not_the_older_call(cls, value: object) -> object:
         if value is not None:
             raise ValueError("function_call is the older form of tool_calls: give a list of them")
         return value
@@ -233,11 +233,11 @@ def conversation(row: Mapping[str, object]) -> Conversation:
     messages = row.get("messages")
     if "messages" not in row:
         raise BadMessages(f"'messages' is missing; the keys are: {', '.join(row)[:_SHOWN] or 'none'}")
-    if not isinstance(messages, list) or not messages:
+    if not _is_list(messages) or not messages:
         raise BadMessages(
             f"'messages' is {_abbreviated(messages)}; it must be a list of at least one message"
         )
-    for index, message in enumerate(cast(list[Any], messages)):
+    for index, message in enumerate(messages):
         _check_shape(f"'messages.{index}'", message)
     tools = row.get("tools")
     try:
@@ -250,7 +250,16 @@ def conversation(row: Mapping[str, object]) -> Conversation:
         raise BadMessages(_sentence(error, "tools", tools)) from None
 
 
-def _check_shape(where: str, message: Any) -> None:
+def _is_list(value: object) -> TypeGuard[list[object]]:
+    return isinstance(value, list)
+
+
+def _is_inside(value: object, step: object) -> bool:
+    of_object = isinstance(value, dict) and step in value
+    return of_object or (isinstance(value, list) and isinstance(step, int))
+
+
+def _check_shape(where: str, message: object) -> None:
     form = "a message is an object with 'role' and 'content'"
     if not isinstance(message, dict):
         raise BadMessages(f"{where} is {_abbreviated(message)}; {form}")
@@ -261,16 +270,15 @@ def _check_shape(where: str, message: Any) -> None:
         raise BadMessages(f"{where} has no 'content'; {form}, or with 'tool_calls'")
 
 
-def _sentence(error: ValidationError, name: str, value: Any) -> str:
+def _sentence(error: ValidationError, name: str, value: object) -> str:
     """The first thing that is wrong: the dotted field, what it is, and what it must be."""
     problem: Mapping[str, object] = error.errors(include_url=False)[0]
     path, missing, context = [name], problem["type"] == "missing", problem.get("ctx", {})
     for step in problem["loc"][:-1] if missing else problem["loc"]:
         # The names of a union's alternatives are not keys of the data.
-        of_object = isinstance(value, dict) and step in value
-        if not of_object and not (isinstance(value, list) and isinstance(step, int)):
+        if not _is_inside(value, step):
             continue
-        value = cast(Any, value)[step]
+        value = cast(dict[object, object], value)[step]
         path.append(str(step)[:_SHOWN])
     where = f"'{'.'.join(path)}'"
     kind = problem["type"]
@@ -288,7 +296,7 @@ def _sentence(error: ValidationError, name: str, value: Any) -> str:
     return f"{where} is {_abbreviated(value)}; {problem['msg'][:1].lower()}{problem['msg'][1:]}"
 
 
-def _abbreviated(value: Any) -> str:
+def _abbreviated(value: object) -> str:
     text = json.dumps(value, ensure_ascii=False, default=str)
     return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}…"
 

@@ -4,7 +4,7 @@
 job's row. Torch-free. The defaults of ``policy_split`` are the paper's (arXiv 2604.11510, section 4).
 """
 
-from typing import Annotated, Any, Literal, cast
+from typing import Annotated, Literal, cast
 
 from pydantic import AfterValidator, Field, JsonValue, field_validator, model_validator
 
@@ -248,7 +248,7 @@ class EvaluationSpec(StrictModel):
 
     @model_validator(mode="before")
     @classmethod
-    def _fill_in_the_preset(cls, values: object) -> Any:
+    def _fill_in_the_preset(cls, values: object) -> object:
         if not isinstance(values, dict):
             return values
         given = cast("dict[str, object]", values)

@@ -65,7 +65,7 @@ def _now(form: str) -> str:
     return datetime.datetime.now().strftime(form)
 
 
-def _json(value: Any, **options: Any) -> str:
+def _json(value: object, **options: Any) -> str:
     options = {"ensure_ascii": False, **options}
     return json.dumps(value, **options)
 

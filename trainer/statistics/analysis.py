@@ -17,7 +17,7 @@ import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import fields
-from typing import Any
+from typing import TypedDict
 
 import numpy as np
 
@@ -92,6 +92,13 @@ def _items(run: RunResult) -> int:
     return min((len(of_mode.graded) for of_mode in (run.outcomes or {}).values()), default=0)
 
 
+class SameRuns(TypedDict):
+    """Arms of a task that are one method with these settings."""
+
+    task: str
+    arms: list[str]
+
+
 class _Table:
     """Item scores by arm, task and seed, and the comparisons that are made of them, judged."""
 
@@ -119,7 +126,7 @@ class _Table:
         return {arm: one for arm in self._plan.arms if (one := self._judged.get((task, arm)))}
 
     @property
-    def same_runs(self) -> list[dict[str, Any]]:
+    def same_runs(self) -> list[SameRuns]:
         """Arms whose runs have the same outcomes, to the last answer, in every seed."""
         groups: dict[tuple[str, str], list[str]] = {}
         for (task, arm), first in self._twins.items():
@@ -211,9 +218,9 @@ def _twins(plan: Plan, cells: Mapping[tuple[str, str], Sequence[RunResult]]) -> 
     return found
 
 
-def _shown(one: Comparison) -> dict[str, Any]:
+def _shown(one: Comparison) -> dict[str, object]:
     """A comparison as JSON."""
-    kept = {
+    kept: dict[str, object] = {
         each.name: getattr(one, each.name)
         for each in fields(one)
         if each.name not in ("estimate", "interval", "adjusted", "bootstrap", "adjusted_alpha", "first_level")
@@ -235,13 +242,13 @@ def _shown(one: Comparison) -> dict[str, Any]:
     }
 
 
-def _shown_claim(one: Claim, sentence: str) -> dict[str, Any]:
+def _shown_claim(one: Claim, sentence: str) -> dict[str, object]:
     about = {"against": list(one.against), "left_out": list(one.left_out), "unbeaten": list(one.unbeaten)}
     own = {"claim_p": one.p, "winner": one.winner, "separated": one.winner is not None, "verdict": sentence}
     return _shown(one.closest) | about | own
 
 
-def _synergy(plan: Plan, table: _Table, task: str) -> dict[str, Any]:
+def _synergy(plan: Plan, table: _Table, task: str) -> dict[str, object]:
     """The synergy rule on a task, from the verdicts on its controls."""
     on_task = table.on(task)
     against = {name: on_task.get(plan.controls[name]) for name in CONTROLS if name in plan.controls}
@@ -257,7 +264,7 @@ def _progress(runs: Sequence[RunResult]) -> dict[str, int]:
     return counts
 
 
-def _listed(run: RunResult) -> dict[str, Any]:
+def _listed(run: RunResult) -> dict[str, object]:
     kept = {"arm", "task", "seed", "status", "id", "error", "samples_generated", "tokens_trained", "seconds"}
     return run.model_dump(include=kept)
 

@@ -1,7 +1,6 @@
 """An arm on a task, summarised over its seeds: scores, pass@k, curves, diagnostics and cost."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import numpy as np
 
@@ -15,7 +14,7 @@ from trainer.statistics.run_results import Plan, Point, RunResult
 _COSTS = ("samples_generated", "tokens_generated", "tokens_trained", "seconds")
 
 
-def summary(plan: Plan, arm: str, task: str, runs: Sequence[RunResult]) -> dict[str, Any]:
+def summary(plan: Plan, arm: str, task: str, runs: Sequence[RunResult]) -> dict[str, object]:
     """Of the arm's finished runs on the task, in any order."""
     runs = sorted(runs, key=lambda one: one.seed)
     scores = [item_values(run.outcomes or {}, plan.metric, plan.mode) for run in runs]

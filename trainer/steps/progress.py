@@ -3,7 +3,7 @@
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any, Literal
+from typing import Literal
 
 from trainer.spec.events import Event, MessageEvent, Phase
 
@@ -73,7 +73,7 @@ class Progress:
         self,
         message: str,
         level: Literal["info", "warn", "error"] = "info",
-        data: dict[str, Any] | None = None,
+        data: dict[str, object] | None = None,
     ) -> None:
         """A message for whoever follows the run."""
         self._tell(MessageEvent(level=level, message=message, data=data or {}))

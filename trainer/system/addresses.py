@@ -12,7 +12,6 @@ import ipaddress
 import socket
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
 from urllib.parse import urlsplit
 
 MAX_URL = 2048
@@ -60,6 +59,10 @@ def is_public(address: str | Address) -> bool:
 
 def _within(address: Address, networks: Iterable[ipaddress.IPv4Network | ipaddress.IPv6Network]) -> bool:
     return any(address in network for network in networks)
+
+
+#: As ``getaddrinfo`` gives it: family, kind, protocol, canonical name, address.
+AddressInfo = tuple[int, int, int, str, tuple[str, int] | tuple[str, int, int, int] | tuple[int, bytes]]
 
 
 class Refused(Exception):
@@ -114,7 +117,7 @@ class Reach:
         if not is_public(address):
             raise self._not_public(host)
 
-    def checked(self, host: str, port: int, found: Iterable[tuple[Any, ...]]) -> list[str]:
+    def checked(self, host: str, port: int, found: Iterable[AddressInfo]) -> list[str]:
         """The addresses that ``getaddrinfo`` found for ``host``; Refused unless it may be asked at each."""
         addresses = list(dict.fromkeys(str(entry[4][0]).partition("%")[0] for entry in _ipv4_first(found)))
         if not self._allows(host, port) and not all(map(is_public, addresses)):
@@ -132,6 +135,6 @@ class Reach:
         )
 
 
-def _ipv4_first(found: Iterable[tuple[Any, ...]]) -> list[tuple[Any, ...]]:
+def _ipv4_first(found: Iterable[AddressInfo]) -> list[AddressInfo]:
     """Not every machine that has an IPv6 address can use it."""
     return sorted(found, key=lambda one: one[0] != socket.AF_INET)

@@ -6,7 +6,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import IO, Any
+from typing import IO
 
 import psutil
 
@@ -34,8 +34,8 @@ def guard_command(
 def guarded(
     command: list[str],
     stop_seconds: float,
-    stdout: int | IO[Any],
-    stderr: int | IO[Any],
+    stdout: int | IO[str] | IO[bytes],
+    stderr: int | IO[str] | IO[bytes],
     environment: Mapping[str, str] | None = None,
 ) -> Iterator["subprocess.Popen[str]"]:
     """Run ``command`` during the block; afterwards it and everything it started are gone."""
@@ -87,8 +87,8 @@ class Guarded:
         self,
         command: Sequence[str],
         *,
-        stdout: int | IO[Any],
-        stderr: int | IO[Any],
+        stdout: int | IO[str] | IO[bytes],
+        stderr: int | IO[str] | IO[bytes],
         environment: Mapping[str, str] | None = None,
         pass_fds: Sequence[int] = (),
         lost_seconds: float = 0.0,

@@ -10,7 +10,6 @@ import threading
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
 
 import httpcore
 
@@ -150,5 +149,5 @@ class _Stream(httpcore.NetworkStream):
         stream = self._stream.start_tls(ssl_context, server_hostname, self._backend.left(timeout))
         return _Stream(stream, self._backend)
 
-    def get_extra_info(self, info: str) -> Any:
+    def get_extra_info(self, info: str) -> object:
         return self._stream.get_extra_info(info)

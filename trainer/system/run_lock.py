@@ -17,7 +17,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import TypedDict
 
 from trainer.errors import RunDirBusy
 from trainer.system.files import write_atomically
@@ -117,7 +117,16 @@ def _machine() -> str:
     return socket.gethostname()
 
 
-def _read(path: Path) -> dict[str, Any]:
+class _Holder(TypedDict, total=False):
+    """What the lock's file says of whoever holds it."""
+
+    pid: int
+    attempt: int
+    machine: str
+    started: float | None
+
+
+def _read(path: Path) -> _Holder:
     try:
         return json.loads(path.read_bytes())
     except (OSError, ValueError):

@@ -37,13 +37,13 @@ def _prepared(setup: dict[str, Any]) -> Handle:
 
     task, parameters = setup["task"], setup["parameters"]
     if problem := problem_of(task, parameters):
-        raise Refused(problem["message"])
+        raise Refused(str(problem["message"]))
     try:
         dataset = reasoning_gym.create_dataset(task, **parameters, **{name: setup[name] for name in OURS})
     except Exception as error:  # the configurations assert, compare and raise as they like
         raise Refused(str(error) or type(error).__name__) from None
 
-    def handle(question: bytes) -> dict[str, Any]:
+    def handle(question: bytes) -> dict[str, object]:
         asked = values.loads(question)
         if "index" in asked:
             return {"item": values.dumps(dict(dataset[asked["index"]]))}
@@ -55,7 +55,7 @@ def _prepared(setup: dict[str, Any]) -> Handle:
     return handle
 
 
-def problem_of(task: str, parameters: dict[str, Any]) -> dict[str, Any]:
+def problem_of(task: str, parameters: dict[str, object]) -> dict[str, object]:
     """What is wrong with a task and its parameters: where, why, what would be accepted; empty: nothing."""
     from reasoning_gym.factory import DATASETS
 
@@ -87,6 +87,6 @@ def problem_of(task: str, parameters: dict[str, Any]) -> dict[str, Any]:
     return {}
 
 
-def names_a_file(field: "dataclasses.Field[Any]") -> bool:
+def names_a_file(field: "dataclasses.Field[object]") -> bool:
     """Whether a configuration's field says where a file is, by its name: their types are text alike."""
     return "str" in str(field.type) and not _PLACES.isdisjoint(field.name.lower().split("_"))

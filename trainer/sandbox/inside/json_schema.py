@@ -1,17 +1,26 @@
 """Does a text hold JSON of a given form? Schemas have patterns and references, which a stranger wrote."""
 
 import json
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING, Any, NoReturn, TypedDict
 
 from .supervisor import Handle, Prepare, Refused
+
+if TYPE_CHECKING:
+    from jsonschema.protocols import Validator
 
 #: Values of every kind, on which a schema that never comes to an end shows itself.
 _TRIED: tuple[Any, ...] = (None, True, 0, "", [], [[]], {}, {"": {}})
 _SHOWN = 300
 
 
-def load(setup: dict[str, object]) -> Prepare:
+class Setup(TypedDict):
+    """What a text is held against."""
+
+    schema: object
+
+
+def load(setup: Setup) -> Prepare:
     """Import the library; the schema is looked at by the children alone."""
     try:
         import jsonschema  # noqa: F401
@@ -28,13 +37,13 @@ def _prepared(schema: object) -> Handle:
         except RecursionError:
             raise Refused("the schema refers to itself without end") from None
 
-    def handle(question: bytes) -> dict[str, Any]:
+    def handle(question: bytes) -> dict[str, object]:
         return {"problem": _problem(validator, json.loads(question)["text"])}
 
     return handle
 
 
-def _validator(schema: Any) -> Any:
+def _validator(schema: Any) -> "Validator":
     from jsonschema import Draft202012Validator, SchemaError
     from jsonschema.validators import validator_for
     from referencing import Registry
@@ -49,7 +58,7 @@ def _validator(schema: Any) -> Any:
     registry: Any = Registry()
     resolver = registry.resolver_with_root(DRAFT202012.create_resource(schema))
     parts = list(_parts(schema))
-    for reference in sorted({one["$ref"] for one in parts if isinstance(one.get("$ref"), str)}):
+    for reference in sorted({name for one in parts if isinstance(name := one.get("$ref"), str)}):
         if any("$id" in one for one in parts):  # which references are relative to
             break
         try:
@@ -59,7 +68,7 @@ def _validator(schema: Any) -> Any:
     return kind(schema, registry=registry)
 
 
-def _parts(value: object) -> Iterator[dict[str, Any]]:
+def _parts(value: object) -> Iterator[dict[str, object]]:
     waiting = [value]
     while waiting:
         one = waiting.pop()
@@ -70,7 +79,7 @@ def _parts(value: object) -> Iterator[dict[str, Any]]:
             waiting += one
 
 
-def _problem(validator: Any, text: str) -> str | None:
+def _problem(validator: "Validator", text: str) -> str | None:
     """Why the text is not of the form; None where it is."""
     from jsonschema.exceptions import best_match
 
@@ -82,9 +91,9 @@ def _problem(validator: Any, text: str) -> str | None:
     return None if error is None else f"at {_place(error.absolute_path)}: {error.message[:_SHOWN]}"
 
 
-def _place(path: Any) -> str:
+def _place(path: Iterable[str | int]) -> str:
     return "$" + "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in path)[:_SHOWN]
 
 
-def _no_constant(name: str) -> Any:
+def _no_constant(name: str) -> NoReturn:
     raise ValueError(f"JSON has no {name}")

@@ -10,7 +10,7 @@ import sys
 import traceback
 from collections.abc import Iterator
 from types import CodeType
-from typing import Any
+from typing import Any, TypedDict
 
 from .supervisor import Prepare, Refused
 
@@ -18,7 +18,14 @@ MAX_DETAILS = 2000
 FILENAME = "grader.py"
 
 
-def load(setup: dict[str, Any]) -> Prepare:
+class Setup(TypedDict):
+    """A grader's source, and the packages that the host offers it."""
+
+    source: str
+    offered: list[str]
+
+
+def load(setup: Setup) -> Prepare:
     """Compile the source and import, for all gradings, the libraries that it imports at its top."""
     try:
         tree = ast.parse(setup["source"], FILENAME)
@@ -62,7 +69,7 @@ def _imported(node: ast.AST) -> list[str]:
     return []
 
 
-def _grade(code: CodeType, question: bytes) -> dict[str, Any]:
+def _grade(code: CodeType, question: bytes) -> dict[str, object]:
     """Run the source and its function; what came out of it."""
     message = json.loads(question)
     namespace: dict[str, Any] = {"__name__": "grader", "__file__": FILENAME}
@@ -83,7 +90,7 @@ def _grade(code: CodeType, question: bytes) -> dict[str, Any]:
     return result
 
 
-def _result(value: Any) -> dict[str, Any]:
+def _result(value: Any) -> dict[str, object]:
     kind = type(value).__name__
     if value is None or isinstance(value, str | bytes) or not hasattr(value, "__float__"):
         return {"error": f"grade() returned a {kind}; it should return a float"}

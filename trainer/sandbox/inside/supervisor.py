@@ -23,17 +23,33 @@ import select
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterator
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping
+from typing import TypedDict
 
 from .confinement import MAX_OPEN_FILES, SCRATCH, confine_child, confine_first
 from .tripwire import Evaluation, Tripwire
 
-Handle = Callable[[bytes], dict[str, Any]]
+Answer = dict[str, object]
+Handle = Callable[[bytes], Answer]
 Prepare = Callable[[], Handle]
 _CHUNK = 1 << 16
 _EVALUATES = b'{"evaluates": true}\n'
 _QUESTIONS, _ANSWERS = 3, 4
+
+
+class Plan(TypedDict):
+    """The service, and the limits of its children."""
+
+    service: str
+    setup: Mapping[str, object]
+    packages: list[str]
+    first_memory: int
+    memory: int
+    seconds: float
+    start_seconds: float
+    alone: bool
+    tripwire: bool
+    answer_bytes: int
 
 
 class Refused(Exception):
@@ -55,7 +71,7 @@ class Late(Ended):
 class Supervisor:
     """Has the questions answered, by children of its own."""
 
-    def __init__(self, prepare: Prepare, plan: dict[str, Any]):
+    def __init__(self, prepare: Prepare, plan: Plan):
         self._prepare, self._plan = prepare, plan
         self._shared: Child | None = None
         self._untouched = _left()
@@ -114,7 +130,7 @@ class Supervisor:
 class Child:
     """A process that answers questions, or only one."""
 
-    def __init__(self, prepare: Prepare, plan: dict[str, Any], only: bytes | None = None):
+    def __init__(self, prepare: Prepare, plan: Plan, only: bytes | None = None):
         self._limit = plan["answer_bytes"]
         questions, self._questions = os.pipe()
         self._answers, answers = os.pipe()
@@ -191,7 +207,7 @@ class Child:
         return status
 
 
-def _serve(prepare: Prepare, plan: dict[str, Any], only: bytes | None) -> None:
+def _serve(prepare: Prepare, plan: Plan, only: bytes | None) -> None:
     """What a child does; it never returns."""
     null = os.open("/dev/null", os.O_RDWR)
     for descriptor in (0, 1, 2):
@@ -224,7 +240,7 @@ def _answer_all(handle: Handle, *, tripwire: bool) -> None:
         _write(_EVALUATES if wire.touched() else _line(answer))
 
 
-def _handled(handle: Handle, question: bytes) -> dict[str, Any]:
+def _handled(handle: Handle, question: bytes) -> Answer:
     try:
         return handle(question)
     except Evaluation:
@@ -243,7 +259,7 @@ def _left() -> set[str]:
         return {entry.name for entry in entries}
 
 
-def _line(answer: dict[str, Any]) -> bytes:
+def _line(answer: Answer) -> bytes:
     return json.dumps(answer).encode() + b"\n"
 
 
@@ -260,7 +276,7 @@ def _say(line: bytes) -> None:
 def main() -> None:
     """Answer until the end of input."""
     sys.stdin.buffer.readline()
-    plan = json.loads(sys.stdin.buffer.readline())
+    plan: Plan = json.loads(sys.stdin.buffer.readline())
     sys.path.extend(plan["packages"])
     try:
         confine_first(plan["first_memory"])

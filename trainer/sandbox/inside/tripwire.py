@@ -9,7 +9,6 @@ arithmetic is what honest answers are made of.
 import string
 import sys
 from types import CodeType
-from typing import Any
 
 _HARMLESS = {
     # What sympy's parser makes of numbers and symbols, and the text by which it fills its namespace.
@@ -40,7 +39,7 @@ class Tripwire:
         self._watching = False
         return self._touched
 
-    def _hook(self, event: str, arguments: tuple[Any, ...]) -> None:
+    def _hook(self, event: str, arguments: tuple[object, ...]) -> None:
         if self._watching and event in _EVENTS and not (event == "exec" and _is_harmless(arguments[0])):
             self._touched = True
             raise Evaluation(event)

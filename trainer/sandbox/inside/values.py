@@ -20,7 +20,7 @@ def loads(text: str | bytes) -> Any:
     return _restored(json.loads(text))
 
 
-def _plain(value: Any) -> Any:
+def _plain(value: Any) -> object:
     kind = type(value)
     if kind in (str, int, float, bool) or value is None:
         return value

@@ -1,7 +1,7 @@
 """What is asked about mathematics: is an answer the reference, and what is an answer's normal form?"""
 
 from functools import lru_cache
-from typing import Any
+from typing import Any, TypedDict
 
 import sympy
 
@@ -13,7 +13,14 @@ from .shapes import Answer, Assigned, Based, Grid, Labelled, Region, Relation, S
 _FORM_POINT = tuple(sympy.Rational(prime, 101) for prime in (37, 41, 43, 47, 53, 59, 61, 67))
 
 
-def compare(question: dict[str, Any]) -> dict[str, Any]:
+class Question(TypedDict):
+    """A response, and what its answer is compared with."""
+
+    text: str
+    reference: str
+
+
+def compare(question: Question) -> dict[str, object]:
     """``{"score", "answer"}`` of ``{"text", "reference"}``, or ``{"error"}`` where the reference is at fault.
 
     A response without an answer that can be read is wrong. ``answer`` is its normal form, None without one.

@@ -24,14 +24,14 @@ MAX_DEPTH = 12
 
 
 _ORDERS = {"<": "<", ">": ">", "\\leq": "<=", "\\geq": ">=", "\\neq": "!=", "=": "=", "\\approx": "="}
-_SETS: dict[str, Any] = {
+_SETS: dict[str, Set] = {
     "\\mathbb{R}": S.Reals,
     "\\mathbb{Z}": S.Integers,
     "\\mathbb{N}": S.Naturals,
     "\\mathbb{Q}": S.Rationals,
     "\\emptyset": S.EmptySet,
 }
-_SET_WORDS: dict[str, Any] = {
+_SET_WORDS: dict[str, Set] = {
     **dict.fromkeys(("all real numbers", "all reals", "every real number", "all real values"), S.Reals),
     **dict.fromkeys(
         ("no solution", "no solutions", "no real solutions", "no real solution", "empty set"), S.EmptySet
@@ -359,7 +359,7 @@ def _ordered(sides: list[str], operators: list[str]) -> Answer:
     return Relation(operator, difference)
 
 
-def _solutions(left: Any, operator: str, right: Any, name: Any) -> Set | None:
+def _solutions(left: Expr, operator: str, right: Expr, name: Any) -> Set | None:
     """The real numbers that satisfy a relation; None where it is not solved."""
     if left == name and not right.has(name):
         bound = right
