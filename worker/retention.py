@@ -15,23 +15,21 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import delete, exists, or_, select, tuple_
-from sqlalchemy.orm import Session, aliased
+from sqlalchemy import delete, exists, select, tuple_
+from sqlalchemy.orm import Session
 
-from app.checkpoints.repository import count_checkpoints, is_result
+from app.checkpoints.repository import count_checkpoints
 from app.core.db import read_session, write_session
 from app.core.job_log import add_messages
 from app.core.settings import get_settings
 from app.core.tables import Checkpoint, File, Job, JobEvent, MetricSeries, Rollout
-from app.core.unfinished import unfinished
 from app.files import storage
-from app.files.schemas import PURPOSES
 from app.jobs import deletion
 from app.jobs.deletion import delete_some, remove_deleted
 from app.series.repository import next_series_with_points, pack_some
+from app.storage.expiry import DAY, checkpoint_may_go, file_may_go, kept_days
 from worker.shutdown import Shutdown
 
-DAY = 86_400.0
 #: Jobs that are looked at, checkpoints or files that go, in one transaction.
 ROWS = 50
 #: The longest pause after a transaction, in seconds.
@@ -69,17 +67,14 @@ class Pauses:
 def expire(now: float | None = None, shutdown: Shutdown | None = None) -> None:
     """One pass over everything that has a limit, until nothing is due or the worker stops."""
     now = time.time() if now is None else now
-    settings = get_settings()
-    stops = Pauses(shutdown)
-    for table, what, days in (
-        (Rollout, "rollouts", settings.retain_rollouts_days),
-        (JobEvent, "events", settings.retain_events_days),
-    ):
-        if days:
-            _expire_rows(table, what, now - days * DAY, stops)
-    if days := settings.retain_checkpoints_days:
+    stops, kept = Pauses(shutdown), kept_days()
+    if days := kept["rollouts"]:
+        _expire_rows(Rollout, "rollouts", now - days * DAY, stops)
+    if days := kept["events"]:
+        _expire_rows(JobEvent, "events", now - days * DAY, stops)
+    if days := kept["checkpoints"]:
         _expire_checkpoints(now - days * DAY, stops)
-    if days := settings.retain_files_days:
+    if days := kept["files"]:
         _expire_files(now - days * DAY, stops)
     pack_ended(stops)
 
@@ -132,13 +127,11 @@ def _tell(session: Session, counts: Mapping[str, int], what: str) -> None:
 
 def _expire_checkpoints(before: float, stops: Pauses) -> None:
     """All but the one that is its job's result, and those that a job starts from."""
-    user = aliased(Job)
-    used = exists().where(user.model == Checkpoint.model, *unfinished(user))
     for jobs in _ended_jobs(before, stops):
         due = (
             select(Checkpoint.id, Checkpoint.path, Checkpoint.job_id)
             .join(Job, Job.id == Checkpoint.job_id)
-            .where(Checkpoint.job_id.in_(jobs), ~is_result(), ~used)
+            .where(Checkpoint.job_id.in_(jobs), *checkpoint_may_go())
             .limit(ROWS)
             .with_for_update(skip_locked=True, of=Checkpoint)
         )
@@ -164,8 +157,7 @@ def _of_checkpoints(count: int) -> tuple[str, dict[str, object]]:
 
 def _expire_files(before: float, stops: Pauses) -> None:
     """Uploaded files that no unfinished job needs."""
-    needed = exists().where(or_(Job.training_file == File.id, Job.validation_file == File.id), *unfinished())
-    due = select(File.id).where(File.created_at < before, File.purpose.in_(PURPOSES), ~needed)
+    due = select(File.id).where(File.created_at < before, *file_may_go())
     while not stops():
         with write_session() as session:
             # Locked: a job that is being made of one holds the same lock.

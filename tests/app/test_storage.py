@@ -161,6 +161,40 @@ def test_a_project_sees_what_it_uses(keyed: Keyed) -> None:
     assert theirs["bytes"] == theirs["files"]["count"] == theirs["jobs"]["count"] == 0
 
 
+def test_what_expires_soon_is_told(client: openai.OpenAI, api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of what the worker then removes, and of nothing else: not of results, nor of what a job needs."""
+
+    def told(**days: float) -> dict[str, tuple[object, ...]]:
+        for what in ("rollouts", "events", "checkpoints", "files"):
+            monkeypatch.setattr(get_settings(), f"retain_{what}_days", days.get(what, 0))
+        kept = httpx.get(f"{api.url}/v1/storage").json()["retention"]
+        names = ("days", "expiring_count", "expiring_bytes")
+        return {one["what"]: tuple(one[name] for name in names) for one in kept}
+
+    finished(client, api)
+    create_job(client, api, api.upload(client, sums()))
+    (size,) = {file.bytes for file in client.files.list(purpose="fine-tune")}
+    assert told(rollouts=6.5) == {
+        "rollouts": (6.5, 1, None),
+        "events": (None, None, None),
+        "checkpoints": (None, None, None),
+        "files": (None, None, None),
+    }
+    assert told(rollouts=7.5)["rollouts"] == (7.5, 0, None), "later than within a week"
+    soon = told(events=1, checkpoints=1, files=1)
+    assert (soon["events"], soon["checkpoints"], soon["files"]) == ((1, 1, None), (1, 2, None), (1, 1, size))
+
+
+def test_the_largest_runs_are_named(client: openai.OpenAI, api: Api) -> None:
+    ids = [create_job(client, api, api.upload(client, sums()), suffix=f"run-{n}").id for n in range(7)]
+    with write_session() as session:
+        for number, job_id in enumerate(ids):
+            session.get_one(Job, job_id).disk_bytes = 10 * number
+    largest = httpx.get(f"{api.url}/v1/storage").json()["largest_jobs"]
+    assert [(one["id"], one["bytes"]) for one in largest] == [(ids[n], 10 * n) for n in (6, 5, 4, 3, 2)]
+    assert largest[0]["name"] == "run-6"
+
+
 @pytest.mark.parametrize("what", ["rollouts", "events", "checkpoints", "files"])
 def test_what_is_older_than_its_limit_expires(
     client: openai.OpenAI, api: Api, monkeypatch: pytest.MonkeyPatch, what: str

@@ -156,7 +156,7 @@ def test_both_modes_answer_side_by_side(browser: Browser, base: str, job_id: str
         page.goto(f"{base}/#/jobs/{job_id}")
         page.get_by_role("link", name="Talk to both modes").click()
         page.get_by_label("Question").fill("<img src=x onerror=alert(1)> 1 + 1?")
-        page.get_by_text("Settings").click()
+        page.get_by_text("How to sample").click()
         page.get_by_label("Samples a mode").fill("2")
         page.get_by_label("Longest answer, tokens").fill("6")
         page.get_by_role("button", name="Ask both modes").click()

@@ -17,6 +17,7 @@ import { JobForm } from "./views/job-form.js";
 import { Jobs } from "./views/jobs.js";
 import { Playground } from "./views/playground.js";
 import { Run, isTab } from "./views/run.js";
+import { Settings, isSetting } from "./views/settings.js";
 
 const NOT_FOUND = [html`<${Empty} title="There is no such page">Choose one of the pages in the navigation.<//>`, "Not found"];
 
@@ -33,6 +34,7 @@ function viewOf([page, id, part = "", ...more], query) {
   if (page === "compare") return [html`<${Compare} query=${query} />`, "Compare"];
   if (page === "playground") return [html`<${Playground} query=${query} />`, "Playground"];
   if (page === "graders") return [html`<${Graders} query=${query} />`, "Graders"];
+  if (page === "settings" && !part && isSetting(id ?? "")) return [html`<${Settings} part=${id ?? ""} query=${query} />`, "Settings"];
   return NOT_FOUND;
 }
 

@@ -26,11 +26,16 @@ export function askForKey(message) {
 
 export function giveKey(key) {
   refused.set(false);
-  sessionStorage.setItem(NAME, key);
-  hasKey.set(true);
+  keepKey(key);
   // What was refused before the dialog was closed is asked for again.
   if (!waiting.length) location.reload();
   settle(true);
+}
+
+/** Go on with this key in the tab. */
+export function keepKey(key) {
+  sessionStorage.setItem(NAME, key);
+  hasKey.set(true);
 }
 
 export function closePrompt() {

@@ -5,7 +5,7 @@ import { link } from "../core/router.js";
 import { Actions } from "../jobs/actions.js";
 import { algorithmOf, experimentOf, jobName, share, timing } from "../jobs/names.js";
 import { Icon } from "../ui/icons.js";
-import { Bar, Id, Problem, Status, isActive } from "../ui/parts.js";
+import { Bar, Id, Problem, Status, Tabs, isActive } from "../ui/parts.js";
 
 const TABS = [
   ["", "Overview"],
@@ -39,9 +39,7 @@ export function Head({ job, tab, live, onChange }) {
       </div>
     </div>
     ${job.error?.message && html`<div style=${{ marginBottom: "16px" }}><${Problem} error=${job.error} /></div>`}
-    <nav class="tabs" aria-label="Of this run">
-      ${TABS.map(([name, text]) => html`<a key=${name} href=${link("jobs", job.id, ...(name ? [name] : []))} aria-current=${tab === name ? "page" : null}>${text}</a>`)}
-    </nav>
+    <${Tabs} label="Of this run" at=${tab} tabs=${TABS} to=${(name) => link("jobs", job.id, ...(name ? [name] : []))} />
   `;
 }
 

@@ -14,6 +14,7 @@ const PAGES = [
   ["compare", "Compare"],
   ["playground", "Playground"],
   ["graders", "Graders"],
+  ["settings", "Settings"],
 ];
 const THEMES = { system: ["system", "light"], light: ["sun", "dark"], dark: ["moon", "system"] };
 

@@ -8,6 +8,8 @@ const PATHS = {
   compare: "M4 19V9m5 10V5m6 14v-7m5 7V8",
   playground: "M5 5h14v10H10l-5 4z",
   graders: "M4 13l5 5L20 6",
+  settings: "M4 7h9m4 0h3M15 5v4M4 12h3m4 0h9M9 10v4M4 17h9m4 0h3M15 15v4",
+  webhook: "M4 12h10m-4-5l5 5-5 5M20 4v16",
   plus: "M12 5v14M5 12h14",
   play: "M8 5l11 7-11 7z",
   pause: "M9 5v14M15 5v14",

@@ -56,6 +56,11 @@ export function Segments({ label, value, options, onChange }) {
   </div>`;
 }
 
+/** Pages beside each other: `tabs` are `[name, text]`, and `to(name)` is the address of one. */
+export function Tabs({ label, tabs, at, to }) {
+  return html`<nav class="tabs" aria-label=${label}>${tabs.map(([name, text]) => html`<a key=${name} href=${to(name)} aria-current=${at === name ? "page" : null}>${text}</a>`)}</nav>`;
+}
+
 export function Empty({ icon = "empty", title, children, action }) {
   return html`<div class="empty">
     <${Icon} name=${icon} />
@@ -99,15 +104,15 @@ export function Id({ value }) {
   </button>`;
 }
 
-/** A native modal dialog; Escape and the backdrop close it. */
-export function Dialog({ title, onClose, children }) {
+/** A native modal dialog; Escape and, unless it is `firm`, the backdrop close it. */
+export function Dialog({ title, onClose, firm, children }) {
   const box = useRef(null);
   useEffect(() => box.current.showModal(), []);
   return html`<dialog
     ref=${box}
     aria-labelledby="dialog-title"
     onClose=${onClose}
-    onClick=${(event) => event.target === box.current && box.current.close()}
+    onClick=${(event) => !firm && event.target === box.current && box.current.close()}
   >
     <div class="stack">
       <h2 id="dialog-title">${title}</h2>

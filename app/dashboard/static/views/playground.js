@@ -77,7 +77,7 @@ export function Playground({ query }) {
               />
             <//>
             <details>
-              <summary class="small label">Settings</summary>
+              <summary class="small label">How to sample</summary>
               <div class="stack" style=${{ marginTop: "12px" }}>
                 <${Field} id="system" label="System message" hint="In high-entropy mode the trained prompt stands beside it.">
                   <textarea id="system" class="input" rows="2" value=${system} onInput=${(event) => change({ system: event.target.value })} />

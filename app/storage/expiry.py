@@ -1,0 +1,69 @@
+"""What expires by policy, of ended jobs and of uploads: one rule for the worker and for who asks ahead."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from sqlalchemy import ColumnElement, exists, func, or_, select
+from sqlalchemy.orm import Session, aliased
+
+from app.checkpoints.repository import is_result
+from app.core.settings import get_settings
+from app.core.tables import Checkpoint, File, Job, JobEvent, Rollout
+from app.core.unfinished import unfinished
+from app.files.schemas import PURPOSES
+
+DAY = 86_400.0
+#: How far ahead it is said what expires.
+AHEAD_DAYS = 7
+What = Literal["rollouts", "events", "checkpoints", "files"]
+Condition = tuple[ColumnElement[bool], ...]
+
+
+@dataclass(frozen=True)
+class Expiring:
+    """What will have expired :data:`AHEAD_DAYS` from now and has not yet."""
+
+    count: int
+    bytes: int | None = None
+
+
+def kept_days() -> dict[What, float]:
+    """How long each thing is kept; 0: for ever."""
+    settings = get_settings()
+    return {
+        "rollouts": settings.retain_rollouts_days,
+        "events": settings.retain_events_days,
+        "checkpoints": settings.retain_checkpoints_days,
+        "files": settings.retain_files_days,
+    }
+
+
+def checkpoint_may_go() -> Condition:
+    """Of a checkpoint, joined with its job: it is not the job's result, and none starts from it."""
+    user = aliased(Job)
+    used = exists().where(user.model == Checkpoint.model, *unfinished(user))
+    return ~is_result(), ~used
+
+
+def file_may_go() -> Condition:
+    """Of a file: somebody uploaded it, and no unfinished job needs it."""
+    needed = exists().where(or_(Job.training_file == File.id, Job.validation_file == File.id), *unfinished())
+    return File.purpose.in_(PURPOSES), ~needed
+
+
+def expiring(session: Session, project_id: str, what: What, days: float, now: float) -> Expiring:
+    """Of rollouts and events the jobs whose they are, else the things themselves."""
+    since, before = now - days * DAY, now - max(0.0, days - AHEAD_DAYS) * DAY
+    if what == "files":
+        query = select(func.count(), func.coalesce(func.sum(File.bytes), 0)).where(
+            File.project_id == project_id, File.created_at > since, File.created_at <= before, *file_may_go()
+        )
+        count, size = session.execute(query).one()
+        return Expiring(count, int(size))
+    ended = (Job.project_id == project_id, Job.finished_at > since, Job.finished_at <= before)
+    if what == "checkpoints":
+        query = select(func.count(Checkpoint.id)).join(Job, Job.id == Checkpoint.job_id)
+        return Expiring(session.scalar(query.where(*ended, *checkpoint_may_go())) or 0)
+    table = Rollout if what == "rollouts" else JobEvent
+    has_some = exists().where(table.job_id == Job.id)
+    return Expiring(session.scalar(select(func.count(Job.id)).where(*ended, has_some)) or 0)
