@@ -1,5 +1,6 @@
 """Changes of a filled database while it is used: nobody waits for them for long."""
 
+from collections.abc import Iterator
 from typing import Any
 
 import sqlalchemy as sa
@@ -44,6 +45,12 @@ def in_parts(table: str, key: str, statement: str) -> None:
 
     They are those with ``key > :after AND key <= :last``. Some may be done again.
     """
+    for part in parts(table, key):
+        op.get_bind().execute(sa.text(statement), part)
+
+
+def parts(table: str, key: str) -> Iterator[dict[str, str]]:
+    """``after`` and ``last`` of some rows at a time; each statement in between is committed by itself."""
     connection = op.get_bind()
     last = sa.text(
         f"SELECT max({key}) FROM ("
@@ -52,5 +59,5 @@ def in_parts(table: str, key: str, statement: str) -> None:
     after = ""
     with op.get_context().autocommit_block():
         while (end := connection.scalar(last, {"after": after})) is not None:
-            connection.execute(sa.text(statement), {"after": after, "last": end})
+            yield {"after": after, "last": end}
             after = end

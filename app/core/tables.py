@@ -226,6 +226,27 @@ class JobMetadata(Table):
     job_id: Mapped[str] = mapped_column(ForeignKey("jobs.id", ondelete="CASCADE"), primary_key=True)
 
 
+#: Below every reward: of jobs that have none yet, which come last, or first in rising order.
+NO_REWARD = -1e308
+
+
+class JobReward(Table):
+    """A job's newest rewards, for lists in their order. Every job has a row: triggers make it (0026).
+
+    Not columns of the job: they change with each step, and a row that changes in one index is entered in all.
+    """
+
+    __tablename__ = "job_rewards"
+    __table_args__ = (
+        Index("ix_job_rewards_normal", "project_id", "normal", "job_id"),
+        Index("ix_job_rewards_high_entropy", "project_id", "high_entropy", "job_id"),
+    )
+    job_id: Mapped[str] = mapped_column(ForeignKey("jobs.id", ondelete="CASCADE"), primary_key=True)
+    project_id: Mapped[str] = mapped_column(String(64))
+    normal: Mapped[float] = mapped_column(Double, server_default=str(NO_REWARD))
+    high_entropy: Mapped[float] = mapped_column(Double, server_default=str(NO_REWARD))
+
+
 class Estimate(Table):
     """What a job would take: a probe that a worker runs (``app.estimates``)."""
 

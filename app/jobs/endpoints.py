@@ -58,7 +58,13 @@ def list_jobs(
             description="Words that its name, id, model, algorithm, tags or note have; case is ignored",
         ),
     ] = None,
-    sort: Annotated[Sort, Query(description="What the list is in the order of")] = "created_at",
+    sort: Annotated[
+        Sort,
+        Query(
+            description="What the list is in the order of; rewards are those of the newest training step, "
+            "and jobs without any count as the lowest"
+        ),
+    ] = "created_at",
     order: Annotated[Literal["asc", "desc"], Query(description="desc: the newest, or last, first")] = "desc",
 ) -> Response:
     """List jobs, newest first unless asked otherwise."""

@@ -9,18 +9,20 @@ from sqlalchemy import ColumnElement, select, tuple_
 from sqlalchemy.orm import Session, aliased
 
 from app.core.job_status import JobStatus
-from app.core.tables import Job, JobEvent, JobMetadata
+from app.core.tables import Job, JobEvent, JobMetadata, JobReward
 from app.jobs.order import Places, later_places
 
 #: The last job of the page before. Made once: an alias of a table with many columns takes a millisecond.
-_CURSOR = aliased(Job)
+_CURSOR, _REWARD_CURSOR = aliased(Job), aliased(JobReward)
 
 #: What lists are in the order of, by columns that have an index each; the id tells equals apart.
-Sort = Literal["created_at", "name", "status"]
+Sort = Literal["created_at", "name", "status", "normal_reward", "high_entropy_reward"]
 _KEYS = {
     "created_at": (Job.created_at, Job.id),
     "name": (Job.name, Job.id),
     "status": (Job.status, Job.created_at, Job.id),
+    "normal_reward": (JobReward.normal, JobReward.job_id),
+    "high_entropy_reward": (JobReward.high_entropy, JobReward.job_id),
 }
 
 
@@ -49,7 +51,15 @@ def listing(
     session: Session, project_id: str, wanted: Listing, *, after: str | None, limit: int
 ) -> Sequence[Job]:
     """Up to ``limit`` jobs after the one called ``after``; none where there is no such job."""
-    query = select(Job).where(Job.project_id == project_id)
+    key: tuple[Any, ...] = _KEYS[wanted.sort]
+    by_reward = wanted.sort.endswith("_reward")
+    if by_reward:
+        # The project is asked of the rewards alone: SQLite would begin with all jobs of it.
+        query = (
+            select(Job).join(JobReward, JobReward.job_id == Job.id).where(JobReward.project_id == project_id)
+        )
+    else:
+        query = select(Job).where(Job.project_id == project_id)
     if wanted.statuses:
         query = query.where(Job.status.in_(wanted.statuses))
     if wanted.words:
@@ -60,7 +70,6 @@ def listing(
         query = query.where(Job.id.in_(found))
     if wanted.metadata is None:
         query = query.where(Job.user_metadata.is_(None))
-    key: tuple[Any, ...] = _KEYS[wanted.sort]
     for number, pair in enumerate((wanted.metadata or {}).items()):
         if number == 0 and wanted.sort == "created_at":
             # The first one, in the order of its own index, as the list is.
@@ -70,8 +79,9 @@ def listing(
             query = query.where(Job.id.in_(select(JobMetadata.job_id).where(*_has(project_id, pair))))
     if after is not None:
         # Looked up within the statement: one more would make a later page dearer than the first.
+        cursor, its_id = (_REWARD_CURSOR, _REWARD_CURSOR.job_id) if by_reward else (_CURSOR, _CURSOR.id)
         last = (
-            select(getattr(_CURSOR, column.key)).where(_CURSOR.id == after, _CURSOR.project_id == project_id)
+            select(getattr(cursor, column.key)).where(its_id == after, cursor.project_id == project_id)
             for column in key[:-1]
         )
         place = tuple_(*(one.scalar_subquery() for one in last), after)

@@ -71,6 +71,10 @@ REQUESTS: dict[str, list[Asked]] = {
         ({}, {"search": "nobody", "status": "running"}, None),
         ({}, {"sort": "name", "order": "asc", "after": job_name(5_000)}, None),
         ({}, {"sort": "status", "search": "tiny"}, None),
+        ({}, {"sort": "normal_reward"}, None),
+        ({}, {"sort": "high_entropy_reward", "order": "asc", "after": job_name(5_000)}, None),
+        ({}, {"sort": "normal_reward", "status": "succeeded", "search": "tiny"}, None),
+        ({}, {"sort": "normal_reward", "metadata[team]": "many"}, None),
     ],
     f"POST {JOB}": [({"fine_tuning_job_id": ENDED}, {}, {"tags": ["seen"]})],
     f"GET {JOB}": [({"fine_tuning_job_id": QUEUED}, {}, None), ({"fine_tuning_job_id": ENDED}, {}, None)],
@@ -184,7 +188,7 @@ REFUSED = {"GET /v1/files/{file_id}/content", "GET /readyz", "POST /v1/webhook_e
 def _large_tables(engine: Engine) -> set[str]:
     names = ("jobs", "checkpoints", "job_events", "rollouts", "metric_points", "files", "job_attempts")
     names += ("webhook_deliveries", "webhook_attempts", "experiment_runs", "estimates", "job_replays")
-    names += ("job_metadata",)
+    names += ("job_metadata", "job_rewards")
     with engine.connect() as connection:
         counts = {
             name: connection.exec_driver_sql(f"SELECT count(*) FROM {name}").scalar_one() for name in names

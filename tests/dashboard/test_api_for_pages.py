@@ -1,5 +1,7 @@
 """What the dashboard asks of the API: checking a job, placing events on the steps, finding rollouts."""
 
+import math
+
 import httpx
 import openai
 
@@ -7,6 +9,7 @@ from app.core.db import write_session
 from app.core.job_log import add_event
 from app.core.job_status import JobStatus
 from app.core.tables import Job, JobAttempt
+from app.jobs.rewards import record_rewards
 from app.jobs.status import change_status
 from app.rollouts.repository import upsert_rollouts
 from app.series.repository import upsert_steps
@@ -53,7 +56,7 @@ def test_the_timeline_knows_the_step_of_each_event(client: openai.OpenAI, api: A
         add_event(session, job_id, "warn", "message", "lost", now=104.0)
         session.add(JobAttempt(job_id=job_id, attempt=2, worker="w2", started_at=105.0))
         add_event(session, job_id, "info", "message", "again", {"step": 2}, now=106.0)
-        last = add_event(session, job_id, "info", "metrics", "Step 4", {"step": 4}, now=107.0)
+        add_event(session, job_id, "info", "metrics", "Step 4", {"step": 4}, now=107.0)
     found = get(api, f"{job_id}/timeline")
     assert [(one["message"], one["step"]) for one in found["events"]][-3:] == [
         ("runs", 0),
@@ -65,7 +68,7 @@ def test_the_timeline_knows_the_step_of_each_event(client: openai.OpenAI, api: A
         (1, "w1", 0),
         (2, "w2", 3),
     ]
-    assert found["last_event_id"] == last.id
+    assert found["last_event_id"] == get(api, f"{job_id}/events", limit=1)["data"][0]["id"]
     assert httpx.get(f"{api.url}{JOBS}/ftjob-nobody/timeline").status_code == 404
 
 
@@ -157,6 +160,25 @@ def test_jobs_are_searched_and_sorted(client: openai.OpenAI, api: Api):
     client.fine_tuning.jobs.cancel(made["beta"])
     assert listed(sort="status", order="asc") == ["beta", "alpha-50", "gamma"]
     assert listed(sort="status", after=made["alpha-50"]) == ["beta"]
+    rewards = {"beta": {"N": 0.25, "H": 0.75}, "gamma": {"N": 0.5}}
+    for name, values in rewards.items():
+        steps = {
+            1: {f"train/{mode}/reward": 1.0 for mode in values},
+            2: {f"train/{mode}/reward": value for mode, value in values.items()},
+            3: {"train/loss": 0.1, "train/N/reward": math.nan},
+        }
+        with write_session() as session:
+            record_rewards(session, made[name], steps)
+    assert listed(sort="normal_reward") == ["gamma", "beta", "alpha-50"], "one without a reward comes last"
+    assert listed(sort="normal_reward", order="asc") == ["alpha-50", "beta", "gamma"]
+    assert listed(sort="normal_reward", after=made["gamma"]) == ["beta", "alpha-50"]
+    assert listed(sort="normal_reward", after=made["beta"]) == ["alpha-50"]
+    assert listed(sort="normal_reward", order="asc", after=made["alpha-50"]) == ["beta", "gamma"]
+    assert listed(sort="normal_reward", status="cancelled") == ["beta"]
+    assert listed(sort="normal_reward", search="a", limit=1) == ["gamma"]
+    assert listed(sort="high_entropy_reward")[0] == "beta" and len(listed(sort="high_entropy_reward")) == 3
+    for after, query in (("ftjob-nobody", {"sort": "normal_reward"}), ("ftjob-nobody", {})):
+        assert httpx.get(f"{api.url}{JOBS}", params={"after": after} | query).status_code == 400
     wrong = httpx.get(f"{api.url}{JOBS}", params={"sort": "reward"})
     assert wrong.status_code == 400 and "'name'" in wrong.json()["error"]["message"]
 

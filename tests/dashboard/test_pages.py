@@ -396,6 +396,18 @@ def test_jobs_are_filtered_cloned_and_cancelled_with_the_keyboard(browser: Brows
         expect(names).to_have_text(["endless", "from-the-form"])
         page.get_by_role("button", name="Job").press("Enter")
         expect(names).to_have_text(["from-the-form", "endless"])
+        query = {"sort": "high_entropy_reward"}
+        best = httpx.get(f"{base}/v1/fine_tuning/jobs", params=query).json()["data"]
+        rewards = [job["name"] for job in best]
+        page.get_by_role("button", name="Reward, high-entropy mode").press("Enter")
+        expect(page).to_have_url(re.compile("sort=high_entropy_reward$"))
+        expect(names).to_have_text(rewards)
+        expect(page.get_by_role("columnheader", name="Reward")).to_have_attribute("aria-sort", "descending")
+        page.get_by_role("button", name="Reward, high-entropy mode").press("Enter")
+        expect(names).to_have_text(rewards[::-1])
+        assert serious(page) == []
+        page.goto(f"{base}/#/jobs?sort=name&order=desc")
+        expect(names).to_have_text(["from-the-form", "endless"])
         page.get_by_label("Select all").check()
         expect(page.get_by_role("link", name="Compare", exact=True).last).to_have_attribute(
             "href", re.compile(rf"jobs={job_id}%2Cftjob-")

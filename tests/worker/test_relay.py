@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from app.core.db import read_session
-from app.core.tables import Checkpoint
+from app.core.tables import NO_REWARD, Checkpoint, JobReward
 from app.jobs.outcomes import outcomes_of
 from tests.fixtures.workers import Service
 from trainer.spec.events import (
@@ -187,6 +187,9 @@ def test_repeated_steps_overwrite_themselves(service: Service) -> None:
     write(run_dir, 1, *again, *again, metrics(2, **{"train/N/reward": 0.5}))
     drain(Relay(claim, run_dir))
     assert service.points(claim.id) == {1: 0.01, 2: 0.5}
+    with read_session() as session:
+        rewards = session.get_one(JobReward, claim.id)
+    assert (rewards.normal, rewards.high_entropy) == (0.5, NO_REWARD)
     assert service.rollouts(claim.id) == [(2, 0)]
     assert checkpoint_steps(claim.id) == [2]
     assert len(service.events(claim.id, "metrics")) == 2

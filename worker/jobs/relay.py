@@ -25,6 +25,7 @@ from app.core.job_status import JobStatus
 from app.core.tables import Checkpoint, JobAttempt, JobEvent
 from app.core.upsert import insert_for
 from app.jobs.outcomes import upsert_outcomes
+from app.jobs.rewards import record_rewards
 from app.jobs.status import change_status
 from app.rollouts.repository import upsert_rollouts
 from app.series.repository import upsert_steps
@@ -238,6 +239,7 @@ class Relay:
                     pass
         if points:
             upsert_steps(session, job_id, points)
+            record_rewards(session, job_id, points)
 
     def _begin(self, session: Session, when: float) -> None:
         """The preflight check is over: the job runs, unless it did before or is being paused."""

@@ -1,7 +1,7 @@
 // All jobs, live. What is shown is in the address: filter, search, order, and how many pages.
 import { get, JOBS_PATH } from "../core/api.js";
 import { ago, count, dateTime, number } from "../core/format.js";
-import { html, useLayoutEffect, useRef, useState } from "../core/html.js";
+import { cls, html, useLayoutEffect, useRef, useState } from "../core/html.js";
 import { useLoad, useSettled } from "../core/poll.js";
 import { link, setQuery } from "../core/router.js";
 import { algorithmOf, jobName, share, timing } from "../jobs/names.js";
@@ -15,7 +15,7 @@ const PAGE = 25;
 const MOST_PAGES = 20;
 const MOST_SEARCHED = 200;
 /** What the list can be in the order of, and which way at first. */
-const COLUMNS = { name: "asc", status: "asc", created_at: "desc" };
+const COLUMNS = { name: "asc", status: "asc", created_at: "desc", normal_reward: "desc", high_entropy_reward: "desc" };
 const FILTERS = {
   all: [],
   active: ["validating_files", "queued", "running", "pausing", "paused"],
@@ -108,7 +108,12 @@ function Table({ jobs, spark, chosen, choose, sort, order }) {
           <${Header} ...${head} name="name">Job<//>
           <${Header} ...${head} name="status">Status<//>
           <th scope="col">Progress</th>
-          <th scope="col">Reward <span class="is-n">N</span> <span class="is-h">H</span></th>
+          <th scope="col" aria-sort=${sortOf(head, "normal_reward", "high_entropy_reward")}>
+            <span class="sorts">Reward
+              <${SortBy} ...${head} name="normal_reward" label="Reward, normal mode"><span class="is-n">N</span><//>
+              <${SortBy} ...${head} name="high_entropy_reward" label="Reward, high-entropy mode"><span class="is-h">H</span><//>
+            </span>
+          </th>
           <th scope="col" class="right">Time</th>
           <th scope="col" class="right">Attempts</th>
           <${Header} ...${head} name="created_at" right>Created<//>
@@ -121,14 +126,21 @@ function Table({ jobs, spark, chosen, choose, sort, order }) {
   </div>`;
 }
 
-/** A column that the list can be in the order of: pressed again, the other way round. */
+/** A column that the list can be in the order of. */
 function Header({ name, sort, order, right, children }) {
+  return html`<th scope="col" class=${right && "right"} aria-sort=${sortOf({ sort, order }, name)}>
+    <${SortBy} name=${name} sort=${sort} order=${order}>${children}<//>
+  </th>`;
+}
+
+const sortOf = ({ sort, order }, ...names) => (!names.includes(sort) ? null : order === "asc" ? "ascending" : "descending");
+
+/** Puts the list in an order; pressed again, the other way round. */
+function SortBy({ name, sort, order, label, children }) {
   const on = name === sort;
   const next = on ? (order === "asc" ? "desc" : "asc") : COLUMNS[name];
   const change = () => setQuery({ sort: name === "created_at" ? "" : name, order: next === "desc" ? "" : next, pages: "" });
-  return html`<th scope="col" class=${right && "right"} aria-sort=${on ? (order === "asc" ? "ascending" : "descending") : null}>
-    <button type="button" class="sort" onClick=${change}>${children}<span aria-hidden="true">${on ? (order === "asc" ? "↑" : "↓") : ""}</span></button>
-  </th>`;
+  return html`<button type="button" class=${cls("sort", on && "on")} aria-label=${label} onClick=${change}>${children}<span class="way" aria-hidden="true">${on ? (order === "asc" ? "↑" : "↓") : ""}</span></button>`;
 }
 
 function Row({ job, series, chosen, choose }) {
