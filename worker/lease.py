@@ -25,6 +25,11 @@ from app.core.tables import Double, Estimate, Job, JobReplay
 Leased = TypeVar("Leased", Job, Estimate, JobReplay)
 
 
+#: A statement that claims, and what it gives of the claimed row beside the claim.
+Claiming = ReturningUpdate[*tuple[Any, ...]]
+Returned = tuple[Any, ...]
+
+
 class LeaseLost(Exception):
     """Another worker, or nobody, holds the row now: stop what runs for it and write nothing."""
 
@@ -52,7 +57,7 @@ class Lease(Generic[Leased]):
     def __init__(self, table: type[Leased], held: Collection[str]):
         self.table, self._held = table, tuple(held)
 
-    def claiming(self, waiting: Select[str], *returned: Any, **values: Any) -> ReturningUpdate[Any]:
+    def claiming(self, waiting: Select[str], *returned: object, **values: object) -> Claiming:
         """The statement of :meth:`claim`; made once where it is sent often: making it takes long."""
         table = self.table
         first = waiting.limit(1).with_for_update(skip_locked=True, of=table).scalar_subquery()
@@ -70,8 +75,8 @@ class Lease(Generic[Leased]):
         )
 
     def claim(
-        self, session: Session, claiming: ReturningUpdate[Any], owner: str, **parameters: object
-    ) -> tuple[Claim, Any] | None:
+        self, session: Session, claiming: Claiming, owner: str, **parameters: object
+    ) -> tuple[Claim, Returned] | None:
         """Take the first row of those that wait, ids in order, that nobody else has locked, and set values.
 
         The claim, and the row of what was to be returned; None: there is none. The values have the status
@@ -90,7 +95,7 @@ class Lease(Generic[Leased]):
             raise LeaseLost(claim)
         return row
 
-    def write(self, session: Session, claim: Claim, *returned: object, **values: object) -> Any:
+    def write(self, session: Session, claim: Claim, *returned: object, **values: object) -> Returned:
         """Set columns of the claimed row, which also locks it; the row of what is to be ``returned``.
 
         Cheaper than :meth:`hold`: it reads no specification. With no values it only asserts and locks.
@@ -108,7 +113,7 @@ class Lease(Generic[Leased]):
             raise LeaseLost(claim)
         return found[1:]
 
-    def renew(self, session: Session, claim: Claim, *returned: object) -> Any:
+    def renew(self, session: Session, claim: Claim, *returned: object) -> Returned:
         """Extend the lease from now, and otherwise as :meth:`write`."""
         until = time.time() + get_settings().lease_seconds
         return self.write(session, claim, *returned, lease_expires_at=until)

@@ -13,9 +13,8 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
-from sqlalchemy import delete, exists, select, tuple_
+from sqlalchemy import ColumnElement, delete, exists, select, tuple_
 from sqlalchemy.orm import Session
 
 from app.checkpoints.repository import count_checkpoints
@@ -79,7 +78,7 @@ def expire(now: float | None = None, shutdown: Shutdown | None = None) -> None:
     pack_ended(stops)
 
 
-def _ended_jobs(before: float, stops: Pauses, *having: Any) -> Iterator[Sequence[str]]:
+def _ended_jobs(before: float, stops: Pauses, *having: ColumnElement[bool]) -> Iterator[Sequence[str]]:
     """Jobs that ended before ``before``, some at a time."""
     place: tuple[float, str] | None = None
     while not stops():

@@ -5,7 +5,7 @@ import shutil
 import threading
 import time
 from pathlib import Path
-from typing import Any
+from typing import TypedDict
 
 from sqlalchemy import and_, or_, select
 from sqlalchemy.orm import Session
@@ -29,6 +29,13 @@ KEPT_SECONDS = 7 * 24 * 3600.0
 _LOOK_SECONDS = 0.5
 _PASS_LIMIT = 100
 _log = logging.getLogger(__name__)
+
+
+class Outcome(TypedDict, total=False):
+    """Of a probe: what it measured, or why it could not."""
+
+    result: dict[str, object]
+    error: dict[str, str | None]
 
 
 def run_probe(estimate_id: str, owner: str, shutdown: Shutdown) -> None:
@@ -79,8 +86,8 @@ def _finish(
     session: Session,
     held: Claim,
     *,
-    result: dict[str, Any] | None = None,
-    error: dict[str, Any] | None = None,
+    result: dict[str, object] | None = None,
+    error: dict[str, str | None] | None = None,
 ) -> None:
     status = repository.FAILED if result is None else repository.SUCCEEDED
     ESTIMATES.finish(session, held, status, result=result, error=error, finished_at=time.time())
@@ -96,7 +103,7 @@ def announce_probes() -> None:
         repository.remove_older(session, time.time() - KEPT_SECONDS)
 
 
-def _probe(held: Claim, spec: RunSpec, run_dir: Path, shutdown: Shutdown) -> dict[str, Any] | None:
+def _probe(held: Claim, spec: RunSpec, run_dir: Path, shutdown: Shutdown) -> Outcome | None:
     """``{"result": …}`` or ``{"error": …}``; None when the worker is shutting down. Raises LeaseLost."""
     settings = get_settings()
     write_spec(run_dir, probe_spec(spec).model_dump(mode="json"))
@@ -134,5 +141,5 @@ def _probe(held: Claim, spec: RunSpec, run_dir: Path, shutdown: Shutdown) -> dic
     return _error("trainer_crashed", f"The probe ended with code {code}. {trainer.log_tail()[-500:]}".strip())
 
 
-def _error(code: str, message: str, param: str | None = None) -> dict[str, Any]:
+def _error(code: str, message: str, param: str | None = None) -> Outcome:
     return {"error": {"code": code, "message": message, "param": param}}

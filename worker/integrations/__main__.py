@@ -12,8 +12,8 @@ import os
 import signal
 import sys
 import threading
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 from trainer.spec.events import Finished, StepMetrics, read_events
 from worker.integrations.sink import JobFacts, SetupFailed, Sink, open_sink
@@ -59,7 +59,7 @@ def main() -> int:
     return 0
 
 
-def _follow(path: Path, sinks: dict[str, Sink], over: threading.Event, tell: object) -> bool:
+def _follow(path: Path, sinks: dict[str, Sink], over: threading.Event, tell: Callable[..., None]) -> bool:
     """Until the attempt is over and all it wrote is handed on; whether the run was finished."""
     offset, finished = 0, False
     while True:
@@ -74,7 +74,7 @@ def _follow(path: Path, sinks: dict[str, Sink], over: threading.Event, tell: obj
         over.wait(LOOK_SECONDS)
 
 
-def _log(event: StepMetrics, sinks: dict[str, Sink], tell: Any) -> None:
+def _log(event: StepMetrics, sinks: dict[str, Sink], tell: Callable[..., None]) -> None:
     for kind, sink in list(sinks.items()):
         try:
             sink.log(event.step, event.time, event.values)

@@ -42,7 +42,7 @@ class Feed:
                     [sys.executable, "-P", "-m", "worker.integrations", str(asked)],
                     stdout=answer,
                     stderr=errors,
-                    environment=_environment(request["integrations"]),
+                    environment=_environment([str(one["type"]) for one in request["integrations"]]),
                     pass_fds=[asked],
                     lost_seconds=CLOSE_SECONDS,
                 )
@@ -105,7 +105,7 @@ class Feed:
         self._answered.set()
 
 
-def _environment(integrations: list[dict[str, Any]]) -> dict[str, str]:
+def _environment(kinds: list[str]) -> dict[str, str]:
     """With the keys of these trackers and of no others."""
-    families = tuple(_FAMILIES[one["type"]] for one in integrations if one["type"] in _FAMILIES)
+    families = tuple(_FAMILIES[kind] for kind in kinds if kind in _FAMILIES)
     return inherited(get_settings().integration_environment, families) | {"PYTHONUNBUFFERED": "1"}

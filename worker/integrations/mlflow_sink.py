@@ -74,7 +74,7 @@ def _run(client: MlflowClient, options: dict[str, Any], facts: JobFacts) -> str:
     return run.info.run_id
 
 
-def _flat(value: object, prefix: str = "") -> list[tuple[str, Any]]:
+def _flat(value: object, prefix: str = "") -> list[tuple[str, object]]:
     if isinstance(value, dict):
         return [pair for key, child in value.items() for pair in _flat(child, f"{prefix}{key}.")]
     return [(prefix[:-1], value)]

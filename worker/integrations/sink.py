@@ -4,7 +4,7 @@ import importlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 
 class SetupFailed(Exception):
@@ -18,7 +18,7 @@ class JobFacts:
     job_id: str
     model: str
     run_dir: Path
-    config: dict[str, Any]
+    config: dict[str, object]
     metadata: dict[str, str]
 
 
@@ -38,9 +38,9 @@ class Sink(Protocol):
 SINKS = {name: f"worker.integrations.{name}_sink" for name in ("wandb", "mlflow", "tensorboard")}
 
 
-def open_sink(integration: Mapping[str, Any], facts: JobFacts) -> Sink:
+def open_sink(integration: Mapping[str, object], facts: JobFacts) -> Sink:
     """The sink of an entry of ``integrations``. Raises SetupFailed."""
-    kind = integration["type"]
+    kind = str(integration["type"])
     try:
         module = importlib.import_module(SINKS[kind])
     except ImportError as error:

@@ -15,7 +15,7 @@ _OFFLINE = ("offline", "dryrun", "disabled")
 class WandbSink:
     """A run that is there."""
 
-    def __init__(self, run: Any):
+    def __init__(self, run: wandb.Run):
         self._run = run
 
     def log(self, step: int, time: float, values: Mapping[str, float]) -> None:

@@ -3,11 +3,9 @@
 import time
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
 
 from sqlalchemy import Select, bindparam, case, insert, select
 from sqlalchemy.orm import Session
-from sqlalchemy.sql.dml import ReturningUpdate
 
 from app.core.db import read_session, write_session
 from app.core.job_status import HELD, JobStatus
@@ -15,7 +13,7 @@ from app.core.tables import Double, Job, JobAttempt
 from app.jobs.order import HEADS, first_due, is_due
 from app.jobs.status import record_status, values_of_claim
 from worker.jobs import preflight_status
-from worker.lease import Claim, Lease, LeaseLost
+from worker.lease import Claim, Claiming, Lease, LeaseLost
 
 JOBS = Lease(Job, [status.value for status in HELD])
 
@@ -47,11 +45,11 @@ def claim_next(owner: str) -> Claim | None:
 
 
 @lru_cache
-def _claiming_next(heads_of_each: int | None) -> ReturningUpdate[Any]:
+def _claiming_next(heads_of_each: int | None) -> Claiming:
     return _claiming(first_due(_NOW, heads_of_each=heads_of_each))
 
 
-def _claiming(waiting: Select[str]) -> ReturningUpdate[Any]:
+def _claiming(waiting: Select[str]) -> Claiming:
     status = case(
         (preflight_status.is_due(), JobStatus.VALIDATING_FILES.value), else_=JobStatus.RUNNING.value
     )
@@ -59,7 +57,7 @@ def _claiming(waiting: Select[str]) -> ReturningUpdate[Any]:
     return JOBS.claiming(waiting, Job.status, **values)
 
 
-def _claim(session: Session, claiming: ReturningUpdate[Any], owner: str) -> Claim | None:
+def _claim(session: Session, claiming: Claiming, owner: str) -> Claim | None:
     """Three statements: the job's row, the attempt's, and the event's."""
     now = time.time()
     found = JOBS.claim(session, claiming, owner, now=now)

@@ -3,7 +3,6 @@
 import logging
 import time
 from pathlib import Path
-from typing import Any
 
 from sqlalchemy import select
 
@@ -38,7 +37,7 @@ class Integrations:
             ).one()
         if not job.integrations:
             return
-        request: dict[str, Any] = {
+        request: dict[str, object] = {
             "integrations": job.integrations,
             "events": str(self._run_dir / events_name(self._claim.attempt)),
             "facts": {

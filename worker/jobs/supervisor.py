@@ -9,7 +9,7 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from sqlalchemy import select
 from sqlalchemy.exc import InterfaceError, OperationalError
@@ -194,7 +194,11 @@ class Supervisor:
         if self._asked is not None:
             return  # it is being ended already
         if (stall := watch.look()) is not None:
-            data = {"seconds": round(stall.seconds, 1), "state": stall.state, "stack": stall.stack}
+            data: dict[str, object] = {
+                "seconds": round(stall.seconds, 1),
+                "state": stall.state,
+                "stack": stall.stack,
+            }
             if self._attempt(lambda: self._tell("warn", stall.message, data)):
                 watch.told()
         if watch.hopeless:
@@ -202,7 +206,7 @@ class Supervisor:
             self._asked = Asked.STALL
             trainer.kill()
 
-    def _tell(self, level: Level, message: str, data: dict[str, Any]) -> bool:
+    def _tell(self, level: Level, message: str, data: dict[str, object]) -> bool:
         with write_session() as session:
             add_event(session, holding.hold(session, self._claim).id, level, "message", message, data)
         return True

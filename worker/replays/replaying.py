@@ -4,6 +4,7 @@ import json
 import logging
 import threading
 import time
+from collections.abc import Mapping
 from typing import Any
 
 from sqlalchemy import select, update
@@ -44,7 +45,7 @@ def run_next_replay(owner: str, shutdown: Shutdown) -> str | None:
     return claim.id
 
 
-def compared(digest: dict[str, Any], recorded: dict[str, Any] | None) -> dict[str, Any]:
+def compared(digest: Mapping[str, object], recorded: Mapping[str, object] | None) -> dict[str, Any]:
     """Part by part whether two digests agree; what one of them lacks is not compared."""
     if recorded is None:
         return {"matches": None, "compared": {}}
@@ -133,7 +134,7 @@ def _finish(claim: Claim, status: str, **values: object) -> None:
         REPLAYS.finish(session, claim, status, **values)
 
 
-def _recorded(job_id: str, step: int) -> dict[str, Any] | None:
+def _recorded(job_id: str, step: int) -> dict[str, object] | None:
     """The digest that the step's event carries; None where it has none, or has expired."""
     with read_session() as session:
         data = session.scalar(select(JobEvent.data).where(JobEvent.id == metrics_event_id(job_id, step)))

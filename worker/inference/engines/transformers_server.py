@@ -77,7 +77,7 @@ def _refused(sentence: str) -> HTTPException:
 class AtTheSocket(uvicorn.Config):
     """Listens at the socket, whatever host and port the command line says."""
 
-    def __init__(self, app: Any, **options: Any):
+    def __init__(self, app: FastAPI | str, **options: Any):
         super().__init__(app, **{**options, "uds": os.environ["POLICYSPLIT_ENGINE_SOCKET"]})
 
 

@@ -24,11 +24,11 @@ import sys
 from functools import lru_cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
 
 from app.core.settings import Settings
 from app.inference.engine_request import DEFAULT_MAX_TOKENS, EngineRequest
 from trainer.spec.chat_template import chat_template
+from trainer.spec.modes import Message
 from worker.inference.engines.base import Call, Host, Launch, Target, tools_of
 from worker.inference.engines.folders import (
     check_model,
@@ -148,7 +148,7 @@ class VllmEngine:
         return Launch([*command, *self._arguments], host.folder.parent, environment)
 
     def call(self, request: EngineRequest, adapter: Path | None) -> Call:
-        body: dict[str, Any] = {
+        body: dict[str, object] = {
             "model": _MODEL if adapter is None else adapter_name(adapter),
             "stream": True,
             "stream_options": {"include_usage": True},
@@ -198,7 +198,7 @@ def _conversation(request: EngineRequest) -> dict[str, object]:
     return {"messages": messages, "chat_template_kwargs": request.chat_template_kwargs}
 
 
-def _openai(message: dict[str, Any]) -> dict[str, Any]:
+def _openai(message: Message) -> Message:
     """The message with arguments of calls as text, which vLLM makes objects again for the template."""
     if "tool_calls" not in message:
         return message
