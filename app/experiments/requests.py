@@ -76,7 +76,7 @@ def _body(
         "model": task.model or experiment.model,
         "method": {"type": "reinforcement", "reinforcement": _reinforcement(experiment, arm, task)},
         "seed": seed,
-        "metadata": labels,
+        "metadata": {**(experiment.metadata or {}), **labels},
         **data,
     }
 

@@ -199,7 +199,9 @@ class CreateExperiment(StrictModel):
         default=None, description="Jobs of it queued or running at a time; default: all"
     )
     metadata: Metadata | None = Field(
-        default=None, description="Up to 16 pairs of texts for your own records; each job carries them, too"
+        default=None,
+        description="Up to 13 pairs of texts for your own records; each job carries them beside those of "
+        "experiment, arm and task",
     )
 
     @property

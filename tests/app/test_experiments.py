@@ -113,6 +113,19 @@ def test_an_experiment_becomes_jobs_that_its_report_compares(http: httpx.Client,
 
 
 @on_sqlite
+def test_each_job_carries_the_experiments_metadata(http: httpx.Client, client: openai.OpenAI):
+    pairs = {"team": "a", "arm": "not this one"}
+    experiment = until_started(http, created(http, metadata=pairs)["id"])
+    assert experiment["metadata"] == pairs
+    for run in experiment["runs"][:2]:
+        carried = client.fine_tuning.jobs.retrieve(run["job_id"]).metadata
+        assert carried == {"team": "a", "experiment": experiment["id"], "arm": run["arm"], "task": "chain"}
+    full = {str(number): "x" for number in range(14)}
+    refused = http.post(ROOT, json=definition(metadata=full))
+    assert refused.status_code == 400 and refused.json()["error"]["param"] == "metadata", refused.text
+
+
+@on_sqlite
 def test_no_verdict_before_all_planned_runs_have_ended(http: httpx.Client):
     """Also where those that have ended would do, and against an arm that was named beforehand."""
     experiment = until_started(http, created(http, compare={"against": "gspo"})["id"])

@@ -3,6 +3,7 @@
 import re
 
 import httpx
+import openai
 import pytest
 import yaml
 from playwright.sync_api import Browser, Page, expect
@@ -11,7 +12,7 @@ from app.core.db import write_session
 from app.core.tables import Job
 from app.dashboard.assets import site
 from app.experiments.expansion import start_runs
-from tests.fixtures.api import Api, on_sqlite
+from tests.fixtures.api import Api, create_job, on_sqlite, sums
 from tests.fixtures.browser import PHONE, serious, tab
 from tests.fixtures.experiments import definition, fail, finish
 
@@ -193,6 +194,30 @@ def test_an_experiment_is_filled_in_and_what_is_wrong_is_said_at_its_field(brows
         ready(page, "Ready: 10 runs of 100 steps.")
         expect(page.get_by_text("not known yet")).to_be_visible()
         assert page.evaluate("document.documentElement.scrollWidth") <= PHONE["width"]
+
+
+@on_sqlite
+def test_a_run_on_a_file_is_compared_on_its_validation_file(
+    browser: Browser, api: Api, client: openai.OpenAI
+):
+    """As far as that has items; a run without one is told where to give it."""
+    training, few = api.upload(client, sums(40)), api.upload(client, sums(20))
+    create_job(client, api, training, suffix="bare")
+    create_job(client, api, training, suffix="whole", validation_file=few)
+    with tab(browser, refusals=True) as opened:
+        page = opened.page
+        for name in ("bare", "whole"):
+            page.goto(f"{api.url}/#/jobs")
+            page.get_by_role("link", name=name, exact=True).click()
+            page.get_by_role("link", name="Experiment", exact=True).click()
+            if name == "bare":
+                wrong = page.locator("[id='tasks.0.validation_file-error']")
+                expect(wrong).to_contain_text("has nothing to compare on")
+                expect(page.get_by_role("button", name="Create experiment")).to_be_disabled()
+        ready(page, "Ready: 10 runs")
+        file = shown_yaml(page)
+    assert file["split"] == {"dev": 4, "test": 16}
+    assert file["tasks"] == [{"name": "train", "training_file": training, "validation_file": few}]
 
 
 #: What YAML reads as something else where it stands as it is, or cannot hold.
