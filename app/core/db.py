@@ -18,6 +18,12 @@ from app.core.settings import Settings, get_settings
 #: Of SQLite's virtual machine, between two looks at the clock: a millisecond, about.
 _INSTRUCTIONS = 20_000
 _CANCEL_SECONDS = 2.0
+#: Else PostgreSQL shows each statement its own moment: a delivery would be pending beside the attempt that it
+#: ended with. SQLite's transactions have one anyway.
+_READING: dict[str, dict[str, Any]] = {
+    "postgresql": {"isolation_level": "REPEATABLE READ"},
+    "sqlite": {"read_only": True},
+}
 
 
 def build_engine(url: str, statement_seconds: float | None = None) -> Engine:
@@ -134,14 +140,14 @@ def write_session(engine: Engine | None = None) -> Iterator[Session]:
 
 @contextmanager
 def read_session(engine: Engine | None = None) -> Iterator[Session]:
-    """A session that only reads; on SQLite it takes no write lock.
+    """A session that only reads, all of it as of one moment; on SQLite it takes no write lock.
 
     Where the caller's context has :class:`Reads`, they can end its queries.
     """
     engine = engine or get_engine()
     reads = READS.get()
     with _maker(engine)() as session:
-        connection = session.connection(execution_options={"read_only": True})
+        connection = session.connection(execution_options=_READING[engine.dialect.name])
         if reads is None:
             yield session
             return

@@ -193,12 +193,15 @@ class Job(Table):
 
 # Waiting jobs in the order of their turn (app.jobs.order).
 Index(
-    "ix_jobs_waiting",
+    "ix_jobs_due",
     Job.project_id,
     Job.priority.desc(),
     Job.created_at,
     Job.id,
-    postgresql_include=["not_before", "cancel_requested"],
+    # No row is read for these; SQLite wants the last one, too.
+    Job.not_before,
+    Job.cancel_requested,
+    Job.status,
     postgresql_where=text("status = 'queued'"),
     sqlite_where=text("status = 'queued'"),
 )

@@ -4,7 +4,7 @@ A job's turn is its place among its own project's waiting jobs, counted from the
 project has running already. The lowest turn is next, so that a project with a thousand waiting jobs delays
 another's first job by no more than one. Workers take whatever job is next, whichever message woke them up.
 
-The queries read an index in its order (``ix_jobs_waiting``: project, priority, age), whose columns are all
+The queries read an index in its order (``ix_jobs_due``: project, priority, age), whose columns are all
 that the order needs; what waits for a time of its own (``not_before``) comes last.
 """
 
@@ -23,6 +23,7 @@ from sqlalchemy import (
     Select,
     String,
     Subquery,
+    and_,
     bindparam,
     case,
     func,
@@ -32,6 +33,7 @@ from sqlalchemy import (
     tuple_,
     union_all,
 )
+from sqlalchemy.orm import aliased
 
 from app.core.db import get_engine
 from app.core.job_status import HELD
@@ -41,12 +43,15 @@ from app.core.tables import Double, Job, Project
 #: have locked or taken all of these since.
 HEADS = (32, 1024)
 _OWN_ORDER = (Job.priority.desc(), Job.created_at, Job.id)
-_WAITING = (Job.status == literal_column("'queued'"), Job.cancel_requested.is_(False))
 
 
-def is_due(now: ColumnElement[float] | float) -> tuple[ColumnElement[bool], ...]:
+def is_due(now: ColumnElement[float] | float, job: type[Job] = Job) -> tuple[ColumnElement[bool], ...]:
     """The conditions that a job waits for nothing but its turn."""
-    return (*_WAITING, Job.not_before <= now)
+    return (*_is_waiting(job), job.not_before <= now)
+
+
+def _is_waiting(job: type[Job] = Job) -> tuple[ColumnElement[bool], ...]:
+    return job.status == literal_column("'queued'"), job.cancel_requested.is_(False)
 
 
 class Places:
@@ -84,7 +89,7 @@ class Places:
             elif part == _ALL:
                 its.total = count
                 its.parts[:1] = [before] * bool(its.parts)
-            else:
+            elif count:
                 its.parts[part] = count
         places = {}
         for number, job in enumerate(self._due):
@@ -134,10 +139,12 @@ def _standings(count: int, postgresql: bool) -> CompoundSelect[str, int, int, in
     ]
     due = is_due(bindparam("now", type_=Double))
     none = literal_column("0")
-    before = (func.count().filter(key < keys[0]) if keys else none).label("before")
+    # Of ids: where a project has no job, SQLite has a row for it all the same.
+    count_them = func.count(Job.id)
+    before = (count_them.filter(key < keys[0]) if keys else none).label("before")
     every = literal_column(str(_ALL))
     parts = [
-        _of_each_project(select(every.label("part"), func.count().label("jobs"), before), due, postgresql),
+        _of_each_project(select(every.label("part"), count_them.label("jobs"), before), due, postgresql),
         select(Job.project_id, literal_column(str(_RUNNING)), func.count(), none)
         .where(_is_held())
         .group_by(Job.project_id),
@@ -152,7 +159,7 @@ def _standings(count: int, postgresql: bool) -> CompoundSelect[str, int, int, in
             Job.priority.between(bindparam("lowest"), bindparam("highest")),
             Job.created_at.between(bindparam("earliest", type_=Double), bindparam("latest", type_=Double)),
         )
-        query = select(part, func.count().label("jobs"), none.label("before")).group_by(part)
+        query = select(part, count_them.label("jobs"), none.label("before")).group_by(part)
         parts.append(_of_each_project(query, (*due, *between), postgresql))
     return union_all(*parts)
 
@@ -164,11 +171,13 @@ def _of_each_project(
 
     PostgreSQL compares the project of each row where it groups by it, and goes by project where it is told.
     """
-    query = query.where(*having)
-    if not postgresql:
-        return query.with_only_columns(Job.project_id, *query.selected_columns).group_by(Job.project_id)
-    own = query.where(Job.project_id == Project.id).correlate(Project).lateral()
-    return select(Project.id, own).join(own, true())
+    of_project = (Job.project_id == Project.id, *having)
+    if postgresql:
+        own = query.where(*of_project).correlate(Project).lateral()
+        return select(Project.id, own).join(own, true())
+    # An outer join, whose order SQLite keeps: the other way round it reads the row of each job that waits.
+    joined = query.select_from(Project).outerjoin(Job, and_(*of_project))
+    return joined.with_only_columns(Project.id, *query.selected_columns).group_by(Project.id)
 
 
 def later_places(now: ColumnElement[float] | float) -> Subquery:
@@ -176,31 +185,30 @@ def later_places(now: ColumnElement[float] | float) -> Subquery:
     due, and the first of them has place 1 here."""
     order = (Job.not_before, *_OWN_ORDER)
     place = func.row_number().over(order_by=order).label("place")
-    return select(Job.id, place).where(*_WAITING, Job.not_before > now).subquery()
+    return select(Job.id, place).where(*_is_waiting(), Job.not_before > now).subquery()
 
 
-def first_due(now: ColumnElement[float] | float, *, heads_of_each: int | None) -> Select[str]:
-    """Ids of the jobs that are due and next, in order: of each project the first so many.
-
-    None: all of them, for SQLite, which knows no LATERAL and has one writer.
-    """
-    running = _running()
+def first_due(now: ColumnElement[float] | float, *, heads: int, postgresql: bool) -> Select[str]:
+    """Ids of the jobs that are due and next, in order: of each project the first ``heads``."""
     rank = func.row_number().over(partition_by=Job.project_id, order_by=_OWN_ORDER).label("rank")
-    due = select(Job.id, Job.project_id, rank).where(*is_due(now))
-    if heads_of_each is not None:
-        own = due.where(Job.project_id == Project.id).order_by(*_OWN_ORDER).limit(heads_of_each)
-        heads = own.correlate(Project).lateral()
-        query = select(Job.id).select_from(Project).join(heads, true()).join(Job, Job.id == heads.c.id)
+    due = select(Job.id, Job.project_id, Job.priority, Job.created_at, rank)
+    if postgresql:
+        due = due.where(*is_due(now), Job.project_id == Project.id).order_by(*_OWN_ORDER).limit(heads)
+        first = due.correlate(Project).lateral()
+        query = select(Job.id).select_from(Project).join(first, true()).join(Job, Job.id == first.c.id)
+        # Again, of the row that will be locked: it may have been taken since.
+        query = query.where(*is_due(now))
     else:
-        heads = due.subquery()
-        query = select(Job.id).join(heads, Job.id == heads.c.id)
-    turn = heads.c.rank + func.coalesce(running.c.jobs, 0)
-    return (
-        query.outerjoin(running, running.c.project_id == heads.c.project_id)
-        # Again, of the row itself: it may have been taken since.
-        .where(*is_due(now))
-        .order_by(turn, *_OWN_ORDER)
-    )
+        # It knows no LATERAL, but finds the rows of a list of ids that it makes for each project.
+        own = aliased(Job)
+        ids = select(own.id).where(*is_due(now, own), own.project_id == Project.id)
+        ids = ids.order_by(own.priority.desc(), own.created_at, own.id).limit(heads).correlate(Project)
+        first = due.select_from(Project).join(Job, Job.id.in_(ids)).subquery()
+        query = select(first.c.id)
+    running = _running()
+    turn = first.c.rank + func.coalesce(running.c.jobs, 0)
+    query = query.outerjoin(running, running.c.project_id == first.c.project_id)
+    return query.order_by(turn, first.c.priority.desc(), first.c.created_at, first.c.id)
 
 
 def _running() -> Any:

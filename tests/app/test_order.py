@@ -20,8 +20,7 @@ from worker.shutdown import Shutdown
 def order() -> list[str]:
     with read_session() as session:
         postgresql = session.get_bind().dialect.name == "postgresql"
-        heads = HEADS[0] if postgresql else None
-        return list(session.scalars(first_due(time.time(), heads_of_each=heads)))
+        return list(session.scalars(first_due(time.time(), heads=HEADS[0], postgresql=postgresql)))
 
 
 def places() -> dict[str, int]:

@@ -39,14 +39,14 @@ def claim(job_id: str, owner: str) -> Claim | None:
 def claim_next(owner: str) -> Claim | None:
     """Take the waiting job whose turn it is, of those that nobody has locked; None where there is none."""
     with write_session() as session:
-        looks = HEADS if session.get_bind().dialect.name == "postgresql" else (None,)
-        claims = (_claim(session, _claiming_next(heads), owner) for heads in looks)
+        postgresql = session.get_bind().dialect.name == "postgresql"
+        claims = (_claim(session, _claiming_next(heads, postgresql), owner) for heads in HEADS)
         return next((found for found in claims if found is not None), None)
 
 
 @lru_cache
-def _claiming_next(heads_of_each: int | None) -> Claiming:
-    return _claiming(first_due(_NOW, heads_of_each=heads_of_each))
+def _claiming_next(heads: int, postgresql: bool) -> Claiming:
+    return _claiming(first_due(_NOW, heads=heads, postgresql=postgresql))
 
 
 def _claiming(waiting: Select[str]) -> Claiming:
