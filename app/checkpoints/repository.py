@@ -1,8 +1,7 @@
 """Rows of checkpoints. The folder's manifest, written last, is what makes a checkpoint finished."""
 
 import time
-from collections.abc import Iterable, Sequence
-from typing import Any
+from collections.abc import Iterable, Mapping, Sequence
 
 from sqlalchemy import ColumnElement, ScalarSelect, delete, func, literal_column, or_, select, update
 from sqlalchemy.orm import Session, aliased
@@ -34,7 +33,7 @@ def upsert_checkpoint(
     manifest_sha256: str,
     metrics: dict[str, float],
     high_entropy_placement: Placement = "system",
-    chat_template_kwargs: dict[str, Any] | None = None,
+    chat_template_kwargs: Mapping[str, object] | None = None,
     now: float | None = None,
 ) -> Checkpoint:
     """Record a finished checkpoint folder; a repetition for the same step keeps its id and name.

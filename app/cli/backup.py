@@ -16,7 +16,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, BinaryIO
 
 import typer
 
@@ -156,7 +156,7 @@ class _Copy:
 class _Hashing:
     """Reads a file and hashes what was read."""
 
-    def __init__(self, file: Any):
+    def __init__(self, file: BinaryIO):
         self._file = file
         self.sha256 = hashlib.sha256()
 

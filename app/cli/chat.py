@@ -27,6 +27,10 @@ _SUFFIX = f":{Mode.HIGH_ENTROPY.value}"
 HELP = "Say something; /reset begins anew, /quit ends."
 
 
+#: What a completion is asked for with.
+Options = dict[str, Any]
+
+
 @dataclass
 class Side:
     """One mode's conversation, which the other mode's answers are not part of."""
@@ -87,7 +91,7 @@ def chat(
     with api_errors(client):
         for side in sides:
             client.models.retrieve(side.model)  # before anything was typed
-    options: dict[str, Any] = {"temperature": temperature, "n": samples}
+    options: Options = {"temperature": temperature, "n": samples}
     if max_tokens is not None:
         options["max_completion_tokens"] = max_tokens
     if seed is not None:
@@ -121,7 +125,7 @@ def _lines() -> Iterator[str]:
             yield line
 
 
-def _exchange(client: "openai.OpenAI", sides: list[Side], line: str, options: dict[str, Any]) -> None:
+def _exchange(client: "openai.OpenAI", sides: list[Side], line: str, options: Options) -> None:
     """One message to every side at once; the answers are shown as they grow."""
     for side in sides:
         side.messages.append({"role": "user", "content": line})
@@ -145,7 +149,7 @@ def _exchange(client: "openai.OpenAI", sides: list[Side], line: str, options: di
             side.messages.pop()
 
 
-def _answer(client: "openai.OpenAI", side: Side, options: dict[str, Any]) -> None:
+def _answer(client: "openai.OpenAI", side: Side, options: Options) -> None:
     """Stream one answer into ``side``; a failure is shown in its place."""
     with _problems_into(side), api_errors(client):
         stream = client.chat.completions.create(

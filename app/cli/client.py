@@ -4,7 +4,7 @@ import contextlib
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -24,6 +24,9 @@ BaseUrlOption = Annotated[
     ),
 ]
 DataDirOption = Annotated[Path | None, typer.Option(help="The data directory of the service, to find it by.")]
+
+#: An object as the API gives it; whoever asks for it knows its form.
+Told = dict[str, Any]
 
 #: What the SDK sends in place of a key, without which it makes no client.
 _NO_KEY = "none"
@@ -74,3 +77,15 @@ def _message(error: "openai.APIStatusError") -> str:
     if isinstance(body, dict) and isinstance(body.get("message"), str):
         return body["message"]
     return f"HTTP {error.status_code}: {error.response.text[:500] or error.message}"
+
+
+def get(client: "openai.OpenAI", path: str) -> Told:
+    """What the API, of which the SDK does not know this path, has there."""
+    found: Any = client.get(path, cast_to=object)
+    return found
+
+
+def post(client: "openai.OpenAI", path: str, body: Told) -> Told:
+    """Likewise, with a body."""
+    made: Any = client.post(path, cast_to=object, body=body)
+    return made

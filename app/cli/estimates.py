@@ -1,10 +1,11 @@
 """``policysplit jobs estimate``: ask for an estimate, wait for it, show it."""
 
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from rich.table import Table
 
+from app.cli.client import Told, get, post
 from app.cli.console import out
 from app.cli.errors import CliError
 
@@ -14,10 +15,9 @@ if TYPE_CHECKING:
 _LOOK_SECONDS = 1.0
 
 
-def show_estimate(client: "openai.OpenAI", body: dict[str, object]) -> None:
+def show_estimate(client: "openai.OpenAI", body: Told) -> None:
     """Print what the job of this body would take; raises CliError when that cannot be found out."""
-    estimate = client.post("/fine_tuning/jobs/estimate", cast_to=object, body=body)
-    assert isinstance(estimate, dict)
+    estimate = post(client, "/fine_tuning/jobs/estimate", body)
     path = f"/fine_tuning/estimates/{estimate['id']}"
     with out.status("a worker tries two steps …") as status:
         while estimate["status"] in ("queued", "running"):
@@ -26,15 +26,13 @@ def show_estimate(client: "openai.OpenAI", body: dict[str, object]) -> None:
             else:
                 status.update("a worker tries two steps …")
             time.sleep(_LOOK_SECONDS)
-            answer = client.get(path, cast_to=object)
-            assert isinstance(answer, dict)
-            estimate = answer
+            estimate = get(client, path)
     if estimate["error"] is not None:
         raise CliError(f"the job would fail: {estimate['error']['message']}")
     out.print(estimate_table(estimate["result"]))
 
 
-def estimate_table(result: dict[str, Any]) -> Table:
+def estimate_table(result: Told) -> Table:
     """The figures with their intervals."""
     table = Table()
     for header in ("", "expected", "from", "to"):

@@ -3,7 +3,7 @@
 import contextlib
 import time
 from collections import Counter
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from rich.console import Console, Group
 from rich.live import Live
@@ -12,6 +12,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from app.cli.client import Told, get
 from app.cli.follow import TERMINAL
 from app.cli.status import STATUS_STYLES, coloured, step_of
 
@@ -23,7 +24,7 @@ _ENDED = ("completed", "cancelled", "out_of_budget")
 _RUN_ENDED = TERMINAL | {"refused"}
 
 
-def follow_experiment(client: "openai.OpenAI", experiment_id: str, console: Console) -> dict[str, Any]:
+def follow_experiment(client: "openai.OpenAI", experiment_id: str, console: Console) -> Told:
     """Show an experiment's progress until it ends, also over restarts of the service; returns it."""
     import openai
 
@@ -46,13 +47,12 @@ def follow_experiment(client: "openai.OpenAI", experiment_id: str, console: Cons
                 experiment = retrieve(client, experiment_id)
 
 
-def retrieve(client: "openai.OpenAI", experiment_id: str) -> dict[str, Any]:
+def retrieve(client: "openai.OpenAI", experiment_id: str) -> Told:
     """The experiment with its runs."""
-    found: Any = client.get(f"/experiments/{experiment_id}", cast_to=object)
-    return found
+    return get(client, f"/experiments/{experiment_id}")
 
 
-def summary(experiment: dict[str, Any]) -> str:
+def summary(experiment: Told) -> str:
     """Its status, and how many runs have which."""
     counts = ", ".join(
         f"{count} {name}" for name, count in sorted(experiment["progress"]["by_status"].items())
@@ -60,16 +60,16 @@ def summary(experiment: dict[str, Any]) -> str:
     return f"{experiment['status']}: {counts}"
 
 
-def _name(run: dict[str, Any]) -> str:
+def _name(run: Told) -> str:
     return f"{run['arm']} on {run['task']}, seed {run['seed']}"
 
 
-def _line(run: dict[str, Any], ended: int, runs: int) -> str:
+def _line(run: Told, ended: int, runs: int) -> str:
     why = f": {escape(run['error']['message'])}" if run["error"] else ""
     return f"[dim]{ended}/{runs}[/]  {escape(_name(run))}: {coloured(run['status'])}{why}"
 
 
-def _display(experiment: dict[str, Any]) -> Group:
+def _display(experiment: Told) -> Group:
     runs = experiment["runs"]
     grid = Table.grid(padding=(0, 2))
     ended = experiment["progress"]["ended"]

@@ -7,7 +7,7 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
-from app.cli.client import BaseUrlOption, DataDirOption, api_errors, connect
+from app.cli.client import BaseUrlOption, DataDirOption, Told, api_errors, connect, get, post
 from app.cli.console import out, told_how_to_look_again
 from app.cli.errors import CliError
 from app.cli.experiment_progress import follow_experiment, retrieve, summary
@@ -41,7 +41,7 @@ def run(
         for task in body.get("tasks") or []:
             if isinstance(task, dict):
                 upload_files(client, task, find=lambda path: _beside(file, path))
-        experiment = _post(client, "/experiments", body)
+        experiment = post(client, "/experiments", body)
         with told_how_to_look_again(f"experiments follow {experiment['id']}"):
             out.print(f"Created [bold]{experiment['id']}[/]: {experiment['progress']['runs']} runs.")
             if follow:
@@ -100,7 +100,7 @@ def list_experiments(
     """Show the newest experiments."""
     client = connect(base_url, data_dir)
     with api_errors(client):
-        found = _get(client, f"/experiments?limit={limit}")
+        found = get(client, f"/experiments?limit={limit}")
     if as_json:
         say_json(found["data"])
     elif not found["data"]:
@@ -135,7 +135,7 @@ def extend(
     client = connect(base_url, data_dir)
     with api_errors(client):
         body = {"seeds": numbers, "arms": arm or []}
-        out.print(summary(_post(client, f"/experiments/{experiment_id}/extend", body)))
+        out.print(summary(post(client, f"/experiments/{experiment_id}/extend", body)))
 
 
 @app.command()
@@ -145,7 +145,7 @@ def cancel(
     """Cancel an experiment and its jobs."""
     client = connect(base_url, data_dir)
     with api_errors(client):
-        out.print(summary(_post(client, f"/experiments/{experiment_id}/cancel", {})))
+        out.print(summary(post(client, f"/experiments/{experiment_id}/cancel", {})))
 
 
 @app.command()
@@ -165,7 +165,7 @@ def report(
     path = f"/experiments/{experiment_id}/report"
     with api_errors(client):
         if output is None:
-            _verdict(_get(client, path))
+            _verdict(get(client, path))
             return
         content = client.get(f"{path}?format={kind}", cast_to=_raw_response()).content
     output.write_bytes(content)
@@ -180,13 +180,13 @@ def _raw_response() -> Any:
 
 def _follow(client: "openai.OpenAI", experiment_id: str) -> None:
     experiment = follow_experiment(client, experiment_id, out)
-    _verdict(_get(client, f"/experiments/{experiment_id}/report"))
+    _verdict(get(client, f"/experiments/{experiment_id}/report"))
     failed = sum(one["error"] is not None for one in experiment["runs"])
     if failed or experiment["status"] == "cancelled":
         raise CliError(f"{experiment_id} is {experiment['status']}; {failed} of its runs failed")
 
 
-def _verdict(found: dict[str, Any]) -> None:
+def _verdict(found: Told) -> None:
     out.print(f"[bold]{escape(found['winner']['sentence'])}[/]", soft_wrap=True)
     method = found["plan"]["method"]
     for title, rows in (("the claim", found["claims"]), ("against each arm", found["against_method"])):
@@ -214,13 +214,3 @@ def _verdict(found: dict[str, Any]) -> None:
 def _beside(file: Path, value: str) -> str:
     """A file that the experiment's file names is looked for beside it, too."""
     return str(file.parent / value) if (file.parent / value).is_file() else value
-
-
-def _get(client: "openai.OpenAI", path: str) -> dict[str, Any]:
-    found: Any = client.get(path, cast_to=object)
-    return found
-
-
-def _post(client: "openai.OpenAI", path: str, body: dict[str, Any]) -> dict[str, Any]:
-    made: Any = client.post(path, cast_to=object, body=body)
-    return made

@@ -6,7 +6,7 @@ import statistics
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from rich.console import Console, Group
 from rich.live import Live
@@ -15,6 +15,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from app.cli.client import Told
 from app.cli.sparkline import sparkline
 
 if TYPE_CHECKING:
@@ -48,7 +49,7 @@ def follow(client: "openai.OpenAI", job_id: str, console: Console) -> tuple["Fin
     return client.fine_tuning.jobs.retrieve(job_id), curves
 
 
-def events(client: "openai.OpenAI", job_id: str) -> Iterator[dict[str, Any]]:
+def events(client: "openai.OpenAI", job_id: str) -> Iterator[Told]:
     """All events of a job, old ones first, then as they come; ends when the job rests.
 
     A lost connection is taken up again after the last event that arrived.
@@ -73,7 +74,7 @@ class _Lost(Exception):
     """The event stream broke off."""
 
 
-def _stream(client: "openai.OpenAI", job_id: str, after: str | None) -> Iterator[dict[str, Any]]:
+def _stream(client: "openai.OpenAI", job_id: str, after: str | None) -> Iterator[Told]:
     """The server-sent events of one connection."""
     import httpx
 
@@ -107,7 +108,7 @@ class Curves:
     started: float = field(default_factory=time.monotonic)
     first_step_at: float | None = None
 
-    def add(self, data: dict[str, Any]) -> None:
+    def add(self, data: Told) -> None:
         """Take in the ``data`` of a metrics event."""
         self.step = max(self.step, int(data["step"]))
         self.total_steps = int(data["total_steps"])

@@ -4,14 +4,14 @@ import json
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 import yaml
 from rich.markup import escape
 from rich.table import Table
 
-from app.cli.client import BaseUrlOption, DataDirOption, api_errors, connect
+from app.cli.client import BaseUrlOption, DataDirOption, Told, api_errors, connect
 from app.cli.console import out, told_how_to_look_again
 from app.cli.errors import CliError
 from app.cli.estimates import show_estimate
@@ -184,7 +184,7 @@ def resume(job_id: JobId, base_url: BaseUrlOption = None, data_dir: DataDirOptio
     out.print(f"{job.id}: {coloured(job.status)}")
 
 
-def read_job_file(path: Path) -> dict[str, Any]:
+def read_job_file(path: Path) -> Told:
     """A job file as the body of a request; raises CliError that says what is wrong with it."""
     try:
         text = path.read_text()
@@ -203,7 +203,7 @@ def read_job_file(path: Path) -> dict[str, Any]:
 
 
 def upload_files(
-    client: "openai.OpenAI", body: dict[str, Any], find: Callable[[str], str] = lambda path: path
+    client: "openai.OpenAI", body: dict[str, object], find: Callable[[str], str] = lambda path: path
 ) -> None:
     """Put file ids in the place of the local paths that a job's body names; ``find`` says where those are."""
     for name in ("training_file", "validation_file"):
@@ -224,7 +224,7 @@ def upload(client: "openai.OpenAI", value: str) -> str:
     return uploaded.id
 
 
-def post_job(client: "openai.OpenAI", body: dict[str, Any]) -> "FineTuningJob":
+def post_job(client: "openai.OpenAI", body: dict[str, object]) -> "FineTuningJob":
     """Create a job from a request body, whichever of its fields the SDK knows."""
     from openai.types.fine_tuning import FineTuningJob
 
@@ -244,7 +244,7 @@ def _follow(client: "openai.OpenAI", job_id: str) -> None:
     )
 
 
-def _fields(job: "FineTuningJob") -> dict[str, Any]:
+def _fields(job: "FineTuningJob") -> dict[str, object]:
     """All of the job. The SDK would warn of what its types do not have, such as a grader of ours."""
     return job.to_dict(mode="json", warnings=False)
 

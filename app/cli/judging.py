@@ -15,7 +15,7 @@ The file says who answers and who judges::
 import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from pydantic import Field, ValidationError, model_validator
@@ -23,7 +23,7 @@ from rich.markup import escape
 from rich.progress import Progress
 from rich.table import Table
 
-from app.cli.client import BaseUrlOption, DataDirOption, api_errors, connect
+from app.cli.client import BaseUrlOption, DataDirOption, Told, api_errors, connect
 from app.cli.console import out
 from app.cli.errors import CliError
 from app.cli.jobs import read_job_file
@@ -138,7 +138,7 @@ def _answers(
     mode = {} if one.mode is None else {"extra_body": {"mode": one.mode}}
     texts = []
     for number, prompt in enumerate(wanted.prompts):
-        options: dict[str, Any] = {"seed": wanted.seed + number, "temperature": wanted.temperature} | mode
+        options: Told = {"seed": wanted.seed + number, "temperature": wanted.temperature} | mode
         answer = client.chat.completions.create(
             model=one.model,
             messages=[{"role": "user", "content": prompt}],
@@ -151,7 +151,7 @@ def _answers(
     return texts
 
 
-def _show(report: dict[str, Any]) -> None:
+def _show(report: Told) -> None:
     """Criteria below each other: five names would not fit beside each other into a terminal."""
     shown = report["contestants"]
     table = Table("", *(escape(one["name"]) for one in shown))

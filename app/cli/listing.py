@@ -4,7 +4,7 @@ import json
 import time
 from collections.abc import Sequence
 from datetime import datetime
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 from rich.cells import cell_len
@@ -16,7 +16,7 @@ JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON, for progra
 _GAP = "  "
 
 
-def say_json(value: Any) -> None:
+def say_json(value: object) -> None:
     """``value`` as JSON, and nothing else, on standard output; what JSON does not know as its text."""
     print(json.dumps(value, indent=2, ensure_ascii=False, default=str))
 

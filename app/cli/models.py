@@ -2,7 +2,7 @@
 
 import json
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 from rich.markup import escape
@@ -16,7 +16,7 @@ from app.cli.listing import JsonOption, say_json, say_table, size
 from app.models.catalog import base_models, encoders
 from app.models.machine import machine, needs
 from app.models.offers import offered
-from app.models.pulling import PullFailed, Pulls
+from app.models.pulling import Facts, PullFailed, Pulls
 
 SOURCE_NAME = "policysplit-source.json"
 _FITS = {"training": "trained", "adapters": "trained with LoRA", "asking": "asked", "nothing": ""}
@@ -91,7 +91,7 @@ def available(data_dir: DataDirOption = None, as_json: JsonOption = False) -> No
     )
 
 
-def _told_of(folder: Path) -> dict[str, Any]:
+def _told_of(folder: Path) -> Facts:
     """What is known of a model's folder."""
     source = read_source(folder)
     by_hand = "put there by hand"
@@ -109,7 +109,7 @@ def pull_model(name: str, models_dir: Path) -> Path:
     with Progress(*columns, console=out, transient=True) as progress:
         task = progress.add_task(f"{name}: asking the model hub", total=None)
 
-        def told(facts: dict[str, Any]) -> None:
+        def told(facts: Facts) -> None:
             if "about" in facts:
                 progress.console.print(f"[dim]{_sentence(facts['about'])}[/]", soft_wrap=True)
             elif "total" in facts:
@@ -135,7 +135,7 @@ def pull_model(name: str, models_dir: Path) -> Path:
     return folder
 
 
-def _sentence(about: dict[str, Any]) -> str:
+def _sentence(about: Facts) -> str:
     """What is fetched, before it is."""
     memory = needs(about["parameters"])
     return (
@@ -145,7 +145,7 @@ def _sentence(about: dict[str, Any]) -> str:
     )
 
 
-def read_source(folder: Path) -> dict[str, Any]:
+def read_source(folder: Path) -> Facts:
     """Where a model came from, as ``trainer.model.pull`` recorded it."""
     try:
         return json.loads((folder / SOURCE_NAME).read_text())

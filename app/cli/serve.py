@@ -5,7 +5,7 @@ import contextlib
 import signal
 from collections.abc import Coroutine
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 from rich.markup import escape
@@ -121,7 +121,7 @@ class Service:
         else:
             _line("keys", "none: listens on this machine only  [dim]`policysplit keys create` makes one[/]")
 
-    async def _unless_stopped(self, work: Coroutine[Any, Any, None]) -> bool:
+    async def _unless_stopped(self, work: Coroutine[object, object, None]) -> bool:
         """Run ``work``; False when a signal came first."""
         task = asyncio.create_task(work)
         stop = asyncio.create_task(self._asked_to_stop.wait())

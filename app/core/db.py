@@ -1,5 +1,6 @@
 """The database engine and sessions, for SQLite (embedded) and PostgreSQL (production)."""
 
+import sqlite3
 import threading
 import time
 from collections.abc import Iterator
@@ -53,7 +54,7 @@ def _postgresql(url: URL, seconds: float, settings: Settings) -> Engine:
     if settings.database_pooler:
         # What is set at connecting would be another's connection before long.
         @event.listens_for(engine, "begin")
-        def _limit(connection: Any) -> None:
+        def _limit(connection: Connection) -> None:
             connection.exec_driver_sql("; ".join(f"SET LOCAL {one}" for one in _limits(settings, seconds)))
 
     return engine
@@ -84,7 +85,7 @@ def _sqlite(url: URL, seconds: float, settings: Settings) -> Engine:
     )
 
     @event.listens_for(engine, "connect")
-    def _configure(connection: Any, _record: Any) -> None:
+    def _configure(connection: sqlite3.Connection, _record: object) -> None:
         # The driver's own transaction handling starts writes late (a deferred transaction that fails with
         # SQLITE_BUSY when it upgrades); we start every transaction ourselves below.
         connection.isolation_level = None
@@ -93,16 +94,16 @@ def _sqlite(url: URL, seconds: float, settings: Settings) -> Engine:
             connection.execute(f"PRAGMA {pragma}")
 
     @event.listens_for(engine, "begin")
-    def _begin(connection: Any) -> None:
+    def _begin(connection: Connection) -> None:
         read_only = connection.get_execution_options().get("read_only", False)
         connection.exec_driver_sql("BEGIN" if read_only else "BEGIN IMMEDIATE")
         if read_only and seconds:
             until = time.monotonic() + seconds
-            driver = connection.connection.driver_connection
+            driver: Any = connection.connection.driver_connection
             driver.set_progress_handler(lambda: time.monotonic() > until, _INSTRUCTIONS)
 
     @event.listens_for(engine, "checkin")
-    def _unlimited(connection: Any, _record: Any) -> None:
+    def _unlimited(connection: sqlite3.Connection | None, _record: object) -> None:
         if connection is not None:
             connection.set_progress_handler(None, 0)
 

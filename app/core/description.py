@@ -9,7 +9,7 @@ import json
 from collections.abc import Callable, Iterator
 from functools import lru_cache
 from pathlib import Path
-from typing import Annotated, Any, Generic, Literal, TypeVar
+from typing import Annotated, Any, Generic, Literal, NotRequired, TypedDict, TypeVar
 
 from fastapi import FastAPI
 from fastapi.responses import StreamingResponse
@@ -23,8 +23,10 @@ Kind = Annotated[T, Field(description="What kind of object this is, for programs
 CreatedAt = Annotated[int, Field(description="When it was made, Unix time in seconds")]
 Deleted = Annotated[Literal[True], Field(description="Always true: it is gone")]
 
+#: A part of the description, as FastAPI makes it.
+Part = dict[str, Any]
 #: A server-sent event; the last one's data is ``[DONE]``.
-EVENT_STREAM: dict[str, Any] = {
+EVENT_STREAM: Part = {
     "type": "object",
     "required": ["data"],
     "properties": {
@@ -47,12 +49,20 @@ class ListOf(BaseModel, Generic[T]):
     )
 
 
-def answers(model: object, *, status: int = 200, **other_types: str) -> dict[str, Any]:
+class Answers(TypedDict):
+    """Arguments of a route that say what it answers with."""
+
+    response_model: None
+    responses: dict[int | str, Part]
+    response_class: NotRequired[type[StreamingResponse]]
+
+
+def answers(model: object, *, status: int = 200, **other_types: str) -> Answers:
     """Arguments of a route that answers with ``model``; ``event_stream="…"`` and the like add types."""
     return {"response_model": None, "responses": {status: {"model": model, "content": _content(other_types)}}}
 
 
-def answers_text(description: str, *media_types: str) -> dict[str, Any]:
+def answers_text(description: str, *media_types: str) -> Answers:
     """Arguments of a route that answers with text of one of these types, and never with JSON."""
     content = {
         name: {"schema": EVENT_STREAM if name == "text/event-stream" else {"type": "string"}}
@@ -63,7 +73,7 @@ def answers_text(description: str, *media_types: str) -> dict[str, Any]:
     return {"response_class": StreamingResponse, "response_model": None, "responses": {200: response}}
 
 
-def _content(types: dict[str, str]) -> dict[str, Any]:
+def _content(types: dict[str, str]) -> Part:
     media_types = {"event_stream": "text/event-stream", "text_csv": "text/csv", "text_html": "text/html"}
     return {
         media_types[name]: {
@@ -86,7 +96,7 @@ def describe(app: FastAPI, has_keys: Callable[[], bool]) -> None:
         except SQLAlchemyError:
             return True
 
-    def openapi() -> dict[str, Any]:
+    def openapi() -> Part:
         made_now = app.openapi_schema is None  # afterwards it is kept
         document = plain()
         if made_now:
@@ -105,14 +115,14 @@ def describe(app: FastAPI, has_keys: Callable[[], bool]) -> None:
     app.openapi = openapi
 
 
-def operations(document: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
+def operations(document: Part) -> Iterator[tuple[str, Part]]:
     """Each operation of a description, with its method and path as ``GET /v1/files``."""
     for path, by_method in document["paths"].items():
         for method, operation in by_method.items():
             yield f"{method.upper()} {path}", operation
 
 
-def _summarise(document: dict[str, Any]) -> None:
+def _summarise(document: Part) -> None:
     """The first paragraph of what an endpoint says of itself is its summary, the rest its description."""
     for _, operation in operations(document):
         first, _, rest = operation.pop("description", "").partition("\n\n")
@@ -122,18 +132,18 @@ def _summarise(document: dict[str, Any]) -> None:
 
 
 @lru_cache
-def examples() -> dict[str, Any]:
+def examples() -> Part:
     """Examples that a service has answered with, from each resource's ``examples.json``.
 
     By the name of the schema; of what is not JSON by operation and type, as ``GET /v1/files text/csv``.
     """
-    found: dict[str, Any] = {}
+    found: Part = {}
     for file in sorted(Path(__file__).parents[1].glob("*/examples.json")):
         found |= json.loads(file.read_text(encoding="utf-8"))
     return found
 
 
-def _exemplify(document: dict[str, Any]) -> None:
+def _exemplify(document: Part) -> None:
     """Give each schema of a body or an answer its example, and what is not JSON its text."""
     known = examples()
     for name, schema in document["components"]["schemas"].items():

@@ -6,7 +6,6 @@ it has to go on, in either direction, within each ``PROGRESS_SECONDS``.
 """
 
 import asyncio
-from typing import Any
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
@@ -20,7 +19,7 @@ LEAST_BODY_BYTES = 16 << 10
 class BoundedHttp(HttpToolsProtocol):
     """One connection."""
 
-    def connection_made(self, transport: Any) -> None:
+    def connection_made(self, transport: asyncio.Transport) -> None:
         super().connection_made(transport)
         self._reading_head, self._reading_body = True, False
         self._head_bytes = self._body_bytes = 0

@@ -4,7 +4,7 @@ Pages are found by key, not by offset: the five-hundredth costs what the first d
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Annotated, Any
+from typing import Annotated
 
 from fastapi import Query, Response
 from pydantic_core import to_json
@@ -15,7 +15,7 @@ After = Annotated[str | None, Query(description="Id of the last element of the p
 Limit = Annotated[int, Query(ge=1, le=100, description="How many elements a page has")]
 
 
-def page(rows: Sequence[Mapping[str, Any]], limit: int) -> Response:
+def page(rows: Sequence[Mapping[str, object]], limit: int) -> Response:
     """The page made of ``rows``: one more than ``limit`` was asked for, to see whether more follow.
 
     It is encoded here, at once: FastAPI would look at each value of a thousand elements.

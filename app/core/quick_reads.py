@@ -16,6 +16,7 @@ from sqlalchemy import ColumnElement, SelectBase
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import OperationalError
 from sqlalchemy.ext.compiler import compiles
+from sqlalchemy.pool import PoolProxiedConnection
 
 from app.core.db import connection_options, get_engine
 from app.core.settings import get_settings
@@ -29,7 +30,7 @@ class QuickReads:
     """The connections of one API process; used on its event loop alone."""
 
     def __init__(self) -> None:
-        self._sqlite: Any = None
+        self._sqlite: PoolProxiedConnection | None = None
         self._idle: asyncio.LifoQueue[psycopg.AsyncConnection | None] | None = None
         self._closed = False
 
@@ -42,7 +43,7 @@ class QuickReads:
         text, constants = _postgresql_text(statement)
         return await self._ask_postgresql(text, constants | values)
 
-    def _ask_sqlite(self, text: str, values: list[Any]) -> Sequence[Row]:
+    def _ask_sqlite(self, text: str, values: list[object]) -> Sequence[Row]:
         if self._sqlite is None:
             # Its own, kept: the pool hands out and takes back in more time than a row takes.
             self._sqlite = get_engine().raw_connection()

@@ -16,6 +16,8 @@ from app.core.errors import BadRequest, TooLarge
 from app.core.strict_json import BadJson, parse
 from app.core.validation import validated
 
+Handler = Callable[[Request], Coroutine[Any, Any, Response]]
+
 MAX_BODY_BYTES = 4 << 20
 _LARGE_BYTES = 64 << 10
 #: For one of the project's threads.
@@ -52,7 +54,7 @@ class StrictRequest(Request):
 class StrictRoute(APIRoute):
     """``APIRouter(route_class=StrictRoute)``: endpoints get their JSON body through StrictRequest."""
 
-    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+    def get_route_handler(self) -> Handler:
         handle = super().get_route_handler()
         expects_json = self.body_field is not None
         takes_thread = not inspect.iscoroutinefunction(self.endpoint)
@@ -74,9 +76,7 @@ class StrictRoute(APIRoute):
         return handle_strictly
 
 
-async def _while_connected(
-    request: Request, handle: Callable[[Request], Coroutine[Any, Any, Response]]
-) -> Response:
+async def _while_connected(request: Request, handle: Handler) -> Response:
     """``handle(request)``, of which the queries end when the client leaves: no thread works for nobody."""
     reads = Reads()
     token = READS.set(reads)
@@ -104,7 +104,7 @@ class LeanRoute(StrictRoute):
     Its endpoints are coroutines of ``body``, a model, ``request`` and ``project``, and return a response.
     """
 
-    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+    def get_route_handler(self) -> Handler:
         endpoint, field = self.dependant.call, self.body_field
         assert endpoint is not None
         assert field is not None
@@ -129,7 +129,7 @@ def _query_names(dependant: Any) -> list[str]:
     return [*(field.alias for field in dependant.query_params), *below]
 
 
-async def _json_body(request: StrictRequest) -> Any:
+async def _json_body(request: StrictRequest) -> object:
     """The body of a request that says it is JSON: a page of another origin cannot say so unasked."""
     given = request.headers.getlist("content-type")
     if len(given) != 1 or given[0].partition(";")[0].strip().lower() != "application/json":

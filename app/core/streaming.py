@@ -3,7 +3,6 @@
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from types import TracebackType
-from typing import Any
 
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
@@ -44,7 +43,7 @@ class WhileConnected:
         self._task.cancel()
 
 
-async def cancel(*tasks: asyncio.Task[Any]) -> None:
+async def cancel(*tasks: asyncio.Task[object]) -> None:
     """Cancel the tasks that are not done and wait until they have cleaned up."""
     for task in tasks:
         task.cancel()

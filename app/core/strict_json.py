@@ -7,7 +7,7 @@ is refused here, where the sender can still be told.
 
 import json
 import math
-from typing import Any
+from typing import Any, NoReturn
 
 MAX_DEPTH = 64
 #: Of all objects in a document together, and of one.
@@ -31,7 +31,7 @@ def parse(data: bytes) -> Any:
         raise BadJson("it begins with a byte-order mark; save it as plain UTF-8")
     keys = 0
 
-    def counted(pairs: list[tuple[str, Any]]) -> dict[str, object]:
+    def counted(pairs: list[tuple[str, object]]) -> dict[str, object]:
         nonlocal keys
         keys += len(pairs)
         if len(pairs) > MAX_KEYS_OF_ONE:
@@ -55,7 +55,7 @@ def parse(data: bytes) -> Any:
     return value
 
 
-def _no_constant(name: str) -> Any:
+def _no_constant(name: str) -> NoReturn:
     raise BadJson(f"it has {name}, which JSON does not know; use null or leave the key out")
 
 
@@ -66,7 +66,7 @@ def _finite(text: str) -> float:
     return number
 
 
-def _distinct_keys(pairs: list[tuple[str, Any]]) -> dict[str, object]:
+def _distinct_keys(pairs: list[tuple[str, object]]) -> dict[str, object]:
     found = dict(pairs)
     if len(found) < len(pairs):
         seen: set[str] = set()
@@ -77,7 +77,7 @@ def _distinct_keys(pairs: list[tuple[str, Any]]) -> dict[str, object]:
 
 def _check(value: object) -> None:
     """Depth, lone surrogates and NUL; only escapes (``\\u…``) can bring the latter two in."""
-    pending: list[tuple[Any, int]] = [(value, 1)]
+    pending: list[tuple[object, int]] = [(value, 1)]
     while pending:
         value, depth = pending.pop()
         if isinstance(value, str):

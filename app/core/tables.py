@@ -32,6 +32,8 @@ DELETED_PROJECT = "proj_deleted"
 
 
 Json = JSON(none_as_null=True)
+#: JSON of a form that its readers know.
+JsonObject = dict[str, Any]
 
 
 def _of_unfinished(name: str, column: str) -> Index:
@@ -104,7 +106,7 @@ class File(Table):
     rows: Mapped[int | None] = mapped_column(BigInteger)
     # Dotted key -> {"count": rows that have it, "first_missing": line of the first row without it}:
     # lets a job's grader template be checked against the whole file without reading it again.
-    fields: Mapped[dict[str, Any] | None] = mapped_column(Json)
+    fields: Mapped[JsonObject | None] = mapped_column(Json)
 
 
 class Job(Table):
@@ -148,12 +150,12 @@ class Job(Table):
     training_file: Mapped[str | None] = mapped_column(String(64))
     validation_file: Mapped[str | None] = mapped_column(String(64))
     # ``method`` with every "auto" resolved, as the job shows it; ``run_spec`` is what the trainer gets.
-    method: Mapped[dict[str, Any]] = mapped_column(Json)
-    run_spec: Mapped[dict[str, Any]] = mapped_column(Json)
+    method: Mapped[JsonObject] = mapped_column(Json)
+    run_spec: Mapped[JsonObject] = mapped_column(Json)
     user_metadata: Mapped[dict[str, str] | None] = mapped_column(Json)
-    integrations: Mapped[list[dict[str, Any]] | None] = mapped_column(Json)
+    integrations: Mapped[list[JsonObject] | None] = mapped_column(Json)
     result_files: Mapped[list[str]] = mapped_column(Json, default=list)
-    error: Mapped[dict[str, Any] | None] = mapped_column(Json)
+    error: Mapped[JsonObject | None] = mapped_column(Json)
     step: Mapped[int] = mapped_column(Integer, default=0)
     total_steps: Mapped[int] = mapped_column(Integer)
     # Of a job that succeeded: the step whose checkpoint is its result; NULL: the last one.
@@ -264,9 +266,9 @@ class Estimate(Table):
     finished_at: Mapped[float | None] = mapped_column(Double)
     status: Mapped[str] = mapped_column(String(16))
     model: Mapped[str] = mapped_column(String(512))
-    run_spec: Mapped[dict[str, Any]] = mapped_column(Json)
-    result: Mapped[dict[str, Any] | None] = mapped_column(Json)
-    error: Mapped[dict[str, Any] | None] = mapped_column(Json)
+    run_spec: Mapped[JsonObject] = mapped_column(Json)
+    result: Mapped[JsonObject | None] = mapped_column(Json)
+    error: Mapped[JsonObject | None] = mapped_column(Json)
     attempt: Mapped[int] = mapped_column(Integer, default=0)
     lease_owner: Mapped[str | None] = mapped_column(String(255))
     lease_expires_at: Mapped[float | None] = mapped_column(Double)
@@ -309,7 +311,7 @@ class JobReplay(Table):
     lease_owner: Mapped[str | None] = mapped_column(String(255))
     lease_expires_at: Mapped[float | None] = mapped_column(Double)
     enqueued_at: Mapped[float] = mapped_column(Double, default=0.0)
-    result: Mapped[dict[str, Any] | None] = mapped_column(Json)
+    result: Mapped[JsonObject | None] = mapped_column(Json)
     error: Mapped[str | None] = mapped_column(Text)
 
 
@@ -329,7 +331,7 @@ class JobEvent(Table):
     level: Mapped[str] = mapped_column(String(8))
     type: Mapped[str] = mapped_column(String(16))
     message: Mapped[str] = mapped_column(Text)
-    data: Mapped[dict[str, Any] | None] = mapped_column(Json)
+    data: Mapped[JsonObject | None] = mapped_column(Json)
 
 
 class MetricSeries(Table):
@@ -372,7 +374,7 @@ class JobOutcomes(Table):
     job_id: Mapped[str] = mapped_column(ForeignKey("jobs.id", ondelete="CASCADE"), primary_key=True)
     step: Mapped[int] = mapped_column(Integer)
     # {"N": {"graded": [...], "correct": [...], "reward": [...]}, "H": ...}
-    modes: Mapped[dict[str, Any]] = mapped_column(Json)
+    modes: Mapped[JsonObject] = mapped_column(Json)
 
 
 class Rollout(Table):
@@ -399,7 +401,7 @@ class Rollout(Table):
     entropy: Mapped[float | None] = mapped_column(Double)
     surprisal: Mapped[float | None] = mapped_column(Double)
     # {"scores": {...}, "logprobs": [...], "entropies": [...], "token_texts": [...], "dropped": ...}
-    details: Mapped[dict[str, Any]] = mapped_column(Json)
+    details: Mapped[JsonObject] = mapped_column(Json)
 
 
 class Checkpoint(Table):
@@ -419,7 +421,7 @@ class Checkpoint(Table):
     path: Mapped[str] = mapped_column(Text)
     high_entropy_prompt: Mapped[str] = mapped_column(Text)
     high_entropy_placement: Mapped[str] = mapped_column(String(16))
-    chat_template_kwargs: Mapped[dict[str, Any]] = mapped_column(Json)
+    chat_template_kwargs: Mapped[JsonObject] = mapped_column(Json)
     manifest_sha256: Mapped[str] = mapped_column(String(64))
     metrics: Mapped[dict[str, float]] = mapped_column(Json)
 
@@ -454,7 +456,7 @@ class Experiment(Table):
     created_at: Mapped[float] = mapped_column(Double)
     name: Mapped[str] = mapped_column(String(256))
     # The request, with what was added since.
-    definition: Mapped[dict[str, Any]] = mapped_column(Json)
+    definition: Mapped[JsonObject] = mapped_column(Json)
     user_metadata: Mapped[dict[str, str] | None] = mapped_column(Json)
     cancelled_at: Mapped[float | None] = mapped_column(Double)
     # Whether there is work for the reconciler; set with each run that is added.
@@ -477,7 +479,7 @@ class ExperimentRun(Table):
     seed: Mapped[int] = mapped_column(BigInteger, primary_key=True)
     position: Mapped[int] = mapped_column(Integer)
     job_id: Mapped[str | None] = mapped_column(ForeignKey("jobs.id"))
-    error: Mapped[dict[str, Any] | None] = mapped_column(Json)
+    error: Mapped[JsonObject | None] = mapped_column(Json)
 
 
 class WebhookEndpoint(Table):

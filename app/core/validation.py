@@ -3,13 +3,15 @@
 import difflib
 import json
 from collections.abc import Mapping, Sequence
-from typing import Any, TypeVar, get_args
+from typing import Any, TypeGuard, TypeVar, get_args
 
 from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 
 from app.core.errors import BadRequest
 
+#: What pydantic found, with its words for it.
+Problem = Mapping[str, Any]
 _SHOWN = 80
 #: Fields at fault of which a message speaks, and one more, which says that there are others.
 _NAMED = 6
@@ -26,13 +28,13 @@ def validated(model: type[Model], value: object, prefix: str = "") -> Model:
 
 
 def bad_request(
-    problems: Sequence[Mapping[str, Any]], value: object, model: object = None, prefix: str = ""
+    problems: Sequence[Problem], value: object, model: object = None, prefix: str = ""
 ) -> BadRequest:
     """The error for what pydantic found wrong with ``value``: the first field at fault, in full.
 
     ``model`` is the type that was validated against; it lets an unknown key be answered with the known ones.
     """
-    fields: dict[str, list[Mapping[str, Any]]] = {}
+    fields: dict[str, list[Problem]] = {}
     for problem in problems:
         fields.setdefault(_field(problem["loc"], value, problem["type"]), []).append(problem)
         if len(fields) > _NAMED:
@@ -77,7 +79,7 @@ def one_of(names: Sequence[str], wanted: str = "", limit: int = 20) -> str:
     return ", ".join(names) or "none"
 
 
-def _accepted(problem: Mapping[str, Any]) -> str:
+def _accepted(problem: Problem) -> str:
     if problem["type"] == "union_tag_invalid":
         return f"Its '{problem['ctx']['discriminator'].strip(chr(39))}' should be one of: " + str(
             problem["ctx"]["expected_tags"]
@@ -101,7 +103,7 @@ def _field(location: Sequence[str | int], value: object, kind: str) -> str:
     return ".".join(path)
 
 
-def _child(value: object, step: str | int) -> Any:
+def _child(value: object, step: str | int) -> object:
     if isinstance(value, Mapping):
         return value.get(step, _NOTHING)
     if isinstance(value, list) and isinstance(step, int) and step < len(value):
@@ -122,13 +124,13 @@ def _known_keys(model: object, location: Sequence[str | int], value: object) -> 
     return f"{meant} Accepted here: {', '.join(known)}."
 
 
-def _keys(annotation: Any) -> list[str]:
+def _keys(annotation: object) -> list[str]:
     if _is_model(annotation):
         return [field.alias or name for name, field in annotation.model_fields.items()]
     return []
 
 
-def _below(annotation: Any, step: str | int, value: Any) -> list[Any]:
+def _below(annotation: object, step: str | int, value: object) -> list[object]:
     """The types that ``step`` of a location leads to from ``annotation``."""
     if _is_model(annotation):
         fields: dict[str, FieldInfo] = annotation.model_fields
@@ -141,12 +143,12 @@ def _below(annotation: Any, step: str | int, value: Any) -> list[Any]:
     return []
 
 
-def _members(annotation: object) -> list[Any]:
+def _members(annotation: object) -> list[object]:
     """A union's members, an annotation's inner type, or the type itself."""
     if _is_model(annotation):
         return [annotation]
     return [member for inner in get_args(annotation) for member in _members(inner)]
 
 
-def _is_model(annotation: object) -> bool:
+def _is_model(annotation: object) -> TypeGuard[type[BaseModel]]:
     return isinstance(annotation, type) and issubclass(annotation, BaseModel)

@@ -8,7 +8,7 @@ from trainer.sandbox.bubblewrap import NoIsolation, refusal
 from trainer.sandbox.tasks import OURS, tasks
 
 
-def check_task(task: str, parameters: dict[str, Any], *, param: str) -> None:
+def check_task(task: str, parameters: dict[str, object], *, param: str) -> None:
     """Raise BadRequest unless ``task`` exists and its configuration takes ``parameters``."""
     try:
         problem = tasks().problem_of(task, parameters)

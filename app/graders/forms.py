@@ -1,6 +1,6 @@
 """Can the form of responses be checked, and has it what the grader reads? Asked before a job is taken in."""
 
-from typing import Any, cast
+from typing import cast
 
 from app.core.errors import BadRequest
 from app.core.validation import one_of
@@ -30,15 +30,15 @@ def check_response_format(
             _check_path(variable, path[1:], form.json_schema.schema_, grader_param)
 
 
-def _check_path(variable: str, path: Path, schema: dict[str, Any], param: str) -> None:
+def _check_path(variable: str, path: Path, schema: dict[str, object], param: str) -> None:
     """As far as the schema says by ``properties`` alone what there is; the rest the responses show."""
     for step in path:
-        properties: Any = schema.get("properties")
+        properties = schema.get("properties")
         if not isinstance(properties, dict) or schema.get("additionalProperties") is not False:
             return
         if "patternProperties" in schema or not isinstance(step, str):
             return
-        known = cast(dict[str, Any], properties)
+        known = cast(dict[str, object], properties)
         if step not in known:
             raise BadRequest(
                 f"The grader reads '{variable}', which response_format does not allow: it has no '{step}'. "
@@ -48,4 +48,4 @@ def _check_path(variable: str, path: Path, schema: dict[str, Any], param: str) -
             )
         if not isinstance(known[step], dict):
             return
-        schema = known[step]
+        schema = cast(dict[str, object], known[step])

@@ -1,7 +1,6 @@
 """Trying a grader: set up, one sample, taken down again."""
 
 import time
-from typing import Any
 
 from app.core.db import read_session
 from app.files.service import training_file
@@ -93,12 +92,12 @@ def _result(grader: Grader, grade: Grade, seconds: float) -> GraderRun:
 def _errors(grade: Grade) -> GraderErrors:
     if grade.reward is not None:
         return GraderErrors()
-    details: dict[str, Any] = {
+    details: dict[str, dict[str, str | None]] = {
         "model_grader_server_error": {"model_grader_server_error_details": _printable(grade.error)},
         "python_grader_runtime_error": {"python_grader_runtime_error_details": _printable(grade.error)},
         "python_grader_server_error": {"python_grader_server_error_type": _printable(grade.error)},
-    }.get(grade.kind, {})
-    return GraderErrors(**{grade.kind: True}, **details)
+    }
+    return GraderErrors.model_validate({grade.kind: True, **details.get(grade.kind, {})})
 
 
 def _total(counts: dict[str, int]) -> int:

@@ -4,14 +4,14 @@ import secrets
 import time
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Protocol
 
 from pydantic_core import to_json
 
 from app.core.errors import ApiError
 from app.inference.fanout import Fanout, Indexed
 from app.inference.service import Plan, Sample
-from app.inference.upstream import Finish, Piece
+from app.inference.upstream import Finish, Piece, Told
 
 
 @dataclass
@@ -21,8 +21,8 @@ class Gathered:
     index: int
     text: str = ""
     reasoning: str = ""
-    tool_calls: dict[int, dict[str, Any]] = field(default_factory=dict)
-    logprobs: list[dict[str, Any]] = field(default_factory=list)
+    tool_calls: dict[int, Told] = field(default_factory=dict)
+    logprobs: list[Told] = field(default_factory=list)
     reason: str = ""
 
     def add(self, piece: Piece) -> None:
@@ -34,7 +34,7 @@ class Gathered:
             for call in piece.delta.get("tool_calls") or ():
                 self._add_call(call)
 
-    def _add_call(self, piece: dict[str, Any]) -> None:
+    def _add_call(self, piece: Told) -> None:
         """A call comes in pieces: who is called first, then the arguments bit by bit."""
         call = self.tool_calls.setdefault(
             piece.get("index", 0), {"id": None, "type": "function", "function": {"name": "", "arguments": ""}}
@@ -54,7 +54,7 @@ class Dialect(Protocol):
     """The ``object`` of a whole answer."""
     chunk_kind: str
 
-    def whole(self, gathered: Gathered) -> dict[str, Any]:
+    def whole(self, gathered: Gathered) -> dict[str, object]:
         """A choice of a whole answer, without index, finish reason and mode."""
         ...
 
@@ -62,7 +62,7 @@ class Dialect(Protocol):
         """What a choice's stream begins with; None: nothing."""
         ...
 
-    def piece(self, piece: Piece) -> dict[str, Any]:
+    def piece(self, piece: Piece) -> dict[str, object]:
         """A piece of a choice."""
         ...
 
@@ -110,8 +110,8 @@ def whole(
     plan: Plan,
     choices: list[Gathered],
     usage: dict[str, int],
-    rewards: list[Any] | None = None,
-) -> dict[str, Any]:
+    rewards: list[dict[str, object]] | None = None,
+) -> dict[str, object]:
     """The answer at once, with ``choices`` in their order; ``rewards`` are theirs."""
     worded = []
     for place, choice in enumerate(choices):
@@ -139,7 +139,7 @@ async def chunks(
     before = b"data: " + to_json(head)[:-1] + b',"choices":['
     after = b'],"usage":null}\n\n' if include_usage else b"]}\n\n"
 
-    def chunk(index: int, body: dict[str, Any], reason: str | None = None) -> bytes:
+    def chunk(index: int, body: dict[str, object], reason: str | None = None) -> bytes:
         choice = {"index": index, **body, "finish_reason": reason, "mode": modes[index]}
         return before + to_json(choice) + after
 

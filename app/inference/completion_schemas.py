@@ -1,7 +1,7 @@
 """The completion request: a raw prompt, without turns and without a chat template."""
 
 from collections.abc import Iterator
-from typing import Annotated, Any
+from typing import Annotated
 
 from pydantic import Discriminator, Field, Tag, model_validator
 
@@ -80,7 +80,7 @@ class CompletionRequest(SamplingRequest):
             return [self.prompt]  # type: ignore[list-item]
         return list(self.prompt)  # type: ignore[arg-type]
 
-    def extras(self) -> Iterator[tuple[str, Any]]:
+    def extras(self) -> Iterator[tuple[str, object]]:
         yield from super().extras()
         if self.logprobs is not None:
             yield "logprobs", self.logprobs

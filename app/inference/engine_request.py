@@ -4,6 +4,8 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from trainer.spec.modes import Message
+
 #: Tokens of an answer whose request gives no limit, where the context has room for them.
 DEFAULT_MAX_TOKENS = 1024
 
@@ -18,7 +20,7 @@ class EngineRequest(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     folder: str
-    messages: list[dict[str, Any]] | None = None
+    messages: list[Message] | None = None
     prompt: str | list[int] | None = None
     chat_template_kwargs: dict[str, Any] = Field(default_factory=dict)
     max_tokens: int | None = None

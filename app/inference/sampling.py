@@ -1,7 +1,7 @@
 """What both completion endpoints let a request say about sampling, and what an engine must have for it."""
 
 from collections.abc import Iterator
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
@@ -170,7 +170,7 @@ class SamplingRequest(Strict):
     def include_usage(self) -> bool:
         return self.stream_options is not None and self.stream_options.include_usage
 
-    def extras(self) -> Iterator[tuple[str, Any]]:
+    def extras(self) -> Iterator[tuple[str, object]]:
         """Parameters, by name, that not every engine has, where they ask for something."""
         if self.presence_penalty:
             yield "presence_penalty", self.presence_penalty

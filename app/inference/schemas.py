@@ -1,7 +1,7 @@
 """The chat completion request: OpenAI's, plus modes. What no engine here has is refused by name."""
 
 from collections.abc import Iterator
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import Discriminator, Field, Tag, ValidationInfo, field_validator, model_validator
 
@@ -10,7 +10,7 @@ from trainer.graders.response_format import ResponseFormat
 from trainer.spec.messages import ChatMessage, Tool
 
 #: Parameters of OpenAI's that no engine here has, each with the values at which it asks for nothing.
-REFUSED: dict[str, tuple[Any, ...]] = {
+REFUSED: dict[str, tuple[object, ...]] = {
     "audio": (None,),
     "function_call": (None, "none"),
     "functions": (None, []),
@@ -100,7 +100,7 @@ class ChatCompletionRequest(SamplingRequest):
 
     @field_validator(*REFUSED)
     @classmethod
-    def _not_supported(cls, value: object, info: ValidationInfo) -> Any:
+    def _not_supported(cls, value: object, info: ValidationInfo) -> object:
         neutral = REFUSED[info.field_name or ""]
         if value not in neutral:
             without_effect = [repr(one) for one in neutral if one is not None]
@@ -132,7 +132,7 @@ class ChatCompletionRequest(SamplingRequest):
     def token_limit(self) -> int | None:
         return self.max_completion_tokens or self.max_tokens
 
-    def extras(self) -> Iterator[tuple[str, Any]]:
+    def extras(self) -> Iterator[tuple[str, object]]:
         yield from super().extras()
         if self.logprobs:
             yield "logprobs", True

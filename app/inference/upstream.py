@@ -26,13 +26,17 @@ _OWN = frozenset({"insufficient_memory", "model_missing", "engine_unavailable", 
 _JSON = {"content-type": "application/json"}
 
 
+#: JSON of an engine's stream: its reader knows the form.
+Told = dict[str, Any]
+
+
 @dataclass(frozen=True, slots=True)
 class Piece:
     """A piece of an answer. ``delta``: what there is beside text, as chunks have it: thoughts, tool calls."""
 
     text: str = ""
-    delta: dict[str, Any] | None = None
-    logprobs: dict[str, Any] | None = None
+    delta: Told | None = None
+    logprobs: Told | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +108,7 @@ async def sample(
 
 async def _events(stream: aiohttp.StreamReader, stops: StopFilter) -> AsyncIterator[Event]:
     reason: str | None = None
-    usage: dict[str, Any] = {}
+    usage: Told = {}
     buffered = b""
     async for received in stream.iter_any():
         *lines, buffered = (buffered + received).split(b"\n")
@@ -128,7 +132,7 @@ async def _events(stream: aiohttp.StreamReader, stops: StopFilter) -> AsyncItera
     )
 
 
-def _piece(choice: dict[str, Any], stops: StopFilter) -> Piece | None:
+def _piece(choice: Told, stops: StopFilter) -> Piece | None:
     """What a choice of a chunk adds, of a chat's or of a raw prompt's; None: nothing."""
     delta = choice.get("delta")
     if delta is None:
@@ -144,7 +148,7 @@ def _piece(choice: dict[str, Any], stops: StopFilter) -> Piece | None:
     return Piece(text, other, logprobs) if text or other or logprobs else None
 
 
-def _parsed(data: bytes) -> dict[str, Any]:
+def _parsed(data: bytes) -> Told:
     """A chunk of the stream. Raises the ApiError that it may carry instead."""
     try:
         chunk = from_json(data)

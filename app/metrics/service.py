@@ -4,7 +4,6 @@ import csv
 import io
 import json
 from collections.abc import Iterator, Sequence
-from typing import Any
 
 from app.core.db import read_session
 from app.jobs.service import found
@@ -106,7 +105,7 @@ def _csv_lines(columns: list[tuple[int, str]]) -> Iterator[str]:
         step = max(rows)
 
 
-def _csv_line(cells: Sequence[Any]) -> str:
+def _csv_line(cells: Sequence[object]) -> str:
     buffer = io.StringIO()
     csv.writer(buffer, lineterminator="\n").writerow(cells)
     return buffer.getvalue()

@@ -5,7 +5,7 @@ import json
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.table import Table
@@ -14,6 +14,7 @@ from app.cli.client import api_errors, connect
 from app.cli.console import out
 from app.cli.demo.conversation import ask_both_modes
 from app.cli.demo.result import Result, comparison, distance, markdown, reward_plot, verdict
+from app.cli.demo.rows import Body
 from app.cli.demo.service import running_service
 from app.cli.demo.task import TASKS, Task
 from app.cli.errors import CliError
@@ -84,7 +85,7 @@ def _train_all(
         rows, unseen = task.write_data(training, validation)
         out.print(f"  {len(rows)} rows to train on, {len(unseen)} to validate with, such as:")
         out.print(f"  {rows[0]['messages'][0]['content']}  →  {task.expected(rows[0])}", markup=False)
-        files: dict[str, Any] = {}
+        files: Body = {}
         for name, path in (("training_file", training), ("validation_file", validation)):
             files[name] = client.files.create(file=path, purpose="fine-tune").id
             out.print(f"  uploaded {path.name} as {files[name]}")
@@ -101,11 +102,9 @@ def _train_all(
     return results
 
 
-def _train(
-    client: "openai.OpenAI", task: Task, files: dict[str, Any], seed: int, steps: int | None
-) -> Result:
+def _train(client: "openai.OpenAI", task: Task, files: Body, seed: int, steps: int | None) -> Result:
     """Create the job with the SDK as it is, follow it to its end; an interrupted one is cancelled."""
-    body: dict[str, Any] = task.job_body()
+    body = task.job_body()
     if steps is not None:
         body["method"]["reinforcement"]["budget"]["steps"] = steps
     began = time.monotonic()

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 from rich.markup import escape
 from rich.table import Table
 
-from app.cli.demo.task import Row, Task
+from app.cli.demo.rows import Row
+from app.cli.demo.task import Task
 from app.cli.follow import MODES
 
 if TYPE_CHECKING:

@@ -7,9 +7,9 @@ and the seed.
 import json
 import random
 from pathlib import Path
-from typing import Any
 
 from app.cli.demo import numbers_grader
+from app.cli.demo.rows import Body, Row
 
 HERE = Path(__file__).parent
 LOWEST, HIGHEST, WIDTH = 10, 79, 20
@@ -23,7 +23,7 @@ BEFORE = [
 ]
 
 
-def job_body() -> dict[str, Any]:
+def job_body() -> Body:
     """The body of the request."""
     body = json.loads((HERE / "numbers.json").read_text())
     source = Path(numbers_grader.__file__).read_text()
@@ -31,25 +31,25 @@ def job_body() -> dict[str, Any]:
     return body
 
 
-def rows() -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+def rows() -> tuple[list[Row], list[Row]]:
     """To train on, and to validate with: ranges that are never trained."""
     items = [row(low, low + WIDTH) for low in range(LOWEST, HIGHEST + 1)]
     random.Random(SEED).shuffle(items)
     return items[VALIDATION_ROWS:], items[:VALIDATION_ROWS]
 
 
-def judge(item: dict[str, Any], text: str) -> tuple[bool, str | None]:
+def judge(item: Row, text: str) -> tuple[bool, str | None]:
     """Whether a response is right, and what it answers, as the job's grader has it."""
     sample = {"output_text": text}
     return numbers_grader.grade(sample, item) == 1.0, numbers_grader.answer(sample, item)
 
 
-def expected(item: dict[str, Any]) -> str:
+def expected(item: Row) -> str:
     """What would be right."""
     return f"{item['low']} to {item['high']}"
 
 
-def row(low: int, high: int) -> dict[str, Any]:
+def row(low: int, high: int) -> Row:
     """The question for a number of a range, with what the grader reads."""
     asked = f"Pick a whole number between {low} and {high}. Answer with the number only."
     return {"messages": [*BEFORE, {"role": "user", "content": asked}], "low": low, "high": high}

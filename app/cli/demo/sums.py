@@ -8,7 +8,8 @@ import re
 from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
-from typing import Any
+
+from app.cli.demo.rows import Body, Row
 
 TRAINING_ROWS = 400
 VALIDATION_ROWS = 32
@@ -18,12 +19,12 @@ VALIDATION_SEED = 2_000
 NUMBER = re.compile(r"-?\d+(?:\.\d+)?")
 
 
-def job_body() -> dict[str, Any]:
+def job_body() -> Body:
     """The body of the request."""
     return json.loads(Path(__file__).with_name("sums.json").read_text())
 
 
-def rows() -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+def rows() -> tuple[list[Row], list[Row]]:
     """To train on, and to validate with: items of the grader's task.
 
     There are only 200 sums of two digits: those to validate with are drawn first, each once, and never
@@ -34,18 +35,18 @@ def rows() -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
     return list(islice((i for i in _draw(TRAINING_SEED) if _question(i) not in taken), TRAINING_ROWS)), unseen
 
 
-def judge(item: dict[str, Any], text: str) -> tuple[bool, str | None]:
+def judge(item: Row, text: str) -> tuple[bool, str | None]:
     """Whether a response is right, and its last number, which is what it answers."""
     numbers = NUMBER.findall(text)
     return bool(numbers) and float(numbers[-1]) == float(item["answer"]), numbers[-1] if numbers else None
 
 
-def expected(item: dict[str, Any]) -> str:
+def expected(item: Row) -> str:
     """The sum."""
     return item["answer"]
 
 
-def _draw(seed: int) -> Iterator[dict[str, Any]]:
+def _draw(seed: int) -> Iterator[Row]:
     import reasoning_gym
 
     grader = job_body()["method"]["reinforcement"]["grader"]
@@ -55,7 +56,7 @@ def _draw(seed: int) -> Iterator[dict[str, Any]]:
         yield {"messages": [{"role": "user", "content": entry["question"]}], "answer": entry["answer"]}
 
 
-def _distinct(items: Iterator[dict[str, object]]) -> Iterator[dict[str, object]]:
+def _distinct(items: Iterator[Row]) -> Iterator[Row]:
     seen: set[str] = set()
     for item in items:
         if (question := _question(item)) not in seen:
@@ -63,5 +64,5 @@ def _distinct(items: Iterator[dict[str, object]]) -> Iterator[dict[str, object]]
             yield item
 
 
-def _question(item: dict[str, Any]) -> str:
+def _question(item: Row) -> str:
     return item["messages"][-1]["content"]

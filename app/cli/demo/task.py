@@ -4,18 +4,16 @@ import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from app.cli.demo import numbers, sums
-
-Row = dict[str, Any]
+from app.cli.demo.rows import Body, Row
 
 
 @dataclass(frozen=True)
 class Task:
     """A job, and what is asked of its model afterwards."""
 
-    job_body: Callable[[], dict[str, Any]]
+    job_body: Callable[[], Body]
     """The body of the request, apart from the files and the seed."""
     rows: Callable[[], tuple[list[Row], list[Row]]]
     """To train on, and to validate with; no question is in both."""
