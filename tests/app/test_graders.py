@@ -7,7 +7,7 @@ import sys
 import threading
 import time
 from contextlib import suppress
-from typing import Any
+from typing import Any, get_args
 from urllib.parse import urlsplit
 
 import openai
@@ -20,7 +20,7 @@ from tests.attack.payloads import METADATA, WAYS_IN, traps
 from tests.fixtures.api import GRADER, Api, create_job, on_sqlite, sums
 from tests.fixtures.engines import until
 from tests.fixtures.http_server import Server, chat
-from trainer.graders.grade import ERROR_KINDS
+from trainer.graders.grade import ErrorKind
 from trainer.graders.spec import GRADER_TYPES
 
 pytestmark = on_sqlite
@@ -110,7 +110,7 @@ def flags() -> list[str]:
     names = MetadataErrors.model_fields
     assert len(names) == 14
     found = [name for name, field in names.items() if field.annotation is bool]
-    assert {(names[name].alias or name) for name in found} == set(ERROR_KINDS)
+    assert {(names[name].alias or name) for name in found} == set(get_args(ErrorKind))
     return found
 
 

@@ -176,11 +176,11 @@ FAULTS = [
     # --- entropy and log-probabilities
     Fault(
         "entropy",
-        "trainer/objective/entropy.py",
-        "return -(safe.exp() * safe * ~log_p.isinf()).sum(dim=-1)",
-        "return -(safe.exp() * safe).mean(dim=-1)",
+        "trainer/model/logprobs.py",
+        "entropy_T[part] = -torch.linalg.vecdot(p, log_p)",
+        "entropy_T[part] = -(p * log_p).mean(dim=-1)",
         "mean over the vocabulary in place of the expectation",
-        ("entropy", "bandit"),
+        ("entropy",),
     ),
     Fault(
         "entropy",

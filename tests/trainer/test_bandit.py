@@ -10,7 +10,6 @@ import torch
 from torch import Tensor
 
 from trainer.objective.advantage import group_advantage
-from trainer.objective.entropy import token_entropy
 from trainer.objective.loss import clipped_token_loss
 from trainer.objective.regularizer import clamp_bonus, mode_regularizer, policy_split_bonus, standardize
 from trainer.spec.algorithm import PolicySplit
@@ -20,6 +19,11 @@ ACTIONS = 6
 
 def draw(*shape: int, seed: int = 0) -> Tensor:
     return torch.randn(*shape, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
+
+
+def entropy(z_V: Tensor) -> Tensor:
+    log_p_V = z_V.log_softmax(-1)
+    return -(log_p_V.exp() * log_p_V).sum()
 
 
 def expected_ascent(z_V: Tensor, advantage_V: Tensor) -> Tensor:
@@ -47,8 +51,8 @@ def test_surprisal_as_advantage_ascends_the_entropy(seed: int, spread: float):
     surprisal = mode_regularizer(logp, logp, alpha=0.5)
     by_policy_gradient = expected_ascent(z, surprisal)
     variable = z.clone().requires_grad_()
-    (by_autograd,) = torch.autograd.grad(token_entropy(variable[None]).sum(), variable)
-    closed = -logp.exp() * (logp + token_entropy(z[None]))
+    (by_autograd,) = torch.autograd.grad(entropy(variable), variable)
+    closed = -logp.exp() * (logp + entropy(z))
     assert torch.allclose(by_policy_gradient, closed, rtol=0, atol=1e-14)
     assert torch.allclose(by_autograd, closed, rtol=0, atol=1e-14)
 
@@ -58,7 +62,7 @@ def test_an_advantage_of_the_state_alone_has_no_gradient(constant: float):
     """E[A(s) grad log pi] = 0. That is why a bonus of the token entropy H_t is not an entropy gradient."""
     z = draw(ACTIONS)
     assert float(expected_ascent(z, torch.full_like(z, constant)).abs().max()) < 1e-14 * abs(constant) + 1e-16
-    by_entropy = token_entropy(z[None]).expand(ACTIONS)
+    by_entropy = entropy(z).expand(ACTIONS)
     assert float(expected_ascent(z, by_entropy).abs().max()) < 1e-14
 
 
@@ -70,7 +74,7 @@ def test_the_bonus_ascends_entropy_plus_divergence(alpha: float):
     found = expected_ascent(z_h, mode_regularizer(z_h.log_softmax(-1), log_n, alpha))
     variable = z_h.clone().requires_grad_()
     log_h = variable.log_softmax(-1)
-    target = token_entropy(variable[None]).sum() + (1 - alpha) * (log_h.exp() * (log_h - log_n)).sum()
+    target = entropy(variable) + (1 - alpha) * (log_h.exp() * (log_h - log_n)).sum()
     (expected,) = torch.autograd.grad(target, variable)
     assert torch.allclose(found, expected, rtol=0, atol=1e-14)
 

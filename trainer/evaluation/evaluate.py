@@ -24,7 +24,6 @@ from trainer.model.embedding import Encoder
 from trainer.model.logprobs import OutputLayer
 from trainer.model.policy import Policy
 from trainer.model.scoring import score_groups
-from trainer.objective.entropy import NATS_TO_BITS
 from trainer.objective.metrics import MetricSums
 from trainer.spec.modes import Mode
 from trainer.spec.run import EvaluationSpec
@@ -37,6 +36,7 @@ from trainer.steps.generation import (
     observe_form,
     sample_groups,
 )
+from trainer.steps.observation import NATS_TO_BITS
 from trainer.steps.thoughts import observe_thought_entropy, observe_thought_length
 from trainer.types import Group
 

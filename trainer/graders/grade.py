@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from concurrent.futures import TimeoutError as StillRunning
 from dataclasses import dataclass, field, replace
-from typing import Literal, TypeVar, get_args
+from typing import Literal, TypeVar
 
 from trainer.graders.thoughts import split_thoughts
 
@@ -26,7 +26,6 @@ ErrorKind = Literal[
     "unresponsive_reward_error",
 ]
 """OpenAI's flags: what kind of thing went wrong. ``unresponsive_reward_error``: no reward came in time."""
-ERROR_KINDS: tuple[ErrorKind, ...] = get_args(ErrorKind)
 BEAT_SECONDS = 1.0
 Found = TypeVar("Found")
 #: How far beyond an end of the scale a sum of floats may come to lie.

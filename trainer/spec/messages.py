@@ -25,7 +25,6 @@ from pydantic import (
 from trainer.spec.modes import Message
 
 Role = Literal["system", "developer", "user", "assistant", "tool"]
-ROLES: tuple[Role, ...] = ("system", "developer", "user", "assistant", "tool")
 _SHOWN = 80
 
 

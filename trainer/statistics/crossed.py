@@ -55,10 +55,6 @@ class Interval:
     low: float
     high: float
 
-    def excludes(self, value: float) -> bool:
-        """Whether ``value`` lies outside."""
-        return not self.low <= value <= self.high
-
     def ends(self) -> dict[str, float | None]:
         """``low`` and ``high`` for JSON: null where nothing is known."""
         ends = {"low": self.low, "high": self.high}

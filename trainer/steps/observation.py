@@ -12,10 +12,11 @@ from trainer.algorithms.base import GroupPlan
 from trainer.model.divergence import mode_divergences
 from trainer.model.logprobs import OutputLayer
 from trainer.model.scoring import Scores
-from trainer.objective.entropy import NATS_TO_BITS
 from trainer.objective.metrics import MetricSums
 from trainer.spec.modes import Mode
 from trainer.steps.context import StepContext
+
+NATS_TO_BITS = 1.4426950408889634
 
 
 class Observer:
