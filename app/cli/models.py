@@ -40,6 +40,23 @@ def pull(
     pull_model(name, settings.models_dir)
 
 
+@app.command()
+def cancel(
+    name: Annotated[str, typer.Argument(help="A model that is being pulled, here or by the service.")],
+    data_dir: DataDirOption = None,
+) -> None:
+    """End a model's pull, and remove what has come of it or of one that was cut off."""
+    try:
+        state = Pulls(settings_to_act_on(data_dir).models_dir).cancel(name)
+    except PullFailed as error:
+        raise CliError(f"the pull of {name} does not end: {error}") from error
+    if state is None:
+        raise CliError(f"nobody has pulled a model called {name}")
+    if state.status == "succeeded":
+        raise CliError(f"{name} is here already, and nothing is being fetched")
+    out.print(f"{name} is cancelled; nothing of it is left.", markup=False)
+
+
 @app.command("list")
 def list_models(data_dir: DataDirOption = None, as_json: JsonOption = False) -> None:
     """Show the base models that jobs can start from, and the encoders that evaluations can use."""
@@ -124,6 +141,14 @@ def pull_model(name: str, models_dir: Path) -> Path:
             final = Pulls(models_dir).pull(name, told)
         except PullFailed as error:
             raise CliError(f"{error}") from error
+        except KeyboardInterrupt:
+            progress.stop()
+            out.print(
+                f"Stopped. [bold]policysplit models pull {name}[/] continues where it was, "
+                f"[bold]models cancel {name}[/] removes what has come.",
+                soft_wrap=True,
+            )
+            raise
     folder = Path(final["model"])
     out.print(
         f"[green]{'Already there' if final['already'] else 'Ready'}[/]: {folder.name} in {models_dir}",

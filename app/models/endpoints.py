@@ -78,6 +78,15 @@ def get_pull(hub_name: HubName, _project: ProjectId) -> dict[str, object]:
     return pull_service.retrieve(hub_name)
 
 
+@router.post("/pull/{hub_name:path}/cancel", **answers(ModelPull))
+def cancel_pull(hub_name: HubName, project: ProjectId) -> dict[str, object]:
+    """Cancel a model's pull and remove what has come of it.
+
+    Also of one that was cut off, which the next pull would else continue.
+    """
+    return pull_service.cancel(project, hub_name)
+
+
 @router.get("/{model_id:path}")
 def get_model(model_id: ModelName, project: ProjectId) -> ModelObject:
     """Get a model: where it comes from and which mode it answers in."""

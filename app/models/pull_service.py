@@ -74,6 +74,22 @@ def start(project_id: str, name: str) -> dict[str, Any]:
     return retrieve(name)
 
 
+def cancel(project_id: str, name: str) -> dict[str, Any]:
+    """End a model's pull and remove what has come of it. Raises ApiError."""
+    _check_may(project_id)
+    try:
+        state = _pulls().cancel(name)
+    except PullFailed as error:
+        raise Conflict(f"The pull of {name} does not end: {error}.", code=error.code) from None
+    if state is None:
+        raise _not_pulled(name)
+    if state.status == "succeeded":
+        raise Conflict(
+            f"{name} is here already, and nothing is being fetched.", param="name", code="pull_finished"
+        )
+    return pull_view(state)
+
+
 def listing() -> list[dict[str, Any]]:
     """Pulls, the latest first."""
     return [pull_view(one) for one in _pulls().all()]
@@ -82,12 +98,16 @@ def listing() -> list[dict[str, Any]]:
 def retrieve(name: str) -> dict[str, Any]:
     """The last pull of a model; raises NotFound."""
     if (found := _pulls().find(name)) is None:
-        raise NotFound(
-            f"Nobody has pulled a model called {abbreviated(name)}: POST /v1/models/pull begins to.",
-            param="name",
-            code="pull_not_found",
-        )
+        raise _not_pulled(name)
     return pull_view(found)
+
+
+def _not_pulled(name: str) -> NotFound:
+    return NotFound(
+        f"Nobody has pulled a model called {abbreviated(name)}: POST /v1/models/pull begins to.",
+        param="name",
+        code="pull_not_found",
+    )
 
 
 def pull_view(state: Pull) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 What a pull has come to is in a file of ``.pulls`` in the models folder, beside what it fetches, so that every
 API process and command sees it. Whoever runs one holds a lock: a pull that says it runs without its lock was
-cut off, and the next one continues it.
+cut off, and the next one continues it. Whoever wants it to end leaves a file there that its runner looks for.
 """
 
 import contextlib
@@ -11,6 +11,7 @@ import json
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, replace
@@ -25,6 +26,10 @@ from trainer.system.guarded import guarded
 STOP_SECONDS = 5.0
 # Who asks for the state looks at the lock by taking it for a moment.
 _LOOK_SECONDS = 0.5
+#: Until a pull that is to be cancelled has ended.
+_CANCEL_SECONDS = 3 * STOP_SECONDS
+
+_CANCELLED = "cancelled"
 
 Facts = dict[str, Any]
 
@@ -42,7 +47,7 @@ class Pull:
     """What a pull has come to."""
 
     name: str
-    status: Literal["running", "succeeded", "failed"]
+    status: Literal["running", "succeeded", "failed", "cancelled"]
     stage: str
     started_at: float
     finished_at: float | None = None
@@ -70,14 +75,17 @@ class Pulls:
     ) -> Facts:
         """Fetch a model and return its last facts, ``model`` and ``source``; ``told`` hears each on the way.
 
-        ``known``: what :meth:`about` has said. Raises PullFailed, also where another one fetches it now.
+        ``known``: what :meth:`about` has said. Raises PullFailed, also where another one fetches it now, and
+        where somebody cancels it.
         """
         with self._running(name):
+            self._path(name, "cancel").unlink(missing_ok=True)
             state = Pull(name, "running", "asking the model hub", time.time(), about=known)
             self._write(state)
             told({"stage": state.stage})
             try:
-                for facts in self._told(name, "--reserve", str(get_settings().disk_reserve_bytes)):
+                reserve = str(get_settings().disk_reserve_bytes)
+                for facts in self._told(name, "--reserve", reserve, cancel=self._path(name, "cancel")):
                     told(facts)
                     if "model" in facts:
                         self._write(
@@ -92,9 +100,32 @@ class Pulls:
                     self._write(state)
                 raise PullFailed("trainer.model.pull ended before the model was there", "pull_failed")
             except PullFailed as error:
-                problem = {"code": error.code, "message": f"{error}"}
-                self._write(replace(state, status="failed", finished_at=time.time(), error=problem))
+                if error.code == _CANCELLED:
+                    self._write(_cancelled(state))
+                else:
+                    problem = {"code": error.code, "message": f"{error}"}
+                    self._write(replace(state, status="failed", finished_at=time.time(), error=problem))
                 raise
+
+    def cancel(self, name: str) -> Pull | None:
+        """End a pull, whoever runs it, and remove what has come of it, also of one that was cut off.
+
+        Returns what it is afterwards; one that has succeeded stays, and None is none. Raises PullFailed for
+        one that does not end.
+        """
+        state = self.find(name)
+        if state is None or state.status in ("succeeded", "cancelled"):
+            return state
+        self._path(name, "cancel").touch()
+        with self._running(name, _CANCEL_SECONDS):
+            self._path(name, "cancel").unlink(missing_ok=True)
+            state = self._stored(self._path(name, "json"))
+            if state is not None and state.status != "succeeded":
+                for _ in self._told(name, "--discard"):
+                    pass
+                state = _cancelled(state)
+                self._write(state)
+            return state
 
     def all(self) -> list[Pull]:
         """What is known of pulls, the latest first."""
@@ -105,13 +136,15 @@ class Pulls:
         """The last pull of a model."""
         return self._read(self._path(name, "json"))
 
-    def _told(self, name: str, *options: str) -> Iterator[Facts]:
+    def _told(self, name: str, *options: str, cancel: Path | None = None) -> Iterator[Facts]:
+        """What the process says on its way; raises PullFailed, also once there is a file ``cancel``."""
         # It imports nothing from the folder that it runs in.
         options = ("--into", str(self._models), *options)
         command = [sys.executable, "-P", "-m", "trainer.model.pull", *options, "--", name]
         with (
             tempfile.TemporaryFile("w+") as errors,
             guarded(command, STOP_SECONDS, subprocess.PIPE, errors) as process,
+            _ended_at(cancel, process) as cancelled,
         ):
             assert process.stdout is not None
             for line in process.stdout:
@@ -123,17 +156,19 @@ class Pulls:
                     raise PullFailed(facts["error"]["message"], facts["error"]["code"])
                 if isinstance(facts, dict):
                     yield facts
-            if process.wait() != 0:
+            if process.wait() != 0 and cancelled.is_set():
+                raise PullFailed(f"the pull of {name} was cancelled", _CANCELLED)
+            if process.returncode != 0:
                 errors.seek(0)
                 said = errors.read().strip().splitlines() or [f"it ended with status {process.returncode}"]
                 raise PullFailed(said[-1], "pull_failed")
 
     @contextlib.contextmanager
-    def _running(self, name: str) -> Iterator[None]:
-        """Hold the lock of the model's pull; raises PullFailed where another one has it."""
+    def _running(self, name: str, seconds: float = _LOOK_SECONDS) -> Iterator[None]:
+        """Hold the lock of the model's pull; raises PullFailed where another one has it for so long."""
         self._folder.mkdir(parents=True, exist_ok=True)
         with self._path(name, "lock").open("a") as lock:
-            deadline = time.monotonic() + _LOOK_SECONDS
+            deadline = time.monotonic() + seconds
             while True:
                 try:
                     fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -154,10 +189,15 @@ class Pulls:
             return True
         return False
 
-    def _read(self, path: Path) -> Pull | None:
+    def _stored(self, path: Path) -> Pull | None:
         try:
-            state = Pull(**json.loads(path.read_text()))
+            return Pull(**json.loads(path.read_text()))
         except (OSError, ValueError, TypeError):
+            return None
+
+    def _read(self, path: Path) -> Pull | None:
+        state = self._stored(path)
+        if state is None:
             return None
         if state.status == "running" and not self._is_running(state.name):
             message = f"The pull of {state.name} was cut off: pull it again, and it continues where it was."
@@ -174,3 +214,33 @@ class Pulls:
     @property
     def _folder(self) -> Path:
         return self._models / ".pulls"
+
+
+def _cancelled(state: Pull) -> Pull:
+    over = replace(state, status="cancelled", stage="cancelled", finished_at=time.time())
+    return replace(over, done_bytes=None, total_bytes=None, error=None)
+
+
+@contextlib.contextmanager
+def _ended_at(path: Path | None, process: "subprocess.Popen[str]") -> Iterator[threading.Event]:
+    """During the block have the guarded process end when there is a file at ``path``: then it is set."""
+    cancelled, over = threading.Event(), threading.Event()
+
+    def watch(path: Path) -> None:
+        assert process.stdin is not None
+        # A file of another process is no event of this one.
+        while not over.wait(_LOOK_SECONDS / 2):
+            if path.exists():
+                cancelled.set()
+                process.stdin.close()
+                return
+
+    watcher = None if path is None else threading.Thread(target=watch, args=(path,), daemon=True)
+    if watcher is not None:
+        watcher.start()
+    try:
+        yield cancelled
+    finally:
+        over.set()
+        if watcher is not None:
+            watcher.join()

@@ -56,8 +56,9 @@ class ModelPull(BaseModel):
 
     id: str = Field(description="What the model is called once it is there: give it as a job's model")
     object: Kind[Literal["model.pull"]]
-    status: Literal["running", "succeeded", "failed"] = Field(
-        description="failed: error says why; the same call continues what was cut off"
+    status: Literal["running", "succeeded", "failed", "cancelled"] = Field(
+        description="failed: error says why; the same call continues what was cut off, and begins anew what "
+        "was cancelled"
     )
     stage: str = Field(description="What is being done, in words")
     created_at: CreatedAt

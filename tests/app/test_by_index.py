@@ -176,6 +176,7 @@ REQUESTS: dict[str, list[Asked]] = {
     "GET /v1/models/available/{hub_name:path}": [],
     "POST /v1/models/pull": [],
     "GET /v1/models/pull/{hub_name:path}": [],
+    "POST /v1/models/pull/{hub_name:path}/cancel": [],
     "GET /healthz": [],
     "GET /readyz": [({}, {}, None)],
 }

@@ -99,6 +99,7 @@ SHARED = {
     ("POST", "/v1/models/pull"),
     ("GET", "/v1/models/pull"),
     ("GET", "/v1/models/pull/{hub_name}"),
+    ("POST", "/v1/models/pull/{hub_name}/cancel"),
 }
 #: Who sees and makes keys and projects of whom: tests/app/test_key_routes.py.
 ACCESS = {("POST", "/v1/api_keys"), ("GET", "/v1/projects"), ("POST", "/v1/projects")}

@@ -1,6 +1,9 @@
 """Fetching base models by the API: from a hub on this machine, in the background, by those who may."""
 
 import os
+import signal
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -12,8 +15,11 @@ import pytest
 from app.core.settings import get_settings
 from app.models.machine import needs
 from app.models.pulling import Pulls
+from app.models.schemas import ModelPull
 from tests.fixtures.api import Api, ApiProcess, Keyed, on_sqlite
+from tests.fixtures.described import check_described
 from tests.fixtures.hub import TOKEN, Hub
+from tests.fixtures.service import run_cli
 
 JOB = {
     "environment": {"task": "chain_sum"},
@@ -145,6 +151,72 @@ def test_a_pull_under_a_service_that_is_killed_ends_with_it_and_is_continued(
         assert (api.folder / "models" / "team" / "tiny" / file.name).read_bytes() == file.read_bytes()
 
 
+def cancel(api: Api, name: str, key: str | None = None) -> httpx.Response:
+    headers = {} if key is None else {"authorization": f"Bearer {key}"}
+    return httpx.post(f"{api.url}/v1/models/pull/{name}/cancel", headers=headers, timeout=60)
+
+
+@on_sqlite
+def test_a_pull_is_cancelled_and_leaves_nothing(api: Api, hub: Hub) -> None:
+    hub.held.clear()
+    post(api, "team/tiny")
+    partial = api.folder / "models" / "team" / ".tiny.partial"
+    until(api, "team/tiny", lambda pull: (pull["done_bytes"] or 0) > 0 or over(pull))
+    assert any(partial.iterdir())
+    answer = cancel(api, "team/tiny")
+    assert answer.status_code == 200, answer.text
+    check_described(ModelPull, answer.text)
+    told = answer.json()
+    assert (told["status"], told["error"], told["done_bytes"]) == ("cancelled", None, None)
+    assert told["finished_at"] is not None
+    left = [path.name for path in (api.folder / "models" / "team").iterdir()]
+    assert left == [".tiny.lock"], "nothing of it is left"
+    assert cancel(api, "team/tiny").json()["status"] == "cancelled"
+    asked = len(hub.ranges)
+    hub.held.set()
+    assert post(api, "team/tiny").json()["status"] == "running"
+    assert until(api, "team/tiny", over)["status"] == "succeeded"
+    assert len(hub.ranges) == asked, "begun anew"
+    late = cancel(api, "team/tiny")
+    assert (late.status_code, late.json()["error"]["code"]) == (409, "pull_finished")
+    assert cancel(api, "team/none").status_code == 404
+
+
+@on_sqlite
+def test_what_a_cut_off_pull_has_left_is_discarded(api: Api, hub: Hub, tiny_model: Path) -> None:
+    weights = (tiny_model / "model.safetensors").stat().st_size
+    hub.cut_after = [weights // 2, 0, 0, 0, 0]
+    post(api, "team/tiny")
+    assert until(api, "team/tiny", over)["status"] == "failed"
+    partial = api.folder / "models" / "team" / ".tiny.partial"
+    assert any(partial.iterdir())
+    assert cancel(api, "team/tiny").json()["status"] == "cancelled"
+    assert not partial.exists()
+
+
+@on_sqlite
+def test_a_pull_of_another_process_is_cancelled(api: Api, hub: Hub) -> None:
+    """The service's by a command, and a command's by Ctrl-C, which keeps what has come."""
+    hub.held.clear()
+    where = ("--data-dir", str(api.folder))
+    command = [sys.executable, "-m", "app.cli", "models", "pull", "team/tiny", *where]
+    running = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=dict(os.environ))
+    until(api, "team/tiny", lambda pull: (pull["done_bytes"] or 0) > 0 or over(pull))
+    running.send_signal(signal.SIGINT)
+    said, _ = running.communicate(timeout=60)
+    assert running.returncode == 130 and "models cancel team/tiny" in said
+    partial = api.folder / "models" / "team" / ".tiny.partial"
+    assert any(partial.iterdir())
+    assert post(api, "team/tiny").json()["status"] == "running"
+    done = run_cli("models", "cancel", "team/tiny", *where)
+    assert (done.returncode, done.stdout) == (0, "team/tiny is cancelled; nothing of it is left.\n"), (
+        done.stderr
+    )
+    assert until(api, "team/tiny", over)["status"] == "cancelled"
+    assert not partial.exists()
+    assert run_cli("models", "cancel", "team/none", *where).returncode == 1
+
+
 @pytest.mark.parametrize(
     ("name", "status", "code", "says"),
     [
@@ -229,6 +301,7 @@ def test_only_the_operators_projects_may(keyed: Keyed, hub: Hub, monkeypatch: py
     monkeypatch.setattr(get_settings(), "model_pull_projects", [keyed.stranger_project])
     assert httpx.get(f"{keyed.api.url}/v1/models/available", headers=headers).json()["may_pull"] is True
     assert post(keyed.api, "team/tiny", mine).status_code == 403
+    assert cancel(keyed.api, "team/tiny", mine).status_code == 403
     assert post(keyed.api, "team/tiny", theirs).status_code == 202
     for path in ("/v1/models/pull", "/v1/models/pull/team/tiny", "/v1/models/available"):
         assert httpx.get(keyed.api.url + path).status_code == 401

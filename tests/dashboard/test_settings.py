@@ -159,7 +159,7 @@ def test_storage_shows_what_there_is_and_what_goes(
         page = opened.page
         page.goto(f"{api.url}/#/settings/storage")
         use = page.get_by_label("In use")
-        for text in ("3.00 GiB", "1 job", "2 files", "100 %", "< 1 %"):
+        for text in ("3.00 GiB", "1 job", "2 files", "100 %", "< 0.01 %"):
             expect(use).to_contain_text(text)
         expect(page.get_by_label("Largest runs").get_by_role("link", name="large")).to_be_visible()
         kept = page.get_by_label("Removed by itself").locator("tbody tr")

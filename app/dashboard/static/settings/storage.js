@@ -31,7 +31,7 @@ export function Storage() {
         ${parts.map(([key, , size]) => size > 0 && html`<i key=${key} class=${key} style=${{ flexGrow: size }} />`)}
       </div>
       <dl class="shares">
-        ${parts.map(([key, name, size, what]) => html`<div key=${key}><dt><i class=${key} />${name}</dt><dd class="num">${bytes(size)}<span class="muted"> · ${shareOf(size, use.bytes)}</span></dd><dd class="tiny muted">${what}</dd></div>`)}
+        ${parts.map(([key, name, size, what]) => html`<div key=${key}><dt><i class=${key} />${name}</dt><dd class="num">${bytes(size)}<span class="muted"> · ${percent(use.bytes ? size / use.bytes : 0)}</span></dd><dd class="tiny muted">${what}</dd></div>`)}
       </dl>
     </section>
     ${largest.length > 0 &&
@@ -53,12 +53,6 @@ export function Storage() {
       </table></div>
     </section>
   </div>`;
-}
-
-/** A share in per cent as people say it. */
-function shareOf(size, of) {
-  const share = of ? size / of : 0;
-  return share > 0 && share < 0.01 ? "< 1\u00a0%" : percent(share);
 }
 
 function Kept({ rule }) {
