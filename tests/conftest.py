@@ -63,6 +63,7 @@ pytest_plugins = [
 _LONG = (
     *("test_vllm_runs", "test_vllm", "test_engines", "test_ranks", "test_serve", "test_run", "test_lora"),
     *("test_pages", "test_real_trainer", "test_token_ids", "test_vllm_engine", "test_routing"),
+    "test_supervisor",
 )
 
 
