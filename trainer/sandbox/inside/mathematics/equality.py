@@ -10,7 +10,6 @@ from typing import Any
 import sympy
 from sympy import Expr, Interval, S, Symbol
 
-from .expressions import DEGREE, LOG_BASE, PERCENT
 from .shapes import (
     Answer,
     Assigned,
@@ -25,6 +24,7 @@ from .shapes import (
     as_region,
 )
 from .units import LETTER_UNITS, conversion
+from .vocabulary import DEGREE, LOG_BASE, PERCENT
 
 #: Digits that a decimal must have to stand for a number that it rounds.
 ROUNDED_DIGITS = 6

@@ -10,72 +10,39 @@ base of an unmarked logarithm stay symbols, for what they mean depends on what t
 """
 
 import re
-from collections.abc import Callable
-from itertools import pairwise
-from typing import Any
 
 import sympy
 from sympy import Expr, Integer, Rational, Symbol
 
 from .notation import Unreadable
 from .units import LETTER_UNITS, SHORT
+from .vocabulary import (
+    ACCENTS,
+    BRACED_CIRCLE,
+    CALLED,
+    DEGREE,
+    DIVIDE,
+    FUNCTIONS,
+    GREEK,
+    INVERSES,
+    LOG_BASE,
+    LOGARITHMS,
+    MAX_FACTORIAL,
+    MULTIPLY,
+    NAMES,
+    OF_SEVERAL,
+    PERCENT,
+    PLUS_MINUS,
+    Token,
+    could_be_product,
+    decimal,
+    in_radians,
+    power,
+    quotient,
+    tokens,
+)
 
-PERCENT, DEGREE, LOG_BASE = Symbol("%"), Symbol("°"), Symbol("log base", positive=True)
-PLUS_MINUS = Symbol("±")
 MAX_DEPTH = 60
-#: Powers and factorials beyond these are not multiplied out: 9^(9^9) has more digits than fit anywhere.
-MAX_EXPONENT, MAX_FACTORIAL = 5_000, 3_000
-
-_TOKEN = re.compile(
-    r"\s*(?:(?P<number>\d{1,3}(?:,\d{3})+(?![\d,])(?:\.\d+)?|\d+\.(?=\\(?:overline|dot|bar)\b)|\d+(?:\.\d+)?|\.\d+)"
-    r"|(?P<text>\\text\{[^{}]*\})"
-    r"|(?P<command>\\[A-Za-z]+|\\[%{}|])"
-    r"|(?P<letters>[A-Za-z]+'*)"
-    r"|(?P<sign>[-+*/^_(){}\[\]|!%=<>,:&']))"
-)
-Token = tuple[str, str]
-
-_FUNCTIONS: dict[str, Callable[..., Expr]] = {
-    **{
-        name: getattr(sympy, name)
-        for name in ("sin", "cos", "tan", "cot", "sec", "csc", "sinh", "cosh", "tanh")
-    },
-    **{f"arc{name}": getattr(sympy, f"a{name}") for name in ("sin", "cos", "tan", "cot", "sec", "csc")},
-    **{
-        name: getattr(sympy, name)
-        for name in ("asin", "acos", "atan", "exp", "asinh", "acosh", "atanh", "coth")
-    },
-    "ln": sympy.log,
-    "abs": sympy.Abs,
-    "sgn": sympy.sign,
-    "sign": sympy.sign,
-    "floor": sympy.floor,
-    "ceil": sympy.ceiling,
-    "Re": sympy.re,
-    "Im": sympy.im,
-    "arg": sympy.arg,
-    "det": sympy.Determinant,
-}
-_INVERSES = {name: _FUNCTIONS[f"arc{name}"] for name in ("sin", "cos", "tan", "cot", "sec", "csc")}
-_INVERSES |= {name: getattr(sympy, f"a{name}") for name in ("sinh", "cosh", "tanh")}
-_OF_SEVERAL = {"max": sympy.Max, "min": sympy.Min, "gcd": sympy.gcd, "lcm": sympy.lcm}
-_LOGARITHMS = {"log", "lg"}
-_NAMES = set(_FUNCTIONS) | set(_OF_SEVERAL) | _LOGARITHMS
-_GREEK = frozenset(
-    re.findall(
-        r"\w+",
-        "alpha beta gamma delta epsilon zeta eta theta iota kappa lambda mu nu xi rho sigma tau upsilon "
-        "phi chi psi omega Gamma Delta Theta Lambda Xi Pi Sigma Upsilon Phi Psi Omega ell hbar",
-    )
-)
-_ACCENTS = frozenset(
-    re.findall(
-        r"\w+", "overline bar vec hat tilde widehat overrightarrow widetilde mathcal mathbb mathfrak split"
-    )
-)
-_MULTIPLY, _DIVIDE = {"*", "\\times", "\\cdot"}, {"/", "\\div"}
-#: Letters that call a function when a parenthesis follows.
-_CALLED = set("fghFGHPp")
 
 
 class Words(Unreadable):
@@ -119,12 +86,12 @@ class Reader:
         value = self._factor()
         while True:
             kind, sign = self._peek()
-            if sign in _MULTIPLY:
+            if sign in MULTIPLY:
                 self._at += 1
                 value = value * self._factor()
-            elif sign in _DIVIDE:
+            elif sign in DIVIDE:
                 self._at += 1
-                value = _quotient(value, self._factor())
+                value = quotient(value, self._factor())
             elif self._begins_factor(kind, sign):
                 value = value * self._factor()
             else:
@@ -140,7 +107,7 @@ class Reader:
             return text != "\\{"
         if kind == "command":
             name = text[1:]
-            return name in _GREEK | _ACCENTS | _NAMES | {
+            return name in GREEK | ACCENTS | NAMES | {
                 "frac",
                 "sqrt",
                 "root",
@@ -174,7 +141,7 @@ class Reader:
             sign = self._peek()[1]
             if sign == "^":
                 self._at += 1
-                if self._peek()[1] == "\\circ" or self._tokens[self._at : self._at + 3] == _BRACED_CIRCLE:
+                if self._peek()[1] == "\\circ" or self._tokens[self._at : self._at + 3] == BRACED_CIRCLE:
                     self._at += 1 if self._peek()[1] == "\\circ" else 3
                     value = value * DEGREE
                     continue
@@ -233,7 +200,7 @@ class Reader:
         plain = text.replace(",", "")
         if "." in plain:
             self.digits = max(self.digits, len(plain.replace(".", "").lstrip("0")))
-        value = _decimal(plain)
+        value = decimal(plain)
         if "." in plain and (period := self._period()) is not None:
             digits = len(plain.partition(".")[2])
             self.digits = 0
@@ -267,7 +234,7 @@ class Reader:
                     return whole + Rational(above, below)
         kinds = [kind for kind, _ in self._tokens[self._at : self._at + 3]]
         if kinds == ["number", "sign", "number"] and texts[1] == "/":
-            above, below = int(_decimal(texts[0])), int(_decimal(texts[2]))
+            above, below = int(decimal(texts[0])), int(decimal(texts[2]))
             if 0 < above < below and texts[0].isdecimal() and texts[2].isdecimal():
                 self._at += 3
                 return whole + Rational(above, below)
@@ -279,12 +246,12 @@ class Reader:
         self._argument()
 
     def _letters(self, text: str) -> Expr:
-        if text in _NAMES:
+        if text in NAMES:
             return self._function(text)
         if text in SHORT and self._at > 1 and self._tokens[self._at - 2][0] == "number":
             raise Words(f"{text!r} is a unit")
         letters, primes = text.rstrip("'"), text[len(text.rstrip("'")) :]
-        if len(letters) > 2 and not _could_be_product(letters):
+        if len(letters) > 2 and not could_be_product(letters):
             raise Words(f"{letters!r} is not mathematics")
         if len(letters) > 1:
             # Put all but the first back: each may have an index, an argument or a power.
@@ -297,7 +264,7 @@ class Reader:
 
     def _called(self, name: str) -> Expr:
         """A letter; with what is in parentheses behind it, where it calls a function."""
-        if name[0] not in _CALLED or self._peek()[1] != "(":
+        if name[0] not in CALLED or self._peek()[1] != "(":
             return Symbol(name)
         self._at += 1
         arguments = [self._sum()]
@@ -324,7 +291,7 @@ class Reader:
     def _command(self, name: str) -> Expr:
         if name == "frac":
             above = self._argument()
-            return _quotient(above, self._argument())
+            return quotient(above, self._argument())
         if name in ("sqrt", "root"):
             return self._root()
         if name == "binom":
@@ -337,11 +304,11 @@ class Reader:
             value = self._sum()
             self._expect("\\rfloor" if name == "lfloor" else "\\rceil")
             return sympy.floor(value) if name == "lfloor" else sympy.ceiling(value)
-        if name in _NAMES:
+        if name in NAMES:
             return self._function(name)
-        if name in _GREEK:
+        if name in GREEK:
             return self._called("\\" + name + self._index())
-        if name in _ACCENTS:
+        if name in ACCENTS:
             return Symbol(f"\\{name}{{{self._raw_argument()}}}" + self._index())
         raise Unreadable(f"'\\{name}' is not understood here")
 
@@ -355,25 +322,25 @@ class Reader:
         return power(value, 1 / degree) if degree != 2 else sympy.sqrt(value)
 
     def _function(self, name: str) -> Expr:
-        if name in _OF_SEVERAL:
+        if name in OF_SEVERAL:
             return self._of_several(name)
         base: Expr | None = None
         exponent: Expr | None = None
         for _ in range(2):
-            if self._peek()[1] == "_" and name in _LOGARITHMS:
+            if self._peek()[1] == "_" and name in LOGARITHMS:
                 self._at += 1
                 base = self._argument()
             elif self._peek()[1] == "^":
                 self._at += 1
                 exponent = self._exponent()
-        argument = _in_radians(self._function_argument())
-        if name in _LOGARITHMS:
+        argument = in_radians(self._function_argument())
+        if name in LOGARITHMS:
             base = Integer(10) if name == "lg" else LOG_BASE if base is None else base
             value = sympy.log(argument) / sympy.log(base)
-        elif exponent == -1 and name in _INVERSES:
-            return _INVERSES[name](argument)
+        elif exponent == -1 and name in INVERSES:
+            return INVERSES[name](argument)
         else:
-            value = _FUNCTIONS[name](argument)
+            value = FUNCTIONS[name](argument)
         return value if exponent is None else power(value, exponent)
 
     def _function_argument(self) -> Expr:
@@ -384,7 +351,7 @@ class Reader:
         value = self._factor()
         while True:
             kind, text = self._peek()
-            if text in _NAMES or text[1:] in _NAMES or text == "(" or not self._begins_factor(kind, text):
+            if text in NAMES or text[1:] in NAMES or text == "(" or not self._begins_factor(kind, text):
                 return value
             value = value * self._factor()
 
@@ -400,9 +367,9 @@ class Reader:
         if name in ("gcd", "lcm"):
             value = arguments[0]
             for other in arguments[1:]:
-                value = _OF_SEVERAL[name](value, other)
+                value = OF_SEVERAL[name](value, other)
             return value
-        return _OF_SEVERAL[name](*arguments)
+        return OF_SEVERAL[name](*arguments)
 
     def _group(self) -> Expr:
         opened = self._next()[1]
@@ -448,7 +415,7 @@ class Reader:
         """The name that a ``\\text`` is: of a function, or a letter that is not a unit."""
         inner = text[6:-1].strip()
         letter = re.fullmatch(r"[A-Za-z]", inner) and inner not in LETTER_UNITS
-        return inner if inner in _NAMES or letter else None
+        return inner if inner in NAMES or letter else None
 
     def _peek(self) -> Token:
         return self._tokens[self._at] if self._at < len(self._tokens) else ("", "")
@@ -466,23 +433,6 @@ class Reader:
             )
 
 
-_BRACED_CIRCLE = [("sign", "{"), ("command", "\\circ"), ("sign", "}")]
-
-
-def tokens(text: str) -> list[Token]:
-    """Raises Unreadable for a character that has no meaning here."""
-    found, position = [], 0
-    text = text.rstrip()
-    while position < len(text):
-        match = _TOKEN.match(text, position)
-        if match is None:
-            raise Unreadable(f"{text[position:].lstrip()[:12]!r} is not understood")
-        kind = match.lastgroup or ""
-        found.append((kind, match.group(kind)))
-        position = match.end()
-    return found
-
-
 def read_expression(text: str) -> tuple[Expr, int]:
     """The expression and its decimals' significant digits (0: no decimals). Raises Unreadable."""
     reader = Reader(text)
@@ -495,33 +445,3 @@ def read_expression(text: str) -> tuple[Expr, int]:
     if value.has(sympy.nan, sympy.zoo):
         raise Unreadable("it has no value")
     return value, reader.digits
-
-
-def power(base: Expr, exponent: Expr) -> Expr:
-    """base^exponent, multiplied out where the result has a size that fits."""
-    huge = exponent.is_Rational and abs(exponent) > MAX_EXPONENT
-    tower = exponent.is_number and not exponent.is_Rational and exponent.has(sympy.Pow)
-    if base.is_Rational and base not in (0, 1, -1) and (huge or tower):
-        return sympy.Pow(base, exponent, evaluate=False)
-    return sympy.Pow(base, exponent)
-
-
-def _quotient(above: Expr, below: Expr) -> Expr:
-    if below == 0:
-        raise Unreadable("it divides by 0")
-    return above / below
-
-
-def _in_radians(argument: Any) -> Expr:
-    return argument.subs(DEGREE, sympy.pi / 180)
-
-
-def _decimal(text: str) -> Any:
-    whole, _, fraction = text.replace(",", "").partition(".")
-    return Rational(int((whole or "0") + fraction), 10 ** len(fraction))
-
-
-def _could_be_product(letters: str) -> bool:
-    """xyz and abc are products, cat is a word: letters in the alphabet's order."""
-    of_one_case = letters.islower() or letters.isupper()
-    return of_one_case and len(letters) <= 4 and all(one < other for one, other in pairwise(letters))

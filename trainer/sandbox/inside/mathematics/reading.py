@@ -5,17 +5,16 @@ taken for the whole.
 """
 
 import re
-from collections.abc import Iterator
 from dataclasses import replace
-from functools import reduce
-from typing import Any
 
 import sympy
-from sympy import Expr, Interval, S, Set, Symbol
+from sympy import S, Set, Symbol
 
-from . import units
-from .expressions import DEGREE, PLUS_MINUS, Words, read_expression
+from .expressions import Words, read_expression
+from .inequalities import ordered
+from .measured import measured
 from .notation import Unreadable, normalized
+from .pieces import closing, pieces, split
 from .shapes import Answer, Assigned, Based, Grid, Labelled, Region, Relation, Several, Value, Word, as_region
 
 MAX_PARTS = 200
@@ -74,25 +73,12 @@ _NUMBER_WORDS = {
     "ninety": 90,
     "hundred": 100,
 }
-_OPEN, _CLOSE = (
-    {"(": ")", "[": "]", "\\{": "\\}", "\\langle": "\\rangle", "{": "}"},
-    {")", "]", "\\}", "\\rangle", "}"},
-)
-_PIECE = re.compile(
-    r"(?<![\d.,])\d{1,3}(?:,\d{3})+(?![\d,])|\\text\{[^{}]*\}|\\begin\{[^{}]*\}.*?\\end\{[^{}]*\}|\\[A-Za-z]+|\\.|[A-Za-z]+|.",
-    re.DOTALL,
-)
 _AND = {"and", "\\land", "和", "与", "und", "et"}
 _OR = {"or", "\\lor", "或", "oder", "ou"}
 _HEDGE = re.compile(
     r"^(?:approximately|about|around|roughly|exactly|only|just|equals?|is|are)\s+", re.IGNORECASE
 )
 _CHOICE = re.compile(r"^(?:\\text\{\s*)?\(?([A-H])(?:\)|\.|:)\s*\}?\s*(\S.*)$")
-_CURRENCY = re.compile(
-    rf"^(-?)\s*(?:\\text\{{)?\s*(\\\$|[{re.escape(units.CURRENCIES)}]|USD|EUR|GBP|Rs\.?)\s*\}}?\s*(?=[\d.\\(-])"
-)
-_UNIT_START = re.compile(r"\\text\{|(?<![\\A-Za-z])[A-Za-z]{2,}|[€£¥₹]|\\\$")
-_UNIT_TAIL = re.compile(r"(?:[\sA-Za-z./€£¥₹-]|\\text\{[^{}]*\}|\^ ?\{?-?[23]\}?|\\cdot|\\\$)+")
 _MATRIX = re.compile(
     r"^\\begin\{(?:[pbBvV]?matrix|smallmatrix|array)\}(?:\{[^{}]*\})?(.*)\\end\{[A-Za-z]+\}$", re.DOTALL
 )
@@ -130,11 +116,11 @@ def _read(text: str, depth: int) -> Answer:
         _related,
         _combined,
         _bracketed,
-        _measured,
     ):
         if (found := reader(text, depth)) is not None:
             return found
-    return _in_words(text)
+    value = measured(text)
+    return _in_words(text) if value is None else value
 
 
 def _unwrapped(text: str) -> str:
@@ -142,7 +128,7 @@ def _unwrapped(text: str) -> str:
     text = _HEDGE.sub("", text.strip())
     if match := re.fullmatch(r"\\text\{([^{}]*)\}", text):
         return _unwrapped(match.group(1).strip().rstrip("."))
-    if text.startswith("{") and _closing(text, 0) == len(text) - 1:
+    if text.startswith("{") and closing(text, 0) == len(text) - 1:
         return _unwrapped(text[1:-1])
     return text
 
@@ -216,7 +202,7 @@ def _matrix(text: str, depth: int) -> Answer | None:
 def _listed(text: str, depth: int) -> Answer | None:
     """3, 5 and 7; x = 2 or x = 3; (0, 1), (1, 2)."""
     parts, words = [""], []
-    for piece, level in _pieces(text):
+    for piece, level in pieces(text):
         word = piece[6:-1].strip() if piece.startswith("\\text{") else piece
         if level == 0 and (piece in (",", ";") or word.casefold() in _AND | _OR):
             parts.append("")
@@ -268,7 +254,7 @@ def _flat(parts: tuple[Answer, ...]) -> tuple[Answer, ...]:
 def _related(text: str, depth: int) -> Answer | None:
     """x = 2, 0 < x <= 3, x in (0, 1), y = 2x + 1."""
     sides, operators = [""], []
-    for piece, level in _pieces(text):
+    for piece, level in pieces(text):
         if level == 0 and (piece in _ORDERS or piece == "\\in"):
             operators.append("in" if piece == "\\in" else _ORDERS[piece])
             sides.append("")
@@ -283,7 +269,7 @@ def _related(text: str, depth: int) -> Answer | None:
         return _equal_sides(sides, depth)
     if "in" in operators or not all(sides):
         raise Unreadable("its relations are not understood")
-    return _ordered(sides, operators)
+    return ordered(sides, operators)
 
 
 def _joined(sides: list[str], operators: list[str]) -> tuple[list[str], list[str]]:
@@ -341,52 +327,10 @@ def _name(text: str) -> str | None:
     return (letters.group(1) or letters.group(2)) if letters else None
 
 
-def _ordered(sides: list[str], operators: list[str]) -> Answer:
-    values = [read_expression(side)[0] for side in sides]
-    names = sorted(set().union(*(value.free_symbols for value in values)), key=str)
-    if len(names) == 1 and all(operator != "=" for operator in operators):
-        sets = [
-            _solutions(left, operator, right, names[0])
-            for left, operator, right in zip(values, operators, values[1:], strict=False)
-        ]
-        if all(one is not None for one in sets):
-            return Region(reduce(lambda a, b: sympy.Intersection(a, b), sets), str(names[0]))  # type: ignore[arg-type]
-    if len(operators) != 1:
-        raise Unreadable("its chain of relations is not understood")
-    operator, difference = operators[0], values[0] - values[1]
-    if operator in (">", ">="):
-        operator, difference = operator.replace(">", "<"), -difference
-    return Relation(operator, difference)
-
-
-def _solutions(left: Expr, operator: str, right: Expr, name: Any) -> Set | None:
-    """The real numbers that satisfy a relation; None where it is not solved."""
-    if left == name and not right.has(name):
-        bound = right
-    elif right == name and not left.has(name):
-        bound, operator = left, {"<": ">", ">": "<", "<=": ">=", ">=": "<="}.get(operator, operator)
-    else:
-        x: Any = sympy.Dummy("x", real=True)
-        relation = {"<": sympy.Lt, ">": sympy.Gt, "<=": sympy.Le, ">=": sympy.Ge, "!=": sympy.Ne}[operator]
-        difference = sympy.expand((left - right).subs(name, x))
-        if not difference.is_polynomial(x) or sympy.degree(difference, x) > 4:
-            return None
-        return sympy.solveset(relation(difference, 0), x, S.Reals)
-    if not bound.is_extended_real:
-        return None
-    return {
-        "<": lambda: Interval.open(-sympy.oo, bound),
-        ">": lambda: Interval.open(bound, sympy.oo),
-        "<=": lambda: Interval(-sympy.oo, bound),
-        ">=": lambda: Interval(bound, sympy.oo),
-        "!=": lambda: S.Reals - sympy.FiniteSet(bound),
-    }[operator]()
-
-
 def _combined(text: str, depth: int) -> Answer | None:
     """Unions, intersections and differences of sets, from left to right."""
     parts, operators = [""], []
-    for piece, level in _pieces(text):
+    for piece, level in pieces(text):
         united = piece == "U" and parts[-1].rstrip().endswith((")", "]", "\\}"))
         if level == 0 and (piece in ("\\cup", "\\cap", "\\setminus") or united):
             operators.append("\\cup" if united else piece)
@@ -415,7 +359,7 @@ def _bracketed(text: str, depth: int) -> Answer | None:
     opened = next((mark for mark in ("\\{", "\\langle", "(", "[") if text.startswith(mark)), None)
     if opened is None:
         return None
-    end = _closing(text, 0)
+    end = closing(text, 0)
     closed = next((mark for mark in ("\\}", "\\rangle", ")", "]") if text.endswith(mark)), None)
     if closed is None or end != len(text) - len(closed):
         return None
@@ -426,7 +370,7 @@ def _bracketed(text: str, depth: int) -> Answer | None:
         brackets = "{}"
     else:
         brackets = "()" if opened == "\\langle" else opened + closed
-    parts = _split(inner, ",") if "," in inner else _split(inner, ";")
+    parts = split(inner, ",") if "," in inner else split(inner, ";")
     if len(parts) == 1 and brackets != "{}":
         return None if brackets in ("()", "[]") else _unclosed()
     found = tuple(_read(part, depth + 1) for part in parts) if inner else ()
@@ -441,64 +385,7 @@ def _unclosed() -> None:
     raise Unreadable("its brackets do not close")
 
 
-# --- values and words --------------------------------------------------------------------------------------
-
-
-def _measured(text: str, depth: int) -> Answer | None:
-    """An expression, with a currency before it or a unit behind it; None where there are words alone."""
-    if match := _CURRENCY.match(text):
-        found = _measured(match.group(1) + text[match.end() :], depth)
-        currency = match.group(2).removeprefix("\\")
-        if isinstance(found, Value):
-            return replace(found, unit=found.unit if found.unit and not units.known(currency) else currency)
-        return found
-    if (ratio := _ratio(text)) is not None:
-        return ratio
-    try:
-        return _value(*read_expression(text))
-    except Words:
-        pass
-    for match in _UNIT_START.finditer(text):
-        body, tail = text[: match.start()].strip(), text[match.start() :]
-        if not body or not _UNIT_TAIL.fullmatch(tail):
-            continue
-        try:
-            found = _value(*read_expression(body))
-        except Unreadable:
-            continue
-        return _with_unit(found, tail)
-    return None
-
-
-def _with_unit(answer: Answer, tail: str) -> Answer:
-    unit = re.sub(r"\\text\{([^{}]*)\}", r"\1", tail).replace("\\cdot", " ").replace("\\", "")
-    unit = " ".join(unit.split()).strip(". ")
-    if isinstance(answer, Several):
-        return replace(answer, parts=tuple(_with_unit(part, tail) for part in answer.parts))
-    if not isinstance(answer, Value):
-        return answer
-    if answer.expression.has(DEGREE):  # 20 degrees C
-        return Value(answer.expression.subs(DEGREE, 1), answer.digits, f"°{unit[:1]}".lower() if unit else "")
-    return replace(answer, unit=unit)
-
-
-def _value(expression: Expr, digits: int) -> Answer:
-    if not expression.has(PLUS_MINUS):
-        return Value(expression, digits)
-    return Several(tuple(Value(expression.subs(PLUS_MINUS, sign), digits) for sign in (1, -1)))
-
-
-def _ratio(text: str) -> Answer | None:
-    parts = _split(text, ":")
-    if len(parts) < 2 or not all(parts):
-        return None
-    values = [read_expression(part) for part in parts]
-    if len(values) > 2:
-        return Several(tuple(Value(*one) for one in values), ":")
-    (above, one), (below, other) = values
-    if below == 0:
-        raise Unreadable("it divides by 0")
-    return Value(above / below, max(one, other))
+# --- words -------------------------------------------------------------------------------------------------
 
 
 def _in_words(text: str) -> Answer:
@@ -508,38 +395,3 @@ def _in_words(text: str) -> Answer:
     if not words or left or len(words) > MAX_WORDS:
         raise Unreadable(f"{text[:60]!r} is not a mathematical expression")
     return Word(" ".join(re.sub(r"[.,:;!?'\"()-]", " ", plain).casefold().split()))
-
-
-def _pieces(text: str) -> Iterator[tuple[str, int]]:
-    """Pieces of the text with the depth of brackets that they stand at; bars are not counted."""
-    level = 0
-    for match in _PIECE.finditer(text):
-        piece = match.group()
-        if piece in _CLOSE:
-            level -= 1
-        yield piece, max(level, 0)
-        if piece in _OPEN:
-            level += 1
-
-
-def _split(text: str, separator: str) -> list[str]:
-    parts = [""]
-    for piece, level in _pieces(text):
-        if level == 0 and piece == separator:
-            parts.append("")
-        else:
-            parts[-1] += piece
-    return [part.strip() for part in parts]
-
-
-def _closing(text: str, start: int) -> int:
-    """Where the bracket at ``start`` is closed, by a bracket of any kind; -1: nowhere."""
-    level = 0
-    for match in _PIECE.finditer(text, start):
-        if match.group() in _OPEN:
-            level += 1
-        elif match.group() in _CLOSE:
-            level -= 1
-            if level == 0:
-                return match.start()
-    return -1
