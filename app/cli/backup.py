@@ -19,11 +19,13 @@ from pathlib import Path
 from typing import Annotated, Any, BinaryIO
 
 import typer
+from rich.markup import escape
 
-from app.cli.console import out, say_error
+from app.cli.console import say_error
 from app.cli.datadir import DataDir
 from app.cli.environment import settings_to_act_on, settings_with
 from app.cli.errors import CliError
+from app.cli.listing import JsonOption, say_done
 from app.cli.relocation import DATABASE, LOCATION
 from app.core.private import tighten
 from app.core.settings import Settings
@@ -41,6 +43,7 @@ def backup(
     file: Annotated[Path, typer.Argument(help="The archive to write, e.g. policysplit-backup.tar.")],
     data_dir: DataDirOption = None,
     models: Annotated[bool, typer.Option(help="Copy base models, too; they can be pulled again.")] = True,
+    as_json: JsonOption = False,
 ) -> None:
     """Copy the embedded service into one file, while it runs or not.
 
@@ -58,11 +61,16 @@ def backup(
         raise CliError(f"the backup could not be written: {error}") from error
     for name in copy.lost:
         say_error(f"{name} is in the database and not in {settings.data_dir}: it is not in the backup either")
-    out.print(f"{file}: {size:,} bytes. `policysplit restore` brings it back.")
+    say_done(
+        {"file": file, "bytes": size, "missing": copy.lost},
+        as_json,
+        f"{escape(str(file))}: {size:,} bytes. `policysplit restore` brings it back.",
+    )
 
 
 def restore(
     file: Annotated[Path, typer.Argument(help="An archive that `policysplit backup` wrote.")],
+    as_json: JsonOption = False,
     data_dir: DataDirOption = None,
 ) -> None:
     """Make a data directory from a backup. Jobs that ran are resumed when the service is started on it."""
@@ -80,8 +88,11 @@ def restore(
             (temporary / MANIFEST).unlink()
     except (OSError, tarfile.TarError) as error:
         raise CliError(f"{file} cannot be brought back: {error}") from error
-    out.print(
-        f"{directory.path} is as it was at {time.ctime(manifest['created_at'])}; start `policysplit serve`."
+    made = manifest["created_at"]
+    say_done(
+        {"data_dir": directory.path, "as_at": made},
+        as_json,
+        f"{escape(str(directory.path))} is as it was at {time.ctime(made)}; start `policysplit serve`.",
     )
 
 

@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING
 from rich.table import Table
 
 from app.cli.client import Told, get, post
-from app.cli.console import out
+from app.cli.console import err, out
 from app.cli.errors import CliError
+from app.cli.listing import say_json
 
 if TYPE_CHECKING:
     import openai
@@ -15,11 +16,11 @@ if TYPE_CHECKING:
 _LOOK_SECONDS = 1.0
 
 
-def show_estimate(client: "openai.OpenAI", body: Told) -> None:
+def show_estimate(client: "openai.OpenAI", body: Told, as_json: bool = False) -> None:
     """Print what the job of this body would take; raises CliError when that cannot be found out."""
     estimate = post(client, "/fine_tuning/jobs/estimate", body)
     path = f"/fine_tuning/estimates/{estimate['id']}"
-    with out.status("a worker tries two steps …") as status:
+    with err.status("a worker tries two steps …") as status:
         while estimate["status"] in ("queued", "running"):
             if estimate["status"] == "queued":
                 status.update("waiting for a worker that is free …")
@@ -29,7 +30,10 @@ def show_estimate(client: "openai.OpenAI", body: Told) -> None:
             estimate = get(client, path)
     if estimate["error"] is not None:
         raise CliError(f"the job would fail: {estimate['error']['message']}")
-    out.print(estimate_table(estimate["result"]))
+    if as_json:
+        say_json(estimate)
+    else:
+        out.print(estimate_table(estimate["result"]))
 
 
 def estimate_table(result: Told) -> Table:

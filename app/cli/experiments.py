@@ -13,7 +13,7 @@ from app.cli.errors import CliError
 from app.cli.experiment_progress import follow_experiment, retrieve, summary
 from app.cli.jobs import FollowOption, read_job_file, upload_files
 from app.cli.judging import judge
-from app.cli.listing import JsonOption, say_json, say_table, when
+from app.cli.listing import JsonOption, say_done, say_json, say_table, when
 from app.cli.status import coloured, step_of
 from trainer.statistics.wording import interval_ends, signed
 
@@ -31,10 +31,11 @@ def run(
         Path, typer.Argument(help="The experiment as YAML or JSON: the body of POST /experiments.")
     ],
     follow: FollowOption = True,
+    as_json: JsonOption = False,
     base_url: BaseUrlOption = None,
     data_dir: DataDirOption = None,
 ) -> None:
-    """Start an experiment; files that its tasks name are uploaded."""
+    """Start an experiment; files that its tasks name are uploaded. With --json it is not followed."""
     body = read_job_file(file)
     client = connect(base_url, data_dir)
     with api_errors(client):
@@ -43,8 +44,9 @@ def run(
                 upload_files(client, task, find=lambda path: _beside(file, path))
         experiment = post(client, "/experiments", body)
         with told_how_to_look_again(f"experiments follow {experiment['id']}"):
-            out.print(f"Created [bold]{experiment['id']}[/]: {experiment['progress']['runs']} runs.")
-            if follow:
+            runs = experiment["progress"]["runs"]
+            say_done(experiment, as_json, f"Created [bold]{experiment['id']}[/]: {runs} runs.")
+            if follow and not as_json:
                 _follow(client, experiment["id"])
 
 
@@ -124,6 +126,7 @@ def extend(
     experiment_id: ExperimentId,
     seeds: Annotated[str, typer.Option(help="Seeds to add, such as 3,4.")] = "",
     arm: Annotated[list[str] | None, typer.Option(help="An arm to add; may be given again.")] = None,
+    as_json: JsonOption = False,
     base_url: BaseUrlOption = None,
     data_dir: DataDirOption = None,
 ) -> None:
@@ -135,17 +138,22 @@ def extend(
     client = connect(base_url, data_dir)
     with api_errors(client):
         body = {"seeds": numbers, "arms": arm or []}
-        out.print(summary(post(client, f"/experiments/{experiment_id}/extend", body)))
+        experiment = post(client, f"/experiments/{experiment_id}/extend", body)
+    say_done(experiment, as_json, summary(experiment))
 
 
 @app.command()
 def cancel(
-    experiment_id: ExperimentId, base_url: BaseUrlOption = None, data_dir: DataDirOption = None
+    experiment_id: ExperimentId,
+    as_json: JsonOption = False,
+    base_url: BaseUrlOption = None,
+    data_dir: DataDirOption = None,
 ) -> None:
     """Cancel an experiment and its jobs."""
     client = connect(base_url, data_dir)
     with api_errors(client):
-        out.print(summary(post(client, f"/experiments/{experiment_id}/cancel", {})))
+        experiment = post(client, f"/experiments/{experiment_id}/cancel", {})
+    say_done(experiment, as_json, summary(experiment))
 
 
 @app.command()
@@ -154,6 +162,7 @@ def report(
     output: Annotated[
         Path | None, typer.Option(help="Where to: a .html, .csv or .json file. Default: the verdict, here.")
     ] = None,
+    as_json: JsonOption = False,
     base_url: BaseUrlOption = None,
     data_dir: DataDirOption = None,
 ) -> None:
@@ -165,11 +174,15 @@ def report(
     path = f"/experiments/{experiment_id}/report"
     with api_errors(client):
         if output is None:
-            _verdict(get(client, path))
+            found = get(client, path)
+            if as_json:
+                say_json(found)
+            else:
+                _verdict(found)
             return
         content = client.get(f"{path}?format={kind}", cast_to=_raw_response()).content
     output.write_bytes(content)
-    out.print(f"Wrote {output}.", soft_wrap=True)
+    say_done({"file": output, "bytes": len(content)}, as_json, f"Wrote {escape(str(output))}.")
 
 
 def _raw_response() -> Any:

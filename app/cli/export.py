@@ -4,10 +4,11 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from rich.markup import escape
 
-from app.cli.console import out
 from app.cli.environment import settings_to_act_on
 from app.cli.errors import CliError
+from app.cli.listing import JsonOption, say_done
 from app.core.errors import ApiError
 from app.core.tables import DEFAULT_PROJECT
 
@@ -15,6 +16,7 @@ from app.core.tables import DEFAULT_PROJECT
 def export(
     model: Annotated[str, typer.Argument(help="A fine-tuned model, any of its ids: ft:…")],
     to: Annotated[Path, typer.Option(help="The folder to write; it must not exist, or be empty.")],
+    as_json: JsonOption = False,
     data_dir: Annotated[Path | None, typer.Option(help="The data directory.")] = None,
     project: Annotated[str, typer.Option(help="Whose model it is.")] = DEFAULT_PROJECT,
 ) -> None:
@@ -31,6 +33,9 @@ def export(
     except (ApiError, IncompleteCheckpoint, OSError) as error:
         raise CliError(str(error)) from error
     size = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
-    out.print(
-        f"[green]Exported[/] {exported.found.checkpoint} to {folder}, {size / 1e6:,.0f} MB", soft_wrap=True
+    checkpoint = exported.found.checkpoint
+    say_done(
+        {"model": checkpoint, "folder": folder, "bytes": size},
+        as_json,
+        f"[green]Exported[/] {escape(str(checkpoint))} to {escape(str(folder))}, {size / 1e6:,.0f} MB",
     )

@@ -9,7 +9,7 @@ from rich.markup import escape
 from app.cli.client import BaseUrlOption, DataDirOption, api_errors, connect
 from app.cli.console import out
 from app.cli.errors import CliError
-from app.cli.listing import JsonOption, say_json, say_table, size, when
+from app.cli.listing import JsonOption, say_done, say_json, say_table, size, when
 from app.core.errors import BadRequest
 from app.core.settings import get_settings
 from app.files.jsonl import check_training_file
@@ -60,16 +60,14 @@ def upload(
     client = connect(base_url, data_dir)
     with api_errors(client), file.open("rb") as content:
         made = client.files.create(file=content, purpose="fine-tune")
-    if as_json:
-        say_json(made.to_dict())
-    else:
-        out.print(f"Uploaded {escape(str(file))} as [bold]{made.id}[/].", soft_wrap=True)
+    say_done(made.to_dict(), as_json, f"Uploaded {escape(str(file))} as [bold]{made.id}[/].")
 
 
 @app.command()
 def download(
     file_id: FileId,
     to: Annotated[Path, typer.Option(help="The file to write; it must not exist.")],
+    as_json: JsonOption = False,
     base_url: BaseUrlOption = None,
     data_dir: DataDirOption = None,
 ) -> None:
@@ -79,7 +77,8 @@ def download(
         content = client.files.content(file_id).read()
     with to.open("xb") as target:
         target.write(content)
-    out.print(f"Wrote {escape(str(to))}, {size(len(content))}.", soft_wrap=True)
+    wrote = {"id": file_id, "file": to, "bytes": len(content)}
+    say_done(wrote, as_json, f"Wrote {escape(str(to))}, {size(len(content))}.")
 
 
 @app.command()
@@ -93,10 +92,7 @@ def delete(
     client = connect(base_url, data_dir)
     with api_errors(client):
         gone = client.files.delete(file_id)
-    if as_json:
-        say_json(gone.to_dict())
-    else:
-        out.print(f"{gone.id} is gone.", soft_wrap=True)
+    say_done(gone.to_dict(), as_json, f"{gone.id} is gone.")
 
 
 @datasets_app.command()

@@ -12,11 +12,11 @@ from rich.markup import escape
 from rich.table import Table
 
 from app.cli.client import BaseUrlOption, DataDirOption, Told, api_errors, connect
-from app.cli.console import out, told_how_to_look_again
+from app.cli.console import err, out, told_how_to_look_again
 from app.cli.errors import CliError
 from app.cli.estimates import show_estimate
 from app.cli.follow import TERMINAL, follow
-from app.cli.listing import JsonOption, moment, say_json, say_table, when
+from app.cli.listing import JsonOption, moment, say_done, say_json, say_table, when
 from app.cli.status import coloured, step_of
 
 if TYPE_CHECKING:
@@ -44,10 +44,11 @@ def create(
     suffix: Annotated[str | None, typer.Option(help="Part of the result's name.")] = None,
     seed: Annotated[int | None, typer.Option(help="Same seed and data: same run.")] = None,
     follow_it: FollowOption = True,
+    as_json: JsonOption = False,
     base_url: BaseUrlOption = None,
     data_dir: DataDirOption = None,
 ) -> None:
-    """Create a job; options win over the same fields of --file."""
+    """Create a job; options win over the same fields of --file. With --json it is not followed."""
     body = read_job_file(file) if file else {}
     given = {
         "model": model,
@@ -61,8 +62,8 @@ def create(
     with api_errors(client):
         upload_files(client, body)
         job = post_job(client, body)
-        out.print(f"Created [bold]{job.id}[/], {job.status}.")
-        if follow_it:
+        say_done(_fields(job), as_json, f"Created [bold]{job.id}[/], {job.status}.")
+        if follow_it and not as_json:
             _follow(client, job.id)
 
 
@@ -71,6 +72,7 @@ def estimate(
     file: Annotated[Path, typer.Option(help="The job as JSON or YAML: the body of POST /jobs.")],
     training_file: Annotated[str | None, typer.Option(help="A JSONL file to upload, or file-….")] = None,
     validation_file: Annotated[str | None, typer.Option(help="A JSONL file to upload, or file-….")] = None,
+    as_json: JsonOption = False,
     base_url: BaseUrlOption = None,
     data_dir: DataDirOption = None,
 ) -> None:
@@ -81,7 +83,7 @@ def estimate(
     client = connect(base_url, data_dir)
     with api_errors(client):
         upload_files(client, body)
-        show_estimate(client, body)
+        show_estimate(client, body, as_json)
 
 
 @app.command("list")
@@ -157,31 +159,49 @@ def follow_job(job_id: JobId, base_url: BaseUrlOption = None, data_dir: DataDirO
 
 
 @app.command()
-def cancel(job_id: JobId, base_url: BaseUrlOption = None, data_dir: DataDirOption = None) -> None:
+def cancel(
+    job_id: JobId,
+    as_json: JsonOption = False,
+    base_url: BaseUrlOption = None,
+    data_dir: DataDirOption = None,
+) -> None:
     """Cancel a job."""
     client = connect(base_url, data_dir)
     with api_errors(client):
         job = client.fine_tuning.jobs.cancel(job_id)
-    words = "" if job.status in TERMINAL else ", stopping"
-    out.print(f"{job.id}: {coloured(job.status)}{words}")
+    _say_status(job, as_json, "" if job.status in TERMINAL else ", stopping")
 
 
 @app.command()
-def pause(job_id: JobId, base_url: BaseUrlOption = None, data_dir: DataDirOption = None) -> None:
+def pause(
+    job_id: JobId,
+    as_json: JsonOption = False,
+    base_url: BaseUrlOption = None,
+    data_dir: DataDirOption = None,
+) -> None:
     """Pause a job; what it has learned so far can be used meanwhile."""
     client = connect(base_url, data_dir)
     with api_errors(client):
         job = client.fine_tuning.jobs.pause(job_id)
-    out.print(f"{job.id}: {coloured(job.status)}")
+    _say_status(job, as_json)
 
 
 @app.command()
-def resume(job_id: JobId, base_url: BaseUrlOption = None, data_dir: DataDirOption = None) -> None:
+def resume(
+    job_id: JobId,
+    as_json: JsonOption = False,
+    base_url: BaseUrlOption = None,
+    data_dir: DataDirOption = None,
+) -> None:
     """Resume a paused job, with its budgets granted again."""
     client = connect(base_url, data_dir)
     with api_errors(client):
         job = client.fine_tuning.jobs.resume(job_id)
-    out.print(f"{job.id}: {coloured(job.status)}")
+    _say_status(job, as_json)
+
+
+def _say_status(job: "FineTuningJob", as_json: bool, words: str = "") -> None:
+    say_done(_fields(job), as_json, f"{job.id}: {coloured(job.status)}{words}")
 
 
 def read_job_file(path: Path) -> Told:
@@ -220,7 +240,8 @@ def upload(client: "openai.OpenAI", value: str) -> str:
         raise CliError(f"{value!r} is neither a file here nor a file id (file-…)")
     with path.open("rb") as handle:
         uploaded = client.files.create(file=handle, purpose="fine-tune")
-    out.print(f"Uploaded {path} as {uploaded.id}.", soft_wrap=True)
+    # On the way to what was asked for, which alone is on standard output.
+    err.print(f"Uploaded {escape(str(path))} as {uploaded.id}.", soft_wrap=True)
     return uploaded.id
 
 

@@ -24,9 +24,10 @@ from rich.progress import Progress
 from rich.table import Table
 
 from app.cli.client import BaseUrlOption, DataDirOption, Told, api_errors, connect
-from app.cli.console import out
+from app.cli.console import err, out
 from app.cli.errors import CliError
 from app.cli.jobs import read_job_file
+from app.cli.listing import JsonOption, say_json
 from app.core.errors import BadRequest
 from app.core.validation import bad_request
 from trainer.errors import InvalidSpec
@@ -72,6 +73,7 @@ def judge(
     output: Annotated[
         Path | None, typer.Option(help="Where to write every text and the report, JSON.")
     ] = None,
+    as_json: JsonOption = False,
     base_url: BaseUrlOption = None,
     data_dir: DataDirOption = None,
 ) -> None:
@@ -86,7 +88,7 @@ def judge(
     except InvalidSpec as error:
         raise CliError(f"{file}: judge: {error}") from None
     prompts = len(wanted.contestants) * len(wanted.prompts)
-    with Progress(*Progress.get_default_columns(), console=out, transient=True) as progress:
+    with Progress(*Progress.get_default_columns(), console=err, transient=True) as progress:
         asked = progress.add_task("answers", total=prompts)
         scored = progress.add_task(f"judged by {escape(wanted.judge.model)}", total=prompts * wanted.samples)
         try:
@@ -116,7 +118,10 @@ def judge(
     errors = [one.grade.error for one in judged if one.grade.error]
     if len(errors) == len(judged):
         raise CliError(f"no text could be judged; the first: {errors[0]}")
-    _show(report)
+    if as_json:
+        say_json(report)
+    else:
+        _show(report)
 
 
 def read_judging(file: Path) -> JudgingFile:

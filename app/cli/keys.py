@@ -12,18 +12,22 @@ from sqlalchemy.exc import SQLAlchemyError
 from app.cli.console import err, out
 from app.cli.environment import settings_to_act_on
 from app.cli.errors import CliError
-from app.cli.listing import JsonOption, say_json, say_table, when
+from app.cli.listing import JsonOption, say_done, say_json, say_table, when
 from app.cli.schema import migrate_database
 from app.core.addresses import is_loopback
 from app.core.db import close_engine, get_engine
 from app.core.settings import Settings
 from app.core.tables import DEFAULT_PROJECT
 from app.keys import service
+from app.keys.repository import Caller
+from app.keys.schemas import key_view, project_view
 
 app = typer.Typer(help="Keys of the service. The first one ends keyless use.", no_args_is_help=True)
 projects_app = typer.Typer(
     help="Projects: each sees its own files, jobs and models alone.", no_args_is_help=True
 )
+#: Whoever is on the machine.
+_OPERATOR = Caller(DEFAULT_PROJECT, operator=True)
 DataDirOption = Annotated[Path | None, typer.Option(help="The data directory of the service.")]
 
 
@@ -37,11 +41,16 @@ def create(
     operator: Annotated[
         bool, typer.Option("--operator", help="It makes projects, and manages the keys of all, over HTTP.")
     ] = False,
+    as_json: JsonOption = False,
     data_dir: DataDirOption = None,
 ) -> None:
     """Make a key and print it, this once: only its hash is kept."""
     with _database(data_dir):
         key, secret = service.create_key(name, project, requests_per_minute, operator=operator)
+        (owner,) = service.list_projects(key.project_id)
+    if as_json:
+        say_json(key_view(key, owner, _OPERATOR, new_secret=secret))
+        return
     err.print(f"Made {key.id} for project {key.project_id}. The key is not shown again:", soft_wrap=True)
     print(secret)
 
@@ -52,21 +61,21 @@ def list_keys(as_json: JsonOption = False, data_dir: DataDirOption = None) -> No
     with _database(data_dir):
         rows = service.list_keys()
     if as_json:
-        names = ("id", "name", "hint", "project_id", "requests_per_minute", "created_at", "revoked_at")
-        say_json([{name: getattr(key, name) for name in names} | {"project": own.name} for key, own in rows])
+        say_json([key_view(key, project, _OPERATOR) for key, project in rows])
     elif not rows:
         out.print("There is no key. Anyone on this machine may use the service, and nobody else.")
     else:
         say_table(
-            ("key", "name", "secret", "project", "requests/min", "made", "revoked"),
+            ("key", "name", "secret", "project", "requests/min", "made", "last used", "revoked"),
             [
                 (
                     key.id,
-                    escape(key.name),
+                    escape(key.name) + (" [dim](operator)[/]" if key.operator else ""),
                     key.hint,
                     escape(project.name),
                     "" if key.requests_per_minute is None else str(key.requests_per_minute),
                     when(key.created_at),
+                    when(key.last_used_at),
                     when(key.revoked_at),
                 )
                 for key, project in rows
@@ -75,22 +84,28 @@ def list_keys(as_json: JsonOption = False, data_dir: DataDirOption = None) -> No
 
 
 @app.command()
-def revoke(key_id: Annotated[str, typer.Argument(help="key_…")], data_dir: DataDirOption = None) -> None:
+def revoke(
+    key_id: Annotated[str, typer.Argument(help="key_…")],
+    as_json: JsonOption = False,
+    data_dir: DataDirOption = None,
+) -> None:
     """Refuse a key from now on; running services notice within seconds."""
     with _database(data_dir):
         key = service.revoke_key(key_id)
-    out.print(f"{key.id} ({key.name}) is revoked.", markup=False)
+        (owner,) = service.list_projects(key.project_id)
+    say_done(key_view(key, owner, _OPERATOR), as_json, f"{key.id} ({escape(key.name)}) is revoked.")
 
 
 @projects_app.command("create")
 def create_project(
     name: Annotated[str, typer.Argument(help="A name that no other project has.")],
+    as_json: JsonOption = False,
     data_dir: DataDirOption = None,
 ) -> None:
     """Make a project."""
     with _database(data_dir):
         project = service.create_project(name)
-    out.print(f"Made {project.id}: {project.name}", markup=False)
+    say_done(project_view(project), as_json, f"Made {project.id}: {escape(project.name)}")
 
 
 @projects_app.command("list")
@@ -99,7 +114,7 @@ def list_projects(as_json: JsonOption = False, data_dir: DataDirOption = None) -
     with _database(data_dir):
         projects = service.list_projects()
     if as_json:
-        say_json([{name: getattr(one, name) for name in ("id", "name", "created_at")} for one in projects])
+        say_json([project_view(one) for one in projects])
         return
     rows = [(one.id, escape(one.name), when(one.created_at)) for one in projects]
     say_table(("project", "name", "made"), rows)

