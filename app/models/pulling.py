@@ -228,7 +228,7 @@ def _ended_at(path: Path | None, process: "subprocess.Popen[str]") -> Iterator[t
 
     def watch(path: Path) -> None:
         assert process.stdin is not None
-        # A file of another process is no event of this one.
+        # A file that another process makes cannot be waited for as an event.
         while not over.wait(_LOOK_SECONDS / 2):
             if path.exists():
                 cancelled.set()
