@@ -9,7 +9,7 @@ import time
 from sqlalchemy.orm import Session
 
 from app.core.db import read_session, write_session
-from app.core.errors import BadRequest, Conflict, Forbidden, NotFound
+from app.core.errors import BadRequest, Conflict, Forbidden, KeyRevoked, NotFound
 from app.core.paging import unknown_cursor
 from app.core.settings import get_settings
 from app.core.tables import Project
@@ -26,6 +26,7 @@ _OPERATOR = (
 def create_key(caller: Caller, request: CreateKey) -> dict[str, object]:
     """A new key, with its secret."""
     with write_session() as session:
+        _check_still_known(session, caller)
         project = _project(session, caller, request.project_id)
         if not caller.operator:
             _check_may_make(session, caller, request)
@@ -56,6 +57,7 @@ def list_keys(
 def revoke_key(caller: Caller, key_id: str) -> dict[str, object]:
     """Refuse the key from now on; raises NotFound and Forbidden."""
     with write_session() as session:
+        _check_still_known(session, caller)
         key = repository.find_key(session, key_id, None if caller.operator else caller.project_id)
         if key is None:
             raise NotFound(f"No such key: '{key_id}'.", param="key_id")
@@ -91,6 +93,14 @@ def _seen(session: Session, caller: Caller, project_id: str) -> Project | None:
     """The project with this id, if the caller may know of it."""
     may = caller.operator or project_id == caller.project_id
     return next(iter(repository.projects(session, project_id)), None) if may else None
+
+
+def _check_still_known(session: Session, caller: Caller) -> None:
+    """A key that was revoked a moment ago, which requests are still answered with, leaves no other behind."""
+    if caller.key_id is not None:
+        own = repository.find_key(session, caller.key_id)
+        if own is None or own.revoked_at is not None:
+            raise KeyRevoked
 
 
 def _project(session: Session, caller: Caller, project_id: str | None) -> Project:

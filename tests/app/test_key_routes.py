@@ -12,7 +12,7 @@ from app.core.db import read_session
 from app.core.settings import get_settings
 from app.core.tables import DEFAULT_PROJECT, ApiKey
 from app.keys.schemas import KeyObject, KeyWithSecret, ProjectObject
-from app.keys.service import create_key
+from app.keys.service import create_key, revoke_key
 from app.keys.uses import WRITE_SECONDS
 from tests.fixtures.api import Api, Keyed, forget, on_sqlite, until_status
 from tests.fixtures.described import check_described
@@ -119,6 +119,18 @@ def test_a_key_does_not_make_more_than_it_is(keyed: Keyed, operator: str) -> Non
     slow = create_key("slow", DEFAULT_PROJECT, requests_per_minute=60)[1]
     refused(ask(api, "POST", "/api_keys", slow, {"name": "fast"}), 403, "60 requests a minute")
     assert listed(api, slow), "it sees them all the same"
+
+
+@on_sqlite
+def test_a_key_that_was_just_revoked_makes_no_other(keyed: Keyed) -> None:
+    """Also in the seconds in which it is still answered."""
+    api, mine = keyed.api, keyed.secrets[0]
+    assert listed(api, mine)
+    revoke_key(keyed.ids[0])
+    refused(ask(api, "POST", "/api_keys", mine, {"name": "to stay"}), 401, "revoked")
+    refused(ask(api, "POST", f"/api_keys/{keyed.ids[0]}/revoke", mine), 401, "revoked")
+    with read_session() as session:
+        assert len(session.scalars(select(ApiKey.id)).all()) == 2
 
 
 @on_sqlite
