@@ -73,7 +73,7 @@ def list_files(
 ) -> Response:
     """List files, newest first."""
     files = service.listing(project, after=after, limit=limit, order=order, purpose=purpose)
-    return page([file_dict(file) for file in files], limit)
+    return page([file_dict(*file) for file in files], limit)
 
 
 @router.get("/{file_id}")

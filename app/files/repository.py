@@ -8,7 +8,7 @@ from sqlalchemy.orm import Session
 
 from app.core.tables import File, Job, Project
 from app.core.unfinished import unfinished
-from app.files.schemas import PURPOSES
+from app.files.schemas import PURPOSES, SHOWN
 
 
 def find(session: Session, project_id: str, file_id: str) -> File | None:
@@ -25,8 +25,7 @@ def listing(
     purpose: str | None,
 ) -> Sequence[Row[*tuple[Any, ...]]]:
     """The shown columns of up to ``limit`` files that follow ``after``."""
-    columns = (File.id, File.bytes, File.created_at, File.filename, File.purpose, File.sha256, File.rows)
-    query = select(*columns).where(File.project_id == project_id)
+    query = select(*SHOWN).where(File.project_id == project_id)
     if purpose is not None:
         query = query.where(File.purpose == purpose)
     key = tuple_(File.created_at, File.id)

@@ -3,7 +3,6 @@
 from typing import Any, Literal
 
 from pydantic import BaseModel, Field
-from sqlalchemy import Row
 
 from app.core.description import CreatedAt, Deleted, Kind
 from app.core.tables import File
@@ -40,22 +39,28 @@ class FileDeleted(BaseModel):
     deleted: Deleted = True
 
 
+#: What a file object shows, in the order of :func:`file_dict`'s parameters.
+SHOWN = (File.id, File.bytes, File.created_at, File.filename, File.purpose, File.sha256, File.rows)
+
+
 def file_object(file: File) -> FileObject:
-    return FileObject.model_validate(file_dict(file))
+    return FileObject.model_validate(file_dict(*(getattr(file, column.key) for column in SHOWN)))
 
 
-def file_dict(file: File | Row[*tuple[Any, ...]]) -> dict[str, Any]:
-    """A file object of a row, or of its columns alone. A list has thousands: they are not checked again."""
+def file_dict(
+    file_id: str, size: int, created_at: float, filename: str, purpose: str, sha256: str, rows: int | None
+) -> dict[str, Any]:
+    """A file object of a row's columns. A list has thousands: nothing is checked again, or found by name."""
     return {
-        "id": file.id,
+        "id": file_id,
         "object": "file",
-        "bytes": file.bytes,
-        "created_at": int(file.created_at),
+        "bytes": size,
+        "created_at": int(created_at),
         "expires_at": None,
-        "filename": file.filename,
-        "purpose": file.purpose,
+        "filename": filename,
+        "purpose": purpose,
         "status": "processed",
         "status_details": None,
-        "sha256": file.sha256,
-        "rows": file.rows,
+        "sha256": sha256,
+        "rows": rows,
     }
