@@ -72,12 +72,7 @@ def list_pulls(_project: ProjectId) -> dict[str, object]:
     return {"object": "list", "data": pull_service.listing()}
 
 
-@router.get("/pull/{hub_name:path}", **answers(ModelPull))
-def get_pull(hub_name: HubName, _project: ProjectId) -> dict[str, object]:
-    """Get how far a model has been fetched."""
-    return pull_service.retrieve(hub_name)
-
-
+# Before the route that takes any path for a name: a refused method is told by the first that fits.
 @router.post("/pull/{hub_name:path}/cancel", **answers(ModelPull))
 def cancel_pull(hub_name: HubName, project: ProjectId) -> dict[str, object]:
     """Cancel a model's pull and remove what has come of it.
@@ -85,6 +80,12 @@ def cancel_pull(hub_name: HubName, project: ProjectId) -> dict[str, object]:
     Also of one that was cut off, which the next pull would else continue.
     """
     return pull_service.cancel(project, hub_name)
+
+
+@router.get("/pull/{hub_name:path}", **answers(ModelPull))
+def get_pull(hub_name: HubName, _project: ProjectId) -> dict[str, object]:
+    """Get how far a model has been fetched."""
+    return pull_service.retrieve(hub_name)
 
 
 @router.get("/{model_id:path}")

@@ -180,6 +180,9 @@ def test_a_pull_is_cancelled_and_leaves_nothing(api: Api, hub: Hub) -> None:
     late = cancel(api, "team/tiny")
     assert (late.status_code, late.json()["error"]["code"]) == (409, "pull_finished")
     assert cancel(api, "team/none").status_code == 404
+    wrong = httpx.get(f"{api.url}/v1/models/pull/team/tiny/cancel")
+    assert wrong.status_code == 404, "a model may be called so"
+    assert httpx.options(f"{api.url}/v1/models/pull/team/tiny/cancel").headers["allow"] == "POST"
 
 
 @on_sqlite
