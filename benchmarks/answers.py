@@ -19,8 +19,10 @@ from app.cli.demo.numbers_grader import answer
 from app.cli.demo.task import TASKS
 from trainer.loop import Run
 from trainer.objective.uniqueness import unique_rewards
+from trainer.spec.data import JsonlData
 from trainer.spec.events import EventWriter, StepMetrics, read_events
-from trainer.spec.run import CheckpointSpec, DiagnosticsSpec, JsonlData, ModelSpec, RunSpec
+from trainer.spec.model import ModelSpec
+from trainer.spec.run import CheckpointSpec, DiagnosticsSpec, RunSpec
 from trainer.steps.step_metrics import answer_metrics
 
 REPEATS = 7

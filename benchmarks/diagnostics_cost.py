@@ -15,8 +15,10 @@ from pathlib import Path
 from benchmarks.job import TOPICS
 from trainer.graders.spec import StringCheckGrader
 from trainer.loop import Run
+from trainer.spec.data import JsonlData
 from trainer.spec.events import EventWriter, StepMetrics, read_events
-from trainer.spec.run import CheckpointSpec, DiagnosticsSpec, JsonlData, ModelSpec, RolloutSpec, RunSpec
+from trainer.spec.model import ModelSpec
+from trainer.spec.run import CheckpointSpec, DiagnosticsSpec, RolloutSpec, RunSpec
 
 DEFAULT = DiagnosticsSpec()
 PARTS = ("sample", "hidden_states", "gradients")

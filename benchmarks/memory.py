@@ -28,8 +28,8 @@ def one(model: Path, tokens: int, vocabulary: int | None) -> None:
 
     from trainer.model.policy import load_policy
     from trainer.model.scoring import score_groups
+    from trainer.spec.model import ModelSpec
     from trainer.spec.modes import DEFAULT_HIGH_ENTROPY_PROMPT, Mode
-    from trainer.spec.run import ModelSpec
     from trainer.types import Group, Rollout
 
     spec = ModelSpec(path=str(model), gradient_checkpointing=True)

@@ -27,8 +27,9 @@ from trainer.rollout.engine import RolloutEngine, SampleRequest
 from trainer.rollout.transformers_engine import TransformersEngine
 from trainer.rollout.vllm_engine import VllmEngine
 from trainer.rollout.vllm_protocol import Draw, Generate, Setup
+from trainer.spec.model import ModelSpec
 from trainer.spec.modes import DEFAULT_HIGH_ENTROPY_PROMPT, Mode
-from trainer.spec.run import ModelSpec, RolloutSpec
+from trainer.spec.run import RolloutSpec
 
 QUESTIONS = (
     *("What is 6 + 5?", "What is 17 - 9? Say the number.", "Is 91 a prime?", "What is 12 times 3?"),

@@ -6,8 +6,10 @@ import tempfile
 from pathlib import Path
 
 from trainer.api import train
+from trainer.spec.data import JsonlData
 from trainer.spec.events import Event, StepMetrics
-from trainer.spec.run import JsonlData, ModelSpec, RolloutSpec, RunSpec
+from trainer.spec.model import ModelSpec
+from trainer.spec.run import RolloutSpec, RunSpec
 
 
 def short_and_right(item: dict, text: str) -> float:

@@ -17,8 +17,8 @@ from trainer.objective.metrics import MetricSums
 from trainer.rollout.engine import SampleRequest
 from trainer.rollout.transformers_engine import TransformersEngine
 from trainer.spec.algorithm import PolicySplit
+from trainer.spec.model import ModelSpec
 from trainer.spec.modes import DEFAULT_HIGH_ENTROPY_PROMPT, Mode
-from trainer.spec.run import ModelSpec
 from trainer.steps.group_loss import Old, batch_counts, group_loss
 from trainer.types import Group, Rollout
 

@@ -14,7 +14,9 @@ from torch import Tensor
 from trainer.algorithms import ALGORITHMS, GrpoAlgorithm
 from trainer.api import train
 from trainer.spec.algorithm import Grpo
-from trainer.spec.run import JsonlData, ModelSpec, RolloutSpec, RunSpec
+from trainer.spec.data import JsonlData
+from trainer.spec.model import ModelSpec
+from trainer.spec.run import RolloutSpec, RunSpec
 
 
 class BestAlone(GrpoAlgorithm):

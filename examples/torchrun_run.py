@@ -8,7 +8,9 @@ import tempfile
 from pathlib import Path
 
 from trainer.graders.spec import StringCheckGrader
-from trainer.spec.run import JsonlData, ModelSpec, PreflightSpec, RolloutSpec, RunSpec
+from trainer.spec.data import JsonlData
+from trainer.spec.model import ModelSpec
+from trainer.spec.run import PreflightSpec, RolloutSpec, RunSpec
 
 parser = argparse.ArgumentParser(description=__doc__)
 parser.add_argument("--model", required=True, help="a folder in Hugging Face format")

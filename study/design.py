@@ -13,15 +13,9 @@ from study.planned_run import MODEL, TRAINING, VALIDATION, PlannedRun
 from study.tasks import TASKS, VALIDATION_ITEMS
 from trainer.ablations import load_ablation
 from trainer.spec.algorithm import AlgorithmSpec, PolicySplit
-from trainer.spec.run import (
-    DiagnosticsSpec,
-    EvaluationSpec,
-    JsonlData,
-    ModelSpec,
-    OptimizerSpec,
-    RolloutSpec,
-    RunSpec,
-)
+from trainer.spec.data import JsonlData
+from trainer.spec.model import ModelSpec
+from trainer.spec.run import DiagnosticsSpec, EvaluationSpec, OptimizerSpec, RolloutSpec, RunSpec
 from trainer.statistics.run_results import Plan
 
 STEPS = 100

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from trainer.spec.run import JsonlData, RunSpec
+from trainer.spec.data import JsonlData
+from trainer.spec.run import RunSpec
 
 # Stand for paths, which differ from machine to machine and are not part of what a run is.
 MODEL, TRAINING, VALIDATION = "MODEL", "TRAINING", "VALIDATION"

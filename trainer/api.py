@@ -2,7 +2,9 @@
 
 >>> import json, pathlib
 >>> from trainer.api import train
->>> from trainer.spec.run import JsonlData, ModelSpec, RolloutSpec, RunSpec
+>>> from trainer.spec.data import JsonlData
+>>> from trainer.spec.model import ModelSpec
+>>> from trainer.spec.run import RolloutSpec, RunSpec
 >>> rows = [{"messages": [{"role": "user", "content": f"Say {x}"}], "letter": x} for x in "abcd"]
 >>> data = pathlib.Path(folder, "rows.jsonl")
 >>> _ = data.write_text("\\n".join(map(json.dumps, rows)))

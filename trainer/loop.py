@@ -59,6 +59,7 @@ from trainer.model.templates import fit_template
 from trainer.rollout import build_engine
 from trainer.rollout.engine import RolloutEngine
 from trainer.rollout.sharded_engine import ShardedEngine
+from trainer.spec.data import EnvironmentData, JsonlData
 from trainer.spec.events import (
     EvaluationOutcomes,
     EventWriter,
@@ -70,7 +71,7 @@ from trainer.spec.events import (
     Stopped,
 )
 from trainer.spec.modes import Mode
-from trainer.spec.run import EnvironmentData, JsonlData, RunSpec
+from trainer.spec.run import RunSpec
 from trainer.steps.context import StepContext
 from trainer.steps.generation import build_group, count_errors, grade_groups, sample_groups
 from trainer.steps.guards import check_finite, observe_modes, watch

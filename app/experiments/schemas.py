@@ -19,7 +19,7 @@ from app.jobs.schemas import Hours, Metadata
 from trainer.ablations import ablation_names
 from trainer.graders.spec import StrictModel
 from trainer.spec.algorithm import AlgorithmSpec
-from trainer.spec.run import EnvironmentData
+from trainer.spec.data import EnvironmentData
 from trainer.statistics.item_scores import metric_k
 from trainer.statistics.outcomes import ScoredMode
 

@@ -10,7 +10,7 @@ from app.files.jsonl import first_row_without
 from app.files.storage import path_of
 from trainer.graders.spec import EnvironmentGrader, Grader, MultiGrader, template_variables
 from trainer.graders.templates import parse_name
-from trainer.spec.run import EnvironmentData
+from trainer.spec.data import EnvironmentData
 
 GRADER_PARAM = "method.reinforcement.grader"
 # What an item of a reasoning-gym task has; below metadata it is the task's own affair.

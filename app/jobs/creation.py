@@ -32,7 +32,7 @@ from app.jobs.schemas import CreateJob
 from app.jobs.sources import Sources, data_of, find_sources, rows_of
 from app.jobs.status import change_status
 from app.jobs.views import job_views
-from trainer.spec.run import EnvironmentData
+from trainer.spec.data import EnvironmentData
 
 _RESPONSE_FORMAT = "method.reinforcement.response_format"
 

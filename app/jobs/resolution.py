@@ -28,16 +28,9 @@ from app.core.validation import bad_request
 from app.jobs.schemas import CreateJob, Reinforcement
 from trainer.graders.spec import Grader, MultiGrader
 from trainer.spec.chat_template import chat_template
-from trainer.spec.run import (
-    CheckpointSpec,
-    Data,
-    EvaluationSpec,
-    ModelSpec,
-    OptimizerSpec,
-    RolloutSpec,
-    RunSpec,
-    check_group,
-)
+from trainer.spec.data import Data
+from trainer.spec.model import ModelSpec
+from trainer.spec.run import CheckpointSpec, EvaluationSpec, OptimizerSpec, RolloutSpec, RunSpec, check_group
 
 BASE_LEARNING_RATE: float = OptimizerSpec.model_fields["learning_rate"].default
 BASE_SAMPLES: int = RolloutSpec.model_fields["samples_per_prompt"].default

@@ -8,16 +8,15 @@ from app.jobs.integrations import Integration
 from trainer.graders.response_format import ResponseFormat
 from trainer.graders.spec import Grader, StrictModel
 from trainer.spec.algorithm import AlgorithmSpec, PolicySplit
+from trainer.spec.data import EnvironmentData
+from trainer.spec.model import LogitsDtype, LoraSpec
 from trainer.spec.modes import DEFAULT_HIGH_ENTROPY_PROMPT, Placement
 from trainer.spec.run import (
     ChatTemplateKwargs,
     CheckpointSpec,
     DiagnosticsSpec,
-    EnvironmentData,
     EvaluationSpec,
     Guards,
-    LogitsDtype,
-    LoraSpec,
     OptimizerSpec,
     OverlongPrompts,
     PreflightSpec,

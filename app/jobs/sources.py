@@ -11,7 +11,7 @@ from app.files.service import training_file
 from app.files.storage import path_of
 from app.jobs.schemas import CreateJob
 from app.models.catalog import encoder_to_use, weights_to_train
-from trainer.spec.run import Data, EnvironmentData, JsonlData
+from trainer.spec.data import Data, EnvironmentData, JsonlData
 
 _EMBEDDING_MODEL = "method.reinforcement.evaluation.embedding_model"
 

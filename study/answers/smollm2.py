@@ -12,15 +12,9 @@ from study.answers.design import PAIRS, VARIETY, with_arm
 from study.planned_run import MODEL, TRAINING, VALIDATION, PlannedRun
 from study.smollm2 import LEARNING_RATE
 from trainer.spec.algorithm import PolicySplit
-from trainer.spec.run import (
-    DiagnosticsSpec,
-    EvaluationSpec,
-    JsonlData,
-    ModelSpec,
-    OptimizerSpec,
-    RolloutSpec,
-    RunSpec,
-)
+from trainer.spec.data import JsonlData
+from trainer.spec.model import ModelSpec
+from trainer.spec.run import DiagnosticsSpec, EvaluationSpec, OptimizerSpec, RolloutSpec, RunSpec
 from trainer.statistics.run_results import Plan
 
 NAME = "answers-smollm2"

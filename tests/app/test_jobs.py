@@ -13,7 +13,8 @@ from app.core.tables import Job
 from app.jobs.status import change_status
 from tests.fixtures.api import Api, create_job, on_sqlite, sums
 from tests.fixtures.broker import RedisServer
-from trainer.spec.run import LoraSpec, RunSpec
+from trainer.spec.model import LoraSpec
+from trainer.spec.run import RunSpec
 
 
 def row(job_id: str) -> Job:

@@ -15,7 +15,8 @@ from tests.fixtures.runs import events_of, reproducible, tiny_spec, write_rows
 from trainer.checkpoints.checkpoint import step_folders
 from trainer.spec.events import Finished, MessageEvent, RolloutRecord, Rollouts, Started, StepMetrics
 from trainer.spec.manifest import read_manifest
-from trainer.spec.run import LoraSpec, ModelSpec, RunSpec
+from trainer.spec.model import LoraSpec, ModelSpec
+from trainer.spec.run import RunSpec
 
 
 @dataclass

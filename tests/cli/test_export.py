@@ -16,8 +16,8 @@ from tests.fixtures.service import run_cli
 from trainer.checkpoints.checkpoint import save_checkpoint
 from trainer.model.policy import load_policy
 from trainer.spec.manifest import Manifest, read_manifest
+from trainer.spec.model import LoraSpec, ModelSpec
 from trainer.spec.modes import Mode
-from trainer.spec.run import LoraSpec, ModelSpec
 
 PROMPT = "Wander — weit & breit — before you answer."
 METRICS = {

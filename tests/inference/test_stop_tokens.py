@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from trainer.model.policy import load_policy
-from trainer.spec.run import ModelSpec
+from trainer.spec.model import ModelSpec
 from worker.inference.engines.stop_tokens import stop_token_ids
 from worker.inference.errors import EngineFailed
 

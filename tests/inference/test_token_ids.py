@@ -26,8 +26,8 @@ from trainer.model.policy import Policy, load_policy
 from trainer.model.templates import probe_ids
 from trainer.spec.manifest import MANIFEST_NAME, Manifest
 from trainer.spec.messages import conversation
+from trainer.spec.model import ModelSpec
 from trainer.spec.modes import DEFAULT_HIGH_ENTROPY_PROMPT, Mode, Placement
-from trainer.spec.run import ModelSpec
 
 # As SmolLM2 does: a system turn of its own where the conversation has none.
 DEFAULT_SYSTEM = (

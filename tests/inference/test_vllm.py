@@ -21,8 +21,8 @@ from tests.inference.test_token_ids import CONVERSATIONS, TEMPLATES
 from trainer.model.policy import load_policy
 from trainer.spec.chat_template import knows_developer
 from trainer.spec.messages import conversation
+from trainer.spec.model import ModelSpec
 from trainer.spec.modes import Mode, Placement, messages_for_mode
-from trainer.spec.run import ModelSpec
 from worker.inference.engines.vllm import VllmEngine
 
 pytestmark = pytest.mark.vllm

@@ -7,7 +7,7 @@ import pytest
 
 from trainer.data.items import ItemOrder, load_items
 from trainer.errors import InvalidSpec
-from trainer.spec.run import EnvironmentData, JsonlData
+from trainer.spec.data import EnvironmentData, JsonlData
 
 
 def test_jsonl_rows_are_messages_and_fields(tmp_path: Path):

@@ -22,8 +22,9 @@ from trainer.model.scoring import score_groups
 from trainer.objective.metrics import MetricSums
 from trainer.spec.algorithm import Grpo, PolicySplit
 from trainer.spec.events import EventWriter, StepMetrics
+from trainer.spec.model import LoraSpec
 from trainer.spec.modes import Mode
-from trainer.spec.run import DiagnosticsSpec, LoraSpec, OptimizerSpec, RunSpec
+from trainer.spec.run import DiagnosticsSpec, OptimizerSpec, RunSpec
 from trainer.steps.group_loss import Old, batch_counts, group_loss
 from trainer.types import Group
 

@@ -17,7 +17,8 @@ from trainer.evaluation.outcomes import embedding_metrics
 from trainer.loop import Run
 from trainer.model.embedding import Encoder, load_encoder
 from trainer.spec.events import EventWriter, StepMetrics
-from trainer.spec.run import EvaluationSpec, ModelSpec, RunSpec
+from trainer.spec.model import ModelSpec
+from trainer.spec.run import EvaluationSpec, RunSpec
 from trainer.statistics.diversity import embedding_diversity
 from trainer.types import Group, Rollout
 

@@ -13,8 +13,9 @@ from trainer.errors import GuardTripped
 from trainer.loop import Run
 from trainer.model.policy import load_policy
 from trainer.spec.events import CheckpointSaved, EventWriter, Failed, MessageEvent, StepMetrics
+from trainer.spec.model import ModelSpec
 from trainer.spec.modes import Mode
-from trainer.spec.run import CheckpointSpec, DiagnosticsSpec, Guards, ModelSpec, OptimizerSpec
+from trainer.spec.run import CheckpointSpec, DiagnosticsSpec, Guards, OptimizerSpec
 from trainer.steps.guards import (
     MIN_HISTORY,
     PATIENCE,

@@ -19,8 +19,9 @@ from trainer.model.policy import Policy, load_policy
 from trainer.model.scoring import score_groups
 from trainer.spec.algorithm import Grpo, PolicySplit, ReferenceKl
 from trainer.spec.events import StepMetrics
+from trainer.spec.model import LoraSpec, ModelSpec
 from trainer.spec.modes import DEFAULT_HIGH_ENTROPY_PROMPT, Mode
-from trainer.spec.run import LoraSpec, ModelSpec, RunSpec
+from trainer.spec.run import RunSpec
 
 RANK = 4
 TARGETS = ["q_proj", "down_proj"]

@@ -12,9 +12,10 @@ from trainer.data.items import load_items
 from trainer.errors import InvalidSpec
 from trainer.model.policy import Policy, load_policy
 from trainer.model.templates import check_items
+from trainer.spec.data import JsonlData
 from trainer.spec.messages import BadMessages, conversation
+from trainer.spec.model import ModelSpec
 from trainer.spec.modes import Mode
-from trainer.spec.run import JsonlData, ModelSpec
 
 CALL = {"id": "c1", "type": "function", "function": {"name": "add", "arguments": '{"b": 2, "a": 1}'}}
 TOOL = {"type": "function", "function": {"name": "add", "parameters": {"type": "object", "properties": {}}}}

@@ -16,8 +16,9 @@ from trainer.model.scoring import score_groups
 from trainer.rollout.engine import SampleRequest
 from trainer.rollout.transformers_engine import TransformersEngine
 from trainer.spec.algorithm import PolicySplit
+from trainer.spec.model import LoraSpec, ModelSpec
 from trainer.spec.modes import DEFAULT_HIGH_ENTROPY_PROMPT
-from trainer.spec.run import LoraSpec, ModelSpec, OptimizerSpec
+from trainer.spec.run import OptimizerSpec
 from trainer.steps.update import update
 from trainer.types import Group, Rollout
 

@@ -14,8 +14,9 @@ from trainer.data.items import load_items
 from trainer.errors import InvalidSpec
 from trainer.evaluation.prompts import prompt_room
 from trainer.spec.algorithm import Grpo
+from trainer.spec.data import JsonlData
 from trainer.spec.events import EvaluationOutcomes, MessageEvent, Rollouts, StepMetrics
-from trainer.spec.run import DiagnosticsSpec, EvaluationSpec, JsonlData, RolloutSpec, RunSpec
+from trainer.spec.run import DiagnosticsSpec, EvaluationSpec, RolloutSpec, RunSpec
 
 LIMIT = 120
 SHORT, LONG = "short", "x" * LIMIT

@@ -35,7 +35,8 @@ from trainer.spec.events import (
     Stopped,
 )
 from trainer.spec.manifest import IncompleteCheckpoint, read_manifest
-from trainer.spec.run import CheckpointSpec, ModelSpec, PreflightSpec, RunSpec
+from trainer.spec.model import ModelSpec
+from trainer.spec.run import CheckpointSpec, PreflightSpec, RunSpec
 
 
 @pytest.fixture

@@ -11,8 +11,10 @@ from tests.fixtures.runs import events_of, run_main, tiny_spec, write_rows
 from trainer.__main__ import EXIT_FINISHED, EXIT_INVALID
 from trainer.checkpoints.identity import RUN_NAME
 from trainer.spec.algorithm import Grpo
+from trainer.spec.data import JsonlData
 from trainer.spec.events import Failed, Finished
-from trainer.spec.run import CheckpointSpec, EvaluationSpec, JsonlData, LoraSpec, OptimizerSpec, RunSpec
+from trainer.spec.model import LoraSpec
+from trainer.spec.run import CheckpointSpec, EvaluationSpec, OptimizerSpec, RunSpec
 
 
 @pytest.fixture(scope="module")

@@ -18,8 +18,8 @@ from trainer.model.policy import Policy, load_policy
 from trainer.spec.algorithm import Grpo, PolicySplit
 from trainer.spec.events import CheckpointSaved, MessageEvent, Rollouts
 from trainer.spec.manifest import read_manifest
+from trainer.spec.model import ModelSpec
 from trainer.spec.modes import Mode
-from trainer.spec.run import ModelSpec
 
 PROMPT = "Wander first."
 USER = [{"role": "user", "content": " What is 2 + 2? "}]

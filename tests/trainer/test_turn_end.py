@@ -14,7 +14,8 @@ from trainer.api import train
 from trainer.errors import InvalidSpec
 from trainer.model.policy import Policy, load_policy
 from trainer.spec.events import MessageEvent, Rollouts
-from trainer.spec.run import ModelSpec, RolloutSpec
+from trainer.spec.model import ModelSpec
+from trainer.spec.run import RolloutSpec
 from trainer.spec.turn_end import turn_end
 from worker.inference.engines.stop_tokens import stop_token_ids
 

@@ -16,8 +16,9 @@ from trainer.model.scoring import score_groups
 from trainer.rollout.engine import Sample, SampleRequest
 from trainer.rollout.transformers_engine import TransformersEngine
 from trainer.rollout.vllm_engine import VllmEngine
+from trainer.spec.model import ModelSpec
 from trainer.spec.modes import Mode
-from trainer.spec.run import ModelSpec, RolloutSpec, VllmSpec
+from trainer.spec.run import RolloutSpec, VllmSpec
 from trainer.types import Group, Rollout
 
 pytestmark = pytest.mark.vllm

@@ -11,7 +11,7 @@ from safetensors.torch import load_file
 from tests.fixtures.models import build_tiny_model
 from trainer.model.policy import load_policy
 from trainer.rollout.weight_transfer import checkpoint_weights, receive_weights, send_weights
-from trainer.spec.run import LoraSpec, ModelSpec
+from trainer.spec.model import LoraSpec, ModelSpec
 
 
 @pytest.mark.parametrize("lora", [None, LoraSpec(rank=4)], ids=["full", "lora"])

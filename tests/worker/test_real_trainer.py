@@ -17,9 +17,11 @@ from app.files.storage import path_of
 from tests.fixtures.workers import Service, WorkerProcess, eventually
 from trainer.graders.spec import StringCheckGrader
 from trainer.spec.algorithm import PolicySplit
+from trainer.spec.data import JsonlData
 from trainer.spec.manifest import read_manifest
+from trainer.spec.model import ModelSpec
 from trainer.spec.modes import DEFAULT_HIGH_ENTROPY_PROMPT
-from trainer.spec.run import JsonlData, ModelSpec, OptimizerSpec, RolloutSpec, RunSpec
+from trainer.spec.run import OptimizerSpec, RolloutSpec, RunSpec
 
 
 def run_spec(folder: Path, model: Path, steps: int) -> dict:

@@ -14,8 +14,9 @@ from pydantic import ValidationError
 
 from trainer.checkpoints.checkpoint import json_sha256, step_folders
 from trainer.errors import InvalidSpec
+from trainer.spec.data import JsonlData
 from trainer.spec.manifest import IncompleteCheckpoint, file_sha256, read_manifest
-from trainer.spec.run import JsonlData, RunSpec
+from trainer.spec.run import RunSpec
 from trainer.system.files import write_atomically
 
 RUN_NAME = "run.json"

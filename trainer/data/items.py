@@ -15,9 +15,9 @@ from trainer.sandbox.inside import values
 from trainer.sandbox.sandbox import Refused, Sandbox
 from trainer.sandbox.tasks import ITEM_SECONDS, task_service
 from trainer.seeds import generator
+from trainer.spec.data import Data, EnvironmentData, JsonlData
 from trainer.spec.messages import conversation
 from trainer.spec.modes import Message
-from trainer.spec.run import Data, EnvironmentData, JsonlData
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from trainer.model.autograd import Saved
 from trainer.model.packed_linear import can_pack, packed, packed_product, widens
-from trainer.spec.run import LogitsDtype
+from trainer.spec.model import LogitsDtype
 
 CHUNK_TOKENS = 512
 CACHED_TOKENS = 64

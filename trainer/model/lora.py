@@ -19,7 +19,7 @@ from transformers import PreTrainedModel
 
 from trainer.errors import InvalidSpec
 from trainer.seeds import derive_seed
-from trainer.spec.run import LoraSpec
+from trainer.spec.model import LoraSpec
 
 NAME = "default"
 

@@ -31,8 +31,8 @@ from trainer.model.packing import Layout
 from trainer.model.recompute import recompute_layers
 from trainer.spec.chat_template import knows_developer
 from trainer.spec.messages import for_template
+from trainer.spec.model import LogitsDtype, LoraSpec, ModelSpec
 from trainer.spec.modes import Message, Mode, Placement, messages_for_mode
-from trainer.spec.run import LogitsDtype, LoraSpec, ModelSpec
 
 Tools = list[dict[str, object]] | None
 

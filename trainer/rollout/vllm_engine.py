@@ -33,7 +33,8 @@ from trainer.model.policy import Policy
 from trainer.rollout.engine import RolloutEngine, Sample, SampleRequest
 from trainer.rollout.vllm_protocol import Draw, Failed, Generate, Load, Progress, Setup, Sleep
 from trainer.rollout.weight_transfer import checkpoint_weights, send_weights
-from trainer.spec.run import ModelSpec, RolloutSpec, VllmSpec
+from trainer.spec.model import ModelSpec
+from trainer.spec.run import RolloutSpec, VllmSpec
 from trainer.system.guarded import Guarded
 
 NOT_INHERITED = {

@@ -6,15 +6,15 @@ job's row. Torch-free. The defaults of ``policy_split`` are the paper's (arXiv 2
 
 from typing import Annotated, Literal, cast
 
-from pydantic import AfterValidator, Field, JsonValue, field_validator, model_validator
+from pydantic import AfterValidator, Field, JsonValue, model_validator
 
 from trainer.graders.answers import REMEDY, gives_answers
 from trainer.graders.response_format import ResponseFormat
 from trainer.graders.spec import Grader, StrictModel
 from trainer.spec.algorithm import AlgorithmSpec, PolicySplit
+from trainer.spec.data import Data
+from trainer.spec.model import LoraSpec, ModelSpec
 from trainer.spec.modes import DEFAULT_HIGH_ENTROPY_PROMPT, Placement
-
-LogitsDtype = Literal["float32", "model"]
 
 VLLM_LOWEST_TEMPERATURE = 0.01
 
@@ -26,84 +26,6 @@ TEMPLATE_ARGUMENTS = frozenset(
         *("return_tensors", "return_dict", "return_assistant_tokens_mask"),
     }
 )
-
-
-class ModelSpec(StrictModel):
-    """A model folder in Hugging Face format: a base, or the checkpoint of an earlier run."""
-
-    path: str
-    dtype: Literal["bfloat16", "float32"] = Field(
-        default="bfloat16", description="Precision of the weights in use; the optimizer keeps float32 masters"
-    )
-    logits_dtype: LogitsDtype = Field(
-        default="float32",
-        description="float32: bfloat16 hidden states and weights are multiplied with float32 results; model: "
-        "the logits are rounded to dtype first (trainer.model.logprobs has the cost)",
-    )
-    gradient_checkpointing: bool = Field(
-        default=False,
-        description="Keep the inputs of layers alone and compute the layers again on the way back",
-    )
-
-
-class LoraSpec(StrictModel):
-    """Low-rank adapters (arXiv 2106.09685) trained in place of the weights: W + alpha/rank * B A, B from 0.
-
-    A usual learning rate is ten times that of full fine-tuning.
-    """
-
-    rank: int = Field(
-        default=16, ge=1, le=65_536, description="Width of the adapters; more learn more and take more memory"
-    )
-    alpha: float = Field(
-        default=32.0,
-        gt=0,
-        le=1e6,
-        description="Scale of the adapters: alpha/rank times their product is added to the weights",
-    )
-    dropout: float = Field(default=0.0, description="0 alone: the policy that trains is the one that sampled")
-    target_modules: list[Annotated[str, Field(min_length=1)]] | None = Field(
-        default=None,
-        min_length=1,
-        description="Names of linear layers, such as q_proj; default all but the output layer",
-    )
-
-    @field_validator("dropout")
-    @classmethod
-    def _no_dropout(cls, value: float) -> float:
-        if value != 0:
-            raise ValueError(
-                f"lora.dropout is {value}, but with dropout the policy that is trained is another one than "
-                "the policy that sampled: give 0"
-            )
-        return value
-
-
-class JsonlData(StrictModel):
-    """A JSONL file: one object a line with ``messages``; the other keys are the grader's ``item``."""
-
-    type: Literal["jsonl"] = "jsonl"
-    path: str
-
-
-class EnvironmentData(StrictModel):
-    """Items drawn from a reasoning-gym task with its own parameters."""
-
-    type: Literal["environment"] = Field(default="environment", description="Items of a reasoning-gym task")
-    task: str = Field(description="Name of a reasoning-gym task, such as chain_sum")
-    parameters: dict[str, object] = Field(
-        default_factory=dict, description="Parameters of the task, such as min_terms; default the task's own"
-    )
-    size: int = Field(default=1000, ge=1, le=10_000_000, description="How many different items there are")
-    seed: int = Field(
-        default=0, ge=0, lt=2**31, description="What the items are drawn from; others have other items"
-    )
-    instruction: str = Field(
-        default="", max_length=65_536, description="Text put after each question, e.g. the answer format"
-    )
-
-
-Data = Annotated[JsonlData | EnvironmentData, Field(discriminator="type")]
 
 
 class VllmSpec(StrictModel):

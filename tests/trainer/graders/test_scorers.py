@@ -12,7 +12,7 @@ from trainer.errors import InvalidSpec
 from trainer.graders.build import build_grader
 from trainer.graders.grade import Grade, Grader, Sample
 from trainer.graders.spec import EnvironmentGrader, MathVerifyGrader
-from trainer.spec.run import EnvironmentData
+from trainer.spec.data import EnvironmentData
 
 
 @pytest.fixture(scope="module")

@@ -13,7 +13,7 @@ from trainer.errors import InvalidSpec
 from trainer.sandbox.inside import values
 from trainer.sandbox.inside.environment import names_a_file
 from trainer.sandbox.tasks import tasks
-from trainer.spec.run import EnvironmentData
+from trainer.spec.data import EnvironmentData
 
 #: Tasks of which an item takes a search of a second or more, or whose data takes a second to load.
 SLOW = {"knight_swap", "zebra_puzzles", "puzzle24", "intermediate_integration", "arc_agi", "composite"}
