@@ -32,6 +32,7 @@ from app.jobs.attempts import router as attempts
 from app.jobs.checkpoints import router as checkpoints
 from app.jobs.endpoints import router as jobs
 from app.jobs.events_endpoints import router as events
+from app.jobs.prompt_lengths import router as prompt_lengths
 from app.jobs.replays import router as replays
 from app.jobs.watch import JobWatch
 from app.keys.endpoints import router as keys
@@ -121,6 +122,7 @@ def create_app(
     app.include_router(dashboard)
     for router in (
         files,
+        prompt_lengths,
         estimates,
         jobs,
         attempts,

@@ -54,6 +54,7 @@ REQUESTS: dict[str, list[Asked]] = {
     ],
     "GET /v1/files/{file_id}": [({"file_id": "file-7"}, {}, None)],
     "GET /v1/files/{file_id}/content": [({"file_id": "file-7"}, {}, None)],
+    "GET /v1/files/{file_id}/prompt_lengths": [({"file_id": "file-7"}, {"model": MODEL}, None)],
     "DELETE /v1/files/{file_id}": [({"file_id": "file-7"}, {}, None), ({"file_id": "file-9000"}, {}, None)],
     "POST /v1/fine_tuning/jobs/estimate": [({}, {}, CREATE)],
     "GET /v1/fine_tuning/estimates/{estimate_id}": [({"estimate_id": "estimates-3"}, {}, None)],
@@ -183,7 +184,10 @@ REQUESTS: dict[str, list[Asked]] = {
 
 
 #: What needs a disk, a broker, an address of elsewhere: their queries were made by then.
-REFUSED = {"GET /v1/files/{file_id}/content", "GET /readyz", "POST /v1/webhook_endpoints"}
+REFUSED = {
+    *("GET /v1/files/{file_id}/content", "GET /v1/files/{file_id}/prompt_lengths"),
+    *("GET /readyz", "POST /v1/webhook_endpoints"),
+}
 
 
 def _large_tables(engine: Engine) -> set[str]:

@@ -70,7 +70,10 @@ BODIES: dict[Route, dict[str, Any]] = {
     ("POST", "/v1/fine_tuning/jobs/validate"): _JOB,
 }
 #: What the query of a route must have.
-QUERIES: dict[Route, str] = {("POST", "/v1/fine_tuning/jobs/{fine_tuning_job_id}/replay"): "?step=1"}
+QUERIES: dict[Route, str] = {
+    ("POST", "/v1/fine_tuning/jobs/{fine_tuning_job_id}/replay"): "?step=1",
+    ("GET", "/v1/files/{file_id}/prompt_lengths"): "?model=tiny",
+}
 #: Routes without a parameter in the path. A listing must have nothing of the owner's; a reference to what is
 #: the owner's must be answered like one to nothing; what is made belongs to who made it.
 LISTINGS = {

@@ -2,7 +2,10 @@
 
 import json
 import re
+import shutil
+from pathlib import Path
 
+import httpx
 import openai
 import pytest
 from playwright.sync_api import Browser, FilePayload, expect
@@ -23,8 +26,9 @@ def payload(*lines: str) -> FilePayload:
 
 @on_sqlite
 def test_a_file_is_read_before_it_is_uploaded_and_shown_after(
-    browser: Browser, api: Api, client: openai.OpenAI
+    browser: Browser, api: Api, client: openai.OpenAI, tiny_model: Path
 ):
+    shutil.copy(tiny_model / "tokenizer.json", api.folder / "models/tiny")
     # The form that it ends at asks of a job without a grader, which is refused.
     with tab(browser, refusals=True) as opened:
         page = opened.page
@@ -52,6 +56,11 @@ def test_a_file_is_read_before_it_is_uploaded_and_shown_after(
             "Repeated prompts1",
         ):
             expect(facts).to_contain_text(fact)
+        (file,) = client.files.list().data
+        tokens = httpx.get(f"{api.url}/v1/files/{file.id}/prompt_lengths", params={"model": "tiny"}).json()
+        expect(page.get_by_label("Prompts in tokens")).to_contain_text(
+            f"Prompt, longest{tokens['longest']} tok"
+        )
         expect(page.get_by_text("line 3 is as line 1")).to_be_visible()
         fields = page.get_by_label("Fields").locator("tbody tr")
         expect(fields.filter(has_text="item.answer").locator("td").nth(1)).to_have_text("3")
@@ -60,7 +69,6 @@ def test_a_file_is_read_before_it_is_uploaded_and_shown_after(
         page.set_viewport_size(PHONE)
         assert page.evaluate("document.documentElement.scrollWidth") <= PHONE["width"]
         expect(page.get_by_text("No job yet")).to_be_visible()
-        (file,) = client.files.list().data
         create_job(client, api, file.id, suffix="on-sums")
         page.reload()
         expect(page.get_by_label("Used by").get_by_role("link", name="on-sums")).to_be_visible()

@@ -6,6 +6,7 @@ import { useLoad } from "../core/poll.js";
 import { go, link } from "../core/router.js";
 import { check } from "../datasets/check.js";
 import { firstOf } from "../datasets/content.js";
+import { Lengths } from "../datasets/lengths.js";
 import { Errors, Rows } from "../datasets/rows.js";
 import { jobName } from "../jobs/names.js";
 import { Icon } from "../ui/icons.js";
@@ -116,6 +117,7 @@ export function Dataset({ id }) {
       </div>
     </div>
     <div class="stack">
+      <${Lengths} file=${id} />
       <${Rows} found=${check(content.text)} part=${content.part} />
       <section class="card pad stack" aria-label="Used by">
         <h2>Used by</h2>
