@@ -8,6 +8,7 @@ import functools
 import inspect
 import os
 import shutil
+import signal
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -58,6 +59,11 @@ pytest_plugins = [
     "tests.fixtures.vllm",
     "tests.fixtures.workers",
 ]
+
+# What a shell starts in the background has SIGINT ignored, and so would all have that is started here: a test
+# that sends it would wait for ever.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # Files with a few tests that take long: begun first, so that no process waits at the end for another's last.
 _LONG = (
