@@ -85,7 +85,7 @@ def in_browser(url: str, job_id: str, rounds: int) -> list[Row]:
     with launched() as browser:
         for _ in range(rounds):
             paints.append(first_paint(browser, f"{url}/"))
-            seconds, rate = opened(browser, f"{url}/#/jobs/{job_id}")
+            seconds, rate = opened(browser, f"{url}/#/jobs/{job_id}/charts")
             opens.append(seconds)
             rates.append(rate)
     return [
