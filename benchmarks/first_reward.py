@@ -44,12 +44,12 @@ def main() -> None:
         tell("cloned")
         subprocess.run(["make", "-s", "install"], cwd=clone, check=True, stdout=sys.stderr)
         tell("the environment is there")
-        serve, prepare, program, _ = _blocks((clone / "README.md").read_text())
+        (_, serve), (_, prepare), (_, program), _ = blocks((clone / "README.md").read_text())
         environment = os.environ | {"PATH": f"{clone}/.venv/bin{os.pathsep}{os.environ['PATH']}"}
 
         def start(command: str) -> None:
             process = subprocess.Popen(
-                ["bash", "-c", f"exec {command}"],
+                ["bash", "-c", f"exec {command.strip()}"],
                 cwd=own,
                 env=environment,
                 stdout=sys.stderr,
@@ -70,9 +70,10 @@ def main() -> None:
         tell("its first rewards: " + ", ".join(f"{name} {value:.2f}" for name, value in rewards.items()))
 
 
-def _blocks(readme: str) -> list[str]:
+def blocks(readme: str) -> list[tuple[str, str]]:
+    """Language and text of each block of the README's section "A job of your own"."""
     section = readme.partition("## A job of your own in five minutes\n")[2].partition("\n## ")[0]
-    return [text.strip() for text in re.findall(r"```\w+\n(.*?)```", section, re.S)]
+    return re.findall(r"```(\w+)\n(.*?)```", section, re.S)
 
 
 def _until(ask: Callable[[], Found | None], limit: float = 900) -> Found:

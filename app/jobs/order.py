@@ -88,7 +88,8 @@ class Places:
                 its.running = count
             elif part == _ALL:
                 its.total = count
-                its.parts[:1] = [before] * bool(its.parts)
+                if its.parts:
+                    its.parts[0] = before
             elif count:
                 its.parts[part] = count
         places = {}

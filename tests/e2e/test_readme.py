@@ -9,18 +9,13 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks.first_reward import blocks
 from tests.fixtures.service import cli_environment
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text()
 LIMIT = 8_000
 MODEL = "SmolLM2-135M-Instruct"
-
-
-def blocks() -> list[tuple[str, str]]:
-    """The section's blocks: language and text."""
-    section = README.partition("## A job of your own in five minutes\n")[2].partition("\n## ")[0]
-    return re.findall(r"```(\w+)\n(.*?)```", section, re.S)
 
 
 def test_the_readme_is_short_and_begins_with_a_picture_of_both_modes() -> None:
@@ -30,9 +25,9 @@ def test_the_readme_is_short_and_begins_with_a_picture_of_both_modes() -> None:
 
 
 def test_its_blocks_are_what_the_text_says() -> None:
-    assert [language for language, _ in blocks()] == ["sh", "sh", "python", "sh"]
+    assert [language for language, _ in blocks(README)] == ["sh", "sh", "python", "sh"]
     assert "Save this as `first.py`" in README
-    assert blocks()[0][1].strip() == "policysplit serve"
+    assert blocks(README)[0][1].strip() == "policysplit serve"
 
 
 @pytest.fixture
@@ -49,7 +44,7 @@ def alone() -> list[str]:
 def test_the_job_runs_as_it_is_written(alone: list[str], tiny_model: Path, tmp_path: Path) -> None:
     # The one thing that is not as a newcomer has it: the model was pulled before, and it is a tiny one.
     shutil.copytree(tiny_model, tmp_path / ".policysplit/models" / MODEL)
-    (_, serve), (_, prepare), (_, program), (_, train) = blocks()
+    (_, serve), (_, prepare), (_, program), (_, train) = blocks(README)
     (tmp_path / "saved").write_text(program)
     script = f"""
 set -e
