@@ -1,8 +1,8 @@
 """What a job's creation accepts: OpenAI's fields, and ours beside them."""
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, cast
 
-from pydantic import Field, StringConstraints, field_validator
+from pydantic import Field, StringConstraints, field_validator, model_validator
 
 from app.jobs.integrations import Integration
 from trainer.graders.response_format import ResponseFormat
@@ -38,12 +38,17 @@ Metadata = Annotated[
 Hours = Annotated[float, Field(gt=0, le=1_000_000)]
 
 
-class Hyperparameters(StrictModel):
-    """OpenAI's hyperparameters. What ``auto`` becomes is in ``app.jobs.resolution``, and the job shows it."""
+class CommonHyperparameters(StrictModel):
+    """OpenAI's hyperparameters of every method, as older clients send them beside the method."""
 
     batch_size: Count = Field(default="auto", description="Prompts a step; auto: 8, or all rows if fewer")
     n_epochs: Count = Field(default="auto", description="Passes over the training data; auto: 1")
     learning_rate_multiplier: Factor = Field(default="auto", description="Times 3e-6; auto: 1")
+
+
+class Hyperparameters(CommonHyperparameters):
+    """OpenAI's hyperparameters. What ``auto`` becomes is in ``app.jobs.resolution``, and the job shows it."""
+
     compute_multiplier: Factor = Field(default="auto", description="Times 8 samples a prompt; auto: 1")
     eval_interval: Annotated[int, Field(strict=True, ge=0, le=1_000_000)] | Auto = Field(
         default="auto",
@@ -148,11 +153,26 @@ class Reinforcement(StrictModel):
         return {} if value is None else value
 
 
+_OTHERS = ("supervised", "dpo")
+_INSTEAD = "give a method {'type': 'reinforcement', 'reinforcement': {'grader': …}}"
+
+
 class Method(StrictModel):
     """How to train."""
 
     type: Literal["reinforcement"] = Field(description="Always reinforcement: no other method is done here")
     reinforcement: Reinforcement = Field(description="The grader, and every setting of the training")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _is_one_that_is_done(cls, value: object) -> object:
+        if not isinstance(value, dict):
+            return value
+        method = cast(dict[str, object], value)
+        if method.get("type") in _OTHERS:
+            raise ValueError(f"{method['type']} jobs are not trained here yet; {_INSTEAD}")
+        # A job that was exported has the other methods as null.
+        return {name: one for name, one in method.items() if name not in _OTHERS or one is not None}
 
 
 class CreateJob(StrictModel):
@@ -192,6 +212,35 @@ class CreateJob(StrictModel):
     integrations: Annotated[list[Integration], Field(max_length=3)] | None = Field(
         default=None, description="Where else its metrics go; keys and addresses are the worker's own"
     )
+
+    hyperparameters: CommonHyperparameters | None = Field(
+        default=None, description="The older place of these three of ``method.reinforcement.hyperparameters``"
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _has_a_method(cls, value: object) -> object:
+        if isinstance(value, dict) and value.get("method") is None:
+            raise ValueError(
+                f"without a 'method' it is a supervised job, which is not trained here yet; {_INSTEAD}"
+            )
+        return value
+
+    @model_validator(mode="after")
+    def _hyperparameters_agree(self) -> "CreateJob":
+        """What is given in the older place counts in the newer one."""
+        ours = self.method.reinforcement.hyperparameters
+        for name in CommonHyperparameters.model_fields if self.hyperparameters is not None else ():
+            older, newer = getattr(self.hyperparameters, name), getattr(ours, name)
+            if older in (None, "auto", newer):
+                continue
+            if newer not in (None, "auto"):
+                raise ValueError(
+                    f"'hyperparameters.{name}' ({older}) and 'method.reinforcement.hyperparameters.{name}' "
+                    f"({newer}) say different things about the same: give the latter"
+                )
+            setattr(ours, name, older)
+        return self
 
     @field_validator("integrations")
     @classmethod

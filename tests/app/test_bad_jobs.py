@@ -214,9 +214,28 @@ BAD: list[tuple[dict[str, Any], dict[str, Any], str | None, str]] = [
         "integrations.0.wandb.api_key",
         "Accepted here: project, name, entity, tags",
     ),
-    ({"method": {"type": "dpo"}}, {}, "method.type", "'reinforcement'"),
+    ({"method": {"type": "ppo"}}, {}, "method.type", "'reinforcement'"),
     ({"method": {"type": "reinforcement"}}, {}, f"{RL}", "Missing required parameter"),
-    ({"hyperparameters": {"n_epochs": 1}}, {}, "hyperparameters", "Unknown parameter"),
+    ({"hyperparameters": {"beta": 1}}, {}, "hyperparameters.beta", "Accepted here: batch_size"),
+    (
+        {"hyperparameters": {"n_epochs": 1}},
+        {"hyperparameters": {"n_epochs": 2}},
+        None,
+        "(1) and 'method.reinforcement.hyperparameters.n_epochs' (2) say different things",
+    ),
+    (
+        {"method": {"type": "supervised"}},
+        {},
+        "method",
+        "supervised jobs are not trained here yet; give a method",
+    ),
+    (
+        {"method": {"type": "dpo", "dpo": {}}},
+        {},
+        "method",
+        "dpo jobs are not trained here yet; give a method",
+    ),
+    ({"method": None}, {}, None, "without a 'method' it is a supervised job, which is not trained here yet"),
 ]
 
 

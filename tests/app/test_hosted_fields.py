@@ -131,3 +131,26 @@ def test_a_pass_threshold_is_shown_and_told_to_be_without_effect(client: openai.
         item={"answer": "6"},
     )
     assert ran.reward == 1.0
+
+
+@on_sqlite
+def test_the_older_place_of_hyperparameters_counts(client: openai.OpenAI, api: Api):
+    file, method = api.upload(client, sums()), {"type": "reinforcement", "reinforcement": {"grader": GRADER}}
+    older: Any = {"n_epochs": 2, "batch_size": "auto", "learning_rate_multiplier": 0.5}
+    job = client.fine_tuning.jobs.create(
+        model=api.model,
+        training_file=file,
+        hyperparameters=older,
+        method=method,  # type: ignore[arg-type]
+    )
+    assert job.hyperparameters.to_dict() == older | {"batch_size": 8}
+    assert create_job(client, api, file, hyperparameters={}).hyperparameters.n_epochs == 1
+    same = {"hyperparameters": {"n_epochs": 2}}
+    assert create_job(client, api, file, **same, reinforcement=same).hyperparameters.n_epochs == 2
+
+
+@on_sqlite
+def test_the_method_of_an_exported_job_is_taken(client: openai.OpenAI, api: Api):
+    file = api.upload(client, sums())
+    method = {"type": "reinforcement", "reinforcement": {"grader": GRADER}, "supervised": None, "dpo": None}
+    assert create_job(client, api, file, method=method).status == "queued"
