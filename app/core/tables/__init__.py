@@ -1,0 +1,51 @@
+"""Every table, one file a resource. Alembic alone creates them (``migrations/``).
+
+Whoever imports one imports all from here, for keys refer to tables of other files.
+
+Times are unix seconds. Ids are OpenAI's forms: ``file-…``, ``ftjob-…``, ``ftevent-…``, ``ftckpt_…``.
+"""
+
+from app.core.tables.attempts import JobAttempt, JobEvent, JobReplay
+from app.core.tables.base import DEFAULT_PROJECT, DELETED_PROJECT, Double, JsonObject, Table
+from app.core.tables.checkpoints import Checkpoint, CheckpointPermission
+from app.core.tables.estimates import Estimate
+from app.core.tables.experiments import Experiment, ExperimentRun
+from app.core.tables.files import File
+from app.core.tables.inference import InferenceWorker
+from app.core.tables.jobs import NO_REWARD, Job, JobMetadata, JobReward
+from app.core.tables.projects import ApiKey, Project
+from app.core.tables.rollouts import JobOutcomes, Rollout
+from app.core.tables.series import MetricBlock, MetricPoint, MetricSeries
+from app.core.tables.webhooks import WebhookAttempt, WebhookDelivery, WebhookEndpoint
+
+__all__ = [
+    "DEFAULT_PROJECT",
+    "DELETED_PROJECT",
+    "NO_REWARD",
+    "ApiKey",
+    "Checkpoint",
+    "CheckpointPermission",
+    "Double",
+    "Estimate",
+    "Experiment",
+    "ExperimentRun",
+    "File",
+    "InferenceWorker",
+    "Job",
+    "JobAttempt",
+    "JobEvent",
+    "JobMetadata",
+    "JobOutcomes",
+    "JobReplay",
+    "JobReward",
+    "JsonObject",
+    "MetricBlock",
+    "MetricPoint",
+    "MetricSeries",
+    "Project",
+    "Rollout",
+    "Table",
+    "WebhookAttempt",
+    "WebhookDelivery",
+    "WebhookEndpoint",
+]

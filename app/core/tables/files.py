@@ -1,0 +1,27 @@
+"""Uploaded and produced files."""
+
+from sqlalchemy import BigInteger, ForeignKey, Index, String
+from sqlalchemy.orm import Mapped, mapped_column
+
+from app.core.tables.base import Double, Json, JsonObject, Table
+
+
+class File(Table):
+    """An uploaded or produced file; the bytes lie in storage under ``files/<id>``."""
+
+    __tablename__ = "files"
+    __table_args__ = (
+        Index("ix_files_listing", "project_id", "created_at", "id"),
+        Index("ix_files_purpose", "project_id", "purpose", "created_at", "id", postgresql_include=["bytes"]),
+    )
+    id: Mapped[str] = mapped_column(String(64), primary_key=True)
+    project_id: Mapped[str] = mapped_column(ForeignKey("projects.id"))
+    created_at: Mapped[float] = mapped_column(Double)
+    filename: Mapped[str] = mapped_column(String(512))
+    purpose: Mapped[str] = mapped_column(String(64))
+    bytes: Mapped[int] = mapped_column(BigInteger)
+    sha256: Mapped[str] = mapped_column(String(64))
+    rows: Mapped[int | None] = mapped_column(BigInteger)
+    # Dotted key -> {"count": rows that have it, "first_missing": line of the first row without it}:
+    # lets a job's grader template be checked against the whole file without reading it again.
+    fields: Mapped[JsonObject | None] = mapped_column(Json)

@@ -1,0 +1,40 @@
+"""Who owns everything, and the keys that open it."""
+
+from sqlalchemy import Boolean, ForeignKey, Index, Integer, String
+from sqlalchemy.orm import Mapped, mapped_column
+
+from app.core.tables.base import Double, Table
+
+
+class Project(Table):
+    """Owner of every other resource."""
+
+    __tablename__ = "projects"
+    id: Mapped[str] = mapped_column(String(64), primary_key=True)
+    name: Mapped[str] = mapped_column(String(256))
+    created_at: Mapped[float] = mapped_column(Double)
+
+
+class ApiKey(Table):
+    """A key of a project. Its secret is nowhere: only the hash, and a hint to tell keys apart.
+
+    Rows stay when keys are revoked: without any row the service takes itself for keyless.
+    """
+
+    __tablename__ = "api_keys"
+    __table_args__ = (Index("ix_api_keys_sha256", "sha256", unique=True),)
+    id: Mapped[str] = mapped_column(String(64), primary_key=True)
+    project_id: Mapped[str] = mapped_column(ForeignKey("projects.id"))
+    name: Mapped[str] = mapped_column(String(256))
+    sha256: Mapped[str] = mapped_column(String(64))
+    hint: Mapped[str] = mapped_column(String(16))
+    created_at: Mapped[float] = mapped_column(Double)
+    revoked_at: Mapped[float | None] = mapped_column(Double)
+    # NULL: as the settings say.
+    requests_per_minute: Mapped[int | None] = mapped_column(Integer)
+    # Sees and makes projects, and the keys of all.
+    operator: Mapped[bool] = mapped_column(Boolean, default=False)
+    # The key that made it. NULL: the operator, on the machine itself.
+    created_by: Mapped[str | None] = mapped_column(String(64))
+    # Within seconds; NULL: never.
+    last_used_at: Mapped[float | None] = mapped_column(Double)
