@@ -3,7 +3,7 @@
 ::
 
     training_data
-         │ ItemOrder, build_group
+         │ Collector: ItemOrder, build_group
          ▼
     Group: a prompt's token ids in both modes
          │ sample_groups (engine)
@@ -43,7 +43,7 @@ from trainer.checkpoints.run_folder import RunFolder
 from trainer.data.items import Item, ItemOrder, Kept, load_items
 from trainer.diagnostics.probe_set import ProbeSet
 from trainer.distributed.ranks import ALONE, Ranks
-from trainer.errors import EngineFailed, GraderFailed, GuardTripped, InvalidSpec
+from trainer.errors import GuardTripped, InvalidSpec
 from trainer.evaluation.evaluate import evaluate
 from trainer.evaluation.preflight import preflight
 from trainer.evaluation.prompts import MADE_ON_DEMAND, Dropped, fit_prompts
@@ -51,15 +51,15 @@ from trainer.evaluation.trial import try_checkpoint, try_rollout
 from trainer.graders.answers import WITHOUT_VOTES
 from trainer.graders.custom import RewardFunction, choose_grader
 from trainer.graders.formatted import with_format
-from trainer.graders.grade import Grade, GradedElsewhere, Grader
+from trainer.graders.grade import GradedElsewhere, Grader
 from trainer.model.embedding import load_encoder
 from trainer.model.optim import MasterAdamW
-from trainer.model.policy import Policy, load_policy
+from trainer.model.policy import load_policy, load_reference
 from trainer.model.templates import fit_template
 from trainer.rollout import build_engine
 from trainer.rollout.engine import RolloutEngine
 from trainer.rollout.sharded_engine import ShardedEngine
-from trainer.spec.data import EnvironmentData, JsonlData
+from trainer.spec.data import JsonlData
 from trainer.spec.events import (
     EvaluationOutcomes,
     EventWriter,
@@ -72,12 +72,12 @@ from trainer.spec.events import (
 )
 from trainer.spec.modes import Mode
 from trainer.spec.run import RunSpec
+from trainer.steps.collection import Collector
 from trainer.steps.context import StepContext
-from trainer.steps.generation import build_group, count_errors, grade_groups, sample_groups
 from trainer.steps.guards import check_finite, observe_modes, watch
 from trainer.steps.progress import Progress, StopAsked
 from trainer.steps.records import rollout_records
-from trainer.steps.resampling import Collected, collect_groups
+from trainer.steps.resampling import Collected
 from trainer.steps.step_metrics import step_metrics
 from trainer.steps.update import UpdateResult, update
 from trainer.system.memory import MemoryWatch
@@ -127,12 +127,14 @@ class Run:
         self._training = self._fit_prompts(self._training, "training_data")
         if self._validation is not None:
             self._validation = self._fit_prompts(self._validation, "validation_data")
-        self._reference = self._load_reference()
+        # The model that training begins with, where the objective has a penalty on leaving it.
+        penalty = self._algorithm.objective.reference_kl
+        self._reference = None if penalty is None else load_reference(spec.model, self.policy)
         self._probes = ProbeSet(spec, self.policy, self._algorithm, self._validation or self._training)
         embedding_model = spec.evaluation.embedding_model
         self._encoder = load_encoder(embedding_model, self.policy.device) if embedding_model else None
         self._optimizer = MasterAdamW(self.policy.model, spec.optimizer)
-        self._order = ItemOrder(len(self._training), spec.seed)
+        self._collector = Collector(spec, self._training, events, self._stop)
         self.counters = self._folder.restore(self._optimizer)
         # With the weights of the state.
         self._engine: RolloutEngine = build_engine(spec, self.policy, self._stop.is_set)
@@ -186,22 +188,6 @@ class Run:
         if dropped is not None:
             self._dropped.append(dropped)
         return kept
-
-    @property
-    def _unseen_limit(self) -> int | None:
-        """What prompts are held to that were made on demand and so not looked at before training."""
-        made = isinstance(self.spec.training_data, EnvironmentData)
-        return self.spec.rollout.max_prompt_tokens if made else None
-
-    def _load_reference(self) -> Policy | None:
-        """The model that training began with, where the objective has a penalty on leaving it."""
-        if self._algorithm.objective.reference_kl is None:
-            return None
-        if self.spec.lora is not None:
-            return self.policy  # with its adapters off: no second copy of the weights
-        reference = load_policy(self.spec.model, self.spec.high_entropy_prompt)
-        reference.model.requires_grad_(False)
-        return reference
 
     def _needs(self, mode: Mode) -> bool:
         """Whether the run ever samples from ``mode`` or scores under its prompt."""
@@ -299,7 +285,7 @@ class Run:
         self._progress.begin_step()
         context = self._context()
         probed = self._probe(context)
-        collected = self._collect(context)
+        collected = self._collector.collect(context, self.counters.items)
         self._engine.rest()
         result = self._update(context, collected.kept)
         with context.phase("sync"):
@@ -342,65 +328,6 @@ class Run:
             return {}
         with context.phase("diagnostics"):
             return self._probes.run(context)
-
-    def _collect(self, context: StepContext) -> Collected:
-        """Sample prompts and grade the responses until enough groups have something to teach."""
-        errors: list[Grade] = []
-
-        def sample_and_grade(first: int, count: int) -> list[Group]:
-            groups = self._sample(context, first, count)
-            errors.extend(self._score(context, groups, all_may_fail=first > 0))
-            return groups
-
-        wanted, rounds = self.spec.rollout.prompts_per_step, self._algorithm.resampling_rounds
-        collected = collect_groups(
-            sample_and_grade, self._algorithm.keeps, wanted=wanted, resampling_rounds=rounds
-        )
-        collected.errors = errors
-        if len(collected.kept) < wanted:
-            self._progress.say(
-                f"step {context.step + 1}: after {collected.rounds} rounds of sampling only "
-                f"{len(collected.kept)} of {wanted} prompts have rewards that differ; "
-                "the step trains on these",
-                level="warn",
-            )
-        return collected
-
-    def _sample(self, context: StepContext, first: int, count: int) -> list[Group]:
-        """The step's groups from number ``first`` on, answered."""
-        with context.phase("generate"):
-            places = self._order.take(self.counters.items + first, count)
-            items = [self._training[place] for place in places]
-            groups = [
-                build_group(self.policy, item, number, item.index, self._unseen_limit)
-                for number, item in enumerate(items, first)
-            ]
-            try:
-                sample_groups(context, groups, context.samples, "sample")
-            except EngineFailed as error:
-                if self._stop.is_set() and self._ranks.world == 1:
-                    raise StopAsked from error
-                raise
-        return groups
-
-    def _score(self, context: StepContext, groups: list[Group], all_may_fail: bool) -> list[Grade]:
-        """Grade the groups; what the grader failed with. One that goes on with a few further items has
-        graded others already, so that ``all_may_fail``."""
-        with context.phase("score"):
-            try:
-                errors = grade_groups(context, groups, all_may_fail=all_may_fail)
-            except GraderFailed:
-                # Who mends the grader wants to see on which answers it failed.
-                if self._ranks.first:
-                    records = rollout_records(self.policy, groups, {})
-                    self._events.write(Rollouts(step=context.step + 1, rollouts=records))
-                raise
-        if errors:
-            self._progress.say(
-                f"step {context.step + 1}: left out where the grader failed: {count_errors(errors)}",
-                level="warn",
-            )
-        return errors
 
     def _update(self, context: StepContext, groups: list[Group]) -> UpdateResult:
         """Train on the groups. Raises what ``check_finite`` does."""

@@ -234,6 +234,18 @@ def load_policy(
     )
 
 
+def load_reference(spec: ModelSpec, policy: Policy) -> Policy:
+    """The model that training of ``policy`` begins with, never to be trained.
+
+    With adapters it is ``policy`` itself, for they can be off: there is no second copy of the weights.
+    """
+    if policy.adapted:
+        return policy
+    reference = load_policy(spec, policy.high_entropy_prompt)
+    reference.model.requires_grad_(False)
+    return reference
+
+
 def _load(path: Path, dtype: torch.dtype) -> tuple[PreTrainedTokenizerBase, Any]:
     """Tokenizer and model. Raises InvalidSpec where transformers cannot load them, or lacks a template."""
     try:
