@@ -10,8 +10,9 @@ from app.graders.rows import check_item_fields
 from app.graders.schemas import GraderErrors, GraderRun, GraderRunMetadata, RunGrader, ValidateGrader
 from trainer.errors import InvalidSpec
 from trainer.graders.build import build_grader
+from trainer.graders.fields import RemoteFields
 from trainer.graders.grade import Grade, Sample
-from trainer.graders.spec import Grader, MultiGrader, RemoteFields
+from trainer.graders.spec import Grader, MultiGrader
 
 # A client waits: shorter than a job may be patient.
 _MAX_SECONDS, _MAX_RETRIES = 60.0, 1

@@ -44,6 +44,14 @@ JUDGE: dict[str, Any] = {
     "input": [{"role": "user", "content": "Rate: {{sample.output_text}}"}],
     "range": [0, 10],
 }
+LABEL: dict[str, Any] = {
+    "type": "label_model",
+    "name": "label",
+    "model": "judge-1",
+    "input": JUDGE["input"],
+    "labels": ["good", "bad"],
+    "passing_labels": ["good"],
+}
 MULTI: dict[str, Any] = {
     "type": "multi",
     "name": "both",
@@ -175,9 +183,13 @@ def test_a_multi_grader_as_the_sdk_types_it(client: openai.OpenAI):
 
 
 BAD: list[tuple[dict[str, Any], str, str]] = [
-    ({"type": "magic"}, "grader", "'string_check', 'text_similarity', 'score_model', 'python', 'multi'"),
+    (
+        {"type": "magic"},
+        "grader",
+        "'string_check', 'text_similarity', 'score_model', 'label_model', 'python'",
+    ),
     ({}, "grader", "needs the key 'type'"),
-    ({"type": "label_model"}, "grader", "should be one of"),
+    (LABEL | {"passing_labels": ["b"]}, "grader", "labels does not have"),
     (GRADER | {"operation": "is"}, "grader.operation", "'eq', 'ne', 'like' or 'ilike'"),
     (GRADER | {"inptu": 1}, "grader.inptu", "Did you mean 'input'?"),
     (GRADER | {"input": "{{ sample.text }}"}, "grader.input", "sample.output_text"),
@@ -251,7 +263,7 @@ def test_every_type_is_accepted_in_a_job(
     monkeypatch.setenv("POLICYSPLIT_GRADER_SECRETS", '{"hook": "HOOK"}')
     monkeypatch.setenv("HOOK", "not to be seen")
     graders: list[dict[str, Any]] = [
-        *(GRADER, SIMILAR, PYTHON, JUDGE, MULTI),
+        *(GRADER, SIMILAR, PYTHON, JUDGE, LABEL, MULTI),
         {"type": "math_verify"},
         {"type": "environment", "task": "chain_sum"},
         {"type": "http", "url": "https://example.com/reward", "secret": "hook"},

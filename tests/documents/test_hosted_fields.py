@@ -47,7 +47,6 @@ PLACES: dict[str, str | None] = {
     "GraderRunResponse": "GraderRun",
     "GraderValidateParams": "ValidateGrader",
     "GraderValidateResponse": "ValidGrader",
-    "LabelModelGrader": None,
 } | {
     name: name
     for name in (
@@ -55,6 +54,7 @@ PLACES: dict[str, str | None] = {
         "TextSimilarityGrader",
         "PythonGrader",
         "ScoreModelGrader",
+        "LabelModelGrader",
         "MultiGrader",
     )
 }

@@ -8,6 +8,7 @@ from trainer.graders.spec import (
     CreativeWritingGrader,
     EnvironmentGrader,
     HttpGrader,
+    LabelModelGrader,
     MathVerifyGrader,
     MultiGrader,
     PythonGrader,
@@ -53,6 +54,10 @@ def _build(spec: GraderSpec, workers: int | None) -> Grader:
             from trainer.graders.score_model import ScoreModel
 
             return ScoreModel(spec)
+        case LabelModelGrader():
+            from trainer.graders.label_model import LabelModel
+
+            return LabelModel(spec)
         case PythonGrader():
             from trainer.graders.python import python
 

@@ -5,6 +5,7 @@ from trainer.graders.judge import Judge
 from trainer.graders.remote import ModelEndpoint
 from trainer.graders.spec import CreativeWritingGrader
 from trainer.graders.templates import compile_template
+from trainer.graders.verdicts import Scores
 
 CRITERIA = {
     "creativity": "novelty of the ideas",
@@ -30,7 +31,7 @@ class CreativeWriting(ConcurrentGrader):
         criteria = "\n".join(f"- {name}: {what}" for name, what in CRITERIA.items())
         self._task = _TASK.format(scale=spec.scale, criteria=criteria)
         self._endpoint = ModelEndpoint(spec, self.closed)
-        self._judge = Judge(self._endpoint, list(CRITERIA), 0.0, self._scale, spec.sampling_params)
+        self._judge = Judge(self._endpoint, Scores(list(CRITERIA), 0.0, self._scale), spec.sampling_params)
 
     def grade_one(self, sample: Sample) -> Grade:
         material = f"# The prompt\n{self._prompt(sample)}\n\n# The text\n{self._text(sample)}"

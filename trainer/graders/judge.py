@@ -1,25 +1,24 @@
-"""A judge model's verdict: asked for as JSON of a schema, read whatever way it was written down."""
+"""A judge model is asked for a verdict, in a form that it takes."""
 
-import json
-import re
-from collections.abc import Iterator, Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, Generic, TypeVar
 
-from trainer.graders.grade import GraderError
+from trainer.graders.grade import GraderError, Sample
+from trainer.graders.judge_spec import JudgeMessage, SamplingParams
 from trainer.graders.remote import ModelEndpoint, RemoteError
-from trainer.graders.spec import SamplingParams
+from trainer.graders.templates import compile_template
 from trainer.graders.thoughts import split_thoughts
+from trainer.graders.verdicts import Wanted
 
 Messages = list[dict[str, str]]
 
-_FENCE = re.compile(r"```(?:json)?[ \t]*\n(.*?)```", re.DOTALL)
-_MAX_OBJECTS = 200
+V = TypeVar("V")
 #: Answers that may mean: not in this form.
 _OTHER_FORM = (400, 404, 415, 422, 501)
 
 
-class Judge:
-    """Asks for numbers by name.
+class Judge(Generic[V]):
+    """Asks for what ``wanted`` describes.
 
     Chat templates differ in what they take: many want one system message, first, or none at all. What is
     asked is put so; a judge that refuses the system role gets the same in the user's turn, and one that knows
@@ -29,26 +28,24 @@ class Judge:
     def __init__(
         self,
         endpoint: ModelEndpoint,
-        names: Sequence[str],
-        low: float,
-        high: float,
+        wanted: Wanted[V],
         sampling: SamplingParams | None,
     ):
-        self._endpoint, self._names, self._low, self._high = endpoint, names, low, high
+        self._endpoint, self._wanted = endpoint, wanted
         self._options = _options(sampling)
         self._form = (True, True)
 
-    def ask(self, messages: Messages) -> tuple[dict[str, float], dict[str, dict[str, int]]]:
-        """The numbers by name, and the tokens that were used. Raises GraderError."""
+    def ask(self, messages: Messages) -> tuple[V, dict[str, dict[str, int]]]:
+        """The verdict, and the tokens that were used. Raises GraderError."""
         answer = self._post(messages)
         usage = {self._endpoint.model: _usage(answer)}
         text = _content(answer, usage)
         try:
             # A judge that thinks may weigh other scores before it gives its own.
-            return self._numbers(split_thoughts(text).answer), usage
+            return self._wanted.read(split_thoughts(text).answer), usage
         except ValueError as error:
             raise GraderError(
-                f"the judge's answer has no score: {error}; it was: {text[:300]!r}",
+                f"the judge's answer has no {self._wanted.called}: {error}; it was: {text[:300]!r}",
                 "model_grader_parse_error",
                 usage,
             ) from None
@@ -83,12 +80,12 @@ class Judge:
         return body | self._options | ({"response_format": self._schema()} if structured else {})
 
     def _instruction(self) -> str:
-        keys = ", ".join(f'"{name}": a number from {self._low:g} to {self._high:g}' for name in self._names)
+        keys = ", ".join(f'"{name}": {words}' for name, (words, _) in self._wanted.keys().items())
         return f'Answer with one JSON object, nothing else: {{"reasoning": a short text, {keys}}}.'
 
     def _schema(self) -> dict[str, object]:
-        number = {"type": "number", "minimum": self._low, "maximum": self._high}
-        properties = {"reasoning": {"type": "string"}} | dict.fromkeys(self._names, number)
+        keys = {name: schema for name, (_, schema) in self._wanted.keys().items()}
+        properties = {"reasoning": {"type": "string"}} | keys
         schema = {
             "type": "object",
             "properties": properties,
@@ -97,22 +94,14 @@ class Judge:
         }
         return {"type": "json_schema", "json_schema": {"name": "verdict", "schema": schema, "strict": True}}
 
-    def _numbers(self, text: str) -> dict[str, float]:
-        """Raises ValueError that says what is missing or wrong."""
-        found = next((one for one in _objects(text) if set(self._names) <= one.keys()), None)
-        if found is None and len(self._names) == 1 and (bare := _number(text.strip())) is not None:
-            found = {self._names[0]: bare}
-        if found is None:
-            raise ValueError(f"no JSON object with {', '.join(map(repr, self._names))}")
-        return {name: self._one(name, found[name]) for name in self._names}
 
-    def _one(self, name: str, value: object) -> float:
-        number = _number(value)
-        if number is None:
-            raise ValueError(f"{name} is {value!r}, not a number")
-        if not self._low <= number <= self._high:
-            raise ValueError(f"{name} is {number:g}, not from {self._low:g} to {self._high:g}")
-        return number
+def conversation_template(messages: Sequence[JudgeMessage]) -> Callable[[Sample], Messages]:
+    """Fills a definition's messages with a sample. OpenAI's "developer" is what others call "system"."""
+    compiled = [
+        ("system" if one.role == "developer" else one.role, compile_template(one.template))
+        for one in messages
+    ]
+    return lambda sample: [{"role": role, "content": render(sample)} for role, render in compiled]
 
 
 def system_first(messages: Messages, instruction: str) -> Messages:
@@ -168,35 +157,3 @@ def _usage(answer: dict[str, object]) -> dict[str, int]:
     return {
         name: usage[name] for name in names if isinstance(usage, dict) and isinstance(usage.get(name), int)
     }
-
-
-def _objects(text: str) -> Iterator[dict[str, object]]:
-    """JSON objects in a text: the whole, what is in a fence, and the last that stand among other words."""
-    for candidate in (text, *reversed(_FENCE.findall(text))):
-        try:
-            value = json.loads(candidate)
-        except (ValueError, RecursionError):
-            continue
-        if isinstance(value, dict):
-            yield value
-    decoder = json.JSONDecoder()
-    position = len(text)
-    for _ in range(_MAX_OBJECTS):
-        position = text.rfind("{", 0, position)
-        if position < 0:
-            return
-        try:
-            value, _ = decoder.raw_decode(text, position)
-        except (ValueError, RecursionError):
-            continue
-        if isinstance(value, dict):
-            yield value
-
-
-def _number(value: object) -> float | None:
-    if isinstance(value, bool) or not isinstance(value, int | float | str):
-        return None
-    try:
-        return float(value) if len(str(value)) < 50 else None
-    except (ValueError, OverflowError):
-        return None

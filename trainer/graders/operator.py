@@ -10,7 +10,8 @@ from pydantic import BaseModel, ConfigDict, Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from trainer.errors import InvalidSpec
-from trainer.graders.spec import Grader, HttpGrader, JudgeFields, MultiGrader
+from trainer.graders.judge_spec import JudgeFields
+from trainer.graders.spec import Grader, HttpGrader, MultiGrader
 
 DEFAULT_ENDPOINT = "default"
 

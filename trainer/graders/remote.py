@@ -7,8 +7,9 @@ from collections.abc import Callable
 from urllib.parse import urlsplit
 
 from trainer.errors import InvalidSpec
+from trainer.graders.fields import RemoteFields
+from trainer.graders.judge_spec import JudgeFields
 from trainer.graders.operator import allowed_hosts, endpoint_named
-from trainer.graders.spec import JudgeFields, RemoteFields
 from trainer.system.addresses import Reach, Refused
 from trainer.system.guarded_http import Answer, GuardedHttp, NoAnswer
 

@@ -1,87 +1,28 @@
 """Grader definitions (torch-free): what the API accepts and the trainer runs.
 
-``string_check``, ``text_similarity``, ``score_model``, ``python`` and ``multi`` follow OpenAI's wire format,
-with further optional fields of ours; the other types are ours. What each does is in the file of its name.
+``string_check``, ``text_similarity``, ``score_model``, ``label_model``, ``python`` and ``multi`` follow
+OpenAI's wire format, with further optional fields of ours; the other types are ours. What each does is in the
+file of its name.
 """
 
 import re
-from typing import Annotated, Literal, TypeVar, get_args
+from typing import Annotated, Literal, get_args
 
-from pydantic import (
-    AfterValidator,
-    BaseModel,
-    ConfigDict,
-    Discriminator,
-    Field,
-    Tag,
-    ValidationInfo,
-    field_validator,
-    model_validator,
+from pydantic import Discriminator, Field, Tag, ValidationInfo, field_validator
+
+from trainer.graders.fields import (
+    GraderFields,
+    Name,
+    OperatorsName,
+    RemoteFields,
+    ScaleFields,
+    Template,
+    Type,
 )
-
+from trainer.graders.fields import StrictModel as StrictModel
 from trainer.graders.formula import NAME, parse_formula
-from trainer.graders.templates import template_problem, variables
-
-
-class StrictModel(BaseModel):
-    """Base of every spec: unknown keys, values of another type, NaN and Infinity are refused."""
-
-    model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
-
-
-def _checked_template(template: str) -> str:
-    if problem := template_problem(template):
-        raise ValueError(problem)
-    return template
-
-
-Template = Annotated[str, Field(max_length=1 << 20), AfterValidator(_checked_template)]
-Name = Annotated[
-    str,
-    Field(
-        min_length=1, max_length=256, description="What events and errors call it, and a formula reads it by"
-    ),
-]
-T = TypeVar("T")
-Type = Annotated[T, Field(description="Chooses the grader; each type has fields of its own")]
-OperatorsName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]{1,64}$")]
-"""A name that the operator has given to an endpoint or a secret; never the secret itself."""
-
-
-class GraderFields(StrictModel):
-    """What every grader has."""
-
-    name: Name
-    pass_threshold: float | None = Field(
-        default=None,
-        description="Taken and shown, as Azure and hosted evals do; the reward stays what the grader gives, "
-        "and an event says so",
-    )
-
-
-class ScaleFields(GraderFields):
-    """Of graders whose numbers somebody else's code gives."""
-
-    range: list[float] | None = Field(
-        default=None,
-        min_length=2,
-        max_length=2,
-        description="The lowest and the highest score, which become the rewards 0 and 1, such as [0, 5] of a "
-        "rubric; default [0, 1]",
-    )
-
-    @field_validator("range")
-    @classmethod
-    def _ordered(cls, value: list[float] | None) -> list[float] | None:
-        if value is not None and not (value[0] < value[1] and abs(value[0]) < 1e9 and abs(value[1]) < 1e9):
-            raise ValueError(f"the range {value} should be two numbers, the lower one first")
-        return value
-
-    @property
-    def bounds(self) -> tuple[float, float]:
-        low, high = self.range or (0.0, 1.0)
-        return low, high
-
+from trainer.graders.judge_spec import CreativeWritingGrader, JudgeFields, LabelModelGrader, ScoreModelGrader
+from trainer.graders.templates import variables
 
 TextMetric = Literal[
     "fuzzy_match",
@@ -169,104 +110,6 @@ class PythonGrader(ScaleFields):
         return re.search(r"^def\s+answer\s*\(|^answer\s*[:=]", self.source, re.MULTILINE) is not None
 
 
-class RemoteFields(GraderFields):
-    """How a grader reaches an endpoint. The endpoint's key is the operator's and not in here."""
-
-    concurrency: int = Field(default=8, ge=1, le=64, description="Requests under way at a time")
-    timeout_seconds: float = Field(default=60, gt=0, le=600, description="For one try")
-    max_retries: int = Field(
-        default=3, ge=0, le=10, description="Further tries after a failed one, 0 to 10, with growing pauses"
-    )
-
-
-class JudgeFields(RemoteFields):
-    """Where a model answers, by OpenAI's API."""
-
-    model: str = Field(
-        min_length=1, max_length=256, description="The judge, by the name that its endpoint has for it"
-    )
-    endpoint: OperatorsName | None = Field(
-        default=None, description="One of the operator's endpoints, by name; default: the one named default"
-    )
-    base_url: str | None = Field(
-        default=None,
-        max_length=2048,
-        description="An endpoint without a key, in place of one of the operator's, e.g. https://host/v1",
-    )
-
-    @model_validator(mode="after")
-    def _one_endpoint(self) -> "JudgeFields":
-        if self.endpoint is not None and self.base_url is not None:
-            raise ValueError("both endpoint and base_url are given: give one of them")
-        return self
-
-
-class JudgeText(StrictModel):
-    """A piece of a message."""
-
-    type: Literal["input_text", "output_text"] = Field(
-        description="input_text and output_text mean the same here"
-    )
-    text: Template = Field(description="What is said, with {{item.…}} and {{sample.…}} filled in")
-
-
-def _kind_of_content(value: object) -> str:
-    if isinstance(value, str):
-        return "text"
-    return "list" if isinstance(value, list) else "part"
-
-
-OnePart = Annotated[
-    Annotated[Template, Tag("text")] | Annotated[JudgeText, Tag("part")], Discriminator(_kind_of_content)
-]
-Content = Annotated[
-    Annotated[Template, Tag("text")]
-    | Annotated[JudgeText, Tag("part")]
-    | Annotated[list[OnePart], Field(min_length=1), Tag("list")],
-    Discriminator(_kind_of_content),
-]
-
-
-class JudgeMessage(StrictModel):
-    """A message to a judge; text alone, with templates."""
-
-    role: Literal["user", "assistant", "system", "developer"] = Field(description="Who speaks")
-    content: Content = Field(description="A template, or a list of texts that are joined by newlines")
-    type: Literal["message"] | None = Field(default=None, description="May say message, and changes nothing")
-
-    @property
-    def template(self) -> str:
-        parts = self.content if isinstance(self.content, list) else [self.content]
-        return "\n".join(part if isinstance(part, str) else part.text for part in parts)
-
-
-class SamplingParams(StrictModel):
-    """How the judge answers."""
-
-    temperature: float | None = Field(
-        default=None, ge=0, le=2, description="0 is greedy; default that of the endpoint"
-    )
-    top_p: float | None = Field(
-        default=None,
-        gt=0,
-        le=1,
-        description="Sample among the likeliest tokens that together have this probability; default that of "
-        "the endpoint",
-    )
-    seed: int | None = Field(
-        default=None, ge=-(2**63), lt=2**63, description="For answers that can be had again; default none"
-    )
-    max_completions_tokens: int | None = Field(
-        default=None,
-        ge=1,
-        lt=2**31,
-        description="Most tokens of the judge's answer; default that of the endpoint",
-    )
-    reasoning_effort: Literal["none", "minimal", "low", "medium", "high", "xhigh", "max"] | None = Field(
-        default=None, description="How long a judge that thinks may think; default that of the endpoint"
-    )
-
-
 class TextSimilarityGrader(JudgeFields):
     """How alike ``input`` and ``reference`` are, from 0 to 1.
 
@@ -285,34 +128,6 @@ class TextSimilarityGrader(JudgeFields):
         min_length=1,
         max_length=256,
         description="The embedding model of cosine",
-    )
-
-
-class ScoreModelGrader(JudgeFields, ScaleFields):
-    """A score that a judge model gives, brought from ``range`` to a reward from 0 to 1."""
-
-    type: Type[Literal["score_model"]] = "score_model"
-    name: Name = "score_model"
-    input: list[JudgeMessage] = Field(
-        min_length=1,
-        max_length=64,
-        description="The conversation that the judge answers with a number, with templates in it",
-    )
-    sampling_params: SamplingParams | None = Field(
-        default=None, description="How the judge samples; default as its endpoint does"
-    )
-
-
-class CreativeWritingGrader(JudgeFields):
-    """Five criteria that a judge model scores; the reward is their mean, as a share of ``scale``."""
-
-    type: Type[Literal["creative_writing"]] = "creative_writing"
-    name: Name = "creative_writing"
-    input: Template = Field(default="{{sample.output_text}}", description="The text to score: a template")
-    prompt: Template = Field(default="{{item.prompt}}", description="What the text was to answer")
-    scale: Literal[10, 20] = Field(default=20, description="The best score of a criterion")
-    sampling_params: SamplingParams | None = Field(
-        default=None, description="How the judge samples; default as its endpoint does"
     )
 
 
@@ -339,17 +154,18 @@ class HttpGrader(RemoteFields, ScaleFields):
     secret: OperatorsName = Field(description="One of the operator's secrets, by name; it signs the requests")
 
 
-SimpleGrader = Annotated[
+_Simple = (
     StringCheckGrader
     | TextSimilarityGrader
     | ScoreModelGrader
+    | LabelModelGrader
     | PythonGrader
     | MathVerifyGrader
     | EnvironmentGrader
     | HttpGrader
-    | CreativeWritingGrader,
-    Field(discriminator="type"),
-]
+    | CreativeWritingGrader
+)
+SimpleGrader = Annotated[_Simple, Field(discriminator="type")]
 
 
 def _kind_of_graders(value: object) -> str:
@@ -398,18 +214,7 @@ class MultiGrader(ScaleFields):
         return self.graders if isinstance(self.graders, dict) else {self.graders.name: self.graders}
 
 
-Grader = Annotated[
-    StringCheckGrader
-    | TextSimilarityGrader
-    | ScoreModelGrader
-    | PythonGrader
-    | MultiGrader
-    | MathVerifyGrader
-    | EnvironmentGrader
-    | HttpGrader
-    | CreativeWritingGrader,
-    Field(discriminator="type"),
-]
+Grader = Annotated[_Simple | MultiGrader, Field(discriminator="type")]
 GRADER_TYPES: tuple[str, ...] = tuple(
     member.model_fields["type"].default for member in get_args(get_args(Grader)[0])
 )
@@ -427,7 +232,7 @@ def template_variables(grader: Grader) -> set[str]:
             return {"item.answer"}
         case StringCheckGrader() | TextSimilarityGrader() | MathVerifyGrader():
             return variables(grader.input) | variables(grader.reference)
-        case ScoreModelGrader():
+        case ScoreModelGrader() | LabelModelGrader():
             return set().union(*(variables(message.template) for message in grader.input))
         case CreativeWritingGrader():
             return variables(grader.input) | variables(grader.prompt)

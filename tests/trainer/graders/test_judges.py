@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from pydantic import TypeAdapter
+from pydantic import TypeAdapter, ValidationError
 
 from tests.fixtures.http_server import Reply, Request, Server, chat
 from trainer.errors import InvalidSpec
@@ -23,6 +23,17 @@ SCORE = {
         {"role": "user", "content": [{"type": "input_text", "text": "{{item.q}}"}, "{{sample.output_text}}"]},
     ],
     "range": [0, 10],
+    "max_retries": 0,
+}
+
+
+LABEL = {
+    "type": "label_model",
+    "name": "kind",
+    "model": "judge-1",
+    "input": [{"role": "user", "content": "Is it right? {{sample.output_text}}"}],
+    "labels": ["right", "wrong", "US", "us"],
+    "passing_labels": ["right", "us"],
     "max_retries": 0,
 }
 
@@ -290,3 +301,68 @@ def test_a_judges_thoughts_are_not_its_score(
     grade = build(SCORE)({"q": "Q?"}, "text")
     assert grade.reward == reward
     assert (grade.kind == "model_grader_parse_error") is (reward is None)
+
+
+def test_a_judge_chooses_among_labels(build: Callable[..., Grader], server: Server):
+    server.answer = saying({"reasoning": "so", "result": "wrong"})
+    grade = build(LABEL)({}, "4")
+    assert (grade.reward, grade.scores) == (0.0, {"kind": 0.0})
+    assert grade.usage == {"judge-1": {"prompt_tokens": 7, "completion_tokens": 3, "total_tokens": 10}}
+    body = server.requests[0].json
+    assert 'one of ["right", "wrong", "US", "us"]' in body["messages"][0]["content"]
+    schema = body["response_format"]["json_schema"]["schema"]
+    assert schema["properties"]["result"] == {"type": "string", "enum": LABEL["labels"]}
+
+
+@pytest.mark.parametrize(
+    ("text", "reward"),
+    [
+        ('{"result": "right"}', 1.0),
+        ('{"result": "Right"}', 1.0),
+        ("wrong", 0.0),
+        ("**right**.\n", 1.0),
+        ("us", 1.0),
+        ("US", 0.0),
+        ('<think>{"result": "wrong"}</think>{"result": "right"}', 1.0),
+        ("Us", None),
+        ("It is right.", None),
+        ('{"result": ["right"]}', None),
+        ('{"result": "maybe"}', None),
+        ("", None),
+    ],
+)
+def test_a_label_is_found_however_it_is_written_and_guessed_never(
+    build: Callable[..., Grader], server: Server, text: str, reward: float | None
+):
+    server.answer = saying(text)
+    grade = build(LABEL)({}, "4")
+    assert grade.reward == reward
+    assert (grade.kind == "model_grader_parse_error") is (reward is None)
+
+
+def test_a_label_counts_within_a_formula(build: Callable[..., Grader], server: Server):
+    server.answer = saying({"result": "right"})
+    exact = {"type": "string_check", "name": "e", "input": "{{sample.output_text}}", "reference": "4"}
+    graders = {"label": LABEL, "exact": exact}
+    formula = {
+        "type": "multi",
+        "name": "m",
+        "graders": graders,
+        "calculate_output": "0.25 * label + 0.75 * exact",
+    }
+    grade = build(formula)({}, "5")
+    assert (grade.reward, grade.scores) == (0.25, {"label": 1.0, "exact": 0.0, "m": 0.25})
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({"labels": []}, "at least 1"),
+        ({"labels": ["right", "right", "us"]}, "'right' is there 2 times"),
+        ({"passing_labels": []}, "at least 1"),
+        ({"passing_labels": ["good"]}, "passing_labels has 'good', which labels does not have"),
+    ],
+)
+def test_labels_that_cannot_be_are_refused(change: dict[str, Any], says: str):
+    with pytest.raises(ValidationError, match=says):
+        SPECS.validate_python(LABEL | change)

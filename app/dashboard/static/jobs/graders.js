@@ -16,6 +16,7 @@ export const GRADERS = {
     calculate_output: "0.8 * right + 0.2 * close",
   },
   score_model: { type: "score_model", name: "judge", model: "judge", range: [0, 1], input: [{ role: "user", content: "Score this answer to {{item.question}} from 0 to 1: {{sample.output_text}}" }] },
+  label_model: { type: "label_model", name: "label", model: "judge", labels: ["right", "wrong"], passing_labels: ["right"], input: [{ role: "user", content: "Is {{sample.output_text}} a right answer to {{item.question}}?" }] },
   creative_writing: { type: "creative_writing", name: "prose", model: "judge" },
   http: { type: "http", name: "mine", url: "https://grader.example/score" },
 };

@@ -1,0 +1,171 @@
+"""Definitions of graders that a judge model does the work of (torch-free)."""
+
+from typing import Annotated, Literal
+
+from pydantic import Discriminator, Field, StringConstraints, Tag, field_validator, model_validator
+
+from trainer.graders.fields import (
+    Name,
+    OperatorsName,
+    RemoteFields,
+    ScaleFields,
+    StrictModel,
+    Template,
+    Type,
+)
+
+Label = Annotated[str, StringConstraints(min_length=1, max_length=256)]
+
+
+class JudgeFields(RemoteFields):
+    """Where a model answers, by OpenAI's API."""
+
+    model: str = Field(
+        min_length=1, max_length=256, description="The judge, by the name that its endpoint has for it"
+    )
+    endpoint: OperatorsName | None = Field(
+        default=None, description="One of the operator's endpoints, by name; default: the one named default"
+    )
+    base_url: str | None = Field(
+        default=None,
+        max_length=2048,
+        description="An endpoint without a key, in place of one of the operator's, e.g. https://host/v1",
+    )
+
+    @model_validator(mode="after")
+    def _one_endpoint(self) -> "JudgeFields":
+        if self.endpoint is not None and self.base_url is not None:
+            raise ValueError("both endpoint and base_url are given: give one of them")
+        return self
+
+
+class JudgeText(StrictModel):
+    """A piece of a message."""
+
+    type: Literal["input_text", "output_text"] = Field(
+        description="input_text and output_text mean the same here"
+    )
+    text: Template = Field(description="What is said, with {{item.…}} and {{sample.…}} filled in")
+
+
+def _kind_of_content(value: object) -> str:
+    if isinstance(value, str):
+        return "text"
+    return "list" if isinstance(value, list) else "part"
+
+
+OnePart = Annotated[
+    Annotated[Template, Tag("text")] | Annotated[JudgeText, Tag("part")], Discriminator(_kind_of_content)
+]
+Content = Annotated[
+    Annotated[Template, Tag("text")]
+    | Annotated[JudgeText, Tag("part")]
+    | Annotated[list[OnePart], Field(min_length=1), Tag("list")],
+    Discriminator(_kind_of_content),
+]
+
+
+class JudgeMessage(StrictModel):
+    """A message to a judge; text alone, with templates."""
+
+    role: Literal["user", "assistant", "system", "developer"] = Field(description="Who speaks")
+    content: Content = Field(description="A template, or a list of texts that are joined by newlines")
+    type: Literal["message"] | None = Field(default=None, description="May say message, and changes nothing")
+
+    @property
+    def template(self) -> str:
+        parts = self.content if isinstance(self.content, list) else [self.content]
+        return "\n".join(part if isinstance(part, str) else part.text for part in parts)
+
+
+class SamplingParams(StrictModel):
+    """How the judge answers."""
+
+    temperature: float | None = Field(
+        default=None, ge=0, le=2, description="0 is greedy; default that of the endpoint"
+    )
+    top_p: float | None = Field(
+        default=None,
+        gt=0,
+        le=1,
+        description="Sample among the likeliest tokens that together have this probability; default that of "
+        "the endpoint",
+    )
+    seed: int | None = Field(
+        default=None, ge=-(2**63), lt=2**63, description="For answers that can be had again; default none"
+    )
+    max_completions_tokens: int | None = Field(
+        default=None,
+        ge=1,
+        lt=2**31,
+        description="Most tokens of the judge's answer; default that of the endpoint",
+    )
+    reasoning_effort: Literal["none", "minimal", "low", "medium", "high", "xhigh", "max"] | None = Field(
+        default=None, description="How long a judge that thinks may think; default that of the endpoint"
+    )
+
+
+class ScoreModelGrader(JudgeFields, ScaleFields):
+    """A score that a judge model gives, brought from ``range`` to a reward from 0 to 1."""
+
+    type: Type[Literal["score_model"]] = "score_model"
+    name: Name = "score_model"
+    input: list[JudgeMessage] = Field(
+        min_length=1,
+        max_length=64,
+        description="The conversation that the judge answers with a number, with templates in it",
+    )
+    sampling_params: SamplingParams | None = Field(
+        default=None, description="How the judge samples; default as its endpoint does"
+    )
+
+
+class LabelModelGrader(JudgeFields):
+    """1.0 if a judge model gives the response a label that passes, else 0.0."""
+
+    type: Type[Literal["label_model"]] = "label_model"
+    name: Name = "label_model"
+    input: list[JudgeMessage] = Field(
+        min_length=1,
+        max_length=64,
+        description="The conversation that the judge answers with a label, with templates in it",
+    )
+    labels: list[Label] = Field(
+        min_length=1, max_length=100, description="What the judge chooses from: different texts, up to 100"
+    )
+    passing_labels: list[Label] = Field(
+        min_length=1, description="Those of them that are the reward 1; the others are 0"
+    )
+    sampling_params: SamplingParams | None = Field(
+        default=None, description="How the judge samples; default as its endpoint does"
+    )
+
+    @field_validator("labels")
+    @classmethod
+    def _differ(cls, value: list[str]) -> list[str]:
+        for label in value:
+            if value.count(label) > 1:
+                raise ValueError(
+                    f"the label {label[:80]!r} is there {value.count(label)} times: give it once"
+                )
+        return value
+
+    @model_validator(mode="after")
+    def _passing_are_labels(self) -> "LabelModelGrader":
+        for label in self.passing_labels:
+            if label not in self.labels:
+                raise ValueError(f"passing_labels has {label[:80]!r}, which labels does not have")
+        return self
+
+
+class CreativeWritingGrader(JudgeFields):
+    """Five criteria that a judge model scores; the reward is their mean, as a share of ``scale``."""
+
+    type: Type[Literal["creative_writing"]] = "creative_writing"
+    name: Name = "creative_writing"
+    input: Template = Field(default="{{sample.output_text}}", description="The text to score: a template")
+    prompt: Template = Field(default="{{item.prompt}}", description="What the text was to answer")
+    scale: Literal[10, 20] = Field(default=20, description="The best score of a criterion")
+    sampling_params: SamplingParams | None = Field(
+        default=None, description="How the judge samples; default as its endpoint does"
+    )
