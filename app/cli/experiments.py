@@ -1,7 +1,7 @@
 """``policysplit experiments``: a thin client over the HTTP API."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.markup import escape
@@ -180,15 +180,9 @@ def report(
             else:
                 _verdict(found)
             return
-        content = client.get(f"{path}?format={kind}", cast_to=_raw_response()).content
+        content = client.get(f"{path}?format={kind}", cast_to=bytes)
     output.write_bytes(content)
     say_done({"file": output, "bytes": len(content)}, as_json, f"Wrote {escape(str(output))}.")
-
-
-def _raw_response() -> Any:
-    import httpx
-
-    return httpx.Response
 
 
 def _follow(client: "openai.OpenAI", experiment_id: str) -> None:

@@ -1,12 +1,11 @@
 """Following a job: its events from the API, and a live display of them in the terminal."""
 
 import contextlib
-import json
 import statistics
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console, Group
 from rich.live import Live
@@ -58,44 +57,31 @@ def events(client: "openai.OpenAI", job_id: str) -> Iterator[Told]:
 
     last: str | None = None
     while True:
-        try:
+        with contextlib.suppress(openai.APIConnectionError, openai.APIStatusError):
             for event in _stream(client, job_id, last):
                 last = event["id"]
                 yield event
-        except _Lost:
-            pass
         with contextlib.suppress(openai.APIConnectionError):
             if client.fine_tuning.jobs.retrieve(job_id).status in RESTING:
                 return
         time.sleep(RECONNECT_SECONDS)
 
 
-class _Lost(Exception):
-    """The event stream broke off."""
-
-
 def _stream(client: "openai.OpenAI", job_id: str, after: str | None) -> Iterator[Told]:
     """The server-sent events of one connection."""
-    import httpx
+    import openai
 
-    headers = {"authorization": f"Bearer {client.api_key}", "accept": "text/event-stream"}
-    if after is not None:
-        headers["last-event-id"] = after
-    url = f"{str(client.base_url).rstrip('/')}/fine_tuning/jobs/{job_id}/events"
+    headers = {"accept": "text/event-stream"} | ({} if after is None else {"last-event-id": after})
     # The server sends a comment now and then, so silence means a dead connection.
-    timeout = httpx.Timeout(10, read=90)
-    try:
-        with httpx.stream("GET", url, params={"stream": "true"}, headers=headers, timeout=timeout) as answer:
-            if answer.status_code != 200:
-                raise _Lost
-            for line in answer.iter_lines():
-                if line.startswith("data:"):
-                    payload = line.removeprefix("data:").strip()
-                    if payload == "[DONE]":
-                        return
-                    yield json.loads(payload)
-    except httpx.HTTPError as error:
-        raise _Lost from error
+    patient = client.with_options(timeout=openai.Timeout(10, read=90), max_retries=0)
+    with patient.get(
+        f"/fine_tuning/jobs/{job_id}/events",
+        cast_to=object,
+        options={"headers": headers, "params": {"stream": "true"}},
+        stream=True,
+        stream_cls=openai.Stream[Any],
+    ) as events:
+        yield from events
 
 
 @dataclass

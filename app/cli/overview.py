@@ -1,11 +1,15 @@
 """``policysplit status``: is there a service, where, and what does it do."""
 
-import httpx
+from typing import TYPE_CHECKING
+
 import typer
 
-from app.cli.client import BaseUrlOption, DataDirOption, api_errors, connect
+from app.cli.client import BaseUrlOption, DataDirOption, Told, api_errors, connect, get
 from app.cli.listing import JsonOption, say_json, say_table
 from app.cli.status import coloured
+
+if TYPE_CHECKING:
+    import openai
 
 _STATUSES = ("running", "queued", "validating_files", "paused")
 
@@ -18,8 +22,8 @@ def status(
     with api_errors(client):
         models = [model.id for model in client.models.list()]
         jobs = list(client.fine_tuning.jobs.list(limit=100).data)
+        ready = _readiness(client)
     url = str(client.base_url).rstrip("/")
-    ready = httpx.get(f"{url.removesuffix('/v1')}/readyz").json()
     unfinished = {one: sum(job.status == one for job in jobs) for one in _STATUSES}
     base = [name for name in models if not name.startswith("ft:")]
     if as_json:
@@ -32,3 +36,16 @@ def status(
         say_table(("what", "now"), rows)
     if ready["status"] != "ready":
         raise typer.Exit(1)
+
+
+def _readiness(client: "openai.OpenAI") -> Told:
+    """What ``/readyz`` says: where the service cannot work it says it with 503."""
+    import openai
+
+    url = str(client.base_url.join("../readyz"))
+    try:
+        return get(client.with_options(max_retries=0), url)
+    except openai.InternalServerError as error:
+        if isinstance(error.body, dict) and "checks" in error.body:
+            return error.body
+        raise

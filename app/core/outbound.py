@@ -9,12 +9,29 @@ from trainer.system.addresses import Reach
 
 
 async def post(
-    client: httpx.AsyncClient, url: str, *, content: str, headers: dict[str, str], reach: Reach
+    client: httpx.AsyncClient,
+    url: str,
+    *,
+    content: str,
+    headers: dict[str, str],
+    reach: Reach,
+    seconds: float,
 ) -> int:
     """POST ``content``; the status code of the answer, whose body is not read.
 
-    Raises Refused, or httpx.HTTPError where there is no answer. The client must not follow redirects.
+    It has ``seconds`` for everything, however slowly the other side talks. Raises Refused, or httpx.HTTPError
+    where there is no answer. The client must not follow redirects.
     """
+    try:
+        async with asyncio.timeout(seconds):
+            return await _post(client, url, content, headers, reach)
+    except TimeoutError as error:
+        raise httpx.ReadTimeout(f"no answer within {seconds:g} s") from error
+
+
+async def _post(
+    client: httpx.AsyncClient, url: str, content: str, headers: dict[str, str], reach: Reach
+) -> int:
     reach.check_url(url)
     target = httpx.URL(url)
     port = target.port or (443 if target.scheme == "https" else 80)

@@ -55,6 +55,7 @@ async def send(client: httpx.AsyncClient, due: Due) -> Outcome:
             content=due.payload,
             headers=headers,
             reach=webhook_reach(),
+            seconds=_SECONDS,
         )
     except Unreadable as error:
         return Outcome(time.monotonic() - began, error=f"the signing secret cannot be read: {error}")

@@ -23,8 +23,9 @@ from app.core.tables import DEFAULT_PROJECT, Job, WebhookAttempt, WebhookDeliver
 from app.jobs.status import change_status
 from app.webhooks.deliverer import deliver_for_ever, purge, take_due
 from app.webhooks.repository import take
-from app.webhooks.sending import webhook_reach
+from app.webhooks.sending import webhook_client, webhook_reach
 from tests.fixtures.api import Api, Keyed, create_job, on_postgresql, on_sqlite, sums
+from tests.fixtures.http_server import dripping
 from tests.fixtures.receivers import Delivery, Receiver
 from tests.fixtures.workers import eventually
 from trainer.system.addresses import Reach, Refused
@@ -270,7 +271,7 @@ def test_a_name_is_checked_by_the_address_that_is_asked(receiver: Receiver, monk
         )
         async with httpx.AsyncClient(trust_env=False) as client:
             reach = Reach(frozenset(allowed), "POLICYSPLIT_WEBHOOK_ALLOWED_HOSTS", plain=False)
-            return await post(client, url, content="{}", headers={}, reach=reach)
+            return await post(client, url, content="{}", headers={}, reach=reach, seconds=SECONDS)
 
     # Not which address: a name of a private network is not looked up for users.
     with pytest.raises(Refused, match=r"^x\.org has an address that is not a public one; .*WEBHOOK_ALLOWED"):
@@ -278,6 +279,21 @@ def test_a_name_is_checked_by_the_address_that_is_asked(receiver: Receiver, monk
     assert receiver.arrived.empty()
     assert asyncio.run(ask(["internal.example"])) == 200, "unless the operator allows the host"
     assert receiver.arrived.get(timeout=SECONDS).headers["host"].startswith("internal.example:")
+
+
+def test_an_endpoint_that_drips_is_given_up():
+    """A byte now and then keeps every single read short of any limit; the attempt's own limit holds."""
+
+    async def ask(netloc: str) -> None:
+        reach = Reach(frozenset((netloc,)), "POLICYSPLIT_WEBHOOK_ALLOWED_HOSTS", plain=False)
+        async with webhook_client() as client:
+            await post(client, f"http://{netloc}/", content="{}", headers={}, reach=reach, seconds=0.5)
+
+    with (
+        dripping(b"HTTP/1.1 200 OK\r\nx: ") as netloc,
+        pytest.raises(httpx.ReadTimeout, match=r"no answer within 0\.5 s"),
+    ):
+        asyncio.run(ask(netloc))
 
 
 @on_sqlite

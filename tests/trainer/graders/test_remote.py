@@ -1,6 +1,7 @@
 """Graders that ask others: where they may go, how long they wait, and when they try again."""
 
 import base64
+import contextlib
 import hashlib
 import hmac
 import json
@@ -12,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from tests.fixtures.http_server import Reply, Request, Server
+from tests.fixtures.http_server import Reply, Request, Server, dripping
 from trainer.errors import InvalidSpec
 from trainer.graders.build import build_grader
 from trainer.graders.grade import Grader, Sample
@@ -155,34 +156,10 @@ def test_who_does_not_answer_in_time_is_no_zero(build: Callable[..., Grader], se
 
 def test_an_answer_that_drips_is_cut_off():
     """A byte now and then keeps every single read short of its limit; the request's own limit holds."""
-    listener = socket.create_server(("127.0.0.1", 0))
-    stop = threading.Event()
-
-    def drip() -> None:
-        connection, _ = listener.accept()
-        with connection:
-            connection.recv(1 << 16)
-            connection.sendall(b"HTTP/1.1 200 OK\r\ncontent-length: 1000\r\n\r\n")
-            while not stop.wait(0.05):
-                try:
-                    connection.sendall(b" ")
-                except OSError:
-                    return
-
-    thread = threading.Thread(target=drip)
-    thread.start()
-    netloc = f"127.0.0.1:{listener.getsockname()[1]}"
-    client = guarded_http.GuardedHttp(reach(netloc), 1)
-    try:
-        started = time.monotonic()
-        with pytest.raises(NoAnswer, match=r"within 0\.5 s"):
+    with dripping(b"HTTP/1.1 200 OK\r\ncontent-length: 1000\r\n\r\n") as netloc:
+        client = guarded_http.GuardedHttp(reach(netloc), 1)
+        with contextlib.closing(client), pytest.raises(NoAnswer, match=r"within 0\.5 s"):
             client.post(f"http://{netloc}/", b"{}", {}, 0.5)
-        assert time.monotonic() - started < 5
-    finally:
-        client.close()
-        stop.set()
-        thread.join()
-        listener.close()
 
 
 def test_no_more_requests_at_a_time_than_allowed(build: Callable[..., Grader], server: Server):
