@@ -1,9 +1,10 @@
 """What finished jobs leave behind expires by policy, and what was deleted goes. It has a thread of its own.
 
 Each thing has a limit of its own in days (``POLICYSPLIT_RETAIN_…_DAYS``; 0 keeps it), counted from the job's
-end, or from the upload of a file. A pass goes on until nothing is due. Its transactions are small and pass
-over rows that others have locked, so any number of workers share the work, and no request waits for it:
-after each the pass pauses for as long as it took, and leaves the database to others.
+end, or from the upload of a file, whose uploader may have given an earlier one. A pass goes on until nothing
+is due. Its transactions are small and pass over rows that others have locked, so any number of workers share
+the work, and no request waits for it: after each the pass pauses for as long as it took, and leaves the
+database to others.
 Metrics stay: they are small, and the job is nothing without them; what of ended jobs was never packed is.
 """
 
@@ -74,7 +75,8 @@ def expire(now: float | None = None, shutdown: Shutdown | None = None) -> None:
     if days := kept["checkpoints"]:
         _expire_checkpoints(now - days * DAY, stops)
     if days := kept["files"]:
-        _expire_files(now - days * DAY, stops)
+        _expire_files(File.created_at < now - days * DAY, stops)
+    _expire_files(File.expires_at < now, stops)
     pack_ended(stops)
 
 
@@ -154,9 +156,9 @@ def _of_checkpoints(count: int) -> tuple[str, dict[str, object]]:
     return f"{count} {what} of the job {have} expired.", {"checkpoints": count}
 
 
-def _expire_files(before: float, stops: Pauses) -> None:
+def _expire_files(is_due: ColumnElement[bool], stops: Pauses) -> None:
     """Uploaded files that no unfinished job needs."""
-    due = select(File.id).where(File.created_at < before, *file_may_go())
+    due = select(File.id).where(is_due, *file_may_go())
     while not stops():
         with write_session() as session:
             # Locked: a job that is being made of one holds the same lock.

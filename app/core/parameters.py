@@ -1,8 +1,9 @@
-"""What requests say beside their body, with what the API's description says of it."""
+"""What requests of several resources say, with what the API's description says of it."""
 
 from typing import Annotated
 
 from fastapi import Header, Path
+from pydantic import Field, StringConstraints
 
 JobId = Annotated[str, Path(description="Which job: `ftjob-…`, as its creation answered")]
 FileId = Annotated[str, Path(description="Which file: `file-…`, as its upload answered")]
@@ -22,4 +23,11 @@ IdempotencyKey = Annotated[
 ]
 LastEventId = Annotated[
     str | None, Header(description="Id of the last event that was received: the stream begins after it")
+]
+Metadata = Annotated[
+    dict[
+        Annotated[str, StringConstraints(min_length=1, max_length=64)],
+        Annotated[str, StringConstraints(max_length=512)],
+    ],
+    Field(max_length=16),
 ]

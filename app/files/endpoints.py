@@ -13,7 +13,7 @@ from app.core.paging import After, page
 from app.core.parameters import FileId
 from app.core.requests import StrictRoute
 from app.files import service
-from app.files.schemas import FileDeleted, FileObject, file_dict, file_object
+from app.files.schemas import FileDeleted, FileObject, file_dict, file_object, form_properties
 from app.files.storage import chunks
 from app.files.upload import FORM_OVERHEAD, receive
 
@@ -29,11 +29,7 @@ _FORM = {
                     "required": ["purpose", "file"],
                     "additionalProperties": False,
                     "properties": {
-                        "purpose": {
-                            "type": "string",
-                            "enum": ["fine-tune"],
-                            "description": "What it is for: training or validation data",
-                        },
+                        **form_properties(),
                         "file": {
                             "type": "string",
                             "format": "binary",

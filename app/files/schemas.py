@@ -1,24 +1,65 @@
-"""A file as the API shows it."""
+"""A file as it is uploaded, and as the API shows it."""
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, Field
 
 from app.core.description import CreatedAt, Deleted, Kind
+from app.core.parameters import Metadata
 from app.core.tables import File
+from trainer.graders.spec import StrictModel
 
 PURPOSES = ("fine-tune",)
 RESULTS_PURPOSE = "fine-tune-results"
 
 
+class ExpiresAfter(StrictModel):
+    """How long a file is kept."""
+
+    anchor: Literal["created_at"] = Field(description="What the time is counted from: always the upload")
+    # A form's fields are texts.
+    seconds: Annotated[int, Field(strict=False, ge=3600, le=2_592_000)] = Field(
+        description="From 3600, an hour, to 2592000, 30 days"
+    )
+
+
+class UploadFields(StrictModel):
+    """What an upload says beside its bytes; within a form ``expires_after[seconds]``, ``metadata[key]``."""
+
+    purpose: Literal["fine-tune"] = Field(description="What it is for: training or validation data")
+    expires_after: ExpiresAfter | None = Field(
+        default=None,
+        description="When it goes by itself, once no unfinished job needs it; default: when it is deleted",
+    )
+    metadata: Metadata | None = Field(
+        default=None, description="Up to 16 pairs of texts for your own records"
+    )
+
+
+def form_properties() -> dict[str, Any]:
+    """The fields of an upload as the API's description has them: in a form nothing is null."""
+    schema = UploadFields.model_json_schema()
+    properties = schema["properties"] | {}
+    for name in ("expires_after", "metadata"):
+        (given, _null) = properties[name].pop("anyOf")
+        del properties[name]["default"]
+        properties[name] = {
+            **(schema["$defs"][ExpiresAfter.__name__] if "$ref" in given else given)
+        } | properties[name]
+    return properties
+
+
 class FileObject(BaseModel):
-    """OpenAI's file object, and ours: ``sha256`` and ``rows``."""
+    """OpenAI's file object, and ours: ``sha256``, ``rows`` and ``metadata``."""
 
     id: str = Field(description="What jobs name it by, `file-…`")
     object: Kind[Literal["file"]] = "file"
     bytes: int = Field(description="Size in bytes")
     created_at: CreatedAt
-    expires_at: int | None = Field(description="Always null: files stay until they are deleted")
+    expires_at: int | None = Field(
+        description="When it goes by itself, or once no unfinished job needs it, Unix time in seconds; null: "
+        "when it is deleted"
+    )
     filename: str = Field(description="The name that it was uploaded by")
     purpose: str = Field(
         description="fine-tune for what was uploaded, fine-tune-results for what a job wrote"
@@ -29,6 +70,9 @@ class FileObject(BaseModel):
     status_details: str | None = Field(description="Always null, for a file with a bad line is refused")
     sha256: str = Field(description="SHA-256 of the bytes, hex")
     rows: int | None = Field(description="How many lines it has; null for a result file")
+    metadata: dict[str, str] | None = Field(
+        description="Pairs that were given with it; null where there are none"
+    )
 
 
 class FileDeleted(BaseModel):
@@ -40,7 +84,10 @@ class FileDeleted(BaseModel):
 
 
 #: What a file object shows, in the order of :func:`file_dict`'s parameters.
-SHOWN = (File.id, File.bytes, File.created_at, File.filename, File.purpose, File.sha256, File.rows)
+SHOWN = (
+    *(File.id, File.bytes, File.created_at, File.filename, File.purpose, File.sha256, File.rows),
+    *(File.expires_at, File.user_metadata),
+)
 
 
 def file_object(file: File) -> FileObject:
@@ -48,7 +95,15 @@ def file_object(file: File) -> FileObject:
 
 
 def file_dict(
-    file_id: str, size: int, created_at: float, filename: str, purpose: str, sha256: str, rows: int | None
+    file_id: str,
+    size: int,
+    created_at: float,
+    filename: str,
+    purpose: str,
+    sha256: str,
+    rows: int | None,
+    expires_at: float | None,
+    metadata: dict[str, object] | None,
 ) -> dict[str, Any]:
     """A file object of a row's columns. A list has thousands: nothing is checked again, or found by name."""
     return {
@@ -56,11 +111,12 @@ def file_dict(
         "object": "file",
         "bytes": size,
         "created_at": int(created_at),
-        "expires_at": None,
+        "expires_at": None if expires_at is None else int(expires_at),
         "filename": filename,
         "purpose": purpose,
         "status": "processed",
         "status_details": None,
         "sha256": sha256,
         "rows": rows,
+        "metadata": metadata,
     }

@@ -13,21 +13,22 @@ from app.core.errors import BadRequest, Conflict, Forbidden, NotFound
 from app.core.paging import unknown_cursor
 from app.core.settings import get_settings
 from app.core.tables import File
-from app.core.validation import abbreviated
+from app.core.validation import abbreviated, validated
 from app.files import repository, storage
 from app.files.jsonl import check_training_file
-from app.files.schemas import PURPOSES, RESULTS_PURPOSE
+from app.files.schemas import PURPOSES, RESULTS_PURPOSE, UploadFields
 from app.files.storage import StoredFile
 from app.files.upload import Upload
-
-_FIELDS = ("purpose", "file")
 
 
 def create(project_id: str, upload: Upload) -> File:
     """Check an upload and take it in. When this returns, bytes and row survive a power cut."""
     try:
-        purpose = _checked_purpose(upload)
-        assert upload.file is not None
+        given = validated(UploadFields, upload.nested())
+        if upload.file is None:
+            raise BadRequest(
+                "Missing required parameter: 'file'.", param="file", code="missing_required_parameter"
+            )
         rows = check_training_file(upload.file.path, get_settings().max_line_bytes)
         stored = upload.file.keep()
     except BaseException:
@@ -37,7 +38,10 @@ def create(project_id: str, upload: Upload) -> File:
         with write_session() as session:
             repository.lock_project(session, project_id)
             _check_quota(session, project_id, stored.bytes)
-            file = _add(session, project_id, _filename(upload.filename), purpose, stored)
+            file = _add(session, project_id, _filename(upload.filename), given.purpose, stored)
+            file.user_metadata = None if given.metadata is None else dict(given.metadata)
+            if given.expires_after is not None:
+                file.expires_at = file.created_at + given.expires_after.seconds
             file.rows, file.fields = rows.count, dict(rows.fields)
     except BaseException:
         storage.remove(stored.id)
@@ -138,33 +142,6 @@ def _check_quota(session: Session, project_id: str, size: int) -> None:
             param="file",
             code="quota_exceeded",
         )
-
-
-def _checked_purpose(upload: Upload) -> str:
-    unknown = upload.fields.keys() - set(_FIELDS)
-    if unknown:
-        name = min(unknown)[:80]
-        raise BadRequest(
-            f"Unknown parameter: '{name}'. Accepted here: {', '.join(_FIELDS)}.",
-            param=name,
-            code="unknown_parameter",
-        )
-    if "purpose" not in upload.fields:
-        raise BadRequest(
-            "Missing required parameter: 'purpose'.", param="purpose", code="missing_required_parameter"
-        )
-    if upload.file is None:
-        raise BadRequest(
-            "Missing required parameter: 'file'.", param="file", code="missing_required_parameter"
-        )
-    purpose = upload.fields["purpose"]
-    if purpose not in PURPOSES:
-        raise BadRequest(
-            f"Invalid value for 'purpose': {abbreviated(purpose)}. It should be '{PURPOSES[0]}', the only "
-            "purpose of an uploaded file.",
-            param="purpose",
-        )
-    return purpose
 
 
 def _add(session: Session, project_id: str, filename: str, purpose: str, stored: StoredFile) -> File:

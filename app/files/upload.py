@@ -1,5 +1,6 @@
 """Multipart uploads, taken apart as they arrive: memory stays bounded whatever the file's size."""
 
+import re
 from contextlib import suppress
 
 from fastapi import Request
@@ -12,9 +13,11 @@ from app.core.settings import get_settings
 from app.files.storage import Writing
 
 _MAX_FIELD_BYTES = 4096
-_MAX_FIELDS = 16
+_MAX_FIELDS = 24
 #: RFC 2046 has 70; the parser takes so many.
 _MAX_BOUNDARY_BYTES = 256
+#: ``metadata[key]`` and the like.
+_NESTED = re.compile(r"([^\[\]]+)\[([^\[\]]+)\]")
 # What a form has around its file: boundaries, part headers, the other fields.
 FORM_OVERHEAD = 64 << 10
 
@@ -26,6 +29,20 @@ class Upload:
         self.fields: dict[str, str] = {}
         self.filename = ""
         self.file: Writing | None = None
+
+    def nested(self) -> dict[str, object]:
+        """The fields, those that are called ``name[key]`` as an object ``name``, as the SDK sends such."""
+        found: dict[str, object] = {}
+        for name, value in self.fields.items():
+            inside = _NESTED.fullmatch(name)
+            if inside is None:
+                found[name] = value
+                continue
+            of_name = found.setdefault(inside[1], {})
+            if not isinstance(of_name, dict):
+                raise BadRequest(f"The part {inside[1][:80]!r} is there twice.", param=inside[1][:80])
+            of_name[inside[2]] = value
+        return found
 
     def discard(self) -> None:
         if self.file is not None:

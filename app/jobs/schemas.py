@@ -4,6 +4,7 @@ from typing import Annotated, Any, Literal, cast
 
 from pydantic import Field, StringConstraints, field_validator, model_validator
 
+from app.core.parameters import Metadata
 from app.jobs.integrations import Integration
 from trainer.graders.response_format import ResponseFormat
 from trainer.graders.spec import Grader, StrictModel
@@ -28,13 +29,6 @@ Count = Annotated[int, Field(strict=True, ge=1, le=1_000_000)] | Auto
 Factor = Annotated[float, Field(strict=True, gt=0, le=1_000_000)] | Auto
 
 
-Metadata = Annotated[
-    dict[
-        Annotated[str, StringConstraints(min_length=1, max_length=64)],
-        Annotated[str, StringConstraints(max_length=512)],
-    ],
-    Field(max_length=16),
-]
 Hours = Annotated[float, Field(gt=0, le=1_000_000)]
 
 

@@ -114,7 +114,8 @@ def used(project_id: str) -> dict[str, object]:
 
 
 def _kept(session: Session, project_id: str, what: What, days: float) -> dict[str, object]:
-    soon = expiring(session, project_id, what, days, time.time()) if days else None
+    # Files have times of their own, too.
+    soon = expiring(session, project_id, what, days, time.time()) if days or what == "files" else None
     return {
         "what": what,
         "days": days or None,

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from sqlalchemy import ColumnElement, exists, func, or_, select
+from sqlalchemy import ColumnElement, and_, exists, func, or_, select
 from sqlalchemy.orm import Session, aliased
 
 from app.checkpoints.repository import is_result
@@ -55,11 +55,19 @@ def expiring(session: Session, project_id: str, what: What, days: float, now: fl
     """Of rollouts and events the jobs whose they are, else the things themselves."""
     since, before = now - days * DAY, now - max(0.0, days - AHEAD_DAYS) * DAY
     if what == "files":
-        query = select(func.count(), func.coalesce(func.sum(File.bytes), 0)).where(
-            File.project_id == project_id, File.created_at > since, File.created_at <= before, *file_may_go()
-        )
-        count, size = session.execute(query).one()
-        return Expiring(count, int(size))
+        by_policy = and_(File.created_at > since, File.created_at <= before)
+        by_itself = and_(File.expires_at > now, File.expires_at <= now + AHEAD_DAYS * DAY)
+        # One query each: of either there is an index, and of both together none.
+        conditions = [by_policy, and_(by_itself, ~by_policy)] if days else [by_itself]
+        found = [
+            session.execute(
+                select(func.count(), func.coalesce(func.sum(File.bytes), 0)).where(
+                    File.project_id == project_id, condition, *file_may_go()
+                )
+            ).one()
+            for condition in conditions
+        ]
+        return Expiring(sum(count for count, _ in found), sum(int(size) for _, size in found))
     ended = (Job.project_id == project_id, Job.finished_at > since, Job.finished_at <= before)
     if what == "checkpoints":
         query = select(func.count(Checkpoint.id)).join(Job, Job.id == Checkpoint.job_id)

@@ -43,6 +43,17 @@ def test_pages_follow_each_other_in_both_orders(client: openai.OpenAI, api: Api)
         client.files.list(after="file-nope")
 
 
+def test_a_file_has_pairs_of_its_uploader(client: openai.OpenAI, api: Api):
+    file = client.files.create(
+        file=("rows.jsonl", GOOD), purpose="fine-tune", extra_body={"metadata": {"team": "sums", "v": ""}}
+    )
+    assert file.model_extra is not None
+    assert file.model_extra["metadata"] == {"team": "sums", "v": ""}
+    assert client.files.list().data == [file]
+    plain = client.files.retrieve(api.upload(client, sums()))
+    assert plain.model_extra is not None and plain.model_extra["metadata"] is None
+
+
 GOOD = b'{"messages": [{"role": "user", "content": "hi"}]}\n'
 
 
@@ -146,6 +157,28 @@ BAD_FORMS: list[tuple[dict[str, Any], str | None, str]] = [
     ({"files": {"file": ("a", GOOD)}}, "purpose", "Missing required parameter: 'purpose'"),
     ({"files": {"file": ("a", GOOD)}, "data": {"purpose": "batch"}}, "purpose", "should be 'fine-tune'"),
     ({"files": {"file": ("a", GOOD)}, "data": {"purpose": "fine-tune", "x": "1"}}, "x", "Unknown parameter"),
+    *(
+        ({"files": {"file": ("a", GOOD)}, "data": {"purpose": "fine-tune", **fields}}, param, says)
+        for fields, param, says in (
+            ({"expires_after[anchor]": "created_at"}, "expires_after.seconds", "Missing required"),
+            (
+                {"expires_after[anchor]": "last_active_at", "expires_after[seconds]": "3600"},
+                "expires_after.anchor",
+                "should be 'created_at'",
+            ),
+            (
+                {"expires_after[anchor]": "created_at", "expires_after[seconds]": "60"},
+                "expires_after.seconds",
+                "greater than or equal to 3600",
+            ),
+            ({"expires_after": "never"}, "expires_after", "valid dictionary"),
+            ({"metadata": "a", "metadata[b]": "c"}, "metadata", "there twice"),
+            ({f"metadata[{n}]": "" for n in range(17)}, "metadata", "at most 16"),
+            ({"metadata[a]": "b" * 513}, "metadata.a", "at most 512"),
+            ({"x[a]": "b"}, "x", "Unknown parameter"),
+        )
+    ),
+    ({"data": {"purpose": "fine-tune"}, "files": {"purpose": (None, "fine-tune")}}, "purpose", "there twice"),
     ({"files": {"data": ("a", GOOD)}, "data": {"purpose": "fine-tune"}}, "data", "called 'file'"),
     ({"files": {"x": (None, "1")}, "data": {"purpose": "fine-tune"}}, "x", "Unknown parameter"),
     ({"json": {"purpose": "fine-tune"}}, None, "multipart/form-data"),

@@ -4,6 +4,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import httpx
 import openai
@@ -34,7 +35,7 @@ from app.jobs.deletion import remove_deleted
 from app.jobs.status import change_status
 from app.rollouts.repository import upsert_rollouts
 from app.series.repository import curves_of_job, upsert_steps
-from tests.fixtures.api import Api, Keyed, create_job, sums
+from tests.fixtures.api import Api, Keyed, create_job, jsonl, sums
 from tests.fixtures.filled import Counts, fill
 from tests.worker.test_relay import record
 from worker.retention import DAY, Pauses, expire, pack_ended
@@ -178,7 +179,7 @@ def test_what_expires_soon_is_told(client: openai.OpenAI, api: Api, monkeypatch:
         "rollouts": (6.5, 1, None),
         "events": (None, None, None),
         "checkpoints": (None, None, None),
-        "files": (None, None, None),
+        "files": (None, 0, 0),
     }
     assert told(rollouts=7.5)["rollouts"] == (7.5, 0, None), "later than within a week"
     soon = told(events=1, checkpoints=1, files=1)
@@ -228,6 +229,33 @@ def test_what_is_older_than_its_limit_expires(
     assert {needed, results} <= files and Path(path_of(results)).exists()
     expire(now=time.time() + 11 * DAY)
     assert rows(job_id) == after
+
+
+def test_a_file_goes_when_its_uploader_said(client: openai.OpenAI, api: Api) -> None:
+    """Not earlier, and not while a job needs it."""
+    day: Any = {"anchor": "created_at", "seconds": 24 * 3600}
+    content, kept = jsonl(sums()), api.upload(client, sums())
+    goes, needed = (
+        client.files.create(file=("rows.jsonl", content), purpose="fine-tune", expires_after=day)
+        for _ in range(2)
+    )
+    assert goes.expires_at == goes.created_at + 24 * 3600
+    assert client.files.retrieve(kept).expires_at is None
+    job = create_job(client, api, needed.id)
+    (told,) = [
+        one for one in httpx.get(f"{api.url}/v1/storage").json()["retention"] if one["what"] == "files"
+    ]
+    assert (told["days"], told["expiring_count"], told["expiring_bytes"]) == (None, 1, len(content))
+
+    def left(days: float) -> set[str]:
+        expire(now=time.time() + days * DAY)
+        return {file.id for file in client.files.list(purpose="fine-tune")}
+
+    assert left(0.9) == {kept, goes.id, needed.id}
+    assert left(1.1) == {kept, needed.id}
+    assert not path_of(goes.id).exists()
+    client.fine_tuning.jobs.cancel(job.id)
+    assert left(1.1) == {kept}
 
 
 def test_several_workers_remove_what_has_expired_and_pass_over_what_is_locked(

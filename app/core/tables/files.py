@@ -1,9 +1,11 @@
 """Uploaded and produced files."""
 
-from sqlalchemy import BigInteger, ForeignKey, Index, String
+from sqlalchemy import BigInteger, ForeignKey, Index, String, text
 from sqlalchemy.orm import Mapped, mapped_column
 
 from app.core.tables.base import Double, Json, JsonObject, Table
+
+_EXPIRES = "expires_at IS NOT NULL"
 
 
 class File(Table):
@@ -13,6 +15,7 @@ class File(Table):
     __table_args__ = (
         Index("ix_files_listing", "project_id", "created_at", "id"),
         Index("ix_files_purpose", "project_id", "purpose", "created_at", "id", postgresql_include=["bytes"]),
+        Index("ix_files_expiry", "expires_at", postgresql_where=text(_EXPIRES), sqlite_where=text(_EXPIRES)),
     )
     id: Mapped[str] = mapped_column(String(64), primary_key=True)
     project_id: Mapped[str] = mapped_column(ForeignKey("projects.id"))
@@ -22,6 +25,9 @@ class File(Table):
     bytes: Mapped[int] = mapped_column(BigInteger)
     sha256: Mapped[str] = mapped_column(String(64))
     rows: Mapped[int | None] = mapped_column(BigInteger)
+    # When its uploader wants it gone; None: not before it is deleted.
+    expires_at: Mapped[float | None] = mapped_column(Double)
+    user_metadata: Mapped[JsonObject | None] = mapped_column(Json)
     # Dotted key -> {"count": rows that have it, "first_missing": line of the first row without it}:
     # lets a job's grader template be checked against the whole file without reading it again.
     fields: Mapped[JsonObject | None] = mapped_column(Json)

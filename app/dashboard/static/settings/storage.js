@@ -62,6 +62,6 @@ function Kept({ rule }) {
   return html`<tr>
     <td>${name}</td>
     <td data-label="kept">${rule.days === null ? html`<span class="muted">for ever</span>` : `${plural(rule.days, "day")} ${since}`}</td>
-    <td class="right num end" data-label="within 7 days:">${rule.days === null ? html`<span class="muted">–</span>` : some ? goes : html`<span class="muted">nothing</span>`}</td>
+    <td class="right num end" data-label="within 7 days:">${some ? goes : html`<span class="muted">${rule.days === null ? "–" : "nothing"}</span>`}</td>
   </tr>`;
 }
