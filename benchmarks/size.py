@@ -15,6 +15,7 @@ import statistics
 import threading
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import httpx
@@ -29,7 +30,7 @@ from app.core.tables import DELETED_PROJECT, Checkpoint, Job, MetricPoint, Rollo
 from app.jobs.deletion import remove_deleted
 from app.main import create_app
 from benchmarks.api import service
-from benchmarks.load.asking import asking, telling
+from benchmarks.load.asking import Waits, asking, telling
 from benchmarks.load.claims import claims
 from benchmarks.load.servers import our_api
 from tests.fixtures.databases import installed_postgres, installed_postgres_server, temporary_database
@@ -45,6 +46,8 @@ WORKERS, CLAIMS = 16, 1280
 OLD = {"sqlite": "0017", "postgresql": "0009"}
 #: How long the long reader of SQLite reads.
 READ_SECONDS = 5.0
+#: What a pass did, and how long requests waited meanwhile.
+Told = tuple[str, Waits]
 
 
 def routes(counts: Counts) -> Iterator[tuple[str, dict[str, Any], float]]:
@@ -168,49 +171,60 @@ def _long_reader(counts: Counts) -> str:
 def measure_passes(client: httpx.Client, counts: Counts, seconds: float) -> Iterator[str]:
     """A line for each pass, with how long a request waited meanwhile."""
     each = min(CLAIMS, counts.waiting // 2) // WORKERS
+    ask = partial(asking, f"{client.base_url}/v1/files?limit=1")
 
-    def claim() -> str:
-        found, took = claims(WORKERS, each)
-        return f"{found / took:.0f} claims/s, {each * WORKERS / max(1, found):.2f} tries each"
+    def nothing() -> Told:
+        with ask() as waited:
+            time.sleep(3.0)
+        return "", waited
 
-    def delete() -> str:
-        answered = _seconds(lambda: client.delete(f"{JOBS}/{job_name(0)}").raise_for_status())
-        rows = _until_over(lambda stop: remove_deleted(Pauses(stop)), Rollout, seconds)
+    def claim() -> Told:
+        with ask() as waited:
+            found, took = claims(WORKERS, each)
+        return f"{found / took:.0f} claims/s, {each * WORKERS / max(1, found):.2f} tries each", waited
+
+    def until_over(work: Callable[[Shutdown], object], table: type[Table]) -> Told:
+        """How many rows of ``table`` a pass removed, and in what time, until it was over or was stopped."""
+        # Counting takes longer than many a pass: nobody waits for that.
+        stop, before = Shutdown(), _count(table)
+        timer = threading.Timer(seconds, stop.request)
+        with ask() as waited:
+            timer.start()
+            took = _seconds(lambda: work(stop))
+            timer.cancel()
+        removed = before - _count(table)
+        rows = f"{removed:,} of {before:,} {table.__tablename__} in {took:.1f} s"
+        return f"{rows}: {removed / took:,.0f}/s", waited
+
+    def delete() -> Told:
+        answered = 0.0
+
+        def work(stop: Shutdown) -> None:
+            nonlocal answered
+            answered = _seconds(lambda: client.delete(f"{JOBS}/{job_name(0)}").raise_for_status())
+            remove_deleted(Pauses(stop))
+
+        rows, waited = until_over(work, Rollout)
         left = "" if _count(Job, Job.project_id == DELETED_PROJECT) else ", all of it"
-        return f"answers in {answered * 1000:.0f} ms; {rows}{left}"
+        return f"answers in {answered * 1000:.0f} ms; {rows}{left}", waited
 
-    def retain(what: str, table: type[Table]) -> Callable[[], str]:
-        def work() -> str:
-            setattr(get_settings(), f"retain_{what}_days", 1.0)
-            try:
-                return _until_over(lambda stop: expire(shutdown=stop), table, seconds)
-            finally:
-                setattr(get_settings(), f"retain_{what}_days", 0.0)
-
-        return work
+    def retain(what: str, table: type[Table]) -> Told:
+        setattr(get_settings(), f"retain_{what}_days", 1.0)
+        try:
+            return until_over(lambda stop: expire(shutdown=stop), table)
+        finally:
+            setattr(get_settings(), f"retain_{what}_days", 0.0)
 
     for what, work in (
-        ("nothing", lambda: time.sleep(3.0)),
+        ("nothing", nothing),
         (f"{WORKERS} processes claim", claim),
-        ("packing points", lambda: _until_over(lambda stop: pack_ended(Pauses(stop)), MetricPoint, seconds)),
-        ("checkpoints expire", retain("checkpoints", Checkpoint)),
+        ("packing points", lambda: until_over(lambda stop: pack_ended(Pauses(stop)), MetricPoint)),
+        ("checkpoints expire", lambda: retain("checkpoints", Checkpoint)),
         (f"DELETE of a job of {counts.rollouts // 2:,} rollouts", delete),
-        ("rollouts of other jobs expire", retain("rollouts", Rollout)),
+        ("rollouts of other jobs expire", lambda: retain("rollouts", Rollout)),
     ):
-        with asking(f"{client.base_url}/v1/files?limit=1") as waited:
-            told = work()
-        yield f"| {what} | {told or ''} | a request waits < 100 ms | waited {waited} |"
-
-
-def _until_over(work: Callable[[Shutdown], object], table: type[Table], seconds: float) -> str:
-    """How many rows of ``table`` a pass removed, and in what time, until it was over or was stopped."""
-    stop, before = Shutdown(), _count(table)
-    timer = threading.Timer(seconds, stop.request)
-    timer.start()
-    took = _seconds(lambda: work(stop))
-    timer.cancel()
-    removed = before - _count(table)
-    return f"{removed:,} of {before:,} {table.__tablename__} in {took:.1f} s: {removed / took:,.0f}/s"
+        told, waited = work()
+        yield f"| {what} | {told} | a request waits < 100 ms | waited {waited} |"
 
 
 def _count(table: type[Table], *having: Any) -> int:

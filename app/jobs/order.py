@@ -151,8 +151,7 @@ def _standings(count: int, postgresql: bool) -> CompoundSelect[str, int, int, in
         .group_by(Job.project_id),
     ]
     if len(keys) > 1:
-        sides = [(key < one, literal_column(str(number))) for number, one in enumerate(keys) if number]
-        part = case(*sides).label("part")
+        part = _part(key, keys, 1, len(keys) - 1).label("part")
         between = (
             key >= keys[0],
             key < keys[-1],
@@ -163,6 +162,17 @@ def _standings(count: int, postgresql: bool) -> CompoundSelect[str, int, int, in
         query = select(part, count_them.label("jobs"), none.label("before")).group_by(part)
         parts.append(_of_each_project(query, (*due, *between), postgresql))
     return union_all(*parts)
+
+
+def _part(
+    key: ColumnElement[Any], keys: Sequence[ColumnElement[Any]], low: int, high: int
+) -> ColumnElement[int]:
+    """The first number from ``low`` to ``high`` whose key is behind a row's, or the last; found by halves,
+    for comparing is what takes long."""
+    if low == high:
+        return literal_column(str(low), Integer)
+    middle = (low + high) // 2
+    return case((key < keys[middle], _part(key, keys, low, middle)), else_=_part(key, keys, middle + 1, high))
 
 
 def _of_each_project(
