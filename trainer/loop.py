@@ -64,6 +64,7 @@ from trainer.spec.events import (
     EvaluationOutcomes,
     EventWriter,
     Finished,
+    Grading,
     Rollouts,
     Started,
     StepDigest,
@@ -79,6 +80,7 @@ from trainer.steps.progress import Progress, StopAsked
 from trainer.steps.records import rollout_records
 from trainer.steps.resampling import Collected
 from trainer.steps.step_metrics import step_metrics
+from trainer.steps.tally import Tally
 from trainer.steps.update import UpdateResult, update
 from trainer.system.memory import MemoryWatch
 from trainer.types import Group
@@ -144,6 +146,7 @@ class Run:
         self._memory = MemoryWatch(self.policy.device)
         self._progress = Progress(events.write)
         self._validation_metrics: dict[str, float] = {}
+        self._validation_grading: list[Grading] = []
         self._validated_at = -1
         # Last, for it may start threads and processes, which run() ends.
         self._grader = ranks.on_first(lambda: self._build_grader(reward), GradedElsewhere)
@@ -283,8 +286,9 @@ class Run:
 
     def _step(self) -> None:
         self._progress.begin_step()
+        # What is probed is not of the step, and neither is what its graders do.
+        probed = self._probe(self._context())
         context = self._context()
-        probed = self._probe(context)
         collected = self._collector.collect(context, self.counters.items)
         self._engine.rest()
         result = self._update(context, collected.kept)
@@ -299,7 +303,7 @@ class Run:
             values |= self._evaluate()
         values |= self._progress.end_step(values["train/tokens_generated"])
         values |= self._memory.of_step(self._engine.process_ids)
-        self._write_metrics(values, self._digest(collected, result))
+        self._write_metrics(values, self._digest(collected, result), context.tally.result())
         ended_by = self._guard(collected, result)
         if self._due(self.spec.checkpoint.interval) or ended_by is not None:
             self._save_checkpoint(values)
@@ -319,6 +323,7 @@ class Run:
             progress=self._progress,
             ranks=self._ranks,
             reference=self._reference,
+            tally=Tally(self.spec.grader),
             has_form=self.spec.response_format is not None and self.spec.response_format.restricts,
         )
 
@@ -383,7 +388,7 @@ class Run:
             self._validation_metrics, outcomes = evaluate(
                 context, self._validation, modes, self.spec.evaluation, self._encoder
             )
-        self._validated_at = context.step
+        self._validated_at, self._validation_grading = context.step, context.tally.result()
         if errors := self._validation_metrics["eval/grader_errors"]:
             self._progress.say(
                 f"evaluation after step {context.step}: left out {errors:.0f} responses that the grader "
@@ -443,6 +448,17 @@ class Run:
         weights = weights_sha256(self._optimizer.masters()) if saved else None
         return step_digest(collected.sampled, result.grad_norm, weights)
 
-    def _write_metrics(self, values: dict[str, float], digest: StepDigest | None = None) -> None:
-        step, total = self.counters.step, self.spec.total_steps
-        self._events.write(StepMetrics(step=step, total_steps=total, values=values, digest=digest))
+    def _write_metrics(
+        self, values: dict[str, float], digest: StepDigest | None = None, train: Sequence[Grading] = ()
+    ) -> None:
+        step = self.counters.step
+        self._events.write(
+            StepMetrics(
+                step=step,
+                total_steps=self.spec.total_steps,
+                values=values,
+                digest=digest,
+                train=list(train),
+                valid=self._validation_grading if self._validated_at == step else [],
+            )
+        )

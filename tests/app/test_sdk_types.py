@@ -157,7 +157,6 @@ def test_metrics_events(api: Api, job_id: str):
     assert data["full_valid_mean_parse_error"] == 0.25
     assert event.message.endswith("full validation mean reward=0.500, full validation mean parse error=0.25")
     assert {"scores", "usage"} <= data.keys()
-    assert data["errors"]["graders"] == [{"name": "train/grader_errors", "count": 2}]
     assert data["timing"]["step"] == {"sampling": 1.0, "training": 2.0, "eval": 0.5, "full_iteration": 3.5}
 
 

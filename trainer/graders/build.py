@@ -27,8 +27,8 @@ def build_grader(spec: GraderSpec, workers: int | None = None) -> Grader:
     """
     if isinstance(spec, MultiGrader | PythonGrader | HttpGrader):
         remedy = ": give the grader its range, [lowest, highest]"
-        return OnScale(_build(spec, workers), spec.bounds, remedy)
-    return OnScale(_build(spec, workers))
+        return OnScale(_build(spec, workers), spec.name, spec.bounds, remedy)
+    return OnScale(_build(spec, workers), spec.name)
 
 
 def _build(spec: GraderSpec, workers: int | None) -> Grader:

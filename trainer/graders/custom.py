@@ -33,7 +33,9 @@ def function_grader(reward: RewardFunction) -> Grader:
         return found
 
     return OnScale(
-        LocalGrader(grade, answer is not None), remedy=": divide what the function returns by the best score"
+        LocalGrader(grade, answer is not None),
+        "reward",
+        remedy=": divide what the function returns by the best score",
     )
 
 

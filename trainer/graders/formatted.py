@@ -7,6 +7,7 @@ Samplers are not held to the form: what the model would say by itself is what is
 
 import json
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 from trainer.graders.grade import Grade, Grader, GraderError, LocalGrader, Sample, nothing
 from trainer.graders.response_format import JsonSchema, ResponseFormat
@@ -22,7 +23,7 @@ class Formatted(Grader):
     """``grader``, for the responses that are of the form. Raises InvalidSpec where that cannot be checked."""
 
     def __init__(self, grader: Grader, form: ResponseFormat, sandboxes: int | None = None):
-        self._grader, self.gives_answers = grader, grader.gives_answers
+        self._grader, self.gives_answers, self.name = grader, grader.gives_answers, grader.name
         self._form = form_checker(form, sandboxes)
 
     def item_problem(
@@ -34,7 +35,7 @@ class Formatted(Grader):
         checked = self._form.grade_many(samples, on_progress)
         fitting = [sample for sample, one in zip(samples, checked, strict=True) if one.reward == 1.0]
         grades = iter(self._grader.grade_many(fitting, on_progress) if fitting else ())
-        return [next(grades) if one.reward == 1.0 else one for one in checked]
+        return [next(grades) if one.reward == 1.0 else replace(one, grader=self.name) for one in checked]
 
     def close(self) -> None:
         self._grader.close()

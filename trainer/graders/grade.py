@@ -4,7 +4,7 @@ import math
 import threading
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from concurrent.futures import TimeoutError as StillRunning
 from dataclasses import dataclass, field, replace
@@ -49,6 +49,13 @@ class Grade:
     """Tokens by judge model."""
     parse_error: str | None = None
     """Why the response is not of the run's ``response_format``; its reward is 0 then."""
+    # Equal grades may have come about in different ways.
+    grader: str = field(default="", compare=False)
+    """What the grader is called whose grade this is."""
+    seconds: float = field(default=0.0, compare=False)
+    """How long it took; of responses that were graded together, each one's share."""
+    parts: Mapping[str, "Grade"] = field(default_factory=dict, compare=False)
+    """What the graders within a ``multi`` gave, by their names."""
     answer: str | None = None
     """What the response answers, in a normal form that equal answers share, where the grader knows one."""
     off_scale: bool = False
@@ -103,6 +110,8 @@ def nothing() -> None:
 class Grader(ABC):
     """Grades samples. Errors are Grades, never exceptions; close it when it is done with."""
 
+    name: str = ""
+    """What its definition calls it, of a grader that stands for itself; its grades carry it."""
     gives_answers: bool = False
     """Whether its grades have the normal form of a response's answer: what votes count."""
 
@@ -144,7 +153,9 @@ class LocalGrader(Grader):
     def grade_many(self, samples: Sequence[Sample], on_progress: Callable[[], None] = nothing) -> list[Grade]:
         grades, beat = [], time.monotonic() + BEAT_SECONDS
         for sample in samples:
-            grades.append(caught(self._grade, sample))
+            started = time.perf_counter()
+            grade = caught(self._grade, sample)
+            grades.append(replace(grade, seconds=time.perf_counter() - started))
             if time.monotonic() >= beat:
                 on_progress()
                 beat = time.monotonic() + BEAT_SECONDS
@@ -173,8 +184,14 @@ class ConcurrentGrader(Grader):
 
     def grade_many(self, samples: Sequence[Sample], on_progress: Callable[[], None] = nothing) -> list[Grade]:
         batches = [samples[start : start + self.together] for start in range(0, len(samples), self.together)]
-        futures = [self._threads.submit(self.grade_together, batch) for batch in batches]
+        futures = [self._threads.submit(self._timed, batch) for batch in batches]
         return [grade for future in futures for grade in _wait(future, on_progress)]
+
+    def _timed(self, samples: Sequence[Sample]) -> list[Grade]:
+        started = time.perf_counter()
+        grades = self.grade_together(samples)
+        seconds = (time.perf_counter() - started) / len(samples)
+        return [replace(grade, seconds=seconds) for grade in grades]
 
     def grade_together(self, samples: Sequence[Sample]) -> list[Grade]:
         """The samples' grades, in one of the threads; at most ``together`` of them."""
@@ -186,15 +203,16 @@ class ConcurrentGrader(Grader):
 
 
 class OnScale(Grader):
-    """Brings what a grader gives from ``scale`` to a reward from 0 to 1, in the one place for all graders.
+    """Brings what a grader gives from ``scale`` to a reward from 0 to 1, in the one place for all graders;
+    puts the grader's name on it.
 
     A number beyond an end by rounding alone is that end: 0.4 + 0.2 + 0.3 + 0.1 is 1, whatever floats say. A
     number further out is an error that says so. A grader inside a ``multi`` has no such wrapper: its formula
     may take any number.
     """
 
-    def __init__(self, grader: Grader, scale: tuple[float, float] = (0.0, 1.0), remedy: str = ""):
-        self._grader, self._scale, self._remedy = grader, scale, remedy
+    def __init__(self, grader: Grader, name: str, scale: tuple[float, float] = (0.0, 1.0), remedy: str = ""):
+        self._grader, self.name, self._scale, self._remedy = grader, name, scale, remedy
         self.gives_answers = grader.gives_answers
 
     def item_problem(
@@ -203,7 +221,8 @@ class OnScale(Grader):
         return self._grader.item_problem(items, on_progress)
 
     def grade_many(self, samples: Sequence[Sample], on_progress: Callable[[], None] = nothing) -> list[Grade]:
-        return [self._on_scale(grade) for grade in self._grader.grade_many(samples, on_progress)]
+        grades = self._grader.grade_many(samples, on_progress)
+        return [replace(self._on_scale(grade), grader=self.name) for grade in grades]
 
     def _on_scale(self, grade: Grade) -> Grade:
         if grade.reward is None:

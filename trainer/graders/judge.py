@@ -152,8 +152,11 @@ def _content(answer: dict[str, object], usage: dict[str, dict[str, int]]) -> str
 
 
 def _usage(answer: dict[str, object]) -> dict[str, int]:
-    usage = answer.get("usage")
-    names = ("prompt_tokens", "completion_tokens", "total_tokens")
-    return {
-        name: usage[name] for name in names if isinstance(usage, dict) and isinstance(usage.get(name), int)
-    }
+    usage: Any = answer.get("usage")
+    if not isinstance(usage, dict):
+        return {}
+    details = usage.get("prompt_tokens_details")
+    cached = details.get("cached_tokens") if isinstance(details, dict) else None
+    counts: dict[str, Any] = usage | {"cached_tokens": cached}
+    names = ("prompt_tokens", "completion_tokens", "total_tokens", "cached_tokens")
+    return {name: counts[name] for name in names if isinstance(counts.get(name), int)}

@@ -1,6 +1,7 @@
 """``multi``: a formula over the scores of other graders."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 
 from trainer.graders.formula import parse_formula
 from trainer.graders.grade import Grade, Grader, GraderError, Sample, caught, finite, nothing
@@ -20,7 +21,9 @@ class Multi(Grader):
         result = []
         for number, sample in enumerate(samples):
             parts = {name: grades[number] for name, grades in by_name.items()}
-            result.append(caught(lambda _sample, parts=parts: self._combine(parts), sample))
+            grade = caught(lambda _sample, parts=parts: self._combine(parts), sample)
+            seconds = sum(part.seconds for part in parts.values())
+            result.append(replace(grade, parts=parts, seconds=seconds))
         return result
 
     def item_problem(

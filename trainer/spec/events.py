@@ -70,6 +70,27 @@ class StepDigest(Record):
     )
 
 
+class GraderUse(Record):
+    """What a grader did with responses; the numbers are sums over them."""
+
+    name: str
+    type: str = Field(description="As its definition says; function: a reward function of the library's user")
+    graded: int = Field(description="How many got a reward")
+    rewards: float
+    errors: dict[str, int] = Field(description="By kind; sample_parse_error also: not of the response_format")
+    seconds: float
+    tokens: dict[str, dict[str, int]] = Field(description="By judge model, what it read and wrote")
+
+
+class Grading(Record):
+    """How a mode's responses of a step, or of an evaluation, were graded."""
+
+    mode: Mode
+    responses: int
+    reasoning_tokens: int
+    graders: list[GraderUse] = Field(description="The run's first, then those within it where it is a multi")
+
+
 class StepMetrics(Timestamped):
     """All scalar metrics of a step (steps count from 1; evaluation before training is step 0)."""
 
@@ -78,6 +99,10 @@ class StepMetrics(Timestamped):
     total_steps: int
     values: dict[str, float]
     digest: StepDigest | None = Field(default=None, description="None where nothing was trained")
+    train: list[Grading] = Field(default_factory=list[Grading], description="Of the step's responses")
+    valid: list[Grading] = Field(
+        default_factory=list[Grading], description="Of its evaluation, if it had one"
+    )
 
     @field_serializer("values")
     def _finite_only(self, values: dict[str, float]) -> dict[str, float]:

@@ -1,7 +1,7 @@
 """What every phase of a step works with, handed from the first to the last."""
 
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 
@@ -14,6 +14,7 @@ from trainer.seeds import generator
 from trainer.spec.modes import Mode
 from trainer.spec.run import RolloutSpec
 from trainer.steps.progress import Progress
+from trainer.steps.tally import Tally
 
 
 @dataclass(frozen=True)
@@ -35,6 +36,8 @@ class StepContext:
     reference: Policy | None = None
     """The model that training began with, where the objective has a penalty on leaving it."""
 
+    tally: Tally = field(default_factory=Tally)
+    """Counts what graders do."""
     has_form: bool = False
     """Whether responses must have a form (``RunSpec.response_format``)."""
 

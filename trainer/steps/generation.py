@@ -82,6 +82,7 @@ def grade_groups(context: StepContext, groups: Sequence[Group], *, all_may_fail:
     for (_, rollout), grade in zip(rollouts, grades, strict=True):
         rollout.reward, rollout.scores, rollout.answer = grade.reward, grade.scores, grade.answer
         rollout.parse_error = grade.parse_error
+    context.tally.add([rollout for _, rollout in rollouts], grades)
     errors = [grade for grade in grades if grade.reward is None]
     check_scale(grades)
     if errors and len(errors) == len(grades) and not all_may_fail:

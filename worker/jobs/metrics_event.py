@@ -2,13 +2,22 @@
 
 The trainer names metrics by mode (``train/N/reward``, ``eval/H/reward``); OpenAI's job has one mode. Of the
 rollouts that a step trains on, the one number is the mean of the modes. Of the validation it is the normal
-mode's, because that is how the finished model answers unless it is asked otherwise.
+mode's, because that is how the finished model answers unless it is asked otherwise. What graders did is in
+``worker.jobs.grader_events``.
 """
 
 from collections.abc import Mapping
 
 from trainer.spec.events import StepMetrics
 from trainer.spec.modes import Mode
+from worker.jobs.grader_events import (
+    errors_by_grader,
+    reasoning_tokens,
+    scores_by_grader,
+    seconds_by_grader,
+    tokens_by_grader,
+    tokens_by_model,
+)
 
 #: The scalars at the top of an event's data and the first columns of the result file.
 SCALARS = (
@@ -27,7 +36,7 @@ _TIMINGS = {
 _USAGE = {"tokens_generated": "train/tokens_generated", "tokens_trained": "train/tokens_trained"}
 #: Where the job has a ``response_format``.
 _PARSE_ERROR = f"eval/{Mode.NORMAL.label}/parse_error"
-_GRADER_ERRORS = ("train/grader_errors", "eval/grader_errors")
+_UNRESPONSIVE = "train/grader_errors/unresponsive_reward_error"
 
 
 def scalars(values: Mapping[str, float]) -> dict[str, float | None]:
@@ -36,8 +45,7 @@ def scalars(values: Mapping[str, float]) -> dict[str, float | None]:
         "train_mean_reward": _mean_of_modes(values, "train/{}/reward"),
         "full_valid_mean_reward": values.get(f"eval/{Mode.NORMAL.label}/reward"),
         "completion_tokens_mean": _mean_of_modes(values, "train/{}/length"),
-        # Rewards given to responses that never came: our engines answer or fail the step.
-        "mean_unresponsive_rewards": None,
+        "mean_unresponsive_rewards": _unresponsive(values),
     }
 
 
@@ -54,22 +62,30 @@ def metrics_message(event: StepMetrics) -> str:
 
 def metrics_data(event: StepMetrics) -> dict[str, object]:
     """OpenAI's fields; ``values``: every metric of the step by the trainer's own name; its ``digest``."""
-    values = event.values
+    values, top, samples = event.values, scalars(event.values), reasoning_tokens(event)
     return {
         "step": event.step,
         "total_steps": event.total_steps,
-        **scalars(values),
+        **top,
         **({"full_valid_mean_parse_error": values[_PARSE_ERROR]} if _PARSE_ERROR in values else {}),
-        "scores": _group(values, "scores/"),
-        "usage": {name: values[ours] for name, ours in _USAGE.items() if ours in values},
-        "errors": {
-            "graders": [
-                {"name": name, "count": int(values[name])}
-                for name in sorted(values)
-                if name.startswith(_GRADER_ERRORS) and values[name]
-            ]
+        "reasoning_tokens_mean": samples["train_reasoning_tokens_mean"],
+        "valid_reasoning_tokens_mean": samples["valid_reasoning_tokens_mean"],
+        "scores": {
+            "graders": list(scores_by_grader(event)),
+            "train_reward_mean": top["train_mean_reward"],
+            "valid_reward_mean": top["full_valid_mean_reward"],
         },
-        "timing": {"step": {name: values.get(ours) for name, ours in _TIMINGS.items()}},
+        "usage": {
+            "graders": list(tokens_by_grader(event)),
+            "samples": samples,
+            **{name: values[ours] for name, ours in _USAGE.items() if ours in values},
+        },
+        "model_graders_token_usage": tokens_by_model(event),
+        "errors": {"graders": list(errors_by_grader(event))},
+        "timing": {
+            "step": {name: values.get(ours) for name, ours in _TIMINGS.items()},
+            "graders": list(seconds_by_grader(event)),
+        },
         "values": dict(values),
         "digest": event.digest.model_dump() if event.digest else None,
     }
@@ -80,5 +96,7 @@ def _mean_of_modes(values: Mapping[str, float], pattern: str) -> float | None:
     return sum(found) / len(found) if found else None
 
 
-def _group(values: Mapping[str, float], prefix: str) -> dict[str, float]:
-    return {name.removeprefix(prefix): value for name, value in values.items() if name.startswith(prefix)}
+def _unresponsive(values: Mapping[str, float]) -> float | None:
+    """The share of responses whose reward did not come in time."""
+    responses = values.get("train/samples_generated")
+    return values.get(_UNRESPONSIVE, 0.0) / responses if responses else None

@@ -139,3 +139,7 @@ def test_a_run_trains_the_form_and_charts_what_missed_it(tiny_model: Path, tmp_p
         assert [one.reward for one in own] == [float(not one) for one in missed]
         assert 0 < step.values[f"eval/{label}/parse_error"] <= 1
     assert step.values["train/grader_errors"] == 0
+    for grading in step.train:
+        (use,) = grading.graders
+        missed = step.values[f"train/{grading.mode.label}/parse_error"] * grading.responses
+        assert (use.graded, use.errors) == (grading.responses, {"sample_parse_error": round(missed)})
