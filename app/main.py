@@ -108,6 +108,9 @@ def create_app(
         title="Policysplit",
         summary="Reinforcement fine-tuning of dual-mode language models, in OpenAI's wire format",
         lifespan=lifespan,
+        servers=[{"url": "/", "description": "This service"}],
+        # Short, for clients that are made of the description: they name functions by it.
+        generate_unique_id_function=lambda route: route.name,
         docs_url=None,  # ours: app.dashboard.reference
         redoc_url=None,
         responses={"4XX": {"model": ErrorBody}, "5XX": {"model": ErrorBody}},

@@ -19,6 +19,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from app.core.auth import PUBLIC
 
 T = TypeVar("T")
+_LIST_OF = "ListOf"
 Kind = Annotated[T, Field(description="What kind of object this is, for programs that get several")]
 CreatedAt = Annotated[int, Field(description="When it was made, Unix time in seconds")]
 Deleted = Annotated[Literal[True], Field(description="Always true: it is gone")]
@@ -37,6 +38,11 @@ EVENT_STREAM: Part = {
 }
 
 
+@lru_cache
+def _called(name: str, base: Any) -> Any:
+    return type(name, (base,), {"__doc__": base.__doc__})
+
+
 class ListOf(BaseModel, Generic[T]):
     """One page of a list (``app.core.paging.page``) of one kind."""
 
@@ -47,6 +53,10 @@ class ListOf(BaseModel, Generic[T]):
     last_id: str | None = Field(
         description="Id of the last element, to ask for the next page with; null on an empty page"
     )
+
+    def __class_getitem__(cls, typevar_values: Any) -> Any:
+        """Of a kind, a class with a name that is one in any language: pydantic's own has brackets."""
+        return _called(f"{_LIST_OF}{typevar_values.__name__}", super().__class_getitem__(typevar_values))
 
 
 class Answers(TypedDict):
@@ -100,7 +110,7 @@ def describe(app: FastAPI, has_keys: Callable[[], bool]) -> None:
         made_now = app.openapi_schema is None  # afterwards it is kept
         document = plain()
         if made_now:
-            _require_tags(document)
+            _require_tags(document, document["components"]["schemas"])
             _summarise(document)
             _exemplify(document)
         schemes = document.setdefault("components", {}).setdefault("securitySchemes", {})
@@ -147,10 +157,10 @@ def _exemplify(document: Part) -> None:
     """Give each schema of a body or an answer its example, and what is not JSON its text."""
     known = examples()
     for name, schema in document["components"]["schemas"].items():
-        element = known.get(name.removeprefix("ListOf_").removesuffix("_"))
+        element = known.get(name.removeprefix(_LIST_OF))
         if name in known:
             schema["examples"] = [known[name]]
-        elif name.startswith("ListOf_") and element is not None:
+        elif name.startswith(_LIST_OF) and element is not None:
             ends = {"first_id": element["id"], "last_id": element["id"]}
             schema["examples"] = [{"object": "list", "data": [element], "has_more": False, **ends}]
     for words, operation in operations(document):
@@ -160,14 +170,17 @@ def _exemplify(document: Part) -> None:
                     content["example"] = example
 
 
-def _require_tags(part: object) -> None:
-    """A tag that chooses one of several schemas has to be given; elsewhere it has a default."""
+def _require_tags(part: object, schemas: Part) -> None:
+    """A tag that chooses one of several schemas is required in each: elsewhere it would have a default."""
     if isinstance(part, list):
         for one in part:
-            _require_tags(one)
+            _require_tags(one, schemas)
     elif isinstance(part, dict):
         if "discriminator" in part:
             tag = part["discriminator"]["propertyName"]
-            part["oneOf"] = [{**one, "required": [tag]} for one in part["oneOf"]]
+            for one in part["oneOf"]:
+                member = schemas[one["$ref"].rpartition("/")[2]]
+                member["properties"][tag].pop("default", None)
+                member["required"] = list(dict.fromkeys([*member.get("required", ()), tag]))
         for one in part.values():
-            _require_tags(one)
+            _require_tags(one, schemas)

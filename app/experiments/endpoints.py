@@ -25,7 +25,7 @@ from app.experiments.table import report_csv
 router = APIRouter(prefix="/v1/experiments", tags=["experiments"], route_class=StrictRoute)
 
 
-@router.post("", **answers(ExperimentWithRuns))
+@router.post("", operation_id="create_experiment", **answers(ExperimentWithRuns))
 def create(
     body: CreateExperiment,
     project: ProjectId,
@@ -42,7 +42,7 @@ def create(
     return experiment
 
 
-@router.post("/validate", **answers(ExperimentValidation))
+@router.post("/validate", operation_id="validate_experiment", **answers(ExperimentValidation))
 def validate(body: CreateExperiment, project: ProjectId) -> dict[str, object]:
     """Check an experiment without creating it, and count its runs.
 
@@ -58,13 +58,13 @@ def list_experiments(project: ProjectId, after: After = None, limit: Limit = 20)
     return page(service.listing(project, after=after, limit=limit), limit)
 
 
-@router.get("/{experiment_id}", **answers(ExperimentWithRuns))
+@router.get("/{experiment_id}", operation_id="retrieve_experiment", **answers(ExperimentWithRuns))
 def retrieve(experiment_id: ExperimentId, project: ProjectId) -> dict[str, object]:
     """Get an experiment with all of its runs."""
     return service.retrieve(project, experiment_id)
 
 
-@router.post("/{experiment_id}/extend", **answers(ExperimentWithRuns))
+@router.post("/{experiment_id}/extend", operation_id="extend_experiment", **answers(ExperimentWithRuns))
 def extend(
     experiment_id: ExperimentId, body: ExtendExperiment, project: ProjectId, background: BackgroundTasks
 ) -> dict[str, object]:
@@ -85,14 +85,16 @@ def validate_extension(
     return service.validate_extension(project, experiment_id, body)
 
 
-@router.post("/{experiment_id}/cancel", **answers(ExperimentWithRuns))
+@router.post("/{experiment_id}/cancel", operation_id="cancel_experiment", **answers(ExperimentWithRuns))
 def cancel(experiment_id: ExperimentId, project: ProjectId) -> dict[str, object]:
     """Cancel an experiment and the runs that have not ended."""
     return service.cancel(project, experiment_id)
 
 
 @router.get(
-    "/{experiment_id}/report", **answers(ReportObject, text_csv="``format=csv``", text_html="``format=html``")
+    "/{experiment_id}/report",
+    operation_id="retrieve_report",
+    **answers(ReportObject, text_csv="``format=csv``", text_html="``format=html``"),
 )
 def report(
     experiment_id: ExperimentId,

@@ -14,7 +14,7 @@ from app.graders.schemas import GraderRun, RunGrader, ValidateGrader, ValidGrade
 router = APIRouter(prefix="/v1/fine_tuning/alpha/graders", tags=["graders"], route_class=StrictRoute)
 
 
-@router.post("/run", **answers(GraderRun))
+@router.post("/run", operation_id="run_grader", **answers(GraderRun))
 async def run(body: RunGrader, request: Request, project: ProjectId) -> Any:
     """Try a grader on one response.
 
@@ -27,7 +27,7 @@ async def run(body: RunGrader, request: Request, project: ProjectId) -> Any:
         return Response(status_code=499)
 
 
-@router.post("/validate", **answers(ValidGrader))
+@router.post("/validate", operation_id="validate_grader", **answers(ValidGrader))
 def validate(body: ValidateGrader, project: ProjectId) -> dict[str, object]:
     """Check whether a job could be created with a grader, and with a file.
 

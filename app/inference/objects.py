@@ -13,7 +13,7 @@ class AnswerMessage(BaseModel):
 
     role: Literal["assistant"] = Field(description="Always assistant")
     content: str | None = Field(description="The text of the answer; null where it only calls tools")
-    refusal: None = Field(description="Always null: no model here marks refusals")
+    refusal: str | None = Field(description="Always null: no model here marks refusals")
     reasoning_content: str | None = Field(
         default=None, description="The model's thoughts, where the engine tells them apart from the answer"
     )

@@ -25,13 +25,13 @@ from app.jobs.timeline import timeline
 router = APIRouter(prefix="/v1/fine_tuning/jobs", tags=["fine-tuning jobs"], route_class=StrictRoute)
 
 
-@router.post("", **answers(JobObject))
+@router.post("", operation_id="create_job", **answers(JobObject))
 def create(body: CreateJob, project: ProjectId, idempotency_key: IdempotencyKey = None) -> dict[str, object]:
     """Create a fine-tuning job and queue it."""
     return create_job(project, body, idempotency_key)
 
 
-@router.post("/validate", **answers(JobValidation))
+@router.post("/validate", operation_id="validate_job", **answers(JobValidation))
 def validate(body: CreateJob, project: ProjectId) -> dict[str, object]:
     """Check a job without creating it.
 
@@ -74,14 +74,14 @@ def list_jobs(
     return page(jobs, limit)
 
 
-@router.get("/{fine_tuning_job_id}", **answers(JobObject))
+@router.get("/{fine_tuning_job_id}", operation_id="retrieve_job", **answers(JobObject))
 async def retrieve(fine_tuning_job_id: JobId, request: Request, project: ProjectId) -> Response:
     """Get a job with its status and progress."""
     text = await job_text(request.state.quick_reads, project, fine_tuning_job_id)
     return Response(text, media_type="application/json")
 
 
-@router.post("/{fine_tuning_job_id}", **answers(JobObject))
+@router.post("/{fine_tuning_job_id}", operation_id="update_job", **answers(JobObject))
 def update(fine_tuning_job_id: JobId, body: UpdateJob, project: ProjectId) -> dict[str, object]:
     """Change a job's note, tags and metadata.
 
@@ -99,7 +99,7 @@ def get_timeline(fine_tuning_job_id: JobId, project: ProjectId) -> dict[str, obj
     return timeline(project, fine_tuning_job_id)
 
 
-@router.post("/{fine_tuning_job_id}/cancel", **answers(JobObject))
+@router.post("/{fine_tuning_job_id}/cancel", operation_id="cancel_job", **answers(JobObject))
 def cancel(fine_tuning_job_id: JobId, project: ProjectId) -> dict[str, object]:
     """Stop a job for good.
 
@@ -108,7 +108,7 @@ def cancel(fine_tuning_job_id: JobId, project: ProjectId) -> dict[str, object]:
     return service.cancel(project, fine_tuning_job_id)
 
 
-@router.post("/{fine_tuning_job_id}/pause", **answers(JobObject))
+@router.post("/{fine_tuning_job_id}/pause", operation_id="pause_job", **answers(JobObject))
 def pause(fine_tuning_job_id: JobId, project: ProjectId) -> dict[str, object]:
     """Pause a job so that it can be resumed later.
 
@@ -117,13 +117,13 @@ def pause(fine_tuning_job_id: JobId, project: ProjectId) -> dict[str, object]:
     return service.pause(project, fine_tuning_job_id)
 
 
-@router.post("/{fine_tuning_job_id}/resume", **answers(JobObject))
+@router.post("/{fine_tuning_job_id}/resume", operation_id="resume_job", **answers(JobObject))
 def resume(fine_tuning_job_id: JobId, project: ProjectId) -> dict[str, object]:
     """Resume a paused job from its last checkpoint."""
     return service.resume(project, fine_tuning_job_id)
 
 
-@router.delete("/{fine_tuning_job_id}", **answers(JobDeleted))
+@router.delete("/{fine_tuning_job_id}", operation_id="delete_job", **answers(JobDeleted))
 def delete(fine_tuning_job_id: JobId, project: ProjectId) -> dict[str, object]:
     """Delete a job that is over, with all that it made.
 

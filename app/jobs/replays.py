@@ -29,7 +29,7 @@ router = APIRouter(prefix="/v1/fine_tuning/jobs", tags=["fine-tuning jobs"], rou
 OPEN = ("queued", "running")
 
 
-@router.post("/{fine_tuning_job_id}/replay", **answers(ReplayObject))
+@router.post("/{fine_tuning_job_id}/replay", operation_id="replay_step", **answers(ReplayObject))
 def replay(
     fine_tuning_job_id: JobId,
     project: ProjectId,

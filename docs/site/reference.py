@@ -159,7 +159,7 @@ def _schema(name: str, schema: dict[str, Any]) -> list[str]:
         lines.append(f"| `{field}` | {_type(one)} | {default} | {_cell(one.get('description', ''))} |")
     lines.append("")
     # A list's is that of its elements.
-    examples = [] if name.startswith("ListOf_") else schema.get("examples", [])
+    examples = [] if name.startswith("ListOf") else schema.get("examples", [])
     return [*lines, *(line for one in examples for line in _example(one))]
 
 

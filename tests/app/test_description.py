@@ -155,9 +155,7 @@ def test_every_example_of_an_answer_is_one_to_the_field() -> None:
 
 def test_an_example_belongs_to_something() -> None:
     known = {f"{words} {kind}" for words in OPERATIONS for kind, _ in contents(words)} | SCHEMAS.keys()
-    elements = {
-        name.removeprefix("ListOf_").removesuffix("_") for name in SCHEMAS if name.startswith("ListOf_")
-    }
+    elements = {name.removeprefix("ListOf") for name in SCHEMAS if name.startswith("ListOf")}
     assert examples().keys() <= known | elements
 
 

@@ -37,7 +37,7 @@ PLACES: dict[str, str | None] = {
     "PermissionListParams": f"get {PERMISSIONS}",
     "PermissionListResponse": "PermissionObject",
     "PermissionRetrieveParams": f"get {PERMISSIONS}",
-    "PermissionRetrieveResponse": "ListOf_PermissionObject_",
+    "PermissionRetrieveResponse": "ListOfPermissionObject",
     "PermissionDeleteResponse": "PermissionDeleted",
     "FileCreateParams": f"post {FILES}",
     "FileListParams": f"get {FILES}",

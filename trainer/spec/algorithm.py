@@ -332,9 +332,9 @@ class PolicySplit(ClippedObjective):
         default=False, description="From freeze_step on sample from the mode that still trains alone"
     )
     exploration: Exploration = Field(
-        default=TokenExploration(),
+        default_factory=TokenExploration,
         description="What the high-entropy mode is rewarded for beside the task: improbable tokens (the "
-        "paper), or answers that few others of the group give",
+        "paper, and the default), or answers that few others of the group give",
     )
     cross_importance: Literal["none", "truncated"] = Field(
         default="none",

@@ -113,12 +113,16 @@ class ChatMessage(_Strict):
     tool_call_id: str | None = Field(
         default=None, description="The call that this message answers; with the role tool, and there always"
     )
-    refusal: None = Field(default=None, description="As in an answer that is sent back: null")
+    refusal: str | None = Field(default=None, description="As in an answer that is sent back: null")
     annotations: list[object] | None = Field(
         default=None, max_length=0, description="As in an answer that is sent back: null or empty"
     )
-    audio: None = Field(default=None, description="As in an answer that is sent back: null")
-    function_call: None = Field(default=None, description="As in an answer that is sent back: null")
+    audio: dict[str, object] | None = Field(
+        default=None, description="As in an answer that is sent back: null"
+    )
+    function_call: dict[str, object] | None = Field(
+        default=None, description="As in an answer that is sent back: null"
+    )
     reasoning_content: str | None = Field(
         default=None, description="A model's earlier thoughts are not shown to it again"
     )
@@ -130,6 +134,13 @@ class ChatMessage(_Strict):
             raise ValueError(
                 "'function' is the older name of the role 'tool': give that, and its tool_call_id"
             )
+        return value
+
+    @field_validator("refusal", "audio")
+    @classmethod
+    def _is_null(cls, value: object) -> object:
+        if value is not None:
+            raise ValueError("models here read a message's text alone: leave it out, or give null")
         return value
 
     @field_validator("function_call", mode="before")
