@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 
 from pydantic import Discriminator, Field, Tag, ValidationInfo, field_validator, model_validator
 
+from app.core.parameters import Metadata
 from app.inference.sampling import SamplingRequest, Strict
 from trainer.graders.response_format import ResponseFormat
 from trainer.spec.messages import ChatMessage, Tool
@@ -14,15 +15,9 @@ REFUSED: dict[str, tuple[object, ...]] = {
     "audio": (None,),
     "function_call": (None, "none"),
     "functions": (None, []),
-    "metadata": (None, {}),
     "modalities": (None, ["text"]),
     "moderation": (None,),
-    "prediction": (None,),
-    "prompt_cache_options": (None,),
-    "prompt_cache_retention": (None,),
     "reasoning_effort": (None,),
-    "service_tier": (None, "auto", "default"),
-    "store": (None, False),
     "verbosity": (None,),
     "web_search_options": (None,),
 }
@@ -82,19 +77,29 @@ class ChatCompletionRequest(SamplingRequest):
     )
     safety_identifier: str | None = Field(default=None, description="For your own records; changes nothing")
     prompt_cache_key: str | None = Field(default=None, description="A hint; changes nothing")
+    prompt_cache_options: dict[str, object] | None = Field(
+        default=None, description="A hint; changes nothing"
+    )
+    prompt_cache_retention: Literal["in_memory", "24h"] | None = Field(
+        default=None, description="A hint; changes nothing"
+    )
+    prediction: dict[str, object] | None = Field(
+        default=None, description="A hint of what the answer will be; changes nothing"
+    )
+    service_tier: Literal["auto", "default", "flex", "scale", "priority", "fast"] | None = Field(
+        default=None, description="There is one tier: changes nothing"
+    )
+    store: bool | None = Field(default=None, description="Answers are not kept here: changes nothing")
+    metadata: Metadata | None = Field(
+        default=None, description="Of an answer that is kept, as none is here: changes nothing"
+    )
 
     audio: Unsupported = None
     function_call: Unsupported = None
     functions: Unsupported = None
-    metadata: Unsupported = None
     modalities: Unsupported = None
     moderation: Unsupported = None
-    prediction: Unsupported = None
-    prompt_cache_options: Unsupported = None
-    prompt_cache_retention: Unsupported = None
     reasoning_effort: Unsupported = None
-    service_tier: Unsupported = None
-    store: Unsupported = None
     verbosity: Unsupported = None
     web_search_options: Unsupported = None
 

@@ -190,8 +190,11 @@ def test_parameters_that_ask_for_nothing_are_accepted(client: OpenAI, model: str
         presence_penalty=0,
         frequency_penalty=0.0,
         user="me",
-        service_tier="auto",
-        store=False,
+        service_tier="flex",
+        store=True,
+        metadata={"team": "sums"},
+        prediction={"type": "content", "content": "Hello"},
+        prompt_cache_retention="24h",
     )
     assert answer.choices[0].message.content == text(client, model)
 
@@ -203,6 +206,9 @@ REFUSED: list[tuple[dict[str, Any], str | None]] = [
     ({"presence_penalty": 0.5}, "presence_penalty"),
     ({"frequency_penalty": 0.5}, "frequency_penalty"),
     ({"logit_bias": {"1": 5}}, "logit_bias"),
+    ({"store": "yes"}, "store"),
+    ({"metadata": {"team": 1}}, "metadata.team"),
+    ({"reasoning_effort": "low"}, "reasoning_effort"),
     ({"temprature": 1}, "temprature"),
     ({"temperature": 3}, "temperature"),
     ({"temperature": "hot"}, "temperature"),
