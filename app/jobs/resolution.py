@@ -15,7 +15,6 @@ Giving both columns is fine when they agree and refused when they do not.
 """
 
 import math
-import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,7 +26,7 @@ from app.core.errors import BadRequest
 from app.core.validation import bad_request
 from app.jobs.schemas import CreateJob, Reinforcement
 from trainer.graders.spec import Grader, MultiGrader
-from trainer.spec.chat_template import chat_template
+from trainer.spec.chat_template import EFFORT, chat_template, effort_switch
 from trainer.spec.data import Data
 from trainer.spec.model import ModelSpec
 from trainer.spec.run import CheckpointSpec, EvaluationSpec, OptimizerSpec, RolloutSpec, RunSpec, check_group
@@ -124,18 +123,20 @@ def resolve(
 
 
 def _template_options(ours: Reinforcement, model_path: Path) -> tuple[dict[str, Any], tuple[str, ...]]:
-    """Variables of the chat template, with the effort where it has one; what is to be told of that."""
+    """Variables of the chat template, with the effort as it has it; what is to be told of that."""
     effort, given = ours.hyperparameters.reasoning_effort, ours.chat_template_kwargs
     if effort in (None, "default"):
         return given, ()
-    if re.search(r"\breasoning_effort\b", chat_template(model_path) or "") is None:
-        return given, (
-            f"hyperparameters.reasoning_effort is {effort!r}, which is without effect: the model's chat "
-            "template has no such switch (others, such as enable_thinking, go into chat_template_kwargs).",
-        )
-    if given.get("reasoning_effort", effort) != effort:
-        _conflict("reasoning_effort", effort, "chat_template_kwargs", str(given["reasoning_effort"]))
-    return {**given, "reasoning_effort": effort}, ()
+    switch = effort_switch(chat_template(model_path) or "")
+    told = f"hyperparameters.reasoning_effort is {effort!r}"
+    if switch is None:
+        note = f"{told}, which is without effect: the model's chat template has no switch for how it thinks."
+        return given, (note,)
+    value = effort if switch == EFFORT else True
+    if given.get(switch, value) != value:
+        _conflict("reasoning_effort", effort, f"chat_template_kwargs.{switch}", str(given[switch]))
+    note = f"{told}: the model's chat template knows no degrees, and {switch} is true, as for any effort."
+    return {**given, switch: value}, () if switch == EFFORT else (note,)
 
 
 def _thresholds(grader: Grader) -> Iterator[str]:

@@ -51,8 +51,8 @@ class Hyperparameters(CommonHyperparameters):
     eval_samples: Count = Field(default="auto", description="Samples an item and mode; auto: 1")
     reasoning_effort: Literal["default", "low", "medium", "high"] | None = Field(
         default=None,
-        description="Becomes chat_template_kwargs.reasoning_effort where the model's chat template reads "
-        "that; elsewhere without effect, of which an event tells",
+        description="Becomes a variable of the model's chat template: reasoning_effort where it reads that, "
+        "enable_thinking or thinking where there are no degrees; elsewhere without effect. An event tells",
     )
 
 

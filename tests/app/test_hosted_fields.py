@@ -10,6 +10,7 @@ from app.core.db import read_session
 from app.core.tables import Job
 from tests.fixtures.api import GRADER, Api, create_job, on_sqlite, sums
 from trainer.graders.response_format import ResponseFormat
+from trainer.spec.chat_template import effort_switch
 from trainer.spec.run import RunSpec
 
 FORM = {
@@ -114,6 +115,40 @@ def test_the_effort_reaches_a_template_that_has_one(client: openai.OpenAI, api: 
         created(client, api, hyperparameters=effort, chat_template_kwargs={"reasoning_effort": "low"})
     with pytest.raises(openai.BadRequestError, match="'default', 'low', 'medium' or 'high'"):
         created(client, api, hyperparameters={"reasoning_effort": "highest"})
+
+
+@on_sqlite
+def test_the_effort_turns_on_a_switch_without_degrees(client: openai.OpenAI, api: Api):
+    template = "{% if enable_thinking is defined and not enable_thinking %}<think></think>{% endif %}"
+    (api.folder / "models" / "tiny" / "chat_template.jinja").write_text(template)
+    for effort in ("low", "medium", "high"):
+        shown, spec, told = created(client, api, hyperparameters={"reasoning_effort": effort})
+        assert spec.chat_template_kwargs == shown["chat_template_kwargs"] == {"enable_thinking": True}
+        assert [one for one in told if f"{effort!r}: the model's chat template knows no degrees" in one]
+    shown, spec, told = created(client, api, hyperparameters={"reasoning_effort": "default"})
+    assert spec.chat_template_kwargs == {}
+    off = {"chat_template_kwargs": {"enable_thinking": False}}
+    assert created(client, api, **off)[1].chat_template_kwargs == {"enable_thinking": False}
+    with pytest.raises(openai.BadRequestError, match=r"'.*enable_thinking' \(False\) say different things"):
+        created(client, api, hyperparameters={"reasoning_effort": "low"}, **off)
+
+
+@pytest.mark.parametrize(
+    ("template", "switch"),
+    [
+        ("{%- set reasoning_effort = reasoning_effort or 'medium' %}", "reasoning_effort"),
+        ("{%- if enable_thinking is defined and enable_thinking is false %}x{% endif %}", "enable_thinking"),
+        ("{% if not thinking is defined %}{% set thinking = false %}{% endif %}", "thinking"),
+        ("{%- if thinking %}Respond to every user query …{%- endif %}", "thinking"),
+        ("{%- elif documents and not thinking -%}", "thinking"),
+        ("{% if message.thinking %}{{ message.thinking }}{% endif %}", None),
+        ("{% if 'thinking' in message and message['thinking'] %}x{% endif %}", None),
+        ("{% for m in messages %}You are thinking. {{ m.content }}{% endfor %}", None),
+        ("", None),
+    ],
+)
+def test_a_templates_own_switch_is_found(template: str, switch: str | None):
+    assert effort_switch(template) == switch
 
 
 @on_sqlite

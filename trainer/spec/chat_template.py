@@ -5,6 +5,8 @@ import re
 from pathlib import Path
 from typing import Any, cast
 
+EFFORT = "reasoning_effort"
+
 
 def chat_template(folder: Path) -> str | None:
     """The chat template, from its own file or the tokenizer's config; of several, the default one.
@@ -27,3 +29,16 @@ def chat_template(folder: Path) -> str | None:
 def knows_developer(template: str | None) -> bool:
     """Whether the template has a place for messages of the role ``developer``."""
     return re.search(r"""['"]developer['"]""", template or "") is not None
+
+
+def effort_switch(template: str) -> str | None:
+    """The variable of a chat template that says how, or whether, the model is to think; None: there is none.
+
+    ``reasoning_effort`` takes a word (gpt-oss), the others take true or false (Qwen 3, SmolLM3; DeepSeek,
+    Granite). ``thinking`` is a word that stands in many templates: only a condition on it is a switch.
+    """
+    for name in (EFFORT, "enable_thinking"):
+        if re.search(rf"\b{name}\b", template):
+            return name
+    condition = r"\{%-?\s*(?:el)?if\b[^%]*?(?<![.'\"\w])thinking\b(?!['\"\w])"
+    return "thinking" if re.search(condition, template) else None
