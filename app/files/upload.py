@@ -10,9 +10,10 @@ from python_multipart.multipart import MultipartParser, parse_options_header
 
 from app.core.errors import BadRequest, TooLarge
 from app.core.settings import get_settings
+from app.core.strict_json import BadJson, parse
 from app.files.storage import Writing
 
-_MAX_FIELD_BYTES = 4096
+_MAX_FIELD_BYTES = 16 << 10
 _MAX_FIELDS = 24
 #: RFC 2046 has 70; the parser takes so many.
 _MAX_BOUNDARY_BYTES = 256
@@ -27,16 +28,18 @@ class Upload:
 
     def __init__(self) -> None:
         self.fields: dict[str, str] = {}
+        self.json_fields: set[str] = set()
         self.filename = ""
         self.file: Writing | None = None
 
     def nested(self) -> dict[str, object]:
-        """The fields, those that are called ``name[key]`` as an object ``name``, as the SDK sends such."""
+        """The fields: those called ``name[key]`` as an object ``name``, as the SDK sends such, and those of
+        the content type JSON, which is what OpenAPI makes of an object in a form, as what they say."""
         found: dict[str, object] = {}
         for name, value in self.fields.items():
             inside = _NESTED.fullmatch(name)
             if inside is None:
-                found[name] = value
+                found[name] = _parsed(name, value) if name in self.json_fields else value
                 continue
             of_name = found.setdefault(inside[1], {})
             if not isinstance(of_name, dict):
@@ -86,7 +89,7 @@ class _Form:
         self.upload = Upload()
         self._limit = limit
         self._ended = False
-        self._header_name = self._header_value = self._disposition = b""
+        self._header_name = self._header_value = self._disposition = self._content_type = b""
         self._part = ""
         self._in_file = False
         self._text = b""
@@ -119,7 +122,7 @@ class _Form:
             self.upload.file.finish()
 
     def _part_begin(self) -> None:
-        self._disposition = b""
+        self._disposition = self._content_type = b""
 
     def _on_header_name(self, data: bytes, start: int, end: int) -> None:
         self._header_name += data[start:end]
@@ -130,6 +133,8 @@ class _Form:
     def _header_end(self) -> None:
         if self._header_name.lower() == b"content-disposition":
             self._disposition = self._header_value
+        if self._header_name.lower() == b"content-type":
+            self._content_type = self._header_value
         self._header_name = self._header_value = b""
 
     def _headers_finished(self) -> None:
@@ -167,9 +172,18 @@ class _Form:
     def _part_end(self) -> None:
         if not self._in_file:
             self.upload.fields[self._part] = self._text.decode("utf-8", "replace")
+            if parse_options_header(self._content_type)[0] == b"application/json":
+                self.upload.json_fields.add(self._part)
 
     def _end(self) -> None:
         self._ended = True
+
+
+def _parsed(name: str, text: str) -> object:
+    try:
+        return parse(text.encode())
+    except BadJson as error:
+        raise BadRequest(f"Invalid value for '{name[:80]}': {error}.", param=name[:80]) from None
 
 
 def _too_large(limit: int) -> TooLarge:

@@ -50,6 +50,10 @@ def test_a_file_has_pairs_of_its_uploader(client: openai.OpenAI, api: Api):
     assert file.model_extra is not None
     assert file.model_extra["metadata"] == {"team": "sums", "v": ""}
     assert client.files.list().data == [file]
+    # As OpenAPI puts an object into a form.
+    parts = {"metadata": (None, '{"team": "sums"}', "application/json"), "file": ("rows.jsonl", GOOD)}
+    answer = httpx.post(f"{api.url}/v1/files", data={"purpose": "fine-tune"}, files=parts)
+    assert (answer.status_code, answer.json()["metadata"]) == (200, {"team": "sums"})
     plain = client.files.retrieve(api.upload(client, sums()))
     assert plain.model_extra is not None and plain.model_extra["metadata"] is None
 
@@ -177,6 +181,11 @@ BAD_FORMS: list[tuple[dict[str, Any], str | None, str]] = [
             ({"metadata[a]": "b" * 513}, "metadata.a", "at most 512"),
             ({"x[a]": "b"}, "x", "Unknown parameter"),
         )
+    ),
+    (
+        {"files": {"metadata": (None, "{", "application/json")}, "data": {"purpose": "fine-tune"}},
+        "metadata",
+        "malformed JSON",
     ),
     ({"data": {"purpose": "fine-tune"}, "files": {"purpose": (None, "fine-tune")}}, "purpose", "there twice"),
     ({"files": {"data": ("a", GOOD)}, "data": {"purpose": "fine-tune"}}, "data", "called 'file'"),
