@@ -11,6 +11,7 @@ from collections.abc import Callable
 from typing import NoReturn
 
 from trainer.graders.grade import GraderError, Sample
+from trainer.graders.tool_calls import tool_calls
 
 Path = tuple[str | int, ...]
 """Keys of objects, and indices of lists; a key that is a number is an index, too, where there is a list."""
@@ -19,8 +20,8 @@ _STEP = r"\.\w+|\[\s*-?\d{1,9}\s*\]"
 VARIABLE = re.compile(r"\{\{\s*([A-Za-z_]\w*(?:" + _STEP + r")*)\s*\}\}")
 _STEPS = re.compile(r"\.(\w+)|\[\s*(-?\d{1,9})\s*\]")
 ACCEPTED = (
-    "item.FIELD, sample.output_text, sample.output_json.FIELD, sample.reasoning or sample.full_text, with "
-    "[0] or .0 for an element of a list"
+    "item.FIELD, sample.output_text, sample.output_json.FIELD, sample.output_tools[0].function.name, "
+    "sample.reasoning or sample.full_text, with [0] or .0 for an element of a list"
 )
 _TEXTS: dict[str, Callable[[Sample], str]] = {
     "output_text": lambda sample: sample.text,
@@ -48,7 +49,7 @@ def template_problem(template: str) -> str | None:
     """What is wrong with a template, as a sentence; None when nothing is."""
     for name in VARIABLE.findall(template):
         root, path = parse_name(name)
-        of_sample = root == "sample" and path and (path[0] == "output_json" or path in _OF_TEXTS)
+        of_sample = root == "sample" and path and (path[0] in _OF_VALUES or path in _OF_TEXTS)
         if root != "item" and not of_sample:
             return f"the template variable '{name[:80]}' is unknown; it should be {ACCEPTED}"
     rest = VARIABLE.sub("", template)
@@ -68,6 +69,7 @@ def template_problem(template: str) -> str | None:
 
 
 _OF_TEXTS = {(name,) for name in _TEXTS}
+_OF_VALUES = ("output_json", "output_tools")
 
 
 def compile_template(template: str) -> Render:
@@ -122,6 +124,8 @@ def _variable(name: str) -> Render:
         return _TEXTS[str(path[0])]
     if root == "sample" and path and path[0] == "output_json":
         return lambda sample: _as_text(_walk(parse_output(sample.text, name), path[1:], name))
+    if root == "sample" and path and path[0] == "output_tools":
+        return lambda sample: _as_text(_walk(tool_calls(sample.text), path[1:], name))
     if root == "item" and len(path) == 1 and isinstance(path[0], str):
         key = str(path[0])
 
