@@ -47,6 +47,7 @@ from app.storage.endpoints import router as storage
 from app.webhooks.deliverer import deliver_for_ever
 from app.webhooks.endpoints import router as webhooks
 from app.webhooks.service import seal_secrets_anew
+from app.workers.endpoints import router as workers
 
 #: Of the 40 threads that answer requests, so that other projects find one; and what waits for its turn.
 THREADS_OF_A_PROJECT = 24
@@ -141,6 +142,7 @@ def create_app(
         webhooks,
         storage,
         keys,
+        workers,
     ):
         app.include_router(router)
     return app

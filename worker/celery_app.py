@@ -12,13 +12,20 @@ import os
 
 from celery import Celery
 from celery.signals import worker_init, worker_ready, worker_shutdown, worker_shutting_down
+from celery.worker.consumer import Consumer
 
 from app.core.queue import QUEUE_NAME
 from app.core.settings import get_settings
+from worker.intake import Intake
+from worker.lease import new_owner
 from worker.reconciler import start_reconciler
+from worker.registration import Registration
 from worker.shutdown import Shutdown
 
 SHUTDOWN = Shutdown()
+INTAKE = Intake()
+OWNER = new_owner()
+REGISTRATION = Registration(OWNER, INTAKE)
 _log = logging.getLogger(__name__)
 
 
@@ -57,17 +64,19 @@ app.add_defaults(configuration)
 
 @worker_init.connect
 def on_init(**_: object) -> None:
-    """Start the reconciler, which works without a broker too."""
+    """Start the reconciler and the registration, which work without a broker too."""
     ready_file = get_settings().ready_file
     if ready_file is not None:
         # Left by a worker that was killed: its process id may be another process's by now.
         ready_file.unlink(missing_ok=True)
     start_reconciler(SHUTDOWN)
+    REGISTRATION.start(SHUTDOWN)
 
 
 @worker_ready.connect
-def on_ready(**_: object) -> None:
+def on_ready(sender: Consumer, **_: object) -> None:
     """Tell whoever waits for it (``policysplit serve``) that jobs are taken from now on."""
+    INTAKE.attach(sender)
     ready_file = get_settings().ready_file
     if ready_file is not None:
         ready_file.write_text(str(os.getpid()))
@@ -83,3 +92,4 @@ def on_shutting_down(**_: object) -> None:
 def on_shutdown(**_: object) -> None:
     """The end, however it came."""
     SHUTDOWN.request()
+    REGISTRATION.stop()

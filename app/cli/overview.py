@@ -23,16 +23,27 @@ def status(
         models = [model.id for model in client.models.list()]
         jobs = list(client.fine_tuning.jobs.list(limit=100).data)
         ready = _readiness(client)
+        queue = get(client, "/queue")
     url = str(client.base_url).rstrip("/")
     unfinished = {one: sum(job.status == one for job in jobs) for one in _STATUSES}
     base = [name for name in models if not name.startswith("ft:")]
     if as_json:
-        say_json({"url": url, **ready, "base_models": base, "models": len(models), "jobs": unfinished})
+        say_json(
+            {
+                "url": url,
+                **ready,
+                "base_models": base,
+                "models": len(models),
+                "jobs": unfinished,
+                "queue": queue,
+            }
+        )
     else:
         colour = "green" if ready["status"] == "ready" else "red"
         rows = [("service", url), ("status", f"[{colour}]{ready['status']}[/]"), *ready["checks"].items()]
         rows += [("base models", ", ".join(base) or "none: policysplit models pull SmolLM2-135M-Instruct")]
         rows += [(f"jobs {coloured(name)}", str(count)) for name, count in unfinished.items() if count]
+        rows += [("queue", queue["message"])]
         say_table(("what", "now"), rows)
     if ready["status"] != "ready":
         raise typer.Exit(1)

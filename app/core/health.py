@@ -6,7 +6,8 @@ from fastapi import APIRouter, Response
 from pydantic import BaseModel, Field
 from sqlalchemy.exc import SQLAlchemyError
 
-from app.core.db import get_engine
+from app.core.db import get_engine, read_session
+from app.core.live_workers import workers_warning
 from app.core.migrate import current_revision, head_revision
 from app.core.queue import broker_alive
 from app.core.quick_reads import QUICK_CONNECTIONS
@@ -55,7 +56,9 @@ def readyz(response: Response) -> Readiness:
     warnings = []
     try:
         checks["schema"] = schema_problem() or "ok"
-        warnings = [warning] if (warning := connections_warning()) else []
+        with read_session() as session:
+            found = (connections_warning(), workers_warning(session) if checks["schema"] == "ok" else None)
+        warnings = [warning for warning in found if warning]
     except SQLAlchemyError as error:
         checks["database"] = f"does not answer: {type(error).__name__}"
         checks["schema"] = "unknown"

@@ -13,6 +13,7 @@ RolloutId = Annotated[str, Path(description="Which response: `rollout-…`, as t
 ExperimentId = Annotated[str, Path(description="Which experiment: `exp_…`, as its creation answered")]
 EndpointId = Annotated[str, Path(description="Which endpoint: `we_…`, as its creation answered")]
 KeyId = Annotated[str, Path(description="Which key: `key_…`, as the list has it; not its secret")]
+WorkerId = Annotated[str, Path(description="Which worker, as the list has it")]
 PermissionId = Annotated[str, Path(description="Which permission: `cp_…`, as the list has it")]
 ModelName = Annotated[str, Path(description="Id of a model as GET /v1/models gives it, slashes and all")]
 HubName = Annotated[str, Path(description="Name on the model hub, organisation/name, or of a packaged model")]

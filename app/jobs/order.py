@@ -199,6 +199,27 @@ def later_places(now: ColumnElement[float] | float) -> Subquery:
     return select(Job.id, place).where(*_is_waiting(), Job.not_before > now).subquery()
 
 
+def waiting_by_project(now: float) -> Select[str, int, int, float]:
+    """Project, due jobs, those that wait for a time of their own, and when the oldest due one was made."""
+    due = Job.not_before <= now
+    return (
+        select(
+            Job.project_id,
+            func.count(Job.id).filter(due).label("waiting"),
+            func.count(Job.id).filter(Job.not_before > now).label("later"),
+            func.min(Job.created_at).filter(due).label("oldest"),
+        )
+        .where(*_is_waiting())
+        .group_by(Job.project_id)
+        .order_by(Job.project_id)
+    )
+
+
+def own_due(project_id: str, now: float) -> Select[Job]:
+    """The project's due jobs in their order."""
+    return select(Job).where(*is_due(now), Job.project_id == project_id).order_by(*_OWN_ORDER)
+
+
 def first_due(now: ColumnElement[float] | float, *, heads: int, postgresql: bool) -> Select[str]:
     """Ids of the jobs that are due and next, in order: of each project the first ``heads``."""
     rank = func.row_number().over(partition_by=Job.project_id, order_by=_OWN_ORDER).label("rank")

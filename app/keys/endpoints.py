@@ -2,14 +2,14 @@
 
 from typing import Annotated
 
-from fastapi import APIRouter, Depends, Query, Request, Response
+from fastapi import APIRouter, Query, Response
 
 from app.core.description import ListOf, answers
 from app.core.paging import After, Limit, page
 from app.core.parameters import KeyId
 from app.core.requests import StrictRoute
 from app.keys import access
-from app.keys.repository import Caller
+from app.keys.asking import Asking
 from app.keys.schemas import CreateKey, CreateProject, KeyObject, KeyWithSecret, ProjectObject
 
 router = APIRouter(prefix="/v1", tags=["keys"], route_class=StrictRoute)
@@ -17,11 +17,6 @@ router = APIRouter(prefix="/v1", tags=["keys"], route_class=StrictRoute)
 _UNKEPT = {"cache-control": "no-store"}
 
 
-async def _caller(request: Request) -> Caller:
-    return request.state.caller
-
-
-Asking = Annotated[Caller, Depends(_caller)]
 OfProject = Annotated[
     str | None,
     Query(description="The keys of which project; default: of one's own, and for the operator of all"),

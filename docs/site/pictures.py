@@ -31,7 +31,7 @@ def pages(job: str) -> Iterator[tuple[str, str]]:
     yield "datasets", "#/datasets"
     yield "playground", "#/playground"
     yield "graders", "#/graders"
-    for part in ("", "projects", "webhooks", "storage"):
+    for part in ("", "projects", "webhooks", "storage", "workers"):
         yield f"settings-{part or 'keys'}", f"#/settings/{part}"
     yield "not-found", "#/nowhere"
 

@@ -16,6 +16,7 @@ from tests.fixtures.api import GRADER, Api
 from tests.fixtures.databases import temporary_database
 from tests.fixtures.experiments import definition
 from tests.fixtures.filled import ENDPOINT, EXPERIMENT, Counts, fill, job_name, model_name
+from tests.fixtures.fleet import training_worker
 from tests.fixtures.plans import Plans
 
 #: A table of more rows must not be read from end to end.
@@ -167,6 +168,11 @@ REQUESTS: dict[str, list[Asked]] = {
     "GET /v1/storage": [({}, {}, None)],
     "GET /v1/api_keys": [({}, {}, None)],
     "GET /v1/projects": [({}, {}, None)],
+    "GET /v1/workers": [({}, {}, None)],
+    "GET /v1/workers/{worker_id}": [({"worker_id": "filled"}, {}, None)],
+    "POST /v1/workers/{worker_id}/drain": [({"worker_id": "filled"}, {}, None)],
+    "POST /v1/workers/{worker_id}/undrain": [({"worker_id": "filled"}, {}, None)],
+    "GET /v1/queue": [({}, {}, None)],
     "POST /v1/projects": [({}, {}, {"name": "one more"})],
     # The first key would end what is asked without one; keys are few.
     "POST /v1/api_keys": [],
@@ -206,6 +212,7 @@ def _large_tables(engine: Engine) -> set[str]:
 def plans(api: Api) -> Iterator[Plans]:
     engine = get_engine()
     fill(engine, COUNTS)
+    training_worker("filled")
     with Plans(engine, _large_tables(engine)).noting() as plans:
         yield plans
 

@@ -103,6 +103,12 @@ SHARED = {
     ("GET", "/v1/models/pull"),
     ("GET", "/v1/models/pull/{hub_name}"),
     ("POST", "/v1/models/pull/{hub_name}/cancel"),
+    # Workers are everybody's; whose jobs are seen at them, and who drains them: tests/app/test_workers.py.
+    ("GET", "/v1/workers"),
+    ("GET", "/v1/workers/{worker_id}"),
+    ("POST", "/v1/workers/{worker_id}/drain"),
+    ("POST", "/v1/workers/{worker_id}/undrain"),
+    ("GET", "/v1/queue"),
 }
 #: Who sees and makes keys and projects of whom: tests/app/test_key_routes.py.
 ACCESS = {("POST", "/v1/api_keys"), ("GET", "/v1/projects"), ("POST", "/v1/projects")}

@@ -17,6 +17,7 @@ from app.keys.service import create_key, create_project
 from docs.site.reference import commands
 from tests.fixtures.api import GRADER, Api, create_job, jsonl, on_sqlite, sums
 from tests.fixtures.belongings import new_experiment
+from tests.fixtures.fleet import training_worker
 from tests.fixtures.service import cli_environment, run_cli
 
 ROOT = Path(__file__).parents[2]
@@ -61,6 +62,14 @@ def test_the_status_says_what_does_not_work_and_which_models_there_are(api: Api)
     assert said.returncode == (0 if facts["status"] == "ready" else 1)
     shown = run_cli("status", "--base-url", api.url).stdout
     assert f"{api.url}/v1" in shown and "base models" in shown
+    assert facts["queue"]["waits_for"] is None and "No job waits." in shown
+    worker = training_worker()
+    shown = run_cli("workers", "list", "--base-url", api.url).stdout.splitlines()
+    assert shown[0].split()[:3] == ["worker", "status", "gpus"]
+    assert shown[1].split()[:5] == [worker, "online", "2", "0/2", "jobs"]
+    assert shown[2] == "0 waiting, 0 running, 0 of 2 slots taken. No job waits."
+    drained = run_cli("workers", "drain", worker, "--base-url", api.url).stdout
+    assert drained.strip() == f"{worker} is draining; it runs nothing"
 
 
 def test_a_dataset_is_checked_without_a_service(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ import typer
 from app.cli.main import app
 from app.core.settings import get_settings
 from tests.fixtures.api import GRADER, Api, jsonl, on_sqlite, sums
+from tests.fixtures.fleet import training_worker
 from tests.fixtures.service import run_cli
 
 #: They go on until somebody ends them, or show what goes on; a demo is for people.
@@ -65,6 +66,11 @@ def test_what_becomes_of_jobs_and_experiments_is_told(api: Api, tmp_path: Path) 
     assert told("experiments", "extend", experiment["id"], "--seeds", "1,2", *at)["progress"]["runs"] == 6
     assert told("experiments", "cancel", experiment["id"], *at)["status"] == "cancelled"
     assert "claims" in told("experiments", "report", experiment["id"], *at)
+    worker = training_worker()
+    seen = told("workers", "list", *at)
+    assert [one["id"] for one in seen["workers"]] == [worker] and seen["queue"]["slots"] == 2
+    for verb, status in (("drain", "draining"), ("undrain", "online")):
+        assert told("workers", verb, worker, *at)["status"] == status
     refused = run_cli("jobs", "pause", "ftjob-none", "--json", *at)
     assert (refused.returncode, refused.stdout) == (1, "") and "ftjob-none" in refused.stderr
 

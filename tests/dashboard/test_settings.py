@@ -13,6 +13,7 @@ from app.core.tables import DEFAULT_PROJECT, Job
 from app.keys.service import create_key
 from tests.fixtures.api import Api, Keyed, create_job, on_sqlite, sums, until_status
 from tests.fixtures.browser import PHONE, serious, tab
+from tests.fixtures.fleet import inference_worker, training_worker
 
 pytestmark = pytest.mark.timeout(900)
 KEY = "policysplit.key"
@@ -167,3 +168,40 @@ def test_storage_shows_what_there_is_and_what_goes(
         expect(kept.filter(has_text="Uploads")).to_contain_text("3 days after the upload")
         expect(kept.filter(has_text="Uploads")).to_contain_text("1 file")
         looks_right(page)
+
+
+@on_sqlite
+def test_workers_are_seen_and_drained_and_a_job_says_what_it_waits_for(browser: Browser, api: Api):
+    with api.client() as client:
+        job_id = create_job(client, api, api.upload(client, sums(2)), suffix="waits").id
+    with tab(browser) as opened:
+        page = opened.page
+        page.goto(f"{api.url}/#/jobs/{job_id}")
+        expect(page.get_by_text("No worker is connected")).to_be_visible()
+        page.get_by_role("link", name="See the workers").click()
+        expect(page.get_by_role("heading", name="No worker is connected")).to_be_visible()
+        looks_right(page)
+        training_worker("gpu-1:7:aa", slots=2)
+        inference_worker()
+        row = page.get_by_role("row", name="gpu-1:7:aa")
+        expect(row).to_contain_text("0 of 2 slots")
+        expect(page.get_by_label("Queue")).to_contain_text("A slot is free")
+        expect(page.get_by_label("Next")).to_contain_text("waits")
+        looks_right(page)
+        row.get_by_role("button", name="Drain").click()
+        expect(page.get_by_label("Queue")).to_contain_text("All workers drain")
+        row.get_by_role("button", name="Take jobs again").click()
+        expect(row).to_contain_text("online")
+
+
+@on_sqlite
+def test_only_the_operator_sees_a_button_to_drain(browser: Browser, keyed: Keyed):
+    operator = create_key("operator", DEFAULT_PROJECT, operator=True)[1]
+    training_worker("gpu-1:7:aa")
+    for secret, buttons in ((keyed.secrets[0], 0), (operator, 1)):
+        with tab(browser) as opened:
+            with_key(opened.page, secret)
+            opened.page.goto(f"{keyed.api.url}/#/settings/workers")
+            expect(opened.page.get_by_role("row", name="gpu-1:7:aa")).to_be_visible()
+            opened.settle()
+            expect(opened.page.get_by_role("button", name="Drain")).to_have_count(buttons)

@@ -10,8 +10,11 @@ from pathlib import Path
 
 import psutil
 import pytest
+from sqlalchemy import select, update
 
-from app.core.queue import announce, queue_length, send_wakeup
+from app.core.db import read_session, write_session
+from app.core.queue import QUEUE_NAME, announce, queue_length, send_wakeup
+from app.core.tables import TrainingWorker
 from tests.fixtures.broker import RedisServer
 from tests.fixtures.engines import is_guard
 from tests.fixtures.workers import REPOSITORY, Service, WorkerProcess, eventually
@@ -77,6 +80,42 @@ def test_a_killed_worker_leaves_no_trainer_and_another_one_goes_on(
     steps = [event.data["step"] for event in queued_service.events(job_id, "metrics") if event.data]
     assert steps == list(range(1, 9))
     assert len(queued_service.rollouts(job_id)) == 16
+
+
+def test_a_draining_worker_runs_on_and_takes_no_more(
+    queued_service: Service, start_worker: StartWorker
+) -> None:
+    def only_worker() -> TrainingWorker | None:
+        with read_session() as session:
+            return session.scalars(select(TrainingWorker)).one_or_none()
+
+    def drain(wanted: bool) -> None:
+        with write_session() as session:
+            session.execute(update(TrainingWorker).values(draining=wanted))
+
+    queued_service.script(attempt_1={"hang_after": 2}, default={})
+    first = queued_service.add_job(steps=3)
+    announce(first)
+    worker = start_worker()
+    row = eventually(only_worker)
+    assert row is not None and row.slots == queued_service.settings.worker_slots
+    eventually(lambda: queued_service.job(first).step == 2)
+    assert queued_service.job(first).lease_owner == row.id
+    drain(True)
+    queue = f"Canceling queue {QUEUE_NAME}"
+    eventually(lambda: queue in worker.log.read_text())
+    second = queued_service.add_job(steps=3)
+    announce(second)
+    # It hears of nothing: the message is still there when the first job is over.
+    queued_service.change(first, cancel_requested=True)
+    queued_service.wait_for_status(first, "cancelled")
+    assert queued_service.job(second).status == "queued"
+    assert queue_length() == 1
+    drain(False)
+    queued_service.script(default={})
+    queued_service.wait_for_status(second, "succeeded")
+    assert worker.stop() == 0
+    assert only_worker() is None, "it takes its row with it"
 
 
 def test_a_stopped_worker_gives_its_job_to_the_next(

@@ -8,13 +8,16 @@ import secrets
 import socket
 import time
 from collections.abc import Callable
+from importlib.metadata import version
 
 from sqlalchemy import delete
 from sqlalchemy.exc import SQLAlchemyError
 
 from app.core.db import write_session
+from app.core.settings import get_settings
 from app.core.tables import InferenceWorker
 from app.core.upsert import insert_for
+from worker.gpus import inventory
 from worker.inference.engines import Engine
 
 log = logging.getLogger(__name__)
@@ -40,7 +43,13 @@ class Registration:
     ):
         self.id = f"inference-{socket.gethostname()[:32]}-{os.getpid()}-{secrets.token_hex(4)}"
         self._url = url
-        self._described = {"engine": engine.name, "features": sorted(engine.features)}
+        self._described = {
+            "engine": engine.name,
+            "features": sorted(engine.features),
+            "host": socket.gethostname(),
+            "version": version("policysplit"),
+            "gpus": inventory(get_settings()),
+        }
         self._describe = describe
         self._heartbeat_seconds = heartbeat_seconds
         self._forget_seconds = FORGOTTEN_LEASES * lease_seconds

@@ -11,12 +11,12 @@ from app.core.tables.checkpoints import Checkpoint, CheckpointPermission
 from app.core.tables.estimates import Estimate
 from app.core.tables.experiments import Experiment, ExperimentRun
 from app.core.tables.files import File
-from app.core.tables.inference import InferenceWorker
 from app.core.tables.jobs import NO_REWARD, Job, JobMetadata, JobReward
 from app.core.tables.projects import ApiKey, Project
 from app.core.tables.rollouts import JobOutcomes, Rollout
 from app.core.tables.series import MetricBlock, MetricPoint, MetricSeries
 from app.core.tables.webhooks import WebhookAttempt, WebhookDelivery, WebhookEndpoint
+from app.core.tables.workers import InferenceWorker, TrainingWorker
 
 __all__ = [
     "DEFAULT_PROJECT",
@@ -45,6 +45,7 @@ __all__ = [
     "Project",
     "Rollout",
     "Table",
+    "TrainingWorker",
     "WebhookAttempt",
     "WebhookDelivery",
     "WebhookEndpoint",

@@ -17,6 +17,7 @@ import { Failures } from "../run/failures.js";
 import { Notes } from "../run/notes.js";
 import { Verdict } from "../run/verdict-view.js";
 import { jobName } from "../jobs/names.js";
+import { Stuck } from "../settings/workers.js";
 import { Problem, Skeleton, isActive, isOver, statusName } from "../ui/parts.js";
 import { Rollouts } from "./rollouts.js";
 
@@ -86,6 +87,7 @@ export function Run({ id, tab, query }) {
 function Overview({ job, source, group, about, lastStepAt, onChange }) {
   return html`
     <${Notes} job=${job} onChange=${onChange} />
+    ${job.status === "queued" && html`<${Stuck} />`}
     <${Facts} job=${job} />
     <${Failures} job=${job} about=${about} />
     <${Verdict} job=${job} source=${source} lastStepAt=${lastStepAt} />

@@ -1,10 +1,11 @@
-// Who may use the service, who is told of what, and what lies on the disk.
+// Who may use the service, who is told of what, what lies on the disk, and what works.
 import { html } from "../core/html.js";
 import { link } from "../core/router.js";
 import { Keys } from "../settings/keys.js";
 import { Projects } from "../settings/projects.js";
 import { Storage } from "../settings/storage.js";
 import { Webhooks } from "../settings/webhooks.js";
+import { Workers } from "../settings/workers.js";
 import { Tabs } from "../ui/parts.js";
 
 /** By the last part of the address. */
@@ -13,6 +14,7 @@ const PAGES = {
   projects: ["Projects", Projects],
   webhooks: ["Webhooks", Webhooks],
   storage: ["Storage", Storage],
+  workers: ["Workers", Workers],
 };
 export const isSetting = (name) => name in PAGES;
 

@@ -1,0 +1,88 @@
+"""``policysplit workers``: what works, and what waits for it."""
+
+from typing import TYPE_CHECKING, Annotated
+from urllib.parse import quote
+
+import typer
+from rich.markup import escape
+
+from app.cli.client import BaseUrlOption, DataDirOption, Told, api_errors, connect, get, post
+from app.cli.console import out
+from app.cli.listing import JsonOption, say_done, say_json, say_table, when
+
+if TYPE_CHECKING:
+    import openai
+
+app = typer.Typer(help="Workers, and the queue before them.", no_args_is_help=True)
+WorkerId = Annotated[
+    str, typer.Argument(help="Which worker: its id, as `policysplit workers list` shows it.")
+]
+_STYLES = {"online": "green", "draining": "yellow", "lost": "red"}
+
+
+@app.command("list")
+def list_workers(
+    as_json: JsonOption = False, base_url: BaseUrlOption = None, data_dir: DataDirOption = None
+) -> None:
+    """Show the workers, newest first, and what the queue waits for."""
+    client = connect(base_url, data_dir)
+    with api_errors(client):
+        workers = get(client, "/workers?limit=100")["data"]
+        queue = get(client, "/queue")
+    if as_json:
+        say_json({"workers": workers, "queue": queue})
+        return
+    if workers:
+        headers = ("worker", "status", "gpus", "runs", "version", "heard of")
+        say_table(headers, [_row(one) for one in workers])
+    taken = queue["slots"] - queue["free_slots"]
+    numbers = (
+        f"{queue['waiting']} waiting, {queue['running']} running, {taken} of {queue['slots']} slots taken"
+    )
+    out.print(f"{numbers}. {queue['message']}", soft_wrap=True)
+
+
+def _row(one: Told) -> tuple[str, ...]:
+    status = one["status"]
+    if one["type"] == "training":
+        runs = " ".join([f"{one['running']}/{one['slots']} jobs", *one["jobs"]])
+    else:
+        runs = f"{one['models_loaded']} models, {one['running']} requests"
+    return (
+        escape(one["id"]),
+        f"[{_STYLES[status]}]{status}[/]",
+        str(len(one["gpus"]) or "CPU"),
+        runs,
+        escape(one["version"] or ""),
+        when(one["heartbeat_at"]),
+    )
+
+
+@app.command()
+def drain(
+    worker_id: WorkerId,
+    as_json: JsonOption = False,
+    base_url: BaseUrlOption = None,
+    data_dir: DataDirOption = None,
+) -> None:
+    """Have a worker take no more jobs; what it runs goes on."""
+    _change(worker_id, "drain", as_json, connect(base_url, data_dir))
+
+
+@app.command()
+def undrain(
+    worker_id: WorkerId,
+    as_json: JsonOption = False,
+    base_url: BaseUrlOption = None,
+    data_dir: DataDirOption = None,
+) -> None:
+    """Have a worker take jobs again."""
+    _change(worker_id, "undrain", as_json, connect(base_url, data_dir))
+
+
+def _change(worker_id: str, verb: str, as_json: bool, client: "openai.OpenAI") -> None:
+    with api_errors(client):
+        worker = post(client, f"/workers/{quote(worker_id, safe='')}/{verb}", {})
+    number = worker["running"]
+    runs = f"it runs {number} {'job' if number == 1 else 'jobs'}" if number else "it runs nothing"
+    say_done(worker, as_json, f"{escape(worker['id'])} is {worker['status']}; {runs}")

@@ -1,0 +1,30 @@
+"""Which workers are there to run jobs."""
+
+import time
+from collections.abc import Sequence
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from app.core.settings import get_settings
+from app.core.tables import TrainingWorker
+
+
+def lost_before() -> float:
+    """Who was last heard of earlier than that is lost."""
+    return time.time() - get_settings().lease_seconds
+
+
+def live_training_workers(session: Session) -> Sequence[TrainingWorker]:
+    """Those that were heard of within a lease."""
+    return session.scalars(select(TrainingWorker).where(TrainingWorker.heartbeat_at >= lost_before())).all()
+
+
+def workers_warning(session: Session) -> str | None:
+    """Where nobody takes jobs, what to do; or None."""
+    workers = live_training_workers(session)
+    if not workers:
+        return "No worker is connected, and so jobs wait: start one with `python -m worker`."
+    if all(one.draining for one in workers):
+        return "All workers drain, and so jobs wait: have one take jobs again, or start another one."
+    return None

@@ -1,0 +1,54 @@
+"""``/v1/workers`` and ``/v1/queue``."""
+
+from fastapi import APIRouter, Response
+
+from app.core.description import ListOf, answers
+from app.core.paging import After, Limit, page
+from app.core.parameters import WorkerId
+from app.core.requests import StrictRoute
+from app.keys.asking import Asking, Operator
+from app.workers import service
+from app.workers.schemas import Queue, WorkerObject
+
+router = APIRouter(prefix="/v1", tags=["workers"], route_class=StrictRoute)
+
+
+@router.get("/workers", **answers(ListOf[WorkerObject]))
+def list_workers(caller: Asking, after: After = None, limit: Limit = 20) -> Response:
+    """List the workers, the newest first.
+
+    Those that run jobs and those that serve models; one that ended without a word is listed as lost for some
+    minutes.
+    """
+    return page(service.list_workers(caller, after=after, limit=limit), limit)
+
+
+@router.get("/workers/{worker_id}", **answers(WorkerObject))
+def get_worker(worker_id: WorkerId, caller: Asking) -> dict[str, object]:
+    """Get one worker."""
+    return service.get_worker(caller, worker_id)
+
+
+@router.post("/workers/{worker_id}/drain", **answers(WorkerObject))
+def drain_worker(worker_id: WorkerId, caller: Operator) -> dict[str, object]:
+    """Have a worker take no more jobs, as the operator.
+
+    What it runs goes on; once it runs none it can be stopped without delaying any. It learns of it with its
+    next heartbeat, within seconds; when it is started anew it takes jobs.
+    """
+    return service.set_draining(caller, worker_id, True)
+
+
+@router.post("/workers/{worker_id}/undrain", **answers(WorkerObject))
+def undrain_worker(worker_id: WorkerId, caller: Operator) -> dict[str, object]:
+    """Have a worker take jobs again, as the operator."""
+    return service.set_draining(caller, worker_id, False)
+
+
+@router.get("/queue", **answers(Queue))
+def get_queue(caller: Asking) -> dict[str, object]:
+    """Get what waits for workers, and why.
+
+    Numbers are of all projects; projects and jobs are those of the caller's own, and for the operator all.
+    """
+    return service.queue(caller)

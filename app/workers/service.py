@@ -1,0 +1,210 @@
+"""Which workers there are, what they do, and what waits for them."""
+
+import time
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from app.core.db import read_session, write_session
+from app.core.errors import BadRequest, NotFound
+from app.core.job_status import HELD
+from app.core.live_workers import live_training_workers, lost_before
+from app.core.paging import unknown_cursor
+from app.core.tables import InferenceWorker, Job, TrainingWorker
+from app.jobs.order import first_due, own_due, waiting_by_project
+from app.jobs.repository import queue_positions
+from app.keys.repository import Caller
+from app.workers.schemas import WaitsFor, WorkerStatus
+
+_HELD = [status.value for status in HELD]
+_NEXT = 20
+View = dict[str, object]
+
+
+@dataclass(frozen=True)
+class Held:
+    """A job that a worker has."""
+
+    id: str
+    project_id: str
+    owner: str | None
+
+
+def list_workers(caller: Caller, *, after: str | None, limit: int) -> list[View]:
+    """Up to ``limit`` + 1 workers, the newest first."""
+    with read_session() as session:
+        views = _views(session, caller)
+    if after is None:
+        return views[: limit + 1]
+    places = [view["id"] for view in views]
+    if after not in places:
+        raise unknown_cursor(after)
+    return views[places.index(after) + 1 :][: limit + 1]
+
+
+def get_worker(caller: Caller, worker_id: str) -> View:
+    """One worker; raises NotFound."""
+    with read_session() as session:
+        found = next((view for view in _views(session, caller) if view["id"] == worker_id), None)
+    if found is None:
+        raise NotFound(f"No such worker: '{worker_id}'.", param="worker_id")
+    return found
+
+
+def set_draining(caller: Caller, worker_id: str, draining: bool) -> View:
+    """Have a training worker take no more jobs, or take some again; raises NotFound and BadRequest."""
+    if get_worker(caller, worker_id)["type"] != "training":
+        raise BadRequest(
+            f"Invalid value for 'worker_id': '{worker_id}' serves models and takes no jobs. Give a worker of "
+            "type 'training'.",
+            param="worker_id",
+        )
+    with write_session() as session:
+        row = session.get(TrainingWorker, worker_id)
+        if row is not None:
+            row.draining = draining
+    return get_worker(caller, worker_id)
+
+
+def queue(caller: Caller) -> View:
+    """The queue object."""
+    now = time.time()
+    with read_session() as session:
+        rows = session.execute(waiting_by_project(now)).all()
+        held = _held(session)
+        workers = live_training_workers(session)
+        waiting = sum(row.waiting for row in rows)
+        open_ids = {one.id for one in workers if not one.draining}
+        taken = sum(one.owner in open_ids for one in held)
+        slots = sum(one.slots for one in workers if not one.draining)
+        free = max(0, slots - taken)
+        waits_for = _waits_for(waiting, sum(row.later for row in rows), workers, free)
+        upcoming = _next(session, caller, now)
+    running = Counter(one.project_id for one in held)
+    found = {row.project_id: row for row in rows}
+    seen = sorted(found.keys() | running.keys()) if caller.operator else [caller.project_id]
+    return {
+        "object": "queue",
+        "waiting": waiting,
+        "running": len(held),
+        "workers": len(open_ids),
+        "draining": len(workers) - len(open_ids),
+        "slots": slots,
+        "free_slots": free,
+        "waits_for": waits_for,
+        "message": _message(waits_for, slots),
+        "projects": [
+            {
+                "project_id": project_id,
+                "waiting": row.waiting if (row := found.get(project_id)) else 0,
+                "later": row.later if row else 0,
+                "running": running[project_id],
+                "oldest_at": int(row.oldest) if row and row.oldest is not None else None,
+            }
+            for project_id in seen
+        ],
+        "next": upcoming,
+    }
+
+
+def _waits_for(waiting: int, later: int, workers: Sequence[TrainingWorker], free: int) -> WaitsFor | None:
+    if not waiting:
+        return "time" if later else None
+    if not workers:
+        return "worker"
+    if all(one.draining for one in workers):
+        return "undrain"
+    return "pickup" if free else "slot"
+
+
+def _message(waits_for: WaitsFor | None, slots: int) -> str:
+    match waits_for:
+        case "worker":
+            return "No worker is connected: jobs wait until one is."
+        case "undrain":
+            return "All workers drain: jobs wait until one takes jobs again, or another one starts."
+        case "slot":
+            one = "The slot is taken" if slots == 1 else f"All {slots} slots are taken"
+            return f"{one}: the next job starts when one that runs has ended."
+        case "pickup":
+            return "A slot is free: a worker takes the next job within moments."
+        case "time":
+            return "The jobs that wait are to be tried again later."
+        case None:
+            return "No job waits."
+
+
+def _next(session: Session, caller: Caller, now: float) -> list[View]:
+    if caller.operator:
+        postgresql = session.get_bind().dialect.name == "postgresql"
+        ids = session.scalars(first_due(now, heads=_NEXT, postgresql=postgresql).limit(_NEXT)).all()
+        found = {job.id: job for job in session.scalars(select(Job).where(Job.id.in_(ids)))}
+        jobs = [found[job_id] for job_id in ids if job_id in found]
+        places = {job_id: place for place, job_id in enumerate(ids, 1)}
+    else:
+        jobs = list(session.scalars(own_due(caller.project_id, now).limit(_NEXT)))
+        places = queue_positions(session, jobs)
+    return [
+        {
+            "id": job.id,
+            "name": job.name,
+            "project_id": job.project_id,
+            "queue_position": places[job.id],
+            "created_at": int(job.created_at),
+        }
+        for job in jobs
+        if job.id in places
+    ]
+
+
+def _held(session: Session) -> list[Held]:
+    rows = session.execute(select(Job.id, Job.project_id, Job.lease_owner).where(Job.status.in_(_HELD)))
+    return [Held(*row) for row in rows]
+
+
+def _views(session: Session, caller: Caller) -> list[View]:
+    held = _held(session)
+    training = [_training_view(row, held, caller) for row in session.scalars(select(TrainingWorker))]
+    serving = [_inference_view(row) for row in session.scalars(select(InferenceWorker))]
+    return sorted([*training, *serving], key=lambda view: (-view["started_at"], view["id"]))  # pyright: ignore
+
+
+def _training_view(row: TrainingWorker, held: Iterable[Held], caller: Caller) -> View:
+    own = [one for one in held if one.owner == row.id]
+    jobs = [one.id for one in own if caller.operator or one.project_id == caller.project_id]
+    return {
+        **_common(row, "training", "draining" if row.draining else "online"),
+        "slots": row.slots,
+        "running": len(own),
+        "jobs": sorted(jobs),
+        "engine": None,
+        "models_loaded": None,
+    }
+
+
+def _inference_view(row: InferenceWorker) -> View:
+    return {
+        **_common(row, "inference", "online"),
+        "slots": None,
+        "running": row.active,
+        "jobs": [],
+        "engine": row.engine,
+        "models_loaded": len(row.loaded),
+    }
+
+
+def _common(row: TrainingWorker | InferenceWorker, kind: str, status: WorkerStatus) -> View:
+    return {
+        "id": row.id,
+        "object": "worker",
+        "type": kind,
+        "status": status if row.heartbeat_at >= lost_before() else "lost",
+        "host": row.host or None,
+        "version": row.version or None,
+        "started_at": int(row.started_at),
+        "heartbeat_at": int(row.heartbeat_at),
+        "gpus": row.gpus,
+    }

@@ -1,0 +1,126 @@
+"""Workers and the queue over HTTP: what is there, what waits for what, and who may drain."""
+
+import time
+from typing import Any
+
+import httpx
+import openai
+import pytest
+from openai.types.fine_tuning import FineTuningJob
+from sqlalchemy import update
+
+from app.core.db import write_session
+from app.core.settings import get_settings
+from app.core.tables import DEFAULT_PROJECT, Job
+from app.keys.service import create_key
+from app.workers.schemas import Queue, WorkerObject
+from tests.fixtures.api import Api, Keyed, create_job, sums
+from tests.fixtures.described import check_described
+from tests.fixtures.fleet import inference_worker, training_worker
+
+
+def ask(api: Api, method: str, path: str, key: str | None = None) -> httpx.Response:
+    headers = {} if key is None else {"authorization": f"Bearer {key}"}
+    return httpx.request(method, f"{api.url}/v1{path}", headers=headers)
+
+
+def told(api: Api, path: str, key: str | None = None) -> dict[str, Any]:
+    answer = ask(api, "GET", path, key)
+    assert answer.status_code == 200, answer.text
+    return answer.json()
+
+
+def new_job(client: openai.OpenAI, api: Api) -> FineTuningJob:
+    return create_job(client, api, api.upload(client, sums(2)))
+
+
+def hold(job_id: str, owner: str) -> None:
+    """As if the worker had claimed it."""
+    values = {"status": "running", "lease_owner": owner, "lease_expires_at": time.time() + 60}
+    with write_session() as session:
+        session.execute(update(Job).where(Job.id == job_id).values(**values))
+
+
+@pytest.fixture
+def operator(keyed: Keyed) -> str:
+    """The secret of a key of the operator's."""
+    return create_key("operator", DEFAULT_PROJECT, operator=True)[1]
+
+
+def test_workers_are_listed_with_what_they_do(api: Api) -> None:
+    assert told(api, "/workers")["data"] == []
+    silent = time.time() - get_settings().lease_seconds - 1
+    training_worker("lost:1:a", heartbeat_at=silent, started_at=silent)
+    trains, serves = training_worker(), inference_worker()
+    with api.client() as client:
+        hold(job_id := new_job(client, api).id, trains)
+    answer = ask(api, "GET", "/workers")
+    one, other, lost = answer.json()["data"]
+    for each in (one, other, lost):
+        check_described(WorkerObject, httpx.Response(200, json=each).text)
+    assert (one["id"], one["type"], one["status"]) == (trains, "training", "online")
+    assert (one["slots"], one["running"], one["jobs"], one["gpus"]) == (2, 1, [job_id], ["0", "1"])
+    assert (other["id"], other["host"], other["models_loaded"], other["slots"]) == (serves, None, 1, None)
+    assert (lost["id"], lost["status"]) == ("lost:1:a", "lost")
+    assert told(api, f"/workers/{trains}") == one
+    page = told(api, f"/workers?limit=1&after={trains}")
+    assert [each["id"] for each in page["data"]] == [serves] and page["has_more"]
+    assert ask(api, "GET", "/workers?after=none").status_code == 400
+    assert ask(api, "GET", "/workers/none").status_code == 404
+
+
+def test_the_queue_says_what_it_waits_for(api: Api) -> None:
+    def waits_for() -> str | None:
+        answer = ask(api, "GET", "/queue")
+        check_described(Queue, answer.text)
+        return answer.json()["waits_for"]
+
+    assert waits_for() is None
+    with api.client() as client:
+        first, second = (new_job(client, api).id for _ in range(2))
+    assert waits_for() == "worker"
+    assert "No worker is connected" in httpx.get(f"{api.url}/readyz").json()["warnings"][-1]
+    worker = training_worker(slots=1)
+    assert waits_for() == "pickup"
+    assert ask(api, "POST", f"/workers/{worker}/drain").json()["status"] == "draining"
+    assert waits_for() == "undrain"
+    assert "All workers drain" in httpx.get(f"{api.url}/readyz").json()["warnings"][-1]
+    assert ask(api, "POST", f"/workers/{worker}/undrain").json()["status"] == "online"
+    hold(first, worker)
+    assert waits_for() == "slot"
+    queue = told(api, "/queue")
+    assert (queue["waiting"], queue["running"], queue["slots"], queue["free_slots"]) == (1, 1, 1, 0)
+    assert [(one["id"], one["queue_position"]) for one in queue["next"]] == [(second, 1)]
+    (project,) = queue["projects"]
+    assert (project["waiting"], project["running"], project["later"]) == (1, 1, 0)
+    with write_session() as session:
+        session.get_one(Job, second).not_before = time.time() + 600
+    assert waits_for() == "time"
+    assert told(api, "/queue")["projects"][0]["later"] == 1
+
+
+def test_a_project_sees_its_own_jobs_and_the_operator_drains(keyed: Keyed, operator: str) -> None:
+    api, (mine, theirs) = keyed.api, keyed.secrets
+    worker, serves = training_worker(), inference_worker()
+    own, foreign = new_job(keyed.owner, api).id, new_job(keyed.stranger, api).id
+    waiting = new_job(keyed.stranger, api).id
+    for job_id in (own, foreign):
+        hold(job_id, worker)
+    for key, jobs, queued, projects in (
+        (mine, [own], [], {DEFAULT_PROJECT}),
+        (theirs, [foreign], [waiting], {keyed.stranger_project}),
+        (operator, sorted([own, foreign]), [waiting], {DEFAULT_PROJECT, keyed.stranger_project}),
+    ):
+        seen = told(api, f"/workers/{worker}", key)
+        assert (seen["jobs"], seen["running"]) == (jobs, 2)
+        queue = told(api, "/queue", key)
+        assert [one["id"] for one in queue["next"]] == queued
+        assert {one["project_id"] for one in queue["projects"]} == projects
+    for action in ("drain", "undrain"):
+        for key, path, status in (
+            (mine, f"/workers/{worker}/{action}", 403),
+            (operator, f"/workers/{worker}/{action}", 200),
+            (operator, f"/workers/{serves}/{action}", 400),
+            (operator, f"/workers/none/{action}", 404),
+        ):
+            assert ask(api, "POST", path, key).status_code == status, (action, path)
