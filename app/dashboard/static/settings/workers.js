@@ -62,29 +62,34 @@ function Queue({ queue }) {
 
 function Table({ workers, operator, onDrain }) {
   return html`<div class="table-box"><table class="jobs">
-    <thead><tr><th scope="col">Worker</th><th scope="col">Status</th><th scope="col">GPUs</th><th scope="col">What it does</th><th scope="col" class="right">Heard of</th><th scope="col"><span class="sr">Action</span></th></tr></thead>
+    <thead><tr><th scope="col">Worker</th><th scope="col">Status</th><th scope="col">GPUs</th><th scope="col">What it does</th><th scope="col" class="right job-created">Heard of</th><th scope="col"><span class="sr">Action</span></th></tr></thead>
     <tbody>${workers.map((worker) => html`<${Row} key=${worker.id} worker=${worker} operator=${operator} onDrain=${onDrain} />`)}</tbody>
   </table></div>`;
 }
 
 function Row({ worker, operator, onDrain }) {
   const trains = worker.type === "training";
-  const others = worker.running - worker.jobs.length;
   return html`<tr>
     <td class="job-name"><b>${worker.host ?? worker.id}</b><span class="muted tiny mono ellipsis">${worker.id}${worker.version && ` · ${worker.version}`}</span></td>
     <td class="nowrap"><span class=${`status tone-${TONES[worker.status]}`}>${worker.status}</span></td>
-    <td data-label="GPUs:">${worker.gpus.length ? plural(worker.gpus.length, "GPU") : html`<span class="muted">CPU</span>`}</td>
+    <td>${worker.gpus.length ? plural(worker.gpus.length, "GPU") : html`<span class="muted">CPU</span>`}</td>
     <td>
-      ${trains
-        ? html`${count(worker.running)} of ${plural(worker.slots, "slot")}${worker.jobs.map((id) => html` <a key=${id} class="mono tiny" href=${link("jobs", id)}>${id}</a>`)}${others > 0 && html` <span class="muted tiny">${plural(others, "job")} of other projects</span>`}`
-        : html`serves ${plural(worker.models_loaded, "model")} <span class="muted tiny">${worker.engine} · ${plural(worker.running, "request")}</span>`}
+      <${Work} worker=${worker} />
     </td>
-    <td class="right muted nowrap" title=${dateTime(worker.heartbeat_at)}>${ago(worker.heartbeat_at)}</td>
+    <td class="right muted nowrap job-created" title=${dateTime(worker.heartbeat_at)}>${ago(worker.heartbeat_at)}</td>
     <td class="right end">
       ${operator && trains && worker.status === "online" && html`<button type="button" class="btn" title="It takes no more jobs; what it runs goes on" onClick=${() => onDrain(worker, "drain")}>Drain</button>`}
       ${operator && worker.status === "draining" && html`<button type="button" class="btn" onClick=${() => onDrain(worker, "undrain")}>Take jobs again</button>`}
     </td>
   </tr>`;
+}
+
+/** What a worker is at; another one takes over from one that is lost. */
+function Work({ worker: { type, status, running, slots, jobs, engine, models_loaded: models } }) {
+  if (status === "lost") return html`<span class="muted">${running > 0 && type === "training" ? `another one takes over ${plural(running, "job")}` : "–"}</span>`;
+  if (type === "inference") return html`serves ${plural(models, "model")} <span class="muted tiny">${engine} · ${plural(running, "request")}</span>`;
+  const others = running - jobs.length;
+  return html`${count(running)} of ${plural(slots, "slot")}${jobs.map((id) => html` <a key=${id} class="mono tiny" href=${link("jobs", id)}>${id}</a>`)}${others > 0 && html` <span class="muted tiny">${plural(others, "job")} of other projects</span>`}`;
 }
 
 /** Why a queued job waits, where somebody has to do something about it. */
