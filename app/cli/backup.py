@@ -87,7 +87,7 @@ def restore(
             (temporary / LOCATION).write_text(manifest["data_dir"])
             (temporary / MANIFEST).unlink()
     except (OSError, tarfile.TarError) as error:
-        raise CliError(f"{file} cannot be brought back: {error}") from error
+        raise CliError(f"{file} cannot be restored: {error}") from error
     made = manifest["created_at"]
     say_done(
         {"data_dir": directory.path, "as_at": made},

@@ -54,7 +54,7 @@ def cancel(
     except PullFailed as error:
         raise CliError(f"the pull of {name} does not end: {error}") from error
     if state is None:
-        raise CliError(f"nobody has pulled a model called {name}")
+        raise CliError(f"no pull of a model called {name} is known here")
     if state.status == "succeeded":
         raise CliError(f"{name} is here already, and nothing is being fetched")
     say_done(pull_view(state), as_json, f"{escape(name)} is cancelled; nothing of it is left.")

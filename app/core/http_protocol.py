@@ -40,7 +40,10 @@ class BoundedHttp(HttpToolsProtocol):
             self._head_bytes += len(data)
         super().data_received(data)
         if self._reading_head and self._head_bytes > MAX_HEAD_BYTES:
-            self._refuse(b"431 Request Header Fields Too Large", f"A head may have {MAX_HEAD_BYTES} bytes.")
+            self._refuse(
+                b"431 Request Header Fields Too Large",
+                f"The head of a request may have up to {MAX_HEAD_BYTES} bytes.",
+            )
 
     def on_message_begin(self) -> None:
         self._reading_head = True
@@ -52,7 +55,10 @@ class BoundedHttp(HttpToolsProtocol):
         self._head_came()
         # A whole head may have come at once, with more behind it.
         if sum(len(name) + len(value) for name, value in self.headers) + len(self.url) > MAX_HEAD_BYTES:
-            self._refuse(b"431 Request Header Fields Too Large", f"A head may have {MAX_HEAD_BYTES} bytes.")
+            self._refuse(
+                b"431 Request Header Fields Too Large",
+                f"The head of a request may have up to {MAX_HEAD_BYTES} bytes.",
+            )
             return
         super().on_headers_complete()
 
@@ -77,7 +83,9 @@ class BoundedHttp(HttpToolsProtocol):
 
     def _head_is_late(self) -> None:
         if self._reading_head and (self.cycle is None or self.cycle.response_complete):
-            self._refuse(b"408 Request Timeout", f"A head may take {HEAD_SECONDS:g} s.")
+            self._refuse(
+                b"408 Request Timeout", f"The head of a request must be here within {HEAD_SECONDS:g} s."
+            )
 
     def _look_for_progress(self) -> None:
         """Every so often: whether the body that is read, and the answer that is written, have gone on."""
@@ -88,7 +96,7 @@ class BoundedHttp(HttpToolsProtocol):
         self._unsent = unsent
         slow = self._reading_body and self._body_bytes < LEAST_BODY_BYTES
         if slow and not self.flow.read_paused:
-            self._refuse(b"408 Request Timeout", f"A body has to continue within {PROGRESS_SECONDS:g} s.")
+            self._refuse(b"408 Request Timeout", f"More of the body must come within {PROGRESS_SECONDS:g} s.")
             return
         self._body_bytes = 0
         self._progress_timer = self.loop.call_later(PROGRESS_SECONDS, self._look_for_progress)

@@ -54,7 +54,7 @@ class RequestContext:
         try:
             if "\x00" in scope["path"] or b"%00" in scope["query_string"]:
                 # No id or name has it, and PostgreSQL takes it for an error of ours.
-                bad = BadRequest("The URL has the character U+0000.")
+                bad = BadRequest("The URL contains the character U+0000; leave it out.")
                 await error_response(bad)(scope, receive, send_with_headers)
                 return
             await self._app(scope, receive, send_with_headers)

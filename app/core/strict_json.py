@@ -71,7 +71,7 @@ def _distinct_keys(pairs: list[tuple[str, object]]) -> dict[str, object]:
     if len(found) < len(pairs):
         seen: set[str] = set()
         twice = next(key for key, _ in pairs if key in seen or seen.add(key))
-        raise BadJson(f"the key {twice[:80]!r} is there twice")
+        raise BadJson(f"the key {twice[:80]!r} appears twice")
     return found
 
 
@@ -95,7 +95,7 @@ def _check(value: object) -> None:
 
 def _check_text(text: str) -> None:
     if "\x00" in text:
-        raise BadJson("it has the character U+0000")
+        raise BadJson("it contains the character U+0000")
     try:
         text.encode("utf-8")
     except UnicodeEncodeError as error:

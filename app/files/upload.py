@@ -143,7 +143,9 @@ class _Form:
         self._in_file = b"filename" in options
         self._text = b""
         if self._part in self.upload.fields or (self._in_file and self.upload.file is not None):
-            raise BadRequest(f"The part {self._part[:80]!r} is there twice.", param=self._part[:80])
+            raise BadRequest(
+                f"The part {self._part[:80]!r} appears twice; send it once.", param=self._part[:80]
+            )
         if self._in_file:
             if self._part != "file":
                 raise BadRequest(

@@ -242,7 +242,7 @@ class CreateJob(StrictModel):
         kinds = [one.type for one in value or ()]
         for kind in kinds:
             if kinds.count(kind) > 1:
-                raise ValueError(f"{kind!r} is there {kinds.count(kind)} times: give each type once")
+                raise ValueError(f"{kind!r} appears {kinds.count(kind)} times: give each type once")
         return value
 
 

@@ -71,7 +71,7 @@ def revoke_key(caller: Caller, key_id: str) -> dict[str, object]:
 def create_project(caller: Caller, request: CreateProject) -> dict[str, object]:
     """A new project; raises Forbidden and Conflict."""
     if not caller.operator:
-        raise Forbidden(f"The key of a project makes no projects. {_OPERATOR.format('projects create NAME')}")
+        raise Forbidden(f"A project's key cannot create projects. {_OPERATOR.format('projects create NAME')}")
     try:
         return project_view(service.create_project(request.name))
     except service.KeyProblem as error:
@@ -115,12 +115,12 @@ def _check_may_make(session: Session, caller: Caller, request: CreateKey) -> Non
     settings = get_settings()
     if request.operator:
         raise Forbidden(
-            f"The key of a project makes none for the operator. {_OPERATOR.format('keys create --operator')}",
+            f"A project's key cannot create an operator's. {_OPERATOR.format('keys create --operator')}",
             param="operator",
         )
     if caller.requests_per_minute is not None:
         raise Forbidden(
-            f"This key may send {caller.requests_per_minute} requests a minute, and so it makes no others. "
+            f"This key may send {caller.requests_per_minute} requests a minute, so it cannot create others. "
             + _OPERATOR.format("keys create")
         )
     limit = settings.requests_per_minute

@@ -99,7 +99,7 @@ class RequireKey:
         caller = await self._keys.caller(reads, digest)
         if caller is None:
             # Not the key itself, nor a part of it: messages end up in logs.
-            raise Unauthorized("The key is not known here, or it was revoked.", headers=_CHALLENGE)
+            raise Unauthorized("This key is unknown here, or it has been revoked.", headers=_CHALLENGE)
         limit = caller.requests_per_minute or get_settings().requests_per_minute
         if limit and caller.key_id is not None:
             rates: RateLimiter = scope["state"]["rates"]

@@ -63,8 +63,8 @@ def start(project_id: str, name: str) -> dict[str, Any]:
             return pull_view(one)
     if len(running) >= MOST:
         raise Conflict(
-            f"{' and '.join(one.name for one in running)} are being fetched now, {MOST} at a time are the "
-            "most: ask again when one is there. GET /v1/models/pull shows them.",
+            f"{' and '.join(one.name for one in running)} are being fetched now, and {MOST} at a time is "
+            "the most: ask again when one of them is there. GET /v1/models/pull shows them.",
             param="name",
             code="too_many_pulls",
         )
@@ -104,7 +104,7 @@ def retrieve(name: str) -> dict[str, Any]:
 
 def _not_pulled(name: str) -> NotFound:
     return NotFound(
-        f"Nobody has pulled a model called {abbreviated(name)}: POST /v1/models/pull begins to.",
+        f"No pull of a model called {abbreviated(name)} is known here; POST /v1/models/pull starts one.",
         param="name",
         code="pull_not_found",
     )
@@ -153,7 +153,8 @@ def _about(name: str) -> Facts:
         )
     if not _asking.acquire(blocking=False):
         raise TooManyRequests(
-            "The model hub is being asked for others now: try again in seconds.", headers={"retry-after": "5"}
+            "Other models are being looked up on the hub; try again in a few seconds.",
+            headers={"retry-after": "5"},
         )
     try:
         return _pulls().about(name)

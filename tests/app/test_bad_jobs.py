@@ -262,7 +262,7 @@ BODIES: list[tuple[bytes, str]] = [
     (b'{"model": 1e999}', "too large"),
     (b'{"model": "\\ud800"}', "surrogate"),
     (b'{"model": "\\u0000"}', "U+0000"),
-    (b'{"model": "a", "model": "b"}', "'model' is there twice"),
+    (b'{"model": "a", "model": "b"}', "'model' appears twice"),
     (b"[" * 100_000, "nested"),
     (b'{"model": "\xff"}', "UTF-8"),
 ]

@@ -85,7 +85,7 @@ BAD_CONTENT = [
     (GOOD[:-2] + b', "n": ' + b"9" * 5000 + b"}\n", "Line 1:"),
     (GOOD[:-2] + b', "n": "\\ud800"}\n', "surrogate"),
     (GOOD[:-2] + b', "n": "\\u0000"}\n', "U+0000"),
-    (GOOD[:-2] + b', "n": 1, "n": 2}\n', "'n' is there twice"),
+    (GOOD[:-2] + b', "n": 1, "n": 2}\n', "'n' appears twice"),
     (GOOD[:-2] + b', "n": ' + b"[" * 70 + b"]" * 70 + b"}\n", "nested more than 64"),
     (GOOD[:-2] + b', "n": ' + b"[" * 100_000 + b"]" * 100_000 + b"}\n", "nested more than 64"),
     (GOOD[:-2] + b', "n": "\xff"}\n', "not valid UTF-8"),

@@ -29,7 +29,7 @@ def test_a_silent_trainer_shows_its_stack_before_it_is_ended(
     (event,) = eventually(told)
     assert event.data is not None and event.level == "warn"
     assert "in run" in event.data["stack"] and "scripted_trainer.py" in event.data["stack"]
-    assert "has told of nothing for" in event.message
+    assert "has reported nothing for" in event.message
     assert service.job(job_id).status == "running", "nothing is done to it yet"
 
     monkeypatch.setattr(service.settings, "stall_seconds", 1.5)

@@ -41,7 +41,7 @@ FUNCTIONS: dict[str, tuple[int, int, Callable[..., float]]] = {
 def parse_formula(text: str, names: Iterable[str]) -> Formula:
     """The formula over scores called ``names``. Raises ValueError that says where it is wrong."""
     if len(text) > MAX_LENGTH:
-        raise ValueError(f"the formula has {len(text)} characters, the most are {MAX_LENGTH}")
+        raise ValueError(f"the formula has {len(text)} characters; it may have up to {MAX_LENGTH}")
     return _Parser(text, frozenset(names)).parse()
 
 

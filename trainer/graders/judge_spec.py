@@ -145,9 +145,7 @@ class LabelModelGrader(JudgeFields):
     def _differ(cls, value: list[str]) -> list[str]:
         for label in value:
             if value.count(label) > 1:
-                raise ValueError(
-                    f"the label {label[:80]!r} is there {value.count(label)} times: give it once"
-                )
+                raise ValueError(f"the label {label[:80]!r} appears {value.count(label)} times: give it once")
         return value
 
     @model_validator(mode="after")

@@ -188,7 +188,7 @@ class VllmEngine(RolloutEngine):
                 if silent > STOPPED_SECONDS and _is_stopped(self._process.pid):
                     given_up.append("was stopped (SIGSTOP)")
                 elif silent > (STOPPING_SECONDS if self._stopping() else limit):
-                    given_up.append(f"said nothing for {silent:.0f} s")
+                    given_up.append(f"reported nothing for {silent:.0f} s")
                 else:
                     continue
                 self._process.close()

@@ -56,7 +56,9 @@ def read_manifest(folder: Path, verify: bool = False) -> Manifest:
     try:
         manifest = Manifest.model_validate_json(path.read_bytes())
     except ValidationError as error:
-        raise IncompleteCheckpoint(f"{path} is torn or no manifest: {error.errors()[0]['msg']}") from error
+        raise IncompleteCheckpoint(
+            f"{path} is not a complete manifest: {error.errors()[0]['msg']}"
+        ) from error
     if verify:
         for name, expected in manifest.files.items():
             file = folder / name

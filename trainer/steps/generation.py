@@ -26,7 +26,7 @@ def build_group(
     longest = max(map(len, prompt_ids.values()))
     if max_prompt_tokens is not None and longest > max_prompt_tokens:
         raise InvalidSpec(
-            f"the prompt of item {item_index} has {longest} tokens, the limit is {max_prompt_tokens}",
+            f"the prompt of item {item_index} has {longest} tokens; the limit is {max_prompt_tokens}",
             "rollout.max_prompt_tokens",
         )
     return Group(index, item_index, item.fields, item.messages, prompt_ids, tools=item.tools)

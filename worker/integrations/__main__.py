@@ -55,7 +55,7 @@ def main() -> int:
         try:
             sink.close(succeeded)
         except Exception as error:
-            tell(warning=f"The integration {kind!r} did not take the end of the job: {error}"[:500])
+            tell(warning=f"The integration {kind!r} could not be told that the job has ended: {error}"[:500])
     return 0
 
 
@@ -81,7 +81,9 @@ def _log(event: StepMetrics, sinks: dict[str, Sink], tell: Callable[..., None]) 
         except Exception as error:
             # Tried no more: whoever runs the job is told once, not at every step.
             del sinks[kind]
-            text = f"The integration {kind!r} failed at step {event.step} and gets no more metrics: {error}"
+            text = (
+                f"The integration {kind!r} failed at step {event.step} and receives no more metrics: {error}"
+            )
             tell(warning=text[:500])
 
 

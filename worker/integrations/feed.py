@@ -85,7 +85,7 @@ class Feed:
         with contextlib.suppress(BrokenPipeError):
             self._ask.close()
         if not self._process.wait(CLOSE_SECONDS):
-            self._warn(f"The integrations did not take all metrics within {CLOSE_SECONDS:g} s of the end.")
+            self._warn(f"The integrations had not received all metrics {CLOSE_SECONDS:g} s after the end.")
         self.kill()
 
     def _read(self) -> None:
@@ -101,7 +101,7 @@ class Feed:
                 _log.warning("%s", answer["warning"])
                 self._warn(answer["warning"])
         if self._answered.is_set() and self._refusal is None and self._process.exit_code() != 0:
-            self._warn("The integrations ended unexpectedly; they get no more metrics.")
+            self._warn("The integrations ended unexpectedly; they receive no more metrics.")
         self._answered.set()
 
 

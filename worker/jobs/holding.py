@@ -70,7 +70,7 @@ def _claim(session: Session, claiming: Claiming, owner: str) -> Claim | None:
     session.connection().execute(insert(JobAttempt), attempt)
     text = started_text(claim.attempt)
     if status == JobStatus.VALIDATING_FILES:
-        text = "A worker has taken the job and tries its grader."
+        text = "A worker has taken the job and is trying its grader."
     record_status(session, claim.id, status, message=text, data={"attempt": claim.attempt}, now=now)
     return claim
 

@@ -32,7 +32,7 @@ class Stall:
     @property
     def message(self) -> str:
         """A sentence for the job's events."""
-        told = f"The trainer has told of nothing for {self.seconds:.0f} s (its process is {self.state})"
+        told = f"The trainer has reported nothing for {self.seconds:.0f} s (its process is {self.state})"
         return f"{told}; its stack is in this event's data." if self.stack else f"{told} and shows no stack."
 
 

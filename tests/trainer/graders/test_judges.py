@@ -358,7 +358,7 @@ def test_a_label_counts_within_a_formula(build: Callable[..., Grader], server: S
     ("change", "says"),
     [
         ({"labels": []}, "at least 1"),
-        ({"labels": ["right", "right", "us"]}, "'right' is there 2 times"),
+        ({"labels": ["right", "right", "us"]}, "'right' appears 2 times"),
         ({"passing_labels": []}, "at least 1"),
         ({"passing_labels": ["good"]}, "passing_labels has 'good', which labels does not have"),
     ],

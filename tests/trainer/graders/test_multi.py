@@ -84,7 +84,7 @@ def test_arithmetic_is_that_of_python(formula: str):
         ("9" * 500, "where the end"),
         ("(" * 200 + "a" + ")" * 200, "more than 50 levels"),
         ("2^" * 200 + "2", "more than 50 levels"),
-        ("a+" * 2000 + "a", "the most are 2000"),
+        ("a+" * 2000 + "a", "up to 2000"),
         ("²", "not a number"),
     ],
 )
