@@ -10,12 +10,11 @@ from transformers.cli.transformers import main
 
 from worker.inference.engines.transformers_server import install
 
-RECORD = Path(os.environ["RECORDED_TOKEN_IDS"])
 _generate = getattr(GenerationMixin, "generate")  # noqa: B009
 
 
 def _recording_generate(self: Any, *arguments: Any, **options: Any) -> Any:
-    with RECORD.open("a") as record:
+    with Path(os.environ["RECORDED_TOKEN_IDS"]).open("a") as record:
         record.write(json.dumps(options["input_ids"][0].tolist()) + "\n")
     return _generate(self, *arguments, **options)
 
@@ -25,3 +24,7 @@ def run() -> None:
     setattr(GenerationMixin, "generate", _recording_generate)  # noqa: B010
     install()
     main()
+
+
+if __name__ == "__main__":
+    run()

@@ -1,7 +1,6 @@
 """A served prompt is the training prompt, token by token: in both modes, whatever the chat template."""
 
 import json
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -9,7 +8,8 @@ from typing import Any
 import openai
 import pytest
 
-from tests.fixtures.engines import PROMPT, Deployment, until
+from tests.fixtures.engines import PROMPT, Deployment
+from tests.fixtures.forks import forked
 from tests.fixtures.models import CHATML
 from tests.fixtures.templates import (
     DEVELOPER,
@@ -21,7 +21,6 @@ from tests.fixtures.templates import (
     QWEN3,
     TOOLS_QWEN,
 )
-from tests.inference import forked_engine
 from trainer.model.policy import Policy, load_policy
 from trainer.model.templates import probe_ids
 from trainer.spec.manifest import MANIFEST_NAME, Manifest
@@ -103,20 +102,17 @@ CONVERSATIONS = {
 def recorded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Deployment, Path]]:
     """A deployment whose engines write down the token ids that they are given, and the file they write."""
     folder = tmp_path_factory.mktemp("recorded")
-    record, socket = folder / "token_ids.jsonl", folder / "engines"
+    record = folder / "token_ids.jsonl"
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("RECORDED_TOKEN_IDS", str(record))
-        patch.setenv(forked_engine.SOCKET, str(socket))
         deployment = Deployment(
             folder,
-            ENGINE_COMMAND=json.dumps([sys.executable, "-I", forked_engine.__file__]),
-            ENGINE_ENVIRONMENT=json.dumps(["RECORDED_TOKEN_IDS", forked_engine.SOCKET]),
+            ENGINE_COMMAND=json.dumps(forked("tests.inference.recording_engine")),
+            ENGINE_ENVIRONMENT=json.dumps(["RECORDED_TOKEN_IDS"]),
         )
         try:
-            deployment.run("tests.inference.forked_engine", forked_engine.LISTEN)
             deployment.start_api()
             deployment.start_inference()
-            until(socket.exists)
             yield deployment, record
         finally:
             deployment.close()

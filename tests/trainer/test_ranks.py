@@ -5,8 +5,6 @@ import pickle
 import queue
 import signal
 import socket
-import subprocess
-import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -22,6 +20,7 @@ from tests.fixtures.runs import (
     reproducible,
     tiny_spec,
     torchrun,
+    torchrun_trainer,
     wait_for_event,
     write_rows,
 )
@@ -42,10 +41,9 @@ STEPS = 20
 def on_two_ranks(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> list[dict]:
     """What each of two ranks finds in every case of ``ranked_gradients``."""
     out = tmp_path_factory.mktemp("ranks")
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-    script = ["-m", "tests.trainer.ranked_gradients", str(tiny_model), str(out)]
-    result = subprocess.run([*command, *script], capture_output=True, text=True, timeout=200, check=False)
-    assert result.returncode == 0, result.stderr
+    process = torchrun("tests.trainer.ranked_gradients", str(tiny_model), str(out))
+    output, _ = process.communicate(timeout=200)
+    assert process.returncode == 0, output
     return [torch.load(out / f"rank-{rank}.pt") for rank in range(2)]
 
 
@@ -121,7 +119,7 @@ def spec(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> RunSpec:
 def whole(spec: RunSpec, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a run on two ranks that nothing disturbed."""
     folder = tmp_path_factory.mktemp("whole")
-    process = torchrun(spec, folder)
+    process = torchrun_trainer(spec, folder)
     output, _ = process.communicate(timeout=200)
     assert process.returncode == 0, output
     return folder
@@ -153,18 +151,18 @@ def test_a_run_on_two_ranks_tells_everything_once(spec: RunSpec, whole: Path, tm
 
 def test_ranks_stop_are_killed_and_go_on_bit_for_bit(spec: RunSpec, whole: Path, tmp_path: Path):
     """SIGTERM to torchrun, the same command, SIGKILL to all, the same command again."""
-    process = torchrun(spec, tmp_path)
+    process = torchrun_trainer(spec, tmp_path)
     wait_for_event(process, tmp_path, lambda e: isinstance(e, StepMetrics) and e.step >= 2)
     process.send_signal(signal.SIGTERM)
     output, _ = process.communicate(timeout=100)
     stopped = events_of(tmp_path)[-1]
     assert isinstance(stopped, Stopped), output
     assert 2 <= stopped.step < STEPS
-    process = torchrun(spec, tmp_path)
+    process = torchrun_trainer(spec, tmp_path)
     wait_for_event(process, tmp_path, lambda e: isinstance(e, StepMetrics) and e.step >= stopped.step + 3)
     os.killpg(process.pid, signal.SIGKILL)
     process.communicate(timeout=100)
-    process = torchrun(spec, tmp_path)
+    process = torchrun_trainer(spec, tmp_path)
     output, _ = process.communicate(timeout=200)
     assert process.returncode == 0, output
     events = events_of(tmp_path)

@@ -10,6 +10,7 @@ from safetensors.torch import load_file
 
 from tests.fixtures.runs import (
     events_of,
+    forked_trainer,
     reproducible,
     run_main,
     tiny_spec,
@@ -153,7 +154,7 @@ def test_a_killed_run_goes_on_bit_for_bit(
 
 def test_sigterm_finishes_the_step_and_can_be_resumed(tiny_model: Path, data: Path, tmp_path: Path):
     spec = tiny_spec(tiny_model, data, total_steps=400, checkpoint=CheckpointSpec(interval=1000))
-    process = trainer_process(spec, tmp_path / "run")
+    process = forked_trainer(spec, tmp_path / "run")
     wait_for_event(process, tmp_path / "run", lambda e: isinstance(e, StepMetrics) and e.step >= 2)
     process.send_signal(signal.SIGTERM)
     output, _ = process.communicate(timeout=60)

@@ -103,6 +103,7 @@ def test_a_cancelled_job_is_gone_within_five_seconds_whatever_it_does(
     monkeypatch: pytest.MonkeyPatch,
     during: str,
 ) -> None:
+    monkeypatch.delenv("POLICYSPLIT_TRAINER_COMMAND")  # all that it starts is below its worker
     grace = str(Settings.model_fields["stop_grace_seconds"].default)
     monkeypatch.setenv("POLICYSPLIT_STOP_GRACE_SECONDS", grace)
     spec: dict[str, Any] = run_spec(tmp_path, tiny_model, steps=2) | {
