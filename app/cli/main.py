@@ -67,7 +67,7 @@ def main() -> None:
     # As with Ctrl-C: what a command started is cleaned up on the way out.
     signal.signal(signal.SIGTERM, _interrupt)
     try:
-        app()
+        app(prog_name="policysplit")
     except KeyboardInterrupt:
         sys.exit(130)
     except CliError as error:

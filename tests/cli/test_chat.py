@@ -1,19 +1,19 @@
 """``policysplit chat`` against a real service."""
 
 import subprocess
-import sys
 
 import pytest
 
 from app.cli.chat import Side
 from app.cli.console import visible
 from tests.fixtures.engines import TALKATIVE, Deployment
+from tests.fixtures.forks import forked
 from tests.fixtures.service import cli_environment
 from trainer.spec.modes import Mode
 
 
 def chat(serving: Deployment, typed: str, *arguments: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "app.cli", "chat", *arguments, "--base-url", f"{serving.url}/v1"]
+    command = [*forked("app.cli"), "chat", *arguments, "--base-url", f"{serving.url}/v1"]
     return subprocess.run(
         [*command, "--max-tokens", "8", "--seed", "3"],
         input=typed,
