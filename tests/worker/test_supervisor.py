@@ -189,10 +189,8 @@ def test_lost_database_connections_lose_and_repeat_nothing(
     outage: Outage,
     thread_pool: ThreadPoolExecutor,
     tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     service = bare_service(outage.url, f"redis+socket://{tmp_path / 'no-redis.sock'}")
-    monkeypatch.setattr(service.settings, "lease_seconds", 20.0)
     service.script(default={"step_seconds": 0.05, "checkpoint_every": 10})
     job_id = service.add_job(steps=60)
     running = thread_pool.submit(run)
@@ -215,8 +213,10 @@ def test_a_worker_that_is_cut_off_stops_its_trainer_when_the_lease_has_run_out(
     outage: Outage,
     thread_pool: ThreadPoolExecutor,
     tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     service = bare_service(outage.url, f"redis+socket://{tmp_path / 'no-redis.sock'}")
+    monkeypatch.setattr(service.settings, "lease_seconds", 3.0)
     service.script(default={"hang_after": 1, "child": True, "ignore_sigterm": True})
     job_id = service.add_job()
     running = thread_pool.submit(run)

@@ -61,8 +61,9 @@ def test_a_message_runs_the_job_and_its_repetitions_do_nothing(
 
 
 def test_a_killed_worker_leaves_no_trainer_and_another_one_goes_on(
-    queued_service: Service, start_worker: StartWorker
+    queued_service: Service, start_worker: StartWorker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setenv("POLICYSPLIT_LEASE_SECONDS", "3")
     queued_service.script(attempt_1={"checkpoint_every": 2, "hang_after": 5}, default={})
     job_id = queued_service.add_job(steps=8)
     announce(job_id)
