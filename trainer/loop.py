@@ -44,7 +44,7 @@ from trainer.data.items import Item, ItemOrder, Kept, load_items
 from trainer.diagnostics.probe_set import ProbeSet
 from trainer.distributed.ranks import ALONE, Ranks
 from trainer.errors import GuardTripped, InvalidSpec
-from trainer.evaluation.evaluate import evaluate
+from trainer.evaluation.evaluations import Evaluations
 from trainer.evaluation.preflight import preflight
 from trainer.evaluation.prompts import MADE_ON_DEMAND, Dropped, fit_prompts
 from trainer.evaluation.trial import try_checkpoint, try_rollout
@@ -61,7 +61,6 @@ from trainer.rollout.engine import RolloutEngine
 from trainer.rollout.sharded_engine import ShardedEngine
 from trainer.spec.data import JsonlData
 from trainer.spec.events import (
-    EvaluationOutcomes,
     EventWriter,
     Finished,
     Grading,
@@ -134,7 +133,8 @@ class Run:
         self._reference = None if penalty is None else load_reference(spec.model, self.policy)
         self._probes = ProbeSet(spec, self.policy, self._algorithm, self._validation or self._training)
         embedding_model = spec.evaluation.embedding_model
-        self._encoder = load_encoder(embedding_model, self.policy.device) if embedding_model else None
+        encoder = load_encoder(embedding_model, self.policy.device) if embedding_model else None
+        self._evaluations = Evaluations(spec, self._validation, encoder, events)
         self._optimizer = MasterAdamW(self.policy.model, spec.optimizer)
         self._collector = Collector(spec, self._training, events, self._stop)
         self.counters = self._folder.restore(self._optimizer)
@@ -145,15 +145,12 @@ class Run:
         self._algorithm.load_state(self.counters.algorithm_state)
         self._memory = MemoryWatch(self.policy.device)
         self._progress = Progress(events.write)
-        self._validation_metrics: dict[str, float] = {}
-        self._validation_grading: list[Grading] = []
-        self._validated_at = -1
         # Last, for it may start threads and processes, which run() ends.
         self._grader = ranks.on_first(lambda: self._build_grader(reward), GradedElsewhere)
         if (
             spec.validation_data
             and spec.evaluation.samples_per_item > 1
-            and not (self._grader.gives_answers or self._encoder)
+            and not (self._grader.gives_answers or encoder)
         ):
             self._notes.append(f"Evaluations have no maj@k: {WITHOUT_VOTES}.")
 
@@ -252,7 +249,7 @@ class Run:
             self._stop_if_asked()
             self._try_the_grader()
             self._stop_if_asked()
-            if values := self._evaluate():
+            if values := self._evaluations.run(self._context()):
                 self._write_metrics(values)
 
     def _stop_if_asked(self) -> None:
@@ -300,7 +297,7 @@ class Run:
         self.counters.algorithm_state = self._algorithm.state()
         self._write_rollouts(collected, result)
         if self._due(self.spec.evaluation.interval):
-            values |= self._evaluate()
+            values |= self._evaluations.run(self._context())
         values |= self._progress.end_step(values["train/tokens_generated"])
         values |= self._memory.of_step(self._engine.process_ids)
         self._write_metrics(values, self._digest(collected, result), context.tally.result())
@@ -377,32 +374,9 @@ class Run:
         step = self.counters.step
         return step == self.spec.total_steps or (interval > 0 and step % interval == 0)
 
-    def _evaluate(self) -> dict[str, float]:
-        """Of the weights as they are; nothing without validation data."""
-        if self._validation is None:
-            return {}
-        context = self._context()
-        samples = self._algorithm.samples(0, self.spec.rollout.samples_per_prompt)
-        modes = tuple(mode for mode in Mode if samples.get(mode))
-        with context.phase("evaluate"):
-            self._validation_metrics, outcomes = evaluate(
-                context, self._validation, modes, self.spec.evaluation, self._encoder
-            )
-        self._validated_at, self._validation_grading = context.step, context.tally.result()
-        if errors := self._validation_metrics["eval/grader_errors"]:
-            self._progress.say(
-                f"evaluation after step {context.step}: left out {errors:.0f} responses that the grader "
-                "failed on",
-                level="warn",
-            )
-        if context.step == self.spec.total_steps:
-            self._events.write(EvaluationOutcomes(step=context.step, modes=outcomes))
-        return self._validation_metrics
-
     def _save_checkpoint(self, values: dict[str, float]) -> None:
         with self._context().phase("checkpoint"):
-            # Of this step alone: an earlier evaluation was of other weights.
-            metrics = values | (self._validation_metrics if self._validated_at == self.counters.step else {})
+            metrics = values | self._evaluations.values_of(self.counters.step)
             self._folder.save(self.policy, self._optimizer, self.counters, metrics)
 
     # --- beginning, end, and what is told in between ----------------------------------------------------
@@ -459,6 +433,6 @@ class Run:
                 values=values,
                 digest=digest,
                 train=list(train),
-                valid=self._validation_grading if self._validated_at == step else [],
+                valid=self._evaluations.grading_of(step),
             )
         )

@@ -43,7 +43,9 @@ class Upload:
                 continue
             of_name = found.setdefault(inside[1], {})
             if not isinstance(of_name, dict):
-                raise BadRequest(f"The part {inside[1][:80]!r} is there twice.", param=inside[1][:80])
+                raise BadRequest(
+                    f"The part {inside[1][:80]!r} appears twice; send it once.", param=inside[1][:80]
+                )
             of_name[inside[2]] = value
         return found
 
