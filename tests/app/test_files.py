@@ -187,7 +187,11 @@ BAD_FORMS: list[tuple[dict[str, Any], str | None, str]] = [
         "metadata",
         "malformed JSON",
     ),
-    ({"data": {"purpose": "fine-tune"}, "files": {"purpose": (None, "fine-tune")}}, "purpose", "appears twice"),
+    (
+        {"data": {"purpose": "fine-tune"}, "files": {"purpose": (None, "fine-tune")}},
+        "purpose",
+        "appears twice",
+    ),
     ({"files": {"data": ("a", GOOD)}, "data": {"purpose": "fine-tune"}}, "data", "called 'file'"),
     ({"files": {"x": (None, "1")}, "data": {"purpose": "fine-tune"}}, "x", "Unknown parameter"),
     ({"json": {"purpose": "fine-tune"}}, None, "multipart/form-data"),
