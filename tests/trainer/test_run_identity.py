@@ -9,7 +9,7 @@ import pytest
 
 from tests.fixtures.runs import events_of, run_main, tiny_spec, write_rows
 from trainer.__main__ import EXIT_FINISHED, EXIT_INVALID
-from trainer.checkpoints.identity import RUN_NAME
+from trainer.checkpoints.identity import RUN_NAME, claim_folder
 from trainer.spec.algorithm import Grpo
 from trainer.spec.data import JsonlData
 from trainer.spec.events import Failed, Finished
@@ -53,6 +53,11 @@ def test_the_folder_says_what_it_is(done: tuple[RunSpec, Path]):
     assert RunSpec.model_validate(said["spec"]) == spec
     assert len(said["spec_sha256"]) == 64
     assert set(said["data_sha256"]) == {"training_data"}
+
+
+def test_a_folder_that_is_not_there_is_made(done: tuple[RunSpec, Path], tmp_path: Path):
+    claim_folder(tmp_path / "not" / "there", done[0])
+    assert (tmp_path / "not" / "there" / RUN_NAME).is_file()
 
 
 @pytest.mark.parametrize(

@@ -43,7 +43,8 @@ class _Recorded(TypedDict):
 
 
 def claim_folder(run_dir: Path, spec: RunSpec) -> None:
-    """Write down that the folder is this run's; raises InvalidSpec where it is another's.
+    """Write down that the folder, made where there is none, is this run's; raises InvalidSpec where it is
+    another's.
 
     That is one whose spec differs in what is trained, one of other data, or one that has ended after another
     number of steps and so keeps no state to go on from.
@@ -55,6 +56,7 @@ def claim_folder(run_dir: Path, spec: RunSpec) -> None:
         _compare(run_dir, recorded, mine)
         _check_steps(run_dir, done, recorded["spec"]["total_steps"], spec.total_steps)
     mine["spec_sha256"] = json_sha256(mine["spec"])
+    run_dir.mkdir(parents=True, exist_ok=True)
     write_atomically(run_dir / RUN_NAME, json.dumps(mine, indent=2))
 
 
