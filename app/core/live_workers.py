@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Sequence
+from typing import Literal
 
 from sqlalchemy import select
 from sqlalchemy.orm import Session
@@ -20,11 +21,19 @@ def live_training_workers(session: Session) -> Sequence[TrainingWorker]:
     return session.scalars(select(TrainingWorker).where(TrainingWorker.heartbeat_at >= lost_before())).all()
 
 
+def lacking(workers: Sequence[TrainingWorker]) -> Literal["worker", "undrain"] | None:
+    """What jobs lack where none of the live ``workers`` takes any: one at all, or that one takes some."""
+    if not workers:
+        return "worker"
+    return "undrain" if all(one.draining for one in workers) else None
+
+
 def workers_warning(session: Session) -> str | None:
     """Where nobody takes jobs, what to do; or None."""
-    workers = live_training_workers(session)
-    if not workers:
-        return "No worker is connected, and so jobs wait: start one with `python -m worker`."
-    if all(one.draining for one in workers):
-        return "All workers drain, and so jobs wait: have one take jobs again, or start another one."
-    return None
+    match lacking(live_training_workers(session)):
+        case "worker":
+            return "No worker is connected, and so jobs wait: start one with `python -m worker`."
+        case "undrain":
+            return "All workers drain, and so jobs wait: have one take jobs again, or start another one."
+        case None:
+            return None

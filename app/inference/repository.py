@@ -1,12 +1,11 @@
 """Rows of inference workers."""
 
-import time
 from dataclasses import dataclass
 
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from app.core.settings import get_settings
+from app.core.live_workers import lost_before
 from app.core.tables import InferenceWorker
 
 
@@ -27,8 +26,7 @@ class Worker:
 
 def live_workers(session: Session) -> list[Worker]:
     """The inference workers whose heartbeat is not older than a lease."""
-    since = time.time() - get_settings().lease_seconds
-    rows = session.scalars(select(InferenceWorker).where(InferenceWorker.heartbeat_at >= since))
+    rows = session.scalars(select(InferenceWorker).where(InferenceWorker.heartbeat_at >= lost_before()))
     return [
         Worker(row.id, row.url, row.engine, frozenset(row.features), frozenset(row.loaded), row.active)
         for row in rows

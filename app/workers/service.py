@@ -1,8 +1,8 @@
 """Which workers there are, what they do, and what waits for them."""
 
 import time
-from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from sqlalchemy import select
@@ -11,7 +11,7 @@ from sqlalchemy.orm import Session
 from app.core.db import read_session, write_session
 from app.core.errors import BadRequest, NotFound
 from app.core.job_status import HELD
-from app.core.live_workers import live_training_workers, lost_before
+from app.core.live_workers import lacking, live_training_workers, lost_before
 from app.core.paging import unknown_cursor
 from app.core.tables import InferenceWorker, Job, TrainingWorker
 from app.jobs.order import first_due, own_due, waiting_by_project
@@ -113,11 +113,7 @@ def queue(caller: Caller) -> View:
 def _waits_for(waiting: int, later: int, workers: Sequence[TrainingWorker], free: int) -> WaitsFor | None:
     if not waiting:
         return "time" if later else None
-    if not workers:
-        return "worker"
-    if all(one.draining for one in workers):
-        return "undrain"
-    return "pickup" if free else "slot"
+    return lacking(workers) or ("pickup" if free else "slot")
 
 
 def _message(waits_for: WaitsFor | None, slots: int) -> str:
@@ -166,14 +162,18 @@ def _held(session: Session) -> list[Held]:
 
 
 def _views(session: Session, caller: Caller) -> list[View]:
-    held = _held(session)
-    training = [_training_view(row, held, caller) for row in session.scalars(select(TrainingWorker))]
-    serving = [_inference_view(row) for row in session.scalars(select(InferenceWorker))]
-    return sorted([*training, *serving], key=lambda view: (-view["started_at"], view["id"]))  # pyright: ignore
+    held: dict[str | None, list[Held]] = defaultdict(list)
+    for one in _held(session):
+        held[one.owner].append(one)
+    rows = [*session.scalars(select(TrainingWorker)), *session.scalars(select(InferenceWorker))]
+    rows.sort(key=lambda row: (-int(row.started_at), row.id))
+    return [
+        _training_view(row, held[row.id], caller) if isinstance(row, TrainingWorker) else _inference_view(row)
+        for row in rows
+    ]
 
 
-def _training_view(row: TrainingWorker, held: Iterable[Held], caller: Caller) -> View:
-    own = [one for one in held if one.owner == row.id]
+def _training_view(row: TrainingWorker, own: Sequence[Held], caller: Caller) -> View:
     jobs = [one.id for one in own if caller.operator or one.project_id == caller.project_id]
     return {
         **_common(row, "training", "draining" if row.draining else "online"),

@@ -6,24 +6,16 @@ import logging
 import os
 import secrets
 import socket
-import time
 from collections.abc import Callable
-from importlib.metadata import version
 
-from sqlalchemy import delete
 from sqlalchemy.exc import SQLAlchemyError
 
-from app.core.db import write_session
-from app.core.settings import get_settings
+from app.core.settings import Settings
 from app.core.tables import InferenceWorker
-from app.core.upsert import insert_for
-from worker.gpus import inventory
 from worker.inference.engines import Engine
+from worker.presence import facts, remove_row, write_row
 
 log = logging.getLogger(__name__)
-
-#: Rows of workers that ended without removing theirs go after this many leases.
-FORGOTTEN_LEASES = 30
 
 
 class Registration:
@@ -37,23 +29,16 @@ class Registration:
         url: str,
         engine: Engine,
         describe: Callable[[], tuple[list[str], int]],
-        *,
-        heartbeat_seconds: float,
-        lease_seconds: float,
+        settings: Settings,
     ):
         self.id = f"inference-{socket.gethostname()[:32]}-{os.getpid()}-{secrets.token_hex(4)}"
-        self._url = url
-        self._described = {
+        self._facts = facts(settings) | {
+            "url": url,
             "engine": engine.name,
             "features": sorted(engine.features),
-            "host": socket.gethostname(),
-            "version": version("policysplit"),
-            "gpus": inventory(get_settings()),
         }
         self._describe = describe
-        self._heartbeat_seconds = heartbeat_seconds
-        self._forget_seconds = FORGOTTEN_LEASES * lease_seconds
-        self._started_at = time.time()
+        self._heartbeat_seconds, self._lease_seconds = settings.heartbeat_seconds, settings.lease_seconds
         self._changed = asyncio.Event()
 
     def changed(self) -> None:
@@ -72,23 +57,8 @@ class Registration:
                 with contextlib.suppress(TimeoutError):
                     await asyncio.wait_for(self._changed.wait(), self._heartbeat_seconds)
         finally:
-            await asyncio.to_thread(self._remove)
+            await asyncio.to_thread(remove_row, InferenceWorker, self.id)
 
     def _write(self, loaded: list[str], active: int) -> None:
-        now = time.time()
-        values = {"url": self._url, "heartbeat_at": now, "loaded": loaded, "active": active}
-        values |= self._described
-        with write_session() as session:
-            row = insert_for(session, InferenceWorker).values(
-                id=self.id, started_at=self._started_at, **values
-            )
-            session.execute(row.on_conflict_do_update(index_elements=["id"], set_=values))
-            forgotten = InferenceWorker.heartbeat_at < now - self._forget_seconds
-            session.execute(delete(InferenceWorker).where(forgotten))
-
-    def _remove(self) -> None:
-        try:
-            with write_session() as session:
-                session.execute(delete(InferenceWorker).where(InferenceWorker.id == self.id))
-        except SQLAlchemyError as error:
-            log.warning("the row of this inference worker could not be removed: %s", error)
+        now = {"loaded": loaded, "active": active}
+        write_row(InferenceWorker, self.id, self._facts, now, lease_seconds=self._lease_seconds)

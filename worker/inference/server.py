@@ -49,8 +49,7 @@ def build_app(settings: Settings, url: str, engine: Engine | None = None) -> Fas
             url,
             engine,
             lambda: (pool.folders, pool.active),
-            heartbeat_seconds=settings.heartbeat_seconds,
-            lease_seconds=settings.lease_seconds,
+            settings,
         )
         pool = EnginePool(
             engine,
