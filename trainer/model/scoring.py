@@ -1,58 +1,103 @@
-"""Log-probabilities and entropies of a group's responses under the prompt of each mode."""
+"""Log-probabilities and entropies of rows; of a group's responses under the prompt of each mode."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
 from trainer.model.logprobs import token_logprobs
 from trainer.model.packing import Layout, pack
 from trainer.model.policy import Policy
+from trainer.model.rows import Row, by_context
 from trainer.spec.modes import Mode
 from trainer.types import Group
 
 
 @dataclass(frozen=True)
 class Scores:
-    """Of all response tokens of a group under one prompt mode; shapes (T,), (T,), (T, D)."""
+    """Of the trained tokens of rows, such as all response tokens of a group under one mode's prompt.
+
+    ``logp_T`` log pi(o_t) and ``entropy_T`` H_t, nats, (T,), float32 or better; ``hidden_TD`` the hidden
+    states that predict the tokens, (T, D).
+    """
 
     logp_T: Tensor
     entropy_T: Tensor
     hidden_TD: Tensor
 
 
+def score_rows(
+    policy: Policy, rows: Sequence[Row], temperature: float = 1.0, layout: Layout | None = None
+) -> Scores:
+    """One forward pass over a micro-batch of rows.
+
+    T are the trained tokens, row after row and in their order within each: row i has the
+    ``rows[i].trained_tokens`` that follow those of the rows before. Tokens that are not trained are computed
+    through, but have no place in T. Without rows T is 0, and nothing is computed.
+
+    Gradients flow through ``logp_T`` and ``entropy_T`` where they are enabled: a loss is any function of
+    these, and its ``backward()`` adds to the weights' gradients. Memory is linear in the positions of the
+    micro-batch (``trainer.model.rows.micro_batches`` bounds them) and does not grow with the vocabulary.
+
+    Args:
+        temperature: logits are divided by it before the softmax.
+        layout: default the fastest that the model supports.
+    """
+    device = policy.device
+    if not rows:
+        none_T = torch.zeros(0, device=device)
+        return Scores(none_T, none_T, policy.output_VD.new_zeros(0, policy.output_VD.shape[1]))
+    runs = by_context(rows)
+    prompts = [run[0].context_ids for run in runs]
+    responses = [[row.response_ids for row in run] for run in runs]
+    packed = pack(prompts, responses, policy.pad_id, layout or policy.layout)
+    row_T, position_T, token_T = packed.row_T, packed.position_T, packed.token_T
+    if any(row.trained is not None for row in rows):
+        trained = [x for row in rows for x in row.trained or [True] * len(row.response_ids)]
+        picked = torch.tensor(trained, dtype=torch.bool)
+        row_T, position_T, token_T = row_T[picked], position_T[picked], token_T[picked]
+    hidden_BLD = policy.decoder(**packed.decoder_inputs(device)).last_hidden_state
+    hidden_TD = hidden_BLD[row_T.to(device), position_T.to(device)]
+    logp_T, entropy_T = token_logprobs(
+        hidden_TD, policy.output_VD, token_T.to(device), temperature, output=policy.output_layer()
+    )
+    return Scores(logp_T, entropy_T, hidden_TD)
+
+
+def group_rows(group: Group, modes: Sequence[Mode]) -> list[Row]:
+    """All responses of a group under the prompts of ``modes``, mode after mode."""
+    return [Row(group.prompt_ids[mode], r.response_ids) for mode in modes for r in group.rollouts]
+
+
 def score_groups(
     policy: Policy,
-    groups: list[Group],
-    modes: tuple[Mode, ...],
+    groups: Sequence[Group],
+    modes: Sequence[Mode],
     temperature: float = 1.0,
     layout: Layout | None = None,
 ) -> list[dict[Mode, Scores]]:
-    """One forward pass over all responses of ``groups`` under the prompts of ``modes``.
+    """One forward pass over all responses of ``groups`` under the prompts of ``modes``: ``score_rows``."""
+    return score_parts(policy, [(group, modes) for group in groups], temperature, layout)
 
-    Gradients flow through ``logp_T`` and ``entropy_T`` where they are enabled. ``layout`` defaults to the
-    fastest that the model supports.
-    """
-    prompts = [group.prompt_ids[mode] for group in groups for mode in modes]
-    responses = [[r.response_ids for r in group.rollouts] for group in groups for _ in modes]
-    packed = pack(prompts, responses, policy.pad_id, layout or policy.layout)
-    device = policy.device
-    hidden_BLD = policy.decoder(**packed.decoder_inputs(device)).last_hidden_state
-    hidden_TD = hidden_BLD[packed.row_T.to(device), packed.position_T.to(device)]
-    logp_T, entropy_T = token_logprobs(
-        hidden_TD,
-        policy.output_VD,
-        packed.token_T.to(device),
-        temperature,
-        output=policy.output_layer(),
-    )
+
+def score_parts(
+    policy: Policy,
+    parts: Sequence[tuple[Group, Sequence[Mode]]],
+    temperature: float = 1.0,
+    layout: Layout | None = None,
+) -> list[dict[Mode, Scores]]:
+    """The same of groups, or parts of their responses, that each have their own modes."""
+    rows = [row for group, modes in parts for row in group_rows(group, modes)]
+    scores = score_rows(policy, rows, temperature, layout)
     scored: list[dict[Mode, Scores]] = []
     start = 0
-    for group in groups:
+    for group, modes in parts:
         length = int(group.lengths_G.sum())
-        by_mode = {}
+        by_mode: dict[Mode, Scores] = {}
         for mode in modes:
             part = slice(start, start + length)
-            by_mode[mode] = Scores(logp_T[part], entropy_T[part], hidden_TD[part])
+            by_mode[mode] = Scores(scores.logp_T[part], scores.entropy_T[part], scores.hidden_TD[part])
             start += length
         scored.append(by_mode)
     return scored
