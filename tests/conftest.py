@@ -52,6 +52,7 @@ pytest_plugins = [
     "tests.fixtures.http_server",
     "tests.fixtures.hub",
     "tests.fixtures.models",
+    "tests.fixtures.object_store",
     "tests.fixtures.engines",
     "tests.fixtures.outages",
     "tests.fixtures.receivers",

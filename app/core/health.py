@@ -12,6 +12,8 @@ from app.core.migrate import current_revision, head_revision
 from app.core.queue import broker_alive
 from app.core.quick_reads import QUICK_CONNECTIONS
 from app.core.settings import get_settings
+from app.core.store.errors import StoreError
+from app.core.store.remote import QUICK, remote
 
 #: For migrations, backups and people.
 OTHER_CONNECTIONS = 10
@@ -42,7 +44,9 @@ class Readiness(BaseModel):
     """Each part the service needs, and whether it answers."""
 
     status: Literal["ready", "unavailable"] = Field(description="ready when every check is ok")
-    checks: dict[str, str] = Field(description="database, schema and broker, each ok or what is wrong")
+    checks: dict[str, str] = Field(
+        description="database, schema, broker, and store where there is one: ok or what is wrong"
+    )
     warnings: list[str] = Field(description="What works now, and will not always")
 
 
@@ -50,7 +54,7 @@ class Readiness(BaseModel):
 def readyz(response: Response) -> Readiness:
     """Tell whether the service can do its work.
 
-    Database, schema and broker are asked; 503 when one of them fails.
+    Database, schema, broker and store are asked; 503 when one of them fails.
     """
     checks = {"database": "ok", "schema": "ok", "broker": "ok" if broker_alive() else "does not answer"}
     warnings = []
@@ -62,6 +66,12 @@ def readyz(response: Response) -> Readiness:
     except SQLAlchemyError as error:
         checks["database"] = f"does not answer: {type(error).__name__}"
         checks["schema"] = "unknown"
+    if (store := remote(patience=QUICK)) is not None:
+        checks["store"] = "ok"
+        try:
+            store.check()
+        except StoreError as error:
+            checks["store"] = error.message
     ready = set(checks.values()) == {"ok"}
     response.status_code = 200 if ready else 503
     return Readiness(status="ready" if ready else "unavailable", checks=checks, warnings=warnings)

@@ -3,11 +3,16 @@
 import sys
 from functools import lru_cache
 from pathlib import Path
+from urllib.parse import urlsplit
 
-from pydantic import AliasChoices, Field, SecretStr
+from pydantic import AliasChoices, Field, SecretStr, field_validator
 from pydantic_settings import SettingsConfigDict
 
 from trainer.graders.operator import GraderSettings
+
+
+#: Kinds of stores.
+STORES = ("file", "s3", "gs", "az")
 
 
 class Settings(GraderSettings):
@@ -16,6 +21,18 @@ class Settings(GraderSettings):
     model_config = SettingsConfigDict(env_prefix="POLICYSPLIT_", extra="ignore")
 
     data_dir: Path = Field(default=Path(".policysplit"), description="Files, models, runs, embedded servers")
+    store: str = Field(
+        default="",
+        description="Where uploads, results, checkpoints and states are kept for hosts that share no folder: "
+        "s3://BUCKET/PREFIX, gs://…, az://… or file:///FOLDER; keys as the kind of store has them "
+        "(AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_ENDPOINT_URL, …); empty: in data_dir",
+    )
+    store_cache_bytes: int = Field(
+        default=100 << 30,
+        ge=0,
+        description="What a host keeps at hand of the store; beyond it what was not used for longest goes, "
+        "unless it is in use; 0: any",
+    )
     database_url: str = Field(
         default="",
         validation_alias=AliasChoices("POLICYSPLIT_DATABASE_URL", "DATABASE_URL"),
@@ -226,6 +243,23 @@ class Settings(GraderSettings):
         gt=0,
         description="An engine that sends nothing for this long while answering is restarted",
     )
+
+    @field_validator("store")
+    @classmethod
+    def _is_store(cls, value: str) -> str:
+        parts = urlsplit(value)
+        if value and (
+            parts.scheme not in STORES or parts.username or (parts.scheme == "file") == bool(parts.netloc)
+        ):
+            raise ValueError(
+                "should be file:///FOLDER or s3://BUCKET/PREFIX, or gs:// or az:// likewise, without keys"
+            )
+        return value.rstrip("/")
+
+    @property
+    def cache_dir(self) -> Path:
+        """What this host has fetched from the store."""
+        return self.data_dir.resolve() / "cache"
 
     @property
     def resolved_database_url(self) -> str:

@@ -5,7 +5,7 @@ from urllib.parse import quote
 
 from fastapi import APIRouter, Query, Request, Response
 from fastapi.concurrency import run_in_threadpool
-from fastapi.responses import StreamingResponse
+from fastapi.responses import RedirectResponse, StreamingResponse
 
 from app.core.auth import ProjectId
 from app.core.description import ListOf, answers, answers_text
@@ -79,8 +79,16 @@ def retrieve_file(file_id: FileId, project: ProjectId) -> FileObject:
 
 
 @router.get("/{file_id}/content", **answers_text("The bytes", "application/jsonl", "text/csv"))
-def retrieve_content(file_id: FileId, project: ProjectId) -> StreamingResponse:
+def retrieve_content(
+    file_id: FileId,
+    project: ProjectId,
+    redirect: Annotated[
+        bool, Query(description="Answer with 307 and an address of the store's that is good for five minutes")
+    ] = False,
+) -> Response:
     """Download the bytes of a file."""
+    if redirect:
+        return RedirectResponse(service.signed_url(project, file_id))
     file, path = service.content(project, file_id)
     return StreamingResponse(
         chunks(path),

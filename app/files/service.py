@@ -12,6 +12,7 @@ from app.core.db import read_session, write_session
 from app.core.errors import BadRequest, Conflict, Forbidden, NotFound
 from app.core.paging import unknown_cursor
 from app.core.settings import get_settings
+from app.core.store.errors import NotStored
 from app.core.tables import File
 from app.core.validation import abbreviated, validated
 from app.files import repository, storage
@@ -89,10 +90,26 @@ def retrieve(project_id: str, file_id: str) -> File:
 def content(project_id: str, file_id: str) -> tuple[File, Path]:
     """The file and where its bytes are."""
     file = retrieve(project_id, file_id)
-    path = storage.path_of(file.id)
+    gone = NotFound(f"The bytes of file '{file_id}' are no longer in storage.", param="file_id")
+    try:
+        path = storage.local_path(file)
+    except NotStored:
+        raise gone from None
     if not path.is_file():
-        raise NotFound(f"The bytes of file '{file_id}' are no longer in storage.", param="file_id")
+        raise gone
     return file, path
+
+
+def signed_url(project_id: str, file_id: str) -> str:
+    """An address of the store's that gives the file's bytes. Raises NotFound, and BadRequest without one."""
+    url = storage.signed_url(retrieve(project_id, file_id))
+    if url is None:
+        raise BadRequest(
+            "Invalid value for 'redirect': true. This service keeps files on a disk, not in a store "
+            "that signs addresses; leave it out.",
+            param="redirect",
+        )
+    return url
 
 
 def listing(

@@ -1,4 +1,4 @@
-"""The bytes of files, under ``files/<id>``: complete and on disk before any row speaks of them."""
+"""The bytes of files, ``files/<id>``: complete, on disk or in the store, before any row speaks of them."""
 
 import hashlib
 import time
@@ -9,10 +9,15 @@ from typing import BinaryIO
 
 from app.core.ids import new_file_id
 from app.core.settings import get_settings
+from app.core.store.artefacts import cache_of, local, put, remove_below
+from app.core.store.remote import remote
+from app.core.store.trees import Content, Reference, Tree
+from app.core.tables import File
 from trainer.system.files import put_in_place, sync
 
 _CHUNK = 1 << 20
 _STALE_SECONDS = 24 * 3600
+_SIGNED_SECONDS = 300
 
 
 @dataclass(frozen=True)
@@ -47,9 +52,14 @@ class Writing:
         sync(self.path)
 
     def keep(self) -> StoredFile:
-        """Move the finished file to its place, durably."""
-        put_in_place(self.path, path_of(self.id))
-        return StoredFile(self.id, self.size, self._hash.hexdigest())
+        """Bring the finished file to its place, durably. Raises StoreError."""
+        stored = StoredFile(self.id, self.size, self._hash.hexdigest())
+        if remote() is None:
+            put_in_place(self.path, path_of(self.id))
+        else:
+            keep_in_store(stored, self.path.parent)
+            self.path.unlink()
+        return stored
 
     def discard(self) -> None:
         self._file.close()
@@ -57,8 +67,40 @@ class Writing:
 
 
 def path_of(file_id: str) -> Path:
-    """Where the bytes of a file lie."""
+    """Where the bytes of a file lie that hosts share by their data directory."""
     return get_settings().files_dir / file_id
+
+
+def place_of(file: StoredFile | File) -> str:
+    """Where its bytes are for all hosts (``app.core.store.artefacts``)."""
+    return str(path_of(file.id)) if remote() is None else str(_in_store(file)[0])
+
+
+def local_path(file: StoredFile | File) -> Path:
+    """Where its bytes are on this host, fetched if need be. Raises StoreError."""
+    mine = path_of(file.id)
+    return mine if mine.is_file() else local(place_of(file))
+
+
+def signed_url(file: File) -> str | None:
+    """An address of the store's from which the bytes come for some minutes; None where there is none."""
+    store = remote()
+    return None if store is None else store.signed(_in_store(file)[0].object_path(file.id), _SIGNED_SECONDS)
+
+
+def keep_in_store(file: StoredFile | File, folder: Path) -> None:
+    """Have the bytes that lie in ``folder`` under the file's id in the store. Raises StoreError."""
+    store = remote()
+    assert store is not None
+    reference, tree = _in_store(file)
+    put(store, reference, tree, folder)
+    cache_of(reference).adopt(reference, tree, folder)
+
+
+def _in_store(file: StoredFile | File) -> tuple[Reference, Tree]:
+    """A folder of one file, told from its row alone."""
+    tree = Tree({file.id: Content(file.bytes, file.sha256)})
+    return Reference(f"files/{file.id}", tree.digest, file.id), tree
 
 
 def store(content: bytes) -> StoredFile:
@@ -83,6 +125,7 @@ def chunks(path: Path) -> Iterator[bytes]:
 def remove(file_id: str) -> None:
     """Remove the bytes of a file whose row is gone."""
     path_of(file_id).unlink(missing_ok=True)
+    remove_below(f"files/{file_id}")
 
 
 def remove_stale_uploads() -> None:

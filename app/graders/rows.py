@@ -7,7 +7,7 @@ from app.core.settings import get_settings
 from app.core.tables import File
 from app.core.validation import one_of
 from app.files.jsonl import first_row_without
-from app.files.storage import path_of
+from app.files.storage import local_path
 from trainer.graders.spec import EnvironmentGrader, Grader, MultiGrader, template_variables
 from trainer.graders.templates import parse_name
 from trainer.spec.data import EnvironmentData
@@ -54,7 +54,7 @@ def _check_file_field(file: File, name: str, param: str) -> None:
     if known is not None:
         line = known["first_missing"]
     else:
-        line = first_row_without(path_of(file.id), name, get_settings().max_line_bytes)
+        line = first_row_without(local_path(file), name, get_settings().max_line_bytes)
     if line is None:
         return
     has = one_of([f"item.{field}" for field in file.fields or {}], f"item.{name}")

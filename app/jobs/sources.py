@@ -8,7 +8,7 @@ from sqlalchemy.orm import Session
 from app.core.errors import BadRequest
 from app.core.tables import File
 from app.files.service import training_file
-from app.files.storage import path_of
+from app.files.storage import place_of
 from app.jobs.schemas import CreateJob
 from app.models.catalog import encoder_to_use, weights_to_train
 from trainer.spec.data import Data, EnvironmentData, JsonlData
@@ -54,7 +54,7 @@ def _held_out(training: EnvironmentData, size: int) -> EnvironmentData:
 
 def data_of(source: File | EnvironmentData) -> Data:
     """As the trainer reads it."""
-    return source if isinstance(source, EnvironmentData) else JsonlData(path=str(path_of(source.id)))
+    return source if isinstance(source, EnvironmentData) else JsonlData(path=place_of(source))
 
 
 def rows_of(source: File | EnvironmentData) -> int:

@@ -1,0 +1,1 @@
+"""The artefact store: uploads, results, checkpoints and states in a bucket that all hosts reach."""
