@@ -10,7 +10,6 @@ from pydantic_settings import SettingsConfigDict
 
 from trainer.graders.operator import GraderSettings
 
-
 #: Kinds of stores.
 STORES = ("file", "s3", "gs", "az")
 

@@ -135,7 +135,7 @@ class Cache:
 
     @contextlib.contextmanager
     def _locked(self, path: Path, how: int) -> Iterator[None]:
-        """Hold a lock. Others may have removed it with its folder meanwhile: then the new one of that name."""
+        """Hold a lock. Others may have removed it with its folder meanwhile: then a new one."""
         while True:
             try:
                 path.parent.mkdir(parents=True, exist_ok=True)
