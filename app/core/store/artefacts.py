@@ -142,8 +142,8 @@ def _base(name: str, wanted: Callable[[str], bool]) -> Path:
     if (reference := _reference(f"{_BASE}{name}")) is None:
         raise NotStored(
             f"The base model {name} is neither on this host nor in the store: fetch it here with "
-            f"'policysplit models pull {name}', or publish it with 'policysplit store migrate' on a host that "
-            "has it."
+            f"'policysplit models pull {name}', or publish it with 'policysplit store migrate' on a host "
+            "that has it."
         )
     return cache_of(reference).fetch(reference, wanted)
 
