@@ -219,6 +219,9 @@ def _start_process(theirs: Connection, device: torch.device) -> Guarded:
         "OMP_NUM_THREADS": str(torch.get_num_threads()),
     }
     environment.setdefault("VLLM_LOGGING_LEVEL", "ERROR")
+    if device.type == "cpu":
+        # vLLM compiles two small functions with the C++ compiler even so: ten seconds, and nothing is faster.
+        environment["TORCH_COMPILE_DISABLE"] = "1"
     if device.type == "cuda":
         visible = [name for name in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if name]
         number = torch.cuda.current_device() if device.index is None else device.index

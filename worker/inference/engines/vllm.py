@@ -12,7 +12,8 @@ What its release 0.32 does, read and tried:
 - The prompt of the high-entropy mode is the beginning of every conversation in that mode, so its prefix cache
   holds it after the first one.
 - On the CPU it steps a seeded generator back after a part of a prompt, which torch cannot do there: no
-  chunked prefill. Nor is it compiled there, which would take longer than most answers.
+  chunked prefill. Nor is it compiled there, which would take longer than most answers, and for which a host
+  would need a C++ compiler: ``--enforce-eager`` leaves some functions to torch's own switch.
 - The wheel for the CPU has another name than ``vllm``, and its command line stops at looking itself up
   (November 2026): the same server is then started as a module.
 """
@@ -142,9 +143,13 @@ class VllmEngine:
             "VLLM_ALLOW_RUNTIME_LORA_UPDATING": "1" if host.adapters else "0",
             "TOKENIZERS_PARALLELISM": "false",
         }
-        if self._on_cpu and "VLLM_CPU_OMP_THREADS_BIND" not in os.environ:
-            # It would pin itself to cores that other engines have pinned themselves to.
-            environment["VLLM_CPU_OMP_THREADS_BIND"] = "nobind"
+        if self._on_cpu:
+            environment["TORCH_COMPILE_DISABLE"] = "1"
+            if "VLLM_CPU_OMP_THREADS_BIND" not in os.environ:
+                # It would pin itself to cores that other engines have pinned themselves to.
+                environment["VLLM_CPU_OMP_THREADS_BIND"] = "nobind"
+                # The model in the engine's process, not in one more: that is only for pinning.
+                environment["VLLM_ENABLE_V1_MULTIPROCESSING"] = "0"
         return Launch([*command, *self._arguments], host.folder.parent, environment)
 
     def call(self, request: EngineRequest, adapter: Path | None) -> Call:
