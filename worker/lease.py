@@ -25,9 +25,12 @@ from app.core.tables import Double, Estimate, Job, JobReplay
 Leased = TypeVar("Leased", Job, Estimate, JobReplay)
 
 
+_Update = ReturningUpdate[*tuple[Any, ...]]
 #: A statement that claims, and what it gives of the claimed row beside the claim.
-Claiming = ReturningUpdate[*tuple[Any, ...]]
+Claiming = _Update | Select[*tuple[Any, ...]]
 Returned = tuple[Any, ...]
+#: Whom a claim is for, in its statement.
+OWNER = bindparam("its_owner", type_=String)
 
 
 class LeaseLost(Exception):
@@ -57,7 +60,7 @@ class Lease(Generic[Leased]):
     def __init__(self, table: type[Leased], held: Collection[str]):
         self.table, self._held = table, tuple(held)
 
-    def claiming(self, waiting: Select[str], *returned: object, **values: object) -> Claiming:
+    def claiming(self, waiting: Select[str], *returned: object, **values: object) -> _Update:
         """The statement of :meth:`claim`; made once where it is sent often: making it takes long."""
         table = self.table
         first = waiting.limit(1).with_for_update(skip_locked=True, of=table).scalar_subquery()
@@ -66,7 +69,7 @@ class Lease(Generic[Leased]):
             .where(table.id == first)
             .values(
                 attempt=table.attempt + 1,
-                lease_owner=bindparam("its_owner", type_=String),
+                lease_owner=OWNER,
                 lease_expires_at=bindparam("its_end", type_=Double),
                 **values,
             )

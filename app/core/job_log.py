@@ -2,13 +2,13 @@
 
 import time
 from collections.abc import Iterable, Mapping
-from typing import Literal
+from typing import Any, Literal
 
-from sqlalchemy import insert, select
+from sqlalchemy import ColumnElement, FromClause, Insert, String, bindparam, insert, literal, select
 from sqlalchemy.orm import Session
 
 from app.core.ids import new_event_id
-from app.core.tables import Job, JobEvent
+from app.core.tables import Double, Job, JobEvent
 
 Level = Literal["info", "warn", "error"]
 EventType = Literal["message", "metrics"]
@@ -38,6 +38,17 @@ def add_messages(session: Session, messages: Mapping[str, tuple[str, dict[str, o
     now = time.time()
     _lock(session, messages)
     _write(session, [_row(job_id, now, text, data) for job_id, (text, data) in messages.items()])
+
+
+def appending(jobs: FromClause, message: ColumnElement[str], data: ColumnElement[Any]) -> Insert:
+    """The statement that appends a message to the log of a job whose row its transaction has locked: what the
+    database knows of it is not sent there and back. ``jobs`` gives its ``id``; ``now`` and the event's id,
+    ``event_id``, are parameters."""
+    event_id, now = bindparam("event_id", type_=String), bindparam("now", type_=Double)
+    level, type_ = literal("info"), literal("message")
+    columns = ["id", "job_id", "created_at", "level", "type", "message", "data"]
+    values = select(event_id, jobs.c.id, now, level, type_, message, data)
+    return insert(JobEvent).from_select(columns, values)
 
 
 def _row(

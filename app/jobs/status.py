@@ -65,7 +65,8 @@ def change_status(
     if changed is None:
         raise IllegalTransition(job.id, f"no longer {old}", new)
     session.refresh(job)
-    record_status(session, job.id, new, message=message, level=level, data=data, now=now)
+    data = {**(data or {}), "status": new.value}
+    add_event(session, job.id, level, "message", message, data, now=now, is_locked=True)
     if new in TERMINAL:
         seal(session, job.id, reached=job.step)
         announce_end(session, job.project_id, job.id, new.value, now)
@@ -73,24 +74,9 @@ def change_status(
 
 def values_of_claim(new: ColumnElement[str], now: ColumnElement[float]) -> dict[str, Any]:
     """What a claim sets of a queued job, in one UPDATE, that it becomes ``new``: a held status which its row
-    decides. The caller reads which, and has :func:`record_status` tell of it in the same transaction."""
+    decides. The caller has ``app.core.job_log.appending`` tell of it in the same transaction."""
     since = func.coalesce(Job.started_at, now)
     return {
         "status": new,
         "started_at": case((new == JobStatus.RUNNING.value, since), else_=Job.started_at),
     }
-
-
-def record_status(
-    session: Session,
-    job_id: str,
-    new: JobStatus | str,
-    *,
-    message: str,
-    level: Level = "info",
-    data: dict[str, Any] | None = None,
-    now: float,
-) -> None:
-    """Add the event of a change that this transaction has made, and which so has the job's row locked."""
-    data = {**(data or {}), "status": JobStatus(new).value}
-    add_event(session, job_id, level, "message", message, data, now=now, is_locked=True)

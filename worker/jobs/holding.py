@@ -3,17 +3,33 @@
 import time
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Any
 
-from sqlalchemy import Select, bindparam, case, insert, select
+from sqlalchemy import (
+    CTE,
+    Insert,
+    Select,
+    String,
+    Subquery,
+    bindparam,
+    case,
+    cast,
+    func,
+    insert,
+    literal,
+    select,
+)
 from sqlalchemy.orm import Session
 
 from app.core.db import read_session, write_session
+from app.core.ids import new_event_id
+from app.core.job_log import appending
 from app.core.job_status import HELD, JobStatus
 from app.core.tables import Double, Job, JobAttempt
 from app.jobs.order import HEADS, first_due, is_due
-from app.jobs.status import record_status, values_of_claim
+from app.jobs.status import values_of_claim
 from worker.jobs import preflight_status
-from worker.lease import Claim, Claiming, Lease, LeaseLost
+from worker.lease import OWNER, Claim, Claiming, Lease, LeaseLost
 
 JOBS = Lease(Job, [status.value for status in HELD])
 
@@ -27,51 +43,92 @@ class Flags:
 
 
 _NOW = bindparam("now", type_=Double)
+_TAKEN = "A worker has taken the job and is trying its grader."
+_STARTED, _AGAIN = "The job has started.", "The job has started again (attempt {attempt})."
+
+
+@dataclass(frozen=True)
+class _Statements:
+    """What a claim sends: the job's row, and the attempt's and the event's, which PostgreSQL writes with it.
+
+    Each statement is a turn of the processor for both sides, and their number decides how many claims a
+    second there can be. SQLite has no INSERT within another statement.
+    """
+
+    claiming: Claiming
+    records: tuple[Insert, ...] = ()
 
 
 def claim(job_id: str, owner: str) -> Claim | None:
     """Take the queued job, or None: it is not queued (any more), has to wait, or is locked by another."""
     waiting = select(Job.id).where(Job.id == job_id, *is_due(_NOW))
     with write_session() as session:
-        return _claim(session, _claiming(waiting), owner)
+        return _claim(session, _statements(waiting, _is_postgresql(session)), owner)
 
 
 def claim_next(owner: str) -> Claim | None:
     """Take the waiting job whose turn it is, of those that nobody has locked; None where there is none."""
     with write_session() as session:
-        postgresql = session.get_bind().dialect.name == "postgresql"
+        postgresql = _is_postgresql(session)
         # SQLite has one writer: nobody can have taken anything since the first look.
         looks = HEADS if postgresql else HEADS[:1]
-        claims = (_claim(session, _claiming_next(heads, postgresql), owner) for heads in looks)
+        claims = (_claim(session, _of_next(heads, postgresql), owner) for heads in looks)
         return next((found for found in claims if found is not None), None)
 
 
+def _is_postgresql(session: Session) -> bool:
+    return session.get_bind().dialect.name == "postgresql"
+
+
 @lru_cache
-def _claiming_next(heads: int, postgresql: bool) -> Claiming:
-    return _claiming(first_due(_NOW, heads=heads, postgresql=postgresql))
+def _of_next(heads: int, postgresql: bool) -> _Statements:
+    return _statements(first_due(_NOW, heads=heads, postgresql=postgresql), postgresql)
 
 
-def _claiming(waiting: Select[str]) -> Claiming:
+def _statements(waiting: Select[str], postgresql: bool) -> _Statements:
     status = case(
         (preflight_status.is_due(), JobStatus.VALIDATING_FILES.value), else_=JobStatus.RUNNING.value
     )
     values = values_of_claim(status, _NOW) | {"clock_step": None, "clock_at": None, "stepped_at": None}
-    return JOBS.claiming(waiting, Job.status, **values)
+    claiming = JOBS.claiming(waiting, Job.status, **values)
+    if not postgresql:
+        its = select(Job.id, Job.attempt, Job.status).where(Job.id == bindparam("taken")).subquery()
+        return _Statements(claiming, _records(its, func.json_object))
+    taken = claiming.cte("taken")
+    attempt, event = _records(taken, func.json_build_object)
+    both = select(taken.c.id, taken.c.attempt).add_cte(attempt.cte("attempts"), event.cte("events"))
+    return _Statements(both)
 
 
-def _claim(session: Session, claiming: Claiming, owner: str) -> Claim | None:
-    """Three statements: the job's row, the attempt's, and the event's."""
-    now = time.time()
-    found = JOBS.claim(session, claiming, owner, now=now)
+def _records(taken: CTE | Subquery, json_object: Any) -> tuple[Insert, Insert]:
+    """The attempt and the event of the job, whose ``id``, ``attempt`` and ``status`` are those given."""
+    its = taken.c
+    attempt = select(its.id, its.attempt, OWNER, _NOW, literal(0))
+    again = func.replace(_AGAIN, "{attempt}", cast(its.attempt, String))
+    text = case(
+        (
+            its.status == JobStatus.VALIDATING_FILES.value,
+            "A worker has taken the job and is trying its grader.",
+        ),
+        (its.attempt == 1, _STARTED),
+        else_=again,
+    )
+    return (
+        insert(JobAttempt).from_select(
+            ["job_id", "attempt", "worker", "started_at", "relayed_bytes"], attempt
+        ),
+        appending(taken, text, json_object("attempt", its.attempt, "status", its.status)),
+    )
+
+
+def _claim(session: Session, statements: _Statements, owner: str) -> Claim | None:
+    its = {"now": time.time(), "event_id": new_event_id()}
+    found = JOBS.claim(session, statements.claiming, owner, **its)
     if found is None:
         return None
-    claim, (status,) = found
-    attempt = {"job_id": claim.id, "attempt": claim.attempt, "worker": owner, "started_at": now}
-    session.connection().execute(insert(JobAttempt), attempt)
-    text = started_text(claim.attempt)
-    if status == JobStatus.VALIDATING_FILES:
-        text = "A worker has taken the job and is trying its grader."
-    record_status(session, claim.id, status, message=text, data={"attempt": claim.attempt}, now=now)
+    claim, _ = found
+    for record in statements.records:
+        session.connection().execute(record, its | {"taken": claim.id, "its_owner": owner})
     return claim
 
 
@@ -83,7 +140,7 @@ def any_due() -> bool:
 
 def started_text(attempt: int) -> str:
     """What the event says with which a job becomes ``running``."""
-    return "The job has started." if attempt == 1 else f"The job has started again (attempt {attempt})."
+    return _STARTED if attempt == 1 else _AGAIN.format(attempt=attempt)
 
 
 def hold(session: Session, claim: Claim) -> Job:
