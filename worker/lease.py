@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 from uuid import uuid4
 
-from sqlalchemy import ColumnElement, Select, String, bindparam, select, update
+from sqlalchemy import ColumnElement, Select, String, bindparam, literal_column, select, update
 from sqlalchemy.orm import Session
 from sqlalchemy.sql.dml import ReturningUpdate
 
@@ -63,7 +63,9 @@ class Lease(Generic[Leased]):
     def claiming(self, waiting: Select[str], *returned: object, **values: object) -> _Update:
         """The statement of :meth:`claim`; made once where it is sent often: making it takes long."""
         table = self.table
-        first = waiting.limit(1).with_for_update(skip_locked=True, of=table).scalar_subquery()
+        first = (
+            waiting.limit(literal_column("1")).with_for_update(skip_locked=True, of=table).scalar_subquery()
+        )
         return (
             update(table)
             .where(table.id == first)

@@ -224,8 +224,10 @@ def first_due(now: ColumnElement[float] | float, *, heads: int, postgresql: bool
     """Ids of the jobs that are due and next, in order: of each project the first ``heads``."""
     rank = func.row_number().over(partition_by=Job.project_id, order_by=_OWN_ORDER).label("rank")
     due = select(Job.id, Job.project_id, Job.priority, Job.created_at, rank)
+    # Written out: of a limit that it does not know PostgreSQL thinks so ill that it plans anew each time.
+    limit = literal_column(str(heads), Integer)
     if postgresql:
-        due = due.where(*is_due(now), Job.project_id == Project.id).order_by(*_OWN_ORDER).limit(heads)
+        due = due.where(*is_due(now), Job.project_id == Project.id).order_by(*_OWN_ORDER).limit(limit)
         first = due.correlate(Project).lateral()
         query = select(Job.id).select_from(Project).join(first, true()).join(Job, Job.id == first.c.id)
         # Again, of the row that will be locked: it may have been taken since.
@@ -234,7 +236,7 @@ def first_due(now: ColumnElement[float] | float, *, heads: int, postgresql: bool
         # It knows no LATERAL, but finds the rows of a list of ids that it makes for each project.
         own = aliased(Job)
         ids = select(own.id).where(*is_due(now, own), own.project_id == Project.id)
-        ids = ids.order_by(own.priority.desc(), own.created_at, own.id).limit(heads).correlate(Project)
+        ids = ids.order_by(own.priority.desc(), own.created_at, own.id).limit(limit).correlate(Project)
         first = due.select_from(Project).join(Job, Job.id.in_(ids)).subquery()
         query = select(first.c.id)
     running = _running()
