@@ -8,11 +8,11 @@ The queries read an index in its order (``ix_jobs_due``: project, priority, age)
 that the order needs; what waits for a time of its own (``not_before``) comes last.
 """
 
-import math
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import groupby
 from types import SimpleNamespace
 from typing import Any
 
@@ -59,37 +59,28 @@ class Places:
 
     ``query`` is to be asked with ``values``.
 
-    No job's rank is counted by itself: one pass over the waiting jobs' index says how many each project has,
-    and how many before the first of ``jobs``, and a look at what is between the first and the last how many
-    are before each of the others. From that follow their turns.
+    No job's rank is counted by itself: these jobs cut the order into parts, and one pass over the waiting
+    jobs' index says how many each project has in each of them. From that follow all turns.
     """
 
     def __init__(self, jobs: Iterable[Job | SimpleNamespace], now: float):
         due = [job for job in jobs if job.not_before <= now]
         self._due = sorted(due, key=lambda job: (-job.priority, job.created_at, job.id))
-        self.query = _standings(len(self._due), get_engine().dialect.name == "postgresql")
+        alike = [len(list(group)) for _, group in groupby(self._due, key=lambda job: job.priority)]
+        self.query = _standings(tuple(alike), get_engine().dialect.name == "postgresql")
         self.values: dict[str, Any] = {"now": now}
         for number, job in enumerate(self._due):
-            its = {"priority": -job.priority, "created": job.created_at, "id": job.id}
-            self.values |= {f"{name}_{number}": value for name, value in its.items()}
-        if len(self._due) > 1:
-            first, last = self._due[0], self._due[-1]
-            alike = first.priority == last.priority
-            self.values |= {"lowest": last.priority, "highest": first.priority}
-            self.values |= {"earliest": first.created_at if alike else 0.0}
-            self.values |= {"latest": last.created_at if alike else math.inf}
+            self.values |= {f"created_{number}": job.created_at, f"id_{number}": job.id}
+        priorities = dict.fromkeys(job.priority for job in self._due)
+        self.values |= {f"priority_{group}": priority for group, priority in enumerate(priorities)}
 
     def found(self, rows: Iterable[Sequence[Any]]) -> tuple[dict[str, int], int]:
         """The place of each that is due, by its id, and how many jobs are due, as the ``query`` says."""
-        projects: dict[str, _Project] = defaultdict(lambda: _Project([0] * len(self._due)))
-        for project_id, part, count, before in rows:
+        projects: dict[str, _Project] = defaultdict(lambda: _Project([0] * (len(self._due) + 1)))
+        for project_id, part, count in rows:
             its = projects[project_id]
             if part == _RUNNING:
                 its.running = count
-            elif part == _ALL:
-                its.total = count
-                if its.parts:
-                    its.parts[0] = before
             elif count:
                 its.parts[part] = count
         places = {}
@@ -99,15 +90,14 @@ class Places:
             turn = own.running + before + 1
             others = (one.ahead(turn, number) for one in projects.values() if one is not own)
             places[job.id] = 1 + before + sum(others)
-        return places, sum(one.total for one in projects.values())
+        return places, sum(sum(one.parts) for one in projects.values())
 
 
 @dataclass
 class _Project:
     parts: list[int]
-    """Due jobs by the part of the order that they are in, before the job of each number, behind the one
-    before it."""
-    total: int = 0
+    """Due jobs by the part of the order that they are in: from the job of one number on (all before the
+    first: part 0) up to the next."""
     running: int = 0
 
     def before(self, number: int) -> int:
@@ -117,67 +107,66 @@ class _Project:
     def ahead(self, turn: int, number: int) -> int:
         """Due jobs that come before that of this number, of another project, which has this turn."""
         rank = turn - self.running  # of the project's own job that has the same turn
-        earlier = min(max(0, rank - 1), self.total)
+        earlier = min(max(0, rank - 1), sum(self.parts))
         return earlier + (1 <= rank <= self.before(number))
 
 
 #: In place of the number of a part of the order.
-_RUNNING, _ALL = -1, -2
+_RUNNING = -1
 
 
 @lru_cache
-def _standings(count: int, postgresql: bool) -> CompoundSelect[str, int, int, int]:
-    """Project, part, number of its due jobs, 0; with :data:`_RUNNING` the number of those that run, and with
-    :data:`_ALL` that of all due ones, and of those before the first of the ``count`` jobs."""
-    key = tuple_(-Job.priority, Job.created_at, Job.id)
-    keys = [
-        tuple_(
-            bindparam(f"priority_{number}", type_=Integer),
-            bindparam(f"created_{number}", type_=Double),
-            bindparam(f"id_{number}", type_=String),
-        )
-        for number in range(count)
-    ]
-    due = is_due(bindparam("now", type_=Double))
-    none = literal_column("0")
+def _standings(alike: tuple[int, ...], postgresql: bool) -> CompoundSelect[str, int, int]:
+    """Project, part of the order and number of its due jobs there, where so many jobs in turn (``alike``)
+    have one priority; and with :data:`_RUNNING` the number of those that run."""
+    part = _part(alike).label("part")
     # Of ids: where a project has no job, SQLite has a row for it all the same.
-    count_them = func.count(Job.id)
-    before = (count_them.filter(key < keys[0]) if keys else none).label("before")
-    every = literal_column(str(_ALL))
-    parts = [
-        _of_each_project(select(every.label("part"), count_them.label("jobs"), before), due, postgresql),
-        select(Job.project_id, literal_column(str(_RUNNING)), func.count(), none)
+    each = select(part, func.count(Job.id).label("jobs")).group_by(part)
+    return union_all(
+        _of_each_project(each, is_due(bindparam("now", type_=Double)), postgresql),
+        select(Job.project_id, literal_column(str(_RUNNING)), func.count())
         .where(_is_held())
         .group_by(Job.project_id),
-    ]
-    if len(keys) > 1:
-        part = _part(key, keys, 1, len(keys) - 1).label("part")
-        between = (
-            key >= keys[0],
-            key < keys[-1],
-            # For the index, which has the priorities from the highest on.
-            Job.priority.between(bindparam("lowest"), bindparam("highest")),
-            Job.created_at.between(bindparam("earliest", type_=Double), bindparam("latest", type_=Double)),
-        )
-        query = select(part, count_them.label("jobs"), none.label("before")).group_by(part)
-        parts.append(_of_each_project(query, (*due, *between), postgresql))
-    return union_all(*parts)
+    )
 
 
-def _part(
-    key: ColumnElement[Any], keys: Sequence[ColumnElement[Any]], low: int, high: int
-) -> ColumnElement[int]:
-    """The first number from ``low`` to ``high`` whose key is behind a row's, or the last; found by halves,
-    for comparing is what takes long."""
+def _part(alike: tuple[int, ...]) -> ColumnElement[int]:
+    """Of a row: how many of the jobs it does not come before. Comparing is what takes long."""
+    parts, number = [], 0
+    for group, count in enumerate(alike):
+        priority = bindparam(f"priority_{group}", type_=Integer)
+        parts.append((Job.priority > priority, _number(number)))
+        parts.append((Job.priority == priority, _by_age(number, number + count)))
+        number += count
+    return case(*parts, else_=_number(number)) if parts else _number(0)
+
+
+def _by_age(low: int, high: int) -> ColumnElement[int]:
+    """The same of a row of one priority, from ``low`` to ``high``: the ends first, where most rows are for a
+    page of jobs, and what is between them by halves."""
+    ends = (_is_before(low), _number(low)), (~_is_before(high - 1), _number(high))
+    return case(*ends, else_=_half(low + 1, high - 1)) if high - low > 1 else case(*ends)
+
+
+def _half(low: int, high: int) -> ColumnElement[int]:
     if low == high:
-        return literal_column(str(low), Integer)
+        return _number(low)
     middle = (low + high) // 2
-    return case((key < keys[middle], _part(key, keys, low, middle)), else_=_part(key, keys, middle + 1, high))
+    return case((_is_before(middle), _half(low, middle)), else_=_half(middle + 1, high))
+
+
+def _is_before(number: int) -> ColumnElement[bool]:
+    age = bindparam(f"created_{number}", type_=Double), bindparam(f"id_{number}", type_=String)
+    return tuple_(Job.created_at, Job.id) < tuple_(*age)
+
+
+def _number(number: int) -> ColumnElement[int]:
+    return literal_column(str(number), Integer)
 
 
 def _of_each_project(
-    query: Select[int, int, int], having: tuple[ColumnElement[bool], ...], postgresql: bool
-) -> Select[str, int, int, int]:
+    query: Select[int, int], having: tuple[ColumnElement[bool], ...], postgresql: bool
+) -> Select[str, int, int]:
     """The query of each project's jobs that are so, the project's id first.
 
     PostgreSQL compares the project of each row where it groups by it, and goes by project where it is told.

@@ -61,7 +61,7 @@ def test_places_are_those_of_the_order(service: Service) -> None:
         columns = {"project_id": chance.choice(projects), "created_at": float(chance.randrange(12))}
         if chance.random() < 0.2:
             columns |= {"status": "running", "lease_expires_at": time.time() + 60}
-        service.add_job(priority=chance.choice([0, 0, 3]), **columns)
+        service.add_job(priority=chance.choice([0, 0, 3, -2, 100]), **columns)
     expected = {job_id: place for place, job_id in enumerate(order(), 1)}
     assert places() == expected
     with read_session() as session:
