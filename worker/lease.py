@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 from uuid import uuid4
 
-from sqlalchemy import ColumnElement, Select, String, bindparam, literal_column, select, update
+from sqlalchemy import ColumnElement, Connection, Select, String, bindparam, literal_column, select, update
 from sqlalchemy.orm import Session
 from sqlalchemy.sql.dml import ReturningUpdate
 
@@ -80,7 +80,7 @@ class Lease(Generic[Leased]):
         )
 
     def claim(
-        self, session: Session, claiming: Claiming, owner: str, **parameters: object
+        self, connection: Connection, claiming: Claiming, owner: str, **parameters: object
     ) -> tuple[Claim, Returned] | None:
         """Take the first row of those that wait, ids in order, that nobody else has locked, and set values.
 
@@ -89,7 +89,7 @@ class Lease(Generic[Leased]):
         """
         until = time.time() + get_settings().lease_seconds
         bound = {"its_owner": owner, "its_end": until} | parameters
-        row = session.connection().execute(claiming, bound).one_or_none()
+        row = connection.execute(claiming, bound).one_or_none()
         return None if row is None else (Claim(row.id, row.attempt, owner), row[2:])
 
     def hold(self, session: Session, claim: Claim) -> Leased:

@@ -140,6 +140,22 @@ def write_session(engine: Engine | None = None) -> Iterator[Session]:
 
 
 @contextmanager
+def write_connection(*, one_statement: bool) -> Iterator[Connection]:
+    """As :func:`write_session`, without what a session does beside.
+
+    ``one_statement``: no more is sent. It is then a transaction without BEGIN and COMMIT, each of which is a
+    turn of the processor for both sides; but a pooler's connection is told its limits by a statement.
+    """
+    engine = get_engine()
+    if one_statement and not get_settings().database_pooler:
+        with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+            yield connection
+    else:
+        with engine.begin() as connection:
+            yield connection
+
+
+@contextmanager
 def read_session(engine: Engine | None = None) -> Iterator[Session]:
     """A session that only reads, all of it as of one moment; on SQLite it takes no write lock.
 

@@ -185,11 +185,11 @@ def test_estimates_and_replays_are_fenced_as_jobs_are(
     free = lease.claiming(waiting, status="running")
     monkeypatch.setattr(service.settings, "lease_seconds", -1.0)
     with write_session() as session:
-        old = _claimed(lease.claim(session, free, "old"))
+        old = _claimed(lease.claim(session.connection(), free, "old"))
     monkeypatch.setattr(service.settings, "lease_seconds", 60.0)
     with write_session() as session:
-        new = _claimed(lease.claim(session, free, "new"))
-        assert lease.claim(session, free, "third") is None
+        new = _claimed(lease.claim(session.connection(), free, "new"))
+        assert lease.claim(session.connection(), free, "third") is None
     assert new.attempt == old.attempt + 1
     impostor = replace(new, owner="old")
     for write in (lease.renew, lease.write, lease.hold, partial(lease.finish, status="succeeded")):

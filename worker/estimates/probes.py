@@ -71,7 +71,7 @@ def claim(estimate_id: str, owner: str) -> tuple[Claim, RunSpec] | None:
     waiting = select(Estimate.id).where(Estimate.id == estimate_id, free)
     with write_session() as session:
         claiming = ESTIMATES.claiming(waiting, Estimate.run_spec, status=repository.RUNNING)
-        found = ESTIMATES.claim(session, claiming, owner)
+        found = ESTIMATES.claim(session.connection(), claiming, owner)
         if found is None:
             return None
         held, (stored,) = found

@@ -21,7 +21,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.orm import Session
 
-from app.core.db import read_session, write_session
+from app.core.db import get_engine, read_session, write_connection, write_session
 from app.core.ids import new_event_id
 from app.core.job_log import appending
 from app.core.job_status import HELD, JobStatus
@@ -62,22 +62,20 @@ class _Statements:
 def claim(job_id: str, owner: str) -> Claim | None:
     """Take the queued job, or None: it is not queued (any more), has to wait, or is locked by another."""
     waiting = select(Job.id).where(Job.id == job_id, *is_due(_NOW))
-    with write_session() as session:
-        return _claim(session, _statements(waiting, _is_postgresql(session)), owner)
+    return _claim(_statements(waiting, _is_postgresql()), owner)
 
 
 def claim_next(owner: str) -> Claim | None:
     """Take the waiting job whose turn it is, of those that nobody has locked; None where there is none."""
-    with write_session() as session:
-        postgresql = _is_postgresql(session)
-        # SQLite has one writer: nobody can have taken anything since the first look.
-        looks = HEADS if postgresql else HEADS[:1]
-        claims = (_claim(session, _of_next(heads, postgresql), owner) for heads in looks)
-        return next((found for found in claims if found is not None), None)
+    postgresql = _is_postgresql()
+    # SQLite has one writer: nobody can have taken anything since the first look.
+    looks = HEADS if postgresql else HEADS[:1]
+    claims = (_claim(_of_next(heads, postgresql), owner) for heads in looks)
+    return next((found for found in claims if found is not None), None)
 
 
-def _is_postgresql(session: Session) -> bool:
-    return session.get_bind().dialect.name == "postgresql"
+def _is_postgresql() -> bool:
+    return get_engine().dialect.name == "postgresql"
 
 
 @lru_cache
@@ -121,14 +119,15 @@ def _records(taken: CTE | Subquery, json_object: Any) -> tuple[Insert, Insert]:
     )
 
 
-def _claim(session: Session, statements: _Statements, owner: str) -> Claim | None:
+def _claim(statements: _Statements, owner: str) -> Claim | None:
     its = {"now": time.time(), "event_id": new_event_id()}
-    found = JOBS.claim(session, statements.claiming, owner, **its)
-    if found is None:
-        return None
-    claim, _ = found
-    for record in statements.records:
-        session.connection().execute(record, its | {"taken": claim.id, "its_owner": owner})
+    with write_connection(one_statement=not statements.records) as connection:
+        found = JOBS.claim(connection, statements.claiming, owner, **its)
+        if found is None:
+            return None
+        claim, _ = found
+        for record in statements.records:
+            connection.execute(record, its | {"taken": claim.id, "its_owner": owner})
     return claim
 
 

@@ -83,7 +83,7 @@ def _claim(owner: str) -> tuple[Claim, str, int] | None:
     waiting = select(JobReplay.id).where(JobReplay.status == "queued").order_by(JobReplay.created_at)
     with write_session() as session:
         claiming = REPLAYS.claiming(waiting, JobReplay.job_id, JobReplay.step, status="running")
-        found = REPLAYS.claim(session, claiming, owner)
+        found = REPLAYS.claim(session.connection(), claiming, owner)
     if found is None:
         return None
     claim, (job_id, step) = found
