@@ -35,7 +35,7 @@ EXIT_FINISHED, EXIT_FAILED, EXIT_INVALID, EXIT_DISK_FULL, EXIT_STOPPED = 0, 1, 2
 #: What helps where memory runs out: a prompt's responses, in all modes, are one forward pass.
 LESS_MEMORY = (
     "A prompt's responses are scored together: fewer rollout.samples_per_prompt, a smaller "
-    "rollout.max_response_tokens, or gradient_checkpointing take less"
+    "rollout.max_response_tokens, or gradient_checkpointing take less; of rows, a smaller max_tokens"
 )
 #: What the system says when there is no room.
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
@@ -111,10 +111,10 @@ def _run(options: argparse.Namespace, first: bool, stop: threading.Event) -> int
         try:
             with large_imports():  # torch and transformers take seconds
                 from trainer.distributed.ranks import join_ranks
-                from trainer.loop import Run
+                from trainer.start import build_run
 
             with join_ranks(lost) as ranks:
-                finished = Run(spec, options.run_dir, events, stop, ranks=ranks).run()
+                finished = build_run(spec, options.run_dir, events, stop, ranks=ranks).run()
         except TrainerError as error:
             code = EXIT_INVALID if isinstance(error, InvalidSpec) else EXIT_FAILED
             return _fail(events, code, error.code, str(error), error.param)

@@ -39,7 +39,7 @@ from trainer.system.imports import large_imports
 
 with large_imports():
     from trainer.checkpoints.checkpoint import step_folders
-    from trainer.loop import Run
+    from trainer.start import build_run
 
 __all__ = ["Grade", "Result", "RewardFunction", "train"]
 
@@ -93,7 +93,7 @@ def train(
     run_dir = Path(run_dir)
     with _Listener(run_dir / "events.jsonl", on_event) as events:
         try:
-            run = Run(spec, run_dir, events, stop, reward)
+            run = build_run(spec, run_dir, events, stop, reward)
             finished = run.run()
         except TrainerError as error:
             events.write(Failed(code=error.code, message=str(error), param=error.param))

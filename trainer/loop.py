@@ -33,12 +33,13 @@ exactly as if nothing had happened.
 
 import threading
 from collections.abc import Sequence
-from contextlib import closing
+from contextlib import AbstractContextManager, closing
 from dataclasses import asdict
 from pathlib import Path
 
 from trainer.algorithms import build_algorithm
-from trainer.checkpoints.digest import step_digest, weights_sha256
+from trainer.base_run import BaseRun
+from trainer.checkpoints.digest import step_digest
 from trainer.checkpoints.run_folder import RunFolder
 from trainer.data.items import Item, ItemOrder, Kept, load_items
 from trainer.diagnostics.probe_set import ProbeSet
@@ -46,15 +47,14 @@ from trainer.distributed.ranks import ALONE, Ranks
 from trainer.errors import GuardTripped, InvalidSpec
 from trainer.evaluation.evaluations import Evaluations
 from trainer.evaluation.preflight import preflight
-from trainer.evaluation.prompts import MADE_ON_DEMAND, Dropped, fit_prompts
-from trainer.evaluation.trial import try_checkpoint, try_rollout
+from trainer.evaluation.prompts import MADE_ON_DEMAND, fit_prompts
+from trainer.evaluation.trial import try_rollout
 from trainer.graders.answers import WITHOUT_VOTES
 from trainer.graders.custom import RewardFunction, choose_grader
 from trainer.graders.formatted import with_format
 from trainer.graders.grade import GradedElsewhere, Grader
 from trainer.model.embedding import load_encoder
-from trainer.model.optim import MasterAdamW
-from trainer.model.policy import load_policy, load_reference
+from trainer.model.policy import load_reference
 from trainer.model.templates import fit_template
 from trainer.rollout import build_engine
 from trainer.rollout.engine import RolloutEngine
@@ -62,31 +62,26 @@ from trainer.rollout.sharded_engine import ShardedEngine
 from trainer.spec.data import JsonlData
 from trainer.spec.events import (
     EventWriter,
-    Finished,
     Grading,
     Rollouts,
-    Started,
     StepDigest,
-    StepMetrics,
-    Stopped,
 )
 from trainer.spec.modes import Mode
 from trainer.spec.run import RunSpec
+from trainer.spec.taught import Taught
 from trainer.steps.collection import Collector
 from trainer.steps.context import StepContext
 from trainer.steps.guards import check_finite, observe_modes, watch
-from trainer.steps.progress import Progress, StopAsked
 from trainer.steps.records import rollout_records
 from trainer.steps.resampling import Collected
 from trainer.steps.step_metrics import step_metrics
 from trainer.steps.tally import Tally
 from trainer.steps.update import UpdateResult, update
-from trainer.system.memory import MemoryWatch
 from trainer.types import Group
 
 
-class Run:
-    """One training run. Building it loads everything and refuses a spec that cannot work."""
+class Run(BaseRun):
+    """A run that learns from the rewards of what it samples."""
 
     def __init__(
         self,
@@ -98,29 +93,17 @@ class Run:
         ranks: Ranks = ALONE,
         folder: RunFolder | None = None,
     ):
-        self.spec = spec
-        self._events = events
-        self._stop = stop or threading.Event()
-        self._ranks = ranks
+        super().__init__(spec, run_dir, events, stop, ranks, folder)
         self._training = load_items(spec.training_data, "training_data")
         self._validation = (
             load_items(spec.validation_data, "validation_data") if spec.validation_data else None
         )
-        self._folder = folder or RunFolder(run_dir, spec, events, ranks)
-        self._folder.claim()
-        self.policy = load_policy(
-            spec.model,
-            spec.high_entropy_prompt,
-            placement=spec.high_entropy_placement,
-            chat_template_kwargs=spec.chat_template_kwargs,
-            lora=spec.lora,
-            seed=spec.seed,
-        )
+        self._load_policy()
+        assert not isinstance(spec.algorithm, Taught), "a run of trainer.taught"
         self._algorithm = build_algorithm(
             spec.algorithm, spec.rollout.max_response_tokens, spec.rollout.engine
         )
-        self._dropped: list[Dropped] = []
-        self._notes = fit_template(
+        self._notes += fit_template(
             self.policy,
             {"training_data": self._training, "validation_data": self._validation or []},
             needs_high_entropy=self._needs(Mode.HIGH_ENTROPY),
@@ -135,16 +118,13 @@ class Run:
         embedding_model = spec.evaluation.embedding_model
         encoder = load_encoder(embedding_model, self.policy.device) if embedding_model else None
         self._evaluations = Evaluations(spec, self._validation, encoder, events)
-        self._optimizer = MasterAdamW(self.policy.model, spec.optimizer)
         self._collector = Collector(spec, self._training, events, self._stop)
-        self.counters = self._folder.restore(self._optimizer)
+        self._restore()
         # With the weights of the state.
         self._engine: RolloutEngine = build_engine(spec, self.policy, self._stop.is_set)
         if ranks.world > 1:
             self._engine = ShardedEngine(self._engine, ranks)
         self._algorithm.load_state(self.counters.algorithm_state)
-        self._memory = MemoryWatch(self.policy.device)
-        self._progress = Progress(events.write)
         # Last, for it may start threads and processes, which run() ends.
         self._grader = ranks.on_first(lambda: self._build_grader(reward), GradedElsewhere)
         if (
@@ -198,50 +178,13 @@ class Run:
             for step in steps
         )
 
-    @property
-    def result_step(self) -> int:
-        """The step whose checkpoint is the result: that of a finished run is chosen, else it is the last."""
-        finished = self.counters.step == self.spec.total_steps
-        return self._folder.choose()[0] if finished else self.counters.step
+    def _resources(self) -> Sequence[AbstractContextManager[object]]:
+        return closing(self._engine), closing(self._grader)
 
-    def run(self) -> bool:
-        """Train to the last step; True when finished, False when asked to stop before. Once a Run."""
-        with closing(self._engine), closing(self._grader):
-            return self._train()
-
-    def advance(self, to: int) -> None:
-        """Do the steps up to number ``to`` and no more (``trainer.replay``). In place of :meth:`run`."""
-        with closing(self._engine), closing(self._grader):
-            while self.counters.step < to:
-                self._step()
-
-    def _train(self) -> bool:
-        self._announce()
-        try:
-            if self.counters.step == 0 and not self._folder.has_checkpoint(0):
-                self._begin()
-            while self.counters.step < self.spec.total_steps:
-                self._stop_if_asked()
-                self._step()
-        except StopAsked:
-            return self._stopped()
-        if self.spec.total_steps == 0 and not self._folder.has_checkpoint(0):
-            self._save_checkpoint({})
-        chosen, reason = self._folder.choose()
-        self._folder.shelve_state()
-        self._events.write(
-            Finished(
-                step=self.counters.step,
-                trained_tokens=self.counters.trained_tokens,
-                result_step=chosen,
-                reason=reason,
-                peak_memory_bytes=self._memory.peak(),
-            )
-        )
-        return True
+    def _evaluated(self) -> dict[str, float]:
+        return self._evaluations.values_of(self.counters.step)
 
     def _begin(self) -> None:
-        """What comes before the first step. On StopAsked nothing is lost: all of it is done again."""
         # Ranks that wait for each other stop between two phases alone.
         alone = self._ranks.world == 1
         with self._progress.giving_up(lambda: alone and self._stop.is_set()):
@@ -250,11 +193,7 @@ class Run:
             self._try_the_grader()
             self._stop_if_asked()
             if values := self._evaluations.run(self._context()):
-                self._write_metrics(values)
-
-    def _stop_if_asked(self) -> None:
-        if self._ranks.any(self._stop.is_set()):
-            raise StopAsked
+                self._tell(values)
 
     def _try_the_model(self) -> None:
         """What would go wrong at the first rollout or checkpoint goes wrong here."""
@@ -263,7 +202,7 @@ class Run:
         context = self._context()
         with context.phase("preflight"):
             gap = try_rollout(context, self._training)
-            self._ranks.from_first(lambda: try_checkpoint(self.policy, self._folder.checkpoints))
+            self._try_to_save()
         if gap.notable:
             self._progress.say(
                 f"Log-probabilities when sampled and when scored differ by {gap.mean:.2g} nats a token on "
@@ -300,7 +239,7 @@ class Run:
             values |= self._evaluations.run(self._context())
         values |= self._progress.end_step(values["train/tokens_generated"])
         values |= self._memory.of_step(self._engine.process_ids)
-        self._write_metrics(values, self._digest(collected, result), context.tally.result())
+        self._tell(values, self._digest(collected, result), context.tally.result())
         ended_by = self._guard(collected, result)
         if self._due(self.spec.checkpoint.interval) or ended_by is not None:
             self._save_checkpoint(values)
@@ -368,45 +307,7 @@ class Run:
                 self._progress.say(alarm.message, level="warn")
         return None
 
-    # --- evaluation and checkpoints -------------------------------------------------------------------
-
-    def _due(self, interval: int) -> bool:
-        step = self.counters.step
-        return step == self.spec.total_steps or (interval > 0 and step % interval == 0)
-
-    def _save_checkpoint(self, values: dict[str, float]) -> None:
-        with self._context().phase("checkpoint"):
-            metrics = values | self._evaluations.values_of(self.counters.step)
-            self._folder.save(self.policy, self._optimizer, self.counters, metrics)
-
-    # --- beginning, end, and what is told in between ----------------------------------------------------
-
-    def _announce(self) -> None:
-        self._events.write(
-            Started(
-                step=self.counters.step,
-                total_steps=self.spec.total_steps,
-                parameters=self.policy.parameters,
-                device=str(self.policy.device),
-            )
-        )
-        for note in self._notes:
-            self._progress.say(note)
-        for dropped in self._dropped:
-            self._progress.say(dropped.message, level="warn", data=dropped.data)
-        if self.policy.adapted:
-            trained, frozen = self._optimizer.trained, self.policy.parameters
-            self._progress.say(f"LoRA trains {trained:,} weights; {frozen - trained:,} stay as they are.")
-        for problem in self._folder.problems:
-            self._progress.say(f"{problem}; resuming after step {self.counters.step}", level="warn")
-        self._folder.report_existing(up_to=self.counters.step)
-
-    def _stopped(self) -> bool:
-        step = self.counters.step
-        if step and not self._folder.has_checkpoint(step):
-            self._save_checkpoint({})
-        self._events.write(Stopped(step=step, trained_tokens=self.counters.trained_tokens))
-        return False
+    # --- what is told ------------------------------------------------------------------------------------
 
     def _write_rollouts(self, collected: Collected, result: UpdateResult) -> None:
         """Of the step just counted; the first rank's, for the others' events go nowhere."""
@@ -418,21 +319,9 @@ class Run:
         """The same for what the step came to."""
         if not self._ranks.first:
             return None
-        saved = self._due(self.spec.checkpoint.interval)
-        weights = weights_sha256(self._optimizer.masters()) if saved else None
-        return step_digest(collected.sampled, result.grad_norm, weights)
+        return step_digest(collected.sampled, result.grad_norm, self._weights_sha256())
 
-    def _write_metrics(
+    def _tell(
         self, values: dict[str, float], digest: StepDigest | None = None, train: Sequence[Grading] = ()
     ) -> None:
-        step = self.counters.step
-        self._events.write(
-            StepMetrics(
-                step=step,
-                total_steps=self.spec.total_steps,
-                values=values,
-                digest=digest,
-                train=list(train),
-                valid=self._evaluations.grading_of(step),
-            )
-        )
+        self._write_metrics(values, digest, train, self._evaluations.grading_of(self.counters.step))

@@ -18,12 +18,12 @@ from trainer.checkpoints.checkpoint import Counters
 from trainer.checkpoints.run_folder import RunFolder
 from trainer.errors import InvalidSpec
 from trainer.graders.spec import StrictModel
-from trainer.loop import Run
 from trainer.model.optim import MasterAdamW
 from trainer.model.policy import Policy
 from trainer.spec.events import Event, EventWriter, StepDigest, StepMetrics
 from trainer.spec.manifest import IncompleteCheckpoint, read_manifest
 from trainer.spec.run import RunSpec
+from trainer.start import build_run
 
 
 class ReplayResult(StrictModel):
@@ -43,7 +43,7 @@ def replay(spec: RunSpec, run_dir: Path, step: int) -> ReplayResult:
     spec = spec.model_copy(update={"validation_data": None})
     with _LastDigest() as events:
         folder = _Source(run_dir, spec, events, before=step)
-        run = Run(spec, run_dir, events, folder=folder)
+        run = build_run(spec, run_dir, events, folder=folder)
         began = run.counters.step
         run.advance(step)
     assert events.digest is not None

@@ -8,8 +8,9 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from app.jobs.methods import Reinforcement
 from app.jobs.resolution import resolve
-from app.jobs.schemas import CreateJob, Reinforcement
+from app.jobs.schemas import CreateJob
 from tests.fixtures.groups import H, N, load_tiny_policy, make_group
 from tests.fixtures.runs import events_of, tiny_spec, write_rows
 from trainer.ablations import ablation_names, load_ablation

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 import torch
 from torch import Tensor
 
+from trainer.model.rows import Row
 from trainer.spec.events import StepDigest
 from trainer.types import Group
 
@@ -31,6 +32,21 @@ def step_digest(groups: Sequence[Group], grad_norm: float, weights: str | None) 
             for number, rollout in enumerate(group.rollouts)
         ),
         rewards=_sha256((rollout.reward,) for group in groups for rollout in group.rollouts),
+        grad_norm=grad_norm,
+        weights=weights,
+    )
+
+
+def lesson_digest(
+    lessons: Iterable[tuple[int, Sequence[Row]]], grad_norm: float, weights: str | None
+) -> StepDigest:
+    """The digest of a step that learnt from rows, by their lines; in place of rewards, what is learnt."""
+    lessons = list(lessons)
+    return StepDigest(
+        rollouts=_sha256(
+            (line, *((*row.context_ids, *row.response_ids) for row in rows)) for line, rows in lessons
+        ),
+        rewards=_sha256(tuple(tuple(row.trained or ()) for row in rows) for _, rows in lessons),
         grad_norm=grad_norm,
         weights=weights,
     )

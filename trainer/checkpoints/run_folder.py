@@ -148,22 +148,24 @@ class RunFolder:
         )
 
     def _score(self, manifest: Manifest) -> Score:
-        if (value := manifest.metrics.get(self._spec.checkpoint.metric)) is not None:
-            return Score(True, value)
+        metric, best = self._spec.best_metric
+        if (value := manifest.metrics.get(metric)) is not None:
+            return Score(True, value if best == "highest" else -value)
         return Score(False, manifest.metrics.get("train/N/reward", 0.0))
 
     def _choose(self) -> tuple[int, str]:
-        last, metric = max(self._scores), self._spec.checkpoint.metric
+        last, (metric, which) = max(self._scores), self._spec.best_metric
         if self._spec.selects == "last":
             return last, "it is the last one"
         evaluated = {step: score.value for step, score in self._scores.items() if score.evaluated}
         if not evaluated:
             return last, f"it is the last one; no checkpoint has the metric {metric}"
         best = max(evaluated, key=lambda step: (evaluated[step], step))
-        of_last = f", against {evaluated[last]:.4g} at the last step, {last}" if last in evaluated else ""
+        of_best, of_last = abs(evaluated[best]), abs(evaluated.get(last, 0.0))
+        against = f", against {of_last:.4g} at the last step, {last}" if last in evaluated else ""
         if best == last:
-            return best, f"its {metric} is the highest, {evaluated[best]:.4g}, and it is the last one"
-        return best, f"its {metric} is the highest, {evaluated[best]:.4g}{of_last}"
+            return best, f"its {metric} is the {which}, {of_best:.4g}, and it is the last one"
+        return best, f"its {metric} is the {which}, {of_best:.4g}{against}"
 
     def _drop_superseded(self) -> None:
         keep_best = self._spec.checkpoint.keep_best

@@ -12,7 +12,7 @@ states: as much as a policy moves in several steps. With ``logits_dtype`` "float
 and 1e-5. CPUs have no such product and multiply in float32; on CUDA the product itself writes float32.
 """
 
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import torch
 from torch import Tensor
@@ -79,21 +79,37 @@ def token_logprobs(
         token_T: the tokens.
         output: the output layer of ``output_VD``, if there is one already.
     """
+    output = output or OutputLayer(output_VD, logits_dtype)
     return _LinearLogProbs.apply(  # type: ignore[return-value]
-        hidden_TD,
-        output_VD,
-        token_T,
-        temperature,
-        chunk,
-        output or OutputLayer(output_VD, logits_dtype),
-        kept_bytes,
+        hidden_TD, output_VD, token_T, temperature, output, _Cost(chunk, kept_bytes), False
+    )[:2]
+
+
+def compared_logprobs(
+    hidden_TD: Tensor,
+    output_VD: Tensor,
+    token_T: Tensor,
+    output: OutputLayer,
+    temperature: float = 1.0,
+    compares: bool = True,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """The same, and whether o_t is the likeliest token: boolean, (T,), empty where it ``compares`` none."""
+    return _LinearLogProbs.apply(  # type: ignore[return-value]
+        hidden_TD, output_VD, token_T, temperature, output, _Cost(CHUNK_TOKENS, KEPT_BYTES), compares
     )
+
+
+class _Cost(NamedTuple):
+    chunk: int
+    kept_bytes: int
 
 
 class _SavedChunks(Saved, Protocol):
     temperature: float
     chunk: int
     output: OutputLayer
+
+    def mark_non_differentiable(self, *tensors: Tensor) -> None: ...
 
 
 class _LinearLogProbs(torch.autograd.Function):
@@ -104,14 +120,16 @@ class _LinearLogProbs(torch.autograd.Function):
         output_VD: Tensor,
         token_T: Tensor,
         temperature: float,
-        chunk: int,
         output: OutputLayer,
-        kept_bytes: int,
-    ) -> tuple[Tensor, Tensor]:
+        cost: _Cost,
+        compares: bool,
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        chunk, kept_bytes = cost
         reduced = torch.promote_types(hidden_TD.dtype, torch.float32)
         logp_T = torch.empty(len(token_T), dtype=reduced, device=hidden_TD.device)
         entropy_T = torch.empty_like(logp_T)
         log_z_T = torch.empty_like(logp_T)
+        likeliest_T = torch.empty(len(token_T) if compares else 0, dtype=torch.bool, device=hidden_TD.device)
         #: Probabilities of the first tokens, in the precision in which they are multiplied on the way back.
         row_bytes = len(output_VD) * hidden_TD.dtype.itemsize
         kept = min(len(token_T), kept_bytes // row_bytes) if any(ctx.needs_input_grad) else 0
@@ -124,6 +142,8 @@ class _LinearLogProbs(torch.autograd.Function):
             log_z_T[part] = torch.logsumexp(log_p, dim=-1)
             log_p.sub_(log_z_T[part, None])
             logp_T[part] = log_p.gather(-1, token_T[part, None]).squeeze(-1)
+            if compares:
+                likeliest_T[part] = log_p.argmax(-1) == token_T[part]
             p = log_p.exp()
             kept_TV[part] = p[: max(kept - start, 0)]
             # A token that cannot occur (log p = -inf, p = 0) contributes nothing.
@@ -131,11 +151,12 @@ class _LinearLogProbs(torch.autograd.Function):
             entropy_T[part] = -torch.linalg.vecdot(p, log_p)
         ctx.save_for_backward(hidden_TD, output_VD, token_T, logp_T, log_z_T, entropy_T, kept_TV)
         ctx.temperature, ctx.chunk, ctx.output = temperature, chunk, output
-        return logp_T, entropy_T
+        ctx.mark_non_differentiable(likeliest_T)
+        return logp_T, entropy_T, likeliest_T
 
     @staticmethod
     def backward(ctx: _SavedChunks, *gradients: Tensor) -> tuple[Tensor | None, ...]:
-        grad_logp_T, grad_entropy_T = gradients
+        grad_logp_T, grad_entropy_T, _ = gradients
         hidden_TD, output_VD, token_T, logp_T, log_z_T, entropy_T, kept_TV = ctx.saved_tensors
         grad_hidden = torch.empty_like(hidden_TD)
         # Frozen under adapters: then a matrix of the vocabulary's size is neither made nor filled.

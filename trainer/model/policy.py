@@ -110,13 +110,14 @@ class Policy:
         known = for_template(messages, knows_developer=knows_developer(self.tokenizer.chat_template))
         return messages_for_mode(known, mode, self.high_entropy_prompt, self.placement)
 
-    def render(self, messages: list[Message], tools: Tools = None) -> str:
-        """The prompt's text, ready for the assistant's turn. Raises jinja2.TemplateError."""
+    def render(self, messages: list[Message], tools: Tools = None, *, asks: bool = True) -> str:
+        """The conversation's text, where it ``asks`` ready for the assistant's turn. Raises
+        jinja2.TemplateError."""
         return str(
             self.tokenizer.apply_chat_template(
                 messages,
                 tools=tools,
-                add_generation_prompt=True,
+                add_generation_prompt=asks,
                 tokenize=False,
                 **self.chat_template_kwargs,
             )

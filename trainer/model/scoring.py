@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from trainer.model.logprobs import token_logprobs
+from trainer.model.logprobs import compared_logprobs
 from trainer.model.packing import Layout, pack
 from trainer.model.policy import Policy
 from trainer.model.rows import Row, by_context
@@ -19,16 +19,23 @@ class Scores:
     """Of the trained tokens of rows, such as all response tokens of a group under one mode's prompt.
 
     ``logp_T`` log pi(o_t) and ``entropy_T`` H_t, nats, (T,), float32 or better; ``hidden_TD`` the hidden
-    states that predict the tokens, (T, D).
+    states that predict the tokens, (T, D). ``likeliest_T`` whether each is the likeliest token, (T,); None
+    where that was not asked.
     """
 
     logp_T: Tensor
     entropy_T: Tensor
     hidden_TD: Tensor
+    likeliest_T: Tensor | None = None
 
 
 def score_rows(
-    policy: Policy, rows: Sequence[Row], temperature: float = 1.0, layout: Layout | None = None
+    policy: Policy,
+    rows: Sequence[Row],
+    temperature: float = 1.0,
+    layout: Layout | None = None,
+    *,
+    compares: bool = False,
 ) -> Scores:
     """One forward pass over a micro-batch of rows.
 
@@ -43,11 +50,17 @@ def score_rows(
     Args:
         temperature: logits are divided by it before the softmax.
         layout: default the fastest that the model supports.
+        compares: also say which tokens are the likeliest.
     """
     device = policy.device
     if not rows:
         none_T = torch.zeros(0, device=device)
-        return Scores(none_T, none_T, policy.output_VD.new_zeros(0, policy.output_VD.shape[1]))
+        return Scores(
+            none_T,
+            none_T,
+            policy.output_VD.new_zeros(0, policy.output_VD.shape[1]),
+            none_T if compares else None,
+        )
     runs = by_context(rows)
     prompts = [run[0].context_ids for run in runs]
     responses = [[row.response_ids for row in run] for run in runs]
@@ -59,10 +72,10 @@ def score_rows(
         row_T, position_T, token_T = row_T[picked], position_T[picked], token_T[picked]
     hidden_BLD = policy.decoder(**packed.decoder_inputs(device)).last_hidden_state
     hidden_TD = hidden_BLD[row_T.to(device), position_T.to(device)]
-    logp_T, entropy_T = token_logprobs(
-        hidden_TD, policy.output_VD, token_T.to(device), temperature, output=policy.output_layer()
+    logp_T, entropy_T, likeliest_T = compared_logprobs(
+        hidden_TD, policy.output_VD, token_T.to(device), policy.output_layer(), temperature, compares
     )
-    return Scores(logp_T, entropy_T, hidden_TD)
+    return Scores(logp_T, entropy_T, hidden_TD, likeliest_T if compares else None)
 
 
 def group_rows(group: Group, modes: Sequence[Mode]) -> list[Row]:

@@ -62,8 +62,8 @@ class Phase(Timestamped):
 class StepDigest(Record):
     """What a step came to: equal digests, equal steps (``trainer.checkpoints.digest``). SHA-256, hex."""
 
-    rollouts: str = Field(description="Of what was sampled: items, modes, token ids")
-    rewards: str = Field(description="Of what the grader said")
+    rollouts: str = Field(description="Of what was sampled, or of the rows: items, modes, token ids")
+    rewards: str = Field(description="Of what the grader said; of rows, which tokens are learnt")
     grad_norm: float
     weights: str | None = Field(
         default=None, description="Of the trained weights after the step, at checkpoints"

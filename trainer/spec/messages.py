@@ -8,6 +8,7 @@ does not know it, calls of tools have their arguments as objects, and what is nu
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Annotated, Literal, TypeGuard, cast
 
 from pydantic import (
@@ -234,12 +235,19 @@ class BadMessages(ValueError):
     """A row's messages or tools cannot be used: a sentence that begins with the field."""
 
 
-_MESSAGES = TypeAdapter(list[ChatMessage])
+@lru_cache
+def _list_of(kind: type[ChatMessage]) -> TypeAdapter[list[ChatMessage]]:
+    return TypeAdapter(list[kind])  # pyright: ignore[reportInvalidTypeForm]
+
+
 _TOOLS = TypeAdapter(list[Tool])
 
 
-def conversation(row: Mapping[str, object]) -> Conversation:
-    """The conversation of a row of data, ``messages`` and perhaps ``tools``. Raises BadMessages."""
+def conversation(row: Mapping[str, object], kind: type[ChatMessage] = ChatMessage) -> Conversation:
+    """The conversation of a row of data, ``messages`` and perhaps ``tools``. Raises BadMessages.
+
+    ``kind``: what its messages are; another one says more of them.
+    """
     messages = row.get("messages")
     if "messages" not in row:
         raise BadMessages(f"'messages' is missing; the keys are: {', '.join(row)[:_SHOWN] or 'none'}")
@@ -251,7 +259,7 @@ def conversation(row: Mapping[str, object]) -> Conversation:
         _check_shape(f"'messages.{index}'", message)
     tools = row.get("tools")
     try:
-        told = _MESSAGES.validate_python(messages)
+        told = _list_of(kind).validate_python(messages)
     except ValidationError as error:
         raise BadMessages(_sentence(error, "messages", messages)) from None
     try:

@@ -87,6 +87,32 @@ METRICS = (
     Metric("train/eta", "", "Weight of the bonus, η, in this step"),
     Metric("train/entropy_coefficient", "", "Weight of entropy in the loss in this step"),
     Metric("train/loss", "", "The loss that was minimised"),
+    # learning from rows
+    Metric("train/token_accuracy", "share", "Tokens to learn that are the likeliest ones"),
+    Metric(
+        "train/{N,H}/loss", "nats", "Mean −log probability of the tokens to learn under the mode's prompt"
+    ),
+    Metric(
+        "{train,valid,eval}/preference_accuracy",
+        "share",
+        "Pairs whose preferred answer has the higher reward",
+    ),
+    Metric(
+        "{train,valid,eval}/preference_margin", "nats", "Mean reward of preferred answers over the others'"
+    ),
+    Metric(
+        "{train,valid,eval}/{preferred_reward,non_preferred_reward}",
+        "nats",
+        "Mean of β times the log ratio of an answer to the model that training began with",
+    ),
+    Metric("valid/loss", "", "The same loss on a few rows of the validation file, others each step"),
+    Metric("valid/token_accuracy", "share", "Tokens of these that are the likeliest ones"),
+    Metric("valid/{N,H}/loss", "nats", "Mean −log probability of their tokens under the mode's prompt"),
+    Metric("valid/{N,H}/entropy_nats", "nats", "Mean entropy of the next-token distribution over them"),
+    Metric("eval/loss", "", "The same loss on all rows of the validation file"),
+    Metric("eval/token_accuracy", "share", "Tokens of these that are the likeliest ones"),
+    Metric("eval/{N,H}/loss", "nats", "Mean −log probability of their tokens under the mode's prompt"),
+    # of every run
     Metric("train/grad_norm", "", "Norm of the gradient before it is clipped"),
     Metric("train/lr", "", "Learning rate of the step"),
     Metric("train/samples_generated", "responses", "Responses that the step sampled, dropped ones too"),
@@ -97,7 +123,7 @@ METRICS = (
     Metric(
         "train/tokens_per_second",
         "tokens/s",
-        "Tokens sampled a second of training, without evaluation and probes",
+        "Tokens sampled, or learnt, a second of training, without evaluation and probes",
     ),
     Metric("train/step_seconds", "s", "The whole step"),
     Metric(

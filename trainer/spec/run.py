@@ -15,6 +15,7 @@ from trainer.spec.algorithm import AlgorithmSpec, PolicySplit
 from trainer.spec.data import Data
 from trainer.spec.model import LoraSpec, ModelSpec
 from trainer.spec.modes import DEFAULT_HIGH_ENTROPY_PROMPT, Placement
+from trainer.spec.taught import Dpo, Supervised, Taught, check_taught
 
 VLLM_LOWEST_TEMPERATURE = 0.01
 
@@ -291,8 +292,12 @@ class RunSpec(StrictModel):
     model: ModelSpec
     training_data: Data
     validation_data: Data | None = None
-    grader: Grader | None = Field(description="None where a reward function is given: trainer.api.train")
-    algorithm: AlgorithmSpec = Field(default_factory=PolicySplit)
+    grader: Grader | None = Field(
+        description="None where a reward function is given (trainer.api.train), and where rows teach"
+    )
+    algorithm: Annotated[AlgorithmSpec | Supervised | Dpo, Field(discriminator="type")] = Field(
+        default_factory=PolicySplit
+    )
     high_entropy_prompt: str = DEFAULT_HIGH_ENTROPY_PROMPT
     high_entropy_placement: Placement = "system"
     chat_template_kwargs: ChatTemplateKwargs = Field(
@@ -339,6 +344,18 @@ class RunSpec(StrictModel):
         """Which checkpoint is the result."""
         return self.checkpoint.select or ("last" if self.validation_data is None else "best")
 
+    @property
+    def best_metric(self) -> tuple[str, Literal["highest", "lowest"]]:
+        """What the best checkpoint is told by, and which value of it is the best."""
+        taught = isinstance(self.algorithm, Taught)
+        return ("eval/loss", "lowest") if taught else (self.checkpoint.metric, "highest")
+
+    @model_validator(mode="after")
+    def _rows_teach(self) -> "RunSpec":
+        if isinstance(self.algorithm, Taught):
+            check_taught(self)
+        return self
+
     @model_validator(mode="after")
     def _best_can_be_told(self) -> "RunSpec":
         if self.checkpoint.select == "best" and self.validation_data is None:
@@ -346,6 +363,8 @@ class RunSpec(StrictModel):
                 "checkpoint.select is 'best', but there is no validation data to tell which is: give "
                 "validation data, or 'last'"
             )
+        if isinstance(self.algorithm, Taught):
+            return self
         _, mode, name = self.checkpoint.metric.split("/")
         splits = isinstance(self.algorithm, PolicySplit) and self.algorithm.high_entropy_samples != 0
         if mode != "N" and not splits:
@@ -410,7 +429,7 @@ class RunSpec(StrictModel):
         return self
 
 
-def check_group(algorithm: AlgorithmSpec, samples_per_prompt: int) -> None:
+def check_group(algorithm: AlgorithmSpec | Taught, samples_per_prompt: int) -> None:
     """Raise ValueError unless ``samples_per_prompt`` can be divided over the algorithm's modes."""
     if not isinstance(algorithm, PolicySplit):
         return
