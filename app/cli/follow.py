@@ -16,6 +16,7 @@ from rich.text import Text
 
 from app.cli.client import Told
 from app.cli.sparkline import sparkline
+from app.jobs.losses import learns_from_rows
 
 if TYPE_CHECKING:
     import openai
@@ -26,6 +27,7 @@ TERMINAL = frozenset({"succeeded", "failed", "cancelled"})
 RESTING = TERMINAL | {"paused"}
 RECONNECT_SECONDS = 1.0
 MODES = {"N": ("normal", "dodger_blue2"), "H": ("high-entropy", "dark_orange")}
+LOSSES = {"loss": "train/loss", "validation loss": "eval/loss"}
 LEVEL_STYLES = {"info": "dim", "warn": "yellow", "error": "red"}
 
 
@@ -110,6 +112,13 @@ class Curves:
         values = self.values(name)
         return values[-1] if values else None
 
+    def losses(self) -> Iterator[tuple[str, list[float]]]:
+        """Of a job that learns from rows, each loss so far with what it is of."""
+        if learns_from_rows(self.series):
+            for what, name in LOSSES.items():
+                if values := self.values(name):
+                    yield what, values
+
     def eta_seconds(self) -> float | None:
         """Remaining steps times the median duration of the last ones."""
         recent = self.values("train/step_seconds")[-5:]
@@ -123,6 +132,7 @@ class Curves:
             reward, entropy = self.last(f"{at}/{label}/reward"), self.last(f"{at}/{label}/entropy_nats")
             if reward is not None and entropy is not None:
                 parts.append(f"{name}: reward {reward:.2f}, entropy {entropy:.2f} nats")
+        parts += [f"{what} {values[-1]:.4g}" for what, values in self.losses()]
         if (speed := self.last("train/tokens_per_second")) is not None:
             parts.append(f"{speed:.0f} tokens/s")
         if (eta := self.eta_seconds()) is not None:
@@ -156,6 +166,8 @@ def render(curves: Curves) -> Group:
                 Text(f"entropy {entropies[-1]:.2f} nats"),
                 Text(sparkline(entropies), style=style),
             )
+    for what, values in curves.losses():
+        body.add_row(Text(what), Text(f"{values[-1]:.4g}"), Text(sparkline(values), style="cyan"))
     return Group(head, body)
 
 

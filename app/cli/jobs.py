@@ -272,6 +272,10 @@ def _fields(job: "FineTuningJob") -> dict[str, object]:
 
 def _algorithm(job: "FineTuningJob") -> str:
     method = _fields(job).get("method")
-    found = method.get("reinforcement") if isinstance(method, dict) else None
+    if not isinstance(method, dict):
+        return ""
+    found = method.get("reinforcement")
+    if found is None:
+        return str(method.get("type", ""))
     algorithm = found.get("algorithm") if isinstance(found, dict) else None
     return str(algorithm.get("type", "")) if isinstance(algorithm, dict) else ""

@@ -84,7 +84,8 @@ class Pace:
 
 
 def _size(spec: Mapping[str, Any]) -> tuple[object, ...]:
-    return spec.get("model"), spec.get("rollout"), spec.get("lora")
+    # One without a grader samples nothing, whatever its rollout says.
+    return spec.get("model"), spec.get("rollout"), spec.get("lora"), spec.get("grader") is None
 
 
 def _method(spec: Mapping[str, Any]) -> tuple[object, ...]:

@@ -16,7 +16,7 @@ from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema
 
 from app.core.parameters import Metadata
-from app.jobs.schemas import Hours
+from app.jobs.methods import Hours
 from trainer.ablations import ablation_names
 from trainer.graders.spec import StrictModel
 from trainer.spec.algorithm import AlgorithmSpec

@@ -33,7 +33,7 @@ _FORM = {
                         "file": {
                             "type": "string",
                             "format": "binary",
-                            "description": "JSONL: an object a line, with messages and what the grader reads",
+                            "description": "JSONL: an object a line, as the method has it",
                         },
                     },
                 }

@@ -11,10 +11,9 @@ from app.core.errors import BadRequest
 from app.core.strict_json import BadJson, parse
 from app.core.validation import abbreviated, one_of
 from trainer.graders.templates import has_value
-from trainer.spec.messages import BadMessages, conversation
+from trainer.spec.messages import BadMessages
+from trainer.spec.rows import READERS, Method, likely_method
 
-#: Whose message the model can be asked to answer.
-ANSWERED = ("user", "tool")
 #: The index holds no more than this; what is not in it is looked up in the file.
 MAX_FIELDS = 1000
 # What a grader's template can name (trainer.graders.templates).
@@ -26,11 +25,13 @@ class Rows:
     """What is known of a valid training file.
 
     ``fields`` maps the dotted path of each field besides ``messages`` to how many rows have it (``count``)
-    and the line of the first row that does not (``first_missing``, None when all have it).
+    and the line of the first row that does not (``first_missing``, None when all have it). ``unfit`` says why
+    a method cannot learn from the file: its first row that it cannot learn from.
     """
 
     count: int = 0
     fields: dict[str, dict[str, int | None]] = field(default_factory=dict)
+    unfit: dict[Method, str] = field(default_factory=dict)
 
 
 def check_training_file(path: Path, max_line_bytes: int) -> Rows:
@@ -39,7 +40,7 @@ def check_training_file(path: Path, max_line_bytes: int) -> Rows:
     first_line = 0
     for number, line in lines(path, max_line_bytes):
         row = _row(number, line)
-        _check_messages(number, row)
+        _check_methods(rows, number, row)
         present = set(field_paths(row))
         for name in present - rows.fields.keys():
             if len(rows.fields) < MAX_FIELDS:
@@ -107,18 +108,21 @@ def _row(number: int, line: bytes) -> dict[str, object]:
     return row
 
 
-def _check_messages(number: int, row: dict[str, object]) -> None:
-    if "messages" not in row:
+def _check_methods(rows: Rows, number: int, row: dict[str, object]) -> None:
+    """Which methods the row rules out. Raises BadRequest where none is left."""
+    if "messages" not in row and likely_method(row) != "dpo":
         raise _bad(f"Line {number} has no 'messages'. Its keys are: {one_of(list(row))}.")
-    try:
-        messages = conversation(row).messages
-    except BadMessages as error:
-        raise _bad(f"Line {number}: {error}.") from None
-    if messages[-1].role not in ANSWERED:
-        raise _bad(
-            f"Line {number}: 'messages' ends with a message of role '{messages[-1].role}'; the last one must "
-            "be the user's, or a tool's, for the model is trained on its own answers to it."
-        )
+    problems: dict[Method, str] = {}
+    for method, read in READERS.items():
+        if method not in rows.unfit:
+            try:
+                read(row)
+            except BadMessages as error:
+                problems[method] = f"Line {number}: {error}."
+    rows.unfit |= problems
+    if len(rows.unfit) == len(READERS):
+        # Of what the rows before left, or else of what the row looks like.
+        raise _bad(problems.get(likely_method(row)) or next(iter(problems.values())))
 
 
 def _bad(message: str) -> BadRequest:

@@ -20,6 +20,7 @@ from app.files.jsonl import check_training_file
 from app.files.schemas import PURPOSES, RESULTS_PURPOSE, UploadFields
 from app.files.storage import StoredFile
 from app.files.upload import Upload
+from trainer.spec.rows import Method
 
 
 def create(project_id: str, upload: Upload) -> File:
@@ -44,6 +45,7 @@ def create(project_id: str, upload: Upload) -> File:
             if given.expires_after is not None:
                 file.expires_at = file.created_at + given.expires_after.seconds
             file.rows, file.fields = rows.count, dict(rows.fields)
+            file.unfit = {str(method): text for method, text in rows.unfit.items()}
     except BaseException:
         storage.remove(stored.id)
         raise
@@ -79,6 +81,19 @@ def training_file(session: Session, project_id: str, file_id: str | None, param:
             param=param,
         )
     return file
+
+
+def check_method(file: File, method: Method, param: str) -> None:
+    """Raise BadRequest naming ``param`` where the method cannot learn from the file's rows."""
+    unfit = file.unfit
+    if unfit is None:
+        unfit = check_training_file(storage.path_of(file.id), get_settings().max_line_bytes).unfit
+    if problem := unfit.get(method):
+        raise BadRequest(
+            f"Invalid value for '{param}': the rows of {file.id} are not those of a {method} job. {problem}",
+            param=param,
+            code="invalid_file",
+        )
 
 
 def retrieve(project_id: str, file_id: str) -> File:

@@ -1,5 +1,6 @@
 """``/v1/fine_tuning/jobs/{id}/checkpoints``: a job's checkpoints."""
 
+from collections.abc import Mapping
 from typing import Any
 
 from fastapi import APIRouter, Response
@@ -14,6 +15,7 @@ from app.core.paging import After, Limit, page, unknown_cursor
 from app.core.parameters import JobId
 from app.core.requests import StrictRoute
 from app.core.tables import Checkpoint, Job
+from app.jobs.losses import learns_from_rows, losses
 from app.jobs.service import found
 
 router = APIRouter(prefix="/v1/fine_tuning/jobs", tags=["checkpoints"], route_class=StrictRoute)
@@ -44,6 +46,13 @@ def listing(project_id: str, job_id: str, *, after: str | None, limit: int) -> l
         return [_view(row, job, is_result=chosen is not None and row.id == chosen.id) for row in rows]
 
 
+def _by_openai(metrics: Mapping[str, float]) -> dict[str, float]:
+    """Those that have a name of OpenAI's."""
+    if not learns_from_rows(metrics):
+        return {}
+    return {name: value for name, value in losses(metrics).items() if value is not None}
+
+
 def _view(checkpoint: Checkpoint, job: Job, *, is_result: bool) -> dict[str, Any]:
     return {
         "id": checkpoint.id,
@@ -54,7 +63,7 @@ def _view(checkpoint: Checkpoint, job: Job, *, is_result: bool) -> dict[str, Any
         "step_number": checkpoint.step,
         "is_result": is_result,
         "result_reason": job.result_reason if is_result else None,
-        "metrics": {"step": checkpoint.step, **checkpoint.metrics},
+        "metrics": {"step": checkpoint.step, **_by_openai(checkpoint.metrics), **checkpoint.metrics},
         "high_entropy_prompt": checkpoint.high_entropy_prompt,
         "high_entropy_placement": checkpoint.high_entropy_placement,
         "chat_template_kwargs": checkpoint.chat_template_kwargs,

@@ -21,13 +21,15 @@ from app.core.job_status import JobStatus
 from app.core.queue import announce
 from app.core.tables import File, Job
 from app.core.validation import abbreviated
+from app.files.service import check_method
 from app.graders.checks import check_grader
 from app.graders.environments import check_task
 from app.graders.forms import check_response_format
 from app.graders.rows import GRADER_PARAM, check_item_fields
 from app.jobs.naming import name_of, words_of
 from app.jobs.quota import check_quota, check_size, planned_samples
-from app.jobs.resolution import Resolved, resolve
+from app.jobs.resolution import resolve
+from app.jobs.resolved import Resolved
 from app.jobs.schemas import CreateJob
 from app.jobs.sources import Sources, data_of, find_sources, rows_of
 from app.jobs.status import change_status
@@ -95,23 +97,29 @@ def check_job(project_id: str, request: CreateJob, *, job_id: str = "ftjob-", se
 
 
 def _check_data(request: CreateJob, sources: Sources) -> None:
-    """Environments, grader, and whether the rows have what the grader reads."""
+    """Environments, grader, and whether the rows have what the method and the grader read."""
     if request.environment is not None:
         check_task(request.environment.task, request.environment.parameters, param="environment")
     if request.validation_environment is not None:
         other = request.validation_environment
         check_task(other.task, other.parameters, param="validation_environment")
-    grader = request.method.reinforcement.grader
-    check_grader(grader, GRADER_PARAM)
-    form = request.method.reinforcement.response_format
-    check_response_format(form, grader, param=_RESPONSE_FORMAT, grader_param=GRADER_PARAM)
+    for param, data in (("training_file", sources.training), ("validation_file", sources.validation)):
+        if isinstance(data, File):
+            check_method(data, request.method.type, param)
+    ours = request.method.reinforcement
+    if ours is None:
+        return
+    check_grader(ours.grader, GRADER_PARAM)
+    check_response_format(
+        ours.response_format, ours.grader, param=_RESPONSE_FORMAT, grader_param=GRADER_PARAM
+    )
     for kind, data in (("training", sources.training), ("validation", sources.validation)):
         if data is not None:
             drawn = isinstance(data, EnvironmentData)
             name = (
                 f"{kind}_file" if not drawn else {"training": "environment"}.get(kind, f"{kind}_environment")
             )
-            check_item_fields(grader, data, param=name)
+            check_item_fields(ours.grader, data, param=name)
 
 
 def _store(sent: _Sent, resolved: Resolved, job_id: str, seed: int) -> dict[str, object]:

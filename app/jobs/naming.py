@@ -22,7 +22,7 @@ def name_of(suffix: str | None, metadata: dict[str, str] | None, model: str, dat
 
 def words_of(job: Job) -> str:
     """Name, ids, model, algorithm, files, tags, and as much of the note as there is room for."""
-    algorithm = job.method["reinforcement"].get("algorithm", {}).get("type", "")
+    algorithm = job.run_spec.get("algorithm", {}).get("type", "")
     files = (job.training_file, job.validation_file)
     parts = [
         job.name,

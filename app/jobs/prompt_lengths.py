@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from functools import lru_cache
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Query
 from pydantic import BaseModel, Field
@@ -20,7 +20,8 @@ from app.core.strict_json import parse
 from app.files.jsonl import lines
 from app.files.service import content
 from app.models.catalog import weights_to_train
-from trainer.spec.messages import conversation
+from trainer.spec.messages import Conversation, conversation
+from trainer.spec.rows import TaughtMessage
 
 router = APIRouter(prefix="/v1/files", tags=["files"], route_class=StrictRoute)
 #: Of a file, so much is read from its beginning: a second's work at most.
@@ -80,9 +81,14 @@ def _prompts(path: Path) -> Iterator[str]:
     for _, line in lines(path, get_settings().max_line_bytes):
         row = parse(line)
         assert isinstance(row, dict), "an upload's lines were checked"
-        yield "".join(message["content"] for message in conversation(row).templated())
+        yield "".join(message["content"] for message in _conversation(row).templated())
         if (left := left - len(line)) <= 0:
             return
+
+
+def _conversation(row: dict[str, Any]) -> Conversation:
+    """Of a row of any method."""
+    return conversation(row if "messages" in row else row["input"], TaughtMessage)
 
 
 def _tokenizer(path: Path, model: str) -> Tokenizer:

@@ -8,6 +8,7 @@ from app.core.settings import get_settings
 from app.core.tables import Job
 from app.core.unfinished import unfinished
 from trainer.spec.run import RunSpec
+from trainer.spec.taught import Taught
 
 
 def check_size(run: RunSpec) -> None:
@@ -21,7 +22,7 @@ def check_size(run: RunSpec) -> None:
             raise BadRequest(
                 f"The job has {wanted} {what}, and {most} is the most that a project may have planned. The "
                 f"operator can change that with POLICYSPLIT_{name}.",
-                param="method.reinforcement",
+                param="method",
                 code="quota_exceeded",
             )
 
@@ -61,5 +62,7 @@ def check_quota(session: Session, project_id: str, run: RunSpec) -> None:
 
 
 def planned_samples(run: RunSpec) -> int:
-    """How many responses the run samples in training."""
+    """How many responses the run samples in training: none where it learns from rows."""
+    if isinstance(run.algorithm, Taught):
+        return 0
     return run.total_steps * run.rollout.prompts_per_step * run.rollout.samples_per_prompt

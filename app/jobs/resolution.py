@@ -11,42 +11,32 @@ eval_interval              evaluation.interval             a tenth of the steps;
 eval_samples               evaluation.samples_per_item     1
 =========================  ==============================  ==========================================
 
-Giving both columns is fine when they agree and refused when they do not.
+Giving both columns is fine when they agree and refused when they do not. What the methods that learn from
+rows have of these is in ``app.jobs.taught_resolution``.
 """
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
-
-from pydantic import BaseModel, ValidationError
+from typing import Any
 
 from app.core.errors import BadRequest
-from app.core.validation import bad_request
-from app.jobs.schemas import CreateJob, Reinforcement
+from app.jobs.agreement import Agreement, tidy, value_of
+from app.jobs.methods import Reinforcement
+from app.jobs.resolved import Resolved
+from app.jobs.schemas import CreateJob
+from app.jobs.taught_resolution import resolve_taught
 from trainer.graders.spec import Grader, MultiGrader
 from trainer.spec.chat_template import EFFORT, chat_template, effort_switch
 from trainer.spec.data import Data
 from trainer.spec.model import ModelSpec
-from trainer.spec.run import CheckpointSpec, EvaluationSpec, OptimizerSpec, RolloutSpec, RunSpec, check_group
+from trainer.spec.run import CheckpointSpec, EvaluationSpec, OptimizerSpec, RolloutSpec, check_group
 
 BASE_LEARNING_RATE: float = OptimizerSpec.model_fields["learning_rate"].default
 BASE_SAMPLES: int = RolloutSpec.model_fields["samples_per_prompt"].default
 BASE_PROMPTS: int = RolloutSpec.model_fields["prompts_per_step"].default
-_MAX_STEPS = 2**31 - 1
 _PARAM = "method.reinforcement"
-Number = TypeVar("Number", int, float)
-
-
-@dataclass(frozen=True)
-class Resolved:
-    """What the job shows (``method``) and what the trainer gets (``run_spec``)."""
-
-    method: dict[str, Any]
-    run_spec: RunSpec
-    notes: tuple[str, ...] = ()
-    """What of the request is without effect, in sentences."""
+_SAME = Agreement(_PARAM)
 
 
 def resolve(
@@ -61,14 +51,30 @@ def resolve(
     seed: int,
 ) -> Resolved:
     """Fill in the blanks. Raises BadRequest naming the field that does not fit."""
-    ours = request.method.reinforcement
+    ours = request.method.settings
+    if not isinstance(ours, Reinforcement):
+        return resolve_taught(
+            ours,
+            job_id=job_id,
+            model_path=model_path,
+            training=training,
+            training_rows=training_rows,
+            validation=validation,
+            seed=seed,
+        )
     rollout = _rollout(ours, training_rows)
-    steps, epochs = _steps(ours, training_rows, rollout.prompts_per_step)
+    steps, epochs = _SAME.steps(
+        ours.budget.steps,
+        value_of(ours.hyperparameters.n_epochs),
+        1,
+        training_rows,
+        rollout.prompts_per_step,
+    )
     optimizer = _optimizer(ours)
     evaluation = _evaluation(ours, steps, validation)
     checkpoint = _checkpoint(ours, evaluation, validation)
     template_options, notes = _template_options(ours, model_path)
-    run_spec = _run_spec(
+    run_spec = _SAME.run_spec(
         run_id=job_id,
         model=ModelSpec(
             path=str(model_path),
@@ -102,8 +108,8 @@ def resolve(
     hyperparameters = {
         "batch_size": rollout.prompts_per_step,
         "n_epochs": epochs,
-        "learning_rate_multiplier": _tidy(optimizer.learning_rate / BASE_LEARNING_RATE),
-        "compute_multiplier": _tidy(rollout.samples_per_prompt / BASE_SAMPLES),
+        "learning_rate_multiplier": tidy(optimizer.learning_rate / BASE_LEARNING_RATE),
+        "compute_multiplier": tidy(rollout.samples_per_prompt / BASE_SAMPLES),
         "eval_interval": evaluation.interval,
         "eval_samples": evaluation.samples_per_item,
         "reasoning_effort": given.reasoning_effort or "default",
@@ -134,7 +140,7 @@ def _template_options(ours: Reinforcement, model_path: Path) -> tuple[dict[str, 
         return given, (note,)
     value = effort if switch == EFFORT else True
     if given.get(switch, value) != value:
-        _conflict("reasoning_effort", effort, f"chat_template_kwargs.{switch}", str(given[switch]))
+        _SAME.conflict("reasoning_effort", effort, f"chat_template_kwargs.{switch}", str(given[switch]))
     note = f"{told}: the model's chat template knows no degrees, and {switch} is true, as for any effort."
     return {**given, switch: value}, () if switch == EFFORT else (note,)
 
@@ -148,17 +154,17 @@ def _thresholds(grader: Grader) -> Iterator[str]:
 
 def _rollout(ours: Reinforcement, rows: int) -> RolloutSpec:
     given = ours.hyperparameters
-    prompts = _agreed(ours.rollout, "rollout.prompts_per_step", _value(given.batch_size), "batch_size")
+    prompts = _SAME.agreed(ours.rollout, "rollout.prompts_per_step", value_of(given.batch_size), "batch_size")
     if prompts is None:
         prompts = min(BASE_PROMPTS, rows)
     if prompts > rows:
-        param = _named(ours.rollout, "rollout.prompts_per_step", "batch_size")
+        param = _SAME.named(ours.rollout, "rollout.prompts_per_step", "batch_size")
         raise BadRequest(
             f"Invalid value for '{param}': {prompts}. The training data has {rows} rows, and a step takes "
             f"different ones: give a number from 1 to {rows}.",
             param=param,
         )
-    multiplier = _value(given.compute_multiplier)
+    multiplier = value_of(given.compute_multiplier)
     samples = None if multiplier is None else multiplier * BASE_SAMPLES
     if samples is not None and (samples < 2 or samples != round(samples)):
         param = f"{_PARAM}.hyperparameters.compute_multiplier"
@@ -167,7 +173,7 @@ def _rollout(ours: Reinforcement, rows: int) -> RolloutSpec:
             f"prompt; give a multiple of {1 / BASE_SAMPLES:g} from {2 / BASE_SAMPLES:g} up.",
             param=param,
         )
-    samples = _agreed(
+    samples = _SAME.agreed(
         ours.rollout,
         "rollout.samples_per_prompt",
         None if samples is None else round(samples),
@@ -178,42 +184,27 @@ def _rollout(ours: Reinforcement, rows: int) -> RolloutSpec:
     try:
         check_group(ours.algorithm, samples)
     except ValueError as error:
-        param = _named(ours.rollout, "rollout.samples_per_prompt", "compute_multiplier")
+        param = _SAME.named(ours.rollout, "rollout.samples_per_prompt", "compute_multiplier")
         if getattr(ours.algorithm, "high_entropy_samples", None) is not None:
             param = f"{_PARAM}.algorithm.high_entropy_samples"
         raise BadRequest(f"Invalid '{param}': {error}.", param=param) from None
     return ours.rollout.model_copy(update={"prompts_per_step": prompts, "samples_per_prompt": samples})
 
 
-def _steps(ours: Reinforcement, rows: int, prompts: int) -> tuple[int, int]:
-    """Steps of the run, and the epochs: those asked for, or what ``budget.steps`` amounts to, rounded up."""
-    epochs = _value(ours.hyperparameters.n_epochs)
-    from_epochs = math.ceil(rows * (epochs or 1) / prompts)
-    steps = ours.budget.steps
-    if steps is not None and epochs is not None and steps != from_epochs:
-        _conflict("n_epochs", f"{epochs}, which makes {from_epochs} steps", "budget.steps", str(steps))
-    if steps is None:
-        steps, epochs = from_epochs, epochs or 1
-    if steps > _MAX_STEPS:
-        param = f"{_PARAM}.hyperparameters.n_epochs"
-        raise BadRequest(
-            f"Invalid value for '{param}': it makes {steps} steps, more than {_MAX_STEPS}.", param=param
-        )
-    return steps, epochs or math.ceil(steps * prompts / rows)
-
-
 def _optimizer(ours: Reinforcement) -> OptimizerSpec:
-    multiplier = _value(ours.hyperparameters.learning_rate_multiplier)
+    multiplier = value_of(ours.hyperparameters.learning_rate_multiplier)
     rate = None if multiplier is None else multiplier * BASE_LEARNING_RATE
-    rate = _agreed(ours.optimizer, "optimizer.learning_rate", rate, "learning_rate_multiplier")
+    rate = _SAME.agreed(ours.optimizer, "optimizer.learning_rate", rate, "learning_rate_multiplier")
     return ours.optimizer if rate is None else ours.optimizer.model_copy(update={"learning_rate": rate})
 
 
 def _evaluation(ours: Reinforcement, steps: int, validation: Data | None) -> EvaluationSpec:
     given = ours.hyperparameters
-    interval = _agreed(ours.evaluation, "evaluation.interval", _value(given.eval_interval), "eval_interval")
+    interval = _SAME.agreed(
+        ours.evaluation, "evaluation.interval", value_of(given.eval_interval), "eval_interval"
+    )
     if interval and validation is None:
-        param = _named(ours.evaluation, "evaluation.interval", "eval_interval")
+        param = _SAME.named(ours.evaluation, "evaluation.interval", "eval_interval")
         raise BadRequest(
             f"Invalid value for '{param}': {interval}. There is nothing to evaluate on: give a "
             "'validation_file', or leave this out.",
@@ -221,8 +212,8 @@ def _evaluation(ours: Reinforcement, steps: int, validation: Data | None) -> Eva
         )
     if interval is None:
         interval = math.ceil(steps / 10) if validation is not None else 0
-    samples = _agreed(
-        ours.evaluation, "evaluation.samples_per_item", _value(given.eval_samples), "eval_samples"
+    samples = _SAME.agreed(
+        ours.evaluation, "evaluation.samples_per_item", value_of(given.eval_samples), "eval_samples"
     )
     return ours.evaluation.model_copy(
         update={
@@ -239,46 +230,3 @@ def _checkpoint(ours: Reinforcement, evaluation: EvaluationSpec, validation: Dat
     if "interval" not in ours.checkpoint.model_fields_set:
         changes["interval"] = evaluation.interval
     return ours.checkpoint.model_copy(update=changes)
-
-
-def _run_spec(**parts: Any) -> RunSpec:
-    try:
-        return RunSpec(**parts)
-    except ValidationError as error:
-        raise bad_request(error.errors(include_url=False), parts, RunSpec, prefix=_PARAM) from None
-
-
-def _value(given: object) -> Any:
-    return None if given == "auto" else given
-
-
-def _agreed(block: BaseModel, name: str, theirs: Number | None, openai_name: str) -> Number | None:
-    """What either of two names for one thing says, None when neither does."""
-    key = name.rpartition(".")[2]
-    if key not in block.model_fields_set:
-        return theirs
-    value = getattr(block, key)
-    if theirs is not None and not math.isclose(theirs, value, rel_tol=1e-9):
-        _conflict(openai_name, f"{theirs:g}", name, f"{value:g}")
-    return value
-
-
-def _conflict(openai_name: str, theirs: str, name: str, value: str) -> None:
-    param = f"{_PARAM}.hyperparameters.{openai_name}"
-    raise BadRequest(
-        f"'{param}' ({theirs}) and '{_PARAM}.{name}' ({value}) say different things about the same: "
-        "give one of them.",
-        param=param,
-        code="conflicting_parameters",
-    )
-
-
-def _named(block: BaseModel, name: str, openai_name: str) -> str:
-    """The name that the request used: ours where it was given, else OpenAI's."""
-    ours = name.rpartition(".")[2] in block.model_fields_set
-    return f"{_PARAM}.{name}" if ours else f"{_PARAM}.hyperparameters.{openai_name}"
-
-
-def _tidy(number: float) -> float:
-    """Without the last digits that a division leaves behind."""
-    return float(f"{number:.12g}")

@@ -5,12 +5,13 @@ import time
 from types import SimpleNamespace
 from typing import Any
 
-from sqlalchemy import ColumnElement, Text, bindparam, cast, select
+from sqlalchemy import ColumnElement, Text, bindparam, cast, func, select
 from sqlalchemy.types import JSON
 
 from app.core.job_status import JobStatus
 from app.core.quick_reads import QuickReads, json_part
 from app.core.tables import Job
+from app.jobs.methods import METHODS
 from app.jobs.order import Places, later_places
 from app.jobs.service import no_such_job
 from app.jobs.views import FACT_COLUMNS, view_without_method
@@ -18,7 +19,7 @@ from app.jobs.views import FACT_COLUMNS, view_without_method
 _REQUESTED = (Job.id == bindparam("job_id"), Job.project_id == bindparam("project_id"))
 _JSON = [column.key for column in FACT_COLUMNS if isinstance(column.type, JSON)]
 _PARTS: dict[str, ColumnElement[Any]] = {
-    "hyperparameters": json_part(Job.method, "reinforcement", "hyperparameters"),
+    "hyperparameters": func.coalesce(*(json_part(Job.method, name, "hyperparameters") for name in METHODS)),
     "training_data": json_part(Job.run_spec, "training_data"),
     "validation_data": json_part(Job.run_spec, "validation_data"),
     "method": cast(Job.method, Text),

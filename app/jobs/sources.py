@@ -29,16 +29,21 @@ class Sources:
 def find_sources(session: Session, project_id: str, request: CreateJob) -> Sources:
     """The rows behind a request's ids. Raises BadRequest for what cannot be had."""
     _given_once(request)
+    ours = request.method.reinforcement
+    if ours is None:
+        _check_no_task(request)
     training = request.environment or training_file(
         session, project_id, request.training_file, "training_file"
     )
     if request.validation_file is not None:
         validation = training_file(session, project_id, request.validation_file, "validation_file")
-    elif request.validation_environment is None and isinstance(training, EnvironmentData):
-        validation = _held_out(training, request.method.reinforcement.evaluation.max_items)
+    elif (
+        request.validation_environment is None and isinstance(training, EnvironmentData) and ours is not None
+    ):
+        validation = _held_out(training, ours.evaluation.max_items)
     else:
         validation = request.validation_environment
-    encoder = request.method.reinforcement.evaluation.embedding_model
+    encoder = None if ours is None else ours.evaluation.embedding_model
     return Sources(
         training,
         validation,
@@ -60,6 +65,17 @@ def data_of(source: File | EnvironmentData) -> Data:
 def rows_of(source: File | EnvironmentData) -> int:
     """How many items it has."""
     return source.size if isinstance(source, EnvironmentData) else source.rows or 0
+
+
+def _check_no_task(request: CreateJob) -> None:
+    for name in ("environment", "validation_environment"):
+        if getattr(request, name) is not None:
+            raise BadRequest(
+                f"Invalid '{name}': a task's items say what is asked, not what to answer, so a "
+                f"{request.method.type} job cannot learn from them. Give a file, or a method of the type "
+                "'reinforcement'.",
+                param=name,
+            )
 
 
 def _given_once(request: CreateJob) -> None:

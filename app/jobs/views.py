@@ -9,6 +9,7 @@ from sqlalchemy.orm import Session
 from app.core.job_status import JobStatus
 from app.core.settings import get_settings
 from app.core.tables import Job, JobEvent
+from app.jobs.methods import settings_of
 from app.jobs.repository import queue_positions
 
 #: The columns that a view shows as they are, or calculates with.
@@ -30,7 +31,7 @@ def _facts(job: Job) -> Facts:
     columns = {column.key: getattr(job, column.key) for column in FACT_COLUMNS}
     return SimpleNamespace(
         **columns,
-        hyperparameters=job.method["reinforcement"]["hyperparameters"],
+        hyperparameters=settings_of(job.method)["hyperparameters"],
         training_data=job.run_spec["training_data"],
         validation_data=job.run_spec.get("validation_data"),
     )

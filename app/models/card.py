@@ -18,6 +18,9 @@ _BETWEEN = [
     ("KL(H‖N) on high-entropy answers, nats", "eval/kl_H_N/prefix_H", 3),
     ("KL(N‖H) on normal answers, nats", "eval/kl_N_H/prefix_N", 3),
 ]
+#: What the hub calls methods that learn from rows.
+_KINDS = {"supervised": "sft", "dpo": "dpo"}
+_LEARNING = {"sft": "supervised fine-tuning", "dpo": "direct preference optimization"}
 _SPDX = {"Apache-2.0": "apache-2.0", "MIT": "mit"}
 
 
@@ -27,14 +30,14 @@ def model_card(name: str, manifest: Manifest, base: str, license_name: str | Non
         "base_model": base,
         "library_name": "transformers",
         "pipeline_tag": "text-generation",
-        "tags": ["reinforcement-learning", "policysplit", manifest.algorithm],
+        "tags": [_KINDS.get(manifest.algorithm, "reinforcement-learning"), "policysplit", manifest.algorithm],
     }
     if license_name is not None:
         front["license"] = _SPDX.get(license_name, "other")
     parts = [
         f"---\n{yaml.safe_dump(front, sort_keys=False)}---",
         f"# {name}",
-        f"`{base}` after step {manifest.step} of reinforcement learning with `{manifest.algorithm}`.",
+        f"`{base}` after step {manifest.step} of {_learning(manifest)}.",
         _task(manifest),
         _training(manifest),
         _results(manifest),
@@ -44,7 +47,14 @@ def model_card(name: str, manifest: Manifest, base: str, license_name: str | Non
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
+def _learning(manifest: Manifest) -> str:
+    kind = _KINDS.get(manifest.algorithm)
+    return f"reinforcement learning with `{manifest.algorithm}`" if kind is None else _LEARNING[kind]
+
+
 def _task(manifest: Manifest) -> str:
+    if manifest.algorithm in _KINDS:
+        return ""
     spec = manifest.spec
     data, grader = spec.get("training_data") or {}, spec.get("grader")
     lines = ["## Task", ""]
@@ -67,7 +77,7 @@ def _training(manifest: Manifest) -> str:
     settings = {
         key: spec[key]
         for key in ("algorithm", "rollout", "optimizer", "lora", "total_steps", "seed")
-        if spec.get(key)
+        if spec.get(key) and not (key == "rollout" and manifest.algorithm in _KINDS)
     }
     if not settings:
         return ""
@@ -77,6 +87,12 @@ def _training(manifest: Manifest) -> str:
 
 def _results(manifest: Manifest) -> str:
     """Both modes on validation items, as measured when the checkpoint was saved."""
+    if (loss := manifest.metrics.get("eval/loss")) is not None:
+        accuracy = _number(manifest.metrics.get("eval/token_accuracy"), 3)
+        return (
+            f"## Results\n\nOn validation rows, at step {manifest.step}: loss {_number(loss, 4)}, token "
+            f"accuracy {accuracy}."
+        )
     modes = [mode for mode in Mode if f"eval/{mode.label}/reward" in manifest.metrics]
     if not modes:
         return ""
@@ -131,9 +147,17 @@ def _use(manifest: Manifest) -> str:
         "from transformers import AutoModelForCausalLM, AutoTokenizer\n\n"
         'model, tokenizer = AutoModelForCausalLM.from_pretrained("."), AutoTokenizer.from_pretrained(".")\n'
         "```\n\n"
+        f"{_sampling(manifest)}{variables}"
+    )
+
+
+def _sampling(manifest: Manifest) -> str:
+    if manifest.algorithm in _KINDS:
+        return "Nothing was sampled in training."
+    return (
         "Sampling in training was at temperature "
         f"{(manifest.spec.get('rollout') or {}).get('temperature', 1.0)}, from the whole distribution: top-p "
-        f"or top-k below all change what the modes differ in.{variables}"
+        "or top-k below all change what the modes differ in."
     )
 
 

@@ -5,7 +5,7 @@ from typing import Any
 import openai
 import pytest
 
-from app.jobs.schemas import Hyperparameters
+from app.jobs.methods import Hyperparameters
 from tests.fixtures.api import Api, create_job, on_sqlite, sums
 
 #: Name: where the job shows what the run has of it, that value, and what "auto" is: on 100 rows, validated.

@@ -215,7 +215,7 @@ BAD: list[tuple[dict[str, Any], dict[str, Any], str | None, str]] = [
         "Accepted here: project, name, entity, tags",
     ),
     ({"method": {"type": "ppo"}}, {}, "method.type", "'reinforcement'"),
-    ({"method": {"type": "reinforcement"}}, {}, f"{RL}", "Missing required parameter"),
+    ({"method": {"type": "reinforcement"}}, {}, "method", "needs the key 'reinforcement' with a grader"),
     ({"hyperparameters": {"beta": 1}}, {}, "hyperparameters.beta", "Accepted here: batch_size"),
     (
         {"hyperparameters": {"n_epochs": 1}},
@@ -223,19 +223,8 @@ BAD: list[tuple[dict[str, Any], dict[str, Any], str | None, str]] = [
         None,
         "(1) and 'method.reinforcement.hyperparameters.n_epochs' (2) say different things",
     ),
-    (
-        {"method": {"type": "supervised"}},
-        {},
-        "method",
-        "supervised jobs are not trained here yet; give a method",
-    ),
-    (
-        {"method": {"type": "dpo", "dpo": {}}},
-        {},
-        "method",
-        "dpo jobs are not trained here yet; give a method",
-    ),
-    ({"method": None}, {}, None, "without a 'method' it is a supervised job, which is not trained here yet"),
+    ({"method": {"type": "dpo", "dpo": {}}}, {}, "training_file", "are not those of a dpo job. Line 1"),
+    ({"method": None}, {}, "training_file", "are not those of a supervised job. Line 1"),
 ]
 
 

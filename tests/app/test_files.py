@@ -78,7 +78,7 @@ BAD_CONTENT = [
     ),
     (b'{"messages": [{"role": "user", "content": 5}]}\n', "'messages.0.content' is 5; it must be a string"),
     (b'{"messages": [{"role": "user", "content": "a", "x": 1}]}\n', "'messages.0.x' is unknown"),
-    (b'{"messages": [{"role": "assistant", "content": "hi"}]}\n', "ends with a message of role 'assistant'"),
+    (b'{"messages": [{"role": "assistant", "content": "hi"}]}\n', "begins with the assistant's"),
     (GOOD[:-2] + b', "n": NaN}\n', "NaN"),
     (GOOD[:-2] + b', "n": -Infinity}\n', "-Infinity"),
     (GOOD[:-2] + b', "n": 1e999}\n', "1e999 is too large"),

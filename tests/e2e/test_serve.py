@@ -86,6 +86,50 @@ def test_a_job_runs_from_upload_to_a_model(trained: Trained) -> None:
     assert metrics[2]["eval/kl_H_N/prefix_H"] > 0
 
 
+def test_a_supervised_job_without_a_method_becomes_a_model(serve: ServeProcess) -> None:
+    """As clients of the hosted service send it, from upload to answers in the format that was learnt."""
+    client = serve.client()
+    rows = [
+        {"messages": [{"role": "user", "content": f"say {n}"}, {"role": "assistant", "content": "eee"}]}
+        for n in range(8)
+    ]
+    content = "".join(json.dumps(row) + "\n" for row in rows).encode()
+    file = client.files.create(file=("rows.jsonl", content), purpose="fine-tune")
+    # The tiny model has random weights, which need larger steps than real ones.
+    job = client.fine_tuning.jobs.create(
+        model="tiny",
+        training_file=file.id,
+        validation_file=file.id,
+        hyperparameters={"n_epochs": 40, "batch_size": 8, "learning_rate_multiplier": 1000.0},
+        seed=1,
+    )
+    metrics = [event["data"] for event in events(client, job.id) if event["type"] == "metrics"]
+    job = client.fine_tuning.jobs.retrieve(job.id)
+    assert (job.status, job.error) == ("succeeded", None)
+    assert job.method is not None and job.method.type == "supervised"
+    assert [data["step"] for data in metrics] == list(range(41))
+    assert metrics[-1]["full_valid_loss"] < 0.2 < metrics[0]["full_valid_loss"]
+    assert metrics[-1]["train_mean_token_accuracy"] == 1.0
+    assert metrics[-1]["valid_loss"] < 0.2 and metrics[-1]["train_loss"] < 0.2
+    (checkpoint, *_) = client.fine_tuning.jobs.checkpoints.list(job.id).data
+    assert checkpoint.metrics.full_valid_loss is not None and checkpoint.metrics.train_loss is not None
+    table = client.files.content(job.result_files[0]).text.splitlines()
+    assert table[0].startswith(
+        "step,train_loss,train_mean_token_accuracy,valid_loss,valid_mean_token_accuracy,full_valid_loss,"
+        "full_valid_mean_token_accuracy,result,"
+    )
+    for mode in ("", ":high-entropy"):
+        answer = client.chat.completions.create(
+            model=f"{job.fine_tuned_model}{mode}",
+            messages=[{"role": "user", "content": "say 3"}],
+            max_tokens=8,
+            temperature=0,
+        )
+        assert answer.choices
+        if not mode:
+            assert (answer.choices[0].message.content, answer.choices[0].finish_reason) == ("eee", "stop")
+
+
 @pytest.mark.parametrize(
     ("grader", "code", "says"),
     [

@@ -8,6 +8,7 @@ from sqlalchemy.orm import Session
 from app.core.job_status import JobStatus
 from app.core.tables import Job
 from app.jobs.budget import ENTROPY_METRIC, ENTROPY_REACH, Spent, asks_for_pauses, used_up
+from app.jobs.methods import settings_of
 from app.jobs.status import change_status
 from app.series.repository import curves_of_job
 from trainer.spec.events import Event, Started, StepMetrics
@@ -55,7 +56,7 @@ def pause_if_used_up(session: Session, claim: Claim) -> None:
         Job.method, Job.status, Job.step, Job.total_steps, Job.budget_step, Job.budget_seconds, Job.gpus
     )
     job = session.execute(query.where(Job.id == claim.id)).one()
-    budget = job.method.get("reinforcement", {}).get("budget", {})
+    budget = settings_of(job.method).get("budget", {})
     # After the last step there is nothing left to pause.
     if not asks_for_pauses(budget) or job.status != JobStatus.RUNNING or job.step >= job.total_steps:
         return

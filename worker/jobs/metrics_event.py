@@ -1,13 +1,14 @@
-"""A step's metrics in the shape of OpenAI's reinforcement metrics events.
+"""A step's metrics in the shape of OpenAI's metrics events.
 
 The trainer names metrics by mode (``train/N/reward``, ``eval/H/reward``); OpenAI's job has one mode. Of the
 rollouts that a step trains on, the one number is the mean of the modes. Of the validation it is the normal
 mode's, because that is how the finished model answers unless it is asked otherwise. What graders did is in
-``worker.jobs.grader_events``.
+``worker.jobs.grader_events``. Jobs that learn from rows have losses in the place of all that.
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
+from app.jobs.losses import LOSSES, learns_from_rows, losses
 from trainer.spec.events import StepMetrics
 from trainer.spec.modes import Mode
 from worker.jobs.grader_events import (
@@ -19,13 +20,17 @@ from worker.jobs.grader_events import (
     tokens_by_model,
 )
 
-#: The scalars at the top of an event's data and the first columns of the result file.
-SCALARS = (
+_REWARDS = (
     "train_mean_reward",
     "full_valid_mean_reward",
     "completion_tokens_mean",
     "mean_unresponsive_rewards",
 )
+_LOSS_NAMES = {
+    "training loss": "train_loss",
+    "validation loss": "valid_loss",
+    "full validation loss": "full_valid_loss",
+}
 #: OpenAI's name to ours, seconds.
 _TIMINGS = {
     "sampling": "time/generate",
@@ -39,8 +44,15 @@ _PARSE_ERROR = f"eval/{Mode.NORMAL.label}/parse_error"
 _UNRESPONSIVE = "train/grader_errors/unresponsive_reward_error"
 
 
+def scalar_names(metrics: Collection[str]) -> tuple[str, ...]:
+    """The scalars at the top of an event's data and the first columns of the result file."""
+    return tuple(LOSSES) if learns_from_rows(metrics) else _REWARDS
+
+
 def scalars(values: Mapping[str, float]) -> dict[str, float | None]:
-    """:data:`SCALARS` from the trainer's values; None where the step has no such value."""
+    """The scalars from the trainer's values; None where the step has no such value."""
+    if learns_from_rows(values):
+        return losses(values)
     return {
         "train_mean_reward": _mean_of_modes(values, "train/{}/reward"),
         "full_valid_mean_reward": values.get(f"eval/{Mode.NORMAL.label}/reward"),
@@ -51,18 +63,25 @@ def scalars(values: Mapping[str, float]) -> dict[str, float | None]:
 
 def metrics_message(event: StepMetrics) -> str:
     """One line for people."""
-    top = scalars(event.values)
+    step, top = f"Step {event.step}/{event.total_steps}", scalars(event.values)
+    if learns_from_rows(event.values):
+        measured = {name: top[key] for name, key in _LOSS_NAMES.items()}
+        parts = [f"{name}={value:.4g}" for name, value in measured.items() if value is not None]
+        return f"{step}: {', '.join(parts)}" if parts else step
     named = {"training": top["train_mean_reward"], "full validation": top["full_valid_mean_reward"]}
     parts = [f"{name} mean reward={value:.3f}" for name, value in named.items() if value is not None]
     if (missed := event.values.get(_PARSE_ERROR)) is not None:
         parts.append(f"full validation mean parse error={missed:.2f}")
-    step = f"Step {event.step}/{event.total_steps}"
     return f"{step}: {', '.join(parts)}" if parts else step
 
 
 def metrics_data(event: StepMetrics) -> dict[str, object]:
     """OpenAI's fields; ``values``: every metric of the step by the trainer's own name; its ``digest``."""
-    values, top, samples = event.values, scalars(event.values), reasoning_tokens(event)
+    values, top = event.values, scalars(event.values)
+    own = {"values": dict(values), "digest": event.digest.model_dump() if event.digest else None}
+    if learns_from_rows(values):
+        return {"step": event.step, "total_steps": event.total_steps, **top, **own}
+    samples = reasoning_tokens(event)
     return {
         "step": event.step,
         "total_steps": event.total_steps,
@@ -86,8 +105,7 @@ def metrics_data(event: StepMetrics) -> dict[str, object]:
             "step": {name: values.get(ours) for name, ours in _TIMINGS.items()},
             "graders": list(seconds_by_grader(event)),
         },
-        "values": dict(values),
-        "digest": event.digest.model_dump() if event.digest else None,
+        **own,
     }
 
 

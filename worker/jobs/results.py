@@ -6,7 +6,7 @@ import io
 from app.core.db import read_session
 from app.files.storage import StoredFile, store
 from app.series.repository import curves_of_job
-from worker.jobs.metrics_event import SCALARS, scalars
+from worker.jobs.metrics_event import scalar_names, scalars
 
 FILENAME = "step_metrics.csv"
 
@@ -23,16 +23,16 @@ def render_csv(job_id: str, result_step: int | None, reason: str | None) -> byte
     whose checkpoint is the job's result.
     """
     names, rows = _points(job_id)
-    columns = sorted(names)
+    columns, first = sorted(names), scalar_names(names)
     text = io.StringIO(newline="")
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["step", *SCALARS, "result", *columns])
+    writer.writerow(["step", *first, "result", *columns])
     for step in sorted(rows):
         # The writer leaves a cell empty for None.
         top = scalars(rows[step])
         chosen = reason if step == result_step else None
         cells = (rows[step].get(name) for name in columns)
-        writer.writerow([step, *(top[name] for name in SCALARS), chosen, *cells])
+        writer.writerow([step, *(top.get(name) for name in first), chosen, *cells])
     return text.getvalue().encode()
 
 

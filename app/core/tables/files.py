@@ -31,3 +31,5 @@ class File(Table):
     # Dotted key -> {"count": rows that have it, "first_missing": line of the first row without it}:
     # lets a job's grader template be checked against the whole file without reading it again.
     fields: Mapped[JsonObject | None] = mapped_column(Json)
+    # Method -> why it cannot learn from the rows; NULL: not looked at (before 0031).
+    unfit: Mapped[JsonObject | None] = mapped_column(Json)

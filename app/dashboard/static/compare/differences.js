@@ -1,5 +1,6 @@
 // Which settings of several jobs differ.
 import { leaves } from "../core/paths.js";
+import { settingsOf } from "../jobs/names.js";
 
 const TOP = ["model", "seed", "training_file", "environment", "validation_file", "validation_environment"];
 
@@ -7,7 +8,7 @@ const TOP = ["model", "seed", "training_file", "environment", "validation_file",
 export function differences(jobs) {
   const flat = jobs.map((job) => {
     const top = Object.fromEntries(TOP.map((name) => [name, job[name]]));
-    return new Map(leaves({ ...top, ...job.method.reinforcement }).filter(([, value]) => value !== null));
+    return new Map(leaves({ ...top, ...settingsOf(job) }).filter(([, value]) => value !== null));
   });
   const paths = [...new Set(flat.flatMap((one) => [...one.keys()]))].sort();
   return paths.map((path) => {

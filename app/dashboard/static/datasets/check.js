@@ -19,8 +19,8 @@ export function check(text) {
     }
     found.rows++;
     for (const name of Object.keys(row)) if (row[name] !== null) found.fields.set(name, (found.fields.get(name) ?? 0) + 1);
-    found.lengths.push(row.messages.reduce((sum, one) => sum + textOf(one.content).length, 0));
-    const key = JSON.stringify(row.messages);
+    found.lengths.push(messagesOf(row).reduce((sum, one) => sum + textOf(one.content).length, 0));
+    const key = JSON.stringify([messagesOf(row), row.preferred_output]);
     if (seen.has(key)) found.duplicates.push({ line: number, of: seen.get(key) });
     else seen.set(key, number);
     if (found.first.length < MOST_ROWS) found.first.push({ line: number, row });
@@ -36,9 +36,15 @@ function read(line) {
     return [null, `is not JSON: ${error.message}`];
   }
   if (row === null || typeof row !== "object" || Array.isArray(row)) return [null, "is not a JSON object"];
-  if (!Array.isArray(row.messages) || !row.messages.length) return [null, "has no 'messages', a list of at least one message"];
-  if (!row.messages.every((one) => one && typeof one === "object" && typeof one.role === "string")) return [null, "has a message without 'role'"];
+  const messages = messagesOf(row);
+  if (!Array.isArray(messages) || !messages.length) return [null, "has no 'messages', a list of at least one message"];
+  if (!messages.every((one) => one && typeof one === "object" && typeof one.role === "string")) return [null, "has a message without 'role'"];
   return [row, null];
+}
+
+/** The messages of a row, or of the input of one that prefers an output to another. */
+export function messagesOf(row) {
+  return row.messages ?? row.input?.messages;
 }
 
 /** A message's text, whichever way it is written. */

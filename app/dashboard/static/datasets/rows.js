@@ -2,7 +2,7 @@
 import { count, percent, plural } from "../core/format.js";
 import { html } from "../core/html.js";
 import { Icon } from "../ui/icons.js";
-import { spread, textOf } from "./check.js";
+import { spread, messagesOf, textOf } from "./check.js";
 
 /** `found` from `check`; `part`: only the beginning of the file was read. */
 export function Rows({ found, part }) {
@@ -28,7 +28,7 @@ export function Rows({ found, part }) {
     <section class="card" aria-label="First rows">
       <div class="table-box" tabindex="0" role="region" aria-label="First rows"><table>
         <thead><tr><th class="right">Line</th><th>Last message</th><th>Other fields</th></tr></thead>
-        <tbody>${found.first.map(({ line, row }) => html`<tr key=${line}><td class="right num">${count(line)}</td><td class="config-value">${textOf(row.messages.at(-1).content).slice(0, 300)}</td><td class="mono config-value">${others(row)}</td></tr>`)}</tbody>
+        <tbody>${found.first.map(({ line, row }) => html`<tr key=${line}><td class="right num">${count(line)}</td><td class="config-value">${textOf(messagesOf(row).at(-1).content).slice(0, 300)}</td><td class="mono config-value">${others(row)}</td></tr>`)}</tbody>
       </table></div>
     </section>
   `;

@@ -1,6 +1,7 @@
 // The body of a request for a job: an empty one, one like an earlier job's, and as program text.
 import { put } from "../core/paths.js";
 import { GRADERS } from "./graders.js";
+import { learnsFromRows, settingsOf } from "./names.js";
 
 export const REINFORCEMENT = "method.reinforcement";
 
@@ -35,8 +36,18 @@ export function cloneBody(job) {
   const given = TAKEN.filter((name) => job[name] !== null && job[name] !== undefined);
   const body = { ...Object.fromEntries(given.map((name) => [name, strip(job[name])])), method: strip(job.method) };
   // What was "auto" then is in the other keys by its number now; said twice it could contradict itself.
-  const lean = put(body, `${REINFORCEMENT}.hyperparameters`, undefined);
-  return put(lean, `${REINFORCEMENT}.budget.steps`, job.progress.total_steps);
+  const place = `method.${job.method.type}`;
+  const { batch_size, beta } = settingsOf(job).hyperparameters ?? {};
+  const only = learnsFromRows(job) ? { batch_size, ...(beta && { beta }) } : undefined;
+  return put(put(body, `${place}.hyperparameters`, only), `${place}.budget.steps`, job.progress.total_steps);
+}
+
+/** The body with a method of another type; what both have of it, and of the items, stays. */
+export function withMethod(body, type) {
+  if (body.method?.type === type) return body;
+  if (type === "reinforcement") return { ...body, method: { type, reinforcement: { grader: GRADERS.string_check, algorithm: { type: "policy_split" } } } };
+  const { environment: _, validation_environment: __, ...rest } = body;
+  return { training_file: "", ...rest, method: { type, [type]: {} } };
 }
 
 /** Without nulls, which say nothing. */

@@ -10,7 +10,8 @@ import { JsonInput, NumberInput, Select, TextInput } from "./inputs.js";
 
 const ENVIRONMENT = { type: "environment", task: "chain_sum", parameters: {} };
 
-export function Data({ form }) {
+/** `filesOnly`: a task's items do not say what to answer. */
+export function Data({ form, filesOnly = false }) {
   const files = useLoad(async (signal) => (await get("/v1/files", { purpose: "fine-tune", limit: 200 }, signal)).data, []);
   const kind = form.body.environment ? "environment" : "file";
   const choose = (wanted) => {
@@ -22,13 +23,13 @@ export function Data({ form }) {
   const chosen = form.body.training_file;
   const listed = chosen && !known.some(([id]) => id === chosen) ? [[chosen, chosen], ...known] : known;
   return html`
-    <${Segments} label="Source of items" value=${kind} options=${[["environment", "Procedural task"], ["file", "JSONL file"]]} onChange=${choose} />
+    ${!filesOnly && html`<${Segments} label="Source of items" value=${kind} options=${[["environment", "Procedural task"], ["file", "JSONL file"]]} onChange=${choose} />`}
     ${kind === "file"
       ? html`<div class="fields wide">
             <${Select} form=${form} path="training_file" label="Training file" options=${[["", "Choose a file …"], ...listed]} />
             <${Select} form=${form} path="validation_file" label="Validation file" options=${[["", "None"], ...known]} />
           </div>
-          <${Upload} onFile=${(file) => { files.reload(); form.set("training_file", file.id); }} />`
+          <${Upload} filesOnly=${filesOnly} onFile=${(file) => { files.reload(); form.set("training_file", file.id); }} />`
       : html`<div class="fields wide">
             <${TextInput} form=${form} path="environment.task" label="Task" hint="A reasoning-gym task, such as chain_sum or gcd" />
             <${NumberInput} form=${form} path="environment.size" label="Items" placeholder="1000" />
@@ -37,7 +38,7 @@ export function Data({ form }) {
   `;
 }
 
-function Upload({ onFile }) {
+function Upload({ filesOnly, onFile }) {
   const box = useRef(null);
   const [busy, setBusy] = useState(false);
   const send = async (event) => {
@@ -56,6 +57,6 @@ function Upload({ onFile }) {
   return html`<div class="row wrap">
     <button type="button" class="btn" disabled=${busy} onClick=${() => box.current.click()}><${Icon} name="plus" />${busy ? "Uploading …" : "Upload a file"}</button>
     <input ref=${box} type="file" accept=".jsonl,.json" hidden aria-label="File to upload" onChange=${send} />
-    <span class="tiny muted">One object a line, with <code>messages</code> and whatever the grader reads.</span>
+    <span class="tiny muted">One object a line, with <code>messages</code>${filesOnly ? ", the last one the assistant's, or two outputs" : " and whatever the grader reads"}.</span>
   </div>`;
 }

@@ -17,8 +17,14 @@ export function jobName(job) {
   return job.name || job.suffix || job.model;
 }
 
+/** The settings of the job's method. */
+export const settingsOf = (job) => job.method?.[job.method.type] ?? {};
+
+/** Whether it learns from rows that say what to answer, and not from rewards. */
+export const learnsFromRows = (job) => (job.method?.type ?? "reinforcement") !== "reinforcement";
+
 export function algorithmOf(job) {
-  return job.method?.reinforcement?.algorithm?.type ?? "policy_split";
+  return learnsFromRows(job) ? job.method.type : settingsOf(job).algorithm?.type ?? "policy_split";
 }
 
 /** `[what, how long]`: the time left of a running job, the time that a finished one took. */

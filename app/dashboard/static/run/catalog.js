@@ -18,6 +18,11 @@ function parts(what) {
 const line = (name, label, token, dash) => ({ name, label, token, dash });
 
 const LEARNING = [
+  { id: "lesson-loss", title: "Loss on rows", unit: "nats", lines: [...modes("train/*/loss"), ...modes("eval/*/loss").map((one) => ({ ...one, label: `${one.label}, validation`, dash: DASH }))], floor: 0, about: "Mean −log probability of the tokens to learn; validation: on all rows of the validation file" },
+  { id: "token-accuracy", title: "Token accuracy", unit: "%", share: true, floor: 0, lines: [line("train/token_accuracy", "training", "--c1"), line("eval/token_accuracy", "validation", "--c3", DASH)], about: "Share of the tokens to learn that the model finds likeliest" },
+  { id: "preference", title: "Preferred answers rewarded more", unit: "%", share: true, floor: 0, lines: [line("train/preference_accuracy", "training", "--c1"), line("eval/preference_accuracy", "validation", "--c3", DASH)], about: "Share of pairs whose preferred answer has become likelier than the other, against the model that training began with" },
+  { id: "preference-rewards", title: "Implied rewards", unit: "nats", lines: [line("train/preferred_reward", "preferred", "--c1"), line("train/non_preferred_reward", "the other", "--c3")], about: "β times the log ratio of an answer to the model that training began with" },
+  { id: "few-loss", title: "Validation loss, a few rows", unit: "nats", lines: modes("valid/*/loss"), floor: 0, about: "On a few rows of the validation file, others each step" },
   { id: "reward", title: "Reward", range: [0, 1], lines: modes("train/*/reward"), about: "Mean reward of a step's responses, by the mode that sampled them" },
   { id: "validation", title: "Validation reward", range: [0, 1], lines: modes("eval/*/reward"), about: "Mean reward on items that are not trained" },
   { id: "distinct-right", title: "Different right answers", lines: modes("train/*/distinct_right"), floor: 0, about: "Right answers to a prompt that differ, among the responses that a mode sampled in a step" },
@@ -60,7 +65,7 @@ const OPTIMISATION = [
   { id: "clipped", title: "Clipped tokens, upper side", unit: "%", share: true, lines: modes("train/*/clipfrac_high"), floor: 0 },
   { id: "zero-variance", title: "Groups without a preference", unit: "%", share: true, lines: [line("train/zero_variance", "all rewards equal", "--c1")], floor: 0, about: "Prompts whose responses all got the same reward teach nothing" },
   { id: "grad-norm", title: "Gradient norm", lines: [line("train/grad_norm", "before clipping", "--c1")], floor: 0 },
-  { id: "loss", title: "Loss", lines: [line("train/loss", "loss", "--c1")] },
+  { id: "loss", title: "Loss", lines: [line("train/loss", "loss", "--c1"), line("eval/loss", "validation", "--c3", DASH)] },
 ];
 
 const SECTIONS = [
@@ -74,7 +79,7 @@ const KNOWN = new Set(SECTIONS.flatMap(([, , charts]) => charts.flatMap((chart) 
 const HIDDEN = /\/(entropy_bits|graded)$/;
 
 /** The charts of a run's first page. */
-export const FIRST = ["reward", "validation", "entropy", "kl"];
+export const FIRST = ["lesson-loss", "token-accuracy", "preference", "reward", "validation", "entropy", "kl"];
 
 /** `[title, about, charts]` for the series that there are; a line without points is left out. */
 export function chartsFor(names) {

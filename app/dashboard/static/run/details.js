@@ -2,6 +2,7 @@
 import { ago, count, dateTime, duration, number } from "../core/format.js";
 import { html } from "../core/html.js";
 import { link } from "../core/router.js";
+import { learnsFromRows, settingsOf } from "../jobs/names.js";
 import { Code } from "../ui/code.js";
 import { Skeleton } from "../ui/parts.js";
 
@@ -18,7 +19,7 @@ export function Checkpoints({ job, about }) {
 }
 
 export function Configuration({ job }) {
-  const shown = { model: job.model, seed: job.seed, training_file: job.training_file, environment: job.environment, validation_file: job.validation_file, validation_environment: job.validation_environment, metadata: job.metadata, ...job.method.reinforcement };
+  const shown = { model: job.model, seed: job.seed, training_file: job.training_file, environment: job.environment, validation_file: job.validation_file, validation_environment: job.validation_environment, metadata: job.metadata, ...settingsOf(job) };
   return html`<${Code} title="Configuration" samples=${[["JSON", JSON.stringify(shown, null, 2)]]} />`;
 }
 
@@ -69,14 +70,14 @@ function Saved({ job, checkpoints }) {
   return html`<div class="table-box" tabindex="0" role="region" aria-label="Checkpoints">
     <table>
       <thead>
-        <tr><th class="right">Step</th><th>Model</th><th class="right">Validation reward</th><th>Saved</th><th /></tr>
+        <tr><th class="right">Step</th><th>Model</th><th class="right">${learnsFromRows(job) ? "Validation loss" : "Validation reward"}</th><th>Saved</th><th /></tr>
       </thead>
       <tbody>
         ${checkpoints.map(
           (one) => html`<tr key=${one.id}>
             <td class="right num">${count(one.step_number)}</td>
             <td><span class="mono">${one.fine_tuned_model_checkpoint}</span> ${one.is_result && job.fine_tuned_model && html`<span class="tag" title=${one.result_reason ?? ""}>the result</span>`}${one.result_reason && html`<div class="tiny muted">${one.result_reason}</div>`}</td>
-            <td class="right num">${number(one.metrics.full_valid_mean_reward ?? one.metrics["eval/N/reward"])}</td>
+            <td class="right num">${number(learnsFromRows(job) ? one.metrics.full_valid_loss : one.metrics.full_valid_mean_reward ?? one.metrics["eval/N/reward"])}</td>
             <td class="nowrap">${ago(one.created_at)}</td>
             <td class="right"><a class="btn tight" href=${link("playground", { model: one.fine_tuned_model_checkpoint })}>Talk to it</a></td>
           </tr>`,

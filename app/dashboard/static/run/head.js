@@ -3,7 +3,7 @@ import { ago, count, dateTime, duration, short } from "../core/format.js";
 import { html } from "../core/html.js";
 import { link } from "../core/router.js";
 import { Actions } from "../jobs/actions.js";
-import { algorithmOf, experimentOf, jobName, share, timing } from "../jobs/names.js";
+import { algorithmOf, experimentOf, jobName, learnsFromRows, share, timing } from "../jobs/names.js";
 import { Icon } from "../ui/icons.js";
 import { Bar, Id, Problem, Status, Tabs, isActive } from "../ui/parts.js";
 
@@ -34,12 +34,12 @@ export function Head({ job, tab, live, onChange }) {
       </div>
       <div class="actions">
         <a class="btn" href=${link("compare", { jobs: job.id })}><${Icon} name="compare" />Compare</a>
-        <a class="btn" href=${link("experiments", "new", { from: job.id })} title="Compare its method with others, with several seeds"><${Icon} name="experiments" />Experiment</a>
+        ${!learnsFromRows(job) && html`<a class="btn" href=${link("experiments", "new", { from: job.id })} title="Compare its method with others, with several seeds"><${Icon} name="experiments" />Experiment</a>`}
         <${Actions} job=${job} onChange=${onChange} />
       </div>
     </div>
     ${job.error?.message && html`<div style=${{ marginBottom: "16px" }}><${Problem} error=${job.error} /></div>`}
-    <${Tabs} label="Of this run" at=${tab} tabs=${TABS} to=${(name) => link("jobs", job.id, ...(name ? [name] : []))} />
+    <${Tabs} label="Of this run" at=${tab} tabs=${learnsFromRows(job) ? TABS.filter(([name]) => name !== "rollouts") : TABS} to=${(name) => link("jobs", job.id, ...(name ? [name] : []))} />
   `;
 }
 

@@ -1,10 +1,13 @@
 // A run in plain words: what its curves say, each sentence with the number behind it and, where something is
 // wrong, what to try. Pure: numbers in, words out.
 import { count, duration, number, percent } from "../core/format.js";
+import { learnsFromRows } from "../jobs/names.js";
 import { gains } from "./gains.js";
 
 /** The series that a verdict reads. */
 export const READS = [
+  "train/loss",
+  "eval/loss",
   "train/N/reward",
   "train/H/reward",
   "train/N/entropy_nats",
@@ -32,7 +35,8 @@ const FEW = 10;
  * `lastStepAt` when the last step was heard of, or null; `pair` from `distinctPair`. `tries`: `{text, page}` or null.
  */
 export function verdict(job, get, now, lastStepAt, pair) {
-  return [...gains(job, get), splitting(get), entropy(get), signal(get), variety(get, pair), progress(job, get, now, lastStepAt)].filter(Boolean);
+  const own = learnsFromRows(job) ? [lessons(get)] : [...gains(job, get), splitting(get), entropy(get), signal(get), variety(get, pair)];
+  return [...own, progress(job, get, now, lastStepAt)].filter(Boolean);
 }
 
 /** `{k, N, H}`: the series of different right answers in the most samples that both modes have; null: none. */
@@ -56,6 +60,25 @@ export function headline(checks) {
   }
   const well = checks.filter((check) => check.tone === "ok" && check.topic !== "Progress");
   return well.map((check) => check.says).slice(0, 2).join(". ") || "Too early to tell";
+}
+
+/** Whether rows are learnt, and not by heart: by the loss on rows that are not trained, where there are any. */
+function lessons(get) {
+  const validation = get("eval/loss");
+  if (!validation || validation.values.length < 2) {
+    const loss = ends(get("train/loss"));
+    if (loss === null) return null;
+    const because = `training, not validated: ${number(loss.early)} → ${number(loss.late)}`;
+    if (loss.points < FEW) return tooEarly("Loss", "whether the rows are learnt", because, loss.points);
+    return loss.late < loss.early ? check("Loss", "ok", "The training loss falls", because) : warning("Loss", "The training loss does not fall", because, "A higher learning rate, or more epochs.", "clone");
+  }
+  const { steps, values } = validation;
+  const [first, last, lowest] = [values[0], values.at(-1), Math.min(...values)];
+  const at = steps[values.indexOf(lowest)];
+  const because = `on validation rows: ${number(first)} → ${number(last)}, lowest ${number(lowest)} at step ${count(at)}`;
+  if (last > 1.05 * lowest && lowest < first) return warning("Loss", "The validation loss rises again", because, "Fewer epochs; the checkpoint of the lowest loss is the result unless checkpoint.select says otherwise.", "checkpoints");
+  if (last < first) return check("Loss", "ok", "The rows are being learnt", because);
+  return warning("Loss", "The validation loss does not fall", because, "Another learning rate, or rows that are more like those of the validation file.", "clone");
 }
 
 function splitting(get) {

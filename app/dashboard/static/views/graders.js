@@ -98,6 +98,7 @@ function Result({ result }) {
 async function fromJob(jobId, rolloutId, answer) {
   if (!jobId) return {};
   const [job, rollout] = await Promise.all([get(jobPath(jobId)), rolloutId && get(jobPath(jobId, `/rollouts/${rolloutId}`))]);
+  if (!job.method.reinforcement) return {}; // it learns from rows
   const values = { grader: job.method.reinforcement.grader };
   const response = rollout ? rollout.response : answer;
   return response === null ? values : { ...values, model_sample: response };

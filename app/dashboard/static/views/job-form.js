@@ -7,7 +7,7 @@ import { at } from "../core/paths.js";
 import { useLoad } from "../core/poll.js";
 import { go, link } from "../core/router.js";
 import { useStore } from "../core/store.js";
-import { cloneBody, newBody, REINFORCEMENT as R, samples } from "../jobs/body.js";
+import { cloneBody, newBody, REINFORCEMENT as R, samples, withMethod } from "../jobs/body.js";
 import { Data } from "../jobs/data.js";
 import { GRADERS } from "../jobs/graders.js";
 import { JsonInput, NumberInput, Select, TextInput } from "../jobs/inputs.js";
@@ -15,8 +15,14 @@ import { ALGORITHMS } from "../jobs/methods.js";
 import { AnotherModel, missingModel, ModelInput, trainable } from "../models/choose.js";
 import { Code } from "../ui/code.js";
 import { Part, Send, useDraft } from "../ui/draft.js";
-import { Problem, Skeleton } from "../ui/parts.js";
+import { Problem, Segments, Skeleton } from "../ui/parts.js";
 import { say } from "../ui/toasts.js";
+
+const LEARNS = {
+  reinforcement: "The model answers, and a grader rewards.",
+  supervised: "Each row ends with what the assistant is to say.",
+  dpo: "Each row has two answers, of which one is preferred.",
+};
 
 export function JobForm({ from, file }) {
   const start = useLoad(async (signal) => {
@@ -46,7 +52,7 @@ function Form({ names, initial, reload }) {
     },
   });
   const { body, setBody, form } = draft;
-  const algorithm = at(body, `${R}.algorithm.type`) ?? "policy_split";
+  const type = body.method?.type ?? "supervised";
   return html`<div class="columns">
     <form class="stack" onSubmit=${draft.send} novalidate>
       <${Part} title="Model">
@@ -57,33 +63,11 @@ function Form({ names, initial, reload }) {
         </div>
         <${AnotherModel} form=${form} names=${names} reload=${reload} />
       <//>
-      <${Part} title="Items"><${Data} form=${form} /><//>
-      <${Part} title="Grader" about="Turns a response into a reward from 0 to 1.">
-        <div class="fields wide">
-          <${Select} form=${form} path=${`${R}.grader.type`} label="Type" options=${Object.keys(GRADERS).map((name) => [name, name])} onChange=${(type) => form.set(`${R}.grader`, GRADERS[type])} />
-        </div>
-        <${JsonInput} form=${form} path=${`${R}.grader`} label="Definition" rows=${9} hint="Templates read {{item.x}} (the row) and {{sample.output_text}} (the response)." />
+      <${Part} title="Learns from" about=${LEARNS[type]}>
+        <${Segments} label="Method" value=${type} options=${[["reinforcement", "Rewards"], ["supervised", "Answers"], ["dpo", "Preferences"]]} onChange=${(wanted) => setBody(withMethod(body, wanted))} />
       <//>
-      <${Part} title="Method">
-        <div class="fields">
-          <${Select} form=${form} path=${`${R}.algorithm.type`} label="Algorithm" options=${ALGORITHMS.map((name) => [name, name])} onChange=${(type) => form.set(`${R}.algorithm`, { type })} />
-          ${algorithm === "policy_split" &&
-          html`<${NumberInput} form=${form} path=${`${R}.algorithm.eta`} label="η, size of the bonus" placeholder="0.03" />
-            <${NumberInput} form=${form} path=${`${R}.algorithm.alpha`} label="α, entropy against divergence" placeholder="0.5" />
-            <${NumberInput} form=${form} path=${`${R}.algorithm.kappa`} label="κ, bonus at most |A|/κ" placeholder="2" />`}
-          <${NumberInput} form=${form} path=${`${R}.optimizer.learning_rate`} label="Learning rate" placeholder="3e-6" />
-        </div>
-      <//>
-      <${Part} title="Size">
-        <div class="fields">
-          <${NumberInput} form=${form} path=${`${R}.budget.steps`} label="Steps" />
-          <${NumberInput} form=${form} path=${`${R}.rollout.prompts_per_step`} label="Prompts a step" placeholder="8" />
-          <${NumberInput} form=${form} path=${`${R}.rollout.samples_per_prompt`} label="Samples a prompt" placeholder="8" hint="Half of them in each mode" />
-          <${NumberInput} form=${form} path=${`${R}.rollout.max_response_tokens`} label="Longest response, tokens" placeholder="256" />
-          <${NumberInput} form=${form} path=${`${R}.evaluation.interval`} label="Steps between validations" placeholder="auto" />
-          <${NumberInput} form=${form} path=${`${R}.checkpoint.interval`} label="Steps between checkpoints" placeholder="end only" />
-        </div>
-      <//>
+      <${Part} title="Items"><${Data} form=${form} filesOnly=${type !== "reinforcement"} /><//>
+      ${type === "reinforcement" ? html`<${Reinforcement} form=${form} />` : html`<${Taught} form=${form} type=${type} />`}
       <details class="card pad">
         <summary><h2 style=${{ display: "inline" }}>Everything, as JSON</h2></summary>
         <div style=${{ marginTop: "14px" }}>
@@ -94,4 +78,59 @@ function Form({ names, initial, reload }) {
     </form>
     <div class="sticky"><${Code} title="The same in code" samples=${samples(body, location.origin, keyed)} /></div>
   </div>`;
+}
+
+function Taught({ form, type }) {
+  const place = `method.${type}`;
+  return html`
+    <${Part} title="Method">
+      <div class="fields">
+        ${type === "supervised" && html`<${Select} form=${form} path=${`${place}.modes`} label="Prompts" options=${[["", "As the rows are"], ["both", "Both modes"]]} />`}
+        ${type === "dpo" && html`<${NumberInput} form=${form} path=${`${place}.hyperparameters.beta`} label="β" placeholder="0.1" hint="What distance from the model that it begins with counts" />`}
+        <${NumberInput} form=${form} path=${`${place}.optimizer.learning_rate`} label="Learning rate" placeholder=${type === "dpo" ? "1e-6; LoRA 1e-5" : "1e-5; LoRA 1e-4"} />
+        <${NumberInput} form=${form} path=${`${place}.lora.rank`} label="Rank of LoRA" placeholder="all weights" />
+      </div>
+    <//>
+    <${Part} title="Size">
+      <div class="fields">
+        <${NumberInput} form=${form} path=${`${place}.hyperparameters.n_epochs`} label="Epochs" placeholder="auto" />
+        <${NumberInput} form=${form} path=${`${place}.hyperparameters.batch_size`} label="Rows a step" placeholder="auto" />
+        <${NumberInput} form=${form} path=${`${place}.max_tokens`} label="Longest row, tokens" placeholder="the model's context" />
+        <${NumberInput} form=${form} path=${`${place}.evaluation.interval`} label="Steps between validations" placeholder="an epoch" />
+        <${NumberInput} form=${form} path=${`${place}.checkpoint.interval`} label="Steps between checkpoints" placeholder="an epoch" />
+      </div>
+    <//>
+  `;
+}
+
+function Reinforcement({ form }) {
+  const algorithm = at(form.body, `${R}.algorithm.type`) ?? "policy_split";
+  return html`
+    <${Part} title="Grader" about="Turns a response into a reward from 0 to 1.">
+      <div class="fields wide">
+        <${Select} form=${form} path=${`${R}.grader.type`} label="Type" options=${Object.keys(GRADERS).map((name) => [name, name])} onChange=${(type) => form.set(`${R}.grader`, GRADERS[type])} />
+      </div>
+      <${JsonInput} form=${form} path=${`${R}.grader`} label="Definition" rows=${9} hint="Templates read {{item.x}} (the row) and {{sample.output_text}} (the response)." />
+    <//>
+    <${Part} title="Method">
+      <div class="fields">
+        <${Select} form=${form} path=${`${R}.algorithm.type`} label="Algorithm" options=${ALGORITHMS.map((name) => [name, name])} onChange=${(type) => form.set(`${R}.algorithm`, { type })} />
+        ${algorithm === "policy_split" &&
+        html`<${NumberInput} form=${form} path=${`${R}.algorithm.eta`} label="η, size of the bonus" placeholder="0.03" />
+          <${NumberInput} form=${form} path=${`${R}.algorithm.alpha`} label="α, entropy against divergence" placeholder="0.5" />
+          <${NumberInput} form=${form} path=${`${R}.algorithm.kappa`} label="κ, bonus at most |A|/κ" placeholder="2" />`}
+        <${NumberInput} form=${form} path=${`${R}.optimizer.learning_rate`} label="Learning rate" placeholder="3e-6" />
+      </div>
+    <//>
+    <${Part} title="Size">
+      <div class="fields">
+        <${NumberInput} form=${form} path=${`${R}.budget.steps`} label="Steps" />
+        <${NumberInput} form=${form} path=${`${R}.rollout.prompts_per_step`} label="Prompts a step" placeholder="8" />
+        <${NumberInput} form=${form} path=${`${R}.rollout.samples_per_prompt`} label="Samples a prompt" placeholder="8" hint="Half of them in each mode" />
+        <${NumberInput} form=${form} path=${`${R}.rollout.max_response_tokens`} label="Longest response, tokens" placeholder="256" />
+        <${NumberInput} form=${form} path=${`${R}.evaluation.interval`} label="Steps between validations" placeholder="auto" />
+        <${NumberInput} form=${form} path=${`${R}.checkpoint.interval`} label="Steps between checkpoints" placeholder="end only" />
+      </div>
+    <//>
+  `;
 }
