@@ -87,7 +87,7 @@ def check_method(file: File, method: Method, param: str) -> None:
     """Raise BadRequest naming ``param`` where the method cannot learn from the file's rows."""
     unfit = file.unfit
     if unfit is None:
-        unfit = check_training_file(storage.path_of(file.id), get_settings().max_line_bytes).unfit
+        unfit = check_training_file(storage.local_path(file), get_settings().max_line_bytes).unfit
     if problem := unfit.get(method):
         raise BadRequest(
             f"Invalid value for '{param}': the rows of {file.id} are not those of a {method} job. {problem}",

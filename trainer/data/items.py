@@ -2,10 +2,10 @@
 
 import json
 import weakref
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 
@@ -18,6 +18,8 @@ from trainer.seeds import generator
 from trainer.spec.data import Data, EnvironmentData, JsonlData
 from trainer.spec.messages import conversation
 from trainer.spec.modes import Message
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -65,25 +67,37 @@ def load_items(spec: Data, param: str = "training_data") -> Sequence[Item]:
     return _EnvironmentItems(spec, param)
 
 
-def _load_jsonl(spec: JsonlData, param: str) -> list[Item]:
-    path = Path(spec.path)
+def read_rows(
+    spec: JsonlData, param: str, read: Callable[[dict[str, Any]], T]
+) -> Iterator[tuple[int, dict[str, Any], T]]:
+    """Line by line its number from 1, the row, and what ``read`` makes of it.
+
+    Raises InvalidSpec naming the line where ``read`` raises ValueError, or where there is no row.
+    """
+    path, none = Path(spec.path), True
     if not path.is_file():
         raise InvalidSpec(f"{spec.path} does not exist", f"{param}.path")
-    items = []
     with path.open(encoding="utf-8-sig") as lines:
         for number, line in enumerate(lines, start=1):
             if not line.strip():
                 continue
             try:
                 row = dict(json.loads(line))
-                told = conversation(row)
+                made = read(row)
             except (ValueError, TypeError) as error:
                 message = f"line {number} of {path.name} is not a JSON object with messages: {error}"
                 raise InvalidSpec(message, f"{param}.path") from error
-            messages, tools = told.templated(knows_developer=True), told.templated_tools()
-            items.append(Item(messages, row, number, len(items), tools))
-    if not items:
+            none = False
+            yield number, row, made
+    if none:
         raise InvalidSpec(f"{path.name} has no rows", f"{param}.path")
+
+
+def _load_jsonl(spec: JsonlData, param: str) -> list[Item]:
+    items: list[Item] = []
+    for number, row, told in read_rows(spec, param, conversation):
+        messages, tools = told.templated(knows_developer=True), told.templated_tools()
+        items.append(Item(messages, row, number, len(items), tools))
     return items
 
 

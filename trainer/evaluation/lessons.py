@@ -1,19 +1,16 @@
 """Lessons from JSONL files: rows of token ids that are learnt, in each mode that they train in."""
 
-import json
-from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path
-from typing import Any
+from collections.abc import Callable, Sequence
 
+from trainer.data.items import read_rows
 from trainer.errors import InvalidSpec
 from trainer.evaluation.prompts import LISTED, NAMED, Dropped
 from trainer.model.policy import Policy
 from trainer.model.rows import Row
 from trainer.model.turns import Unclear, learnt_rows
 from trainer.spec.data import Data
-from trainer.spec.messages import BadMessages
 from trainer.spec.modes import Mode
-from trainer.spec.rows import read_lesson, read_preference
+from trainer.spec.rows import Lesson, Preference, read_lesson, read_preference
 from trainer.spec.taught import Dpo, Supervised, Taught
 from trainer.steps.teaching import Example
 
@@ -29,30 +26,29 @@ def load_examples(
 
     Raises InvalidSpec naming the line at fault, or those that are too long.
     """
+    assert data.type == "jsonl", "which the spec has checked"
     examples: list[Example] = []
-    for number, row in _lines(data, param):
+    read = read_lesson if isinstance(spec, Supervised) else read_preference
+    for number, _, told in read_rows(data, param, read):
         try:
-            rows = _lesson(policy, row, spec) if isinstance(spec, Supervised) else _preference(policy, row)
-        except (BadMessages, Unclear) as error:
+            rows = _preference(policy, told) if isinstance(told, Preference) else _lesson(policy, told, spec)
+        except Unclear as error:
             raise InvalidSpec(f"line {number}: {error}", param) from error
         examples.append(Example(number, rows))
         if number % 64 == 0:
             on_progress()
-    if not examples:
-        raise InvalidSpec(f"{param} has no rows", param)
     _check_vocabulary(policy, examples)
     return fit_examples(examples, policy.context_length, spec, param)
 
 
-def _lesson(policy: Policy, row: dict[str, Any], spec: Supervised) -> dict[Mode, list[Row]]:
-    lesson = read_lesson(row)
-    modes = tuple(Mode) if spec.modes == "both" else (Mode.NORMAL,)
+def _lesson(policy: Policy, lesson: Lesson, spec: Taught) -> dict[Mode, list[Row]]:
+    both = isinstance(spec, Supervised) and spec.modes == "both"
+    modes = tuple(Mode) if both else (Mode.NORMAL,)
     return {mode: learnt_rows(policy, lesson.messages, lesson.learnt, mode, lesson.tools) for mode in modes}
 
 
-def _preference(policy: Policy, row: dict[str, Any]) -> dict[Mode, list[Row]]:
+def _preference(policy: Policy, told: Preference) -> dict[Mode, list[Row]]:
     """The preferred answer's row and the other's, which share what they answer."""
-    told = read_preference(row)
     learnt = [*[False] * len(told.messages), True]
     (preferred,), (other,) = (
         learnt_rows(policy, [*told.messages, answer], learnt, Mode.NORMAL, told.tools)
@@ -63,22 +59,6 @@ def _preference(policy: Policy, row: dict[str, Any]) -> dict[Mode, list[Row]]:
     if preferred.context_ids == other.context_ids:
         other = Row(preferred.context_ids, other.response_ids, other.trained)
     return {Mode.NORMAL: [preferred, other]}
-
-
-def _lines(data: Data, param: str) -> Iterator[tuple[int, dict[str, Any]]]:
-    assert data.type == "jsonl", "which the spec has checked"
-    path = Path(data.path)
-    if not path.is_file():
-        raise InvalidSpec(f"{data.path} does not exist", f"{param}.path")
-    with path.open(encoding="utf-8-sig") as lines:
-        for number, line in enumerate(lines, start=1):
-            if not line.strip():
-                continue
-            try:
-                yield number, dict(json.loads(line))
-            except (ValueError, TypeError) as error:
-                message = f"line {number} of {path.name} is not a JSON object: {error}"
-                raise InvalidSpec(message, f"{param}.path") from error
 
 
 def fit_examples(
