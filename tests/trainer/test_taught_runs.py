@@ -173,9 +173,9 @@ def test_a_step_can_be_done_again(model: Path, tmp_path: Path):
 def test_two_ranks_learn_what_one_does(model: Path, tmp_path: Path):
     spec = spec_of(model, tmp_path, Supervised(batch_size=4, modes="both"), total_steps=3)
     alone = run(spec, tmp_path / "alone")
-    for process in rank_processes(spec, tmp_path / "ranks"):
-        output, _ = process.communicate(timeout=240)
-        assert process.returncode == 0, output
+    processes = rank_processes(spec, tmp_path / "ranks")
+    outputs = [process.communicate(timeout=240)[0] for process in processes]
+    assert [process.returncode for process in processes] == [0, 0], outputs
     together = only(events_of(tmp_path / "ranks"), StepMetrics)
     for one, other in zip(only(alone, StepMetrics), together, strict=True):
         names = [name for name in one.values if not name.startswith(OF_THE_MACHINE)]
