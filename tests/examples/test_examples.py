@@ -69,10 +69,9 @@ def test_several_processes_train_one_run(tiny_model: Path, tmp_path: Path) -> No
     assert "step-2" in said
 
 
-def test_a_chain_trains_on_from_its_first_result(chained: list[tuple[str, str, str]]) -> None:
-    (_, base, first), (_, second_base, second) = chained
-    assert (base, second_base) == ("tiny", first)
-    assert second not in (first, base)
+def test_a_chain_trains_on_from_each_result(chained: list[tuple[str, str, str]]) -> None:
+    assert [base for _, base, _ in chained] == ["tiny", *(result for _, _, result in chained[:-1])]
+    assert len({result for _, _, result in chained}) == 3
 
 
 def test_the_best_of_both_modes(serve: ServeProcess, chained: list[tuple[str, str, str]]) -> None:
