@@ -175,6 +175,44 @@ def test_both_modes_answer_side_by_side(browser: Browser, base: str, job_id: str
             expect(side.get_by_text("1 of 3 answers differ")).to_be_visible()
 
 
+def test_a_job_that_learns_from_rows_goes_from_the_form_to_its_page(
+    browser: Browser, base: str, job_id: str, serve: ServeProcess
+):
+    rows = [
+        {"messages": [{"role": "user", "content": f"say {n}"}, {"role": "assistant", "content": "eee"}]}
+        for n in range(8)
+    ]
+    content = "".join(json.dumps(row) + "\n" for row in rows).encode()
+    file = serve.client().files.create(file=("lessons.jsonl", content), purpose="fine-tune")
+    # Without a file, and with β in the form alone, a job is refused.
+    with tab(browser, refusals=True) as opened:
+        page = opened.page
+        page.goto(f"{base}/#/jobs/new")
+        page.get_by_role("button", name="Preferences").click()
+        expect(page.get_by_label("β")).to_be_visible()
+        page.get_by_role("button", name="Answers").click()
+        expect(page.get_by_label("Definition")).to_have_count(0)
+        page.get_by_label("Suffix").fill("lessons")
+        page.get_by_label("Training file").select_option(file.id)
+        page.get_by_label("Validation file").select_option(file.id)
+        page.get_by_label("Epochs").fill("4")
+        expect(page.get_by_text("Ready: 4 steps")).to_be_visible()
+        assert serious(page) == []
+        page.get_by_role("button", name="Create job").click()
+        page.wait_for_url(re.compile("#/jobs/ftjob-"))
+        expect(page.get_by_text("Succeeded").first).to_be_visible()
+        expect(page.locator("[data-chart=lesson-loss] canvas")).to_be_visible()
+        expect(page.locator(".run-head")).to_contain_text("supervised")
+        expect(page.locator(".verdict")).to_contain_text("on validation rows")
+        expect(page.get_by_role("link", name="Rollouts")).to_have_count(0)
+        expect(page.locator("[data-chart=reward]")).to_have_count(0)
+        assert serious(page) == []
+        page.get_by_role("link", name="Checkpoints").click()
+        expect(page.get_by_role("columnheader", name="Validation loss")).to_be_visible()
+        page.get_by_role("link", name="Configuration").click()
+        expect(page.locator(".codebox")).to_contain_text('"modes": "normal"')
+
+
 MODULES = """(names) => Promise.all(names.map((name) =>
   import(new URL(name, document.querySelector("script[type=module]").src))))"""
 
