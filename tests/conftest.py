@@ -25,6 +25,7 @@ import pytest
 import scipy  # noqa: F401  # before large_imports, which would hide it from the tests of statistics
 from hypothesis import settings
 
+from tests.fixtures import forks
 from trainer.system.imports import large_imports
 
 atexit.register(shutil.rmtree, os.environ["XDG_RUNTIME_DIR"], ignore_errors=True)
@@ -72,6 +73,12 @@ _LONG = (
     *("test_pages", "test_real_trainer", "test_token_ids", "test_vllm_engine", "test_routing"),
     "test_supervisor",
 )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """One server of forks for all processes that the tests are shared out to, which inherit this."""
+    if config.getoption("numprocesses", None):
+        os.environ[forks.SHARED] = forks.start_server()
 
 
 @pytest.hookimpl(wrapper=True)

@@ -21,7 +21,6 @@ from pathlib import Path
 from typing import Any
 
 from tests.chaos.kill_points import KilledRuns
-from tests.chaos.nursery import Nursery
 from tests.chaos.rolling import roll
 from tests.chaos.system import Pair, System, clean_up_on_sigterm, running_system
 from tests.chaos.trial import REAL_TRAINER, run_real_trial, run_trial
@@ -95,10 +94,10 @@ def _on_systems(
 
 
 def _kills(options: argparse.Namespace) -> Iterator[Line]:
-    with Nursery() as nursery, tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() as folder:
         model = build_tiny_model(Path(folder) / "tiny")
         for lora in (False, True):
-            runs = KilledRuns(nursery, Path(folder) / f"lora-{lora}", model, lora=lora, seed=options.seed)
+            runs = KilledRuns(Path(folder) / f"lora-{lora}", model, lora=lora, seed=options.seed)
             for number in range(options.kills):
                 pair = "lora" if lora else "weights"
                 yield _tried("kills", pair, options.seed, lambda n=number, r=runs: r.kill(n)[0])

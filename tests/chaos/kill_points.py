@@ -10,7 +10,7 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
-from tests.chaos.nursery import Nursery
+from tests.fixtures.forks import Fork
 from tests.fixtures.runs import events_of, reproducible, tiny_spec, write_rows
 from trainer.checkpoints.checkpoint import step_folders
 from trainer.spec.events import Finished, MessageEvent, RolloutRecord, Rollouts, Started, StepMetrics
@@ -43,16 +43,17 @@ class KillPoint:
 class KilledRuns:
     """One spec, its uninterrupted run, and runs of it that are killed."""
 
-    def __init__(self, nursery: Nursery, folder: Path, model: Path, *, lora: bool, seed: int = 0):
-        self._nursery, self._folder, self._rng = nursery, folder, Random(f"{seed}-{lora}")
+    def __init__(self, folder: Path, model: Path, *, lora: bool, seed: int = 0):
+        self._folder, self._rng = folder, Random(f"{seed}-{lora}")
         folder.mkdir(parents=True)
         data = write_rows(folder / "data.jsonl")
         changes: dict[str, Any] = {"lora": LoraSpec(rank=2)} if lora else {}
         self.spec: RunSpec = tiny_spec(
             model, data, model=ModelSpec(path=str(model), dtype="bfloat16"), total_steps=6, **changes
         )
+        whole = self._start(folder / "whole", 1)
         began = time.monotonic()
-        self._train(folder / "whole", 1)
+        self._end(whole, folder / "whole")
         self.seconds = time.monotonic() - began
         self.whole = _told(folder / "whole", 1)
         self.files = read_manifest(folder / "whole/checkpoints/step-6", verify=True).files
@@ -66,16 +67,16 @@ class KilledRuns:
         points, attempt = [], 1
         for _ in range(kills):
             after = self._rng.uniform(0.0, self.seconds)
-            pid = self._start(run_dir, attempt)
+            fork = self._start(run_dir, attempt)
             time.sleep(after)  # that it is not a particular instant is the point
             with contextlib.suppress(ProcessLookupError):
-                os.killpg(pid, signal.SIGKILL)
-            self._nursery.wait(pid)
+                os.killpg(fork.pid, signal.SIGKILL)
+            fork.wait()
             attempt += 1
             hit = self._rng.random() < 0.4 if damage is None else damage
             states = tuple(step_folders(run_dir / "state"))
             points.append((after, states, self._damage(run_dir) if hit else None))
-        self._train(run_dir, attempt)
+        self._end(self._start(run_dir, attempt), run_dir)
         self._compare(run_dir, attempt)
         started = events_of(run_dir, f"events-{attempt}.jsonl")[0]
         assert isinstance(started, Started)
@@ -100,16 +101,16 @@ class KilledRuns:
         path.write_bytes(content)
         return way
 
-    def _start(self, run_dir: Path, attempt: int) -> int:
+    def _start(self, run_dir: Path, attempt: int) -> Fork:
         run_dir.mkdir(exist_ok=True)
         (run_dir / "spec.json").write_text(self.spec.model_dump_json())
         where = ["--spec", str(run_dir / "spec.json"), "--run-dir", str(run_dir)]
         which = ["--events", f"events-{attempt}.jsonl", "--attempt", str(attempt)]
-        return self._nursery.start([*where, *which], run_dir / "log.txt")
+        with (run_dir / "log.txt").open("ab") as log:
+            return Fork("trainer", *where, *which, streams=(0, log.fileno(), log.fileno()))
 
-    def _train(self, run_dir: Path, attempt: int) -> None:
-        code = self._nursery.wait(self._start(run_dir, attempt))
-        assert code == 0, (run_dir / "log.txt").read_text()
+    def _end(self, fork: Fork, run_dir: Path) -> None:
+        assert fork.wait() == 0, (run_dir / "log.txt").read_text()
 
     def _compare(self, run_dir: Path, attempts: int) -> None:
         found = _told(run_dir, attempts)

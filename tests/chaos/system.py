@@ -30,6 +30,7 @@ from sqlalchemy.engine import make_url
 from app.cli.redis_server import find_redis_server, write_config
 from app.core.db import build_engine
 from tests.fixtures.databases import migrated_sqlite, temporary_database
+from tests.fixtures.forks import Fork
 
 T = TypeVar("T")
 Pair = Literal["embedded", "external"]
@@ -80,7 +81,7 @@ class System:
         self.database: Engine = build_engine(database_url)
         if database_url.startswith("sqlite"):
             event.listen(self.database, "connect", _impatient)
-        self._processes: dict[str, subprocess.Popen[bytes]] = {}
+        self._processes: dict[str, Fork | subprocess.Popen[bytes]] = {}
         self._ports = {name: _free_port() for name in (*self.names, "inference")}
         self._redis_folder = folder / "data" / "redis"
         self._redis_folder.mkdir(parents=True, exist_ok=True)
@@ -123,14 +124,19 @@ class System:
             if process is None or process.poll() is not None:
                 self._processes[name] = self._start(name)
 
-    def _start(self, name: str) -> subprocess.Popen[bytes]:
+    def _start(self, name: str) -> "Fork | subprocess.Popen[bytes]":
         kept = {k: v for k, v in os.environ.items() if not k.startswith(("POLICYSPLIT_", "DATABASE_URL"))}
-        with (self.folder / f"{name}.log").open("ab") as log:
+        own = kept | self._settings | self._own(name)
+        with (self.folder / f"{name}.log").open("ab") as log, Path(os.devnull).open() as nothing:
+            streams = (nothing.fileno(), log.fileno(), log.fileno())
+            if name != "broker":
+                return Fork(*self._module(name), streams=streams, folder=REPOSITORY, environment=own)
+            config = write_config(self._redis_folder, self._redis_folder / "redis.sock")
+            port = ["--port", str(self._ports[name])] if self.pair == "external" else []
             return subprocess.Popen(
-                self._command(name),
-                cwd=REPOSITORY,
-                env=kept | self._settings | self._own(name),
-                stdin=subprocess.DEVNULL,
+                [find_redis_server(), str(config), *port],
+                env=own,
+                stdin=nothing,
                 stdout=log,
                 stderr=log,
                 start_new_session=True,
@@ -139,16 +145,12 @@ class System:
     def _own(self, name: str) -> dict[str, str]:
         return {"POLICYSPLIT_INFERENCE_PORT": str(self._ports[name])} if name == "inference" else {}
 
-    def _command(self, name: str) -> list[str]:
-        if name == "broker":
-            config = write_config(self._redis_folder, self._redis_folder / "redis.sock")
-            own = ["--port", str(self._ports[name])] if self.pair == "external" else []
-            return [find_redis_server(), str(config), *own]
+    def _module(self, name: str) -> list[str]:
+        """What ``python -m`` would be given."""
         if name.startswith("api"):
             app = ("--factory", "app.main:create_app", "--host", "127.0.0.1", "--log-level", "warning")
-            graceful = ("--timeout-graceful-shutdown", "3")
-            return [sys.executable, "-m", "uvicorn", *app, *graceful, "--port", str(self._ports[name])]
-        return [sys.executable, "-m", {"inference": "worker.inference"}.get(name, "worker")]
+            return ["uvicorn", *app, "--timeout-graceful-shutdown", "3", "--port", str(self._ports[name])]
+        return [{"inference": "worker.inference"}.get(name, "worker")]
 
     def pid(self, name: str) -> int | None:
         """Of a component that runs."""
@@ -176,7 +178,7 @@ class System:
     def marked(self) -> dict[int, str]:
         """Every living process of this system: id and command line.
 
-        A worker writes its title over its environment: components are known by their ids.
+        Components are forks, whose environment is not shown there: they are known by their ids.
         """
         found = {pid: name for name in self._processes if (pid := self.pid(name)) is not None}
         for folder in Path("/proc").iterdir():

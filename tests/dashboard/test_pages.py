@@ -42,9 +42,9 @@ BODY = {
 
 
 @pytest.fixture(scope="module")
-def base(serve: ServeProcess) -> Iterator[str]:
+def base(quick_serve: ServeProcess) -> Iterator[str]:
     """The address of the page."""
-    yield serve.base_url.removesuffix("/v1")
+    yield quick_serve.base_url.removesuffix("/v1")
 
 
 @pytest.fixture(scope="module")

@@ -38,9 +38,9 @@ def needs(package: str) -> pytest.MarkDecorator:
 
 
 @pytest.fixture(scope="module")
-def chained(serve: ServeProcess) -> list[tuple[str, str, str]]:
+def chained(quick_serve: ServeProcess) -> list[tuple[str, str, str]]:
     """What the chain prints: of each job its id, its model and its result."""
-    said = run("chain.py", "--model", "tiny", "--steps", "2", "--base-url", serve.base_url)
+    said = run("chain.py", "--model", "tiny", "--steps", "2", "--base-url", quick_serve.base_url)
     return re.findall(r"^(ftjob-\S+): (\S+) → (\S+)$", said, re.M)
 
 
@@ -74,27 +74,27 @@ def test_a_chain_trains_on_from_each_result(chained: list[tuple[str, str, str]])
     assert len({result for _, _, result in chained}) == 3
 
 
-def test_the_best_of_both_modes(serve: ServeProcess, chained: list[tuple[str, str, str]]) -> None:
-    said = run("best_of_n.py", "--model", chained[-1][2], "--tokens", "4", "--base-url", serve.base_url)
+def test_the_best_of_both_modes(quick_serve: ServeProcess, chained: list[tuple[str, str, str]]) -> None:
+    said = run("best_of_n.py", "--model", chained[-1][2], "--tokens", "4", "--base-url", quick_serve.base_url)
     assert re.findall(r"^(?:normal|high-entropy), reward [01]\.0: ", said, re.M)
 
 
 @needs("pandas")
-def test_metrics_become_a_table(serve: ServeProcess, chained: list[tuple[str, str, str]]) -> None:
-    said = run("metrics_to_pandas.py", chained[-1][0], "--base-url", serve.base_url)
+def test_metrics_become_a_table(quick_serve: ServeProcess, chained: list[tuple[str, str, str]]) -> None:
+    said = run("metrics_to_pandas.py", chained[-1][0], "--base-url", quick_serve.base_url)
     assert "train/H/entropy_nats" in said or "..." in said
     assert re.findall(r"^2 ", said, re.M)
 
 
 @needs("litellm")
-def test_litellm_asks_both_modes(serve: ServeProcess, chained: list[tuple[str, str, str]]) -> None:
-    said = run("litellm_client.py", "--model", chained[-1][2], "--base-url", serve.base_url)
+def test_litellm_asks_both_modes(quick_serve: ServeProcess, chained: list[tuple[str, str, str]]) -> None:
+    said = run("litellm_client.py", "--model", chained[-1][2], "--base-url", quick_serve.base_url)
     assert len(re.findall(r"^ft:\S+: ", said, re.M)) == 2
 
 
-def test_an_experiment_ends_with_a_sentence(serve: ServeProcess) -> None:
+def test_an_experiment_ends_with_a_sentence(quick_serve: ServeProcess) -> None:
     few = ("--steps", "1", "--seeds", "2", "--items", "2")
-    said = run("experiment.py", "--model", "tiny", *few, "--base-url", serve.base_url)
+    said = run("experiment.py", "--model", "tiny", *few, "--base-url", quick_serve.base_url)
     assert said.strip()
 
 

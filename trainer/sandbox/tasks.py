@@ -1,5 +1,6 @@
 """Tasks of reasoning-gym, from outside: their items, and what is wrong with a task before there are any."""
 
+import atexit
 import os
 import threading
 from functools import lru_cache
@@ -42,12 +43,20 @@ class Tasks:
         """As ``inside.environment.problem_of``. Raises NoIsolation."""
         question = values.dumps({"task": task, "parameters": parameters})
         with self._lock:
-            self._sandbox = self._sandbox or Sandbox(Service("environment", CHECK_SECONDS, alone=True))
+            if self._sandbox is None:
+                self._sandbox = Sandbox(Service("environment", CHECK_SECONDS, alone=True))
+                atexit.register(_close, self._sandbox, os.getpid())
             answer = self._sandbox.ask(question)
         for kind in ("late", "failed", "down", "refused", "error"):
             if kind in answer:
                 return {"where": "parameters", "message": f"they cannot be checked: it {answer[kind]}"}
         return answer
+
+
+def _close(sandbox: Sandbox, owner: int) -> None:
+    """At the end of the process that started it, and of no fork of that."""
+    if os.getpid() == owner:
+        sandbox.close()
 
 
 def tasks() -> Tasks:
