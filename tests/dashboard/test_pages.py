@@ -176,14 +176,14 @@ def test_both_modes_answer_side_by_side(browser: Browser, base: str, job_id: str
 
 
 def test_a_job_that_learns_from_rows_goes_from_the_form_to_its_page(
-    browser: Browser, base: str, job_id: str, serve: ServeProcess
+    browser: Browser, base: str, job_id: str, quick_serve: ServeProcess
 ):
     rows = [
         {"messages": [{"role": "user", "content": f"say {n}"}, {"role": "assistant", "content": "eee"}]}
         for n in range(8)
     ]
     content = "".join(json.dumps(row) + "\n" for row in rows).encode()
-    file = serve.client().files.create(file=("lessons.jsonl", content), purpose="fine-tune")
+    file = quick_serve.client().files.create(file=("lessons.jsonl", content), purpose="fine-tune")
     # Without a file, and with β in the form alone, a job is refused.
     with tab(browser, refusals=True) as opened:
         page = opened.page
