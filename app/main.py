@@ -42,6 +42,8 @@ from app.keys.service import has_keys
 from app.keys.uses import Uses
 from app.metrics.endpoints import router as metrics
 from app.models.endpoints import router as models
+from app.monitoring.endpoints import router as monitoring
+from app.monitoring.requests import CountRequests
 from app.rollouts.endpoints import router as rollouts
 from app.storage.endpoints import router as storage
 from app.webhooks.deliverer import deliver_for_ever
@@ -119,10 +121,12 @@ def create_app(
     # The last one added is the outermost.
     app.add_middleware(RequireKey)
     app.add_middleware(RequestContext)
+    app.add_middleware(CountRequests)
     describe(app, has_keys)
     error_handlers.install(app)
     app.include_router(inference)  # first: routes are tried in their order, and this is asked most
     app.include_router(health.router)
+    app.include_router(monitoring)
     app.include_router(dashboard)
     for router in (
         files,

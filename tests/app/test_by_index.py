@@ -186,6 +186,7 @@ REQUESTS: dict[str, list[Asked]] = {
     "POST /v1/models/pull/{hub_name:path}/cancel": [],
     "GET /healthz": [],
     "GET /readyz": [({}, {}, None)],
+    "GET /metrics": [({}, {}, None)],
 }
 
 

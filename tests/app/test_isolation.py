@@ -109,6 +109,8 @@ SHARED = {
     ("POST", "/v1/workers/{worker_id}/drain"),
     ("POST", "/v1/workers/{worker_id}/undrain"),
     ("GET", "/v1/queue"),
+    # The operator's: tests/app/test_monitoring.py.
+    ("GET", "/metrics"),
 }
 #: Who sees and makes keys and projects of whom: tests/app/test_key_routes.py.
 ACCESS = {("POST", "/v1/api_keys"), ("GET", "/v1/projects"), ("POST", "/v1/projects")}

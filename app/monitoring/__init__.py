@@ -1,0 +1,1 @@
+"""What an operator's monitoring reads of this service: ``/metrics``, in Prometheus' text format."""

@@ -1,0 +1,28 @@
+"""``/metrics``."""
+
+from fastapi import APIRouter, Response
+from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
+
+from app.keys.asking import Operator
+from app.monitoring.requests import counted
+from app.monitoring.service import ServiceCollector
+
+router = APIRouter(tags=["monitoring"])
+
+
+class _Text(Response):
+    media_type = "text/plain"
+
+
+@router.get("/metrics", response_class=_Text)
+def scrape(_caller: Operator) -> Response:
+    """Get the service's metrics in Prometheus' text format, as the operator.
+
+    The queue by project, workers with their slots and GPUs, the pace and the rewards of the jobs that run,
+    and requests by route. What is read from the database is the same at every API process.
+    """
+    registry = CollectorRegistry()
+    registry.register(ServiceCollector())
+    body = generate_latest(counted()) + generate_latest(registry)
+    return Response(body, media_type=CONTENT_TYPE_PLAIN_0_0_4)

@@ -1,0 +1,151 @@
+"""The queue, the workers and the jobs that run, as the database has them: every API tells the same."""
+
+import time
+from collections import Counter, defaultdict
+from collections.abc import Iterable
+
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
+from prometheus_client.metrics_core import Metric
+from prometheus_client.registry import Collector
+from sqlalchemy import func, select
+from sqlalchemy.orm import Session
+
+from app.core.db import read_session
+from app.core.job_status import HELD, TERMINAL, JobStatus
+from app.core.live_workers import lost_before
+from app.core.tables import NO_REWARD, InferenceWorker, Job, JobReward, TrainingWorker
+from app.jobs.order import waiting_by_project
+
+_OPEN = [status.value for status in JobStatus if status not in TERMINAL]
+_HELD = [status.value for status in HELD]
+
+
+class ServiceCollector(Collector):
+    """Reads the database once a scrape; it asks for nothing that grows with the number of ended jobs."""
+
+    def collect(self) -> Iterable[Metric]:
+        """The metrics, each with its samples."""
+        with read_session() as session:
+            return [*_jobs(session), *_workers(session), *_running(session)]
+
+    def describe(self) -> Iterable[Metric]:
+        """Nothing: registering would ask the database else."""
+        return []
+
+
+def _jobs(session: Session) -> Iterable[Metric]:
+    now = time.time()
+    jobs = GaugeMetricFamily(
+        "policysplit_jobs", "Jobs that have not ended, by project and status", labels=["project", "status"]
+    )
+    counts = (
+        select(Job.project_id, Job.status, func.count())
+        .where(Job.status.in_(_OPEN))
+        .group_by(Job.project_id, Job.status)
+    )
+    for project_id, status, count in session.execute(counts):
+        jobs.add_metric([project_id, status], count)
+    waits = GaugeMetricFamily(
+        "policysplit_queue_oldest_seconds",
+        "How long the first of a project's jobs has waited that wait for nothing but their turn",
+        labels=["project"],
+    )
+    for row in session.execute(waiting_by_project(now)):
+        waits.add_metric([row.project_id], max(0.0, now - row.oldest) if row.waiting else 0.0)
+    return jobs, waits
+
+
+def _workers(session: Session) -> Iterable[Metric]:
+    workers = GaugeMetricFamily(
+        "policysplit_workers",
+        "Workers by what they do and whether they are heard of",
+        labels=["type", "status"],
+    )
+    slots = GaugeMetricFamily(
+        "policysplit_slots", "Jobs that a worker runs at a time", labels=["worker", "host"]
+    )
+    taken = GaugeMetricFamily("policysplit_slots_taken", "Jobs that it runs", labels=["worker", "host"])
+    gpus = GaugeMetricFamily("policysplit_gpus", "GPUs of a worker", labels=["worker", "host", "type"])
+    loaded = GaugeMetricFamily(
+        "policysplit_models_loaded",
+        "Models that an inference worker has in memory",
+        labels=["worker", "host"],
+    )
+    active = GaugeMetricFamily(
+        "policysplit_requests_at_engines",
+        "Requests that an inference worker answers",
+        labels=["worker", "host"],
+    )
+    held = Counter(session.scalars(select(Job.lease_owner).where(Job.status.in_(_HELD))))
+    seen: dict[tuple[str, str], int] = defaultdict(int)
+    for row in session.scalars(select(TrainingWorker)):
+        lost = row.heartbeat_at < lost_before()
+        seen["training", "lost" if lost else "draining" if row.draining else "online"] += 1
+        if not lost:
+            slots.add_metric([row.id, row.host], row.slots)
+            taken.add_metric([row.id, row.host], held[row.id])
+            gpus.add_metric([row.id, row.host, "training"], len(row.gpus))
+    for row in session.scalars(select(InferenceWorker)):
+        lost = row.heartbeat_at < lost_before()
+        seen["inference", "lost" if lost else "online"] += 1
+        if not lost:
+            gpus.add_metric([row.id, row.host, "inference"], len(row.gpus))
+            loaded.add_metric([row.id, row.host], len(row.loaded))
+            active.add_metric([row.id, row.host], row.active)
+    # Also of those that there are none of: an alert compares with 0, and not with nothing.
+    for kind in (("training", "online"), ("training", "draining"), ("inference", "online")):
+        seen.setdefault(kind, 0)
+    for (kind, status), count in sorted(seen.items()):
+        workers.add_metric([kind, status], count)
+    return workers, slots, taken, gpus, loaded, active
+
+
+def _running(session: Session) -> Iterable[Metric]:
+    labels = ["project", "job"]
+    step = GaugeMetricFamily("policysplit_job_step", "The step that a running job has reached", labels=labels)
+    steps = GaugeMetricFamily("policysplit_job_steps", "The steps that it is to take", labels=labels)
+    pace = GaugeMetricFamily(
+        "policysplit_job_step_seconds", "Seconds a step, mean of its present attempt", labels=labels
+    )
+    silent = GaugeMetricFamily(
+        "policysplit_job_silent_seconds",
+        "Seconds since its newest step, in its present attempt",
+        labels=labels,
+    )
+    tokens = CounterMetricFamily("policysplit_job_trained_tokens", "Tokens trained on", labels=labels)
+    reward = GaugeMetricFamily(
+        "policysplit_job_reward", "Its newest mean training reward by mode", labels=[*labels, "mode"]
+    )
+    attempts = GaugeMetricFamily("policysplit_job_attempts", "Workers' turns at it", labels=labels)
+    query = (
+        select(
+            Job.id,
+            Job.project_id,
+            Job.step,
+            Job.total_steps,
+            Job.attempt,
+            Job.trained_tokens,
+            Job.clock_step,
+            Job.clock_at,
+            Job.stepped_at,
+            JobReward.normal,
+            JobReward.high_entropy,
+        )
+        .outerjoin(JobReward, JobReward.job_id == Job.id)
+        .where(Job.status.in_(_HELD))
+    )
+    now = time.time()
+    for row in session.execute(query):
+        its = [row.project_id, row.id]
+        step.add_metric(its, row.step)
+        steps.add_metric(its, row.total_steps)
+        attempts.add_metric(its, row.attempt)
+        tokens.add_metric(its, row.trained_tokens or 0)
+        if row.clock_at is not None and row.stepped_at is not None:
+            silent.add_metric(its, max(0.0, now - row.stepped_at))
+            if row.step > row.clock_step:
+                pace.add_metric(its, (row.stepped_at - row.clock_at) / (row.step - row.clock_step))
+        for mode, value in (("normal", row.normal), ("high_entropy", row.high_entropy)):
+            if value is not None and value > NO_REWARD:
+                reward.add_metric([*its, mode], value)
+    return step, steps, pace, silent, tokens, reward, attempts
