@@ -19,6 +19,7 @@ OURS = {
     if service["image"] in ("policysplit", "policysplit-trainer", "policysplit-gpu")
 }
 GPU = {"worker-gpu", "inference-gpu"}
+MONITORING = {"prometheus", "grafana"}
 VARIABLES = {
     variable for name, field in Settings.model_fields.items() for variable in environment_names(name, field)
 }
@@ -26,7 +27,9 @@ VARIABLES = {
 
 def test_it_has_every_part() -> None:
     assert OURS.keys() == {"migrate", "api", "worker", "inference"} | GPU
-    assert COMPOSE["services"].keys() - OURS.keys() == {"postgres", "redis"}
+    assert COMPOSE["services"].keys() - OURS.keys() == {"postgres", "redis"} | MONITORING
+    for name in MONITORING:
+        assert COMPOSE["services"][name]["profiles"] == ["monitoring"], "it starts where it is asked for"
 
 
 @pytest.mark.parametrize("part", OURS)
