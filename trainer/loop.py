@@ -280,7 +280,7 @@ class Run(BaseRun):
                 groups,
                 first_update=self.counters.updates,
                 updates=settings.updates_per_batch,
-                groups_per_micro_batch=settings.groups_per_micro_batch,
+                tokens_per_micro_batch=settings.tokens_per_micro_batch,
                 divergence_stride=self.spec.diagnostics.divergence_stride,
             )
         seconds["forward_backward"] -= result.optimizer_seconds

@@ -7,18 +7,20 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from tests.fixtures.groups import H, N, load_tiny_policy, make_group
+from tests.fixtures.groups import H, N, load_tiny_policy, make_group, positions_of
 from tests.fixtures.steps import step_context
 from trainer.algorithms import build_algorithm
 from trainer.distributed.ranks import ALONE, Ranks, join_ranks
 from trainer.model.optim import MasterAdamW
 from trainer.model.policy import Policy
-from trainer.spec.algorithm import AlgorithmSpec, EdgeGrpo, ForkingTokens, Grpo, KlCov, PolicySplit
+from trainer.spec.algorithm import AlgorithmSpec, ClipCov, EdgeGrpo, ForkingTokens, Grpo, KlCov, PolicySplit
 from trainer.spec.run import OptimizerSpec
 from trainer.steps.update import update
 from trainer.types import Group
 
 REWARDS = [1.0, 0.0, 0.0, 1.0, 0.5, 0.0]
+#: Where each group's rows are several micro-batches.
+IN_PARTS = " in parts"
 #: By name: the algorithm, and the rewards of each group. The last rank's share has a flat group alone.
 CASES: dict[str, tuple[AlgorithmSpec, list[list[float]]]] = {
     "policy_split": (PolicySplit(eta=0.3), [REWARDS[i:] + REWARDS[:i] for i in range(5)]),
@@ -28,6 +30,9 @@ CASES: dict[str, tuple[AlgorithmSpec, list[list[float]]]] = {
     "edge_grpo": (EdgeGrpo(), [REWARDS, REWARDS[::-1], [*REWARDS[2:], 0.2, 0.1]]),
     "a rank without gradient": (PolicySplit(eta=0.3), [REWARDS, [1.0] * 6]),
     "a rank without groups": (Grpo(), [REWARDS]),
+    "policy_split in parts": (PolicySplit(eta=0.3, eta_normal=0.1), [REWARDS, [1.0] * 6, REWARDS[::-1]]),
+    "grpo in parts": (Grpo(), [REWARDS, [1.0] * 6, REWARDS[::-1]]),
+    "clip_cov in parts": (ClipCov(share=0.1, band_low=-9.0), [REWARDS]),
 }
 
 
@@ -53,13 +58,15 @@ def gradients(policy: Policy, name: str, ranks: Ranks = ALONE) -> dict[str, Tens
                     parameter.grad = None
             return 0.0
 
+    algorithm, groups = build_algorithm(CASES[name][0], 16), groups_of(policy, name)
+    largest = positions_of(policy, groups, algorithm.scored_modes(0))
     result = update(
-        step_context(policy, build_algorithm(CASES[name][0], 16), ranks=ranks),
+        step_context(policy, algorithm, ranks=ranks),
         Recorder(policy.model, OptimizerSpec()),
-        groups_of(policy, name),
+        groups,
         first_update=0,
         updates=2,
-        groups_per_micro_batch=1,
+        tokens_per_micro_batch=largest // 4 if name.endswith(IN_PARTS) else largest,
     )
     entropies = {f"entropy/{index}": value for index, value in result.entropy_T.items()}
     return found | entropies | {"loss": result.loss} | result.metrics.result()

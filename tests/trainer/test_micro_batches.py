@@ -2,14 +2,16 @@
 
 import pytest
 
-from tests.fixtures.groups import N, load_tiny_policy, make_group
+from tests.fixtures.groups import H, N, load_tiny_policy, make_group
 from tests.fixtures.steps import step_context
 from trainer.algorithms import build_algorithm
 from trainer.model.optim import MasterAdamW
-from trainer.model.packing import Layout, pack, packed_positions
-from trainer.spec.algorithm import Grpo
+from trainer.model.packing import Layout
+from trainer.spec.algorithm import AlgorithmSpec, Grpo, PolicySplit
+from trainer.spec.modes import Mode
 from trainer.spec.run import OptimizerSpec
-from trainer.steps.update import MICRO_BATCH_TOKENS, update
+from trainer.steps.parts import MICRO_BATCH_TOKENS
+from trainer.steps.update import update
 
 LENGTHS = [[150, *[3] * 7], [3] * 8, [90, 90, *[3] * 6], [0] * 8, [140, *[3] * 7]]
 
@@ -34,29 +36,36 @@ def test_no_forward_pass_is_larger_than_the_bound(tiny_model, layout: Layout):
     assert max(sizes) <= MICRO_BATCH_TOKENS
 
 
-def test_a_prompt_whose_responses_exceed_the_bound_is_a_pass_of_its_own(tiny_model):
-    """It is not divided: its advantages and bonus are formed from all of its responses."""
+@pytest.mark.parametrize("layout", ["shared_prefix", "per_row"])
+@pytest.mark.parametrize("spec", [Grpo(), PolicySplit()], ids=["one_pass", "two_passes"])
+def test_a_prompt_whose_responses_exceed_the_bound_is_divided(
+    tiny_model, layout: Layout, spec: AlgorithmSpec
+):
+    """By responses: the bound holds, but for a response that is longer, which is a pass of its own."""
     policy = load_tiny_policy(tiny_model, double=False)
-    policy.layout = "per_row"
+    policy.layout = layout
     groups = [
-        make_group(policy, [1.0, 0.0] * 4, [N] * 8, index=index, lengths=lengths)
-        for index, lengths in enumerate([[3] * 8, [600] * 8, [3] * 8])
+        make_group(
+            policy, [1.0, 0.0] * (len(lengths) // 2), [N, H] * (len(lengths) // 2), index=i, lengths=lengths
+        )
+        for i, lengths in enumerate([[3] * 4, [200] * 7 + [0], [3] * 4, [2, 1000]])
     ]
     sizes: list[int] = []
     policy.decoder.register_forward_pre_hook(
         lambda _module, _positional, named: sizes.append(named["input_ids"].numel()), with_kwargs=True
     )
-    context = step_context(policy, build_algorithm(Grpo()))
-    update(context, MasterAdamW(policy.model, OptimizerSpec()), groups, first_update=0)
-    own = packed_positions([len(groups[1].prompt_ids[N])], [groups[1].lengths_G.tolist()], "per_row")
-    assert own > MICRO_BATCH_TOKENS
-    assert sizes.count(own) == 1 and max(sizes) == own
-
-
-@pytest.mark.parametrize("layout", ["shared_prefix", "per_row"])
-def test_positions_are_counted_as_they_are_packed(layout: Layout):
-    prompts = [[1] * 5, [2] * 3]
-    responses = [[[7] * 4, [8]], [[], [9] * 9]]
-    packed = pack(prompts, responses, 0, layout)
-    lengths = [[len(one) for one in group] for group in responses]
-    assert packed_positions([5, 3], lengths, layout) == packed.input_ids_BL.numel()
+    context = step_context(policy, build_algorithm(spec))
+    prompts = {mode: len(groups[3].prompt_ids[mode]) for mode in Mode}
+    bound = 2 * (prompts[H] + 200)
+    update(
+        context,
+        MasterAdamW(policy.model, OptimizerSpec()),
+        groups,
+        first_update=0,
+        tokens_per_micro_batch=bound,
+    )
+    rows = {mode: length + 1000 for mode, length in prompts.items()}
+    to_score = 2 * max(rows.values()) if layout == "per_row" else sum(rows.values())
+    to_train = [rows[mode] for mode in Mode if rows[mode] > bound]
+    longer = {"grpo": [rows[N]] * (rows[N] > bound), "policy_split": [to_score, *to_train]}
+    assert [size for size in sizes if size > bound] == longer[spec.type]

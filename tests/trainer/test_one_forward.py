@@ -7,7 +7,7 @@ must come of scoring twice: once without gradient for the old ones, and once for
 import pytest
 import torch
 
-from tests.fixtures.groups import H, N, load_tiny_policy, make_group
+from tests.fixtures.groups import H, N, load_tiny_policy, make_group, positions_of
 from tests.fixtures.steps import step_context
 from trainer.algorithms import build_algorithm
 from trainer.model.optim import MasterAdamW
@@ -61,13 +61,14 @@ def with_updates(policy: Policy, spec: PolicySplit, groups: list[Group], step: i
             return 0.0
 
     policy.model.zero_grad()
+    algorithm = build_algorithm(spec, 16)
     update(
-        step_context(policy, build_algorithm(spec, 16), step=step),
+        step_context(policy, algorithm, step=step),
         Recorder(policy.model, OptimizerSpec()),
         groups,
         first_update=step,
         updates=updates,
-        groups_per_micro_batch=1,
+        tokens_per_micro_batch=positions_of(policy, groups, algorithm.scored_modes(step)),
     )
     return found
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from tests.fixtures.groups import H, N, make_group
+from tests.fixtures.groups import H, N, make_group, positions_of
 from tests.fixtures.models import build_tiny_model
 from tests.fixtures.steps import step_context
 from trainer.algorithms import build_algorithm
@@ -122,7 +122,7 @@ def gradients(policy: Policy, micro: int = 1) -> dict[str, torch.Tensor]:
         Recorder(policy.model, OptimizerSpec()),
         groups,
         first_update=0,
-        groups_per_micro_batch=micro,
+        tokens_per_micro_batch=micro * positions_of(policy, groups),
     )
     assert kept and all(gradient.dtype is torch.float32 for gradient in kept.values())
     return kept

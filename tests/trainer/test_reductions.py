@@ -5,7 +5,7 @@ import dataclasses
 import pytest
 import torch
 
-from tests.fixtures.groups import H, N, load_tiny_policy, make_group
+from tests.fixtures.groups import H, N, load_tiny_policy, make_group, positions_of
 from tests.fixtures.steps import step_context
 from trainer.algorithms import build_algorithm
 from trainer.algorithms.base import AdvantageInputs
@@ -44,13 +44,14 @@ def gradients(policy: Policy, spec: Grpo | PolicySplit, groups: list[Group], ste
 
 
 def run_update(policy, optimizer, spec, groups, step=0, micro=1, updates=1):
+    algorithm = build_algorithm(spec, 16)
     return update(
-        step_context(policy, build_algorithm(spec, 16), step=step),
+        step_context(policy, algorithm, step=step),
         optimizer,
         groups,
         first_update=step,
         updates=updates,
-        groups_per_micro_batch=micro,
+        tokens_per_micro_batch=micro * positions_of(policy, groups, algorithm.scored_modes(step)),
     )
 
 

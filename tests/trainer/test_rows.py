@@ -51,17 +51,31 @@ def test_trained_tokens_have_scores_and_the_others_are_read_alone(tiny_model, la
     assert all(torch.allclose(a, b, rtol=1e-6, atol=1e-8) for a, b in zip(found, slow, strict=True))
 
 
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_the_order_of_rows_is_that_of_their_scores(tiny_model, layout: Layout):
+    """Also where rows of one context stand apart, and some of their tokens are not trained."""
+    policy = load_tiny_policy(tiny_model)
+    one = conversation(1, 3, [[True] * 4, [False, True, True]])
+    other = conversation(2, 5, [[True, False], [True] * 3])
+    order = [one[0], other[1], one[1], other[0]]
+    scores = score_rows(policy, order, layout=layout)
+    alone = [score_rows(policy, [row], layout=layout) for row in order]
+    assert torch.allclose(scores.logp_T, torch.cat([s.logp_T for s in alone]), rtol=1e-7, atol=1e-9)
+    assert torch.allclose(scores.entropy_T, torch.cat([s.entropy_T for s in alone]), rtol=1e-7, atol=1e-9)
+
+
 def test_without_rows_there_are_no_scores(tiny_model):
     policy = load_tiny_policy(tiny_model)
     scores = score_rows(policy, [])
     assert len(scores.logp_T) == len(scores.entropy_T) == len(scores.hidden_TD) == 0
 
 
-def test_neighbours_of_one_context_share_it(tiny_model):
+def test_rows_of_one_context_share_it(tiny_model):
     policy = load_tiny_policy(tiny_model)
     group = make_group(policy, [1, 0, 1], [N] * 3, lengths=[2, 3, 4])
     rows = group_rows(group, tuple(Mode))
-    assert [len(run) for run in by_context(rows)] == [3, 3]
+    assert by_context(rows) == [[0, 1, 2], [3, 4, 5]]
+    assert by_context(rows[::3] + rows[1::3]) == [[0, 2], [1, 3]]
     prompts = [len(group.prompt_ids[mode]) for mode in Mode]
     assert row_positions(rows) == sum(prompts) + 2 * 9
     assert row_positions(rows, "per_row") == 6 * (max(prompts) + 4)
@@ -73,7 +87,8 @@ def test_neighbours_of_one_context_share_it(tiny_model):
 def test_positions_are_counted_as_they_are_packed(layout: Layout):
     rows = [Row(c, r) for c, of in (([1] * 5, [[7] * 4, [8]]), ([2] * 3, [[], [9] * 9])) for r in of]
     runs = by_context(rows)
-    packed = pack([r[0].context_ids for r in runs], [[x.response_ids for x in r] for r in runs], 0, layout)
+    prompts = [rows[run[0]].context_ids for run in runs]
+    packed = pack(prompts, [[rows[i].response_ids for i in run] for run in runs], 0, layout)
     assert row_positions(rows, layout) == packed.input_ids_BL.numel()
 
 

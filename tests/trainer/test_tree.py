@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from tests.fixtures.groups import H, N, bare_group, plain_scores
+from tests.fixtures.groups import H, N, bare_group, plain_scores, positions_of
 from tests.fixtures.steps import step_context
 from trainer.algorithms import build_algorithm
 from trainer.model.optim import MasterAdamW
@@ -234,12 +234,13 @@ def test_an_update_of_sampled_groups_moves_the_weights_by_the_reference(
             return 0.0
 
     policy.model.zero_grad()
+    groups = [tree_group(d, BEHAVIOR, index) for index, d in enumerate(drawn)]
     update(
         step_context(policy, build_algorithm(PER_ROW, DEPTH)),
         Recorder(policy.model, OptimizerSpec()),
-        [tree_group(d, BEHAVIOR, index) for index, d in enumerate(drawn)],
+        groups,
         first_update=0,
-        groups_per_micro_batch=5,
+        tokens_per_micro_batch=5 * positions_of(policy, groups),
     )
     policy.model.zero_grad()
     assert float(found["model.embed_tokens.weight"].abs().max()) > 1e-3

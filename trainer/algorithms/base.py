@@ -6,7 +6,7 @@ says what a token's loss is. The base class decides as GRPO does; an algorithm o
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -33,6 +33,10 @@ class GroupPlan:
     """Advantages of the responses under each prompt mode; shape (G,)."""
     trains_G: dict[Mode, Tensor]
     """Which responses are rows of each prompt mode; boolean, shape (G,)."""
+    part_of: "GroupPlan | None" = None
+    """The plan of the whole sampled group, where this is one of some of its responses."""
+    tokens_T: Tensor | None = None
+    """Which of the whole group's response tokens are the part's own, in ascending order."""
 
     def counts(self, mode: Mode) -> BatchCounts:
         """Tokens and rows that this group contributes to ``mode``."""
@@ -43,6 +47,26 @@ class GroupPlan:
     def has_advantage(self) -> bool:
         """Whether any response is preferred to another."""
         return any(bool(advantage.any()) for advantage in self.advantage_G.values())
+
+    def only(self, responses: Sequence[int]) -> "GroupPlan":
+        """The part of a whole plan that consists of these responses, which are in ascending order.
+
+        Its advantages are those that the whole group gave them.
+        """
+        index = torch.tensor(responses, dtype=torch.long)
+        kept_G = torch.zeros(len(self.group.rollouts), dtype=torch.bool)
+        kept_G[index] = True
+        return GroupPlan(
+            replace(self.group, rollouts=[self.group.rollouts[i] for i in responses]),
+            {mode: advantage_G[index] for mode, advantage_G in self.advantage_G.items()},
+            {mode: trains_G[index] for mode, trains_G in self.trains_G.items()},
+            part_of=self,
+            tokens_T=kept_G[self.group.response_of_T].nonzero().squeeze(-1),
+        )
+
+    def own(self, values_T: Tensor) -> Tensor:
+        """Of values of all the sampled group's response tokens, those of the part's own; shapes (T,)."""
+        return values_T if self.tokens_T is None else values_T[self.tokens_T.to(values_T.device)]
 
 
 @dataclass(frozen=True)
@@ -80,7 +104,7 @@ class AdvantageInputs:
 
 @dataclass(frozen=True)
 class TokenInputs:
-    """All response tokens of a group under one mode's prompt; shapes (T,).
+    """All response tokens of a group, or of whole responses of it, under one mode's prompt; shapes (T,).
 
     ``logp_T`` and ``entropy_T`` carry gradients, the others do not.
     """
@@ -103,6 +127,14 @@ class Algorithm:
     """Whether it must see it before each update of a batch, not the first alone."""
     trains_without_advantage = False
     """Whether a group of equal rewards has a gradient all the same."""
+
+    def needs_group_scores(self, step: int) -> bool:
+        """Whether a token's advantage or weight depends on scores of other rows of its group.
+
+        A group of more rows than a micro-batch holds is then scored by a pass of its own before it trains.
+        Otherwise ``shape_advantage`` and ``importance`` are given parts of such a group.
+        """
+        return len(self.scored_modes(step)) > 1
 
     def __init__(self, spec: Any, max_response_tokens: int | None = None, engine: str = "transformers"):
         self.spec = spec

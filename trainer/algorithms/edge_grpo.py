@@ -40,11 +40,11 @@ class EdgeGrpoAlgorithm(Algorithm):
             trained.append(entropy_G[item.plan.trains_G[mode] & (group.lengths_G > 0)])
         of_batch = torch.cat(trained)
         mean = float(of_batch.mean()) if of_batch.numel() else 0.0
-        self._ratio_G = {
-            index: entropy_ratio(entropy_G, mean, self.spec.ratio_low, self.spec.ratio_high)
-            for index, entropy_G in per_group.items()
-        }
+        self._ratio_T: dict[int, Tensor] = {}
+        for item in batch:
+            group = item.plan.group
+            ratio_G = entropy_ratio(per_group[group.index], mean, self.spec.ratio_low, self.spec.ratio_high)
+            self._ratio_T[group.index] = ratio_G[group.response_of_T]
 
     def shape_advantage(self, tokens: AdvantageInputs, metrics: MetricSums) -> Tensor:
-        group = tokens.plan.group
-        return tokens.rewarded_T * self._ratio_G[group.index][group.response_of_T]
+        return tokens.rewarded_T * tokens.plan.own(self._ratio_T[tokens.plan.group.index])

@@ -55,6 +55,10 @@ class PolicySplitAlgorithm(Algorithm):
                 needed.add(mode.other)
         return tuple(mode for mode in Mode if mode in needed)
 
+    def needs_group_scores(self, step: int) -> bool:
+        # The bonus is a z-score over the group.
+        return super().needs_group_scores(step) or any(self._eta(mode, step) != 0 for mode in Mode)
+
     def plan(self, group: Group) -> GroupPlan:
         rewards_G = group.rewards_G
         rows = pair_rows([r.behavior_mode for r in group.rollouts], self.spec.sharing)

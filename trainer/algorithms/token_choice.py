@@ -32,8 +32,8 @@ class TokenChoiceAlgorithm(Algorithm):
         raise NotImplementedError
 
     def chosen(self, plan: GroupPlan) -> Tensor:
-        """The choice among all response tokens of a group, rows that don't train included; shape (T,)."""
-        return self._chosen[plan.group.index]
+        """The choice among all response tokens of a group or a part, rows that don't train included; (T,)."""
+        return plan.own(self._chosen[plan.group.index])
 
     def observe_batch(
         self, batch: Sequence[BatchItem], generator: torch.Generator, metrics: MetricSums

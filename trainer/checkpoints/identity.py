@@ -23,7 +23,7 @@ RUN_NAME = "run.json"
 #: What may change between two attempts: how much is computed at once and what is kept, and how far it goes.
 _MAY_CHANGE = {
     "model.gradient_checkpointing",
-    "optimizer.groups_per_micro_batch",
+    "optimizer.tokens_per_micro_batch",
     "checkpoint.interval",
     "checkpoint.keep_best",
     "guards",

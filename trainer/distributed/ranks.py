@@ -13,6 +13,7 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
+from itertools import pairwise
 from typing import TypeVar
 
 import torch
@@ -43,8 +44,12 @@ class Ranks:
 
     def share(self, items: Sequence[T]) -> Sequence[T]:
         """This rank's part of what all ranks have: contiguous, and as large as the others' to one item."""
-        start, end = (len(items) * (self.rank + i) // self.world for i in (0, 1))
-        return items[start:end]
+        return self.shares(items)[self.rank]
+
+    def shares(self, items: Sequence[T]) -> list[Sequence[T]]:
+        """Every rank's."""
+        ends = [len(items) * i // self.world for i in range(self.world + 1)]
+        return [items[start:end] for start, end in pairwise(ends)]
 
     def gather(self, value: T) -> list[T]:
         """Every rank's value, in the order of ranks; collective. Tensors in it are to be on the CPU."""

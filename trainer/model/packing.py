@@ -58,16 +58,6 @@ def pack(
     return _one_row(prompts, responses) if layout == "shared_prefix" else _plain(prompts, responses, pad_id)
 
 
-def packed_positions(
-    prompts: Sequence[int], responses: Sequence[Sequence[int]], layout: Layout = "shared_prefix"
-) -> int:
-    """How many positions ``pack`` makes of prompts and responses of these lengths, padding included."""
-    if layout == "shared_prefix":
-        return sum(prompts) + sum(map(sum, responses))
-    rows = [prompt + one for prompt, group in zip(prompts, responses, strict=True) for one in group]
-    return len(rows) * max(rows, default=0)
-
-
 def _one_row(prompts: Sequence[Sequence[int]], responses: Sequence[Sequence[Sequence[int]]]) -> PackedRows:
     ids: list[int] = []
     positions: list[int] = []

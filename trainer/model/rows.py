@@ -20,7 +20,8 @@ U = TypeVar("U")
 class Row:
     """Exact token ids, never decoded or tokenised again.
 
-    Neighbours that hold the same context object share it in the shared-prefix layout: it is computed once.
+    In a micro-batch of the shared-prefix layout rows that hold the same context object share it: it is
+    computed once.
     """
 
     context_ids: Sequence[int]
@@ -37,14 +38,12 @@ class Row:
         return len(self.response_ids) if self.trained is None else sum(self.trained)
 
 
-def by_context(rows: Sequence[Row]) -> list[list[Row]]:
-    """Runs of neighbours that hold the same context object."""
-    runs: list[list[Row]] = []
-    for row in rows:
-        if not runs or runs[-1][0].context_ids is not row.context_ids:
-            runs.append([])
-        runs[-1].append(row)
-    return runs
+def by_context(rows: Sequence[Row]) -> list[list[int]]:
+    """Which of the rows hold the same context object, in the order of the first of each."""
+    found: dict[int, list[int]] = {}
+    for number, row in enumerate(rows):
+        found.setdefault(id(row.context_ids), []).append(number)
+    return list(found.values())
 
 
 def row_positions(rows: Sequence[Row], layout: Layout = "shared_prefix") -> int:
@@ -108,13 +107,13 @@ class _Size:
     def __init__(self, layout: Layout):
         self._layout: Layout = layout
         self._sum = self._longest = self.rows = 0
-        self._context: Sequence[int] | None = None
+        self._contexts: frozenset[int] = frozenset()
 
     def add(self, rows: Sequence[Row]) -> None:
         for row in rows:
-            if row.context_ids is not self._context:
+            if id(row.context_ids) not in self._contexts:
                 self._sum += len(row.context_ids)
-                self._context = row.context_ids
+                self._contexts |= {id(row.context_ids)}
             self._sum += len(row.response_ids)
             self._longest = max(self._longest, len(row.context_ids) + len(row.response_ids))
             self.rows += 1

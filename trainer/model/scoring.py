@@ -62,20 +62,35 @@ def score_rows(
             none_T if compares else None,
         )
     runs = by_context(rows)
-    prompts = [run[0].context_ids for run in runs]
-    responses = [[row.response_ids for row in run] for run in runs]
+    prompts = [rows[run[0]].context_ids for run in runs]
+    responses = [[rows[i].response_ids for i in run] for run in runs]
     packed = pack(prompts, responses, policy.pad_id, layout or policy.layout)
     row_T, position_T, token_T = packed.row_T, packed.position_T, packed.token_T
-    if any(row.trained is not None for row in rows):
-        trained = [x for row in rows for x in row.trained or [True] * len(row.response_ids)]
-        picked = torch.tensor(trained, dtype=torch.bool)
-        row_T, position_T, token_T = row_T[picked], position_T[picked], token_T[picked]
+    picked_T = _picked(rows, runs)
+    if picked_T is not None:
+        row_T, position_T, token_T = row_T[picked_T], position_T[picked_T], token_T[picked_T]
     hidden_BLD = policy.decoder(**packed.decoder_inputs(device)).last_hidden_state
     hidden_TD = hidden_BLD[row_T.to(device), position_T.to(device)]
     logp_T, entropy_T, likeliest_T = compared_logprobs(
         hidden_TD, policy.output_VD, token_T.to(device), policy.output_layer(), temperature, compares
     )
     return Scores(logp_T, entropy_T, hidden_TD, likeliest_T if compares else None)
+
+
+def _picked(rows: Sequence[Row], runs: Sequence[Sequence[int]]) -> Tensor | None:
+    """Of the tokens, packed run after run, the trained ones in the order of rows; None: all, as packed."""
+    packed = [i for run in runs for i in run]
+    if packed == list(range(len(rows))) and all(row.trained is None for row in rows):
+        return None
+    tokens = torch.arange(sum(len(row.response_ids) for row in rows))
+    of_packed = tokens.split([len(rows[i].response_ids) for i in packed])
+    of_row = dict(zip(packed, of_packed, strict=True))
+    return torch.cat(
+        [
+            of_row[i] if row.trained is None else of_row[i][torch.tensor(row.trained, dtype=torch.bool)]
+            for i, row in enumerate(rows)
+        ]
+    )
 
 
 def group_rows(group: Group, modes: Sequence[Mode]) -> list[Row]:

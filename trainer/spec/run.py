@@ -106,13 +106,26 @@ class OptimizerSpec(StrictModel):
     updates_per_batch: int = Field(
         default=1, ge=1, le=10_000, description="Optimizer steps on each batch of rollouts"
     )
-    groups_per_micro_batch: int | None = Field(
+    tokens_per_micro_batch: int | None = Field(
         default=None,
         ge=1,
-        le=1_000_000,
-        description="Prompts in one forward and backward; default as many as have 4,096 positions together. "
-        "A prompt's own responses are one pass, however many",
+        le=1_000_000_000,
+        description="Tokens of one forward and backward at most, or a single longer response: what an update "
+        "takes of memory grows with it, however many responses a prompt has. A prompt with more is trained "
+        "in parts, where the algorithm asks for it after a pass that only scores; gradients are the same. "
+        "Default 16,384; prompts go together up to 4,096, beyond which computing is hardly faster",
     )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _leave_out_an_earlier_field(cls, values: object) -> object:
+        # Documents of before rows were the unit have it, null: as many prompts as have 4,096 positions.
+        if not isinstance(values, dict):
+            return values
+        given = cast("dict[str, object]", values)
+        if given.get("groups_per_micro_batch", 0) is not None:
+            return given
+        return {name: value for name, value in given.items() if name != "groups_per_micro_batch"}
 
 
 EVALUATION_PRESETS: dict[str, dict[str, object]] = {

@@ -14,6 +14,21 @@ from trainer.spec.modes import Mode
 
 
 @dataclass(frozen=True)
+class Given:
+    """What tokens under one mode's prompt have from their whole group; shapes (T,), no gradient."""
+
+    advantage_T: Tensor
+    """Bonus included."""
+    importance_T: Tensor | None
+    """omega; None: 1."""
+
+    def own(self, plan: GroupPlan) -> "Given":
+        """Those of the tokens of ``plan``, a part of the group."""
+        importance_T = self.importance_T
+        return Given(plan.own(self.advantage_T), None if importance_T is None else plan.own(importance_T))
+
+
+@dataclass(frozen=True)
 class Old:
     """A group under the policy that sampled it; (T,) per scored mode, no gradient.
 
@@ -22,14 +37,37 @@ class Old:
 
     logp_T: dict[Mode, Tensor]
     entropy_T: dict[Mode, Tensor] | None = None
+    given: dict[Mode, Given] | None = None
+    """Of a part of a group: what was formed of the whole; default: it is formed of what is here."""
 
     @classmethod
-    def of(cls, scores: dict[Mode, Scores]) -> "Old":
+    def of(cls, scores: dict[Mode, Scores], given: dict[Mode, Given] | None = None) -> "Old":
         """From scores of before the first update."""
         return cls(
             {mode: of_mode.logp_T.detach() for mode, of_mode in scores.items()},
             {mode: of_mode.entropy_T.detach() for mode, of_mode in scores.items()},
+            given,
         )
+
+    def scores(self) -> dict[Mode, Scores]:
+        """The scores of the moment that it was of, without hidden states."""
+        entropy_T = self.entropy_T or {}
+        return {mode: Scores(x, entropy_T[mode], x.new_zeros(len(x), 0)) for mode, x in self.logp_T.items()}
+
+
+def formed(
+    algorithm: Algorithm,
+    plan: GroupPlan,
+    mode: Mode,
+    old_logp_T: dict[Mode, Tensor],
+    old_entropy_T: Tensor,
+    step: int,
+    metrics: MetricSums,
+) -> Given:
+    """Advantage and weight of the tokens under ``mode``'s prompt, from the policy that sampled."""
+    inputs = AdvantageInputs(plan, mode, old_logp_T, old_entropy_T, step)
+    advantage_T = algorithm.shape_advantage(inputs, metrics)
+    return Given(advantage_T, _importance(algorithm, plan, mode, old_logp_T, metrics))
 
 
 def batch_counts(plans: list[GroupPlan], modes: tuple[Mode, ...]) -> dict[Mode, BatchCounts]:
@@ -47,7 +85,7 @@ def group_loss(
     metrics: MetricSums,
     reference_logp_T: dict[Mode, Tensor] | None = None,
 ) -> Tensor:
-    """A group's share of the batch loss; a scalar.
+    """A group's share of the batch loss, or that of a part of its responses; a scalar.
 
     Args:
         scores: current log-probabilities and entropies under each scored mode's prompt.
@@ -66,16 +104,19 @@ def group_loss(
             continue
         logp_T, entropy_T = scores[mode].logp_T, scores[mode].entropy_T
         old_entropy_T = entropy_T.detach() if old.entropy_T is None else old.entropy_T[mode]
-        inputs = AdvantageInputs(plan, mode, old.logp_T, old_entropy_T, step)
-        advantage_T = algorithm.shape_advantage(inputs, metrics)
+        of_group = (
+            formed(algorithm, plan, mode, old.logp_T, old_entropy_T, step, metrics)
+            if old.given is None
+            else old.given[mode]
+        )
         tokens = TokenInputs(
             plan,
             mode,
             logp_T,
             old.logp_T[mode],
             entropy_T,
-            advantage_T.to(logp_T),
-            _importance(algorithm, plan, mode, old.logp_T, metrics),
+            of_group.advantage_T.to(logp_T),
+            of_group.importance_T,
         )
         token = algorithm.token_loss(tokens)
         loss_T = token.loss_T

@@ -28,9 +28,7 @@ class Observer:
     def __init__(self, context: StepContext, modes: tuple[Mode, ...], divergence_stride: int):
         compares = divergence_stride > 0 and set(Mode) <= set(modes)
         self._output = context.policy.output_layer() if compares else None
-        self._tokens = (
-            slice(context.step % divergence_stride, None, divergence_stride) if compares else slice(0)
-        )
+        self._first, self._stride = context.step % max(divergence_stride, 1), divergence_stride
         self._device = context.policy.device
         self.metrics = MetricSums()
         self.entropy_T: dict[int, Tensor] = {}
@@ -52,9 +50,13 @@ class Observer:
         group = plan.group
         produced_T = group.produced_by(mode)[group.response_of_T]
         own_T = produced_T.to(self._device)
-        unknown_T = torch.full((len(produced_T),), float("nan"))
-        entropy_T = self.entropy_T.setdefault(group.index, unknown_T)
-        entropy_T[produced_T] = scores.entropy_T[own_T].float().cpu()
+        tokens_T = torch.arange(len(produced_T)) if plan.tokens_T is None else plan.tokens_T
+        entropy_T = self.entropy_T.get(group.index)
+        if entropy_T is None:
+            tokens = int((plan.part_of or plan).group.lengths_G.sum())
+            entropy_T = torch.full((tokens,), float("nan"))
+            self.entropy_T[group.index] = entropy_T
+        entropy_T[tokens_T[produced_T]] = scores.entropy_T[own_T].float().cpu()
         self.metrics.add_mean(f"train/{mode.label}/entropy_nats", scores.entropy_T[own_T])
         self.metrics.add_mean(f"train/{mode.label}/entropy_bits", scores.entropy_T[own_T] * NATS_TO_BITS)
         self.metrics.add_mean(f"train/{mode.label}/surprisal", -scores.logp_T[own_T])
@@ -79,12 +81,14 @@ class Observer:
     def _observe_divergence(self, output: OutputLayer, plan: GroupPlan, scores: dict[Mode, Scores]) -> None:
         """Exact divergences between the modes at some of the tokens."""
         started = time.perf_counter()
-        normal, high = (scores[mode].hidden_TD[self._tokens] for mode in Mode)
+        # Counted in the whole group, of which this may be a part.
+        tokens: slice | Tensor = slice(self._first, None, self._stride)
+        if plan.tokens_T is not None:
+            tokens = (plan.tokens_T % self._stride == self._first).nonzero().squeeze(-1)
+        normal, high = (scores[mode].hidden_TD[tokens] for mode in Mode)
         divergences = mode_divergences(normal, high, output)
         for mode in Mode:
-            produced_T = plan.group.produced_by(mode)[plan.group.response_of_T][self._tokens].to(
-                normal.device
-            )
+            produced_T = plan.group.produced_by(mode)[plan.group.response_of_T][tokens].to(normal.device)
             for name, value_T in divergences.items():
                 self.metrics.add_mean(f"diag/{name}/prefix_{mode.label}", value_T[produced_T])
         self.divergence_seconds += time.perf_counter() - started

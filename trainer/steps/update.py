@@ -3,31 +3,31 @@
 In the first update of a batch the old log-probabilities are the detached current ones, since no parameter
 has changed yet: bonus, advantage and loss all come from the same forward pass, and every ratio is exactly 1.
 Further updates keep them.
+
+A group with more rows than a micro-batch holds is trained in parts. Where the algorithm forms something of
+all its rows (a bonus of both modes' log-probabilities, a z-score over the group), a pass without gradient
+scores them first, in micro-batches too; then the rows train with what was formed. Ratios are those of the
+training pass itself, as above, for log-probabilities of two passes differ by rounding.
 """
 
 import math
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
 
 from trainer.algorithms.base import BatchItem, GroupPlan
-from trainer.distributed.ranks import Ranks
 from trainer.model.optim import MasterAdamW
-from trainer.model.packing import Layout, packed_positions
-from trainer.model.scoring import score_groups
+from trainer.model.policy import Policy
+from trainer.model.scoring import Scores, score_parts
 from trainer.objective.metrics import MetricSums
 from trainer.spec.modes import Mode
 from trainer.steps.context import StepContext
-from trainer.steps.group_loss import Old, batch_counts, group_loss
+from trainer.steps.group_loss import Given, Old, batch_counts, formed, group_loss
 from trainer.steps.observation import Observer
+from trainer.steps.parts import Division, MicroBatch, Pieces, together
 from trainer.types import Group
-
-MICRO_BATCH_TOKENS = 4096
-"""Positions of a micro-batch: more make matrix products hardly faster, and need memory."""
 
 
 @dataclass
@@ -53,16 +53,18 @@ def update(
     *,
     first_update: int,
     updates: int = 1,
-    groups_per_micro_batch: int | None = None,
+    tokens_per_micro_batch: int | None = None,
     divergence_stride: int = 1,
 ) -> UpdateResult:
     """Train on ``groups`` with ``updates`` optimizer steps; metrics are those of the first.
 
-    Each rank is given all groups and computes its share of them; collective. The divergence between the modes
-    is measured at every ``divergence_stride``-th token, with 0 at none.
+    Each rank is given all groups and computes its share of them; collective. A forward pass has
+    ``tokens_per_micro_batch`` positions at most, or one response that has more; a group of more is divided
+    (``trainer.steps.parts``). The divergence between the modes is measured at every ``divergence_stride``-th
+    token, with 0 at none.
     """
     ranks = context.ranks
-    batch = _Batch(context, groups, groups_per_micro_batch)
+    batch = _Batch(context, groups, tokens_per_micro_batch)
     observer = Observer(context, batch.modes, divergence_stride)
     result = UpdateResult(
         learning_rate=optimizer.learning_rate(first_update),
@@ -81,7 +83,10 @@ def update(
             result.loss, result.grad_norm = loss, grad_norm
     result.metrics.add_up(ranks)
     for of_rank in ranks.gather(observer.entropy_T):
-        result.entropy_T |= of_rank
+        for index, entropy_T in of_rank.items():
+            known_T = result.entropy_T.setdefault(index, entropy_T)
+            # A group in parts: each rank knows its own.
+            result.entropy_T[index] = torch.where(known_T.isnan(), entropy_T, known_T)
     result.divergence_seconds = observer.divergence_seconds
     return result
 
@@ -89,7 +94,7 @@ def update(
 class _Batch:
     """The rows that a step trains, by the algorithm's plans, and this rank's share of them."""
 
-    def __init__(self, context: StepContext, groups: list[Group], groups_per_micro_batch: int | None):
+    def __init__(self, context: StepContext, groups: list[Group], tokens_per_micro_batch: int | None):
         algorithm, step = context.algorithm, context.step
         self._context = context
         self.modes = algorithm.scored_modes(step)
@@ -97,19 +102,30 @@ class _Batch:
         weights = algorithm.mode_weights(step)
         self._counts = batch_counts(self._plans, tuple(weights))
         self.trained_tokens = sum(self._counts[mode].tokens for mode, w in weights.items() if w > 0)
+        division = Division(self.modes, tokens_per_micro_batch, context.policy.layout, context.ranks)
         # Groups without any advantage stay among themselves: they are observed, at a third of the cost.
         idle = [plan for plan in self._plans if not plan.has_advantage]
         busy = [plan for plan in self._plans if plan.has_advantage]
-        self._micro_batches = [
-            micro
-            for part in (busy, idle)
-            for micro in _micro_batches(
-                context.ranks.share(part), self.modes, groups_per_micro_batch, context.policy.layout
-            )
-        ]
+        self._whole: list[MicroBatch] = []
+        self._divided: list[MicroBatch] = []
+        self._large: list[GroupPlan] = []
+        """Groups that a micro-batch does not hold, and their rows."""
+        self._only_scored: list[GroupPlan] = []
+        """Those of them that have nothing to train."""
+        self._two_passes = algorithm.needs_group_scores(step)
+        trained_modes = [mode for mode in self.modes if weights.get(mode, 0.0) != 0.0]
+        for plans in (busy, idle):
+            small, large = division.by_size(plans)
+            self._whole += division.whole(small)
+            self._large += large
+            if not self._two_passes:
+                self._divided += division.scored(large)
+            elif plans is busy or algorithm.trains_without_advantage or context.reference is not None:
+                self._divided += division.trained(large, trained_modes)
+            else:
+                self._only_scored = large
+        self._scored = division.scored(self._large)
         self._generator = context.generator("update")
-        self._old: dict[int, Old] = {}
-        """By group, from the first update's forward pass."""
 
     def backward(self, observer: Observer) -> float:
         """The first forward and backward of all micro-batches: this rank's share of the loss, observed."""
@@ -121,10 +137,12 @@ class _Batch:
 
     def _backward(self, metrics: MetricSums, observer: Observer | None) -> float:
         algorithm, first = self._context.algorithm, observer is not None
+        if observer is not None and self._two_passes and self._large:
+            self._form(metrics, observer)
         if algorithm.needs_batch_pass and (first or algorithm.observes_every_update):
             self._show_whole_batch(metrics)
         loss = 0.0
-        for micro in self._micro_batches:
+        for micro in (*self._whole, *self._divided):
             total = self._loss(micro, metrics, observer)
             if total.requires_grad:
                 total.backward()
@@ -132,96 +150,97 @@ class _Batch:
             self._context.progress.beat()
         return loss
 
-    def _loss(self, micro: list[GroupPlan], metrics: MetricSums, observer: Observer | None) -> Tensor:
+    def _loss(self, micro: MicroBatch, metrics: MetricSums, observer: Observer | None) -> Tensor:
         """A micro-batch's share of the batch loss; a scalar."""
         context, algorithm = self._context, self._context.algorithm
-        groups = [plan.group for plan in micro]
-        reference_T = self._reference_logp(groups)
+        reference_T = self._reference_logp(micro)
         # A group without any advantage has a gradient of exactly zero: its rows are only observed.
-        trains = algorithm.trains_without_advantage or any(plan.has_advantage for plan in micro)
+        trains = algorithm.trains_without_advantage or any(part.plan.has_advantage for part in micro)
         with torch.set_grad_enabled(trains or context.reference is not None):
-            scored = score_groups(context.policy, groups, self.modes, context.rollout.temperature)
             total = torch.zeros((), device=context.policy.device)
-            for plan, scores, of_reference in zip(micro, scored, reference_T, strict=True):
-                if observer is not None:
-                    self._old[plan.group.index] = Old.of(scores)
-                old = self._old[plan.group.index]
+            for part, scores, of_reference in zip(
+                micro, self._scores(context.policy, micro), reference_T, strict=True
+            ):
+                part.old = part.old or Old.of(scores, part.given)
                 total = total + group_loss(
-                    algorithm, plan, scores, old, self._counts, context.step, metrics, of_reference
+                    algorithm,
+                    part.plan,
+                    scores,
+                    part.old,
+                    self._counts,
+                    context.step,
+                    metrics,
+                    of_reference,
                 )
-                if observer is not None:
-                    observer.observe(plan, scores, old.logp_T)
+                if observer is not None and part.given is None:
+                    observer.observe(part.plan, scores, part.old.logp_T)
         return total
 
+    def _scores(self, policy: Policy, micro: MicroBatch) -> list[dict[Mode, Scores]]:
+        parts = [(part.plan.group, part.modes) for part in micro]
+        return score_parts(policy, parts, self._context.rollout.temperature)
+
     @torch.no_grad()
-    def _reference_logp(self, groups: list[Group]) -> list[dict[Mode, Tensor] | None]:
+    def _reference_logp(self, micro: MicroBatch) -> list[dict[Mode, Tensor] | None]:
         reference = self._context.reference
         if reference is None:
-            return [None] * len(groups)
+            return [None] * len(micro)
         with reference.as_reference():
-            scored = score_groups(reference, groups, self.modes, self._context.rollout.temperature)
+            scored = self._scores(reference, micro)
         return [{mode: of_mode.logp_T for mode, of_mode in scores.items()} for scores in scored]
+
+    @torch.no_grad()
+    def _form(self, metrics: MetricSums, observer: Observer) -> None:
+        """First pass over groups that are trained in parts: what their rows have from the whole group."""
+        context, algorithm = self._context, self._context.algorithm
+        pieces: Pieces = []
+        for micro in self._scored:
+            for part, scores in zip(micro, self._scores(context.policy, micro), strict=True):
+                pieces.append((part.plan, Old.of(scores)))
+                observer.observe(part.plan, scores, pieces[-1][1].logp_T)
+            context.progress.beat()
+        scored = together(pieces, self._large, context.ranks, context.policy.device)
+        # Every rank forms them, one tells of it.
+        told = metrics if context.ranks.first else MetricSums()
+        given: dict[int, dict[Mode, Given]] = {}
+        for plan in self._large:
+            old = scored[plan.group.index]
+            assert old.entropy_T is not None
+            given[plan.group.index] = {
+                mode: formed(algorithm, plan, mode, old.logp_T, old.entropy_T[mode], context.step, told)
+                for mode, weight in algorithm.mode_weights(context.step).items()
+                if weight != 0.0 and mode in old.logp_T and bool(_trains(plan, mode))
+            }
+        for plan in self._only_scored:
+            old = replace(scored[plan.group.index], given=given[plan.group.index])
+            group_loss(algorithm, plan, old.scores(), old, self._counts, context.step, told)
+        for part in (part for micro in self._divided for part in micro):
+            of_group = given[part.plan.group.index]
+            part.given = {mode: of_group[mode].own(part.plan) for mode in part.modes}
 
     @torch.no_grad()
     def _show_whole_batch(self, metrics: MetricSums) -> None:
         """Score all rows under the weights as they are, for algorithms that choose among them."""
-        context, items = self._context, []
-        for micro in self._micro_batches:
-            groups = [plan.group for plan in micro]
-            scored = score_groups(context.policy, groups, self.modes, context.rollout.temperature)
-            for plan, scores in zip(micro, scored, strict=True):
-                logp_T = {mode: of_mode.logp_T for mode, of_mode in scores.items()}
-                entropy_T = {mode: of_mode.entropy_T for mode, of_mode in scores.items()}
-                old = self._old.get(plan.group.index)
-                items.append(BatchItem(plan, logp_T, entropy_T, old.logp_T if old else None))
+        context = self._context
+        pieces: Pieces = []
+        for micro in (*self._whole, *self._scored):
+            for part, scores in zip(micro, self._scores(context.policy, micro), strict=True):
+                pieces.append((part.plan, Old.of(scores)))
             context.progress.beat()
-        whole = _of_all_ranks(items, self._plans, context.ranks, context.policy.device)
-        context.algorithm.observe_batch(whole, self._generator, metrics)
+        parts = [part for micro in (*self._whole, *self._divided) for part in micro]
+        sampled: Pieces = [(part.plan, part.old) for part in parts if part.old is not None]
+        now, old = (together(x, self._plans, context.ranks, context.policy.device) for x in (pieces, sampled))
+        items: list[BatchItem] = []
+        for plan in self._plans:
+            of_now, of_old = now[plan.group.index], old.get(plan.group.index)
+            assert of_now.entropy_T is not None
+            items.append(BatchItem(plan, of_now.logp_T, of_now.entropy_T, of_old and of_old.logp_T))
+        context.algorithm.observe_batch(items, self._generator, metrics)
 
 
-def _micro_batches(
-    plans: Sequence[GroupPlan], modes: tuple[Mode, ...], groups: int | None, layout: Layout
-) -> list[list[GroupPlan]]:
-    """``plans`` in runs of ``groups``, or of ``MICRO_BATCH_TOKENS`` positions; one group at the least."""
-    found: list[list[GroupPlan]] = [[]]
-    for plan in plans:
-        micro = [*found[-1], plan]
-        fits = (
-            _positions(micro, modes, layout) <= MICRO_BATCH_TOKENS if groups is None else len(micro) <= groups
-        )
-        if found[-1] and not fits:
-            found.append([])
-        found[-1].append(plan)
-    return found if plans else []
-
-
-def _positions(plans: Sequence[GroupPlan], modes: tuple[Mode, ...], layout: Layout) -> int:
-    prompts = [len(plan.group.prompt_ids[mode]) for plan in plans for mode in modes]
-    responses = [plan.group.lengths_G.tolist() for plan in plans for _ in modes]
-    return packed_positions(prompts, responses, layout)
-
-
-def _of_all_ranks(
-    own: list[BatchItem], plans: list[GroupPlan], ranks: Ranks, device: torch.device
-) -> list[BatchItem]:
-    """The whole batch, in the order of ``plans``, from each rank's share of it."""
-
-    def move(value_T: dict[Mode, Tensor] | None, to: torch.device) -> Any:
-        return None if value_T is None else {mode: value.to(to) for mode, value in value_T.items()}
-
-    cpu = torch.device("cpu")
-    told = ranks.gather(
-        {
-            item.plan.group.index: tuple(
-                move(value_T, cpu) for value_T in (item.logp_T, item.entropy_T, item.old_logp_T)
-            )
-            for item in own
-        }
-    )
-    scored = {index: values for of_rank in told for index, values in of_rank.items()}
-    return [
-        BatchItem(plan, *(move(value_T, device) for value_T in scored[plan.group.index])) for plan in plans
-    ]
+def _trains(plan: GroupPlan, mode: Mode) -> Tensor:
+    """Whether any token of the group is trained under ``mode``'s prompt."""
+    return (plan.trains_G[mode] & (plan.group.lengths_G > 0)).any()
 
 
 def _finite(*values: float) -> bool:
