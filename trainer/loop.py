@@ -15,7 +15,8 @@
          │ Algorithm.plan
          ▼
     GroupPlan: which response is a row under which prompt, advantages by reward
-         │ score_groups (policy): one forward pass over the rows of both prompts
+         │ score_parts (policy): one forward pass over the rows of both prompts; where a group has more rows
+         │                       than a micro-batch, they are scored first and train in parts (steps/parts.py)
          ▼
     Scores: log-probabilities and entropies with gradients ─ Observer ─▶ entropies, divergences
          │ Algorithm.shape_advantage: the bonus; Algorithm.token_loss; group_loss: masks and weights

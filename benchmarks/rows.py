@@ -1,0 +1,98 @@
+"""Memory and time of an update on one group, whole and in rows: ``python -m benchmarks.rows``.
+
+A group of sixteen responses trains by ``policy_split``, each under both prompts: in one pass, or in
+micro-batches of rows as large as a run's default after a pass without gradient. Response tokens grow from 1 K
+to 64 K. Each cell is a process of its own; what a small update takes is measured first and taken off. The
+model is drawn at random, two layers of width 128, so that the table needs no download; ``--model DIR`` takes
+another.
+"""
+
+import argparse
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from tests.fixtures.models import build_tiny_model
+
+LENGTHS = (1024, 4096, 16384, 65536)
+RESPONSES = 16
+WHOLE = 10**9
+
+
+def peak() -> int:
+    """Bytes, of this process so far."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+
+
+def one(model: Path, tokens: int, bound: int | None) -> None:
+    """Print the bytes beyond those of a small update, and the seconds."""
+    import torch
+
+    from tests.fixtures.steps import step_context
+    from trainer.algorithms import build_algorithm
+    from trainer.model.optim import MasterAdamW
+    from trainer.model.policy import load_policy
+    from trainer.spec.algorithm import PolicySplit
+    from trainer.spec.model import ModelSpec
+    from trainer.spec.modes import DEFAULT_HIGH_ENTROPY_PROMPT, Mode
+    from trainer.spec.run import OptimizerSpec
+    from trainer.steps.update import update
+    from trainer.types import Group, Rollout
+
+    policy = load_policy(ModelSpec(path=str(model), dtype="float32"), DEFAULT_HIGH_ENTROPY_PROMPT)
+    optimizer = MasterAdamW(policy.model, OptimizerSpec())
+    messages = [{"role": "user", "content": "Why?"}]
+    prompts = {mode: policy.prompt_ids(messages, mode) for mode in Mode}
+
+    def train(total: int) -> None:
+        ids = torch.randint(3, 200, (total,), generator=torch.Generator().manual_seed(0)).tolist()
+        size = total // RESPONSES
+        rollouts = [
+            Rollout(mode, ids[i * size : (i + 1) * size], [-5.0] * size, truncated=True, reward=float(i < 5))
+            for i, mode in enumerate(list(Mode) * (RESPONSES // 2))
+        ]
+        update(
+            step_context(policy, build_algorithm(PolicySplit())),
+            optimizer,
+            [Group(0, 0, {}, messages, prompts, rollouts)],
+            first_update=0,
+            tokens_per_micro_batch=bound,
+            divergence_stride=8,
+        )
+
+    train(RESPONSES)
+    before, started = peak(), time.perf_counter()
+    train(tokens)
+    print(peak() - before, time.perf_counter() - started)
+
+
+def main() -> None:
+    """Print the table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("--model", type=Path, help="a model folder in Hugging Face format")
+    parser.add_argument("--tokens", type=int, help=argparse.SUPPRESS)
+    parser.add_argument("--bound", type=int, help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.tokens:
+        one(options.model, options.tokens, options.bound)
+        return
+    print("| response tokens | one pass, MB | s | rows, MB | s |")
+    print("|---|---|---|---|---|")
+    with tempfile.TemporaryDirectory() as scratch:
+        model = options.model or build_tiny_model(Path(scratch) / "model", head_dim=32)
+        for tokens in LENGTHS:
+            cells = [f"{tokens:,}"]
+            for bound in (["--bound", str(WHOLE)], []):
+                command = [sys.executable, "-m", "benchmarks.rows", "--model", str(model)]
+                command += ["--tokens", str(tokens), *bound]
+                done = subprocess.run(command, capture_output=True, text=True, check=True)
+                size, seconds = map(float, done.stdout.split())
+                cells += [f"{size / 1e6:,.0f}", f"{seconds:.1f}"]
+            print(f"| {' | '.join(cells)} |", flush=True)
+
+
+if __name__ == "__main__":
+    main()
