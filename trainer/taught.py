@@ -140,6 +140,7 @@ class TaughtRun(BaseRun):
             update=self.counters.updates,
             ranks=self._ranks,
             progress=self._progress,
+            tokens_per_micro_batch=self.spec.optimizer.tokens_per_micro_batch,
         )
 
     def _count(self, result: Taught) -> None:
@@ -178,5 +179,12 @@ class TaughtRun(BaseRun):
 
     def _measure(self, prefix: str, examples: Sequence[Example]) -> dict[str, float]:
         with self._phase("evaluate"):
-            found = measure(self.policy, self._teaching, examples, ranks=self._ranks, progress=self._progress)
+            found = measure(
+                self.policy,
+                self._teaching,
+                examples,
+                ranks=self._ranks,
+                progress=self._progress,
+                tokens_per_micro_batch=self.spec.optimizer.tokens_per_micro_batch,
+            )
         return {f"{prefix}/{name}": value for name, value in found.items()}

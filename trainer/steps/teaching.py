@@ -17,8 +17,8 @@ from trainer.objective.metrics import MetricSums
 from trainer.objective.preference import preference_loss
 from trainer.objective.supervised import supervised_loss
 from trainer.spec.modes import Mode
+from trainer.steps.parts import MICRO_BATCH_TOKENS
 from trainer.steps.progress import Progress
-from trainer.steps.update import MICRO_BATCH_TOKENS
 
 
 @dataclass(frozen=True)
@@ -143,13 +143,17 @@ def teach(
     update: int,
     ranks: Ranks,
     progress: Progress,
+    tokens_per_micro_batch: int | None = None,
 ) -> Taught:
-    """One optimizer step on ``examples``, of which each rank computes its share; collective."""
+    """One optimizer step on ``examples``, of which each rank computes its share; collective.
+
+    A forward pass has ``tokens_per_micro_batch`` positions at most, or one unit that has more.
+    """
     units = teaching.units(examples)
     size = teaching.size(units)
     result = Taught(optimizer.learning_rate(update), trained_tokens(units))
     loss = 0.0
-    for part in _parts(policy, units, ranks):
+    for part in _parts(policy, units, ranks, tokens_per_micro_batch):
         if part:
             total = teaching.loss(policy, part, size, result.metrics)
             total.backward()
@@ -166,11 +170,17 @@ def teach(
 
 @torch.no_grad()
 def measure(
-    policy: Policy, teaching: Teaching, examples: Sequence[Example], *, ranks: Ranks, progress: Progress
+    policy: Policy,
+    teaching: Teaching,
+    examples: Sequence[Example],
+    *,
+    ranks: Ranks,
+    progress: Progress,
+    tokens_per_micro_batch: int | None = None,
 ) -> dict[str, float]:
     """The loss of the weights as they are, and what is measured with it; collective."""
     metrics = MetricSums()
-    for part in _parts(policy, teaching.units(examples), ranks):
+    for part in _parts(policy, teaching.units(examples), ranks, tokens_per_micro_batch):
         if part:
             teaching.loss(policy, part, 1, metrics)
         progress.beat()
@@ -178,9 +188,8 @@ def measure(
     return metrics.result()
 
 
-def _parts(policy: Policy, units: Sequence[Unit], ranks: Ranks) -> list[list[Unit]]:
+def _parts(policy: Policy, units: Sequence[Unit], ranks: Ranks, bound: int | None) -> list[list[Unit]]:
     """This rank's micro-batches."""
-    found = micro_batches(
-        units, lambda unit: unit[1], MICRO_BATCH_TOKENS, policy.layout, multiple_of=ranks.world
-    )
+    positions = min(bound or MICRO_BATCH_TOKENS, MICRO_BATCH_TOKENS)
+    found = micro_batches(units, lambda unit: unit[1], positions, policy.layout, multiple_of=ranks.world)
     return found[ranks.rank :: ranks.world]
