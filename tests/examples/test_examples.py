@@ -5,12 +5,12 @@ import json
 import re
 import shutil
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 from tests.fixtures.api import Api, on_sqlite
+from tests.fixtures.forks import forked
 from tests.fixtures.http_server import Server, chat
 from tests.fixtures.service import ServeProcess, cli_environment
 
@@ -20,7 +20,7 @@ EXAMPLES = Path(__file__).parents[2] / "examples"
 def run(name: str, *arguments: str, **environment: str) -> str:
     """What an example prints."""
     done = subprocess.run(
-        [sys.executable, str(EXAMPLES / name), *arguments],
+        [*forked(f"examples.{name.removesuffix('.py')}"), *arguments],
         env=cli_environment(PYTHONPATH=str(EXAMPLES.parent), **environment),
         stdin=subprocess.DEVNULL,
         capture_output=True,
