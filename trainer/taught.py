@@ -99,8 +99,11 @@ class TaughtRun(BaseRun):
             with self._phase("preflight"):
                 self._try_to_save()
         self._stop_if_asked()
-        if values := self._evaluate():
-            self._write_metrics(values)
+        # Ranks that wait for each other stop between two phases alone.
+        alone = self._ranks.world == 1
+        with self._progress.giving_up(lambda: alone and self._stop.is_set()):
+            if values := self._evaluate():
+                self._write_metrics(values)
 
     # --- one step, from top to bottom ---------------------------------------------------------------------
 

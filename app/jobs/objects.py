@@ -21,8 +21,10 @@ class JobError(BaseModel):
 class JobHyperparameters(BaseModel):
     """What was asked for, with every "auto" resolved; the others are in ``method``."""
 
-    batch_size: int = Field(description="Prompts a step")
-    learning_rate_multiplier: float = Field(description="Times 3e-6 is the learning rate")
+    batch_size: int = Field(description="Prompts, or rows, a step")
+    learning_rate_multiplier: float = Field(
+        description="Times the rate that the method begins with is the learning rate"
+    )
     n_epochs: int = Field(description="Passes over the training data")
 
 

@@ -1,6 +1,6 @@
 """Lessons from JSONL files: rows of token ids that are learnt, in each mode that they train in."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 from trainer.data.items import read_rows
 from trainer.errors import InvalidSpec
@@ -16,11 +16,7 @@ from trainer.steps.teaching import Example
 
 
 def load_examples(
-    policy: Policy,
-    data: Data,
-    spec: Supervised | Dpo,
-    param: str,
-    on_progress: Callable[[], None] = lambda: None,
+    policy: Policy, data: Data, spec: Supervised | Dpo, param: str
 ) -> tuple[list[Example], Dropped | None]:
     """The examples that fit, and what was left out where ``overlong_rows`` is "drop".
 
@@ -35,8 +31,6 @@ def load_examples(
         except Unclear as error:
             raise InvalidSpec(f"line {number}: {error}", param) from error
         examples.append(Example(number, rows))
-        if number % 64 == 0:
-            on_progress()
     _check_vocabulary(policy, examples)
     return fit_examples(examples, policy.context_length, spec, param)
 
