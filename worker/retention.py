@@ -9,11 +9,9 @@ Metrics stay: they are small, and the job is nothing without them; what of ended
 """
 
 import logging
-import shutil
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from pathlib import Path
 
 from sqlalchemy import ColumnElement, delete, exists, select, tuple_
 from sqlalchemy.orm import Session
@@ -22,6 +20,7 @@ from app.checkpoints.repository import count_checkpoints
 from app.core.db import read_session, write_session
 from app.core.job_log import add_messages
 from app.core.settings import get_settings
+from app.core.store.artefacts import remove
 from app.core.tables import Checkpoint, File, Job, JobEvent, MetricSeries, Rollout
 from app.files import storage
 from app.jobs import deletion
@@ -29,6 +28,7 @@ from app.jobs.deletion import delete_some, remove_deleted
 from app.series.repository import next_series_with_points, pack_some
 from app.storage.expiry import DAY, checkpoint_may_go, file_may_go, kept_days
 from worker.shutdown import Shutdown
+from worker.sweeping import sweep
 
 #: Jobs that are looked at, checkpoints or files that go, in one transaction.
 ROWS = 50
@@ -78,6 +78,7 @@ def expire(now: float | None = None, shutdown: Shutdown | None = None) -> None:
         _expire_files(File.created_at < now - days * DAY, stops)
     _expire_files(File.expires_at < now, stops)
     pack_ended(stops)
+    sweep()
 
 
 def _ended_jobs(before: float, stops: Pauses, *having: ColumnElement[bool]) -> Iterator[Sequence[str]]:
@@ -144,8 +145,7 @@ def _expire_checkpoints(before: float, stops: Pauses) -> None:
                 add_messages(session, {job_id: _of_checkpoints(count) for job_id, count in expired.items()})
                 count_checkpoints(session, expired)
             for row in found:
-                if Path(row.path).resolve().is_relative_to(get_settings().runs_dir):
-                    shutil.rmtree(row.path, ignore_errors=True)
+                remove(row.path, get_settings().runs_dir)
                 _log.info("the checkpoint in %s has expired", row.path)
             if len(found) < ROWS:
                 break

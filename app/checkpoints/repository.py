@@ -38,7 +38,7 @@ def upsert_checkpoint(
 ) -> Checkpoint:
     """Record a finished checkpoint folder; a repetition for the same step keeps its id and name.
 
-    ``path`` is absolute.
+    ``path`` is its place: absolute, or a reference into the store.
     """
     values = {
         "id": new_checkpoint_id(),
@@ -68,10 +68,12 @@ def upsert_checkpoint(
     return session.scalars(found, execution_options={"populate_existing": True}).one()
 
 
-def remove_checkpoint(session: Session, job_id: str, step: int) -> None:
-    """Forget a checkpoint whose folder the retention rule removed."""
-    session.execute(delete(Checkpoint).where(Checkpoint.job_id == job_id, Checkpoint.step == step))
+def remove_checkpoint(session: Session, job_id: str, step: int) -> str | None:
+    """Forget a checkpoint whose folder the retention rule removed; the place that it had."""
+    gone = delete(Checkpoint).where(Checkpoint.job_id == job_id, Checkpoint.step == step)
+    place = session.scalar(gone.returning(Checkpoint.path))
     count_checkpoints(session, [job_id])
+    return place
 
 
 def count_checkpoints(session: Session, job_ids: Iterable[str]) -> None:

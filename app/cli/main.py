@@ -8,7 +8,7 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from app.cli import experiments, files, jobs, keys, models, parts, workers
+from app.cli import experiments, files, jobs, keys, models, parts, store, workers
 from app.cli.backup import backup, restore
 from app.cli.chat import chat
 from app.cli.console import say_error
@@ -44,6 +44,7 @@ app.add_typer(models.app, name="models")
 app.add_typer(keys.app, name="keys")
 app.add_typer(keys.projects_app, name="projects")
 app.add_typer(workers.app, name="workers")
+app.add_typer(store.app, name="store")
 
 
 def _say_version(asked: bool) -> None:

@@ -6,7 +6,6 @@ import time
 from collections import Counter
 from collections.abc import AsyncIterator, Iterable, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
-from pathlib import Path
 
 import aiohttp
 
@@ -129,6 +128,6 @@ def able(workers: list[Worker], needs: dict[str, str]) -> list[Worker]:
     )
 
 
-def is_loaded(workers: Iterable[Worker], folder: Path) -> bool:
+def is_loaded(workers: Iterable[Worker], folder: str) -> bool:
     """Whether a worker answers for the folder without a start."""
-    return any(str(folder) in worker.loaded for worker in workers)
+    return any(folder in worker.loaded for worker in workers)

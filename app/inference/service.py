@@ -93,7 +93,7 @@ async def _plan(
     found = _servable(gateway, found, workers)
     seed = secrets.randbits(63) if request.seed is None else request.seed
     shared: dict[str, object] = {
-        "folder": str(found.folder),
+        "folder": found.place,
         "max_tokens": request.token_limit,
         "temperature": 1.0 if request.temperature is None else request.temperature,
         "top_p": 1.0 if request.top_p is None else request.top_p,
@@ -124,13 +124,13 @@ def _servable(gateway: Gateway, found: Found, workers: Sequence[Worker]) -> Foun
 
     No request waits for the change, unless it takes longer than a cold start may.
     """
-    if not found.earlier or is_loaded(workers, found.folder) or found.saved_at is None:
+    if not found.earlier or is_loaded(workers, found.place) or found.saved_at is None:
         return found
     if time.time() - found.saved_at > get_settings().engine_start_seconds:
         return found
     for earlier in found.earlier:
-        if is_loaded(workers, earlier.folder):
-            gateway.load(gateway.ranked(workers, str(earlier.folder))[0], str(found.folder))
+        if is_loaded(workers, earlier.place):
+            gateway.load(gateway.ranked(workers, earlier.place)[0], found.place)
             return earlier
     return found
 

@@ -85,8 +85,8 @@ def check_job(project_id: str, request: CreateJob, *, job_id: str = "ftjob-", se
     resolved = resolve(
         request,
         job_id=job_id,
-        model_path=sources.model_path,
-        encoder_path=sources.encoder_path,
+        model=sources.model,
+        encoder=sources.encoder,
         training=data_of(sources.training),
         training_rows=rows_of(sources.training),
         validation=None if sources.validation is None else data_of(sources.validation),

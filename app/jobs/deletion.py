@@ -12,6 +12,7 @@ from app.core.db import read_session, write_session
 from app.core.errors import Conflict
 from app.core.job_status import is_terminal
 from app.core.settings import get_settings
+from app.core.store.artefacts import remove_below
 from app.core.tables import (
     DELETED_PROJECT,
     Checkpoint,
@@ -80,6 +81,7 @@ def remove_deleted(stops: Callable[[], bool] = lambda: False) -> int:
         if stops():
             break
         shutil.rmtree(get_settings().runs_dir / job_id, ignore_errors=True)
+        remove_below(f"runs/{job_id}")
         with write_session() as session:
             for table in (MetricSeries, JobAttempt, JobReplay):
                 session.execute(delete(table).where(table.job_id == job_id))

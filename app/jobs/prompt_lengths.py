@@ -59,7 +59,8 @@ def get_prompt_lengths(
             param="file_id",
         )
     with read_session() as session:
-        folder = weights_to_train(session, project, model).path
+        weights = weights_to_train(session, project, model)
+    folder = weights.path
     prompts = list(_prompts(path))
     tokenizer = _tokenizer(folder / "tokenizer.json", model)
     lengths = sorted(len(one) for one in tokenizer.encode_batch(prompts, add_special_tokens=False))

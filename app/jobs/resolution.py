@@ -26,6 +26,7 @@ from app.jobs.methods import Reinforcement
 from app.jobs.resolved import Resolved
 from app.jobs.schemas import CreateJob
 from app.jobs.taught_resolution import resolve_taught
+from app.models.catalog import Weights
 from trainer.graders.spec import Grader, MultiGrader
 from trainer.spec.chat_template import EFFORT, chat_template, effort_switch
 from trainer.spec.data import Data
@@ -43,8 +44,8 @@ def resolve(
     request: CreateJob,
     *,
     job_id: str,
-    model_path: Path,
-    encoder_path: Path | None = None,
+    model: Weights,
+    encoder: str | None = None,
     training: Data,
     training_rows: int,
     validation: Data | None,
@@ -56,7 +57,7 @@ def resolve(
         return resolve_taught(
             ours,
             job_id=job_id,
-            model_path=model_path,
+            model=model,
             training=training,
             training_rows=training_rows,
             validation=validation,
@@ -73,11 +74,11 @@ def resolve(
     optimizer = _optimizer(ours)
     evaluation = _evaluation(ours, steps, validation)
     checkpoint = _checkpoint(ours, evaluation, validation)
-    template_options, notes = _template_options(ours, model_path)
+    template_options, notes = _template_options(ours, model.path)
     run_spec = _SAME.run_spec(
         run_id=job_id,
         model=ModelSpec(
-            path=str(model_path),
+            path=model.place,
             dtype=ours.dtype,
             logits_dtype=ours.logits_dtype,
             gradient_checkpointing=ours.gradient_checkpointing,
@@ -93,9 +94,7 @@ def resolve(
         lora=ours.lora,
         rollout=rollout,
         optimizer=optimizer,
-        evaluation=evaluation.model_copy(
-            update={"embedding_model": None if encoder_path is None else str(encoder_path)}
-        ),
+        evaluation=evaluation.model_copy(update={"embedding_model": encoder}),
         checkpoint=checkpoint,
         diagnostics=ours.diagnostics,
         preflight=ours.preflight,

@@ -1,16 +1,16 @@
 """What a job's request refers to, found: its data, the weights to train, the encoder of its evaluation."""
 
 from dataclasses import dataclass
-from pathlib import Path
 
 from sqlalchemy.orm import Session
 
 from app.core.errors import BadRequest
+from app.core.store.artefacts import base_place
 from app.core.tables import File
 from app.files.service import training_file
 from app.files.storage import place_of
 from app.jobs.schemas import CreateJob
-from app.models.catalog import encoder_to_use, weights_to_train
+from app.models.catalog import Weights, encoder_to_use, weights_to_train
 from trainer.spec.data import Data, EnvironmentData, JsonlData
 
 _EMBEDDING_MODEL = "method.reinforcement.evaluation.embedding_model"
@@ -22,8 +22,9 @@ class Sources:
 
     training: File | EnvironmentData
     validation: File | EnvironmentData | None
-    model_path: Path
-    encoder_path: Path | None
+    model: Weights
+    encoder: str | None
+    """Its place."""
 
 
 def find_sources(session: Session, project_id: str, request: CreateJob) -> Sources:
@@ -47,8 +48,8 @@ def find_sources(session: Session, project_id: str, request: CreateJob) -> Sourc
     return Sources(
         training,
         validation,
-        weights_to_train(session, project_id, request.model).path,
-        None if encoder is None else encoder_to_use(encoder, _EMBEDDING_MODEL),
+        weights_to_train(session, project_id, request.model),
+        None if encoder is None else base_place(encoder, encoder_to_use(encoder, _EMBEDDING_MODEL)),
     )
 
 

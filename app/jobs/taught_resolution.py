@@ -15,13 +15,13 @@ enough for that, and 25,000 at most.
 """
 
 import math
-from pathlib import Path
 from typing import Any
 
 from app.core.errors import BadRequest
 from app.jobs.agreement import Agreement, tidy, value_of
 from app.jobs.methods import Dpo, Supervised
 from app.jobs.resolved import Resolved
+from app.models.catalog import Weights
 from trainer.spec.data import Data
 from trainer.spec.model import ModelSpec
 from trainer.spec.run import CheckpointSpec, EvaluationSpec
@@ -48,7 +48,7 @@ def resolve_taught(
     ours: Supervised | Dpo,
     *,
     job_id: str,
-    model_path: Path,
+    model: Weights,
     training: Data,
     training_rows: int,
     validation: Data | None,
@@ -83,7 +83,7 @@ def resolve_taught(
     run_spec = same.run_spec(
         run_id=job_id,
         model=ModelSpec(
-            path=str(model_path),
+            path=model.place,
             dtype=ours.dtype,
             logits_dtype=ours.logits_dtype,
             gradient_checkpointing=ours.gradient_checkpointing,

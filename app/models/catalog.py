@@ -11,6 +11,7 @@ from app.checkpoints.naming import BadModelId, is_fine_tuned, parse_model_id
 from app.checkpoints.repository import checkpoint_of
 from app.core.errors import BadRequest
 from app.core.settings import get_settings
+from app.core.store.artefacts import base_place, described, is_stored
 from app.core.tables import Checkpoint, Job
 from app.core.validation import abbreviated, one_of
 from trainer.spec.modes import Mode
@@ -26,8 +27,14 @@ HOW_TO_PULL = "'policysplit models pull NAME' fetches a base model, as does POST
 class Weights:
     """Where the weights of a model are."""
 
-    path: Path
+    place: str
+    """For all hosts (``app.core.store.artefacts``)."""
     checkpoint: Checkpoint | None = None
+
+    @property
+    def path(self) -> Path:
+        """The folder on this host, with all but the weights at least. Raises StoreError."""
+        return described(self.place)
 
 
 def is_name(name: str) -> bool:
@@ -80,7 +87,7 @@ def _is_encoder(path: Path) -> bool:
 def has_weights(checkpoint: Checkpoint) -> bool:
     """Whether its folder is there: retention, a trainer that keeps the best, or somebody may have removed it
     while the row is still there."""
-    return is_model(Path(checkpoint.path))
+    return is_stored(checkpoint.path) or is_model(Path(checkpoint.path))
 
 
 def is_model(folder: Path) -> bool:
@@ -103,7 +110,7 @@ def weights_to_train(session: Session, project_id: str, name: str) -> Weights:
         path = base_path(name)
         if path is None:
             raise _unknown(session, project_id, name)
-        return Weights(path)
+        return Weights(base_place(name, path))
     try:
         parsed = parse_model_id(name)
     except BadModelId as error:
@@ -121,7 +128,7 @@ def weights_to_train(session: Session, project_id: str, name: str) -> Weights:
         raise _unknown(session, project_id, name)
     if not has_weights(checkpoint):
         raise BadRequest(weights_gone(name, checkpoint), param="model", code="model_not_found")
-    return Weights(Path(checkpoint.path), checkpoint)
+    return Weights(checkpoint.path, checkpoint)
 
 
 def encoder_to_use(name: str, param: str) -> Path:

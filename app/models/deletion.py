@@ -1,9 +1,5 @@
 """Removing a fine-tuned model: its row, its names and its weights."""
 
-import logging
-import shutil
-from pathlib import Path
-
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
@@ -14,12 +10,11 @@ from app.core.errors import BadRequest, Conflict, Forbidden, NotFound
 from app.core.job_log import add_event
 from app.core.job_status import is_terminal
 from app.core.settings import get_settings
+from app.core.store.artefacts import remove
 from app.core.tables import Checkpoint, Job
 from app.core.unfinished import unfinished
 from app.models.catalog import base_path
 from trainer.spec.modes import Mode
-
-_log = logging.getLogger("app")
 
 
 def delete_model(project_id: str, name: str) -> None:
@@ -44,8 +39,8 @@ def delete_model(project_id: str, name: str) -> None:
             job.fine_tuned_model = None
         add_event(session, job.id, "info", "message", f"The model {checkpoint.model} has been deleted.")
         session.delete(checkpoint)
-        folder = Path(checkpoint.path)
-    _remove_folder(folder)
+        place = checkpoint.path
+    remove(place, get_settings().runs_dir)
 
 
 def _stored_name(name: str) -> str:
@@ -90,14 +85,3 @@ def _check_unused(session: Session, job: Job, checkpoint: Checkpoint) -> None:
             param="model",
             code="model_in_use",
         )
-
-
-def _remove_folder(folder: Path) -> None:
-    """The weights, where they are ours to remove; the rows are gone already."""
-    if not folder.resolve().is_relative_to(get_settings().runs_dir):
-        _log.warning("%s is not in the runs folder and is left alone", folder)
-        return
-    try:
-        shutil.rmtree(folder)
-    except OSError as error:
-        _log.warning("the weights in %s could not be removed: %s", folder, error)

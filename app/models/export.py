@@ -8,6 +8,7 @@ from pathlib import Path
 from sqlalchemy.orm import Session
 
 from app.core.errors import BadRequest
+from app.core.store.artefacts import local
 from app.core.tables import Job
 from app.models.card import model_card
 from app.models.service import Found, find_model
@@ -22,6 +23,7 @@ class Exportable:
     """A checkpoint, read and verified."""
 
     found: Found
+    folder: Path
     manifest: Manifest
     base: str
     """The base model's name."""
@@ -39,9 +41,11 @@ def exportable(session: Session, project_id: str, name: str) -> Exportable:
             f"{name!r} is a base model: its folder needs no export. Give a fine-tuned one.",
             param="model",
         )
-    manifest = read_manifest(found.folder, verify=True)
+    folder = local(found.place)
+    manifest = read_manifest(folder, verify=True)
     job = session.get_one(Job, found.shown.job)
-    return Exportable(found, manifest, found.shown.root or job.model, _license(Path(manifest.base_model)))
+    base = found.shown.root or job.model
+    return Exportable(found, folder, manifest, base, _license(Path(manifest.base_model)))
 
 
 def export_to(exported: Exportable, target: Path) -> Path:
@@ -56,7 +60,7 @@ def export_to(exported: Exportable, target: Path) -> Path:
     with atomic_folder(target) as temporary:
         for name in (*exported.manifest.files, MANIFEST_NAME):
             (temporary / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(exported.found.folder / name, temporary / name)
+            shutil.copyfile(exported.folder / name, temporary / name)
         _template_where_all_look(temporary)
         (temporary / CARD_NAME).write_text(
             model_card(exported.found.checkpoint or "", exported.manifest, exported.base, exported.license)

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import Any, cast
 
 from fastapi import Response
@@ -25,6 +24,7 @@ from app.core.errors import ApiError, BadRequest, NotFound
 from app.core.job_status import JobStatus, is_terminal
 from app.core.paging import page, unknown_cursor
 from app.core.settings import get_settings
+from app.core.store.artefacts import base_place, described
 from app.core.tables import Checkpoint, Job
 from app.core.validation import one_of
 from app.models import repository
@@ -49,7 +49,8 @@ class Found:
     """
 
     shown: ModelObject
-    folder: Path
+    place: str
+    """Where its folder is, for all hosts (``app.core.store.artefacts``)."""
     high_entropy_prompt: str
     fingerprint: str | None
     high_entropy_placement: Placement = "system"
@@ -94,12 +95,12 @@ def find_model(session: Session, project_id: str, name: str) -> Found:
 def _found(name: ModelId, checkpoint: Checkpoint, job: Job) -> Found:
     return Found(
         shown=ModelObject.model_validate(_shown(name.stored, name.mode, job.model, checkpoint)),
-        folder=Path(checkpoint.path),
+        place=checkpoint.path,
         high_entropy_prompt=checkpoint.high_entropy_prompt,
         fingerprint=f"fp_{checkpoint.manifest_sha256[:12]}",
         high_entropy_placement=cast(Placement, checkpoint.high_entropy_placement),
         chat_template_kwargs=checkpoint.chat_template_kwargs,
-        knows_developer=knows_developer(chat_template(Path(checkpoint.path))),
+        knows_developer=knows_developer(chat_template(described(checkpoint.path))),
         checkpoint=checkpoint.model,
         saved_at=checkpoint.created_at,
     )
@@ -167,7 +168,7 @@ def _find_base(session: Session, project_id: str, name: str) -> Found:
     if folder is not None:
         return Found(
             shown=_base(name),
-            folder=folder,
+            place=base_place(name, folder),
             high_entropy_prompt="",
             fingerprint=None,
             knows_developer=knows_developer(chat_template(folder)),

@@ -11,6 +11,7 @@ from safetensors.torch import load_file
 from app.jobs.methods import Reinforcement
 from app.jobs.resolution import resolve
 from app.jobs.schemas import CreateJob
+from app.models.catalog import Weights
 from tests.fixtures.groups import H, N, load_tiny_policy, make_group
 from tests.fixtures.runs import events_of, tiny_spec, write_rows
 from trainer.ablations import ablation_names, load_ablation
@@ -91,7 +92,7 @@ def test_each_is_a_job_that_the_service_takes(name: str, base: RunSpec):
     resolved = resolve(
         job,
         job_id="ftjob-1",
-        model_path=Path(base.model.path),
+        model=Weights(base.model.path),
         training=base.training_data,
         training_rows=8,
         validation=base.validation_data,

@@ -7,11 +7,10 @@ import pytest
 
 from app.core.tables import DEFAULT_PROJECT
 from app.jobs import service as jobs
-from tests.fixtures.workers import Service, WorkerProcess
+from tests.fixtures.workers import Service, WorkerProcess, relay_of
 from tests.worker.test_pause import METHOD
 from tests.worker.test_relay import begin, drain, write
 from trainer.spec.events import Started, StepMetrics
-from worker.jobs.relay import Relay
 
 STEPS = 60
 
@@ -42,7 +41,7 @@ def test_the_entropy_floor_reads_past_steps_that_have_none(service: Service) -> 
     method = {"type": "reinforcement", "reinforcement": {"budget": {"entropy_floor": 0.45}}}
     claim, run_dir = begin(service, service.add_job(steps=100, method=method))
     write(run_dir, 1, Started(time=0.0, step=0, total_steps=100, parameters=1, device="cpu"))
-    relay = Relay(claim, run_dir)
+    relay = relay_of(claim, run_dir)
     for step in range(1, 10):
         values = {"train/N/entropy_nats": 0.4} if step % 2 else {"train/H/entropy_nats": 2.0}
         write(run_dir, 1, StepMetrics(time=float(step), step=step, total_steps=100, values=values))
@@ -69,7 +68,7 @@ def test_each_budget_pauses_at_its_step(
     method = {"type": "reinforcement", "reinforcement": {"budget": budget}}
     claim, run_dir = begin(service, service.add_job(steps=100, method=method))
     write(run_dir, 1, Started(time=0.0, step=0, total_steps=100, parameters=1, device=device))
-    relay = Relay(claim, run_dir)
+    relay = relay_of(claim, run_dir)
     for step in range(1, 11):
         values = {"train/N/entropy_nats": 1 - step / 10}
         write(run_dir, 1, StepMetrics(time=600.0 * step, step=step, total_steps=100, values=values))

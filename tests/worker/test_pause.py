@@ -1,6 +1,7 @@
 """Pause and resume from the API's service to the trainer and back, with a real worker process."""
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from app.core.db import read_session
@@ -33,7 +34,9 @@ def test_a_paused_job_leaves_a_model_and_goes_on(
     assert 3 <= paused.step < STEPS
     with read_session() as session:
         name = f"ft:tiny:policysplit::{job_id.removeprefix('ftjob-')[:10]}:ckpt-step-{paused.step}"
-        assert find_model(session, DEFAULT_PROJECT, name).folder.is_dir(), "pausing leaves a usable model"
+        assert Path(find_model(session, DEFAULT_PROJECT, name).place).is_dir(), (
+            "pausing leaves a usable model"
+        )
 
     assert jobs.resume(DEFAULT_PROJECT, job_id)["status"] == "queued"
     done = service.wait_for_status(job_id, "succeeded")

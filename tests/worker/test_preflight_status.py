@@ -7,13 +7,12 @@ import pytest
 
 from app.core.tables import DEFAULT_PROJECT
 from app.jobs import service as jobs
-from tests.fixtures.workers import Service
+from tests.fixtures.workers import Service, relay_of
 from tests.worker.test_relay import drain, metrics, write
 from trainer.spec.events import Event, Failed, Finished, MessageEvent, Phase, Started
 from trainer.spec.run import PreflightSpec
 from worker.jobs import holding
 from worker.jobs.ending import Ending, Outcome, apply_ending
-from worker.jobs.relay import Relay
 from worker.lease import Claim
 from worker.reconciler import reconcile
 
@@ -39,7 +38,7 @@ def claimed(service: Service, job_id: str) -> Claim:
 def relay(service: Service, claim: Claim, *events: Event) -> None:
     run_dir = service.run_dir(claim.id)
     write(run_dir, claim.attempt, *events)
-    drain(Relay(claim, run_dir))
+    drain(relay_of(claim, run_dir))
 
 
 def history(service: Service, job_id: str) -> list[str]:

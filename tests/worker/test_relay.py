@@ -7,7 +7,7 @@ import pytest
 from app.core.db import read_session
 from app.core.tables import NO_REWARD, Checkpoint, JobReward
 from app.jobs.outcomes import outcomes_of
-from tests.fixtures.workers import Service
+from tests.fixtures.workers import Service, relay_of
 from trainer.spec.events import (
     CheckpointRemoved,
     CheckpointSaved,
@@ -95,7 +95,7 @@ def test_the_last_evaluation_by_item_becomes_a_row_and_a_repetition_overwrites_i
     then = ModeOutcomes(graded=[2, 0], correct=[2, 0], reward=[1.0, None])
     both = EvaluationOutcomes(step=100, modes={"N": then, "H": first})
     write(run_dir, claim.attempt, EvaluationOutcomes(step=100, modes={"N": first}), both)
-    drain(Relay(claim, run_dir))
+    drain(relay_of(claim, run_dir))
     with read_session() as session:
         assert outcomes_of(session, [claim.id, "ftjob-other"]) == {claim.id: {"N": then, "H": first}}
 
@@ -123,12 +123,12 @@ def test_every_line_once_wherever_the_worker_is_killed(
     batches = 0
     while True:
         # A worker killed between batches: its successor knows nothing but the database.
-        if not Relay(claim, run_dir).step():
+        if not relay_of(claim, run_dir).step():
             break
         batches += 1
         # A worker killed inside a batch: everything written, and then no commit.
         if batches in (2, 5):
-            _die_before_commit(Relay(claim, run_dir), monkeypatch)
+            _die_before_commit(relay_of(claim, run_dir), monkeypatch)
     assert batches > 5
 
     assert messages(service, claim.id) == [f"step {step}" for step in range(1, 11)]
@@ -143,7 +143,7 @@ def test_a_checkpoint_is_recorded_with_how_its_prompts_are_made(service: Service
     saved = save_checkpoint(run_dir, 2)
     other = {"high_entropy_placement": "user_prefix", "chat_template_kwargs": {"enable_thinking": False}}
     write(run_dir, 1, saved)
-    drain(relay := Relay(claim, run_dir))
+    drain(relay := relay_of(claim, run_dir))
     for expected in (("system", {}), tuple(other.values())):
         with read_session() as session:
             row = session.query(Checkpoint).filter_by(job_id=claim.id).one()
@@ -171,7 +171,7 @@ def test_a_line_that_is_still_being_written_waits(service: Service) -> None:
     line = MessageEvent(message="late").model_dump_json().encode() + b"\n"
     with path.open("ab") as file:
         file.write(line[:20])
-    relay = Relay(claim, run_dir)
+    relay = relay_of(claim, run_dir)
     drain(relay)
     assert messages(service, claim.id) == ["whole"]
     with path.open("ab") as file:
@@ -185,7 +185,7 @@ def test_repeated_steps_overwrite_themselves(service: Service) -> None:
     saved = save_checkpoint(run_dir, 2)
     again = [metrics(1), metrics(2), Rollouts(step=2, rollouts=[record(0), record(0, "3")]), saved]
     write(run_dir, 1, *again, *again, metrics(2, **{"train/N/reward": 0.5}))
-    drain(Relay(claim, run_dir))
+    drain(relay_of(claim, run_dir))
     assert service.points(claim.id) == {1: 0.01, 2: 0.5}
     with read_session() as session:
         rewards = session.get_one(JobReward, claim.id)
@@ -203,7 +203,7 @@ def test_lines_that_are_no_events_are_counted_and_left_out(service: Service) -> 
     with path.open("ab") as file:
         file.write(b'not json\n{"type": "surprise"}\n\xff\xfe\n')
     write(run_dir, 1, metrics(2))
-    drain(Relay(claim, run_dir))
+    drain(relay_of(claim, run_dir))
     assert sorted(service.points(claim.id)) == [1, 2]
     (warning,) = [event for event in service.events(claim.id) if event.level == "warn"]
     assert warning.data == {"count": 3, "file": "events-1.jsonl"}
@@ -213,7 +213,7 @@ def test_an_event_that_the_database_refuses_is_left_out(service: Service) -> Non
     claim, run_dir = begin(service)
     huge = StepMetrics(step=2**70, total_steps=100, values={"loss": 1.0})
     write(run_dir, 1, metrics(1), huge, MessageEvent(message="after"), metrics(2))
-    drain(Relay(claim, run_dir))
+    drain(relay_of(claim, run_dir))
     assert sorted(service.points(claim.id)) == [1, 2]
     assert "after" in messages(service, claim.id)
     (warning,) = [event for event in service.events(claim.id) if event.level == "warn"]
@@ -228,7 +228,7 @@ def test_checkpoints_are_registered_only_when_they_are_there(service: Service) -
     (run_dir / damaged.path / MANIFEST_NAME).write_text("{}")
     outside = kept.model_copy(update={"path": "../elsewhere", "step": 5})
     write(run_dir, 1, good, gone, damaged, outside, kept, CheckpointRemoved(step=1))
-    drain(Relay(claim, run_dir))
+    drain(relay_of(claim, run_dir))
     assert checkpoint_steps(claim.id) == [4]
     (warning,) = [event for event in service.events(claim.id) if event.level == "warn"]
     assert warning.data is not None and warning.data["count"] == 3
@@ -237,7 +237,7 @@ def test_checkpoints_are_registered_only_when_they_are_there(service: Service) -
 def test_a_stale_attempt_writes_nothing(service: Service) -> None:
     old, run_dir = begin(service)
     write(run_dir, 1, metrics(1), MessageEvent(message="old"))
-    stale = Relay(old, run_dir)
+    stale = relay_of(old, run_dir)
     assert stale.step()
     service.change(old.id, status="queued")
     new, _ = begin(service, old.id)
@@ -250,7 +250,7 @@ def test_a_stale_attempt_writes_nothing(service: Service) -> None:
 
     # What the lost worker left unread is relayed by its successor, which takes no end from it.
     assert unrelayed_attempts(new, run_dir) == [1]
-    late = Relay(new, run_dir, source=1)
+    late = relay_of(new, run_dir, source=1)
     drain(late)
     assert sorted(service.points(old.id)) == [1, 2]
     assert unrelayed_attempts(new, run_dir) == []

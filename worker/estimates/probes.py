@@ -12,6 +12,7 @@ from sqlalchemy.orm import Session
 
 from app.core.db import read_session, write_session
 from app.core.settings import get_settings
+from app.core.store.errors import StoreError
 from app.core.tables import Estimate
 from app.estimates import repository
 from app.estimates.service import announce
@@ -19,6 +20,7 @@ from trainer.spec.events import read_events
 from trainer.spec.run import RunSpec
 from worker.estimates.probe import Measured, estimate_run, probe_spec
 from worker.jobs.launcher import Trainer, events_name, write_spec
+from worker.jobs.places import fetched
 from worker.lease import Claim, Lease, LeaseLost
 from worker.shutdown import Shutdown
 
@@ -106,7 +108,18 @@ def announce_probes() -> None:
 def _probe(held: Claim, spec: RunSpec, run_dir: Path, shutdown: Shutdown) -> Outcome | None:
     """``{"result": …}`` or ``{"error": …}``; None when the worker is shutting down. Raises LeaseLost."""
     settings = get_settings()
-    write_spec(run_dir, probe_spec(spec).model_dump(mode="json"))
+
+    def renew() -> None:
+        with write_session() as session:
+            ESTIMATES.renew(session, held)
+
+    try:
+        own = fetched(held.id, probe_spec(spec).model_dump(mode="json"), run_dir, renew, shutdown)
+    except (StoreError, OSError) as error:
+        return _error("store_unavailable", str(error))
+    if own is None:
+        return None
+    write_spec(run_dir, own)
     measured = Measured(began=time.time())
     ended = threading.Event()
     trainer = Trainer.start(settings.trainer_command, run_dir, held.attempt, ended.set)
@@ -119,8 +132,7 @@ def _probe(held: Claim, spec: RunSpec, run_dir: Path, shutdown: Shutdown) -> Out
                 now = time.monotonic()
                 if now - renewed >= settings.heartbeat_seconds:
                     renewed = now
-                    with write_session() as session:
-                        ESTIMATES.renew(session, held)
+                    renew()
                 given_up = shutdown.requested or now >= deadline
     finally:
         code = trainer.close()

@@ -13,6 +13,7 @@ from worker.inference.adapters import Adapters
 from worker.inference.child import EngineProcess
 from worker.inference.engines import Engine, Host, Target
 from worker.inference.errors import EngineUnavailable
+from worker.inference.places import Places
 from worker.inference.rendering import Rendering
 
 log = logging.getLogger(__name__)
@@ -82,6 +83,7 @@ class EnginePool:
         self._start_seconds = start_seconds
         self._gpus = gpus or Slots([()])
         self._on_change = on_change
+        self._places = Places(start_seconds)
         self._entries: dict[Host, Loaded] = {}
         self._targets: dict[Path, Target] = {}
         self._reserved: set[Loaded] = set()
@@ -97,8 +99,8 @@ class EnginePool:
 
     @property
     def folders(self) -> list[str]:
-        """Folders of the models that are answered for without a start."""
-        return sorted({str(folder) for entry in self.loaded for folder in entry.folders})
+        """Places of the models that are answered for without a start."""
+        return sorted({self._places.name_of(folder) for entry in self.loaded for folder in entry.folders})
 
     @property
     def active(self) -> int:
@@ -106,12 +108,22 @@ class EnginePool:
         return sum(entry.users for entry in self._entries.values())
 
     @contextlib.asynccontextmanager
-    async def use(self, folder: Path) -> AsyncIterator[tuple[Loaded, Target]]:
-        """The engine that serves ``folder``, started if need be and kept at least to the end of the block.
+    async def use(self, place: str) -> AsyncIterator[tuple[Loaded, Target]]:
+        """The engine that serves the model at ``place``, started if need be, kept at least to the end of the
+        block.
 
         Raises EngineUnavailable when it is not up within the limit, RequestRefused when there is no model,
         and RendersDifferently when its prompts are not those of training.
         """
+        try:
+            async with self._places.use(place) as folder, self._use(folder) as found:
+                yield found
+        finally:
+            entries = self._entries.values()
+            self._places.release({folder for entry in entries for folder in entry.folders})
+
+    @contextlib.asynccontextmanager
+    async def _use(self, folder: Path) -> AsyncIterator[tuple[Loaded, Target]]:
         target = await self._target(folder)
         entry = self._entries.get(target.host) or await self._enter(target.host)
         entry.users += 1

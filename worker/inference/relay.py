@@ -50,9 +50,10 @@ class Relay:
     async def run(self, request: EngineRequest, out: asyncio.Queue[Item]) -> None:
         """Answer ``request`` into ``out``. Cancelling this cancels the generation."""
         try:
-            async with self._pool.use(Path(request.folder)) as (loaded, target), loaded.turn:
+            async with self._pool.use(request.folder) as (loaded, target), loaded.turn:
                 # In a thread: what it reads of the model's folder may take a while, the first time.
-                call = await asyncio.to_thread(self._engine.call, request, target.adapter)
+                here = request.model_copy(update={"folder": str(target.folder)})
+                call = await asyncio.to_thread(self._engine.call, here, target.adapter)
                 await self._generate(loaded, call, out)
             out.put_nowait(None)
         except InferenceError as error:

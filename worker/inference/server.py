@@ -4,7 +4,6 @@ import asyncio
 import contextlib
 import hmac
 from collections.abc import AsyncIterator
-from pathlib import Path
 
 from fastapi import Depends, FastAPI, Request, Response
 from fastapi.responses import JSONResponse
@@ -100,7 +99,7 @@ def build_app(settings: Settings, url: str, engine: Engine | None = None) -> Fas
     @app.post("/load", status_code=202, dependencies=[Depends(only_the_gateway)])
     async def load(body: LoadRequest, request: Request) -> None:
         """Begin to load a model that requests will come for; what goes wrong, they will be told."""
-        task = asyncio.create_task(_load(request.app.state.pool, Path(body.folder)))
+        task = asyncio.create_task(_load(request.app.state.pool, body.folder))
         loads.add(task)
         task.add_done_callback(loads.discard)
 
@@ -127,9 +126,9 @@ def build_app(settings: Settings, url: str, engine: Engine | None = None) -> Fas
     return app
 
 
-async def _load(pool: EnginePool, folder: Path) -> None:
+async def _load(pool: EnginePool, place: str) -> None:
     with contextlib.suppress(InferenceError):
-        async with pool.use(folder):
+        async with pool.use(place):
             pass
 
 

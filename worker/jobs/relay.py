@@ -10,6 +10,7 @@ import hashlib
 import logging
 import time
 from collections import defaultdict
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -22,6 +23,7 @@ from app.checkpoints.repository import remove_checkpoint, upsert_checkpoint
 from app.core.db import read_session, write_session
 from app.core.job_log import Level, add_event
 from app.core.job_status import JobStatus
+from app.core.store.trees import Reference
 from app.core.tables import Checkpoint, JobAttempt, JobEvent
 from app.core.upsert import insert_for
 from app.jobs.outcomes import upsert_outcomes
@@ -49,6 +51,7 @@ from worker.jobs import clock, preflight_status
 from worker.jobs.holding import JOBS, hold, started_text, write_progress
 from worker.jobs.launcher import events_name
 from worker.jobs.metrics_event import metrics_data, metrics_message
+from worker.jobs.uploads import Uploads
 from worker.lease import Claim, LeaseLost
 
 MAX_EVENTS = 500
@@ -67,10 +70,18 @@ class Batch:
     events: list[Event] = field(default_factory=list[Event])
     #: What is wrong with lines that are not events, and with events that cannot become rows.
     faults: list[str] = field(default_factory=list[str])
+    #: Whether the next event has to wait.
+    waits: bool = False
 
 
-def read_batch(path: Path, offset: int, max_events: int = MAX_EVENTS) -> Batch:
-    """The next lines from ``offset``; a last line without its newline is still being written."""
+def read_batch(
+    path: Path,
+    offset: int,
+    max_events: int = MAX_EVENTS,
+    has_to_wait: Callable[[Event], bool] = lambda _: False,
+) -> Batch:
+    """The next lines from ``offset``, up to an event that has to wait; a last line without its newline is
+    still being written."""
     batch = Batch(offset, offset)
     try:
         file = path.open("rb")
@@ -83,7 +94,11 @@ def read_batch(path: Path, offset: int, max_events: int = MAX_EVENTS) -> Batch:
             if not line.endswith(b"\n"):
                 break
             try:
-                batch.events.append(parse_event(line))
+                event = parse_event(line)
+                if has_to_wait(event):
+                    batch.waits = True
+                    break
+                batch.events.append(event)
             except ValidationError as error:
                 first = error.errors(include_url=False, include_input=False)[0]
                 batch.faults.append(f"byte {batch.end}: {first['msg']}")
@@ -100,21 +115,29 @@ class Relay:
     before it had relayed everything.
     """
 
-    def __init__(self, claim: Claim, run_dir: Path, source: int | None = None):
+    def __init__(self, claim: Claim, run_dir: Path, uploads: Uploads, source: int | None = None):
         self.end: End | None = None
         self.started = False
         """The trainer has told that it began: it is the only one in the run's folder."""
         self.last_event_at = time.monotonic()
         self.renewed_at = self.last_event_at
         self._claim = claim
-        self._run_dir = run_dir
+        self.waits = False
+        """The next event is of a checkpoint that is on its way to the store."""
+        self._run_dir, self._uploads = run_dir, uploads
+        self._dropped = set[str]()
         self._source = claim.attempt if source is None else source
-        self._path = run_dir / events_name(self._source)
+        self.path = run_dir / events_name(self._source)
         self._size_at_end = -1
         # Whether the job may still be in validating_files.
         self._in_preflight = True
         # None: to be read from the database, at first and after a commit of which the answer got lost.
         self._offset: int | None = None
+
+    @property
+    def relayed(self) -> int:
+        """Bytes of the event file that have become rows, as far as this one knows."""
+        return self._offset or 0
 
     def _stored_offset(self) -> int:
         with read_session() as session:
@@ -126,16 +149,18 @@ class Relay:
     def step(self) -> bool:
         """Relay one batch; whether there may be more at once. Raises LeaseLost, writing nothing."""
         try:
-            size = self._path.stat().st_size
+            size = self.path.stat().st_size
         except FileNotFoundError:
             return False
         if size == self._size_at_end:
             return False
         if self._offset is None:
             self._offset = self._stored_offset()
-        batch = read_batch(self._path, self._offset)
+        batch = read_batch(self.path, self._offset, has_to_wait=self._has_to_wait)
+        self.waits = batch.waits
         if batch.end == batch.start:
-            self._size_at_end = size
+            if not batch.waits:
+                self._size_at_end = size
             return False
         self._relay(batch)
         self.last_event_at = time.monotonic()
@@ -159,7 +184,7 @@ class Relay:
             return
         offset = batch.start
         while offset < batch.end:
-            single = read_batch(self._path, offset, max_events=1)
+            single = read_batch(self.path, offset, max_events=1)
             self._relay(single)
             offset = single.end
 
@@ -167,7 +192,7 @@ class Relay:
         problems = self._checkpoint_problems(batch.events)
         with write_session() as session:
             self._write_progress(session, batch)
-            self._write_rows(session, batch, problems)
+            removed = self._write_rows(session, batch, problems)
             if any(isinstance(event, StepMetrics) for event in batch.events):
                 clock.pause_if_used_up(session, self._claim)
             self._write_faults(session, batch.faults + [text for text in problems.values() if text])
@@ -185,6 +210,9 @@ class Relay:
             JOBS.renew(session, self._claim)
         self.renewed_at = renewed_at
         self._offset = batch.end
+        for place in removed:
+            if (reference := Reference.parse(place)) is not None:
+                self._uploads.remove(reference.prefix)
         self._in_preflight = self._in_preflight and not any(map(preflight_status.is_over, batch.events))
         for event in batch.events:
             if isinstance(event, End):
@@ -202,7 +230,9 @@ class Relay:
         if any(isinstance(event, Started | StepMetrics) for event in batch.events):
             write_progress(session, self._claim, **clock.advance(session, self._claim.id, batch.events))
 
-    def _write_rows(self, session: Session, batch: Batch, problems: dict[int, str]) -> None:
+    def _write_rows(self, session: Session, batch: Batch, problems: dict[int, str]) -> list[str]:
+        """The places of checkpoints whose rows are gone."""
+        removed: list[str] = []
         points: dict[int, dict[str, float]] = defaultdict(dict)
         job_id = self._claim.id
         in_preflight = self._in_preflight
@@ -234,12 +264,14 @@ class Relay:
                 case CheckpointSaved() if event.step not in problems:
                     self._add_checkpoint(session, event)
                 case CheckpointRemoved():
-                    remove_checkpoint(session, job_id, event.step)
+                    if (place := remove_checkpoint(session, job_id, event.step)) is not None:
+                        removed.append(place)
                 case _:
                     pass
         if points:
             upsert_steps(session, job_id, points)
             record_rewards(session, job_id, points)
+        return removed
 
     def _begin(self, session: Session, when: float) -> None:
         """The preflight check is over: the job runs, unless it did before or is being paused."""
@@ -253,11 +285,13 @@ class Relay:
         known = session.scalar(
             select(Checkpoint.id).where(Checkpoint.job_id == self._claim.id, Checkpoint.step == event.step)
         )
+        place = self._uploads.place_of(self._run_dir / event.path, event.step, event.manifest_sha256)
+        assert place is not None, "events of checkpoints that are on their way wait"
         checkpoint = upsert_checkpoint(
             session,
             hold(session, self._claim),
             step=event.step,
-            path=str(self._run_dir / event.path),
+            path=place,
             high_entropy_prompt=event.high_entropy_prompt,
             high_entropy_placement=event.high_entropy_placement,
             chat_template_kwargs=event.chat_template_kwargs,
@@ -280,7 +314,7 @@ class Relay:
     def _write_faults(self, session: Session, faults: list[str]) -> None:
         if not faults:
             return
-        _log.warning("%s: %s events could not be relayed: %s", self._path, len(faults), faults[0])
+        _log.warning("%s: %s events could not be relayed: %s", self.path, len(faults), faults[0])
         add_event(
             session,
             self._claim.id,
@@ -288,7 +322,7 @@ class Relay:
             "message",
             f"{len(faults)} of the trainer's events could not be read and were left out; "
             f"the first: {faults[0]}",
-            {"count": len(faults), "file": self._path.name},
+            {"count": len(faults), "file": self.path.name},
         )
 
     def _checkpoint_problems(self, events: list[Event]) -> dict[int, str]:
@@ -296,15 +330,34 @@ class Relay:
         removed = {event.step for event in events if isinstance(event, CheckpointRemoved)}
         problems: dict[int, str] = {}
         for event in events:
-            if isinstance(event, CheckpointSaved) and (problem := self._checkpoint_problem(event)):
+            if not isinstance(event, CheckpointSaved):
+                continue
+            if (problem := self._checkpoint_problem(event)) is not None:
                 problems[event.step] = "" if event.step in removed else problem
         return problems
 
+    def _has_to_wait(self, event: Event) -> bool:
+        """A checkpoint's row is written when its folder is where all hosts find it."""
+        if not isinstance(event, CheckpointSaved) or self._checkpoint_problem(event) is not None:
+            return False
+        try:
+            place = self._uploads.place_of(self._run_dir / event.path, event.step, event.manifest_sha256)
+        except FileNotFoundError:
+            self._dropped.add(event.manifest_sha256)
+            return False
+        return place is None
+
     def _checkpoint_problem(self, event: CheckpointSaved) -> str | None:
+        if self._uploads.holds(event.manifest_sha256):
+            return None
         manifest = self._run_dir / event.path / MANIFEST_NAME
+        if event.manifest_sha256 in self._dropped:
+            return f"checkpoint of step {event.step}: it was removed before it could be sent to the store"
         if not manifest.resolve().is_relative_to(self._run_dir.resolve()):
             return f"checkpoint of step {event.step}: {event.path} lies outside the run directory"
         if not manifest.is_file():
+            if self._is_removed_later(event.step):
+                return ""
             return f"checkpoint of step {event.step}: {event.path} has no {MANIFEST_NAME}"
         if (found := file_sha256(manifest)) != event.manifest_sha256:
             return (
@@ -312,6 +365,15 @@ class Relay:
                 f"the event says {event.manifest_sha256}"
             )
         return None
+
+    def _is_removed_later(self, step: int) -> bool:
+        """Whether the trainer, ahead of us, tells that it has dropped the checkpoint."""
+        batch = read_batch(self.path, self.relayed)
+        while batch.end > batch.start:
+            if any(isinstance(one, CheckpointRemoved) and one.step == step for one in batch.events):
+                return True
+            batch = read_batch(self.path, batch.end)
+        return False
 
     def _row(self) -> tuple[ColumnElement[bool], ...]:
         return JobAttempt.job_id == self._claim.id, JobAttempt.attempt == self._source

@@ -9,7 +9,7 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from sqlalchemy import select
 from sqlalchemy.exc import InterfaceError, OperationalError
@@ -17,11 +17,15 @@ from sqlalchemy.exc import InterfaceError, OperationalError
 from app.checkpoints.repository import has_checkpoint
 from app.core.db import read_session, write_session
 from app.core.job_log import Level, add_event
-from app.core.job_status import JobStatus
+from app.core.job_status import JobStatus, is_terminal
 from app.core.queue import announce
 from app.core.settings import get_settings
+from app.core.store.artefacts import in_use, remove_below
+from app.core.store.errors import StoreError
+from app.core.store.runs import states_name
 from app.core.tables import Job
 from app.files import storage
+from app.files.storage import StoredFile
 from app.jobs.status import change_status
 from trainer.spec.events import Finished
 from worker.jobs import holding
@@ -32,9 +36,11 @@ from worker.jobs.heartbeat import Heartbeat
 from worker.jobs.holding import Flags
 from worker.jobs.integrations import Integrations
 from worker.jobs.launcher import Trainer, write_spec
+from worker.jobs.places import FIRST_WAIT, Fetching, places_of
 from worker.jobs.relay import End, Relay, unrelayed_attempts
 from worker.jobs.results import store_results
 from worker.jobs.stall import StallWatch
+from worker.jobs.uploads import Uploads
 from worker.lease import Claim, LeaseLost
 from worker.shutdown import Shutdown
 
@@ -91,6 +97,8 @@ class Supervisor:
         self._kill_at = float("inf")
         self._exit_by = float("inf")
         self._integrations = Integrations(claim, self._run_dir)
+        self._uploads = Uploads(claim.id, self._run_dir, self._wake)
+        self._told_of_store: str | None = None
         self._next_room = 0.0
         self._next_measure = 0.0
         self._heartbeat = Heartbeat(claim, self._wake)
@@ -99,13 +107,22 @@ class Supervisor:
         """Run to the attempt's end; raises LeaseLost with the trainer's group gone and nothing written."""
         try:
             with self._shutdown.waking(self._wake):
-                ending = self._train()
-                return self._conclude(ending)
+                return self._conclude(self._train())
         finally:
+            self._uploads.close()
             self._heartbeat.stop()
 
     def _train(self) -> Ending:
         spec, planned_steps = self._persist(self._read_plan)
+        with in_use(places_of(spec)):
+            return self._train_on(spec, planned_steps)
+
+    def _train_on(self, spec: dict[str, Any], planned_steps: int) -> Ending:
+        fetching = Fetching(self._claim.id, spec, self._run_dir, self._wake)
+        if (refusal := self._wait_for(fetching)) is not None:
+            return refusal
+        assert fetching.spec is not None
+        spec = fetching.spec
         try:
             write_spec(self._run_dir, spec)
             self._catch_up()
@@ -118,7 +135,7 @@ class Supervisor:
             self._integrations.close()
             cause = f"the trainer could not be started: {error}"
             return disk_full(None, cause) if no_room(error) else Ending(Outcome.CRASHED, cause, detail=cause)
-        relay = Relay(self._claim, self._run_dir)
+        relay = Relay(self._claim, self._run_dir, self._uploads)
         kills = memory_kills()
         try:
             self._watch(trainer, relay)
@@ -126,6 +143,7 @@ class Supervisor:
             exit_code = trainer.close()
             self._integrations.close()
         self._relay_rest(relay)
+        self._send_rest(relay)
         return classify_ending(
             end=relay.end,
             exit_code=exit_code,
@@ -135,6 +153,43 @@ class Supervisor:
             log_tail=trainer.log_tail(),
             killed_for_memory=memory_kills() > kills,
         )
+
+    def _wait_for(self, fetching: Fetching) -> Ending | None:
+        """Until all that the attempt starts from is on this host; the ending where it never will be."""
+        while fetching.running:
+            try:
+                flags = self._beat()
+            except LeaseLost:
+                fetching.stop()
+                raise
+            if flags.cancel_requested or self._shutdown.requested:
+                fetching.stop()
+                return Ending(Outcome.CANCELLED if flags.cancel_requested else Outcome.RELEASED)
+            self._tell_of_store(fetching.problem)
+            self._wake.wait(RELAY_SECONDS)
+            self._wake.clear()
+        error = fetching.error
+        if isinstance(error, StoreError):
+            return Ending(Outcome.FAILED, error.message, code=error.code or "")
+        if isinstance(error, OSError):
+            return disk_full(None, str(error)) if no_room(error) else Ending(Outcome.CRASHED, str(error))
+        return None
+
+    def _send_rest(self, relay: Relay) -> None:
+        """After the trainer's end: its last state goes up, for as long as an ending may take."""
+        self._uploads.look_for_state(relay.path, relay.relayed)
+        until = min(self._kill_at, time.monotonic() + self._settings.checkpoint_grace_seconds)
+        while self._uploads.pending and time.monotonic() < until and self._asked is not Asked.CANCEL:
+            self._beat()
+            self._wake.wait(RELAY_SECONDS)
+            self._wake.clear()
+
+    def _tell_of_store(self, problem: str | None) -> None:
+        """Say once why the job waits for the store."""
+        if problem is not None and problem != self._told_of_store:
+            data: dict[str, object] = {"code": "store_unavailable"}
+            if self._attempt(lambda: self._tell("warn", f"{problem} It is tried again and again.", data)):
+                self._told_of_store = problem
 
     def _integrate(self) -> Ending | None:
         """Set the job's integrations up: before training, or not at all."""
@@ -161,6 +216,8 @@ class Supervisor:
                 # An older trainer may have saved a state, and so events before it, until this one began.
                 self._caught_up = True
                 self._catch_up()
+            self._uploads.look_for_state(relay.path, relay.relayed)
+            self._tell_of_store(self._uploads.problem)
             self._look_for_stall(stall, trainer)
             self._obey(trainer, self._beat(), ended=relay.end is not None)
             if not more:
@@ -247,11 +304,28 @@ class Supervisor:
     def _catch_up(self) -> None:
         """Relay what earlier attempts wrote after their workers were lost."""
         for source in self._persist(lambda: unrelayed_attempts(self._claim, self._run_dir)):
-            self._relay_rest(Relay(self._claim, self._run_dir, source))
+            self._relay_rest(Relay(self._claim, self._run_dir, self._uploads, source))
 
     def _relay_rest(self, relay: Relay) -> None:
-        while self._persist(self._relaying(relay)):
-            self._beat()
+        """To the end of its file; a checkpoint on its way to the store is waited for."""
+        while self._persist(self._relaying(relay)) or relay.waits:
+            flags = self._beat()
+            if not relay.waits:
+                continue
+            if flags.cancel_requested:
+                self._asked = Asked.CANCEL
+            if flags.cancel_requested or self._gives_up_waiting():
+                return
+            self._tell_of_store(self._uploads.problem)
+            self._wake.wait(RELAY_SECONDS)
+            self._wake.clear()
+
+    def _gives_up_waiting(self) -> bool:
+        """Whether the attempt is to end, and has waited for the store for as long as it may."""
+        if self._shutdown.requested and self._asked is None:
+            self._asked = Asked.SHUTDOWN
+            self._kill_at = time.monotonic() + self._settings.checkpoint_grace_seconds
+        return self._asked is not None and time.monotonic() >= self._kill_at
 
     def _relaying(self, relay: Relay) -> Callable[[], bool]:
         """One step of the relay, which renews the lease as its last act."""
@@ -268,10 +342,9 @@ class Supervisor:
         results = None
         self._persist(self._measure)
         if ending.outcome is Outcome.SUCCEEDED:
-            self._beat()
             try:
-                step, reason = ending.result_step, ending.result_reason
-                results = self._persist(lambda: store_results(self._claim.id, step, reason))
+                if (results := self._store_results(ending)) is None:
+                    ending = Ending(Outcome.RELEASED)
             except OSError as error:
                 if not no_room(error):
                     raise
@@ -279,9 +352,26 @@ class Supervisor:
         status = self._persist(lambda: apply_ending(self._claim, ending, results))
         if results is not None and status is not JobStatus.SUCCEEDED:
             storage.remove(results.id)
+        if is_terminal(status.value):
+            remove_below(states_name(self._claim.id))
+        self._uploads.close(remove_run=True)
         if status is JobStatus.QUEUED:
             announce(self._claim.id)
         return ending
+
+    def _store_results(self, ending: Ending) -> StoredFile | None:
+        """The result file, once the store has taken it; None where the worker stops before."""
+        step, reason = ending.result_step, ending.result_reason
+        while True:
+            flags = self._beat()
+            try:
+                return self._persist(lambda: store_results(self._claim.id, step, reason))
+            except StoreError as error:
+                self._tell_of_store(error.message)
+                if flags.cancel_requested or self._shutdown.requested:
+                    return None
+            self._wake.wait(FIRST_WAIT)
+            self._wake.clear()
 
     def _read_plan(self) -> tuple[dict[str, object], int]:
         with read_session() as session:

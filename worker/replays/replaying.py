@@ -12,8 +12,10 @@ from sqlalchemy import select, update
 from app.core.db import read_session, write_session
 from app.core.queue import send_wakeup
 from app.core.settings import get_settings
+from app.core.store.errors import StoreError
 from app.core.tables import Job, JobEvent, JobReplay
 from worker.jobs.launcher import SPEC_NAME, Trainer, write_spec
+from worker.jobs.places import fetched
 from worker.jobs.relay import metrics_event_id
 from worker.lease import Claim, Lease, LeaseLost
 from worker.shutdown import Shutdown
@@ -101,6 +103,12 @@ def _run(
     wake = threading.Event()
     with read_session() as session:
         spec = session.execute(select(Job.run_spec).where(Job.id == job_id)).scalar_one()
+    try:
+        spec = fetched(job_id, spec, run_dir, lambda: _renew(claim), shutdown)
+    except (StoreError, OSError) as error:
+        return None, str(error)
+    if spec is None:
+        return None, None
     try:
         if not (run_dir / SPEC_NAME).exists():
             write_spec(run_dir, spec)

@@ -95,10 +95,14 @@ def base_place(name: str, folder: Path) -> str:
 
 def publish_base(name: str, folder: Path) -> str:
     """Have a base model in the store, for hosts that do not have it; its place there."""
-    place = keep(f"models/{name}", folder)
-    if (store := remote()) is not None:
-        store.put_bytes(_pointer(name), place.encode())
-    return place
+    if (store := remote()) is None:
+        return str(folder)
+    tree = Tree.of(folder)
+    reference = Reference(f"models/{name}", tree.digest)
+    put(store, reference, tree, folder)
+    if _published(store, name) != str(reference):
+        store.put_bytes(_pointer(name), str(reference).encode())
+    return str(reference)
 
 
 def remove(place: str, inside: Path) -> None:
@@ -156,8 +160,13 @@ def _reference(place: str) -> Reference | None:
     store = remote()
     if store is None or (get_settings().models_dir / name / "config.json").is_file():
         return None
+    published = _published(store, name)
+    return None if published is None else Reference.parse(published)
+
+
+def _published(store: Remote, name: str) -> str | None:
     try:
-        return Reference.parse(store.get_bytes(_pointer(name)).decode())
+        return store.get_bytes(_pointer(name)).decode()
     except NotStored:
         return None
 

@@ -1,0 +1,60 @@
+"""``policysplit store``: the artefact store that hosts share."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from app.cli.console import err
+from app.cli.environment import settings_to_act_on
+from app.cli.errors import CliError
+from app.cli.listing import JsonOption, say_done
+from app.core.errors import ApiError
+
+app = typer.Typer(help="The artefact store that hosts share (POLICYSPLIT_STORE).", no_args_is_help=True)
+DataDirOption = Annotated[Path | None, typer.Option(help="The data directory.")]
+
+
+@app.command()
+def migrate(as_json: JsonOption = False, data_dir: DataDirOption = None) -> None:
+    """Bring a data directory's files, checkpoints, states and base models into the store.
+
+    Rows name the store as soon as their files are there. It can be broken off, and run again. Nothing is
+    removed here; stop workers first, for what they write meanwhile stays on their disks.
+    """
+    from app.storage.moving import move
+
+    settings = settings_to_act_on(data_dir)
+    if not settings.store:
+        raise CliError("POLICYSPLIT_STORE is not set: give s3://BUCKET/PREFIX, or another address of a store")
+    try:
+        moved = move(lambda what: err.print(f"[dim]{what}[/]", soft_wrap=True, highlight=False))
+    except ApiError as error:
+        raise CliError(f"{error.message} What went up so far stays there: run the command again.") from error
+    for name in moved.missing:
+        err.print(f"{name} has no files here: run this on the host that has them", soft_wrap=True)
+    counts = {"files": moved.files, "checkpoints": moved.checkpoints, "states": moved.states}
+    say_done(
+        {"store": settings.store, **counts, "models": moved.models, "missing": moved.missing},
+        as_json,
+        f"In {settings.store}: {moved.files} files, {moved.checkpoints} checkpoints, {moved.states} states "
+        f"and {moved.models} base models of this host.",
+    )
+
+
+@app.command()
+def check(as_json: JsonOption = False) -> None:
+    """Tell whether the store can be reached and takes our keys."""
+    from app.core.settings import get_settings
+    from app.core.store.errors import StoreError
+    from app.core.store.remote import QUICK, remote
+
+    store = remote(patience=QUICK)
+    if store is None:
+        raise CliError("POLICYSPLIT_STORE is not set: everything is in the data directory")
+    try:
+        store.check()
+    except StoreError as error:
+        raise CliError(error.message) from error
+    url = get_settings().store
+    say_done({"store": url, "status": "ok"}, as_json, f"{url} answers.")

@@ -1,0 +1,91 @@
+"""What a run's folder leaves in the store beside its checkpoints: the states that other hosts resume from."""
+
+import os
+import shutil
+from pathlib import Path
+
+from app.core.store.artefacts import keep, remove_below
+from app.core.store.remote import remote
+from app.core.store.trees import Reference
+
+RUN_NAME = "run.json"
+#: In a run's folder: what waits to be sent, as links.
+OUTGOING = "outgoing"
+
+
+def checkpoint_name(job_id: str, step: int) -> str:
+    """What a checkpoint is called in the store."""
+    return f"runs/{job_id}/checkpoints/step-{step}"
+
+
+def states_name(job_id: str) -> str:
+    """Below which a job's states lie in the store."""
+    return f"runs/{job_id}/states"
+
+
+def stored_states(job_id: str) -> dict[int, Reference]:
+    """The states of a job that lie in the store whole, by their steps."""
+    store, found = remote(), dict[int, Reference]()
+    for one in () if store is None else store.list(states_name(job_id)):
+        *_, name, digest, file = one.path.split("/")
+        if file == "tree.json" and name.startswith("step-"):
+            found[int(name[5:])] = Reference(f"{states_name(job_id)}/{name}", digest)
+    return found
+
+
+def link_state(run_dir: Path, step: int) -> Path:
+    """A folder with the state of ``step`` and what says whose it is, which stays while the run goes on.
+
+    Raises FileNotFoundError where a newer state has replaced it.
+    """
+    linked = run_dir / OUTGOING / f"state-{step}"
+    for inside in (RUN_NAME, f"state/step-{step}"):
+        if not (linked / inside).exists() and (inside != RUN_NAME or (run_dir / inside).exists()):
+            link(run_dir / inside, linked / inside)
+    return linked
+
+
+def send_state(job_id: str, step: int, linked: Path) -> None:
+    """Have a state in the store, and no earlier ones. Raises StoreError."""
+    keep(f"{states_name(job_id)}/step-{step}", linked)
+    shutil.rmtree(linked, ignore_errors=True)
+    for earlier, reference in stored_states(job_id).items():
+        if earlier < step:
+            remove_below(reference.name)
+
+
+def steps_in(parent: Path) -> list[int]:
+    """The steps of finished ``step-N`` folders, ascending."""
+    return sorted(int(path.name[5:]) for path in parent.glob("step-*") if path.name[5:].isdecimal())
+
+
+def link(source: Path, target: Path) -> None:
+    """Have a file, or a folder's files, also at ``target``, which appears at once: as links where the file
+    system has them. A ``target`` that is there is kept."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    if source.is_file():
+        target.unlink(missing_ok=True)
+        _link(source, target)
+        return
+    if target.exists():
+        return
+    temporary = target.with_name(f".{target.name}.linked")
+    shutil.rmtree(temporary, ignore_errors=True)
+    temporary.mkdir()
+    for path in source.rglob("*"):
+        other = temporary / path.relative_to(source)
+        if path.is_file():
+            other.parent.mkdir(parents=True, exist_ok=True)
+            _link(path, other)
+    if not source.is_dir():
+        raise FileNotFoundError(source)
+    temporary.rename(target)
+
+
+def _link(source: Path, target: Path) -> None:
+    try:
+        os.link(source, target)
+    except FileNotFoundError:
+        raise
+    except OSError:
+        shutil.copyfile(source, target)

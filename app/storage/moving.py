@@ -1,0 +1,127 @@
+"""From a data directory to a store: what rows speak of goes up, and then the rows name it there.
+
+Any step may be the last one: what is up is not sent again, and a row that names the store is done.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from copy import deepcopy
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+from sqlalchemy import select, update
+
+from app.core.db import read_session, write_session
+from app.core.settings import get_settings
+from app.core.store.artefacts import base_place, is_stored, keep, publish_base
+from app.core.store.runs import checkpoint_name, link_state, send_state, steps_in
+from app.core.tables import Checkpoint, Estimate, File, Job
+from app.core.unfinished import unfinished
+from app.files.storage import keep_in_store, path_of, place_of
+from app.models.catalog import base_models, encoders
+
+_ROWS = 200
+Row = TypeVar("Row", bound=Job | Estimate | File | Checkpoint)
+
+
+@dataclass
+class Moved:
+    """How many of each are in the store now, and what rows speak of that this host does not have."""
+
+    files: int = 0
+    checkpoints: int = 0
+    states: int = 0
+    models: int = 0
+    missing: list[str] = field(default_factory=list[str])
+
+
+def move(told: Callable[[str], None]) -> Moved:
+    """Move everything; ``told`` hears of each thing that goes up. Raises StoreError."""
+    moved = Moved()
+    for name in (*base_models(), *encoders()):
+        told(f"base model {name}")
+        publish_base(name, get_settings().models_dir / name)
+        moved.models += 1
+    for file in _rows(File):
+        if path_of(file.id).is_file():
+            told(f"file {file.id}")
+            keep_in_store(file, path_of(file.id).parent)
+            moved.files += 1
+    for checkpoint in _rows(Checkpoint):
+        if is_stored(checkpoint.path):
+            continue
+        if not (Path(checkpoint.path) / "config.json").is_file():
+            moved.missing.append(checkpoint.model)
+            continue
+        told(f"checkpoint {checkpoint.model}")
+        place = keep(checkpoint_name(checkpoint.job_id, checkpoint.step), Path(checkpoint.path))
+        _name(checkpoint, place)
+        moved.checkpoints += 1
+    for job in _rows(Job, *unfinished()):
+        run_dir = get_settings().runs_dir / job.id
+        if steps := steps_in(run_dir / "state"):
+            told(f"state of {job.id} after step {steps[-1]}")
+            send_state(job.id, steps[-1], link_state(run_dir, steps[-1]))
+            moved.states += 1
+    for table in (Job, Estimate):
+        for row in _rows(table):
+            _move_spec(table, row.id, row.run_spec)
+    return moved
+
+
+def _rows(table: type[Row], *having: Any) -> Iterator[Row]:
+    """All rows, some at a time, by their ids."""
+    after = ""
+    while True:
+        query = select(table).where(table.id > after, *having).order_by(table.id).limit(_ROWS)
+        with read_session() as session:
+            rows: Sequence[Row] = session.scalars(query).all()
+        yield from rows
+        if len(rows) < _ROWS:
+            return
+        after = rows[-1].id
+
+
+def _name(checkpoint: Checkpoint, place: str) -> None:
+    """The row names the store, and so do the specifications of jobs that start from the checkpoint."""
+    old = checkpoint.path
+    with write_session() as session:
+        session.execute(
+            update(Checkpoint)
+            .where(Checkpoint.id == checkpoint.id, Checkpoint.path == old)
+            .values(path=place)
+        )
+        for table in (Job, Estimate):
+            starting = session.execute(
+                select(table.id, table.run_spec).where(table.run_spec["model"]["path"].as_string() == old)
+            ).all()
+            for row_id, spec in starting:
+                changed = deepcopy(spec)
+                changed["model"]["path"] = place
+                session.execute(update(table).where(table.id == row_id).values(run_spec=changed))
+
+
+def _move_spec(table: type[Job] | type[Estimate], row_id: str, spec: dict[str, Any]) -> None:
+    """Have a specification name files and base models where all hosts find them."""
+    changed = deepcopy(spec)
+    for part, key in (
+        *((changed.get(name), "path") for name in ("training_data", "validation_data", "model")),
+        (changed.get("evaluation"), "embedding_model"),
+    ):
+        if isinstance(part, dict) and isinstance(part.get(key), str):
+            part[key] = _place(Path(part[key])) or part[key]
+    if changed != spec:
+        with write_session() as session:
+            session.execute(update(table).where(table.id == row_id).values(run_spec=changed))
+
+
+def _place(path: Path) -> str | None:
+    """Where a file or base model of the data directory is for all hosts."""
+    settings = get_settings()
+    if path.parent == settings.files_dir:
+        with read_session() as session:
+            file = session.get(File, path.name)
+        return None if file is None else place_of(file)
+    if path.is_relative_to(settings.models_dir):
+        return base_place(path.relative_to(settings.models_dir).as_posix(), path)
+    return None

@@ -1,0 +1,156 @@
+"""Where a specification's files are on this host, and the run's folder as other hosts left it."""
+
+import threading
+from collections.abc import Callable, Iterator
+from copy import deepcopy
+from pathlib import Path
+from typing import Any, TypeVar
+
+from sqlalchemy import select
+
+from app.core.db import read_session
+from app.core.settings import get_settings
+from app.core.store.artefacts import is_stored, local
+from app.core.store.errors import NotStored, StoreError
+from app.core.store.remote import remote
+from app.core.store.runs import RUN_NAME, link, steps_in, stored_states
+from app.core.tables import Checkpoint
+from trainer.spec.manifest import MANIFEST_NAME
+from worker.shutdown import Shutdown
+
+#: Of a specification: what may be a place (``app.core.store.artefacts``). All else is the user's text.
+_FIELDS = (
+    ("model", "path"),
+    ("training_data", "path"),
+    ("validation_data", "path"),
+    ("evaluation", "embedding_model"),
+)
+T = TypeVar("T")
+
+
+def places_of(spec: dict[str, Any]) -> list[str]:
+    """The places that a specification names."""
+    return [part[key] for part, key in _parts(spec)]
+
+
+def localized(spec: dict[str, Any]) -> dict[str, Any]:
+    """The specification with paths of this host, whose files are fetched. Raises StoreError and OSError."""
+    spec = deepcopy(spec)
+    for part, key in _parts(spec):
+        part[key] = str(local(part[key]))
+    return spec
+
+
+def _parts(spec: dict[str, Any]) -> Iterator[tuple[dict[str, Any], str]]:
+    for field, key in _FIELDS:
+        part: Any = spec.get(field)
+        if isinstance(part, dict) and isinstance(part.get(key), str):  # pyright: ignore[reportUnknownMemberType]
+            yield part, key  # pyright: ignore[reportUnknownVariableType]
+
+
+def restore(job_id: str, run_dir: Path) -> None:
+    """Have in ``run_dir`` what the job's attempts on other hosts left in the store: checkpoints that have
+    rows, and the newest state to resume from. Nothing is copied twice on one file system."""
+    if remote() is None:
+        return
+    with read_session() as session:
+        rows = session.execute(select(Checkpoint.step, Checkpoint.path).where(Checkpoint.job_id == job_id))
+        checkpoints = [(step, place) for step, place in rows.all() if is_stored(place)]
+    for step, place in checkpoints:
+        if not (run_dir / "checkpoints" / f"step-{step}" / MANIFEST_NAME).is_file():
+            link(local(place), run_dir / "checkpoints" / f"step-{step}")
+    states = stored_states(job_id)
+    newest = max(states, default=-1)
+    if newest > max(steps_in(run_dir / "state"), default=-1):
+        folder = local(str(states[newest]))
+        for inside in (RUN_NAME, f"state/step-{newest}"):
+            if (folder / inside).exists():
+                link(folder / inside, run_dir / inside)
+
+
+class Fetching:
+    """Everything that an attempt starts from, being brought here by a thread; ``wake`` is set at its end.
+
+    A store that is away is waited for; what it does not have, or gives damaged, is final.
+    """
+
+    def __init__(self, job_id: str, spec: dict[str, Any], run_dir: Path, wake: threading.Event):
+        self.spec: dict[str, Any] | None = None
+        """With paths of this host, once all is there."""
+        self.error: Exception | None = None
+        self.problem: str | None = None
+        """Why it takes so long."""
+        self._stopped, self._over = threading.Event(), threading.Event()
+        if remote() is None:
+            self.spec = spec
+            self._over.set()
+            return
+
+        def fetch() -> None:
+            restore(job_id, run_dir)
+            self.spec = localized(spec)
+
+        def run() -> None:
+            try:
+                persist(fetch, self._stopped, self._tell)
+            except (StoreError, OSError) as error:
+                self.error = error
+            finally:
+                self._over.set()
+                wake.set()
+
+        threading.Thread(target=run, name=f"fetching {job_id}", daemon=True).start()
+
+    @property
+    def running(self) -> bool:
+        """Whether it is still under way."""
+        return not self._over.is_set()
+
+    def stop(self) -> None:
+        """Try no more."""
+        self._stopped.set()
+
+    def _tell(self, problem: str) -> None:
+        self.problem = problem
+
+
+def fetched(
+    row_id: str, spec: dict[str, Any], run_dir: Path, beat: Callable[[], None], shutdown: Shutdown
+) -> dict[str, Any] | None:
+    """As :class:`Fetching`, waited for, with a ``beat`` at each heartbeat; None where the worker stops.
+
+    Raises StoreError and OSError, and what ``beat`` raises.
+    """
+    wake = threading.Event()
+    fetching = Fetching(row_id, spec, run_dir, wake)
+    try:
+        with shutdown.waking(wake):
+            while fetching.running and not shutdown.requested:
+                if not wake.wait(get_settings().heartbeat_seconds):
+                    beat()
+                wake.clear()
+    finally:
+        fetching.stop()
+    if fetching.error is not None:
+        raise fetching.error
+    return fetching.spec
+
+
+FIRST_WAIT, LONGEST_WAIT = 0.5, 30.0
+
+
+def persist(action: Callable[[], T], stopped: threading.Event, told: Callable[[str], None]) -> T:
+    """The action's result, however long the store is away; raises its StoreError once ``stopped``."""
+    wait = FIRST_WAIT
+    while True:
+        try:
+            return action()
+        except NotStored:
+            raise
+        except StoreError as error:
+            if error.code == "artefact_damaged":
+                raise
+            told(error.message)
+            if stopped.wait(wait):
+                raise
+            wait = min(2 * wait, LONGEST_WAIT)
