@@ -21,6 +21,7 @@ from trainer.rollout.engine import SampleRequest
 from trainer.rollout.transformers_engine import TransformersEngine, _draw
 from trainer.spec.modes import Mode
 from trainer.spec.run import EvaluationSpec, RunSpec
+from trainer.spec.taught import Taught
 from trainer.types import Group, Rollout
 
 STOP = frozenset({0})
@@ -211,7 +212,7 @@ def test_several_greedy_samples_are_refused(tiny_model: Path, tmp_path: Path):
 
 def run_evaluation(model: Path, spec: RunSpec, modes: tuple[Mode, ...] = (N, H)) -> dict[str, float]:
     policy = load_tiny_policy(model, double=False)
-    assert spec.grader is not None
+    assert spec.grader is not None and not isinstance(spec.algorithm, Taught)
     values, outcomes = evaluate(
         step_context(
             policy,

@@ -124,6 +124,6 @@ def test_micro_batches_are_even():
 
 def test_a_unit_is_not_divided():
     pairs = [(Row([0], [1] * 3), Row([0], [2] * 5)) for _ in range(3)]
-    assert [len(m) for m in micro_batches(pairs, lambda pair: pair, 20)] == [2, 1]
-    assert [len(m) for m in micro_batches(pairs, lambda pair: pair, 1)] == [1, 1, 1]
-    assert micro_batches([], lambda pair: pair, 20) == []
+    assert [len(m) for m in micro_batches(pairs, list[Row], 20)] == [2, 1]
+    assert [len(m) for m in micro_batches(pairs, list[Row], 1)] == [1, 1, 1]
+    assert micro_batches([], list[Row], 20) == []
