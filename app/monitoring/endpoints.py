@@ -4,6 +4,7 @@ from fastapi import APIRouter, Response
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 
+from app.core.description import answers_text
 from app.keys.asking import Operator
 from app.monitoring.requests import counted
 from app.monitoring.service import ServiceCollector
@@ -11,11 +12,7 @@ from app.monitoring.service import ServiceCollector
 router = APIRouter(tags=["monitoring"])
 
 
-class _Text(Response):
-    media_type = "text/plain"
-
-
-@router.get("/metrics", response_class=_Text)
+@router.get("/metrics", **answers_text("The metrics", "text/plain"))
 def scrape(_caller: Operator) -> Response:
     """Get the service's metrics in Prometheus' text format, as the operator.
 

@@ -211,6 +211,9 @@ def test_a_job_that_learns_from_rows_goes_from_the_form_to_its_page(
         expect(page.get_by_role("columnheader", name="Validation loss")).to_be_visible()
         page.get_by_role("link", name="Configuration").click()
         expect(page.locator(".codebox")).to_contain_text('"modes": "normal"')
+        # Other tests of this service look at its list of jobs.
+        (created,) = re.findall("ftjob-\\w+", page.url)
+    httpx.delete(f"{base}/v1/fine_tuning/jobs/{created}").raise_for_status()
 
 
 MODULES = """(names) => Promise.all(names.map((name) =>

@@ -70,6 +70,12 @@ def atomic_folder(target: Path) -> Iterator[Path]:
         raise
 
 
+def remove_at_once(folder: Path, gone: Path) -> None:
+    """Take a folder's name away, and then remove it as ``gone``: whoever looks finds all of it or nothing."""
+    folder.rename(gone)
+    shutil.rmtree(gone, ignore_errors=True)
+
+
 def sync(path: Path) -> None:
     """Return once a file, or a folder's list of names, is on the disk."""
     descriptor = os.open(path, os.O_RDONLY)

@@ -8,7 +8,6 @@ who writes to it. Locks are the kernel's: they go with the process, whatever end
 import contextlib
 import fcntl
 import os
-import shutil
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -17,6 +16,7 @@ from uuid import uuid4
 from app.core.store.errors import StoreError
 from app.core.store.remote import Remote
 from app.core.store.trees import Reference, Tree
+from trainer.system.files import remove_at_once
 
 #: What was used so recently stays even without a lock: who reads small files takes none.
 RECENT_SECONDS = 600.0
@@ -80,9 +80,8 @@ class Cache:
             return True
         gone = self._root / f".gone-{uuid4().hex}"
         with contextlib.suppress(BlockingIOError), self._locked(entry / _USE, fcntl.LOCK_EX | fcntl.LOCK_NB):
-            # At once: who comes now begins anew.
-            entry.rename(gone)
-        shutil.rmtree(gone, ignore_errors=True)
+            # Who comes now begins anew.
+            remove_at_once(entry, gone)
         return not entry.is_dir()
 
     def drop_below(self, name: str) -> None:

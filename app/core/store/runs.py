@@ -7,6 +7,7 @@ from pathlib import Path
 from app.core.store.artefacts import keep, remove_below
 from app.core.store.remote import remote
 from app.core.store.trees import Reference
+from trainer.system.files import atomic_folder
 
 RUN_NAME = "run.json"
 #: In a run's folder: what waits to be sent, as links.
@@ -69,17 +70,14 @@ def link(source: Path, target: Path) -> None:
         return
     if target.exists():
         return
-    temporary = target.with_name(f".{target.name}.linked")
-    shutil.rmtree(temporary, ignore_errors=True)
-    temporary.mkdir()
-    for path in source.rglob("*"):
-        other = temporary / path.relative_to(source)
-        if path.is_file():
-            other.parent.mkdir(parents=True, exist_ok=True)
-            _link(path, other)
-    if not source.is_dir():
-        raise FileNotFoundError(source)
-    temporary.rename(target)
+    with atomic_folder(target) as temporary:
+        for path in source.rglob("*"):
+            other = temporary / path.relative_to(source)
+            if path.is_file():
+                other.parent.mkdir(parents=True, exist_ok=True)
+                _link(path, other)
+        if not source.is_dir():
+            raise FileNotFoundError(source)
 
 
 def _link(source: Path, target: Path) -> None:
