@@ -1,5 +1,6 @@
 """Estimates: what is tried, what is estimated from it, and who may write it down."""
 
+import json
 import threading
 import time
 from collections.abc import Callable
@@ -16,8 +17,10 @@ from app.estimates import repository
 from app.estimates.service import announce
 from tests.fixtures.workers import Service, WorkerProcess, eventually
 from tests.worker.test_real_trainer import run_spec
+from trainer.spec.data import JsonlData
 from trainer.spec.events import Finished, Started, StepMetrics
 from trainer.spec.run import CheckpointSpec, DiagnosticsSpec, EvaluationSpec, PreflightSpec, RunSpec
+from trainer.spec.taught import Supervised
 from worker.estimates.probe import Measured, estimate_run, probe_spec
 from worker.estimates.probes import ESTIMATES, announce_probes, claim, run_probe
 from worker.lease import LeaseLost
@@ -59,6 +62,22 @@ def spec(tmp_path: Path, tiny_model: Path) -> RunSpec:
     )
 
 
+def lessons(spec: RunSpec, folder: Path) -> RunSpec:
+    """The same run with rows that it learns from."""
+    turns = [{"role": "user", "content": "Say a"}, {"role": "assistant", "content": "a"}]
+    (folder / "lessons.jsonl").write_text(json.dumps({"messages": turns}) + "\n")
+    data = JsonlData(path=str(folder / "lessons.jsonl"))
+    fields = {"model", "evaluation", "checkpoint", "optimizer", "total_steps", "run_id"}
+    return RunSpec(
+        **{name: getattr(spec, name) for name in fields},
+        training_data=data,
+        validation_data=data,
+        grader=None,
+        algorithm=Supervised(batch_size=1),
+        diagnostics=DiagnosticsSpec(interval=0),
+    )
+
+
 def step(number: int, **seconds: float) -> StepMetrics:
     times = {f"time/{name}": value for name, value in seconds.items() if name != "step"}
     values = {"train/step_seconds": seconds["step"], **times}
@@ -97,15 +116,17 @@ def test_a_probe_is_the_run_cut_short(spec: RunSpec):
 
 
 def test_a_worker_estimates_a_job_with_the_real_trainer(
-    real_service: Service, start_worker: Callable[[], WorkerProcess], spec: RunSpec
+    real_service: Service, start_worker: Callable[[], WorkerProcess], spec: RunSpec, tmp_path: Path
 ):
     estimate_id = add(spec.model_dump(mode="json"))
     unusable = spec.model_copy(update={"model": spec.model.model_copy(update={"path": "/nowhere"})})
     refused = add(unusable.model_dump(mode="json"))
-    for one in (estimate_id, refused):
+    taught = add(lessons(spec, tmp_path).model_dump(mode="json"))
+    for one in (estimate_id, refused, taught):
         announce(one)
     start_worker()
-    eventually(lambda: {look(estimate_id).status, look(refused).status} <= {"succeeded", "failed"}, 120)
+    ids = (estimate_id, refused, taught)
+    eventually(lambda: {look(one).status for one in ids} <= {"succeeded", "failed"}, 180)
     row = look(estimate_id)
     assert row.error is None
     assert row.result is not None
@@ -118,6 +139,11 @@ def test_a_worker_estimates_a_job_with_the_real_trainer(
     error = look(refused).error
     assert error is not None
     assert error["code"] == "invalid_spec"
+    row = look(taught)
+    assert row.error is None and row.result is not None
+    assert row.result["total_steps"] == 10 and row.result["probe"]["steps"] == 2
+    assert all(row.result["probe"][name] > 0 for name in ("start", "evaluate", "checkpoint"))
+    assert row.result["total_seconds"]["value"] > 10 * row.result["seconds_per_step"]["value"] > 0
     assert not list((real_service.settings.runs_dir / "estimates").iterdir()), "nothing is left behind"
 
 
