@@ -8,12 +8,21 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from app.core.settings import get_settings
-from app.core.tables import TrainingWorker
+from app.core.tables import InferenceWorker, TrainingWorker
+
+WorkerStatus = Literal["online", "draining", "lost"]
 
 
 def lost_before() -> float:
     """Who was last heard of earlier than that is lost."""
     return time.time() - get_settings().lease_seconds
+
+
+def status_of(worker: TrainingWorker | InferenceWorker) -> WorkerStatus:
+    """Whether it is heard of, and whether it takes jobs; one that serves models never drains."""
+    if worker.heartbeat_at < lost_before():
+        return "lost"
+    return "draining" if isinstance(worker, TrainingWorker) and worker.draining else "online"
 
 
 def live_training_workers(session: Session) -> Sequence[TrainingWorker]:

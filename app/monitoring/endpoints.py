@@ -1,7 +1,7 @@
 """``/metrics``."""
 
 from fastapi import APIRouter, Response
-from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client import generate_latest
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 
 from app.core.description import answers_text
@@ -19,7 +19,5 @@ def scrape(_caller: Operator) -> Response:
     The queue by project, workers with their slots and GPUs, the pace and the rewards of the jobs that run,
     and requests by route. What is read from the database is the same at every API process.
     """
-    registry = CollectorRegistry()
-    registry.register(ServiceCollector())
-    body = generate_latest(counted()) + generate_latest(registry)
+    body = generate_latest(counted()) + generate_latest(ServiceCollector())
     return Response(body, media_type=CONTENT_TYPE_PLAIN_0_0_4)

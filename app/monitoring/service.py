@@ -12,7 +12,7 @@ from sqlalchemy.orm import Session
 
 from app.core.db import read_session
 from app.core.job_status import HELD, TERMINAL, JobStatus
-from app.core.live_workers import lost_before
+from app.core.live_workers import status_of
 from app.core.tables import NO_REWARD, InferenceWorker, Job, JobReward, TrainingWorker
 from app.jobs.order import waiting_by_project
 
@@ -27,10 +27,6 @@ class ServiceCollector(Collector):
         """The metrics, each with its samples."""
         with read_session() as session:
             return [*_jobs(session), *_workers(session), *_running(session)]
-
-    def describe(self) -> Iterable[Metric]:
-        """Nothing: registering would ask the database else."""
-        return []
 
 
 def _jobs(session: Session) -> Iterable[Metric]:
@@ -79,16 +75,16 @@ def _workers(session: Session) -> Iterable[Metric]:
     held = Counter(session.scalars(select(Job.lease_owner).where(Job.status.in_(_HELD))))
     seen: dict[tuple[str, str], int] = defaultdict(int)
     for row in session.scalars(select(TrainingWorker)):
-        lost = row.heartbeat_at < lost_before()
-        seen["training", "lost" if lost else "draining" if row.draining else "online"] += 1
-        if not lost:
+        status = status_of(row)
+        seen["training", status] += 1
+        if status != "lost":
             slots.add_metric([row.id, row.host], row.slots)
             taken.add_metric([row.id, row.host], held[row.id])
             gpus.add_metric([row.id, row.host, "training"], len(row.gpus))
     for row in session.scalars(select(InferenceWorker)):
-        lost = row.heartbeat_at < lost_before()
-        seen["inference", "lost" if lost else "online"] += 1
-        if not lost:
+        status = status_of(row)
+        seen["inference", status] += 1
+        if status != "lost":
             gpus.add_metric([row.id, row.host, "inference"], len(row.gpus))
             loaded.add_metric([row.id, row.host], len(row.loaded))
             active.add_metric([row.id, row.host], row.active)

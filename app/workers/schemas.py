@@ -5,8 +5,8 @@ from typing import Literal
 from pydantic import BaseModel, Field
 
 from app.core.description import Kind
+from app.core.live_workers import WorkerStatus
 
-WorkerStatus = Literal["online", "draining", "lost"]
 WaitsFor = Literal["worker", "undrain", "slot", "time", "pickup"]
 
 

@@ -11,13 +11,13 @@ from sqlalchemy.orm import Session
 from app.core.db import read_session, write_session
 from app.core.errors import BadRequest, NotFound
 from app.core.job_status import HELD
-from app.core.live_workers import lacking, live_training_workers, lost_before
+from app.core.live_workers import lacking, live_training_workers, status_of
 from app.core.paging import unknown_cursor
 from app.core.tables import InferenceWorker, Job, TrainingWorker
 from app.jobs.order import first_due, own_due, waiting_by_project
 from app.jobs.repository import queue_positions
 from app.keys.repository import Caller
-from app.workers.schemas import WaitsFor, WorkerStatus
+from app.workers.schemas import WaitsFor
 
 _HELD = [status.value for status in HELD]
 _NEXT = 20
@@ -176,7 +176,7 @@ def _views(session: Session, caller: Caller) -> list[View]:
 def _training_view(row: TrainingWorker, own: Sequence[Held], caller: Caller) -> View:
     jobs = [one.id for one in own if caller.operator or one.project_id == caller.project_id]
     return {
-        **_common(row, "training", "draining" if row.draining else "online"),
+        **_common(row, "training"),
         "slots": row.slots,
         "running": len(own),
         "jobs": sorted(jobs),
@@ -187,7 +187,7 @@ def _training_view(row: TrainingWorker, own: Sequence[Held], caller: Caller) -> 
 
 def _inference_view(row: InferenceWorker) -> View:
     return {
-        **_common(row, "inference", "online"),
+        **_common(row, "inference"),
         "slots": None,
         "running": row.active,
         "jobs": [],
@@ -196,12 +196,12 @@ def _inference_view(row: InferenceWorker) -> View:
     }
 
 
-def _common(row: TrainingWorker | InferenceWorker, kind: str, status: WorkerStatus) -> View:
+def _common(row: TrainingWorker | InferenceWorker, kind: str) -> View:
     return {
         "id": row.id,
         "object": "worker",
         "type": kind,
-        "status": status if row.heartbeat_at >= lost_before() else "lost",
+        "status": status_of(row),
         "host": row.host or None,
         "version": row.version or None,
         "started_at": int(row.started_at),
