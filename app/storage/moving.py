@@ -4,7 +4,6 @@ Any step may be the last one: what is up is not sent again, and a row that names
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from copy import deepcopy
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
@@ -15,6 +14,7 @@ from app.core.db import read_session, write_session
 from app.core.settings import get_settings
 from app.core.store.artefacts import base_place, is_stored, keep, publish_base
 from app.core.store.runs import checkpoint_name, link_state, send_state, steps_in
+from app.core.store.specs import with_places
 from app.core.tables import Checkpoint, Estimate, File, Job
 from app.core.unfinished import unfinished
 from app.files.storage import keep_in_store, path_of, place_of
@@ -55,7 +55,9 @@ def move(told: Callable[[str], None]) -> Moved:
             continue
         told(f"checkpoint {checkpoint.model}")
         place = keep(checkpoint_name(checkpoint.job_id, checkpoint.step), Path(checkpoint.path))
-        _name(checkpoint, place)
+        same = Checkpoint.id == checkpoint.id, Checkpoint.path == checkpoint.path
+        with write_session() as session:
+            session.execute(update(Checkpoint).where(*same).values(path=place))
         moved.checkpoints += 1
     for job in _rows(Job, *unfinished()):
         run_dir = get_settings().runs_dir / job.id
@@ -82,42 +84,23 @@ def _rows(table: type[Row], *having: Any) -> Iterator[Row]:
         after = rows[-1].id
 
 
-def _name(checkpoint: Checkpoint, place: str) -> None:
-    """The row names the store, and so do the specifications of jobs that start from the checkpoint."""
-    old = checkpoint.path
-    with write_session() as session:
-        session.execute(
-            update(Checkpoint)
-            .where(Checkpoint.id == checkpoint.id, Checkpoint.path == old)
-            .values(path=place)
-        )
-        for table in (Job, Estimate):
-            starting = session.execute(
-                select(table.id, table.run_spec).where(table.run_spec["model"]["path"].as_string() == old)
-            ).all()
-            for row_id, spec in starting:
-                changed = deepcopy(spec)
-                changed["model"]["path"] = place
-                session.execute(update(table).where(table.id == row_id).values(run_spec=changed))
-
-
 def _move_spec(table: type[Job] | type[Estimate], row_id: str, spec: dict[str, Any]) -> None:
-    """Have a specification name files and base models where all hosts find them."""
-    changed = deepcopy(spec)
-    for part, key in (
-        *((changed.get(name), "path") for name in ("training_data", "validation_data", "model")),
-        (changed.get("evaluation"), "embedding_model"),
-    ):
-        if isinstance(part, dict) and isinstance(part.get(key), str):
-            part[key] = _place(Path(part[key])) or part[key]
+    """Have a specification name files, base models and checkpoints where all hosts find them."""
+    changed = with_places(spec, lambda place: _place(Path(place)) or place)
     if changed != spec:
         with write_session() as session:
             session.execute(update(table).where(table.id == row_id).values(run_spec=changed))
 
 
 def _place(path: Path) -> str | None:
-    """Where a file or base model of the data directory is for all hosts."""
+    """Where a file, base model or checkpoint of the data directory is for all hosts."""
     settings = get_settings()
+    if path.is_relative_to(settings.runs_dir):
+        match path.relative_to(settings.runs_dir).parts:
+            case (job_id, "checkpoints", name):
+                return _checkpoint_place(job_id, name)
+            case _:
+                return None
     if path.parent == settings.files_dir:
         with read_session() as session:
             file = session.get(File, path.name)
@@ -125,3 +108,14 @@ def _place(path: Path) -> str | None:
     if path.is_relative_to(settings.models_dir):
         return base_place(path.relative_to(settings.models_dir).as_posix(), path)
     return None
+
+
+def _checkpoint_place(job_id: str, name: str) -> str | None:
+    """Where the checkpoint ``step-N`` of a job is in the store, if it is."""
+    step = name.removeprefix("step-")
+    if not step.isdecimal():
+        return None
+    query = select(Checkpoint.path).where(Checkpoint.job_id == job_id, Checkpoint.step == int(step))
+    with read_session() as session:
+        place = session.scalar(query)
+    return place if place is not None and is_stored(place) else None

@@ -1,8 +1,7 @@
 """Where a specification's files are on this host, and the run's folder as other hosts left it."""
 
 import threading
-from collections.abc import Callable, Iterator
-from copy import deepcopy
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -14,38 +13,12 @@ from app.core.store.artefacts import is_stored, local
 from app.core.store.errors import NotStored, StoreError
 from app.core.store.remote import remote
 from app.core.store.runs import RUN_NAME, link, steps_in, stored_states
+from app.core.store.specs import with_places
 from app.core.tables import Checkpoint
 from trainer.spec.manifest import MANIFEST_NAME
 from worker.shutdown import Shutdown
 
-#: Of a specification: what may be a place (``app.core.store.artefacts``). All else is the user's text.
-_FIELDS = (
-    ("model", "path"),
-    ("training_data", "path"),
-    ("validation_data", "path"),
-    ("evaluation", "embedding_model"),
-)
 T = TypeVar("T")
-
-
-def places_of(spec: dict[str, Any]) -> list[str]:
-    """The places that a specification names."""
-    return [part[key] for part, key in _parts(spec)]
-
-
-def localized(spec: dict[str, Any]) -> dict[str, Any]:
-    """The specification with paths of this host, whose files are fetched. Raises StoreError and OSError."""
-    spec = deepcopy(spec)
-    for part, key in _parts(spec):
-        part[key] = str(local(part[key]))
-    return spec
-
-
-def _parts(spec: dict[str, Any]) -> Iterator[tuple[dict[str, Any], str]]:
-    for field, key in _FIELDS:
-        part: Any = spec.get(field)
-        if isinstance(part, dict) and isinstance(part.get(key), str):  # pyright: ignore[reportUnknownMemberType]
-            yield part, key  # pyright: ignore[reportUnknownVariableType]
 
 
 def restore(job_id: str, run_dir: Path) -> None:
@@ -88,7 +61,7 @@ class Fetching:
 
         def fetch() -> None:
             restore(job_id, run_dir)
-            self.spec = localized(spec)
+            self.spec = with_places(spec, lambda place: str(local(place)))
 
         def run() -> None:
             try:

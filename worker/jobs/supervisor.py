@@ -23,6 +23,7 @@ from app.core.settings import get_settings
 from app.core.store.artefacts import in_use, remove_below
 from app.core.store.errors import StoreError
 from app.core.store.runs import states_name
+from app.core.store.specs import places_of
 from app.core.tables import Job
 from app.files import storage
 from app.files.storage import StoredFile
@@ -36,7 +37,7 @@ from worker.jobs.heartbeat import Heartbeat
 from worker.jobs.holding import Flags
 from worker.jobs.integrations import Integrations
 from worker.jobs.launcher import Trainer, write_spec
-from worker.jobs.places import FIRST_WAIT, Fetching, places_of
+from worker.jobs.places import FIRST_WAIT, Fetching
 from worker.jobs.relay import End, Relay, unrelayed_attempts
 from worker.jobs.results import store_results
 from worker.jobs.stall import StallWatch
