@@ -111,7 +111,7 @@ def _run(options: argparse.Namespace, first: bool, stop: threading.Event) -> int
         try:
             with large_imports():  # torch and transformers take seconds
                 from trainer.distributed.ranks import join_ranks
-                from trainer.start import build_run
+                from trainer.loop import build_run
 
             with join_ranks(lost) as ranks:
                 finished = build_run(spec, options.run_dir, events, stop, ranks=ranks).run()

@@ -39,7 +39,7 @@ from trainer.system.imports import large_imports
 
 with large_imports():
     from trainer.checkpoints.checkpoint import step_folders
-    from trainer.start import build_run
+    from trainer.loop import build_run
 
 __all__ = ["Grade", "Result", "RewardFunction", "train"]
 

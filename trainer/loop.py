@@ -39,7 +39,6 @@ from dataclasses import asdict
 from pathlib import Path
 
 from trainer.algorithms import build_algorithm
-from trainer.base_run import BaseRun
 from trainer.checkpoints.digest import step_digest
 from trainer.checkpoints.run_folder import RunFolder
 from trainer.data.items import Item, ItemOrder, Kept, load_items
@@ -60,6 +59,8 @@ from trainer.model.templates import fit_template
 from trainer.rollout import build_engine
 from trainer.rollout.engine import RolloutEngine
 from trainer.rollout.sharded_engine import ShardedEngine
+from trainer.runs.base import BaseRun
+from trainer.runs.taught import TaughtRun
 from trainer.spec.data import JsonlData
 from trainer.spec.events import (
     EventWriter,
@@ -100,7 +101,7 @@ class Run(BaseRun):
             load_items(spec.validation_data, "validation_data") if spec.validation_data else None
         )
         self._load_policy()
-        assert not isinstance(spec.algorithm, Taught), "a run of trainer.taught"
+        assert not isinstance(spec.algorithm, Taught), "a run of trainer.runs.taught"
         self._algorithm = build_algorithm(
             spec.algorithm, spec.rollout.max_response_tokens, spec.rollout.engine
         )
@@ -326,3 +327,18 @@ class Run(BaseRun):
         self, values: dict[str, float], digest: StepDigest | None = None, train: Sequence[Grading] = ()
     ) -> None:
         self._write_metrics(values, digest, train, self._evaluations.grading_of(self.counters.step))
+
+
+def build_run(
+    spec: RunSpec,
+    run_dir: Path,
+    events: EventWriter,
+    stop: threading.Event | None = None,
+    reward: RewardFunction | None = None,
+    ranks: Ranks = ALONE,
+    folder: RunFolder | None = None,
+) -> BaseRun:
+    """Load everything. Raises InvalidSpec for a spec that cannot work."""
+    if isinstance(spec.algorithm, Taught):
+        return TaughtRun(spec, run_dir, events, stop, ranks, folder)
+    return Run(spec, run_dir, events, stop, reward, ranks, folder)

@@ -18,12 +18,12 @@ from trainer.checkpoints.checkpoint import Counters
 from trainer.checkpoints.run_folder import RunFolder
 from trainer.errors import InvalidSpec
 from trainer.graders.spec import StrictModel
+from trainer.loop import build_run
 from trainer.model.optim import MasterAdamW
 from trainer.model.policy import Policy
 from trainer.spec.events import Event, EventWriter, StepDigest, StepMetrics
 from trainer.spec.manifest import IncompleteCheckpoint, read_manifest
 from trainer.spec.run import RunSpec
-from trainer.start import build_run
 
 
 class ReplayResult(StrictModel):

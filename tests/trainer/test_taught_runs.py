@@ -12,6 +12,7 @@ from safetensors.torch import load_file
 from tests.fixtures.models import build_tiny_model
 from tests.fixtures.runs import OF_THE_MACHINE, events_of, rank_processes, reproducible
 from trainer.errors import InvalidSpec
+from trainer.loop import build_run
 from trainer.replay import replay
 from trainer.spec.data import JsonlData
 from trainer.spec.events import CheckpointSaved, EventWriter, Finished, MessageEvent, StepMetrics, Stopped
@@ -20,7 +21,6 @@ from trainer.spec.metric_names import METRICS
 from trainer.spec.model import LoraSpec, ModelSpec
 from trainer.spec.run import CheckpointSpec, EvaluationSpec, OptimizerSpec, RunSpec
 from trainer.spec.taught import Dpo, Supervised
-from trainer.start import build_run
 
 
 @pytest.fixture(scope="module")

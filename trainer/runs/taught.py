@@ -22,7 +22,6 @@ from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 
-from trainer.base_run import BaseRun
 from trainer.checkpoints.digest import lesson_digest
 from trainer.checkpoints.run_folder import RunFolder
 from trainer.data.items import ItemOrder
@@ -30,6 +29,7 @@ from trainer.distributed.ranks import ALONE, Ranks
 from trainer.evaluation.lessons import load_examples
 from trainer.model.policy import load_reference
 from trainer.model.templates import fit_template
+from trainer.runs.base import BaseRun
 from trainer.spec.events import EventWriter
 from trainer.spec.run import RunSpec
 from trainer.spec.taught import Dpo, Supervised

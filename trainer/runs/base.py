@@ -1,7 +1,7 @@
 """What every run does, whatever it learns from: it begins, steps, saves, stops when asked, and tells of it.
 
-``trainer.loop`` learns from rewards of what it samples, ``trainer.taught`` from rows that say what to answer;
-both are such a run and have only their steps of their own.
+``trainer.loop`` learns from rewards of what it samples, ``trainer.runs.taught`` from rows that say what to
+answer; both are such a run and have only their steps of their own.
 """
 
 import threading

@@ -1,0 +1,1 @@
+"""What every run does, and the runs that learn from rows; ``trainer.loop`` learns from rewards."""
