@@ -57,10 +57,10 @@ def sweep_host(now: datetime | None = None) -> None:
 
 
 def _is_due(store: Remote, now: datetime) -> bool:
-    last = [one.modified for one in store.list(_SWEPT)]
-    if last and now - max(last) < _DAY:
+    marks = list(store.list(_SWEPT))
+    if any(now - one.modified < _DAY for one in marks):
         return False
-    store.remove([one.path for one in store.list(_SWEPT)])
+    store.remove([one.path for one in marks])
     store.put_bytes(f"{_SWEPT}/{now:%Y-%m-%d}", b"")
     return True
 

@@ -7,6 +7,9 @@ from pydantic import BaseModel, ValidationError
 
 from app.core.errors import BadRequest
 from app.core.validation import bad_request
+from app.jobs.methods import Training
+from app.models.catalog import Weights
+from trainer.spec.model import ModelSpec
 from trainer.spec.run import RunSpec
 
 MAX_STEPS = 2**31 - 1
@@ -64,8 +67,24 @@ class Agreement:
             return steps, epochs or default_epochs
         return steps, epochs or math.ceil(steps * batch / rows)
 
-    def run_spec(self, **parts: Any) -> RunSpec:
-        """The run. Raises BadRequest for what does not fit together."""
+    def run_spec(self, ours: Training, model: Weights, **parts: Any) -> RunSpec:
+        """The run: the settings that every method has, and the ``parts`` of one, which may say them anew.
+
+        Raises BadRequest for what does not fit together.
+        """
+        parts = {
+            "model": ModelSpec(
+                path=model.place,
+                dtype=ours.dtype,
+                logits_dtype=ours.logits_dtype,
+                gradient_checkpointing=ours.gradient_checkpointing,
+            ),
+            "high_entropy_prompt": ours.high_entropy_prompt,
+            "high_entropy_placement": ours.high_entropy_placement,
+            "chat_template_kwargs": ours.chat_template_kwargs,
+            "lora": ours.lora,
+            **parts,
+        }
         try:
             return RunSpec(**parts)
         except ValidationError as error:

@@ -30,7 +30,6 @@ from app.models.catalog import Weights
 from trainer.graders.spec import Grader, MultiGrader
 from trainer.spec.chat_template import EFFORT, chat_template, effort_switch
 from trainer.spec.data import Data
-from trainer.spec.model import ModelSpec
 from trainer.spec.run import CheckpointSpec, EvaluationSpec, OptimizerSpec, RolloutSpec, check_group
 
 BASE_LEARNING_RATE: float = OptimizerSpec.model_fields["learning_rate"].default
@@ -76,22 +75,15 @@ def resolve(
     checkpoint = _checkpoint(ours, evaluation, validation)
     template_options, notes = _template_options(ours, model.path)
     run_spec = _SAME.run_spec(
+        ours,
+        model,
         run_id=job_id,
-        model=ModelSpec(
-            path=model.place,
-            dtype=ours.dtype,
-            logits_dtype=ours.logits_dtype,
-            gradient_checkpointing=ours.gradient_checkpointing,
-        ),
         training_data=training,
         validation_data=validation,
         grader=ours.grader,
         response_format=ours.response_format,
         algorithm=ours.algorithm,
-        high_entropy_prompt=ours.high_entropy_prompt,
-        high_entropy_placement=ours.high_entropy_placement,
         chat_template_kwargs=template_options,
-        lora=ours.lora,
         rollout=rollout,
         optimizer=optimizer,
         evaluation=evaluation.model_copy(update={"embedding_model": encoder}),

@@ -23,7 +23,6 @@ from app.jobs.methods import Dpo, Supervised
 from app.jobs.resolved import Resolved
 from app.models.catalog import Weights
 from trainer.spec.data import Data
-from trainer.spec.model import ModelSpec
 from trainer.spec.run import CheckpointSpec, EvaluationSpec
 from trainer.spec.taught import Dpo as DpoSpec
 from trainer.spec.taught import Supervised as SupervisedSpec
@@ -81,21 +80,13 @@ def resolve_taught(
     interval = epoch if ours.evaluation.interval is None else ours.evaluation.interval
     checkpoint = _checkpoint(ours, interval, validation)
     run_spec = same.run_spec(
+        ours,
+        model,
         run_id=job_id,
-        model=ModelSpec(
-            path=model.place,
-            dtype=ours.dtype,
-            logits_dtype=ours.logits_dtype,
-            gradient_checkpointing=ours.gradient_checkpointing,
-        ),
         training_data=training,
         validation_data=validation,
         grader=None,
         algorithm=_algorithm(ours, batch),
-        high_entropy_prompt=ours.high_entropy_prompt,
-        high_entropy_placement=ours.high_entropy_placement,
-        chat_template_kwargs=ours.chat_template_kwargs,
-        lora=ours.lora,
         optimizer=optimizer,
         evaluation=EvaluationSpec(interval=interval),
         checkpoint=checkpoint,
