@@ -7,6 +7,12 @@ from types import TracebackType
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
+#: How long a stream of events is silent before it says that it is there.
+COMMENT_SECONDS = 15.0
+#: A comment, which readers skip. No empty line: behind an event with an id the openai client (3.57) takes one
+#: for the end of a further event, without data, and fails on that.
+STILL_HERE = ": still here\n"
+
 
 class ClientGone(Exception):
     """The client closed the connection before the answer was ready."""

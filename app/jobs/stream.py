@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 from fastapi.concurrency import run_in_threadpool
 
+from app.core import streaming
 from app.core.db import read_session
 from app.core.job_status import is_terminal
 from app.core.paging import unknown_cursor
@@ -17,7 +18,6 @@ from app.jobs.views import event_view
 from app.jobs.watch import JobWatch, Mark
 
 _BATCH = 200
-_COMMENT_SECONDS = 15.0
 
 
 class Look(NamedTuple):
@@ -58,9 +58,9 @@ async def event_stream(watch: JobWatch, job_id: str, sequence: int) -> AsyncIter
         if look.over:
             yield "data: [DONE]\n\n"
             return
-        before, mark = mark, await watch.changed(job_id, mark, _COMMENT_SECONDS)
+        before, mark = mark, await watch.changed(job_id, mark, streaming.COMMENT_SECONDS)
         if mark == before:
-            yield ": still here\n\n"
+            yield streaming.STILL_HERE
 
 
 async def _shared(watch: JobWatch, job_id: str, sequence: int, mark: Mark | None) -> Look:

@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator, Collection
 
 from fastapi.concurrency import run_in_threadpool
 
+from app.core import streaming
 from app.core.db import read_session
 from app.core.errors import BadRequest
 from app.core.job_status import is_terminal
@@ -15,7 +16,6 @@ from app.jobs.watch import JobWatch
 from app.series import repository
 
 _BATCH = 200
-_COMMENT_SECONDS = 15.0
 
 Steps = dict[int, dict[str, float]]
 
@@ -52,9 +52,9 @@ async def metrics_stream(
             if over:
                 yield "data: [DONE]\n\n"
                 return
-            before, mark = mark, await watch.changed(job_id, mark, _COMMENT_SECONDS)
+            before, mark = mark, await watch.changed(job_id, mark, streaming.COMMENT_SECONDS)
             if mark == before:
-                yield ": still here\n\n"
+                yield streaming.STILL_HERE
 
 
 def _next(job_id: str, wanted: Collection[str], step: int) -> tuple[bool, Steps]:

@@ -4,6 +4,8 @@ import csv
 import io
 import json
 import threading
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import httpx
 import openai
@@ -87,6 +89,30 @@ def test_a_stream_goes_on_where_it_was_cut_and_ends_with_the_job(api: Api, job_i
     assert [message for _, message in ended[0]] == ["b", "c", "now running", "now succeeded"]
     url = f"{api.url}/v1/fine_tuning/jobs/{job_id}/events?stream=true"
     assert httpx.get(url, headers={"last-event-id": "ftevent-nope"}).status_code == 400
+
+
+@pytest.mark.parametrize("path", ["events?stream=true", "metrics/stream"])
+def test_the_openai_client_reads_on_through_silence(
+    client: openai.OpenAI, api: Api, job_id: str, path: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Comments come behind an event with an id, and are no events to it."""
+    monkeypatch.setattr("app.core.streaming.COMMENT_SECONDS", 0.05)
+    say(job_id, "a")
+    with write_session() as session:
+        upsert_steps(session, job_id, {1: {"a": 1.0}})
+
+    def read() -> list[Any]:
+        given: Any = {"cast_to": object, "stream": True, "stream_cls": openai.Stream[Any]}
+        return list(client.get(f"/fine_tuning/jobs/{job_id}/{path}", **given))
+
+    with ThreadPoolExecutor(1) as pool:
+        reading = pool.submit(read)
+        with httpx.stream("GET", f"{api.url}/v1/fine_tuning/jobs/{job_id}/{path}", timeout=60) as answer:
+            comments = (line for line in answer.iter_lines() if line.startswith(":"))
+            assert all(next(comments) for _ in range(20))
+        finish(job_id)
+        found = reading.result()
+    assert found and all(found)
 
 
 def test_metrics_repeat_without_doubling_and_keep_extremes(api: Api, job_id: str):
