@@ -17,9 +17,10 @@ from trainer.algorithms import ALGORITHMS
 from trainer.graders.spec import EnvironmentGrader
 from trainer.loop import Run
 from trainer.spec.data import EnvironmentData
+from trainer.spec.evaluation import EvaluationSpec
 from trainer.spec.events import EventWriter, StepMetrics, read_events
 from trainer.spec.model import ModelSpec
-from trainer.spec.run import DiagnosticsSpec, EvaluationSpec, OptimizerSpec, RolloutSpec, RunSpec
+from trainer.spec.run import DiagnosticsSpec, OptimizerSpec, RolloutSpec, RunSpec
 
 TASK: dict[str, object] = {"min_terms": 2, "max_terms": 2, "min_digits": 1, "max_digits": 1}
 OF_A_MODE = ("reward", "length", "truncated", "entropy_nats", "entropy_bits", "surprisal", "advantage_abs")

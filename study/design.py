@@ -14,8 +14,9 @@ from study.tasks import TASKS, VALIDATION_ITEMS
 from trainer.ablations import load_ablation
 from trainer.spec.algorithm import AlgorithmSpec, PolicySplit
 from trainer.spec.data import JsonlData
+from trainer.spec.evaluation import EvaluationSpec
 from trainer.spec.model import ModelSpec
-from trainer.spec.run import DiagnosticsSpec, EvaluationSpec, OptimizerSpec, RolloutSpec, RunSpec
+from trainer.spec.run import DiagnosticsSpec, OptimizerSpec, RolloutSpec, RunSpec
 from trainer.statistics.run_results import Plan
 
 STEPS = 100

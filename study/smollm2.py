@@ -14,8 +14,9 @@ from trainer.ablations import load_ablation
 from trainer.graders.extraction import extract_answer
 from trainer.spec.algorithm import EntropyAdvantage, PolicySplit
 from trainer.spec.data import JsonlData
+from trainer.spec.evaluation import EvaluationSpec
 from trainer.spec.model import ModelSpec
-from trainer.spec.run import DiagnosticsSpec, EvaluationSpec, OptimizerSpec, RolloutSpec, RunSpec
+from trainer.spec.run import DiagnosticsSpec, OptimizerSpec, RolloutSpec, RunSpec
 from trainer.statistics.run_results import Plan
 
 #: The project's name for the model, and its folder among the models that were pulled.

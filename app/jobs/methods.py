@@ -8,13 +8,13 @@ from pydantic import BeforeValidator, Field, StringConstraints, model_validator
 from trainer.graders.response_format import ResponseFormat
 from trainer.graders.spec import Grader, StrictModel
 from trainer.spec.algorithm import AlgorithmSpec, PolicySplit
+from trainer.spec.evaluation import EvaluationSpec
 from trainer.spec.model import LogitsDtype, LoraSpec
 from trainer.spec.modes import DEFAULT_HIGH_ENTROPY_PROMPT, Placement
 from trainer.spec.run import (
     ChatTemplateKwargs,
     CheckpointSpec,
     DiagnosticsSpec,
-    EvaluationSpec,
     Guards,
     OptimizerSpec,
     OverlongPrompts,

@@ -30,7 +30,8 @@ from app.models.catalog import Weights
 from trainer.graders.spec import Grader, MultiGrader
 from trainer.spec.chat_template import EFFORT, chat_template, effort_switch
 from trainer.spec.data import Data
-from trainer.spec.run import CheckpointSpec, EvaluationSpec, OptimizerSpec, RolloutSpec, check_group
+from trainer.spec.evaluation import EvaluationSpec
+from trainer.spec.run import CheckpointSpec, OptimizerSpec, RolloutSpec, check_group
 
 BASE_LEARNING_RATE: float = OptimizerSpec.model_fields["learning_rate"].default
 BASE_SAMPLES: int = RolloutSpec.model_fields["samples_per_prompt"].default

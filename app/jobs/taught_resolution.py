@@ -23,7 +23,8 @@ from app.jobs.methods import Dpo, Supervised
 from app.jobs.resolved import Resolved
 from app.models.catalog import Weights
 from trainer.spec.data import Data
-from trainer.spec.run import CheckpointSpec, EvaluationSpec
+from trainer.spec.evaluation import EvaluationSpec
+from trainer.spec.run import CheckpointSpec
 from trainer.spec.taught import Dpo as DpoSpec
 from trainer.spec.taught import Supervised as SupervisedSpec
 

@@ -12,7 +12,8 @@ from study.planned_run import PlannedRun
 from study.tasks import TASKS, VALIDATION_ITEMS
 from trainer.ablations import load_ablation
 from trainer.spec.algorithm import AnswerExploration, PolicySplit, TokenExploration
-from trainer.spec.run import DiagnosticsSpec, EvaluationSpec, RunSpec
+from trainer.spec.evaluation import EvaluationSpec
+from trainer.spec.run import DiagnosticsSpec, RunSpec
 from trainer.statistics.outcomes import ModeLabel
 from trainer.statistics.run_results import Plan
 

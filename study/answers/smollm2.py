@@ -13,8 +13,9 @@ from study.planned_run import MODEL, TRAINING, VALIDATION, PlannedRun
 from study.smollm2 import LEARNING_RATE
 from trainer.spec.algorithm import PolicySplit
 from trainer.spec.data import JsonlData
+from trainer.spec.evaluation import EvaluationSpec
 from trainer.spec.model import ModelSpec
-from trainer.spec.run import DiagnosticsSpec, EvaluationSpec, OptimizerSpec, RolloutSpec, RunSpec
+from trainer.spec.run import DiagnosticsSpec, OptimizerSpec, RolloutSpec, RunSpec
 from trainer.statistics.run_results import Plan
 
 NAME = "answers-smollm2"

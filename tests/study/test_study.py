@@ -30,7 +30,8 @@ from study.studies import OF_THE_METHOD, RESULTS
 from study.tasks import MOVES, TASKS, VALIDATION_ITEMS, split_items
 from trainer.ablations import ablation_names
 from trainer.algorithms import ALGORITHMS
-from trainer.spec.run import EvaluationSpec, RolloutSpec
+from trainer.spec.evaluation import EvaluationSpec
+from trainer.spec.run import RolloutSpec
 from trainer.statistics.outcomes import ModeOutcomes
 from trainer.statistics.run_results import Plan, RunResult
 

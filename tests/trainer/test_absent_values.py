@@ -11,8 +11,9 @@ from trainer.api import train
 from trainer.errors import GraderFailed
 from trainer.graders.grade import Grade
 from trainer.spec.algorithm import Dapo, Grpo
+from trainer.spec.evaluation import EvaluationSpec
 from trainer.spec.events import Event, MessageEvent, Rollouts, StepMetrics
-from trainer.spec.run import DiagnosticsSpec, EvaluationSpec, RolloutSpec, RunSpec
+from trainer.spec.run import DiagnosticsSpec, RolloutSpec, RunSpec
 
 PROMPTS, SAMPLES = 2, 4
 BATCH = PROMPTS * SAMPLES

@@ -16,9 +16,10 @@ from trainer.errors import InvalidSpec
 from trainer.evaluation.outcomes import embedding_metrics
 from trainer.loop import Run
 from trainer.model.embedding import Encoder, load_encoder
+from trainer.spec.evaluation import EvaluationSpec
 from trainer.spec.events import EventWriter, StepMetrics
 from trainer.spec.model import ModelSpec
-from trainer.spec.run import EvaluationSpec, RunSpec
+from trainer.spec.run import RunSpec
 from trainer.statistics.diversity import embedding_diversity
 from trainer.types import Group, Rollout
 

@@ -19,8 +19,9 @@ from trainer.graders.spec import StringCheckGrader
 from trainer.model.policy import Policy
 from trainer.rollout.engine import SampleRequest
 from trainer.rollout.transformers_engine import TransformersEngine, _draw
+from trainer.spec.evaluation import EvaluationSpec
 from trainer.spec.modes import Mode
-from trainer.spec.run import EvaluationSpec, RunSpec
+from trainer.spec.run import RunSpec
 from trainer.spec.taught import Taught
 from trainer.types import Group, Rollout
 

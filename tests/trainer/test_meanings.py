@@ -10,8 +10,9 @@ from tests.fixtures.groups import H, N, load_tiny_policy, make_group
 from tests.fixtures.runs import events_of, tiny_spec, write_rows
 from trainer.api import train
 from trainer.evaluation.meanings import answers_by_meaning
+from trainer.spec.evaluation import EvaluationSpec
 from trainer.spec.events import EvaluationOutcomes, MessageEvent, StepMetrics
-from trainer.spec.run import EvaluationSpec, RolloutSpec
+from trainer.spec.run import RolloutSpec
 
 #: Degrees on a circle: the cosine of two texts is that of their difference.
 DEGREES = {"zero": 0.0, "twenty": 20.0, "forty": 40.0, "sixty": 60.0, "round": 359.0}

@@ -9,9 +9,10 @@ from tests.fixtures.runs import events_of, tiny_spec, write_rows
 from trainer.diagnostics.hidden_states import probed_layers
 from trainer.loop import Run
 from trainer.spec.algorithm import Grpo, PolicySplit
+from trainer.spec.evaluation import EvaluationSpec
 from trainer.spec.events import EventWriter, StepMetrics
 from trainer.spec.metric_names import METRICS
-from trainer.spec.run import DiagnosticsSpec, EvaluationSpec, RolloutSpec
+from trainer.spec.run import DiagnosticsSpec, RolloutSpec
 from worker.integrations.mlflow_sink import TOTALS
 
 PER_MODE = [

@@ -15,8 +15,9 @@ from trainer.errors import InvalidSpec
 from trainer.evaluation.prompts import prompt_room
 from trainer.spec.algorithm import Grpo
 from trainer.spec.data import JsonlData
+from trainer.spec.evaluation import EvaluationSpec
 from trainer.spec.events import EvaluationOutcomes, MessageEvent, Rollouts, StepMetrics
-from trainer.spec.run import DiagnosticsSpec, EvaluationSpec, RolloutSpec, RunSpec
+from trainer.spec.run import DiagnosticsSpec, RolloutSpec, RunSpec
 
 LIMIT = 120
 SHORT, LONG = "short", "x" * LIMIT

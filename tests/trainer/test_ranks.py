@@ -30,9 +30,10 @@ from trainer.distributed.ranks import JoinedRanks, Ranks
 from trainer.errors import TrainerError, rank_lost
 from trainer.graders.spec import StringCheckGrader
 from trainer.loop import Run
+from trainer.spec.evaluation import EvaluationSpec
 from trainer.spec.events import EventWriter, Failed, Finished, Rollouts, Started, StepMetrics, Stopped
 from trainer.spec.manifest import read_manifest
-from trainer.spec.run import EvaluationSpec, RolloutSpec, RunSpec
+from trainer.spec.run import RolloutSpec, RunSpec
 
 STEPS = 20
 

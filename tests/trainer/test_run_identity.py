@@ -12,9 +12,10 @@ from trainer.__main__ import EXIT_FINISHED, EXIT_INVALID
 from trainer.checkpoints.identity import RUN_NAME, claim_folder
 from trainer.spec.algorithm import Grpo
 from trainer.spec.data import JsonlData
+from trainer.spec.evaluation import EvaluationSpec
 from trainer.spec.events import Failed, Finished
 from trainer.spec.model import LoraSpec
-from trainer.spec.run import CheckpointSpec, EvaluationSpec, OptimizerSpec, RunSpec
+from trainer.spec.run import CheckpointSpec, OptimizerSpec, RunSpec
 
 
 @pytest.fixture(scope="module")

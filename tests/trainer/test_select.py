@@ -12,8 +12,9 @@ from trainer.api import train
 from trainer.checkpoints.checkpoint import Score, superseded
 from trainer.graders.spec import StringCheckGrader
 from trainer.spec.algorithm import Grpo
+from trainer.spec.evaluation import EvaluationSpec
 from trainer.spec.events import CheckpointSaved, Finished, StepMetrics
-from trainer.spec.run import CheckpointSpec, DiagnosticsSpec, EvaluationSpec, RolloutSpec, RunSpec
+from trainer.spec.run import CheckpointSpec, DiagnosticsSpec, RolloutSpec, RunSpec
 
 ITEMS, BATCH = 2, 4
 #: Rewards of the evaluations before training and after each step.

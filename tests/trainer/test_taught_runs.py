@@ -15,11 +15,12 @@ from trainer.errors import InvalidSpec
 from trainer.loop import build_run
 from trainer.replay import replay
 from trainer.spec.data import JsonlData
+from trainer.spec.evaluation import EvaluationSpec
 from trainer.spec.events import CheckpointSaved, EventWriter, Finished, MessageEvent, StepMetrics, Stopped
 from trainer.spec.manifest import read_manifest
 from trainer.spec.metric_names import METRICS
 from trainer.spec.model import LoraSpec, ModelSpec
-from trainer.spec.run import CheckpointSpec, EvaluationSpec, OptimizerSpec, RunSpec
+from trainer.spec.run import CheckpointSpec, OptimizerSpec, RunSpec
 from trainer.spec.taught import Dpo, Supervised
 
 

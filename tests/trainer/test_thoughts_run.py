@@ -13,8 +13,9 @@ from trainer import loop
 from trainer.api import train
 from trainer.model.policy import Policy
 from trainer.rollout.engine import RolloutEngine, Sample, SampleRequest
+from trainer.spec.evaluation import EvaluationSpec
 from trainer.spec.events import Rollouts, StepMetrics
-from trainer.spec.run import EvaluationSpec, RolloutSpec, RunSpec
+from trainer.spec.run import RolloutSpec, RunSpec
 
 #: As DeepSeek-R1's: the template itself opens the thoughts.
 OPENS = (

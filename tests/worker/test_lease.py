@@ -28,7 +28,7 @@ def test_one_of_eight_threads_claims(service: Service) -> None:
 
     def claim(number: int) -> Claim | None:
         start.wait()
-        return holding.claim(job_id, f"worker-{number}")
+        return holding.claim_next(f"worker-{number}")
 
     with ThreadPoolExecutor(8) as pool:
         claims = [found for found in pool.map(claim, range(8)) if found is not None]
@@ -54,17 +54,15 @@ def test_one_of_eight_threads_claims(service: Service) -> None:
 def test_a_job_that_does_not_wait_is_not_claimed(service: Service, columns: dict) -> None:
     job_id = service.add_job(**columns)
     before = service.job(job_id)
-    assert holding.claim(job_id, "worker") is None
+    assert holding.claim_next("worker") is None
     after = service.job(job_id)
     assert (after.status, after.attempt) == (before.status, before.attempt)
     assert service.events(job_id) == []
-    assert holding.claim("ftjob-unknown", "worker") is None
 
 
 def test_renewal_extends_the_lease_and_reads_the_flags(service: Service) -> None:
     job_id = service.add_job()
-    claim = holding.claim(job_id, "worker")
-    assert claim is not None
+    claim = service.claim(job_id)
     service.change(job_id, pause_requested=True, lease_expires_at=0.0)
 
     assert holding.renew(claim) == Flags(cancel_requested=False, pause_requested=True)
@@ -77,8 +75,7 @@ def test_renewal_extends_the_lease_and_reads_the_flags(service: Service) -> None
 def test_a_heartbeat_writes_no_index(service: Service) -> None:
     if get_engine().dialect.name == "sqlite":
         pytest.skip("SQLite counts no updates that leave indexes alone")
-    claim = holding.claim(service.add_job(), "worker")
-    assert claim is not None
+    claim = service.claim(service.add_job())
     # HOT: no index has a column that has changed. Of this transaction, and what the server has yet to add up.
     written = text("SELECT n_tup_upd, n_tup_hot_upd FROM pg_stat_xact_user_tables WHERE relname = 'jobs'")
     with write_session() as session:
@@ -91,12 +88,11 @@ def test_a_heartbeat_writes_no_index(service: Service) -> None:
 
 def test_a_stale_token_writes_nothing(service: Service) -> None:
     job_id = service.add_job()
-    old = holding.claim(job_id, "old")
-    assert old is not None
+    old = service.claim(job_id, "old")
     service.change(job_id, status="queued")
     _refuses_everything(old)
-    new = holding.claim(job_id, "new")
-    assert new is not None and new.attempt == 2
+    new = service.claim(job_id, "new")
+    assert new.attempt == 2
     _refuses_everything(old)
 
     holding.renew(new)
@@ -152,7 +148,7 @@ def test_a_claim_is_one_statement(service: Service) -> None:
 
     listen(get_engine(), "after_cursor_execute", note)
     try:
-        claims = [holding.claim_next("worker"), holding.claim(second, "worker")]
+        claims = [holding.claim_next("worker"), holding.claim_next("worker")]
     finally:
         remove(get_engine(), "after_cursor_execute", note)
     assert [claim and claim.id for claim in claims] == [first, second]

@@ -29,8 +29,7 @@ def add_job(service: Service, **check: Any) -> str:
 
 
 def claimed(service: Service, job_id: str) -> Claim:
-    claim = holding.claim(job_id, "worker")
-    assert claim is not None
+    claim = service.claim(job_id)
     service.run_dir(job_id).mkdir(parents=True, exist_ok=True)
     return claim
 

@@ -18,8 +18,9 @@ from app.estimates.service import announce
 from tests.fixtures.workers import Service, WorkerProcess, eventually
 from tests.worker.test_real_trainer import run_spec
 from trainer.spec.data import JsonlData
+from trainer.spec.evaluation import EvaluationSpec
 from trainer.spec.events import Finished, Started, StepMetrics
-from trainer.spec.run import CheckpointSpec, DiagnosticsSpec, EvaluationSpec, PreflightSpec, RunSpec
+from trainer.spec.run import CheckpointSpec, DiagnosticsSpec, PreflightSpec, RunSpec
 from trainer.spec.taught import Supervised
 from worker.estimates.probe import Measured, estimate_run, probe_spec
 from worker.estimates.probes import ESTIMATES, announce_probes, claim, run_probe

@@ -9,13 +9,12 @@ from app.core.queue import QUEUE_NAME, announce, queue_length
 from app.core.settings import Settings
 from tests.fixtures.broker import RedisServer
 from tests.fixtures.workers import Service
-from worker.jobs import holding
 from worker.reconciler import announce_waiting, reconcile
 
 
 def lose(service: Service, job_id: str) -> None:
     """A worker claims the job and is never heard of again."""
-    assert holding.claim(job_id, "lost") is not None
+    service.claim(job_id, "lost")
     service.change(job_id, lease_expires_at=time.time() - 1)
 
 
@@ -72,7 +71,7 @@ def test_a_lost_attempt_is_ended_by_one_of_many_reconcilers(service: Service) ->
 
 def test_a_living_lease_is_left_alone(service: Service) -> None:
     job_id = service.add_job()
-    assert holding.claim(job_id, "alive") is not None
+    service.claim(job_id, "alive")
     reconcile()
     assert service.job(job_id).status == "running"
 

@@ -24,7 +24,6 @@ from trainer.spec.events import (
 from trainer.spec.manifest import MANIFEST_NAME, Manifest, file_sha256
 from trainer.spec.modes import Mode
 from trainer.statistics.outcomes import ModeOutcomes
-from worker.jobs import holding
 from worker.jobs.launcher import events_name
 from worker.jobs.relay import Relay, unrelayed_attempts
 from worker.lease import Claim, LeaseLost
@@ -33,8 +32,7 @@ from worker.lease import Claim, LeaseLost
 def begin(service: Service, job_id: str | None = None) -> tuple[Claim, Path]:
     """Claim a new (or the given) job; the claim and the run directory."""
     job_id = job_id or service.add_job(steps=100)
-    claim = holding.claim(job_id, "worker")
-    assert claim is not None
+    claim = service.claim(job_id)
     run_dir = service.run_dir(job_id)
     run_dir.mkdir(parents=True, exist_ok=True)
     return claim, run_dir

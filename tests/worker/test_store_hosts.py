@@ -22,12 +22,12 @@ from app.files.storage import local_path
 from tests.fixtures.object_store import Faults, FaultyS3
 from tests.fixtures.workers import Service, eventually, relay_of
 from trainer.spec.events import CheckpointRemoved, CheckpointSaved, EventWriter
-from worker.jobs import holding
 from worker.jobs.ending import Outcome
 from worker.jobs.launcher import events_name
 from worker.jobs.places import restore
 from worker.jobs.supervisor import run_next
 from worker.jobs.uploads import Uploads
+from worker.lease import Claim
 from worker.shutdown import Shutdown
 from worker.sweeping import sweep
 
@@ -134,9 +134,8 @@ def test_a_job_that_waits_for_the_store_can_be_cancelled(
     assert hosts.job(job_id).status == "cancelled" and places(job_id) == {}
 
 
-def begin(service: Service) -> tuple[holding.Claim, Path]:
-    claim = holding.claim(service.add_job(steps=100), "worker")
-    assert claim is not None
+def begin(service: Service) -> tuple[Claim, Path]:
+    claim = service.claim(service.add_job(steps=100))
     run_dir = service.run_dir(claim.id)
     run_dir.mkdir(parents=True)
     return claim, run_dir

@@ -25,8 +25,8 @@ from trainer.model.logprobs import OutputLayer
 from trainer.model.policy import Policy
 from trainer.model.scoring import score_groups
 from trainer.objective.metrics import MetricSums
+from trainer.spec.evaluation import EvaluationSpec
 from trainer.spec.modes import Mode
-from trainer.spec.run import EvaluationSpec
 from trainer.statistics.outcomes import ModeLabel, ModeOutcomes
 from trainer.steps.context import StepContext
 from trainer.steps.generation import (

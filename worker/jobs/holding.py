@@ -8,7 +8,6 @@ from typing import Any
 from sqlalchemy import (
     CTE,
     Insert,
-    Select,
     String,
     Subquery,
     bindparam,
@@ -59,18 +58,12 @@ class _Statements:
     records: tuple[Insert, ...] = ()
 
 
-def claim(job_id: str, owner: str) -> Claim | None:
-    """Take the queued job, or None: it is not queued (any more), has to wait, or is locked by another."""
-    waiting = select(Job.id).where(Job.id == job_id, *is_due(_NOW))
-    return _claim(_statements(waiting, _is_postgresql()), owner)
-
-
 def claim_next(owner: str) -> Claim | None:
     """Take the waiting job whose turn it is, of those that nobody has locked; None where there is none."""
     postgresql = _is_postgresql()
     # SQLite has one writer: nobody can have taken anything since the first look.
     looks = HEADS if postgresql else HEADS[:1]
-    claims = (_claim(_of_next(heads, postgresql), owner) for heads in looks)
+    claims = (_claim(_statements(heads, postgresql), owner) for heads in looks)
     return next((found for found in claims if found is not None), None)
 
 
@@ -79,11 +72,8 @@ def _is_postgresql() -> bool:
 
 
 @lru_cache
-def _of_next(heads: int, postgresql: bool) -> _Statements:
-    return _statements(first_due(_NOW, heads=heads, postgresql=postgresql), postgresql)
-
-
-def _statements(waiting: Select[str], postgresql: bool) -> _Statements:
+def _statements(heads: int, postgresql: bool) -> _Statements:
+    waiting = first_due(_NOW, heads=heads, postgresql=postgresql)
     status = case(
         (preflight_status.is_due(), JobStatus.VALIDATING_FILES.value), else_=JobStatus.RUNNING.value
     )

@@ -14,8 +14,9 @@ from trainer.graders.custom import function_grader
 from trainer.graders.formatted import Formatted, with_format
 from trainer.graders.grade import Grade, Sample
 from trainer.graders.response_format import ResponseFormat
+from trainer.spec.evaluation import EvaluationSpec
 from trainer.spec.events import Rollouts, StepMetrics
-from trainer.spec.run import EvaluationSpec, RolloutSpec
+from trainer.spec.run import RolloutSpec
 
 ANSWER = {
     "type": "object",
