@@ -16,6 +16,7 @@ from app.core.db import close_engine, get_engine
 from app.core.description import describe
 from app.core.errors import ErrorBody
 from app.core.middleware import RequestContext
+from app.core.migrate import schema_standing
 from app.core.private import keep_private, tighten_if_open
 from app.core.quick_reads import QuickReads
 from app.core.settings import get_settings
@@ -159,7 +160,7 @@ def _start() -> None:
     if changed := tighten_if_open(get_settings().data_dir):
         _log.warning("%d files and folders of the data directory were open to others, and are not", changed)
     try:
-        problem = health.schema_problem()
+        problem = schema_standing().problem
         if problem is None and not has_keys():
             _log.warning("no keys were made: requests of this machine are answered, and no others")
         if problem is None:

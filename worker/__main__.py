@@ -5,9 +5,9 @@ SIGTERM and Ctrl-C stop it: trainers write a checkpoint and their jobs go back t
 
 import sys
 
-from app.core.db import get_engine
+from app.core.gpus import TooFewGpus
 from app.core.health import connections_warning
-from app.core.migrate import current_revision, head_revision
+from app.core.migrate import schema_standing
 from app.core.private import keep_private, tighten_if_open
 from app.core.queue import QUEUE_NAME
 from app.core.settings import get_settings
@@ -20,16 +20,11 @@ def main() -> int:
     tighten_if_open(get_settings().data_dir)
     try:
         gpus.slots()
-    except gpus.TooFewGpus as error:
+    except TooFewGpus as error:
         print(error, file=sys.stderr)
         return 1
-    found, needed = current_revision(get_engine()), head_revision()
-    if found != needed:
-        print(
-            f"the database is at revision {found or 'none (empty)'}, this worker needs {needed}: "
-            "run `policysplit migrate`",
-            file=sys.stderr,
-        )
+    if problem := schema_standing().problem:
+        print(f"the database's schema is {problem}", file=sys.stderr)
         return 1
     if warning := connections_warning():
         print(warning, file=sys.stderr)

@@ -11,10 +11,10 @@ from sqlalchemy import delete
 from sqlalchemy.exc import SQLAlchemyError
 
 from app.core.db import write_session
+from app.core.gpus import inventory
 from app.core.settings import Settings
 from app.core.tables import InferenceWorker, TrainingWorker
 from app.core.upsert import insert_for
-from worker.gpus import inventory
 
 #: Rows of workers that ended without removing theirs go after this many leases.
 FORGOTTEN_LEASES = 30

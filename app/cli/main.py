@@ -13,6 +13,7 @@ from app.cli.backup import backup, restore
 from app.cli.chat import chat
 from app.cli.console import say_error
 from app.cli.demo.command import demo
+from app.cli.doctor.command import doctor
 from app.cli.errors import CliError
 from app.cli.overview import status
 from app.cli.serve import serve
@@ -26,6 +27,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.command()(status)
+app.command()(doctor)
 app.command()(demo)
 app.command()(chat)
 app.command()(serve)

@@ -9,10 +9,12 @@ from app.cli.errors import CliError
 
 def migrate_database(url: str) -> None:
     """Bring the database's schema up to date; raises CliError when it cannot be reached."""
-    from app.core.migrate import upgrade_to_head
+    from app.core.migrate import SchemaIsNewer, upgrade_to_head
 
     try:
         upgrade_to_head(url)
+    except SchemaIsNewer as error:
+        raise CliError(str(error)) from error
     except SQLAlchemyError as error:
         cause = str(getattr(error, "orig", None) or error).strip().splitlines()[0]
         raise CliError(

@@ -8,7 +8,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from app.core.db import get_engine, read_session
 from app.core.live_workers import workers_warning
-from app.core.migrate import current_revision, head_revision
+from app.core.migrate import schema_standing
 from app.core.queue import broker_alive
 from app.core.quick_reads import QUICK_CONNECTIONS
 from app.core.settings import get_settings
@@ -59,7 +59,7 @@ def readyz(response: Response) -> Readiness:
     checks = {"database": "ok", "schema": "ok", "broker": "ok" if broker_alive() else "does not answer"}
     warnings = []
     try:
-        checks["schema"] = schema_problem() or "ok"
+        checks["schema"] = schema_standing().problem or "ok"
         with read_session() as session:
             found = (connections_warning(), workers_warning(session) if checks["schema"] == "ok" else None)
         warnings = [warning for warning in found if warning]
@@ -75,14 +75,6 @@ def readyz(response: Response) -> Readiness:
     ready = set(checks.values()) == {"ok"}
     response.status_code = 200 if ready else 503
     return Readiness(status="ready" if ready else "unavailable", checks=checks, warnings=warnings)
-
-
-def schema_problem() -> str | None:
-    """What is wrong with the schema's revision, or None."""
-    current, head = current_revision(get_engine()), head_revision()
-    if current == head:
-        return None
-    return f"at revision {current or 'none'}, this version needs {head}: upgrade it with app.core.migrate"
 
 
 def connections_warning() -> str | None:

@@ -6,8 +6,9 @@ changes nothing, because the worker claims the row and the reconciler sends agai
 
 import logging
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import lru_cache
-from typing import Any
 from urllib.parse import urlsplit
 
 from celery import Celery
@@ -25,6 +26,8 @@ PROBE_TASK_NAME = "policysplit.run_probe"
 QUEUE_NAME = "jobs"
 # How long a request waits for a broker that accepts connections and then says nothing.
 SOCKET_SECONDS = 2.0
+#: What goes wrong with it.
+BROKER_ERRORS = (OperationalError, RedisError, OSError)
 
 _log = logging.getLogger(__name__)
 
@@ -47,7 +50,7 @@ def _send(task: str, arguments: list[str], subject: str) -> bool:
     url = get_settings().resolved_broker_url
     try:
         _producer(url).send_task(task, args=arguments, queue=QUEUE_NAME, ignore_result=True, retry=False)
-    except (OperationalError, RedisError, OSError) as error:
+    except BROKER_ERRORS as error:
         _log_failure(f"the wake-up message of {subject} was not sent", error)
         return False
     return True
@@ -82,12 +85,19 @@ def announce(job_id: str) -> bool:
     return False
 
 
+@contextmanager
+def broker_client() -> Iterator[Redis]:
+    """The broker. Raises one of :data:`BROKER_ERRORS`, also within the block."""
+    with _producer(get_settings().resolved_broker_url).pool.acquire(block=True) as connection:
+        yield connection.default_channel.client
+
+
 def broker_alive() -> bool:
     """Whether the broker answers a PING."""
     try:
-        with _producer(get_settings().resolved_broker_url).pool.acquire(block=True) as connection:
-            _client(connection).ping()
-    except (OperationalError, RedisError, OSError) as error:
+        with broker_client() as client:
+            client.ping()
+    except BROKER_ERRORS as error:
         _log_failure("the broker does not answer", error)
         return False
     return True
@@ -96,16 +106,11 @@ def broker_alive() -> bool:
 def queue_length() -> int | None:
     """How many wake-up messages wait for a worker; None when the broker cannot be reached."""
     try:
-        with _producer(get_settings().resolved_broker_url).pool.acquire(block=True) as connection:
-            return int(_client(connection).llen(QUEUE_NAME))  # pyright: ignore[reportArgumentType]
-    except (OperationalError, RedisError, OSError) as error:
+        with broker_client() as client:
+            return int(client.llen(QUEUE_NAME))  # pyright: ignore[reportArgumentType]
+    except BROKER_ERRORS as error:
         _log_failure("the length of the queue is unknown", error)
         return None
-
-
-def _client(connection: Any) -> Redis:
-    """The Redis client of a kombu connection."""
-    return connection.default_channel.client
 
 
 @lru_cache(maxsize=4)

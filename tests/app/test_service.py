@@ -27,11 +27,11 @@ def test_readiness(api: Api, redis_server: RedisServer, monkeypatch: pytest.Monk
 
     engine = build_engine(database_url)
     with engine.begin() as connection:
-        connection.exec_driver_sql("UPDATE alembic_version SET version_num = '0000'")
+        connection.exec_driver_sql("UPDATE alembic_version SET version_num = '0001'")
     engine.dispose()
     answer = httpx.get(f"{api.url}/readyz")
     assert answer.status_code == 503
-    assert "at revision 0000" in answer.json()["checks"]["schema"]
+    assert "at revision 0001" in answer.json()["checks"]["schema"]
 
 
 @on_postgresql

@@ -14,6 +14,7 @@ from app.core.tables.files import File
 from app.core.tables.jobs import NO_REWARD, Job, JobMetadata, JobReward
 from app.core.tables.projects import ApiKey, Project
 from app.core.tables.rollouts import JobOutcomes, Rollout
+from app.core.tables.schema import SchemaFloor
 from app.core.tables.series import MetricBlock, MetricPoint, MetricSeries
 from app.core.tables.webhooks import WebhookAttempt, WebhookDelivery, WebhookEndpoint
 from app.core.tables.workers import InferenceWorker, TrainingWorker
@@ -44,6 +45,7 @@ __all__ = [
     "MetricSeries",
     "Project",
     "Rollout",
+    "SchemaFloor",
     "Table",
     "TrainingWorker",
     "WebhookAttempt",
