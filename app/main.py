@@ -10,6 +10,7 @@ from fastapi import FastAPI
 from fastapi.concurrency import run_in_threadpool
 from sqlalchemy.exc import SQLAlchemyError
 
+from app.audit.endpoints import router as audit
 from app.checkpoints.permissions_endpoints import router as permissions
 from app.core import error_handlers, health
 from app.core.db import close_engine, get_engine
@@ -147,6 +148,7 @@ def create_app(
         webhooks,
         storage,
         keys,
+        audit,
         workers,
     ):
         app.include_router(router)

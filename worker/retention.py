@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from sqlalchemy import ColumnElement, delete, exists, select, tuple_
 from sqlalchemy.orm import Session
 
+from app.audit.service import remove_old
 from app.checkpoints.repository import count_checkpoints
 from app.core.db import read_session, write_session
 from app.core.job_log import add_messages
@@ -77,6 +78,8 @@ def expire(now: float | None = None, shutdown: Shutdown | None = None) -> None:
     if days := kept["files"]:
         _expire_files(File.created_at < now - days * DAY, stops)
     _expire_files(File.expires_at < now, stops)
+    if days := get_settings().retain_audit_days:
+        _expire_audit_log(now - days * DAY, stops)
     pack_ended(stops)
     sweep()
 
@@ -169,6 +172,13 @@ def _expire_files(is_due: ColumnElement[bool], stops: Pauses) -> None:
             _log.info("%s has expired", file_id)
         if not ids:
             return
+
+
+def _expire_audit_log(before: float, stops: Pauses) -> None:
+    while not stops():
+        with write_session() as session:
+            if not remove_old(session, before):
+                return
 
 
 def pack_ended(stops: Callable[[], bool]) -> None:

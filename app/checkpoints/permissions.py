@@ -10,6 +10,7 @@ from sqlalchemy.orm import Session
 
 from app.checkpoints.naming import BadModelId, parse_model_id
 from app.checkpoints.repository import owned_checkpoint
+from app.core.audit import record
 from app.core.db import read_session, write_session
 from app.core.errors import BadRequest, NotFound
 from app.core.ids import new_permission_id
@@ -46,6 +47,13 @@ def create(project_id: str, model: str, request: CreatePermissions) -> list[dict
                 created_at=time.time(),
             )
             session.execute(statement.on_conflict_do_nothing(index_elements=["checkpoint_id", "project_id"]))
+        record(
+            session,
+            "checkpoint.permission.created",
+            checkpoint.model,
+            project_id,
+            project_ids=request.project_ids,
+        )
         rows = session.scalars(
             _of(checkpoint).where(CheckpointPermission.project_id.in_(request.project_ids))
         )
@@ -82,6 +90,8 @@ def delete(project_id: str, model: str, permission_id: str) -> None:
         if row is None:
             raise NotFound(f"No such permission: '{permission_id}'.", param="permission_id")
         session.delete(row)
+        details = {"project_ids": [row.project_id]}
+        record(session, "checkpoint.permission.deleted", checkpoint.model, project_id, **details)
 
 
 def _owned(session: Session, project_id: str, model: str) -> Checkpoint:

@@ -12,6 +12,7 @@ from app.core.description import ListOf, answers
 from app.core.paging import After, Limit, page
 from app.core.parameters import CheckpointName, PermissionId
 from app.core.requests import StrictRoute
+from app.core.scopes import ADMIN, READ
 
 router = APIRouter(
     prefix="/v1/fine_tuning/checkpoints/{fine_tuned_model_checkpoint:path}/permissions",
@@ -20,7 +21,7 @@ router = APIRouter(
 )
 
 
-@router.post("", **answers(ListOf[PermissionObject]))
+@router.post("", **answers(ListOf[PermissionObject]), **ADMIN)
 def create_permissions(
     fine_tuned_model_checkpoint: CheckpointName, body: CreatePermissions, project: ProjectId
 ) -> Response:
@@ -32,7 +33,7 @@ def create_permissions(
     return page(made, len(made))
 
 
-@router.get("", **answers(ListOf[PermissionObject]))
+@router.get("", **answers(ListOf[PermissionObject]), **READ)
 def list_permissions(
     fine_tuned_model_checkpoint: CheckpointName,
     project: ProjectId,
@@ -48,7 +49,7 @@ def list_permissions(
     return page(rows, limit)
 
 
-@router.delete("/{permission_id}", **answers(PermissionDeleted))
+@router.delete("/{permission_id}", **answers(PermissionDeleted), **ADMIN)
 def delete_permission(
     fine_tuned_model_checkpoint: CheckpointName, permission_id: PermissionId, project: ProjectId
 ) -> dict[str, object]:

@@ -2,6 +2,7 @@
 
 import contextlib
 from collections.abc import Iterator
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
@@ -31,6 +32,12 @@ _OPERATOR = Caller(DEFAULT_PROJECT, operator=True)
 DataDirOption = Annotated[Path | None, typer.Option(help="The data directory of the service.")]
 
 
+class ScopeName(StrEnum):
+    """A scope of ``app.core.scopes``, as an option's choice."""
+
+    READ, TRAIN, INFER, ADMIN = "read", "train", "infer", "admin"
+
+
 @app.command()
 def create(
     name: Annotated[str, typer.Option(help="What the key is for.")],
@@ -41,12 +48,15 @@ def create(
     operator: Annotated[
         bool, typer.Option("--operator", help="It makes projects, and manages the keys of all, over HTTP.")
     ] = False,
+    scope: Annotated[
+        list[ScopeName] | None, typer.Option(help="What it may do; again for more. Without: everything.")
+    ] = None,
     as_json: JsonOption = False,
     data_dir: DataDirOption = None,
 ) -> None:
     """Make a key and print it, this once: only its hash is kept."""
     with _database(data_dir):
-        key, secret = service.create_key(name, project, requests_per_minute, operator=operator)
+        key, secret = service.create_key(name, project, requests_per_minute, operator=operator, scopes=scope)
         (owner,) = service.list_projects(key.project_id)
     if as_json:
         say_json(key_view(key, owner, _OPERATOR, new_secret=secret))
@@ -66,13 +76,14 @@ def list_keys(as_json: JsonOption = False, data_dir: DataDirOption = None) -> No
         out.print("There is no key. Anyone on this machine may use the service, and nobody else.")
     else:
         say_table(
-            ("key", "name", "secret", "project", "requests/min", "made", "last used", "revoked"),
+            ("key", "name", "secret", "project", "may", "requests/min", "made", "last used", "revoked"),
             [
                 (
                     key.id,
                     escape(key.name) + (" [dim](operator)[/]" if key.operator else ""),
                     key.hint,
                     escape(project.name),
+                    "everything" if key.scopes is None else key.scopes,
                     "" if key.requests_per_minute is None else str(key.requests_per_minute),
                     when(key.created_at),
                     when(key.last_used_at),

@@ -62,5 +62,9 @@ def new_experiment_id() -> str:
     return f"exp_{_random()}"
 
 
+def new_audit_id() -> str:
+    return f"audit_log-{_random()}"
+
+
 def new_request_id() -> str:
     return f"req_{secrets.token_hex(16)}"

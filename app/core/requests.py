@@ -2,21 +2,18 @@
 
 import asyncio
 import inspect
-from collections.abc import Callable, Coroutine
 from typing import Any
 
 from fastapi import Request, Response
 from fastapi.concurrency import run_in_threadpool
-from fastapi.routing import APIRoute
 from sqlalchemy.exc import OperationalError
 from starlette.requests import ClientDisconnect
 
 from app.core.db import READS, Reads
 from app.core.errors import BadRequest, TooLarge
+from app.core.scopes import Handler, ScopedRoute
 from app.core.strict_json import BadJson, parse
 from app.core.validation import validated
-
-Handler = Callable[[Request], Coroutine[Any, Any, Response]]
 
 MAX_BODY_BYTES = 4 << 20
 _LARGE_BYTES = 64 << 10
@@ -51,11 +48,11 @@ class StrictRequest(Request):
         return self._json
 
 
-class StrictRoute(APIRoute):
+class StrictRoute(ScopedRoute):
     """``APIRouter(route_class=StrictRoute)``: endpoints get their JSON body through StrictRequest."""
 
-    def get_route_handler(self) -> Handler:
-        handle = super().get_route_handler()
+    def permitted_handler(self) -> Handler:
+        handle = super().permitted_handler()
         expects_json = self.body_field is not None
         takes_thread = not inspect.iscoroutinefunction(self.endpoint)
         known = _query_names(self.dependant)
@@ -104,7 +101,7 @@ class LeanRoute(StrictRoute):
     Its endpoints are coroutines of ``body``, a model, ``request`` and ``project``, and return a response.
     """
 
-    def get_route_handler(self) -> Handler:
+    def permitted_handler(self) -> Handler:
         endpoint, field = self.dependant.call, self.body_field
         assert endpoint is not None
         assert field is not None

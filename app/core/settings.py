@@ -137,6 +137,9 @@ class Settings(GraderSettings):
     retain_files_days: float = Field(
         default=0, ge=0, description="Uploaded files that no job needs, so long after their upload; 0: never"
     )
+    retain_audit_days: float = Field(
+        default=0, ge=0, description="Entries of the audit log, so long after the change; 0: never removed"
+    )
     retention_seconds: float = Field(
         default=3600.0, gt=0, description="How often a worker looks for what has expired"
     )

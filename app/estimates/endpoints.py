@@ -6,6 +6,7 @@ from app.core.auth import ProjectId
 from app.core.description import answers
 from app.core.parameters import EstimateId
 from app.core.requests import StrictRoute
+from app.core.scopes import READ, TRAIN
 from app.estimates import service
 from app.estimates.objects import EstimateObject
 from app.jobs.schemas import CreateJob
@@ -13,7 +14,7 @@ from app.jobs.schemas import CreateJob
 router = APIRouter(prefix="/v1/fine_tuning", tags=["fine-tuning jobs"], route_class=StrictRoute)
 
 
-@router.post("/jobs/estimate", status_code=202, **answers(EstimateObject, status=202))
+@router.post("/jobs/estimate", status_code=202, **answers(EstimateObject, status=202), **TRAIN)
 def create_estimate(body: CreateJob, project: ProjectId) -> dict[str, object]:
     """Estimate what a job would take, from two steps that a worker tries.
 
@@ -22,7 +23,7 @@ def create_estimate(body: CreateJob, project: ProjectId) -> dict[str, object]:
     return service.create(project, body)
 
 
-@router.get("/estimates/{estimate_id}", **answers(EstimateObject))
+@router.get("/estimates/{estimate_id}", **answers(EstimateObject), **READ)
 def retrieve_estimate(estimate_id: EstimateId, project: ProjectId) -> dict[str, object]:
     """Get an estimate.
 

@@ -2,6 +2,7 @@
 
 import time
 
+from app.core.audit import record
 from app.core.db import read_session, write_session
 from app.core.errors import NotFound
 from app.core.ids import new_estimate_id
@@ -27,6 +28,7 @@ def create(project_id: str, request: CreateJob) -> dict[str, object]:
     )
     with write_session() as session:
         session.add(row)
+        record(session, "estimate.created", row.id, project_id, model=row.model)
     announce(estimate_id)
     return _view(row)
 

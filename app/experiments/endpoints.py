@@ -10,6 +10,7 @@ from app.core.description import ListOf, answers
 from app.core.paging import After, Limit, page
 from app.core.parameters import ExperimentId, IdempotencyKey
 from app.core.requests import StrictRoute
+from app.core.scopes import READ, TRAIN
 from app.experiments import results, service
 from app.experiments.expansion import start_runs
 from app.experiments.objects import (
@@ -25,7 +26,7 @@ from app.experiments.table import report_csv
 router = APIRouter(prefix="/v1/experiments", tags=["experiments"], route_class=StrictRoute)
 
 
-@router.post("", operation_id="create_experiment", **answers(ExperimentWithRuns))
+@router.post("", operation_id="create_experiment", **answers(ExperimentWithRuns), **TRAIN)
 def create(
     body: CreateExperiment,
     project: ProjectId,
@@ -42,7 +43,7 @@ def create(
     return experiment
 
 
-@router.post("/validate", operation_id="validate_experiment", **answers(ExperimentValidation))
+@router.post("/validate", operation_id="validate_experiment", **answers(ExperimentValidation), **TRAIN)
 def validate(body: CreateExperiment, project: ProjectId) -> dict[str, object]:
     """Check an experiment without creating it, and count its runs.
 
@@ -52,19 +53,21 @@ def validate(body: CreateExperiment, project: ProjectId) -> dict[str, object]:
     return service.validate(project, body)
 
 
-@router.get("", **answers(ListOf[ExperimentObject]))
+@router.get("", **answers(ListOf[ExperimentObject]), **READ)
 def list_experiments(project: ProjectId, after: After = None, limit: Limit = 20) -> Response:
     """List experiments, newest first, without their runs."""
     return page(service.listing(project, after=after, limit=limit), limit)
 
 
-@router.get("/{experiment_id}", operation_id="retrieve_experiment", **answers(ExperimentWithRuns))
+@router.get("/{experiment_id}", operation_id="retrieve_experiment", **answers(ExperimentWithRuns), **READ)
 def retrieve(experiment_id: ExperimentId, project: ProjectId) -> dict[str, object]:
     """Get an experiment with all of its runs."""
     return service.retrieve(project, experiment_id)
 
 
-@router.post("/{experiment_id}/extend", operation_id="extend_experiment", **answers(ExperimentWithRuns))
+@router.post(
+    "/{experiment_id}/extend", operation_id="extend_experiment", **answers(ExperimentWithRuns), **TRAIN
+)
 def extend(
     experiment_id: ExperimentId, body: ExtendExperiment, project: ProjectId, background: BackgroundTasks
 ) -> dict[str, object]:
@@ -77,7 +80,7 @@ def extend(
     return experiment
 
 
-@router.post("/{experiment_id}/extend/validate", **answers(ExperimentValidation))
+@router.post("/{experiment_id}/extend/validate", **answers(ExperimentValidation), **TRAIN)
 def validate_extension(
     experiment_id: ExperimentId, body: ExtendExperiment, project: ProjectId
 ) -> dict[str, object]:
@@ -85,7 +88,9 @@ def validate_extension(
     return service.validate_extension(project, experiment_id, body)
 
 
-@router.post("/{experiment_id}/cancel", operation_id="cancel_experiment", **answers(ExperimentWithRuns))
+@router.post(
+    "/{experiment_id}/cancel", operation_id="cancel_experiment", **answers(ExperimentWithRuns), **TRAIN
+)
 def cancel(experiment_id: ExperimentId, project: ProjectId) -> dict[str, object]:
     """Cancel an experiment and the runs that have not ended."""
     return service.cancel(project, experiment_id)
@@ -95,6 +100,7 @@ def cancel(experiment_id: ExperimentId, project: ProjectId) -> dict[str, object]
     "/{experiment_id}/report",
     operation_id="retrieve_report",
     **answers(ReportObject, text_csv="``format=csv``", text_html="``format=html``"),
+    **READ,
 )
 def report(
     experiment_id: ExperimentId,

@@ -7,6 +7,7 @@ from typing import Any
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
+from app.core.audit import record
 from app.core.db import read_session, write_session
 from app.core.errors import BadRequest, NotFound
 from app.core.idempotency import check_key, made_before, request_digest
@@ -52,6 +53,7 @@ def create(project_id: str, request: CreateExperiment, idempotency_key: str | No
             session.add(experiment)
             session.flush()
             _add_runs(session, experiment_id, request, request.arms, request.seeds)
+            record(session, "experiment.created", experiment_id, project_id, name=request.name)
     except IntegrityError:
         # Another request with the same key was faster.
         if earlier := _earlier(project_id, idempotency_key, digest):
@@ -108,6 +110,9 @@ def extend(project_id: str, experiment_id: str, request: ExtendExperiment) -> di
         experiment.has_unstarted_runs = True
         _add_runs(session, experiment_id, planned.before, planned.arms, planned.before.seeds)
         _add_runs(session, experiment_id, planned.before, planned.after.arms, planned.seeds)
+        arms = [one.name for one in planned.arms]
+        added = {"arms": arms, "seeds": list(planned.seeds)}
+        record(session, "experiment.extended", experiment_id, project_id, **added)
     return retrieve(project_id, experiment_id)
 
 
@@ -146,6 +151,7 @@ def cancel(project_id: str, experiment_id: str) -> dict[str, Any]:
         if experiment.cancelled_at is None:
             experiment.cancelled_at = time.time()
         experiment.has_unstarted_runs = False
+        record(session, "experiment.cancelled", experiment_id, project_id)
     with read_session() as session:
         rows = repository.runs_of(session, experiment_id)
         unfinished = [job.id for _, job in rows if job is not None and job.status not in _ENDED]

@@ -12,6 +12,7 @@ from app.core.description import ListOf, answers, answers_text
 from app.core.paging import After, page
 from app.core.parameters import FileId
 from app.core.requests import StrictRoute
+from app.core.scopes import READ, TRAIN, needs
 from app.files import service
 from app.files.schemas import FileDeleted, FileObject, file_dict, file_object, form_properties
 from app.files.storage import chunks
@@ -43,7 +44,7 @@ _FORM = {
 }
 
 
-@router.post("", openapi_extra=_FORM)
+@router.post("", **needs("train", described=_FORM))
 async def create_file(request: Request, project: ProjectId) -> FileObject:
     """Upload a JSONL file.
 
@@ -57,7 +58,7 @@ async def create_file(request: Request, project: ProjectId) -> FileObject:
     return file_object(await run_in_threadpool(service.create, project, upload))
 
 
-@router.get("", **answers(ListOf[FileObject]))
+@router.get("", **answers(ListOf[FileObject]), **READ)
 def list_files(
     project: ProjectId,
     after: After = None,
@@ -72,13 +73,13 @@ def list_files(
     return page([file_dict(*file) for file in files], limit)
 
 
-@router.get("/{file_id}")
+@router.get("/{file_id}", **READ)
 def retrieve_file(file_id: FileId, project: ProjectId) -> FileObject:
     """Get a file's name, size and hash."""
     return file_object(service.retrieve(project, file_id))
 
 
-@router.get("/{file_id}/content", **answers_text("The bytes", "application/jsonl", "text/csv"))
+@router.get("/{file_id}/content", **answers_text("The bytes", "application/jsonl", "text/csv"), **READ)
 def retrieve_content(
     file_id: FileId,
     project: ProjectId,
@@ -100,7 +101,7 @@ def retrieve_content(
     )
 
 
-@router.delete("/{file_id}")
+@router.delete("/{file_id}", **TRAIN)
 def delete_file(file_id: FileId, project: ProjectId) -> FileDeleted:
     """Delete a file that no unfinished job uses."""
     service.delete(project, file_id)

@@ -8,6 +8,7 @@ from typing import Any, Literal
 from sqlalchemy import Row, select
 from sqlalchemy.orm import Session
 
+from app.core.audit import record
 from app.core.db import read_session, write_session
 from app.core.errors import BadRequest, Conflict, Forbidden, NotFound
 from app.core.paging import unknown_cursor
@@ -45,6 +46,7 @@ def create(project_id: str, upload: Upload) -> File:
             if given.expires_after is not None:
                 file.expires_at = file.created_at + given.expires_after.seconds
             file.rows, file.fields = rows.count, dict(rows.fields)
+            record(session, "file.created", file.id, project_id, filename=file.filename, bytes=file.bytes)
             file.unfit = {str(method): text for method, text in rows.unfit.items()}
     except BaseException:
         storage.remove(stored.id)
@@ -154,6 +156,7 @@ def delete(project_id: str, file_id: str) -> None:
                 code="file_in_use",
             )
         session.delete(file)
+        record(session, "file.deleted", file_id, project_id, filename=file.filename)
     storage.remove(file_id)
 
 

@@ -7,6 +7,7 @@ from fastapi import APIRouter, Request, Response
 from app.core.auth import ProjectId
 from app.core.description import answers
 from app.core.requests import StrictRoute
+from app.core.scopes import TRAIN
 from app.core.streaming import ClientGone, WhileConnected
 from app.graders import service
 from app.graders.schemas import GraderRun, RunGrader, ValidateGrader, ValidGrader
@@ -14,7 +15,7 @@ from app.graders.schemas import GraderRun, RunGrader, ValidateGrader, ValidGrade
 router = APIRouter(prefix="/v1/fine_tuning/alpha/graders", tags=["graders"], route_class=StrictRoute)
 
 
-@router.post("/run", operation_id="run_grader", **answers(GraderRun))
+@router.post("/run", operation_id="run_grader", **answers(GraderRun), **TRAIN)
 async def run(body: RunGrader, request: Request, project: ProjectId) -> Any:
     """Try a grader on one response.
 
@@ -27,7 +28,7 @@ async def run(body: RunGrader, request: Request, project: ProjectId) -> Any:
         return Response(status_code=499)
 
 
-@router.post("/validate", operation_id="validate_grader", **answers(ValidGrader))
+@router.post("/validate", operation_id="validate_grader", **answers(ValidGrader), **TRAIN)
 def validate(body: ValidateGrader, project: ProjectId) -> dict[str, object]:
     """Check whether a job could be created with a grader, and with a file.
 

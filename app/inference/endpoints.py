@@ -10,6 +10,7 @@ from pydantic_core import to_json
 from app.core.auth import ProjectId
 from app.core.description import answers as described
 from app.core.requests import LeanRoute
+from app.core.scopes import INFER
 from app.core.streaming import ClientGone, EventStream, WhileConnected
 from app.inference import answers, service
 from app.inference.answers import Dialect
@@ -34,7 +35,7 @@ async def _lifespan(_app: FastAPI) -> AsyncIterator[dict[str, object]]:
 router = APIRouter(prefix="/v1", tags=["inference"], route_class=LeanRoute, lifespan=_lifespan)
 
 
-@router.post("/chat/completions", **described(ChatCompletionObject, event_stream="With ``stream``"))
+@router.post("/chat/completions", **described(ChatCompletionObject, event_stream="With ``stream``"), **INFER)
 async def create_chat_completion(
     body: ChatCompletionRequest, request: Request, project: ProjectId
 ) -> Response:
@@ -47,7 +48,7 @@ async def create_chat_completion(
     return await _answer(ChatDialect(), body, plan, request)
 
 
-@router.post("/completions", **described(CompletionObject, event_stream="With ``stream``"))
+@router.post("/completions", **described(CompletionObject, event_stream="With ``stream``"), **INFER)
 async def create_completion(body: CompletionRequest, request: Request, project: ProjectId) -> Response:
     """Continue a text.
 

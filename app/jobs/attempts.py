@@ -11,6 +11,7 @@ from app.core.description import ListOf, answers
 from app.core.paging import After, Limit, page, unknown_cursor
 from app.core.parameters import JobId
 from app.core.requests import StrictRoute
+from app.core.scopes import READ
 from app.core.tables import JobAttempt
 from app.jobs.objects import AttemptObject
 from app.jobs.service import found
@@ -18,7 +19,7 @@ from app.jobs.service import found
 router = APIRouter(prefix="/v1/fine_tuning/jobs", tags=["fine-tuning jobs"], route_class=StrictRoute)
 
 
-@router.get("/{fine_tuning_job_id}/attempts", **answers(ListOf[AttemptObject]))
+@router.get("/{fine_tuning_job_id}/attempts", **answers(ListOf[AttemptObject]), **READ)
 def list_attempts(
     fine_tuning_job_id: JobId, project: ProjectId, after: After = None, limit: Limit = 20
 ) -> Response:

@@ -14,6 +14,7 @@ from app.core.description import ListOf, answers
 from app.core.paging import After, Limit, page, unknown_cursor
 from app.core.parameters import JobId
 from app.core.requests import StrictRoute
+from app.core.scopes import READ
 from app.core.tables import Checkpoint, Job
 from app.jobs.losses import learns_from_rows, losses
 from app.jobs.service import found
@@ -21,7 +22,7 @@ from app.jobs.service import found
 router = APIRouter(prefix="/v1/fine_tuning/jobs", tags=["checkpoints"], route_class=StrictRoute)
 
 
-@router.get("/{fine_tuning_job_id}/checkpoints", **answers(ListOf[CheckpointObject]))
+@router.get("/{fine_tuning_job_id}/checkpoints", **answers(ListOf[CheckpointObject]), **READ)
 def list_checkpoints(
     fine_tuning_job_id: JobId, project: ProjectId, after: After = None, limit: Limit = 10
 ) -> Response:

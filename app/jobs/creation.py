@@ -12,6 +12,7 @@ from sqlalchemy import select
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
+from app.core.audit import record
 from app.core.db import read_session, write_session
 from app.core.errors import BadRequest
 from app.core.idempotency import check_key, made_before, request_digest
@@ -130,6 +131,7 @@ def _store(sent: _Sent, resolved: Resolved, job_id: str, seed: int) -> dict[str,
             _lock_files(session, sent.request)
             check_quota(session, sent.project_id, resolved.run_spec)
             _insert(session, job, resolved.notes)
+            record(session, "job.created", job.id, job.project_id, model=job.model, name=job.name)
             return job_views(session, [job])[0]
     except IntegrityError:
         # Another request with the same key was faster.

@@ -8,6 +8,7 @@ from typing import Any
 from sqlalchemy import delete, select, tuple_
 from sqlalchemy.orm import Session
 
+from app.core.audit import record
 from app.core.db import read_session, write_session
 from app.core.errors import Conflict
 from app.core.job_status import is_terminal
@@ -54,6 +55,7 @@ def delete_job(project_id: str, job_id: str) -> dict[str, object]:
             id=DELETED_PROJECT, name="what was deleted", created_at=0.0
         )
         session.execute(nowhere.on_conflict_do_nothing(index_elements=["id"]))
+        record(session, "job.deleted", job_id, project_id, name=job.name)
         job.project_id, job.idempotency_key, job.fine_tuned_model = DELETED_PROJECT, None, None
     for file_id in results:
         storage.remove(file_id)

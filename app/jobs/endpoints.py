@@ -12,6 +12,7 @@ from app.core.job_status import JobStatus
 from app.core.paging import After, Limit, page
 from app.core.parameters import IdempotencyKey, JobId
 from app.core.requests import StrictRoute
+from app.core.scopes import READ, TRAIN
 from app.core.validation import abbreviated
 from app.jobs import service
 from app.jobs.creation import create_job, validate_job
@@ -25,13 +26,13 @@ from app.jobs.timeline import timeline
 router = APIRouter(prefix="/v1/fine_tuning/jobs", tags=["fine-tuning jobs"], route_class=StrictRoute)
 
 
-@router.post("", operation_id="create_job", **answers(JobObject))
+@router.post("", operation_id="create_job", **answers(JobObject), **TRAIN)
 def create(body: CreateJob, project: ProjectId, idempotency_key: IdempotencyKey = None) -> dict[str, object]:
     """Create a fine-tuning job and queue it."""
     return create_job(project, body, idempotency_key)
 
 
-@router.post("/validate", operation_id="validate_job", **answers(JobValidation))
+@router.post("/validate", operation_id="validate_job", **answers(JobValidation), **TRAIN)
 def validate(body: CreateJob, project: ProjectId) -> dict[str, object]:
     """Check a job without creating it.
 
@@ -40,7 +41,7 @@ def validate(body: CreateJob, project: ProjectId) -> dict[str, object]:
     return validate_job(project, body)
 
 
-@router.get("", **answers(ListOf[JobObject]))
+@router.get("", **answers(ListOf[JobObject]), **READ)
 def list_jobs(
     request: Request,
     project: ProjectId,
@@ -74,14 +75,14 @@ def list_jobs(
     return page(jobs, limit)
 
 
-@router.get("/{fine_tuning_job_id}", operation_id="retrieve_job", **answers(JobObject))
+@router.get("/{fine_tuning_job_id}", operation_id="retrieve_job", **answers(JobObject), **READ)
 async def retrieve(fine_tuning_job_id: JobId, request: Request, project: ProjectId) -> Response:
     """Get a job with its status and progress."""
     text = await job_text(request.state.quick_reads, project, fine_tuning_job_id)
     return Response(text, media_type="application/json")
 
 
-@router.post("/{fine_tuning_job_id}", operation_id="update_job", **answers(JobObject))
+@router.post("/{fine_tuning_job_id}", operation_id="update_job", **answers(JobObject), **TRAIN)
 def update(fine_tuning_job_id: JobId, body: UpdateJob, project: ProjectId) -> dict[str, object]:
     """Change a job's note, tags and metadata.
 
@@ -90,7 +91,7 @@ def update(fine_tuning_job_id: JobId, body: UpdateJob, project: ProjectId) -> di
     return service.update(project, fine_tuning_job_id, body)
 
 
-@router.get("/{fine_tuning_job_id}/timeline", **answers(Timeline))
+@router.get("/{fine_tuning_job_id}/timeline", **answers(Timeline), **READ)
 def get_timeline(fine_tuning_job_id: JobId, project: ProjectId) -> dict[str, object]:
     """Get what happened to a job, on the axis of its steps.
 
@@ -99,7 +100,7 @@ def get_timeline(fine_tuning_job_id: JobId, project: ProjectId) -> dict[str, obj
     return timeline(project, fine_tuning_job_id)
 
 
-@router.post("/{fine_tuning_job_id}/cancel", operation_id="cancel_job", **answers(JobObject))
+@router.post("/{fine_tuning_job_id}/cancel", operation_id="cancel_job", **answers(JobObject), **TRAIN)
 def cancel(fine_tuning_job_id: JobId, project: ProjectId) -> dict[str, object]:
     """Stop a job for good.
 
@@ -108,7 +109,7 @@ def cancel(fine_tuning_job_id: JobId, project: ProjectId) -> dict[str, object]:
     return service.cancel(project, fine_tuning_job_id)
 
 
-@router.post("/{fine_tuning_job_id}/pause", operation_id="pause_job", **answers(JobObject))
+@router.post("/{fine_tuning_job_id}/pause", operation_id="pause_job", **answers(JobObject), **TRAIN)
 def pause(fine_tuning_job_id: JobId, project: ProjectId) -> dict[str, object]:
     """Pause a job so that it can be resumed later.
 
@@ -117,13 +118,13 @@ def pause(fine_tuning_job_id: JobId, project: ProjectId) -> dict[str, object]:
     return service.pause(project, fine_tuning_job_id)
 
 
-@router.post("/{fine_tuning_job_id}/resume", operation_id="resume_job", **answers(JobObject))
+@router.post("/{fine_tuning_job_id}/resume", operation_id="resume_job", **answers(JobObject), **TRAIN)
 def resume(fine_tuning_job_id: JobId, project: ProjectId) -> dict[str, object]:
     """Resume a paused job from its last checkpoint."""
     return service.resume(project, fine_tuning_job_id)
 
 
-@router.delete("/{fine_tuning_job_id}", operation_id="delete_job", **answers(JobDeleted))
+@router.delete("/{fine_tuning_job_id}", operation_id="delete_job", **answers(JobDeleted), **TRAIN)
 def delete(fine_tuning_job_id: JobId, project: ProjectId) -> dict[str, object]:
     """Delete a job that is over, with all that it made.
 

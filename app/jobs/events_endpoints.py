@@ -10,13 +10,16 @@ from app.core.description import ListOf, answers
 from app.core.paging import After, Limit, page
 from app.core.parameters import JobId, LastEventId
 from app.core.requests import StrictRoute
+from app.core.scopes import READ
 from app.jobs import service, stream
 from app.jobs.objects import EventObject
 
 router = APIRouter(prefix="/v1/fine_tuning/jobs", tags=["fine-tuning jobs"], route_class=StrictRoute)
 
 
-@router.get("/{fine_tuning_job_id}/events", **answers(ListOf[EventObject], event_stream="With ``stream``"))
+@router.get(
+    "/{fine_tuning_job_id}/events", **answers(ListOf[EventObject], event_stream="With ``stream``"), **READ
+)
 def list_events(
     fine_tuning_job_id: JobId,
     request: Request,

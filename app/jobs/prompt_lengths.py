@@ -15,6 +15,7 @@ from app.core.description import Kind, answers
 from app.core.errors import BadRequest
 from app.core.parameters import FileId
 from app.core.requests import StrictRoute
+from app.core.scopes import READ
 from app.core.settings import get_settings
 from app.core.strict_json import parse
 from app.files.jsonl import lines
@@ -41,7 +42,7 @@ class PromptLengths(BaseModel):
     longest: int = Field(description="Tokens of the longest prompt")
 
 
-@router.get("/{file_id}/prompt_lengths", **answers(PromptLengths))
+@router.get("/{file_id}/prompt_lengths", **answers(PromptLengths), **READ)
 def get_prompt_lengths(
     file_id: FileId,
     project: ProjectId,

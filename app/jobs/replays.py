@@ -11,6 +11,7 @@ from fastapi import APIRouter, Query, Response
 from sqlalchemy import select, tuple_
 from sqlalchemy.orm import Session
 
+from app.core.audit import record
 from app.core.auth import ProjectId
 from app.core.db import read_session, write_session
 from app.core.description import ListOf, answers
@@ -21,6 +22,7 @@ from app.core.paging import After, Limit, page, unknown_cursor
 from app.core.parameters import JobId, ReplayId
 from app.core.queue import send_wakeup
 from app.core.requests import StrictRoute
+from app.core.scopes import READ, TRAIN
 from app.core.tables import Job, JobReplay
 from app.jobs.objects import ReplayObject
 from app.jobs.service import found
@@ -29,7 +31,7 @@ router = APIRouter(prefix="/v1/fine_tuning/jobs", tags=["fine-tuning jobs"], rou
 OPEN = ("queued", "running")
 
 
-@router.post("/{fine_tuning_job_id}/replay", operation_id="replay_step", **answers(ReplayObject))
+@router.post("/{fine_tuning_job_id}/replay", operation_id="replay_step", **answers(ReplayObject), **TRAIN)
 def replay(
     fine_tuning_job_id: JobId,
     project: ProjectId,
@@ -42,7 +44,7 @@ def replay(
     return create(project, fine_tuning_job_id, step)
 
 
-@router.get("/{fine_tuning_job_id}/replays", **answers(ListOf[ReplayObject]))
+@router.get("/{fine_tuning_job_id}/replays", **answers(ListOf[ReplayObject]), **READ)
 def list_replays(
     fine_tuning_job_id: JobId, project: ProjectId, after: After = None, limit: Limit = 20
 ) -> Response:
@@ -50,7 +52,7 @@ def list_replays(
     return page(listing(project, fine_tuning_job_id, after=after, limit=limit), limit)
 
 
-@router.get("/{fine_tuning_job_id}/replays/{replay_id}", **answers(ReplayObject))
+@router.get("/{fine_tuning_job_id}/replays/{replay_id}", **answers(ReplayObject), **READ)
 def retrieve_replay(fine_tuning_job_id: JobId, replay_id: ReplayId, project: ProjectId) -> dict[str, object]:
     """Get a replay.
 
@@ -76,6 +78,7 @@ def create(project_id: str, job_id: str, step: int) -> dict[str, Any]:
             row.enqueued_at = now
             session.add(row)
             session.flush()
+            record(session, "replay.created", row.id, project_id, job_id=job.id, step=step)
         view = _view(row)
     send_wakeup(view["id"])
     return view

@@ -2,6 +2,7 @@
 
 from sqlalchemy.orm import Session
 
+from app.core.audit import record
 from app.core.db import read_session, write_session
 from app.core.errors import BadRequest, NotFound
 from app.core.job_log import add_event
@@ -39,6 +40,7 @@ def update(project_id: str, job_id: str, request: UpdateJob) -> dict[str, object
             if field in given:
                 setattr(job, column, given[field] or None)
         job.words = words_of(job)
+        record(session, "job.updated", job.id, project_id, fields=sorted(given))
         return job_views(session, [job])[0]
 
 
@@ -48,6 +50,7 @@ def cancel(project_id: str, job_id: str) -> dict[str, object]:
         job = found(session, project_id, job_id, lock=True)
         if is_terminal(job.status):
             raise _cannot("cancel", job, "only a job that has not finished can be cancelled")
+        record(session, "job.cancelled", job.id, project_id, status=job.status)
         if job.status in _WAITING:
             change_status(session, job, _S.CANCELLED, message="The job has been cancelled.")
         elif not job.cancel_requested:
@@ -68,6 +71,7 @@ def pause(project_id: str, job_id: str) -> dict[str, object]:
             change_status(session, job, _S.PAUSING, message=text)
         elif job.status not in (_S.PAUSING, _S.PAUSED):
             raise _cannot("pause", job, "only a job that is queued or running can be paused")
+        record(session, "job.paused", job.id, project_id)
         return job_views(session, [job])[0]
 
 
@@ -79,6 +83,7 @@ def resume(project_id: str, job_id: str) -> dict[str, object]:
             raise _cannot("resume", job, "only a paused job can be resumed")
         job.not_before = 0.0
         job.budget_step, job.budget_seconds = job.step, 0.0
+        record(session, "job.resumed", job.id, project_id)
         change_status(session, job, _S.QUEUED, message="The job has been resumed and is queued.")
         view = job_views(session, [job])[0]
     announce(job_id)

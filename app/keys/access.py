@@ -4,13 +4,12 @@ A project's key manages the keys of its own project. The operator's keys, and wh
 keys, see all projects and make them. What a limited key may not have it cannot make either.
 """
 
-import time
-
 from sqlalchemy.orm import Session
 
 from app.core.db import read_session, write_session
 from app.core.errors import BadRequest, Conflict, Forbidden, KeyRevoked, NotFound
 from app.core.paging import unknown_cursor
+from app.core.scopes import SCOPES
 from app.core.settings import get_settings
 from app.core.tables import Project
 from app.keys import repository, service
@@ -36,6 +35,7 @@ def create_key(caller: Caller, request: CreateKey) -> dict[str, object]:
             request.name,
             requests_per_minute=request.requests_per_minute,
             operator=request.operator,
+            scopes=_scopes(caller, request),
             created_by=caller.key_id,
         )
         return key_view(key, project, caller, new_secret=secret)
@@ -63,8 +63,7 @@ def revoke_key(caller: Caller, key_id: str) -> dict[str, object]:
             raise NotFound(f"No such key: '{key_id}'.", param="key_id")
         if key.operator and not caller.operator:
             raise Forbidden(f"'{key_id}' is a key of the operator's. {_OPERATOR.format('keys revoke')}")
-        if key.revoked_at is None:
-            key.revoked_at = time.time()
+        repository.revoke(session, key)
         return key_view(key, session.get_one(Project, key.project_id), caller)
 
 
@@ -101,6 +100,18 @@ def _check_still_known(session: Session, caller: Caller) -> None:
         own = repository.find_key(session, caller.key_id)
         if own is None or own.revoked_at is not None:
             raise KeyRevoked
+
+
+def _scopes(caller: Caller, request: CreateKey) -> list[str] | None:
+    """What the new key may do: what is asked for, else what the caller's own may. None: everything."""
+    wanted = caller.scopes if request.scopes is None else set(request.scopes)
+    if beyond := [scope for scope in SCOPES if scope in wanted - caller.scopes]:
+        raise Forbidden(
+            f"This key does not have the scope {beyond[0]!r}, so it cannot make a key that has it. "
+            + _OPERATOR.format("keys create --scope …"),
+            param="scopes",
+        )
+    return None if wanted == set(SCOPES) else [scope for scope in SCOPES if scope in wanted]
 
 
 def _project(session: Session, caller: Caller, project_id: str | None) -> Project:

@@ -8,6 +8,7 @@ from app.core.description import ListOf, answers
 from app.core.paging import After, Limit, page
 from app.core.parameters import KeyId
 from app.core.requests import StrictRoute
+from app.core.scopes import ADMIN, READ
 from app.keys import access
 from app.keys.asking import Asking
 from app.keys.schemas import CreateKey, CreateProject, KeyObject, KeyWithSecret, ProjectObject
@@ -23,7 +24,7 @@ OfProject = Annotated[
 ]
 
 
-@router.post("/api_keys", **answers(KeyWithSecret))
+@router.post("/api_keys", **answers(KeyWithSecret), **ADMIN)
 def create_key(body: CreateKey, caller: Asking, response: Response) -> dict[str, object]:
     """Make a key of the project.
 
@@ -34,7 +35,7 @@ def create_key(body: CreateKey, caller: Asking, response: Response) -> dict[str,
     return access.create_key(caller, body)
 
 
-@router.get("/api_keys", **answers(ListOf[KeyObject]))
+@router.get("/api_keys", **answers(ListOf[KeyObject]), **ADMIN)
 def list_keys(
     caller: Asking, project_id: OfProject = None, after: After = None, limit: Limit = 20
 ) -> Response:
@@ -45,7 +46,7 @@ def list_keys(
     return page(access.list_keys(caller, project_id, after=after, limit=limit), limit)
 
 
-@router.post("/api_keys/{key_id}/revoke", **answers(KeyObject))
+@router.post("/api_keys/{key_id}/revoke", **answers(KeyObject), **ADMIN)
 def revoke_key(key_id: KeyId, caller: Asking) -> dict[str, object]:
     """Revoke a key for good.
 
@@ -54,7 +55,7 @@ def revoke_key(key_id: KeyId, caller: Asking) -> dict[str, object]:
     return access.revoke_key(caller, key_id)
 
 
-@router.post("/projects", **answers(ProjectObject))
+@router.post("/projects", **answers(ProjectObject), **ADMIN)
 def create_project(body: CreateProject, caller: Asking) -> dict[str, object]:
     """Make a project, as the operator.
 
@@ -63,7 +64,7 @@ def create_project(body: CreateProject, caller: Asking) -> dict[str, object]:
     return access.create_project(caller, body)
 
 
-@router.get("/projects", **answers(ListOf[ProjectObject]))
+@router.get("/projects", **answers(ListOf[ProjectObject]), **READ)
 def list_projects(caller: Asking, after: After = None, limit: Limit = 20) -> Response:
     """List the projects that the key may see, the oldest first.
 

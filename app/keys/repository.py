@@ -8,8 +8,10 @@ from typing import Any
 from sqlalchemy import Select, bindparam, func, or_, select, tuple_, update
 from sqlalchemy.orm import Session
 
+from app.core.audit import record
 from app.core.ids import new_key_id
 from app.core.quick_reads import QuickReads
+from app.core.scopes import SCOPES
 from app.core.tables import DELETED_PROJECT, ApiKey, Project
 from app.keys.secret import digest_of, hint_of, new_secret
 
@@ -25,11 +27,12 @@ class Caller:
     key_id: str | None = None
     requests_per_minute: int | None = None
     operator: bool = False
+    scopes: frozenset[str] = frozenset(SCOPES)
 
 
-_CALLER = select(ApiKey.project_id, ApiKey.id, ApiKey.requests_per_minute, ApiKey.operator).where(
-    ApiKey.sha256 == bindparam("digest"), ApiKey.revoked_at.is_(None)
-)
+_CALLER = select(
+    ApiKey.project_id, ApiKey.id, ApiKey.requests_per_minute, ApiKey.operator, ApiKey.scopes
+).where(ApiKey.sha256 == bindparam("digest"), ApiKey.revoked_at.is_(None))
 _ANY_KEY: Select[Any] = select(ApiKey.id).limit(1)
 
 
@@ -38,8 +41,13 @@ async def caller_with(reads: QuickReads, digest: str) -> Caller | None:
     rows = await reads.rows(_CALLER, digest=digest)
     if not rows:
         return None
-    project, key, limit, operator = rows[0]
-    return Caller(project, key, limit, bool(operator))
+    project, key, limit, operator, scopes = rows[0]
+    return Caller(project, key, limit, bool(operator), frozenset(scopes_held(scopes)))
+
+
+def scopes_held(stored: str | None) -> list[str]:
+    """What a key may do, in the usual order."""
+    return [scope for scope in SCOPES if stored is None or scope in stored.split()]
 
 
 async def any_key_quickly(reads: QuickReads) -> bool:
@@ -59,9 +67,10 @@ def new_key(
     *,
     requests_per_minute: int | None,
     operator: bool,
+    scopes: Sequence[str] | None = None,
     created_by: str | None = None,
 ) -> tuple[ApiKey, str]:
-    """A key's row, and its secret, which is nowhere else."""
+    """A key's row, and its secret, which is nowhere else. ``scopes``: None is all that there are."""
     secret = new_secret()
     key = ApiKey(
         id=new_key_id(),
@@ -72,9 +81,20 @@ def new_key(
         created_at=time.time(),
         requests_per_minute=requests_per_minute,
         operator=operator,
+        scopes=None if scopes is None else " ".join(scopes),
         created_by=created_by,
     )
     session.add(key)
+    record(
+        session,
+        "api_key.created",
+        key.id,
+        project_id,
+        name=name,
+        scopes=scopes_held(key.scopes),
+        operator=operator,
+        requests_per_minute=requests_per_minute,
+    )
     return key, secret
 
 
@@ -113,6 +133,13 @@ def live_keys(session: Session, project_id: str) -> int:
     """How many keys of a project are not revoked."""
     query = select(func.count()).where(ApiKey.project_id == project_id, ApiKey.revoked_at.is_(None))
     return session.scalar(query) or 0
+
+
+def revoke(session: Session, key: ApiKey) -> None:
+    """Refuse the key from now on."""
+    if key.revoked_at is None:
+        key.revoked_at = time.time()
+        record(session, "api_key.revoked", key.id, key.project_id, name=key.name)
 
 
 def note_use(session: Session, used: Mapping[str, float]) -> None:

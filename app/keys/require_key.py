@@ -13,6 +13,7 @@ from sqlalchemy.exc import OperationalError, TimeoutError
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from app.core.addresses import is_loopback
+from app.core.audit import ACTOR, Actor
 from app.core.auth import is_public
 from app.core.error_handlers import database_away, error_response
 from app.core.errors import ApiError, Unauthorized
@@ -67,6 +68,7 @@ class RequireKey:
         if caller is not None:
             scope["state"]["caller"] = caller
             scope["state"]["project"] = caller.project_id
+            ACTOR.set(_actor(scope, caller))
             if caller.key_id is not None:
                 uses: Uses = scope["state"]["key_uses"]
                 uses.note(caller.key_id)
@@ -105,6 +107,11 @@ class RequireKey:
             rates: RateLimiter = scope["state"]["rates"]
             await rates.check(caller.key_id, limit)
         return caller, digest
+
+
+def _actor(scope: Scope, caller: Caller) -> Actor:
+    peer = scope.get("client")
+    return Actor(caller.key_id, None if peer is None else peer[0], scope["state"]["request_id"])
 
 
 def _keyless_caller(scope: Scope, public: bool) -> Caller | None:

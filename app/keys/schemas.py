@@ -5,8 +5,9 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, BaseModel, Field, StringConstraints
 
 from app.core.description import CreatedAt, Kind
+from app.core.scopes import Scope
 from app.core.tables import ApiKey, Project
-from app.keys.repository import Caller
+from app.keys.repository import Caller, scopes_held
 from app.keys.service import check_name
 from trainer.graders.spec import StrictModel
 
@@ -23,6 +24,11 @@ class CreateKey(StrictModel):
     requests_per_minute: Annotated[int, Field(ge=1, le=1_000_000_000)] | None = Field(
         default=None,
         description="How many requests it may send a minute; default: as the operator has set",
+    )
+    scopes: Annotated[list[Scope], Field(min_length=1, max_length=4)] | None = Field(
+        default=None,
+        description="What it may do: read what there is, train, ask models (infer), manage keys and webhooks "
+        "and what others may see (admin); default: what the key that asks may",
     )
     operator: bool = Field(
         default=False,
@@ -43,6 +49,7 @@ class KeyObject(BaseModel):
     requests_per_minute: int | None = Field(
         description="A limit of its own; null: as the operator has set for all"
     )
+    scopes: list[Scope] = Field(description="What it may do")
     operator: bool = Field(description="Whether it makes projects, and manages the keys of all")
     created_by: str | None = Field(
         description="Id of the key that made it; null: the operator did, on the machine itself"
@@ -91,6 +98,7 @@ def key_view(
         "project_id": project.id,
         "project_name": project.name,
         "requests_per_minute": row.requests_per_minute,
+        "scopes": scopes_held(row.scopes),
         "operator": row.operator,
         "created_by": row.created_by,
         "last_used_at": None if row.last_used_at is None else int(row.last_used_at),

@@ -3,6 +3,7 @@
 import time
 from collections.abc import Sequence
 
+from app.core.audit import record
 from app.core.db import read_session, write_session
 from app.core.ids import new_project_id
 from app.core.tables import ApiKey, Project
@@ -17,11 +18,16 @@ class KeyProblem(ValueError):
 
 
 def create_key(
-    name: str, project: str, requests_per_minute: int | None = None, *, operator: bool = False
+    name: str,
+    project: str,
+    requests_per_minute: int | None = None,
+    *,
+    operator: bool = False,
+    scopes: Sequence[str] | None = None,
 ) -> tuple[ApiKey, str]:
     """A new key of ``project`` (an id or a name), and its secret, which is nowhere else.
 
-    Raises KeyProblem.
+    ``scopes``: what it may do; None: everything. Raises KeyProblem.
     """
     check_name(name)
     with write_session() as session:
@@ -33,7 +39,12 @@ def create_key(
                 "`policysplit projects create` makes one"
             )
         return repository.new_key(
-            session, owner.id, name, requests_per_minute=requests_per_minute, operator=operator
+            session,
+            owner.id,
+            name,
+            requests_per_minute=requests_per_minute,
+            operator=operator,
+            scopes=scopes,
         )
 
 
@@ -49,8 +60,7 @@ def revoke_key(key_id: str) -> ApiKey:
         key = repository.find_key(session, key_id)
         if key is None:
             raise KeyProblem(f"there is no key {abbreviated(key_id)}; `policysplit keys list` shows all")
-        if key.revoked_at is None:
-            key.revoked_at = time.time()
+        repository.revoke(session, key)
     return key
 
 
@@ -62,6 +72,8 @@ def create_project(name: str) -> Project:
             raise KeyProblem(f"the name {abbreviated(name)} is taken by project {taken.id}")
         project = Project(id=new_project_id(), name=name, created_at=time.time())
         session.add(project)
+        session.flush()
+        record(session, "project.created", project.id, project.id, name=name)
     return project
 
 

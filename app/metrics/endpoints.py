@@ -9,6 +9,7 @@ from app.core.auth import ProjectId
 from app.core.description import answers, answers_text
 from app.core.parameters import JobId, LastEventId
 from app.core.requests import StrictRoute
+from app.core.scopes import READ
 from app.metrics import service, stream
 from app.metrics.objects import SeriesList
 
@@ -18,7 +19,7 @@ _MAX_STEP = 2**31 - 1
 Names = Annotated[list[str], Query(description="A series; may be repeated")]
 
 
-@router.get("/{fine_tuning_job_id}/metrics", **answers(SeriesList))
+@router.get("/{fine_tuning_job_id}/metrics", **answers(SeriesList), **READ)
 def get_metrics(
     fine_tuning_job_id: JobId,
     project: ProjectId,
@@ -51,7 +52,7 @@ def get_metrics(
     return {"object": "list", "data": data}
 
 
-@router.get("/{fine_tuning_job_id}/metrics/stream", **answers_text("Events", "text/event-stream"))
+@router.get("/{fine_tuning_job_id}/metrics/stream", **answers_text("Events", "text/event-stream"), **READ)
 def stream_metrics(
     fine_tuning_job_id: JobId,
     request: Request,
@@ -72,7 +73,7 @@ def stream_metrics(
     )
 
 
-@router.get("/{fine_tuning_job_id}/metrics.csv", **answers_text("A table", "text/csv"))
+@router.get("/{fine_tuning_job_id}/metrics.csv", **answers_text("A table", "text/csv"), **READ)
 def get_metrics_csv(
     fine_tuning_job_id: JobId,
     project: ProjectId,

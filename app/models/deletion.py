@@ -5,6 +5,7 @@ from sqlalchemy.orm import Session
 
 from app.checkpoints.naming import BadModelId, is_fine_tuned, parse_model_id
 from app.checkpoints.repository import checkpoint_of, result_checkpoint
+from app.core.audit import record
 from app.core.db import write_session
 from app.core.errors import BadRequest, Conflict, Forbidden, NotFound
 from app.core.job_log import add_event
@@ -39,6 +40,7 @@ def delete_model(project_id: str, name: str) -> None:
             job.fine_tuned_model = None
         add_event(session, job.id, "info", "message", f"The model {checkpoint.model} has been deleted.")
         session.delete(checkpoint)
+        record(session, "model.deleted", checkpoint.model, project_id, job_id=job.id)
         place = checkpoint.path
     remove(place, get_settings().runs_dir)
 

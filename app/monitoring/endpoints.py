@@ -5,14 +5,15 @@ from prometheus_client import generate_latest
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 
 from app.core.description import answers_text
+from app.core.scopes import READ, ScopedRoute
 from app.keys.asking import Operator
 from app.monitoring.requests import counted
 from app.monitoring.service import ServiceCollector
 
-router = APIRouter(tags=["monitoring"])
+router = APIRouter(tags=["monitoring"], route_class=ScopedRoute)
 
 
-@router.get("/metrics", **answers_text("The metrics", "text/plain"))
+@router.get("/metrics", **answers_text("The metrics", "text/plain"), **READ)
 def scrape(_caller: Operator) -> Response:
     """Get the service's metrics in Prometheus' text format, as the operator.
 

@@ -9,6 +9,7 @@ from app.core.description import ListOf, answers
 from app.core.paging import After, Limit, page
 from app.core.parameters import JobId, RolloutId
 from app.core.requests import StrictRoute
+from app.core.scopes import READ
 from app.rollouts import service
 from app.rollouts.objects import RolloutDetails, RolloutObject
 from app.rollouts.repository import Filter
@@ -17,7 +18,7 @@ from trainer.spec.modes import Mode
 router = APIRouter(prefix="/v1/fine_tuning/jobs", tags=["rollouts"], route_class=StrictRoute)
 
 
-@router.get("/{fine_tuning_job_id}/rollouts", **answers(ListOf[RolloutObject]))
+@router.get("/{fine_tuning_job_id}/rollouts", **answers(ListOf[RolloutObject]), **READ)
 def list_rollouts(
     fine_tuning_job_id: JobId,
     project: ProjectId,
@@ -55,7 +56,7 @@ def list_rollouts(
     return page(service.listing(project, fine_tuning_job_id, wanted, after=after, limit=limit), limit)
 
 
-@router.get("/{fine_tuning_job_id}/rollouts/{rollout_id}", **answers(RolloutDetails))
+@router.get("/{fine_tuning_job_id}/rollouts/{rollout_id}", **answers(RolloutDetails), **READ)
 def retrieve_rollout(
     fine_tuning_job_id: JobId, rollout_id: RolloutId, project: ProjectId
 ) -> dict[str, object]:

@@ -12,6 +12,7 @@ from app.core.auth import ProjectId
 from app.core.db import read_session
 from app.core.description import Kind, answers
 from app.core.requests import StrictRoute
+from app.core.scopes import READ
 from app.core.tables import File, Job
 from app.storage.expiry import AHEAD_DAYS, What, expiring, kept_days
 
@@ -75,7 +76,7 @@ class StorageUse(BaseModel):
     retention: list[Retention] = Field(description="What is removed by itself, and when")
 
 
-@router.get("", **answers(StorageUse))
+@router.get("", **answers(StorageUse), **READ)
 def storage_use(project: ProjectId) -> dict[str, object]:
     """Get how much of the disk the project uses, and what is removed by itself.
 

@@ -10,6 +10,7 @@ from app.core.description import ListOf, answers
 from app.core.paging import After, Limit, page
 from app.core.parameters import EndpointId
 from app.core.requests import StrictRoute
+from app.core.scopes import ADMIN, READ
 from app.webhooks import objects, service
 from app.webhooks.schemas import CreateEndpoint, EventType, RotateSecret, SampleEvent, UpdateEndpoint
 from app.webhooks.sending import webhook_client
@@ -17,13 +18,13 @@ from app.webhooks.sending import webhook_client
 router = APIRouter(prefix="/v1", tags=["webhooks"], route_class=StrictRoute)
 
 
-@router.get("/webhook_event_types", **answers(objects.EventTypeList))
+@router.get("/webhook_event_types", **answers(objects.EventTypeList), **READ)
 def list_event_types() -> dict[str, object]:
     """List the events that an endpoint can be told of."""
     return {"object": "list", "data": list(get_args(EventType))}
 
 
-@router.post("/webhook_endpoints", **answers(objects.EndpointWithSecret))
+@router.post("/webhook_endpoints", **answers(objects.EndpointWithSecret), **ADMIN)
 def create_endpoint(body: CreateEndpoint, project: ProjectId) -> dict[str, object]:
     """Have a URL told when jobs end.
 
@@ -32,19 +33,19 @@ def create_endpoint(body: CreateEndpoint, project: ProjectId) -> dict[str, objec
     return service.create(project, body)
 
 
-@router.get("/webhook_endpoints", **answers(ListOf[objects.EndpointObject]))
+@router.get("/webhook_endpoints", **answers(ListOf[objects.EndpointObject]), **READ)
 def list_endpoints(project: ProjectId, after: After = None, limit: Limit = 20) -> Response:
     """List webhook endpoints, newest first."""
     return page(service.listing(project, after=after, limit=limit), limit)
 
 
-@router.get("/webhook_endpoints/{webhook_endpoint_id}", **answers(objects.EndpointObject))
+@router.get("/webhook_endpoints/{webhook_endpoint_id}", **answers(objects.EndpointObject), **READ)
 def retrieve_endpoint(webhook_endpoint_id: EndpointId, project: ProjectId) -> dict[str, object]:
     """Get a webhook endpoint."""
     return service.retrieve(project, webhook_endpoint_id)
 
 
-@router.post("/webhook_endpoints/{webhook_endpoint_id}", **answers(objects.EndpointObject))
+@router.post("/webhook_endpoints/{webhook_endpoint_id}", **answers(objects.EndpointObject), **ADMIN)
 def update_endpoint(
     webhook_endpoint_id: EndpointId, body: UpdateEndpoint, project: ProjectId
 ) -> dict[str, object]:
@@ -52,7 +53,7 @@ def update_endpoint(
     return service.update(project, webhook_endpoint_id, body)
 
 
-@router.delete("/webhook_endpoints/{webhook_endpoint_id}", **answers(objects.EndpointDeleted))
+@router.delete("/webhook_endpoints/{webhook_endpoint_id}", **answers(objects.EndpointDeleted), **ADMIN)
 def delete_endpoint(webhook_endpoint_id: EndpointId, project: ProjectId) -> dict[str, object]:
     """Delete a webhook endpoint.
 
@@ -62,7 +63,9 @@ def delete_endpoint(webhook_endpoint_id: EndpointId, project: ProjectId) -> dict
     return {"id": webhook_endpoint_id, "object": "webhook_endpoint.deleted", "deleted": True}
 
 
-@router.post("/webhook_endpoints/{webhook_endpoint_id}/rotate_secret", **answers(objects.EndpointWithSecret))
+@router.post(
+    "/webhook_endpoints/{webhook_endpoint_id}/rotate_secret", **answers(objects.EndpointWithSecret), **ADMIN
+)
 def rotate_secret(
     webhook_endpoint_id: EndpointId, body: RotateSecret, project: ProjectId
 ) -> dict[str, object]:
@@ -74,7 +77,7 @@ def rotate_secret(
     return service.rotate_secret(project, webhook_endpoint_id, keep_old=keep_old)
 
 
-@router.post("/webhook_endpoints/{webhook_endpoint_id}/test", **answers(objects.TestResult))
+@router.post("/webhook_endpoints/{webhook_endpoint_id}/test", **answers(objects.TestResult), **ADMIN)
 async def test_endpoint(
     webhook_endpoint_id: EndpointId, body: SampleEvent, project: ProjectId
 ) -> dict[str, object]:
@@ -94,7 +97,9 @@ async def test_endpoint(
     }
 
 
-@router.get("/webhook_endpoints/{webhook_endpoint_id}/deliveries", **answers(ListOf[objects.DeliveryObject]))
+@router.get(
+    "/webhook_endpoints/{webhook_endpoint_id}/deliveries", **answers(ListOf[objects.DeliveryObject]), **READ
+)
 def list_deliveries(
     webhook_endpoint_id: EndpointId, project: ProjectId, after: After = None, limit: Limit = 20
 ) -> Response:

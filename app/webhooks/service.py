@@ -1,10 +1,12 @@
 """What can be done with webhook endpoints."""
 
 import time
+from urllib.parse import urlsplit
 
 import httpx
 from sqlalchemy.orm import Session
 
+from app.core.audit import record
 from app.core.db import read_session, write_session
 from app.core.errors import BadRequest, NotFound
 from app.core.ids import new_endpoint_id, new_webhook_event_id
@@ -38,6 +40,7 @@ def create(project_id: str, request: CreateEndpoint) -> dict[str, object]:
             secret=seal(secret),
         )
         session.add(row)
+        record(session, "webhook_endpoint.created", row.id, project_id, name=row.name, host=_host(row.url))
     return endpoint_view(row, new_secret=secret)
 
 
@@ -65,17 +68,21 @@ def update(project_id: str, endpoint_id: str, request: UpdateEndpoint) -> dict[s
         _check_url(request.url)
     with write_session() as session:
         row = _found(session, project_id, endpoint_id, lock=True)
-        for name, value in request.model_dump(exclude_none=True).items():
-            if getattr(row, name) != value:
-                setattr(row, name, value)
-                row.updated_at = time.time()
+        given = request.model_dump(exclude_none=True)
+        changed = [name for name, value in given.items() if getattr(row, name) != value]
+        for name in changed:
+            setattr(row, name, given[name])
+            row.updated_at = time.time()
+        record(session, "webhook_endpoint.updated", row.id, project_id, fields=changed, host=_host(row.url))
         return endpoint_view(row)
 
 
 def delete(project_id: str, endpoint_id: str) -> None:
     """Remove it with its deliveries, also those that still wait."""
     with write_session() as session:
-        session.delete(_found(session, project_id, endpoint_id, lock=True))
+        row = _found(session, project_id, endpoint_id, lock=True)
+        session.delete(row)
+        record(session, "webhook_endpoint.deleted", row.id, project_id, name=row.name)
 
 
 def rotate_secret(project_id: str, endpoint_id: str, *, keep_old: bool) -> dict[str, object]:
@@ -86,6 +93,7 @@ def rotate_secret(project_id: str, endpoint_id: str, *, keep_old: bool) -> dict[
         row.previous_secret = row.secret if keep_old else None
         row.previous_secret_until = now + _DAY if keep_old else None
         row.secret, row.updated_at = seal(secret), now
+        record(session, "webhook_endpoint.secret_rotated", row.id, project_id, keep_old=keep_old)
         return endpoint_view(row, new_secret=secret)
 
 
@@ -126,6 +134,11 @@ async def send_sample(client: httpx.AsyncClient, due: repository.Due) -> int:
             f"The endpoint did not answer: {outcome.error}.", param="url", code="webhook_unreachable"
         )
     return outcome.status_code
+
+
+def _host(url: str) -> str | None:
+    """What the audit log says of an address: the rest of it may hold a secret."""
+    return urlsplit(url).hostname
 
 
 def _check_url(url: str) -> None:

@@ -6,6 +6,7 @@ from app.core.description import ListOf, answers
 from app.core.paging import After, Limit, page
 from app.core.parameters import WorkerId
 from app.core.requests import StrictRoute
+from app.core.scopes import ADMIN, READ
 from app.keys.asking import Asking, Operator
 from app.workers import service
 from app.workers.schemas import Queue, WorkerObject
@@ -13,7 +14,7 @@ from app.workers.schemas import Queue, WorkerObject
 router = APIRouter(prefix="/v1", tags=["workers"], route_class=StrictRoute)
 
 
-@router.get("/workers", **answers(ListOf[WorkerObject]))
+@router.get("/workers", **answers(ListOf[WorkerObject]), **READ)
 def list_workers(caller: Asking, after: After = None, limit: Limit = 20) -> Response:
     """List the workers, the newest first.
 
@@ -23,13 +24,13 @@ def list_workers(caller: Asking, after: After = None, limit: Limit = 20) -> Resp
     return page(service.list_workers(caller, after=after, limit=limit), limit)
 
 
-@router.get("/workers/{worker_id}", **answers(WorkerObject))
+@router.get("/workers/{worker_id}", **answers(WorkerObject), **READ)
 def get_worker(worker_id: WorkerId, caller: Asking) -> dict[str, object]:
     """Get one worker."""
     return service.get_worker(caller, worker_id)
 
 
-@router.post("/workers/{worker_id}/drain", **answers(WorkerObject))
+@router.post("/workers/{worker_id}/drain", **answers(WorkerObject), **ADMIN)
 def drain_worker(worker_id: WorkerId, caller: Operator) -> dict[str, object]:
     """Have a worker take no more jobs, as the operator.
 
@@ -39,13 +40,13 @@ def drain_worker(worker_id: WorkerId, caller: Operator) -> dict[str, object]:
     return service.set_draining(caller, worker_id, True)
 
 
-@router.post("/workers/{worker_id}/undrain", **answers(WorkerObject))
+@router.post("/workers/{worker_id}/undrain", **answers(WorkerObject), **ADMIN)
 def undrain_worker(worker_id: WorkerId, caller: Operator) -> dict[str, object]:
     """Have a worker take jobs again, as the operator."""
     return service.set_draining(caller, worker_id, False)
 
 
-@router.get("/queue", **answers(Queue))
+@router.get("/queue", **answers(Queue), **READ)
 def get_queue(caller: Asking) -> dict[str, object]:
     """Get what waits for workers, and why.
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
+from app.core.audit import Change, record
 from app.core.db import read_session, write_session
 from app.core.errors import BadRequest, NotFound
 from app.core.job_status import HELD
@@ -66,6 +67,8 @@ def set_draining(caller: Caller, worker_id: str, draining: bool) -> View:
         row = session.get(TrainingWorker, worker_id)
         if row is not None:
             row.draining = draining
+            change: Change = "worker.drained" if draining else "worker.undrained"
+            record(session, change, worker_id, caller.project_id)
     return get_worker(caller, worker_id)
 
 

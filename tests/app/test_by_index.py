@@ -5,11 +5,12 @@ from typing import Any
 
 import httpx
 import pytest
-from sqlalchemy import Engine
+from sqlalchemy import Engine, select
 from starlette.routing import Route
 
 from app.core.db import build_engine, close_engine, get_engine, read_session
 from app.core.migrate import upgrade_to_head
+from app.core.tables import AuditEntry
 from app.main import create_app
 from app.rollouts.repository import Filter, listing
 from tests.fixtures.api import GRADER, Api
@@ -168,6 +169,13 @@ REQUESTS: dict[str, list[Asked]] = {
     "GET /v1/storage": [({}, {}, None)],
     "GET /v1/api_keys": [({}, {}, None)],
     "GET /v1/projects": [({}, {}, None)],
+    "GET /v1/audit_log": [
+        ({}, {}, None),
+        ({}, {"project_ids": "proj_other"}, None),
+        ({}, {"event_types": "job.created", "after": "audit_log-88"}, None),
+        ({}, {"resource_ids": "ftjob-77"}, None),
+        ({}, {"actor_ids": "key_3", "since": 1, "until": 2_000_000_000}, None),
+    ],
     "GET /v1/workers": [({}, {}, None)],
     "GET /v1/workers/{worker_id}": [({"worker_id": "filled"}, {}, None)],
     "POST /v1/workers/{worker_id}/drain": [({"worker_id": "filled"}, {}, None)],
@@ -190,6 +198,13 @@ REQUESTS: dict[str, list[Asked]] = {
 }
 
 
+#: What changes nothing, though it is a POST; all else leaves an entry in the audit log.
+CHANGES_NOTHING = {
+    "POST /v1/fine_tuning/jobs/validate",
+    "POST /v1/fine_tuning/alpha/graders/validate",
+    "POST /v1/experiments/validate",
+    "POST /v1/experiments/{experiment_id}/extend/validate",
+}
 #: What needs a disk, a broker, an address of elsewhere: their queries were made by then.
 REFUSED = {
     *("GET /v1/files/{file_id}/content", "GET /v1/files/{file_id}/prompt_lengths"),
@@ -200,7 +215,7 @@ REFUSED = {
 def _large_tables(engine: Engine) -> set[str]:
     names = ("jobs", "checkpoints", "job_events", "rollouts", "metric_points", "files", "job_attempts")
     names += ("webhook_deliveries", "webhook_attempts", "experiment_runs", "estimates", "job_replays")
-    names += ("job_metadata", "job_rewards")
+    names += ("job_metadata", "job_rewards", "audit_log")
     with engine.connect() as connection:
         counts = {
             name: connection.exec_driver_sql(f"SELECT count(*) FROM {name}").scalar_one() for name in names
@@ -257,10 +272,22 @@ def test_postgresql_searches_by_trigrams(postgres_with_extensions: str) -> None:
             close_engine(engine)
 
 
+def _check_audit_log(changed: dict[str, str]) -> None:
+    """Every request that changed something has left an entry, with where it came from; ``changed``: by id."""
+    with read_session() as session:
+        rows = session.execute(
+            select(AuditEntry.request_id, AuditEntry.address).where(AuditEntry.request_id.in_(changed))
+        ).all()
+    told = {changed[row.request_id] for row in rows}
+    assert set(changed.values()) - told == CHANGES_NOTHING
+    assert {row.address for row in rows} == {"127.0.0.1"}
+
+
 def test_no_route_reads_a_large_table_from_end_to_end(api: Api, plans: Plans) -> None:
     scans: list[str] = []
     searches = _texts_are_indexed(get_engine())
     answered: dict[str, list[int]] = {}
+    changed: dict[str, str] = {}
     with httpx.Client(base_url=api.url, timeout=60) as client:
         for route, requests in REQUESTS.items():
             method, path = route.split()
@@ -272,7 +299,10 @@ def test_no_route_reads_a_large_table_from_end_to_end(api: Api, plans: Plans) ->
                     url = url.replace(f"{{{name}}}", value)
                 answer = client.request(method, url, params=query, json=body)
                 answered.setdefault(route, []).append(answer.status_code)
+                if method != "GET" and answer.is_success:
+                    changed[answer.headers["x-request-id"]] = route
                 scans += [f"{route} {query} ({answer.status_code}): {scan}" for scan in plans.large_scans()]
+    _check_audit_log(changed)
     assert not scans, "\n".join(scans)
     # A refusal is told by a query as well, but every route has been followed to its end once.
     refused = {route: codes for route, codes in answered.items() if min(codes) >= 300 or max(codes) >= 500}

@@ -83,6 +83,7 @@ LISTINGS = {
     ("GET", "/v1/webhook_endpoints"),
     ("GET", "/v1/experiments"),
     ("GET", "/v1/api_keys"),
+    ("GET", "/v1/audit_log"),
 }
 REFERENCES = {
     ("POST", "/v1/fine_tuning/jobs"),

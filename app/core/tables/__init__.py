@@ -6,6 +6,7 @@ Times are unix seconds. Ids are OpenAI's forms: ``file-…``, ``ftjob-…``, ``f
 """
 
 from app.core.tables.attempts import JobAttempt, JobEvent, JobReplay
+from app.core.tables.audit import AuditEntry
 from app.core.tables.base import DEFAULT_PROJECT, DELETED_PROJECT, Double, JsonObject, Table
 from app.core.tables.checkpoints import Checkpoint, CheckpointPermission
 from app.core.tables.estimates import Estimate
@@ -24,6 +25,7 @@ __all__ = [
     "DELETED_PROJECT",
     "NO_REWARD",
     "ApiKey",
+    "AuditEntry",
     "Checkpoint",
     "CheckpointPermission",
     "Double",
