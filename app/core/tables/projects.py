@@ -34,7 +34,7 @@ class ApiKey(Table):
     requests_per_minute: Mapped[int | None] = mapped_column(Integer)
     # Sees and makes projects, and the keys of all.
     operator: Mapped[bool] = mapped_column(Boolean, default=False)
-    # What it may do (app.core.scopes), with spaces between. NULL: all, as every key could before 0032.
+    # What it may do (app.core.scopes), with spaces between. NULL: all, as every key could before 0033.
     scopes: Mapped[str | None] = mapped_column(String(64))
     # The key that made it. NULL: the operator, on the machine itself.
     created_by: Mapped[str | None] = mapped_column(String(64))
