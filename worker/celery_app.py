@@ -9,6 +9,7 @@ A worker takes a message only when it has a free slot, so that none waits behind
 
 import logging
 import os
+import sys
 
 from celery import Celery
 from celery.signals import worker_init, worker_ready, worker_shutdown, worker_shutting_down
@@ -16,6 +17,7 @@ from celery.worker.consumer import Consumer
 
 from app.core.queue import QUEUE_NAME
 from app.core.settings import get_settings
+from worker.figures_server import FiguresServer
 from worker.intake import Intake
 from worker.lease import new_owner
 from worker.reconciler import start_reconciler
@@ -62,9 +64,25 @@ app = Celery("policysplit")
 app.add_defaults(configuration)
 
 
+def _tell_figures() -> None:
+    settings = get_settings()
+    if (port := settings.worker_metrics_port) is None:
+        return
+    try:
+        server = FiguresServer(settings.metrics_host, port)
+    except OSError as error:
+        # Celery logs what handlers raise, and goes on.
+        sys.exit(f"worker: cannot listen on {settings.metrics_host}:{port}: {error.strerror}")
+    server.start(alive=lambda: REGISTRATION.turns, ready=lambda: INTAKE.takes)
+
+
 @worker_init.connect
 def on_init(**_: object) -> None:
-    """Start the reconciler and the registration, which work without a broker too."""
+    """Start the reconciler and the registration, which work without a broker too.
+
+    Ends the process where the figures cannot be told at the port that was asked for.
+    """
+    _tell_figures()
     ready_file = get_settings().ready_file
     if ready_file is not None:
         # Left by a worker that was killed: its process id may be another process's by now.

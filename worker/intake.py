@@ -19,6 +19,11 @@ class Intake:
     def open(self) -> bool:
         return self._open
 
+    @property
+    def takes(self) -> bool:
+        """Whether messages are taken: it is open, and what gets them is there."""
+        return self._open and self._consumer is not None
+
     def attach(self, consumer: Consumer) -> None:
         """What gets the messages is there."""
         with self._lock:

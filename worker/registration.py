@@ -2,6 +2,7 @@
 
 import logging
 import threading
+import time
 
 from sqlalchemy.exc import InterfaceError, OperationalError
 
@@ -11,6 +12,8 @@ from worker.intake import Intake
 from worker.presence import facts, remove_row, write_row
 from worker.shutdown import Shutdown
 
+#: More than any wait for the database comes to, with all that is written in a turn.
+STUCK_SECONDS = 180.0
 _log = logging.getLogger(__name__)
 
 
@@ -22,6 +25,7 @@ class Registration:
         self._facts: dict[str, object] = {}
         self._wake, self._ended = threading.Event(), threading.Event()
         self._thread: threading.Thread | None = None
+        self._turned_at = time.monotonic()
 
     def start(self, shutdown: Shutdown) -> None:
         """Begin, in a thread of its own; a worker that is shutting down drains."""
@@ -29,6 +33,11 @@ class Registration:
         self._facts = facts(settings) | {"slots": settings.worker_slots, "draining": False}
         self._thread = threading.Thread(target=self._run, args=(shutdown,), name="registration", daemon=True)
         self._thread.start()
+
+    @property
+    def turns(self) -> bool:
+        """Whether the thread goes on, be the database there or away: else the process is stuck."""
+        return time.monotonic() - self._turned_at < STUCK_SECONDS
 
     def stop(self) -> None:
         """The worker has ended: its row goes."""
@@ -42,6 +51,7 @@ class Registration:
         with shutdown.waking(self._wake):
             while not self._ended.is_set():
                 self._wake.clear()
+                self._turned_at = time.monotonic()
                 try:
                     self._intake.set_open(not self.write(draining=shutdown.requested))
                 except (OperationalError, InterfaceError) as error:

@@ -75,6 +75,15 @@ class Settings(GraderSettings):
         "itself in data_dir",
     )
     organization: str = Field(default="policysplit", description="The org part of ft:base:org:suffix:id")
+    metrics_host: str = Field(
+        default="127.0.0.1", description="Address at which workers answer /metrics, /healthz and /readyz"
+    )
+    worker_metrics_port: int | None = Field(
+        default=None, ge=1, le=65535, description="Port at which a worker does; unset: it does not"
+    )
+    inference_metrics_port: int | None = Field(
+        default=None, ge=1, le=65535, description="Likewise an inference worker"
+    )
     ready_file: Path | None = Field(
         default=None, description="A worker writes its process id here when it takes jobs"
     )

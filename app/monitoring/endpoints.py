@@ -4,10 +4,10 @@ from fastapi import APIRouter, Response
 from prometheus_client import generate_latest
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 
+from app.core.counting import told
 from app.core.description import answers_text
 from app.core.scopes import READ, ScopedRoute
 from app.keys.asking import Operator
-from app.monitoring.requests import counted
 from app.monitoring.service import ServiceCollector
 
 router = APIRouter(tags=["monitoring"], route_class=ScopedRoute)
@@ -20,5 +20,5 @@ def scrape(_caller: Operator) -> Response:
     The queue by project, workers with their slots and GPUs, the pace and the rewards of the jobs that run,
     and requests by route. What is read from the database is the same at every API process.
     """
-    body = generate_latest(counted()) + generate_latest(ServiceCollector())
+    body = told() + generate_latest(ServiceCollector())
     return Response(body, media_type=CONTENT_TYPE_PLAIN_0_0_4)

@@ -1,39 +1,26 @@
-"""Requests counted and timed by route: those of this process, or of all that share the folder which
-``PROMETHEUS_MULTIPROC_DIR`` names."""
+"""Requests counted and timed by route, of the API and of inference workers alike."""
 
-import os
 import time
 
-from prometheus_client import CollectorRegistry, Counter, Histogram
-from prometheus_client.multiprocess import MultiProcessCollector
+from prometheus_client import Counter, Histogram
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-#: A row is found within milliseconds, a checkpoint's first token within seconds.
-_SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
+from app.core.counting import COUNTED, SECONDS
+
 _OTHER = "other"
-_OWN = CollectorRegistry()
 _REQUESTS = Counter(
     "policysplit_requests",
     "Requests by method, route and status; the route 'other' is that of no route",
     ["method", "route", "status"],
-    registry=_OWN,
+    registry=COUNTED,
 )
 _ANSWER_SECONDS = Histogram(
     "policysplit_answer_seconds",
     "Seconds until an answer began",
     ["method", "route"],
-    buckets=_SECONDS,
-    registry=_OWN,
+    buckets=SECONDS,
+    registry=COUNTED,
 )
-
-
-def counted() -> CollectorRegistry:
-    """What was counted until now."""
-    if "PROMETHEUS_MULTIPROC_DIR" not in os.environ:
-        return _OWN
-    shared = CollectorRegistry()
-    MultiProcessCollector(shared)
-    return shared
 
 
 class CountRequests:

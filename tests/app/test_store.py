@@ -12,12 +12,14 @@ from pathlib import Path
 import httpx
 import pytest
 
+from app.core.counting import told
 from app.core.settings import Settings, get_settings
 from app.core.store.artefacts import cache, described, in_use, keep, local, publish_base, remove
 from app.core.store.cache import Cache
 from app.core.store.errors import Damaged, NotStored, StoreError, StoreFull, StoreRefuses
 from app.core.store.remote import PART_BYTES, QUICK, Patience, Remote, remote
 from app.core.store.trees import Reference, Tree
+from tests.app.test_monitoring import values
 from tests.fixtures.object_store import S3, Faults, FaultyS3
 
 #: Short, for faults that last.
@@ -83,6 +85,29 @@ def test_a_folder_that_all_hosts_mount_is_a_store_likewise(tmp_path: Path, monke
     assert list(store.list("models")) == []
     monkeypatch.undo()
     get_settings.cache_clear()
+
+
+def test_what_goes_up_and_down_is_counted(other_host: Path):
+    def now(name: str, **labels: str) -> float:
+        return sum(values(told().decode(), f"policysplit_store_{name}", **labels))
+
+    store = remote()
+    assert store is not None
+    asked = [
+        ("bytes_total", {"direction": "up"}, 5),
+        ("bytes_total", {"direction": "down"}, 5),
+        ("requests_total", {"operation": "put", "outcome": "ok"}, 1),
+        ("requests_total", {"operation": "get", "outcome": "ok"}, 1),
+        ("requests_total", {"operation": "get", "outcome": "NotStored"}, 1),
+        ("seconds_count", {"operation": "get"}, 2),
+    ]
+    before = [now(name, **labels) for name, labels, _ in asked]
+    store.put_bytes("five", b"bytes")
+    assert store.get_bytes("five") == b"bytes"
+    with pytest.raises(NotStored):
+        store.get_bytes("six")
+    after = [now(name, **labels) for name, labels, _ in asked]
+    assert [b - a for a, b in zip(before, after, strict=True)] == [rise for _, _, rise in asked]
 
 
 def test_without_a_store_places_are_paths(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

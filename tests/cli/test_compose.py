@@ -26,25 +26,30 @@ VARIABLES = {
 
 
 def test_it_has_every_part() -> None:
-    assert OURS.keys() == {"migrate", "api", "worker", "inference"} | GPU
-    assert COMPOSE["services"].keys() - OURS.keys() == {"postgres", "redis"} | MONITORING
+    assert OURS.keys() == {"migrate", "models", "api", "worker", "inference"} | GPU
+    assert COMPOSE["services"].keys() - OURS.keys() == {"postgres", "redis", "seaweedfs"} | MONITORING
     for name in MONITORING:
         assert COMPOSE["services"][name]["profiles"] == ["monitoring"], "it starts where it is asked for"
+    assert COMPOSE["services"]["seaweedfs"]["profiles"] == ["store"]
 
 
 @pytest.mark.parametrize("part", OURS)
 def test_a_part_runs_a_command_that_exists(part: str) -> None:
-    program, command, *rest = OURS[part]["command"]
-    assert (program, rest) == ("policysplit", [])
-    group = typer.main.get_group(app)
-    assert command in group.commands
+    program, *words = OURS[part]["command"]
+    assert program == "policysplit"
+    group: Any = typer.main.get_group(app)
+    for word in words:
+        assert word in group.commands
+        group = group.commands[word]
 
 
 @pytest.mark.parametrize("part", OURS)
 def test_a_part_is_given_settings_that_are_read(part: str, monkeypatch: pytest.MonkeyPatch) -> None:
     environment = OURS[part]["environment"]
-    assert environment.keys() <= VARIABLES
-    for name, value in environment.items():
+    # The store's keys are read by who talks to it, under the names that it has for them.
+    assert {name for name in environment if not name.startswith("AWS_")} <= VARIABLES
+    given = {"POLICYSPLIT_SEALING_KEYS": '["a"]', "POLICYSPLIT_STORE": "s3://policysplit/service"}
+    for name, value in (environment | given).items():
         monkeypatch.setenv(name, value)
     settings = Settings()
     assert settings.database_url.startswith("postgresql://")
@@ -52,10 +57,17 @@ def test_a_part_is_given_settings_that_are_read(part: str, monkeypatch: pytest.M
     assert settings.data_dir == Path("/data")
 
 
-def test_parts_share_one_data_volume_and_wait_for_the_schema() -> None:
+def test_parts_share_no_folder_but_a_store_and_wait_for_the_schema() -> None:
+    control = {"migrate", "models", "api"}
+    volumes = {name: service["volumes"] for name, service in OURS.items()}
+    assert {name for name, mounted in volumes.items() if mounted == ["control:/data"]} == control
+    for name in OURS.keys() - control:
+        assert volumes[name] == [f"{name}:/data"], "a folder of its own"
+    assert {mounted.partition(":")[0] for (mounted,) in volumes.values()} < COMPOSE["volumes"].keys()
     for name, service in OURS.items():
-        assert service["volumes"] == ["data:/data"]
-        if name != "migrate":
+        for shared in ("POLICYSPLIT_STORE", "POLICYSPLIT_SEALING_KEYS", "POLICYSPLIT_INFERENCE_TOKEN"):
+            assert service["environment"][shared] == f"${{{shared}:?set it in .env}}"
+        if name not in ("migrate", "models"):
             assert service["depends_on"]["migrate"] == {"condition": "service_completed_successfully"}
 
 
@@ -90,10 +102,18 @@ def test_a_part_is_made_from_the_image_that_has_what_it_needs(part: str) -> None
 
 def test_everything_that_runs_on_is_watched() -> None:
     for name, service in COMPOSE["services"].items():
-        assert ("healthcheck" in service) == (name != "migrate"), name
-    for name in ("worker", "worker-gpu"):
-        ready = OURS[name]["environment"]["POLICYSPLIT_READY_FILE"]
-        assert f"cat {ready}" in OURS[name]["healthcheck"]["test"][1]
+        assert ("healthcheck" in service) == (name not in ("migrate", "models")), name
+    scraped = yaml.safe_load((ROOT / "docs/monitoring/prometheus.yml").read_text())["scrape_configs"]
+    targets = {
+        name: one["port"] for job in scraped for one in job.get("dns_sd_configs", []) for name in one["names"]
+    }
+    assert targets.keys() == OURS.keys() - {"migrate", "models", "api"}
+    for name, port in targets.items():
+        kind = "WORKER" if name.startswith("worker") else "INFERENCE"
+        assert OURS[name]["environment"][f"POLICYSPLIT_{kind}_METRICS_PORT"] == str(port)
+        assert OURS[name]["environment"]["POLICYSPLIT_METRICS_HOST"] == "0.0.0.0"
+        if kind == "WORKER":
+            assert f":{port}/healthz" in OURS[name]["healthcheck"]["test"][-1]
     port = OURS["inference"]["environment"]["POLICYSPLIT_INFERENCE_PORT"]
     assert f":{port}/healthz" in OURS["inference"]["healthcheck"]["test"][-1]
     assert OURS["inference-gpu"]["environment"]["POLICYSPLIT_INFERENCE_URL"].endswith(f"inference-gpu:{port}")

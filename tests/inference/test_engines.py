@@ -4,6 +4,7 @@ import asyncio
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -21,6 +22,7 @@ from app.core.db import write_session
 from app.core.own_secrets import inference_token
 from app.core.settings import Settings
 from app.core.tables import InferenceWorker
+from tests.app.test_monitoring import values
 from tests.fixtures.engines import Deployment, engine_of, is_guard, until
 from tests.inference.scripted_engine import DEAF
 from trainer.system.guarded import guard_command
@@ -45,6 +47,23 @@ def ask(deployment: Deployment, model: str, **options: Any) -> Any:
 
 def weights(deployment: Deployment) -> int:
     return next(deployment.folder.glob("models/tiny/*.safetensors")).stat().st_size
+
+
+def test_how_busy_engines_are_is_told_to_prometheus(deployment: Deployment):
+    model = deployment.add_finished(seed=1)
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    deployment.start_inference(INFERENCE_METRICS_PORT=str(port))
+    ask(deployment, model)
+    text = httpx.get(f"http://127.0.0.1:{port}/metrics").raise_for_status().text
+    assert values(text, "policysplit_requests_total", route="/samples", status="200") == [1]
+    assert values(text, "policysplit_answer_seconds_count", route="/samples") == [1]
+    assert values(text, "policysplit_engine_starts_total", outcome="ready") == [1]
+    (folder,) = (engine["folder"] for engine in deployment.engines())
+    for state in ("running", "waiting"):
+        assert values(text, "policysplit_engine_requests", model=folder, state=state) == [0]
+    assert min(values(text, "policysplit_engine_memory_bytes", model=folder)) > 0
+    assert httpx.get(f"http://127.0.0.1:{port}/healthz").status_code == 200
 
 
 def test_a_cold_start_is_shared_and_the_least_recently_used_model_makes_room(deployment: Deployment):

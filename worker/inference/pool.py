@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from worker.gpus import Slots
+from worker.inference import figures
 from worker.inference.adapters import Adapters
 from worker.inference.child import EngineProcess
 from worker.inference.engines import Engine, Host, Target
@@ -78,7 +79,7 @@ class EnginePool:
         gpus: Slots | None = None,
         on_change: Callable[[], None] = lambda: None,
     ):
-        self._engine = engine
+        self.engine = engine
         self._memory_bytes = memory_bytes
         self._start_seconds = start_seconds
         self._gpus = gpus or Slots([()])
@@ -101,6 +102,10 @@ class EnginePool:
     def folders(self) -> list[str]:
         """Places of the models that are answered for without a start."""
         return sorted({self._places.name_of(folder) for entry in self.loaded for folder in entry.folders})
+
+    def name_of(self, entry: Loaded) -> str:
+        """The place of the model that an engine was started on."""
+        return self._places.name_of(entry.host.folder)
 
     @property
     def active(self) -> int:
@@ -149,7 +154,7 @@ class EnginePool:
         """Where the checkpoint is served; it is read anew only when nothing is loaded for it."""
         known = self._targets.get(folder)
         if known is None or known.host not in self._entries:
-            known = self._targets[folder] = await asyncio.to_thread(self._engine.target, folder)
+            known = self._targets[folder] = await asyncio.to_thread(self.engine.target, folder)
         # A base that has adapters on it answers for itself, too.
         adapted = Host(folder, adapters=True)
         return Target(adapted) if known.adapter is None and adapted in self._entries else known
@@ -172,7 +177,7 @@ class EnginePool:
         await asyncio.gather(*self._watchers)
 
     async def _enter(self, host: Host) -> Loaded:
-        size = await asyncio.to_thread(self._engine.memory_bytes, host)
+        size = await asyncio.to_thread(self.engine.memory_bytes, host)
         if size > self._memory_bytes:
             raise EngineUnavailable(
                 f"the model takes {size} bytes, more than this inference worker's budget of "
@@ -182,7 +187,7 @@ class EnginePool:
         await self._sit_out_backoff(host)
         # Another request may have entered the host while this one looked at the disk.
         if (entry := self._entries.get(host)) is None:
-            turn = asyncio.Semaphore(1) if self._engine.serial else contextlib.nullcontext()
+            turn = asyncio.Semaphore(1) if self.engine.serial else contextlib.nullcontext()
             entry = self._entries[host] = Loaded(host, size, turn)
             entry.starting = asyncio.create_task(self._start(entry))
             entry.starting.add_done_callback(_retrieve)
@@ -205,26 +210,29 @@ class EnginePool:
             await self._make_room(entry, deadline)
             log.info("loading %s", entry.host.folder)
             gpus = self._gpus.environment(entry.gpus)
-            process = await EngineProcess.spawn(self._engine, entry.host, gpus)
+            process = await EngineProcess.spawn(self.engine, entry.host, gpus)
             try:
                 await process.wait_until_ready(deadline - time.monotonic())
             except BaseException:
                 await process.stop()
                 raise
         except BaseException as error:
+            figures.STARTS.labels("failed").inc()
             self._leave(entry)
             if isinstance(error, EngineUnavailable):
                 # What the engine says of a folder that went meanwhile is of no use to anybody.
-                await asyncio.to_thread(self._engine.target, entry.host.folder)
+                await asyncio.to_thread(self.engine.target, entry.host.folder)
                 if error.retry_after is None:
                     error.retry_after = self._count_failure(entry.host, str(error))
                     log.error("%s: %s", entry.host.folder, error)
             raise
         log.info("loaded %s in %.1f s", entry.host.folder, time.monotonic() - began)
+        figures.STARTS.labels("ready").inc()
+        figures.START_SECONDS.observe(time.monotonic() - began)
         entry.process = process
-        entry.rendering = Rendering(self._engine, process)
+        entry.rendering = Rendering(self.engine, process)
         if entry.host.adapters:
-            entry.adapters = Adapters(self._engine, process)
+            entry.adapters = Adapters(self.engine, process)
         entry.last_used = time.monotonic()
         watcher = asyncio.create_task(self._watch(entry, process))
         self._watchers.add(watcher)
@@ -252,6 +260,7 @@ class EnginePool:
 
     async def _evict(self, entry: Loaded) -> None:
         log.info("unloading %s", entry.host.folder)
+        figures.EVICTIONS.inc()
         self._entries.pop(entry.host, None)
         await entry.child.stop()
         self._leave(entry)
@@ -261,10 +270,11 @@ class EnginePool:
         await process.ended.wait()
         if self._entries.get(entry.host) is not entry:
             return
+        figures.CRASHES.inc()
         if entry.answered:
             self._failures.pop(entry.host, None)
         self._leave(entry)
-        self._count_failure(entry.host, f"the {self._engine.name} server ended: {process.cause()}")
+        self._count_failure(entry.host, f"the {self.engine.name} server ended: {process.cause()}")
         log.error("the engine of %s ended: %s", entry.host.folder, process.cause())
         self._on_change()
 

@@ -3,22 +3,31 @@
 import asyncio
 import contextlib
 import hmac
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Coroutine
+from typing import TypeVar
 
 from fastapi import Depends, FastAPI, Request, Response
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel
+from starlette.routing import Route
 
 from app.core.own_secrets import inference_token
 from app.core.settings import Settings
 from app.core.streaming import ClientGone, EventStream, WhileConnected, cancel
 from app.inference.engine_request import EngineRequest
+from app.monitoring.requests import CountRequests
+from worker.figures_server import FiguresServer
 from worker.gpus import engine_slots
+from worker.inference import load as loads_of
 from worker.inference.engines import Engine, build_engine
 from worker.inference.errors import InferenceError
 from worker.inference.pool import EnginePool
 from worker.inference.registration import Registration
 from worker.inference.relay import Item, Relay
+
+T = TypeVar("T")
+#: How long the event loop may be busy with something else.
+ANSWER_SECONDS = 5.0
 
 
 class LoadRequest(BaseModel):
@@ -40,6 +49,7 @@ def build_app(settings: Settings, url: str, engine: Engine | None = None) -> Fas
     engine = engine or build_engine(settings)
     gpus = engine_slots(settings)
     expected = f"Bearer {inference_token(settings)}".encode()
+    server = FiguresServer(settings.metrics_host, port) if (port := settings.inference_metrics_port) else None
     loads: set[asyncio.Task[None]] = set()
 
     @contextlib.asynccontextmanager
@@ -60,11 +70,16 @@ def build_app(settings: Settings, url: str, engine: Engine | None = None) -> Fas
         app.state.pool = pool
         app.state.relay = Relay(engine, pool, settings.engine_stall_seconds)
         heartbeat = asyncio.create_task(registration.run())
+        if server is not None:
+            within = _From(asyncio.get_running_loop())
+            server.start(alive=within.turns, more=lambda: within.result(loads_of.told(pool)))
         try:
             yield
         finally:
             await cancel(heartbeat, *loads)
             await pool.close()
+            if server is not None:
+                await asyncio.to_thread(server.close)
 
     def only_the_gateway(request: Request) -> None:
         given = request.headers.get("authorization", "")
@@ -72,6 +87,7 @@ def build_app(settings: Settings, url: str, engine: Engine | None = None) -> Fas
             raise NotTheGateway("the inference token is missing or wrong")
 
     app = FastAPI(lifespan=lifespan, openapi_url=None)
+    app.add_middleware(CountRequests)
 
     @app.exception_handler(InferenceError)
     async def refuse(_request: Request, error: InferenceError) -> JSONResponse:
@@ -105,6 +121,7 @@ def build_app(settings: Settings, url: str, engine: Engine | None = None) -> Fas
 
     async def sample(request: Request) -> Response:
         """The engine's own stream of chunks, of a chat or of a raw prompt."""
+        request.scope["route"] = route  # as FastAPI's own say, for who counts requests
         only_the_gateway(request)
         body = EngineRequest.model_validate_json(await request.body())
         items: asyncio.Queue[Item] = asyncio.Queue()
@@ -122,8 +139,27 @@ def build_app(settings: Settings, url: str, engine: Engine | None = None) -> Fas
         return EventStream(_bytes(items), on_end=lambda: cancel(task))
 
     # A plain route: what FastAPI would do for each request takes longer than all that is done here.
-    app.add_route("/samples", sample, methods=["POST"])
+    route = Route("/samples", sample, methods=["POST"])
+    app.router.routes.append(route)
     return app
+
+
+class _From:
+    """The event loop, as another thread asks it."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop):
+        self._loop = loop
+
+    def result(self, work: Coroutine[object, object, T]) -> T:
+        """What comes of it. Raises TimeoutError."""
+        return asyncio.run_coroutine_threadsafe(work, self._loop).result(ANSWER_SECONDS)
+
+    def turns(self) -> bool:
+        """Whether it goes on."""
+        with contextlib.suppress(TimeoutError):
+            self.result(asyncio.sleep(0))
+            return True
+        return False
 
 
 async def _load(pool: EnginePool, place: str) -> None:

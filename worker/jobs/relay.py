@@ -47,6 +47,7 @@ from trainer.spec.events import (
     parse_event,
 )
 from trainer.spec.manifest import MANIFEST_NAME, file_sha256
+from worker import figures
 from worker.jobs import clock, preflight_status
 from worker.jobs.holding import JOBS, hold, started_text, write_progress
 from worker.jobs.launcher import events_name
@@ -210,6 +211,9 @@ class Relay:
             JOBS.renew(session, self._claim)
         self.renewed_at = renewed_at
         self._offset = batch.end
+        for event in batch.events:
+            if isinstance(event, StepMetrics):
+                figures.count_step(event)
         for place in removed:
             if (reference := Reference.parse(place)) is not None:
                 self._uploads.remove(reference.prefix)

@@ -29,6 +29,7 @@ from app.files import storage
 from app.files.storage import StoredFile
 from app.jobs.status import change_status
 from trainer.spec.events import Finished
+from worker import figures
 from worker.jobs import holding
 from worker.jobs.causes import memory_kills
 from worker.jobs.disk_reserve import folder_bytes, lacks_room, no_room
@@ -351,6 +352,7 @@ class Supervisor:
                     raise
                 ending = disk_full(None, str(error))
         status = self._persist(lambda: apply_ending(self._claim, ending, results))
+        figures.count_attempt(ending.outcome, ending.cause)
         if results is not None and status is not JobStatus.SUCCEEDED:
             storage.remove(results.id)
         if is_terminal(status.value):

@@ -96,5 +96,5 @@ def sandbox() -> Iterator[Finding]:
         f"cannot be made: {reason}",
         "; ".join(limits)
         or "let this user make user namespaces: in a container by a seccomp and an AppArmor profile that "
-        "allow them and an unmasked /proc (docs/guides/operating.md); else grade elsewhere",
+        "allow them and an unmasked /proc (docs/guides/kubernetes.md); else grade elsewhere",
     )

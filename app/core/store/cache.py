@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from uuid import uuid4
 
+from app.core.store import traffic
 from app.core.store.errors import StoreError
 from app.core.store.remote import Remote
 from app.core.store.trees import Reference, Tree
@@ -47,7 +48,9 @@ class Cache:
         """
         folder = self.folder(reference)
         with self.pinned(reference):
-            if (tree := self._tree_here(reference)) is not None and not _missing(tree, folder, wanted):
+            here = (tree := self._tree_here(reference)) is not None and not _missing(tree, folder, wanted)
+            traffic.looked_up(hit=here)
+            if here:
                 return folder
             with self._locked(self._entry(reference) / _FETCH, fcntl.LOCK_EX):
                 tree = self._tree(reference)
@@ -115,6 +118,7 @@ class Cache:
                 return
             if time.time() - last_used > RECENT_SECONDS and self.drop(reference):
                 used -= its_size
+                traffic.evicted(its_size)
 
     def _tree_here(self, reference: Reference) -> Tree | None:
         with contextlib.suppress(OSError, StoreError, ValueError):

@@ -17,6 +17,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from app.core.settings import Settings, get_settings
+from app.core.store import traffic
 from app.core.store.errors import Damaged, NotStored, StoreError, explained
 from trainer.system.files import put_in_place
 
@@ -62,8 +63,9 @@ class Remote:
         """Write a small object."""
         import obstore
 
-        with self._told(path):
+        with self._told(path, "put"):
             obstore.put(self._store, path, content, use_multipart=False)
+        traffic.sent(len(content))
 
     def put_file(self, path: str, source: Path) -> None:
         """Write a file; it is there whole or not at all. Raises OSError where the file cannot be read."""
@@ -74,17 +76,20 @@ class Remote:
             self.put_bytes(path, source.read_bytes())
             return
         part = max(PART_BYTES, -(-size // _MOST_PARTS))
-        with self._told(path):
+        with self._told(path, "put"):
             obstore.put(
                 self._store, path, source, use_multipart=True, chunk_size=part, max_concurrency=PARALLEL
             )
+        traffic.sent(size)
 
     def get_bytes(self, path: str) -> bytes:
         """Read a small object. Raises NotStored."""
         import obstore
 
-        with self._told(path):
-            return bytes(obstore.get(self._store, path).bytes())
+        with self._told(path, "get"):
+            content = bytes(obstore.get(self._store, path).bytes())
+        traffic.got(len(content))
+        return content
 
     def fetch(self, path: str, target: Path, *, size: int, sha256: str) -> None:
         """Read an object of ``size`` bytes to ``target``, which appears whole and verified or not at all.
@@ -118,13 +123,14 @@ class Remote:
             while (done := file.tell()) < size:
                 starts = range(done, min(size, done + PARALLEL * PART_BYTES), PART_BYTES)
                 lengths = [min(PART_BYTES, size - start) for start in starts]
-                with self._told(path):
+                with self._told(path, "get"):
                     parts = obstore.get_ranges(
                         self._store, path, starts=list(starts), lengths=lengths, coalesce=0
                     )
                 for part, length in zip(parts, lengths, strict=True):
                     if len(part) != length:
                         raise Damaged(f"{path} in the store {self.url} is shorter than what was put there.")
+                    traffic.got(length)
                     file.write(part)
 
     def has(self, path: str) -> bool:
@@ -132,7 +138,7 @@ class Remote:
         import obstore
 
         try:
-            with self._told(path):
+            with self._told(path, "head"):
                 obstore.head(self._store, path)
         except NotStored:
             return False
@@ -142,7 +148,7 @@ class Remote:
         """The objects below ``prefix``, a folder, in their order."""
         import obstore
 
-        with self._told(f"{prefix}/"):
+        with self._told(f"{prefix}/", "list"):
             for some in obstore.list(self._store, prefix, chunk_size=1000):
                 for one in some:
                     yield Stored(one["path"], one["size"], one["last_modified"])
@@ -152,7 +158,7 @@ class Remote:
         import obstore
 
         if paths:
-            with self._told(paths[0]), contextlib.suppress(FileNotFoundError):
+            with self._told(paths[0], "delete"), contextlib.suppress(FileNotFoundError):
                 obstore.delete(self._store, list(paths))
 
     def signed(self, path: str, seconds: int) -> str | None:
@@ -162,7 +168,7 @@ class Remote:
 
         if isinstance(self._store, LocalStore):
             return None
-        with self._told(path):
+        with self._told(path, "sign"):
             return obstore.sign(self._store, "GET", path, timedelta(seconds=seconds))
 
     def check(self) -> None:
@@ -172,17 +178,18 @@ class Remote:
             self.get_bytes(_CHECKED)
 
     @contextlib.contextmanager
-    def _told(self, what: str) -> Iterator[None]:
+    def _told(self, what: str, operation: str) -> Iterator[None]:
         import obstore.exceptions as known
 
-        try:
-            yield
-        except StoreError:
-            raise
-        except (known.BaseError, OSError) as error:
-            if isinstance(error, OSError) and error.errno is not None:
-                raise  # of our own disk
-            raise explained(error, self.url, what) from None
+        with traffic.asked(operation):
+            try:
+                yield
+            except StoreError:
+                raise
+            except (known.BaseError, OSError) as error:
+                if isinstance(error, OSError) and error.errno is not None:
+                    raise  # of our own disk
+                raise explained(error, self.url, what) from None
 
 
 @lru_cache

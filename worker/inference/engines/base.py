@@ -1,8 +1,9 @@
 """What the inference worker needs to know of an engine server."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
+from typing import ClassVar, Protocol
 
 from app.inference.engine_request import EngineRequest
 from worker.inference.errors import InferenceError
@@ -61,6 +62,10 @@ class Engine(Protocol):
     """Parameters that it has beyond those of every engine, by their names in OpenAI's API; "stop" where it
     takes stop sequences off the answer, "prompt_token_ids" where prompts may be token ids."""
     health_path: str
+
+    load_metrics: ClassVar[Mapping[str, str]]
+    """Samples of its own ``/metrics`` that are its "running" and "waiting" requests and the share of its
+    "kv_cache" in use; empty where it tells of none."""
 
     def target(self, folder: Path) -> Target:
         """Where the checkpoint in ``folder`` is served. Reads the disk. Raises RequestRefused."""

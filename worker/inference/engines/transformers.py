@@ -20,7 +20,9 @@
 import json
 import re
 import sys
+from collections.abc import Mapping
 from pathlib import Path
+from typing import ClassVar
 
 from app.core.settings import Settings
 from app.inference.engine_request import DEFAULT_MAX_TOKENS, EngineRequest
@@ -43,6 +45,7 @@ class TransformersEngine:
     serial = True
     features = frozenset({"tools"})
     health_path = "/health"
+    load_metrics: ClassVar[Mapping[str, str]] = {}
 
     def __init__(self, settings: Settings):
         # -P: the folders of the script and of the start hold no modules for it.

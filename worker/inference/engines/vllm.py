@@ -22,9 +22,11 @@ import hashlib
 import json
 import os
 import sys
+from collections.abc import Mapping
 from functools import lru_cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from typing import ClassVar
 
 from app.core.settings import Settings
 from app.inference.engine_request import DEFAULT_MAX_TOKENS, EngineRequest
@@ -69,6 +71,11 @@ class VllmEngine:
     name = "vllm"
     serial = False
     health_path = "/health"
+    load_metrics: ClassVar[Mapping[str, str]] = {
+        "vllm:num_requests_running": "running",
+        "vllm:num_requests_waiting": "waiting",
+        "vllm:kv_cache_usage_perc": "kv_cache",
+    }
 
     def __init__(self, settings: Settings):
         self._command = settings.engine_command
