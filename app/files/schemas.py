@@ -8,6 +8,7 @@ from app.core.description import CreatedAt, Deleted, Kind
 from app.core.parameters import Metadata
 from app.core.tables import File
 from trainer.graders.spec import StrictModel
+from trainer.spec.rows import READERS, Method
 
 PURPOSES = ("fine-tune",)
 RESULTS_PURPOSE = "fine-tune-results"
@@ -50,7 +51,7 @@ def form_properties() -> dict[str, Any]:
 
 
 class FileObject(BaseModel):
-    """OpenAI's file object, and ours: ``sha256``, ``rows`` and ``metadata``."""
+    """OpenAI's file object, and ours: ``sha256``, ``rows``, ``methods`` and ``metadata``."""
 
     id: str = Field(description="What jobs name it by, `file-…`")
     object: Kind[Literal["file"]] = "file"
@@ -70,6 +71,10 @@ class FileObject(BaseModel):
     status_details: str | None = Field(description="Always null, for a file with a bad line is refused")
     sha256: str = Field(description="SHA-256 of the bytes, hex")
     rows: int | None = Field(description="How many lines it has; null for a result file")
+    methods: list[Method] | None = Field(
+        description="The methods of a job that can learn from its rows; null for a result file, or one that "
+        "was uploaded before there were several"
+    )
     metadata: dict[str, str] | None = Field(
         description="Pairs that were given with it; null where there are none"
     )
@@ -86,7 +91,7 @@ class FileDeleted(BaseModel):
 #: What a file object shows, in the order of :func:`file_dict`'s parameters.
 SHOWN = (
     *(File.id, File.bytes, File.created_at, File.filename, File.purpose, File.sha256, File.rows),
-    *(File.expires_at, File.user_metadata),
+    *(File.expires_at, File.user_metadata, File.unfit),
 )
 
 
@@ -104,6 +109,7 @@ def file_dict(
     rows: int | None,
     expires_at: float | None,
     metadata: dict[str, object] | None,
+    unfit: dict[str, object] | None,
 ) -> dict[str, Any]:
     """A file object of a row's columns. A list has thousands: nothing is checked again, or found by name."""
     return {
@@ -118,5 +124,6 @@ def file_dict(
         "status_details": None,
         "sha256": sha256,
         "rows": rows,
+        "methods": None if unfit is None else [method for method in READERS if method not in unfit],
         "metadata": metadata,
     }

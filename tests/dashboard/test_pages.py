@@ -186,13 +186,17 @@ def test_a_job_that_learns_from_rows_goes_from_the_form_to_its_page(
     # Without a file, and with β in the form alone, a job is refused.
     with tab(browser, refusals=True) as opened:
         page = opened.page
-        page.goto(f"{base}/#/jobs/new")
+        page.goto(f"{base}/#/datasets/{file.id}")
+        page.get_by_role("link", name="Train on it").click()
+        # The form begins with the method that the rows are for; another one does not offer them.
+        expect(page.get_by_role("button", name="Answers")).to_have_attribute("aria-pressed", "true")
         page.get_by_role("button", name="Preferences").click()
         expect(page.get_by_label("β")).to_be_visible()
+        expect(page.get_by_label("Validation file").locator(f"option[value={file.id}]")).to_have_count(0)
+        expect(page.get_by_text("are not those of a dpo job").first).to_be_visible()
         page.get_by_role("button", name="Answers").click()
         expect(page.get_by_label("Definition")).to_have_count(0)
         page.get_by_label("Suffix").fill("lessons")
-        page.get_by_label("Training file").select_option(file.id)
         page.get_by_label("Validation file").select_option(file.id)
         page.get_by_label("Epochs").fill("4")
         expect(page.get_by_text("Ready: 4 steps")).to_be_visible()
@@ -201,6 +205,11 @@ def test_a_job_that_learns_from_rows_goes_from_the_form_to_its_page(
         page.wait_for_url(re.compile("#/jobs/ftjob-"))
         expect(page.get_by_text("Succeeded").first).to_be_visible()
         expect(page.locator("[data-chart=lesson-loss] canvas")).to_be_visible()
+        firsts, charts = page.evaluate(f"""async () => {{
+          const [{{ COMPARABLE, FIRST }}] = await ({MODULES})(["run/catalog.js"]);
+          return [Object.values(FIRST).flat(), COMPARABLE.map((chart) => chart.id)];
+        }}""")
+        assert set(firsts) <= set(charts)
         expect(page.locator(".run-head")).to_contain_text("supervised")
         expect(page.locator(".verdict")).to_contain_text("on validation rows")
         expect(page.get_by_role("link", name="Rollouts")).to_have_count(0)

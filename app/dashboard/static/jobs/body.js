@@ -5,12 +5,14 @@ import { learnsFromRows, settingsOf } from "./names.js";
 
 export const REINFORCEMENT = "method.reinforcement";
 
-/** What the form begins with: a file's rows, else a task whose answers are known. */
+/** What the form begins with: a file's rows and the first method that can learn from them, else a task whose
+ * answers are known. */
 export function newBody(model, file) {
   const body = onTask(model);
   if (!file) return body;
   const { environment: _, ...rest } = body;
-  return put({ ...rest, training_file: file }, `${REINFORCEMENT}.grader`, GRADERS.string_check);
+  const asked = put({ ...rest, training_file: file.id }, `${REINFORCEMENT}.grader`, GRADERS.string_check);
+  return withMethod(asked, file.methods?.[0] ?? "reinforcement");
 }
 
 function onTask(model) {

@@ -1,4 +1,11 @@
-// What there is to train by: algorithms, and the ablations and controls that experiments have beside them.
+// What there is to train by: methods, algorithms, and the ablations and controls that experiments have beside them.
+
+/** By its type in the API, what a method is called in forms, and what it learns from. */
+export const METHODS = {
+  reinforcement: ["Rewards", "The model answers, and a grader rewards."],
+  supervised: ["Answers", "Each row ends with what the assistant is to say."],
+  dpo: ["Preferences", "Each row has two answers, of which one is preferred."],
+};
 
 export const ALGORITHMS = ["policy_split", "grpo", "dr_grpo", "dapo", "gspo", "cispo", "entropy_bonus", "adaptive_entropy", "entropy_advantage", "edge_grpo", "clip_cov", "kl_cov", "forking_tokens"];
 

@@ -1,13 +1,15 @@
-// Rewards of many jobs in little: kept by job and step, loaded a few at a time.
+// Rewards of many jobs in little, or losses of those that learn from rows: kept by job and step, loaded a few at a time.
 import { get, jobPath } from "../core/api.js";
 import { useEffect, useState } from "../core/html.js";
+import { learnsFromRows } from "./names.js";
 
 const AT_ONCE = 3;
 const POINTS = 40;
-const NAMES = { n: "train/N/reward", h: "train/H/reward" };
+const REWARDS = { n: "train/N/reward", h: "train/H/reward" };
+const LOSS = { loss: "train/loss" };
 const kept = new Map(); // job id → {step, series}
 
-/** A function from a job's id to its reward series, or undefined; those in sight are loaded. */
+/** A function from a job's id to its series, or undefined; those in sight are loaded. */
 export function useSparks(jobs) {
   const [, setRound] = useState(0);
   const key = jobs.map((job) => `${job.id}@${job.progress.step}`).join();
@@ -17,7 +19,7 @@ export function useSparks(jobs) {
     const next = async () => {
       for (let job = due.shift(); job && !aborter.signal.aborted; job = due.shift()) {
         try {
-          kept.set(job.id, { step: job.progress.step, series: await load(job.id, aborter.signal) });
+          kept.set(job.id, { step: job.progress.step, series: await load(job, aborter.signal) });
           setRound((n) => n + 1);
         } catch {
           return; // the list itself tells what is wrong
@@ -30,10 +32,11 @@ export function useSparks(jobs) {
   return (id) => kept.get(id)?.series;
 }
 
-async function load(id, signal) {
-  const query = { name: Object.values(NAMES), max_points: POINTS, layout: "columns" };
-  const { data } = await get(jobPath(id, "/metrics"), query, signal);
-  return Object.entries(NAMES).map(([mode, name]) => {
+async function load(job, signal) {
+  const names = learnsFromRows(job) ? LOSS : REWARDS;
+  const query = { name: Object.values(names), max_points: POINTS, layout: "columns" };
+  const { data } = await get(jobPath(job.id, "/metrics"), query, signal);
+  return Object.entries(names).map(([mode, name]) => {
     const { steps, values } = data.find((one) => one.name === name);
     return { mode, steps, values };
   });

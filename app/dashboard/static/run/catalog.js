@@ -21,7 +21,8 @@ const LEARNING = [
   { id: "lesson-loss", title: "Loss on rows", unit: "nats", lines: [...modes("train/*/loss"), ...modes("eval/*/loss").map((one) => ({ ...one, label: `${one.label}, validation`, dash: DASH }))], floor: 0, about: "Mean −log probability of the tokens to learn; validation: on all rows of the validation file" },
   { id: "token-accuracy", title: "Token accuracy", unit: "%", share: true, floor: 0, lines: [line("train/token_accuracy", "training", "--c1"), line("eval/token_accuracy", "validation", "--c3", DASH)], about: "Share of the tokens to learn that the model finds likeliest" },
   { id: "preference", title: "Preferred answers rewarded more", unit: "%", share: true, floor: 0, lines: [line("train/preference_accuracy", "training", "--c1"), line("eval/preference_accuracy", "validation", "--c3", DASH)], about: "Share of pairs whose preferred answer has become likelier than the other, against the model that training began with" },
-  { id: "preference-rewards", title: "Implied rewards", unit: "nats", lines: [line("train/preferred_reward", "preferred", "--c1"), line("train/non_preferred_reward", "the other", "--c3")], about: "β times the log ratio of an answer to the model that training began with" },
+  { id: "preference-margin", title: "Margin of the preferred answers", unit: "nats", lines: [line("train/preference_margin", "training", "--c1"), line("eval/preference_margin", "validation", "--c3", DASH)], about: "Mean implied reward of the preferred answers over the others'" },
+  { id: "preference-rewards", title: "Implied rewards", unit: "nats", lines: [line("train/preferred_reward", "preferred", "--c1"), line("train/non_preferred_reward", "the other", "--c3"), line("eval/preferred_reward", "preferred, validation", "--c1", DASH), line("eval/non_preferred_reward", "the other, validation", "--c3", DASH)], about: "β times the log ratio of an answer to the model that training began with" },
   { id: "few-loss", title: "Validation loss, a few rows", unit: "nats", lines: modes("valid/*/loss"), floor: 0, about: "On a few rows of the validation file, others each step" },
   { id: "reward", title: "Reward", range: [0, 1], lines: modes("train/*/reward"), about: "Mean reward of a step's responses, by the mode that sampled them" },
   { id: "validation", title: "Validation reward", range: [0, 1], lines: modes("eval/*/reward"), about: "Mean reward on items that are not trained" },
@@ -57,7 +58,7 @@ const MACHINE = [
   { id: "importance-clipped", title: "Truncated weights, rollout to trainer", unit: "%", share: true, lines: [line("rollout/importance_clipped", "of the tokens that train", "--c1")], floor: 0, about: "Share of tokens that the trainer finds so much likelier than the engine did that their weight is cut at the cap" },
   { id: "logprob-gap", title: "Log-prob gap, rollout to trainer", unit: "nats", lines: [line("rollout/logprob_gap_mean", "mean", "--c1"), line("rollout/logprob_gap_max", "largest", "--c3", DASH)], floor: 0, about: "How far the engine that samples is from the model that trains" },
   { id: "step-time", title: "Time of a step", unit: "s", stacked: true, floor: 0, lines: TIMES.map((name, i) => line(`time/${name}`, name.replace("_", " + "), MORE[i])), about: "Seconds of a step, by what they went into" },
-  { id: "throughput", title: "Throughput", unit: "tokens/s", lines: [line("train/tokens_per_second", "generated", "--c1")], floor: 0 },
+  { id: "throughput", title: "Throughput", unit: "tokens/s", lines: [line("train/tokens_per_second", "sampled, or learnt", "--c1")], floor: 0 },
   { id: "memory", title: "Memory", unit: "GiB", lines: [line("memory/resident_gib", "trainer and engine", "--c1"), line("memory/gpu_peak_gib", "GPU, trainer, peak of the step", "--c3")], floor: 0, about: "Resident memory of the trainer and its rollout engine at the end of a step; of the GPU what the trainer had reserved at the most" },
 ];
 
@@ -65,7 +66,7 @@ const OPTIMISATION = [
   { id: "clipped", title: "Clipped tokens, upper side", unit: "%", share: true, lines: modes("train/*/clipfrac_high"), floor: 0 },
   { id: "zero-variance", title: "Groups without a preference", unit: "%", share: true, lines: [line("train/zero_variance", "all rewards equal", "--c1")], floor: 0, about: "Prompts whose responses all got the same reward teach nothing" },
   { id: "grad-norm", title: "Gradient norm", lines: [line("train/grad_norm", "before clipping", "--c1")], floor: 0 },
-  { id: "loss", title: "Loss", lines: [line("train/loss", "loss", "--c1"), line("eval/loss", "validation", "--c3", DASH)] },
+  { id: "loss", title: "Loss", lines: [line("train/loss", "loss", "--c1"), line("eval/loss", "validation", "--c3", DASH), line("valid/loss", "validation, a few rows", "--c5", DASH)] },
 ];
 
 const SECTIONS = [
@@ -78,8 +79,12 @@ const KNOWN = new Set(SECTIONS.flatMap(([, , charts]) => charts.flatMap((chart) 
 // The same entropies in the other unit, and what the verdict says in words.
 const HIDDEN = /\/(entropy_bits|graded)$/;
 
-/** The charts of a run's first page. */
-export const FIRST = ["lesson-loss", "token-accuracy", "preference", "reward", "validation", "entropy", "kl"];
+/** The charts of a run's first page, by its method. */
+export const FIRST = {
+  reinforcement: ["reward", "validation", "entropy", "kl"],
+  supervised: ["lesson-loss", "few-loss", "token-accuracy", "entropy"],
+  dpo: ["loss", "preference", "preference-margin", "token-accuracy"],
+};
 
 /** `[title, about, charts]` for the series that there are; a line without points is left out. */
 export function chartsFor(names) {

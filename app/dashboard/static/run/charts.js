@@ -51,7 +51,8 @@ export function Charts({ job, source, group, brief }) {
 /** The first charts of `sections` as one; where a run has none of them, its first four. */
 function briefly(sections, job) {
   const all = sections.flatMap(([, , charts]) => charts);
-  const first = all.filter((chart) => FIRST.includes(chart.id));
+  const wanted = FIRST[job.method?.type ?? "reinforcement"];
+  const first = all.filter((chart) => wanted.includes(chart.id)).sort((a, b) => wanted.indexOf(a.id) - wanted.indexOf(b.id));
   const about = html`the first of ${count(all.length)}: <a href=${link("jobs", job.id, "charts")}>all charts</a>`;
   return [["Curves", about, first.length ? first : all.slice(0, 4)]];
 }

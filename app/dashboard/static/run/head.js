@@ -3,7 +3,7 @@ import { ago, count, dateTime, duration, short } from "../core/format.js";
 import { html } from "../core/html.js";
 import { link } from "../core/router.js";
 import { Actions } from "../jobs/actions.js";
-import { algorithmOf, experimentOf, jobName, learnsFromRows, share, timing } from "../jobs/names.js";
+import { algorithmOf, experimentOf, jobName, learnsFromRows, settingsOf, share, timing } from "../jobs/names.js";
 import { Icon } from "../ui/icons.js";
 import { Bar, Id, Problem, Status, Tabs, isActive } from "../ui/parts.js";
 
@@ -63,12 +63,15 @@ export function Facts({ job }) {
         <dt>Model</dt>
         <dd class="row wrap">
           <${Id} value=${job.fine_tuned_model} />
-          <a class="btn tight" href=${link("playground", { model: job.fine_tuned_model })}>Talk to both modes</a>
+          <a class="btn tight" href=${link("playground", { model: job.fine_tuned_model })}>${isTalkedTo(job)}</a>
         </dd>
       </div>`}
     </dl>
   </section>`;
 }
+
+/** A mode that was not trained is offered by the playground, and not here. */
+const isTalkedTo = (job) => (learnsFromRows(job) && settingsOf(job).modes !== "both" ? "Talk to it" : "Talk to both modes");
 
 function source(job) {
   if (job.environment) return `task ${job.environment.task}`;

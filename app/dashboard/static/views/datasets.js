@@ -8,6 +8,7 @@ import { check } from "../datasets/check.js";
 import { firstOf } from "../datasets/content.js";
 import { Lengths } from "../datasets/lengths.js";
 import { Errors, Rows } from "../datasets/rows.js";
+import { METHODS } from "../jobs/methods.js";
 import { jobName } from "../jobs/names.js";
 import { Icon } from "../ui/icons.js";
 import { Confirm, Empty, Id, Problem, Skeleton, Status } from "../ui/parts.js";
@@ -23,16 +24,19 @@ export function Datasets() {
     <div class="page-head">
       <div>
         <h1>Datasets</h1>
-        <p>Files of prompts that jobs train and validate on.${use && ` ${bytes(use.files.bytes)} in files, ${bytes(use.jobs.bytes)} in runs.`}</p>
+        <p>Files of rows that jobs train and validate on.${use && ` ${bytes(use.files.bytes)} in files, ${bytes(use.jobs.bytes)} in runs.`}</p>
       </div>
     </div>
     <${Drop} onDone=${(file) => go("datasets", file.id)} />
     <section class="card" aria-label="Files" style=${{ marginTop: "16px" }}>
-      ${files.error ? html`<div style=${{ padding: "14px 18px" }}><${Problem} error=${files.error} retry=${files.reload} /></div>` : files.data === null ? html`<div style=${{ padding: "18px" }}><${Skeleton} height="76px" /></div>` : files.data.data.length ? html`<${Table} files=${files.data.data} />` : html`<${Empty} icon="datasets" title="No files yet">Drop a JSONL file above: one object a line, with <code>messages</code> and whatever the grader reads.<//>`}
+      ${files.error ? html`<div style=${{ padding: "14px 18px" }}><${Problem} error=${files.error} retry=${files.reload} /></div>` : files.data === null ? html`<div style=${{ padding: "18px" }}><${Skeleton} height="76px" /></div>` : files.data.data.length ? html`<${Table} files=${files.data.data} />` : html`<${Empty} icon="datasets" title="No files yet">Drop a JSONL file above: one object a line: what is asked and whatever the grader reads, a conversation to learn, or a question with two answers.<//>`}
       ${files.data?.has_more && html`<p class="more muted small">The newest ${count(MOST)} are shown.</p>`}
     </section>
   `;
 }
+
+/** The methods that can learn from a file's rows, as the form calls them. */
+const learntBy = (file) => file.methods.map((method) => METHODS[method][0]).join(", ");
 
 function Table({ files }) {
   return html`<div class="table-box"><table class="jobs">
@@ -40,7 +44,7 @@ function Table({ files }) {
     <tbody>
       ${files.map(
         (file) => html`<tr key=${file.id}>
-          <td class="job-name"><a href=${link("datasets", file.id)}>${file.filename}</a><span class="muted tiny mono ellipsis">${file.id}</span></td>
+          <td class="job-name"><a href=${link("datasets", file.id)}>${file.filename}</a><span class="muted tiny ellipsis">${file.methods && `${learntBy(file)} · `}<span class="mono">${file.id}</span></span></td>
           <td class="right num">${count(file.rows)}</td>
           <td class="right num job-created">${bytes(file.bytes)}</td>
           <td class="right muted nowrap job-created" title=${dateTime(file.created_at)}>${ago(file.created_at)}</td>
@@ -110,7 +114,7 @@ export function Dataset({ id }) {
   return html`
     <nav class="crumb" aria-label="Breadcrumb"><a href=${link("datasets")}>Datasets</a> / <${Id} value=${id} /></nav>
     <div class="page-head">
-      <div><h1>${file.filename}</h1><p>${plural(file.rows, "row")} · ${bytes(file.bytes)} · ${dateTime(file.created_at)}</p></div>
+      <div><h1>${file.filename}</h1><p>${plural(file.rows, "row")} · ${file.methods && `${learntBy(file)} · `}${bytes(file.bytes)} · ${dateTime(file.created_at)}</p></div>
       <div class="actions">
         <a class="btn primary" href=${link("jobs", "new", { file: id })}><${Icon} name="plus" />Train on it</a>
         <${Confirm} confirm="Delete the file" question="Jobs that have ended keep what they were trained on by name alone." onConfirm=${drop}>Delete<//>

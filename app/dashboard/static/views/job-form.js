@@ -11,25 +11,19 @@ import { cloneBody, newBody, REINFORCEMENT as R, samples, withMethod } from "../
 import { Data } from "../jobs/data.js";
 import { GRADERS } from "../jobs/graders.js";
 import { JsonInput, NumberInput, Select, TextInput } from "../jobs/inputs.js";
-import { ALGORITHMS } from "../jobs/methods.js";
+import { ALGORITHMS, METHODS } from "../jobs/methods.js";
 import { AnotherModel, missingModel, ModelInput, trainable } from "../models/choose.js";
 import { Code } from "../ui/code.js";
 import { Part, Send, useDraft } from "../ui/draft.js";
 import { Problem, Segments, Skeleton } from "../ui/parts.js";
 import { say } from "../ui/toasts.js";
 
-const LEARNS = {
-  reinforcement: "The model answers, and a grader rewards.",
-  supervised: "Each row ends with what the assistant is to say.",
-  dpo: "Each row has two answers, of which one is preferred.",
-};
-
 export function JobForm({ from, file }) {
   const start = useLoad(async (signal) => {
-    const [models, job] = await Promise.all([get("/v1/models", {}, signal), from && get(jobPath(from), {}, signal)]);
+    const [models, job, rows] = await Promise.all([get("/v1/models", {}, signal), from && get(jobPath(from), {}, signal), file && get(`/v1/files/${encodeURIComponent(file)}`, {}, signal)]);
     const names = trainable(models);
-    return { names, body: job ? cloneBody(job) : newBody(names[0] ?? "", file) };
-  }, [from]);
+    return { names, body: job ? cloneBody(job) : newBody(names[0] ?? "", rows) };
+  }, [from, file]);
   return html`
     <nav class="crumb" aria-label="Breadcrumb"><a href=${link("jobs")}>Jobs</a> / ${from ? "Clone" : "New"}</nav>
     <div class="page-head">
@@ -63,10 +57,10 @@ function Form({ names, initial, reload }) {
         </div>
         <${AnotherModel} form=${form} names=${names} reload=${reload} />
       <//>
-      <${Part} title="Learns from" about=${LEARNS[type]}>
-        <${Segments} label="Method" value=${type} options=${[["reinforcement", "Rewards"], ["supervised", "Answers"], ["dpo", "Preferences"]]} onChange=${(wanted) => setBody(withMethod(body, wanted))} />
+      <${Part} title="Learns from" about=${METHODS[type][1]}>
+        <${Segments} label="Method" value=${type} options=${Object.entries(METHODS).map(([name, [called]]) => [name, called])} onChange=${(wanted) => setBody(withMethod(body, wanted))} />
       <//>
-      <${Part} title="Items"><${Data} form=${form} filesOnly=${type !== "reinforcement"} /><//>
+      <${Part} title="Items"><${Data} form=${form} method=${type} /><//>
       ${type === "reinforcement" ? html`<${Reinforcement} form=${form} />` : html`<${Taught} form=${form} type=${type} />`}
       <details class="card pad">
         <summary><h2 style=${{ display: "inline" }}>Everything, as JSON</h2></summary>

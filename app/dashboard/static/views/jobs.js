@@ -4,7 +4,7 @@ import { ago, count, dateTime, number } from "../core/format.js";
 import { cls, html, useLayoutEffect, useRef, useState } from "../core/html.js";
 import { useLoad, useSettled } from "../core/poll.js";
 import { link, setQuery } from "../core/router.js";
-import { algorithmOf, jobName, share, timing } from "../jobs/names.js";
+import { algorithmOf, jobName, learnsFromRows, share, timing } from "../jobs/names.js";
 import { Selection } from "../jobs/selection.js";
 import { useSparks } from "../jobs/sparks.js";
 import { Icon } from "../ui/icons.js";
@@ -58,7 +58,7 @@ export function Jobs({ query }) {
     <div class="page-head">
       <div>
         <h1>Jobs</h1>
-        <p>Reinforcement fine-tuning runs, each in both modes.</p>
+        <p>Fine-tuning runs: by rewards in both modes, by answers, by preferences.</p>
       </div>
       <div class="actions">
         <a class="btn primary" href=${link("jobs", "new")}><${Icon} name="plus" />New job</a>
@@ -109,7 +109,7 @@ function Table({ jobs, spark, chosen, choose, sort, order }) {
           <${Header} ...${head} name="status">Status<//>
           <th scope="col">Progress</th>
           <th scope="col" aria-sort=${sortOf(head, "normal_reward", "high_entropy_reward")}>
-            <span class="sorts">Reward
+            <span class="sorts">Reward or loss
               <${SortBy} ...${head} name="normal_reward" label="Reward, normal mode"><span class="is-n">N</span><//>
               <${SortBy} ...${head} name="high_entropy_reward" label="Reward, high-entropy mode"><span class="is-h">H</span><//>
             </span>
@@ -164,7 +164,7 @@ function Row({ job, series, chosen, choose }) {
     </td>
     <td class="job-reward">
       <div class="row">
-        ${series ? html`<${Spark} series=${series} label="Reward" />` : step > 0 ? html`<${Skeleton} height="20px" width="108px" />` : html`<span class="muted">–</span>`}
+        ${series ? html`<${Spark} series=${series} label=${learnsFromRows(job) ? "Loss" : "Reward"} />` : step > 0 ? html`<${Skeleton} height="20px" width="108px" />` : html`<span class="muted">–</span>`}
         <span class="num tiny" style=${{ display: "grid" }}>
           ${last.map(([mode, value]) => html`<span key=${mode} class=${`is-${mode}`}>${number(value, 2)}</span>`)}
         </span>
@@ -188,6 +188,6 @@ function Nothing({ filtered }) {
     title="No jobs yet"
     action=${html`<a class="btn primary" href=${link("jobs", "new")}><${Icon} name="plus" />Create the first job</a>`}
   >
-    A job trains a model in both modes on a file of prompts or on a procedural task, and this page shows how it learns.
+    A job trains a model on a file or on a procedural task, and this page shows how it learns.
   <//>`;
 }
