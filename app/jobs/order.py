@@ -121,7 +121,9 @@ def _standings(alike: tuple[int, ...], postgresql: bool) -> CompoundSelect[str, 
     have one priority; and with :data:`_RUNNING` the number of those that run."""
     part = _part(alike).label("part")
     # Of ids: where a project has no job, SQLite has a row for it all the same.
-    each = select(part, func.count(Job.id).label("jobs")).group_by(part)
+    each = select(part, func.count(Job.id).label("jobs"))
+    if alike:  # else the part is a number, and GROUP BY would take it for that of a column
+        each = each.group_by(part)
     return union_all(
         _of_each_project(each, is_due(bindparam("now", type_=Double)), postgresql),
         select(Job.project_id, literal_column(str(_RUNNING)), func.count())

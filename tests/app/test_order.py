@@ -51,6 +51,9 @@ def test_priority_orders_a_project_and_pushes_no_other_aside(service: Service) -
     service.add_job(created_at=0.0, cancel_requested=True)
     assert order() == [urgent, elsewhere, first, second]
     assert places()[waiting] == 5
+    with read_session() as session:
+        alone = queue_positions(session, [session.get_one(Job, waiting)])
+    assert alone == {waiting: 5}, "the page of a job asks for no other's place"
 
 
 def test_places_are_those_of_the_order(service: Service) -> None:

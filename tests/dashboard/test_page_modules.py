@@ -147,3 +147,23 @@ def test_a_chart_has_no_value_off_its_step(page: Page):
         }}"""
     )
     assert found == [-1, 1, 1, 3, -1]
+
+
+def test_a_run_begins_with_the_charts_of_its_method(page: Page):
+    """Of a method's own series, each by its name; none of another's, and none without a chart."""
+    taught = ("loss", "token_accuracy", "preference_accuracy", "preference_margin")
+    series = [f"{where}/{name}" for where in ("train", "valid", "eval") for name in taught]
+    shown = page.evaluate(
+        f"""async ([series]) => {{
+          const [{{ FIRST, chartsFor }}] = await ({MODULES})(["run/catalog.js"]);
+          const ids = chartsFor(series).flatMap(([, , charts]) => charts.map((chart) => chart.id));
+          const shown = (first) => first.filter((id) => ids.includes(id));
+          return Object.entries(FIRST).map(([method, first]) => [method, shown(first)]);
+        }}""",
+        [series],
+    )
+    assert dict(shown) == {
+        "reinforcement": [],
+        "supervised": ["token-accuracy"],
+        "dpo": ["loss", "preference", "preference-margin", "token-accuracy"],
+    }
