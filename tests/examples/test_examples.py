@@ -1,5 +1,6 @@
 """Each example as somebody runs it, on a tiny model."""
 
+import argparse
 import importlib.util
 import json
 import re
@@ -9,12 +10,15 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks import chain
 from tests.fixtures.api import Api, on_sqlite
 from tests.fixtures.forks import forked
 from tests.fixtures.http_server import Server, chat
 from tests.fixtures.service import ServeProcess, cli_environment
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
+#: As `make bench` pulls it.
+REAL = EXAMPLES.parent / ".policysplit/models/SmolLM2-135M-Instruct"
 
 
 def run(name: str, *arguments: str, **environment: str) -> str:
@@ -72,6 +76,18 @@ def test_several_processes_train_one_run(tiny_model: Path, tmp_path: Path) -> No
 def test_a_chain_trains_on_from_each_result(chained: list[tuple[str, str, str]]) -> None:
     assert [base for _, base, _ in chained] == ["tiny", *(result for _, _, result in chained[:-1])]
     assert len({result for _, _, result in chained}) == 3
+
+
+@pytest.mark.skipif(not REAL.is_dir(), reason=f"no {REAL.name}: policysplit models pull {REAL.name}")
+@pytest.mark.timeout(1800)
+def test_a_real_model_that_was_shown_the_form_begins_with_more_reward(quick_serve: ServeProcess):
+    """Two minutes of one core; ``benchmarks.chain`` has several seeds, and the course of the reward."""
+    (quick_serve.data_dir / "models" / REAL.name).symlink_to(REAL)
+    rewards = {}
+    for start, steps in {"chain": 8, "alone": 1}.items():
+        chosen = argparse.Namespace(base_url=quick_serve.base_url, model=REAL.name, steps=steps)
+        rewards[start] = chain.run(chosen, 0, start)["rewards"]
+    assert rewards["chain"][0] > rewards["alone"][0]
 
 
 def test_the_best_of_both_modes(quick_serve: ServeProcess, chained: list[tuple[str, str, str]]) -> None:
