@@ -24,6 +24,7 @@ from app.core.settings import get_settings
 from app.core.shares import Shares
 from app.dashboard.endpoints import router as dashboard
 from app.estimates.endpoints import router as estimates
+from app.evals.endpoints import router as evals
 from app.experiments.endpoints import router as experiments
 from app.files.endpoints import router as files
 from app.files.storage import remove_stale_uploads
@@ -143,6 +144,7 @@ def create_app(
         metrics,
         rollouts,
         graders,
+        evals,
         experiments,
         models,
         webhooks,

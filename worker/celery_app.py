@@ -17,6 +17,7 @@ from celery.worker.consumer import Consumer
 
 from app.core.queue import QUEUE_NAME
 from app.core.settings import get_settings
+from worker.evals.running import start_evals
 from worker.figures_server import FiguresServer
 from worker.intake import Intake
 from worker.lease import new_owner
@@ -78,7 +79,7 @@ def _tell_figures() -> None:
 
 @worker_init.connect
 def on_init(**_: object) -> None:
-    """Start the reconciler and the registration, which work without a broker too.
+    """Start the reconciler, the registration and the runs of evals, which work without a broker too.
 
     Ends the process where the figures cannot be told at the port that was asked for.
     """
@@ -89,6 +90,7 @@ def on_init(**_: object) -> None:
         ready_file.unlink(missing_ok=True)
     start_reconciler(SHUTDOWN)
     REGISTRATION.start(SHUTDOWN)
+    start_evals(OWNER, SHUTDOWN, INTAKE)
 
 
 @worker_ready.connect

@@ -1,10 +1,11 @@
 """Leases: which worker works on a row, and the token that keeps a worker that lost it from writing.
 
-Jobs, estimates and replays are leased alike. A claim raises the row's ``attempt`` by one: that number and the
-owner are the fencing token. Every later write asserts ``attempt and owner are mine, and the status is a held
-one`` in its own UPDATE, which on PostgreSQL also locks the row. A claim takes the first row that nobody has
-locked (``FOR UPDATE SKIP LOCKED``; SQLite has one writer anyway), so that a locked row delays no other. Times
-are the hosts' wall clocks: these may differ by no more than a fraction of ``lease_seconds``.
+Jobs, estimates, replays and runs of evals are leased alike. A claim raises the row's ``attempt`` by one: that
+number and the owner are the fencing token. Every later write asserts ``attempt and owner are mine, and the
+status is a held one`` in its own UPDATE, which on PostgreSQL also locks the row. A claim takes the first
+row that nobody has locked (``FOR UPDATE SKIP LOCKED``; SQLite has one writer anyway), so that a locked row
+delays no other. Times are the hosts' wall clocks: these may differ by no more than a fraction of
+``lease_seconds``.
 """
 
 import os
@@ -20,9 +21,9 @@ from sqlalchemy.orm import Session
 from sqlalchemy.sql.dml import ReturningUpdate
 
 from app.core.settings import get_settings
-from app.core.tables import Double, Estimate, Job, JobReplay
+from app.core.tables import Double, Estimate, EvalRun, Job, JobReplay
 
-Leased = TypeVar("Leased", Job, Estimate, JobReplay)
+Leased = TypeVar("Leased", Job, Estimate, JobReplay, EvalRun)
 
 
 _Update = ReturningUpdate[*tuple[Any, ...]]

@@ -22,7 +22,8 @@ from app.core.db import read_session, write_session
 from app.core.job_log import add_messages
 from app.core.settings import get_settings
 from app.core.store.artefacts import remove
-from app.core.tables import Checkpoint, File, Job, JobEvent, MetricSeries, Rollout
+from app.core.tables import Checkpoint, EvalOutputItem, EvalRun, File, Job, JobEvent, MetricSeries, Rollout
+from app.evals import deletion as evals
 from app.files import storage
 from app.jobs import deletion
 from app.jobs.deletion import delete_some, remove_deleted
@@ -47,6 +48,7 @@ class Retention:
     def look(self) -> None:
         """One pass over what is due by now."""
         remove_deleted(Pauses(self._shutdown))
+        evals.remove_deleted(Pauses(self._shutdown))
         if time.monotonic() >= self._next:
             self._next = time.monotonic() + get_settings().retention_seconds
             expire(shutdown=self._shutdown)
@@ -75,6 +77,8 @@ def expire(now: float | None = None, shutdown: Shutdown | None = None) -> None:
         _expire_rows(JobEvent, "events", now - days * DAY, stops)
     if days := kept["checkpoints"]:
         _expire_checkpoints(now - days * DAY, stops)
+    if days := kept["eval_items"]:
+        _expire_eval_items(now - days * DAY, stops)
     if days := kept["files"]:
         _expire_files(File.created_at < now - days * DAY, stops)
     _expire_files(File.expires_at < now, stops)
@@ -152,6 +156,18 @@ def _expire_checkpoints(before: float, stops: Pauses) -> None:
                 _log.info("the checkpoint in %s has expired", row.path)
             if len(found) < ROWS:
                 break
+
+
+def _expire_eval_items(before: float, stops: Pauses) -> None:
+    """Of runs that ended before ``before``; what they came to is in the runs' own rows."""
+    has_items = exists().where(EvalOutputItem.run_id == EvalRun.id)
+    due = select(EvalRun.id).where(EvalRun.finished_at < before, has_items).limit(1)
+    while not stops():
+        with read_session() as session:
+            run_id = session.scalars(due).first()
+        if run_id is None or not evals.remove_all_items(run_id, stops):
+            return
+        _log.info("the items of %s have expired", run_id)
 
 
 def _of_checkpoints(count: int) -> tuple[str, dict[str, object]]:

@@ -9,10 +9,10 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from app.core.errors import BadRequest, Conflict
-from app.core.tables import Experiment, Job
+from app.core.tables import Eval, EvalRun, Experiment, Job
 from app.core.validation import abbreviated
 
-Made = TypeVar("Made", Job, Experiment)
+Made = TypeVar("Made", Job, Experiment, Eval, EvalRun)
 _MAX_KEY = 255
 _HEADER = "Idempotency-Key"
 

@@ -66,5 +66,17 @@ def new_audit_id() -> str:
     return f"audit_log-{_random()}"
 
 
+def new_eval_id() -> str:
+    return f"eval_{_random()}"
+
+
+def new_eval_run_id() -> str:
+    return f"evalrun_{_random()}"
+
+
+def new_output_item_id() -> str:
+    return f"outputitem_{_random()}"
+
+
 def new_request_id() -> str:
     return f"req_{secrets.token_hex(16)}"

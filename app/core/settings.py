@@ -90,6 +90,15 @@ class Settings(GraderSettings):
     worker_slots: int = Field(
         default=1, ge=1, description="Jobs one worker runs at a time, each on GPUs of its own"
     )
+    eval_slots: int = Field(
+        default=2,
+        ge=0,
+        description="Runs of evals that one worker has under way at a time, beside its jobs; 0: it takes "
+        "none",
+    )
+    eval_concurrency: int = Field(
+        default=16, ge=1, le=256, description="Items of such a run that are asked at a time"
+    )
     gpus: str | None = Field(
         default=None,
         description="GPUs that the worker divides among its slots, such as 0,1; default those of "
@@ -149,6 +158,12 @@ class Settings(GraderSettings):
     retain_audit_days: float = Field(
         default=0, ge=0, description="Entries of the audit log, so long after the change; 0: never removed"
     )
+    retain_eval_items_days: float = Field(
+        default=0,
+        ge=0,
+        description="Answers and grades of evals' items are removed so long after their run's end, its "
+        "counts are not; 0: never",
+    )
     retention_seconds: float = Field(
         default=3600.0, gt=0, description="How often a worker looks for what has expired"
     )
@@ -180,6 +195,12 @@ class Settings(GraderSettings):
         default=1_000_000_000,
         ge=0,
         description="Responses that those jobs sample in training, together; 0: any",
+    )
+    project_max_eval_runs: int = Field(
+        default=1000, ge=0, description="Runs of a project's evals that have not ended; 0: any number"
+    )
+    project_max_eval_items: int = Field(
+        default=1_000_000, ge=0, description="Items of those runs together, and of one; 0: any number"
     )
     project_max_files: int = Field(
         default=10_000, ge=0, description="Uploaded files that a project may have; 0: any number"

@@ -1,8 +1,8 @@
-"""Training files: JSONL, checked line by line, with an index of which rows have which field."""
+"""Uploaded files: JSONL, checked line by line, with an index of which rows have which field."""
 
 import codecs
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -22,11 +22,12 @@ _KEY = re.compile(r"\w{1,128}")
 
 @dataclass
 class Rows:
-    """What is known of a valid training file.
+    """What is known of a valid file.
 
     ``fields`` maps the dotted path of each field besides ``messages`` to how many rows have it (``count``)
-    and the line of the first row that does not (``first_missing``, None when all have it). ``unfit`` says why
-    a method cannot learn from the file: its first row that it cannot learn from.
+    and the line of the first row that does not (``first_missing``, None when all have it); of a file for
+    evals those of its items. ``unfit`` says why a method cannot learn from the file: its first row that it
+    cannot learn from.
     """
 
     count: int = 0
@@ -36,12 +37,25 @@ class Rows:
 
 def check_training_file(path: Path, max_line_bytes: int) -> Rows:
     """Read a whole file. Raises BadRequest naming the first line at fault and what is wrong with it."""
+    return _checked(path, max_line_bytes, "'messages'", _training_row)
+
+
+def check_evals_file(path: Path, max_line_bytes: int) -> Rows:
+    """Likewise a file of items for evals: ``{"item": {…}}``, and ``sample`` where the answer is there."""
+    return _checked(path, max_line_bytes, "'item'", _evals_row)
+
+
+def _checked(
+    path: Path,
+    max_line_bytes: int,
+    needed: str,
+    check: Callable[["Rows", int, dict[str, object]], dict[str, object]],
+) -> Rows:
+    """``check`` raises BadRequest, or gives what of the row templates read as ``item``."""
     rows = Rows()
     first_line = 0
     for number, line in lines(path, max_line_bytes):
-        row = _row(number, line)
-        _check_methods(rows, number, row)
-        present = set(field_paths(row))
+        present = set(field_paths(check(rows, number, _row(number, line, needed))))
         for name in present - rows.fields.keys():
             if len(rows.fields) < MAX_FIELDS:
                 rows.fields[name] = {"count": 0, "first_missing": first_line or None}
@@ -53,7 +67,7 @@ def check_training_file(path: Path, max_line_bytes: int) -> Rows:
         rows.count += 1
         first_line = first_line or number
     if not rows.count:
-        raise _bad("The file is empty: it needs at least one line, a JSON object with 'messages'.")
+        raise _bad(f"The file is empty: it needs at least one line, a JSON object with {needed}.")
     return rows
 
 
@@ -96,7 +110,7 @@ def first_row_without(path: Path, name: str, max_line_bytes: int) -> int | None:
     return None
 
 
-def _row(number: int, line: bytes) -> dict[str, object]:
+def _row(number: int, line: bytes, needed: str) -> dict[str, object]:
     if b"\r" in line:
         raise _bad(f"Line {number} has a carriage return inside; end lines with \\n or \\r\\n.")
     try:
@@ -104,7 +118,27 @@ def _row(number: int, line: bytes) -> dict[str, object]:
     except BadJson as error:
         raise _bad(f"Line {number}: {error}.") from None
     if not isinstance(row, dict):
-        raise _bad(f"Line {number} is {abbreviated(row)}; each line must be a JSON object with 'messages'.")
+        raise _bad(f"Line {number} is {abbreviated(row)}; each line must be a JSON object with {needed}.")
+    return row
+
+
+def _evals_row(_rows: Rows, number: int, row: dict[str, object]) -> dict[str, object]:
+    item, sample = row.get("item"), row.get("sample")
+    if not isinstance(item, dict):
+        found = f"Its keys are: {one_of(list(row))}" if item is None else f"It is {abbreviated(item)}"
+        raise _bad(f"Line {number} has no object 'item', which templates read as item. {found}.")
+    if sample is not None and not isinstance(sample, dict):
+        raise _bad(f"Line {number}: 'sample' is {abbreviated(sample)}; it must be an object, or left out.")
+    if others := row.keys() - {"item", "sample"}:
+        raise _bad(
+            f"Line {number} has {one_of(sorted(others))} beside 'item' and 'sample': put it into 'item', "
+            "where templates can read it."
+        )
+    return item
+
+
+def _training_row(rows: Rows, number: int, row: dict[str, object]) -> dict[str, object]:
+    _check_methods(rows, number, row)
     return row
 
 

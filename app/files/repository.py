@@ -6,13 +6,15 @@ from typing import Any, Literal
 from sqlalchemy import Row, func, or_, select, tuple_
 from sqlalchemy.orm import Session
 
-from app.core.tables import File, Job, Project
+from app.core.tables import EvalRun, File, Job, Project
 from app.core.unfinished import unfinished
 from app.files.schemas import PURPOSES, SHOWN
 
 
-def find(session: Session, project_id: str, file_id: str) -> File | None:
-    return session.scalars(select(File).where(File.id == file_id, File.project_id == project_id)).first()
+def find(session: Session, project_id: str, file_id: str, *, lock: bool = False) -> File | None:
+    """The project's file; with ``lock`` nobody removes it until the transaction ends."""
+    query = select(File).where(File.id == file_id, File.project_id == project_id)
+    return session.scalars(query.with_for_update(read=True) if lock else query).first()
 
 
 def listing(
@@ -53,13 +55,12 @@ def lock_project(session: Session, project_id: str) -> None:
     session.execute(select(Project.id).where(Project.id == project_id).with_for_update())
 
 
-def unfinished_job_using(session: Session, file_id: str) -> str | None:
-    """The id of a job that still needs the file."""
-    return session.scalars(
-        select(Job.id)
-        .where(
-            *unfinished(),
-            or_(Job.training_file == file_id, Job.validation_file == file_id),
-        )
-        .limit(1)
-    ).first()
+def unfinished_user(session: Session, file_id: str) -> tuple[str, str] | None:
+    """Who still needs the file: what it is, a job or a run of an eval, and its id."""
+    uses = or_(Job.training_file == file_id, Job.validation_file == file_id)
+    job = session.scalars(select(Job.id).where(*unfinished(), uses).limit(1)).first()
+    if job is not None:
+        return "job", job
+    run = select(EvalRun.id).where(EvalRun.file_id == file_id, EvalRun.finished_at.is_(None))
+    found = session.scalars(run.limit(1)).first()
+    return None if found is None else ("run", found)

@@ -10,7 +10,9 @@ from app.core.tables import File
 from trainer.graders.spec import StrictModel
 from trainer.spec.rows import READERS, Method
 
-PURPOSES = ("fine-tune",)
+TRAINING_PURPOSE, EVALS_PURPOSE = "fine-tune", "evals"
+#: Of uploads.
+PURPOSES = (TRAINING_PURPOSE, EVALS_PURPOSE)
 RESULTS_PURPOSE = "fine-tune-results"
 
 
@@ -27,10 +29,13 @@ class ExpiresAfter(StrictModel):
 class UploadFields(StrictModel):
     """What an upload says beside its bytes; within a form ``expires_after[seconds]``, ``metadata[key]``."""
 
-    purpose: Literal["fine-tune"] = Field(description="What it is for: training or validation data")
+    purpose: Literal["fine-tune", "evals"] = Field(
+        description="What it is for: fine-tune for training and validation data, evals for the items of runs"
+    )
     expires_after: ExpiresAfter | None = Field(
         default=None,
-        description="When it goes by itself, once no unfinished job needs it; default: when it is deleted",
+        description="When it goes by itself, once no unfinished job or run needs it; default: when it is "
+        "deleted",
     )
     metadata: Metadata | None = Field(
         default=None, description="Up to 16 pairs of texts for your own records"
@@ -58,12 +63,12 @@ class FileObject(BaseModel):
     bytes: int = Field(description="Size in bytes")
     created_at: CreatedAt
     expires_at: int | None = Field(
-        description="When it goes by itself, or once no unfinished job needs it, Unix time in seconds; null: "
-        "when it is deleted"
+        description="When it goes by itself, or once no unfinished job or run needs it, Unix time in "
+        "seconds; null: when it is deleted"
     )
     filename: str = Field(description="The name that it was uploaded by")
     purpose: str = Field(
-        description="fine-tune for what was uploaded, fine-tune-results for what a job wrote"
+        description="fine-tune or evals, as it was uploaded, and fine-tune-results for what a job wrote"
     )
     status: Literal["uploaded", "processed", "error"] = Field(
         description="Always processed: lines are checked before a file is taken in"

@@ -17,8 +17,8 @@ from app.core.store.errors import NotStored
 from app.core.tables import File
 from app.core.validation import abbreviated, validated
 from app.files import repository, storage
-from app.files.jsonl import check_training_file
-from app.files.schemas import PURPOSES, RESULTS_PURPOSE, UploadFields
+from app.files.jsonl import check_evals_file, check_training_file
+from app.files.schemas import EVALS_PURPOSE, RESULTS_PURPOSE, TRAINING_PURPOSE, UploadFields
 from app.files.storage import StoredFile
 from app.files.upload import Upload
 from trainer.spec.rows import Method
@@ -32,7 +32,8 @@ def create(project_id: str, upload: Upload) -> File:
             raise BadRequest(
                 "Missing required parameter: 'file'.", param="file", code="missing_required_parameter"
             )
-        rows = check_training_file(upload.file.path, get_settings().max_line_bytes)
+        check = check_evals_file if given.purpose == EVALS_PURPOSE else check_training_file
+        rows = check(upload.file.path, get_settings().max_line_bytes)
         stored = upload.file.keep()
     except BaseException:
         upload.discard()
@@ -68,18 +69,35 @@ def create_result_file(session: Session, *, project_id: str, filename: str, stor
 
 def training_file(session: Session, project_id: str, file_id: str | None, param: str) -> File:
     """The file of rows to train or evaluate on. Raises BadRequest naming ``param`` where there is none."""
-    file = repository.find(session, project_id, file_id) if file_id else None
+    return file_for(session, project_id, file_id, param, [TRAINING_PURPOSE])
+
+
+def file_for(
+    session: Session,
+    project_id: str,
+    file_id: str | None,
+    param: str,
+    purposes: Sequence[str],
+    *,
+    lock: bool = False,
+) -> File:
+    """The uploaded file with one of ``purposes``, of which the first is told of; else raises BadRequest.
+
+    ``lock``: it stays as long as the transaction does.
+    """
+    file = repository.find(session, project_id, file_id, lock=lock) if file_id else None
     if file is None:
         raise BadRequest(
             f"Invalid value for '{param}': {abbreviated(file_id)}. There is no such file; upload it with "
-            f"POST /v1/files and purpose '{PURPOSES[0]}', and give its id.",
+            f"POST /v1/files and purpose '{purposes[0]}', and give its id.",
             param=param,
             code="file_not_found",
         )
-    if file.purpose not in PURPOSES or file.rows is None:
+    if file.purpose not in purposes or file.rows is None:
+        wanted = " or ".join(f"'{one}'" for one in purposes)
         raise BadRequest(
             f"Invalid value for '{param}': {abbreviated(file_id)} has the purpose '{file.purpose}'; it "
-            f"should be '{PURPOSES[0]}'.",
+            f"should be {wanted}.",
             param=param,
         )
     return file
@@ -148,10 +166,12 @@ def delete(project_id: str, file_id: str) -> None:
         # Locked: a job that is being created with this file holds the same lock until it is committed.
         query = select(File).where(File.id == file_id, File.project_id == project_id).with_for_update()
         file = _found(session.scalars(query).first(), file_id)
-        job = repository.unfinished_job_using(session, file_id)
-        if job is not None:
+        user = repository.unfinished_user(session, file_id)
+        if user is not None:
+            what, name = user
             raise Conflict(
-                f"File '{file_id}' is used by job '{job}', which has not finished. Cancel the job first.",
+                f"File '{file_id}' is used by {what} '{name}', which has not finished. Cancel the {what} "
+                "first.",
                 param="file_id",
                 code="file_in_use",
             )

@@ -85,7 +85,7 @@ async def _plan(
     gateway: Gateway, request: SamplingRequest, project_id: str, needs: dict[str, str], prompts_of: Any
 ) -> Plan:
     found = await gateway.directory.model(project_id, request.model)
-    modes = _modes(request, found)
+    modes = modes_of(request, found)
     workers = await gateway.directory.workers()
     extras = dict(request.extras())
     needs = {**{name: name for name in extras}, **needs}
@@ -143,7 +143,8 @@ def seed_of_choice(seed: int, index: int) -> int:
     return int.from_bytes(hashlib.sha256(f"{seed}:{index}".encode()).digest()[:8]) >> 1
 
 
-def _modes(request: SamplingRequest, found: Found) -> tuple[Mode, ...]:
+def modes_of(request: SamplingRequest, found: Found) -> tuple[Mode, ...]:
+    """The modes in which choices take turns. Raises BadRequest for one that the model does not have."""
     wanted = request.modes
     if wanted is None or wanted == (found.mode,):
         return (found.mode,)

@@ -12,11 +12,13 @@ from app.core.audit import record
 from app.core.db import read_session, write_session
 from app.core.errors import Conflict
 from app.core.job_status import is_terminal
+from app.core.nowhere import have_nowhere
 from app.core.settings import get_settings
 from app.core.store.artefacts import remove_below
 from app.core.tables import (
     DELETED_PROJECT,
     Checkpoint,
+    EvalRun,
     ExperimentRun,
     File,
     Job,
@@ -26,11 +28,9 @@ from app.core.tables import (
     MetricBlock,
     MetricPoint,
     MetricSeries,
-    Project,
     Rollout,
 )
 from app.core.unfinished import unfinished
-from app.core.upsert import insert_for
 from app.files import storage
 from app.jobs.service import found
 
@@ -51,10 +51,7 @@ def delete_job(project_id: str, job_id: str) -> dict[str, object]:
         results = list(job.result_files)
         session.execute(delete(File).where(File.id.in_(results), File.project_id == project_id))
         session.execute(delete(Checkpoint).where(Checkpoint.job_id == job_id))
-        nowhere = insert_for(session, Project).values(
-            id=DELETED_PROJECT, name="what was deleted", created_at=0.0
-        )
-        session.execute(nowhere.on_conflict_do_nothing(index_elements=["id"]))
+        have_nowhere(session)
         record(session, "job.deleted", job_id, project_id, name=job.name)
         job.project_id, job.idempotency_key, job.fine_tuned_model = DELETED_PROJECT, None, None
     for file_id in results:
@@ -133,6 +130,14 @@ def _check(session: Session, job: Job) -> None:
     if user is not None:
         raise Conflict(
             f"The job '{user}', which has not finished, starts from a model of this job. Cancel that first.",
+            param="fine_tuning_job_id",
+            code="model_in_use",
+        )
+    run = select(EvalRun.id).where(EvalRun.weights.in_(names), EvalRun.finished_at.is_(None))
+    if (asking := session.scalars(run.limit(1)).first()) is not None:
+        raise Conflict(
+            f"The run '{asking}' of an eval, which has not finished, asks a model of this job. Cancel that "
+            "first.",
             param="fine_tuning_job_id",
             code="model_in_use",
         )

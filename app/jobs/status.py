@@ -69,7 +69,7 @@ def change_status(
     add_event(session, job.id, level, "message", message, data, now=now, is_locked=True)
     if new in TERMINAL:
         seal(session, job.id, reached=job.step)
-        announce_end(session, job.project_id, job.id, new.value, now)
+        announce_end(session, job.project_id, f"fine_tuning.job.{new.value}", job.id, now)
 
 
 def values_of_claim(new: ColumnElement[str], now: ColumnElement[float]) -> dict[str, Any]:

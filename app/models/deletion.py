@@ -12,7 +12,7 @@ from app.core.job_log import add_event
 from app.core.job_status import is_terminal
 from app.core.settings import get_settings
 from app.core.store.artefacts import remove
-from app.core.tables import Checkpoint, Job
+from app.core.tables import Checkpoint, EvalRun, Job
 from app.core.unfinished import unfinished
 from app.models.catalog import base_path
 from trainer.spec.modes import Mode
@@ -84,6 +84,13 @@ def _check_unused(session: Session, job: Job, checkpoint: Checkpoint) -> None:
     if user is not None:
         raise Conflict(
             "A job that has not finished starts from this model. Cancel it first.",
+            param="model",
+            code="model_in_use",
+        )
+    run = select(EvalRun.id).where(EvalRun.weights.in_(names), EvalRun.finished_at.is_(None))
+    if (asking := session.scalars(run.limit(1)).first()) is not None:
+        raise Conflict(
+            f"The run '{asking}' of an eval asks this model, and has not finished. Cancel it first.",
             param="model",
             code="model_in_use",
         )

@@ -38,14 +38,15 @@ class Retention(BaseModel):
 
     what: What = Field(
         description="What is removed: rollouts or events of ended jobs, their checkpoints but the result, "
-        "uploaded files that no job needs"
+        "uploaded files that no job needs, items of ended runs of evals"
     )
     days: float | None = Field(
-        description="How long after the job's end or the upload; null: the operator has it kept for ever"
+        description="How long after the job's or the run's end, or the upload; null: the operator has it "
+        "kept for ever"
     )
     expiring_count: int | None = Field(
-        description=f"How many go within {AHEAD_DAYS} days: of rollouts and events the jobs whose they are; "
-        "null where nothing does"
+        description=f"How many go within {AHEAD_DAYS} days: of rollouts and events the jobs whose they are, "
+        "of evals' items the runs; null where nothing does"
     )
     expiring_bytes: int | None = Field(
         description="Their size together; null where things are not measured one by one"

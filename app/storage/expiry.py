@@ -8,14 +8,14 @@ from sqlalchemy.orm import Session, aliased
 
 from app.checkpoints.repository import is_result
 from app.core.settings import get_settings
-from app.core.tables import Checkpoint, File, Job, JobEvent, Rollout
+from app.core.tables import Checkpoint, EvalOutputItem, EvalRun, File, Job, JobEvent, Rollout
 from app.core.unfinished import unfinished
 from app.files.schemas import PURPOSES
 
 DAY = 86_400.0
 #: How far ahead it is said what expires.
 AHEAD_DAYS = 7
-What = Literal["rollouts", "events", "checkpoints", "files"]
+What = Literal["rollouts", "events", "checkpoints", "files", "eval_items"]
 Condition = tuple[ColumnElement[bool], ...]
 
 
@@ -35,24 +35,28 @@ def kept_days() -> dict[What, float]:
         "events": settings.retain_events_days,
         "checkpoints": settings.retain_checkpoints_days,
         "files": settings.retain_files_days,
+        "eval_items": settings.retain_eval_items_days,
     }
 
 
 def checkpoint_may_go() -> Condition:
-    """Of a checkpoint, joined with its job: it is not the job's result, and none starts from it."""
+    """Of a checkpoint, joined with its job: it is not the job's result, and nothing needs it: no job that
+    starts from it, no run that asks it."""
     user = aliased(Job)
     used = exists().where(user.model == Checkpoint.model, *unfinished(user))
-    return ~is_result(), ~used
+    asked = exists().where(EvalRun.weights == Checkpoint.model, EvalRun.finished_at.is_(None))
+    return ~is_result(), ~used, ~asked
 
 
 def file_may_go() -> Condition:
-    """Of a file: somebody uploaded it, and no unfinished job needs it."""
+    """Of a file: somebody uploaded it, and no unfinished job or run of an eval needs it."""
     needed = exists().where(or_(Job.training_file == File.id, Job.validation_file == File.id), *unfinished())
-    return File.purpose.in_(PURPOSES), ~needed
+    read = exists().where(EvalRun.file_id == File.id, EvalRun.finished_at.is_(None))
+    return File.purpose.in_(PURPOSES), ~needed, ~read
 
 
 def expiring(session: Session, project_id: str, what: What, days: float, now: float) -> Expiring:
-    """Of rollouts and events the jobs whose they are, else the things themselves."""
+    """Of rollouts and events the jobs whose they are, of evals' items their runs, else the things."""
     since, before = now - days * DAY, now - max(0.0, days - AHEAD_DAYS) * DAY
     if what == "files":
         by_policy = and_(File.created_at > since, File.created_at <= before)
@@ -68,6 +72,11 @@ def expiring(session: Session, project_id: str, what: What, days: float, now: fl
             for condition in conditions
         ]
         return Expiring(sum(count for count, _ in found), sum(int(size) for _, size in found))
+    if what == "eval_items":
+        has_items = exists().where(EvalOutputItem.run_id == EvalRun.id)
+        runs = select(func.count(EvalRun.id)).where(EvalRun.project_id == project_id, has_items)
+        due = EvalRun.finished_at > since, EvalRun.finished_at <= before
+        return Expiring(session.scalar(runs.where(*due)) or 0)
     ended = (Job.project_id == project_id, Job.finished_at > since, Job.finished_at <= before)
     if what == "checkpoints":
         query = select(func.count(Checkpoint.id)).join(Job, Job.id == Checkpoint.job_id)

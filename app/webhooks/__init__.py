@@ -1,1 +1,1 @@
-"""Webhooks: who is told of a job's end, and the telling."""
+"""Webhooks: who is told of the end of a job, or of a run of an eval, and the telling."""

@@ -26,7 +26,7 @@ def list_event_types() -> dict[str, object]:
 
 @router.post("/webhook_endpoints", **answers(objects.EndpointWithSecret), **ADMIN)
 def create_endpoint(body: CreateEndpoint, project: ProjectId) -> dict[str, object]:
-    """Have a URL told when jobs end.
+    """Have a URL told when jobs, or runs of evals, end.
 
     The secret that signs is shown this once.
     """
@@ -83,7 +83,7 @@ async def test_endpoint(
 ) -> dict[str, object]:
     """Send a sample event to a webhook endpoint now.
 
-    It is sent once; its job is called ``ftjob-test``.
+    It is sent once; its job is called ``ftjob-test``, its run ``evalrun_test``.
     """
     endpoint, due = await run_in_threadpool(service.sample_for, project, webhook_endpoint_id, body.event_type)
     async with webhook_client() as client:

@@ -12,21 +12,21 @@ from app.core.tables import WebhookDelivery, WebhookEndpoint
 PENDING, DELIVERED, FAILED = "pending", "delivered", "failed"
 
 
-def event_payload(event_id: str, event_type: str, job_id: str, now: float) -> str:
+def event_payload(event_id: str, event_type: str, subject: str, now: float) -> str:
     """The body of an event, as it is signed and sent at every attempt."""
     event = {
         "id": event_id,
         "object": "event",
         "created_at": int(now),
         "type": event_type,
-        "data": {"id": job_id},
+        "data": {"id": subject},
     }
     return json.dumps(event, separators=(",", ":"))
 
 
-def announce_end(session: Session, project_id: str, job_id: str, status: str, now: float) -> None:
-    """Leave a delivery for each of the project's endpoints that want to know of a job's end."""
-    event_type = f"fine_tuning.job.{status}"
+def announce_end(session: Session, project_id: str, event_type: str, subject: str, now: float) -> None:
+    """Leave a delivery for each of the project's endpoints that want to know of this end of ``subject``, a
+    job or a run of an eval, by its id."""
     rows = session.execute(
         select(WebhookEndpoint.id, WebhookEndpoint.event_types).where(
             WebhookEndpoint.project_id == project_id
@@ -42,7 +42,7 @@ def announce_end(session: Session, project_id: str, job_id: str, status: str, no
                 created_at=time.time(),
                 event_id=event_id,
                 event_type=event_type,
-                payload=event_payload(event_id, event_type, job_id, now),
+                payload=event_payload(event_id, event_type, subject, now),
                 status=PENDING,
                 attempts=0,
                 next_attempt_at=now,

@@ -9,7 +9,14 @@ from app.core.tables import WebhookAttempt, WebhookDelivery, WebhookEndpoint
 from app.webhooks.signing import secret_hint
 from trainer.graders.spec import StrictModel
 
-EventType = Literal["fine_tuning.job.succeeded", "fine_tuning.job.failed", "fine_tuning.job.cancelled"]
+EventType = Literal[
+    "fine_tuning.job.succeeded",
+    "fine_tuning.job.failed",
+    "fine_tuning.job.cancelled",
+    "eval.run.succeeded",
+    "eval.run.failed",
+    "eval.run.canceled",
+]
 Name = Annotated[str, StringConstraints(min_length=1, max_length=256)]
 EventTypes = Annotated[list[EventType], Field(min_length=1, max_length=10)]
 
@@ -43,7 +50,7 @@ class RotateSecret(StrictModel):
 class SampleEvent(StrictModel):
     """Which event to send a sample of."""
 
-    event_type: EventType = Field(description="Which event to send; its job does not exist")
+    event_type: EventType = Field(description="Which event to send; its job, or its run, does not exist")
 
 
 def endpoint_view(row: WebhookEndpoint, *, new_secret: str | None = None) -> dict[str, object]:

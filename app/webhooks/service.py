@@ -117,12 +117,13 @@ def deliveries(
 
 
 def sample_for(project_id: str, endpoint_id: str, event_type: EventType) -> tuple[str, repository.Due]:
-    """The endpoint's id and an event of no job, to be sent once."""
+    """The endpoint's id and an event of no job and no run, to be sent once."""
+    subject = "evalrun_test" if event_type.startswith("eval.") else "ftjob-test"
     now = time.time()
     with read_session() as session:
         row = _found(session, project_id, endpoint_id)
         event_id = new_webhook_event_id()
-        payload = event_payload(event_id, event_type, "ftjob-test", now)
+        payload = event_payload(event_id, event_type, subject, now)
         return row.id, repository.Due("", event_id, payload, 1, row.url, repository.secrets_of(row, now))
 
 

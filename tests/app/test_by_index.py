@@ -15,8 +15,9 @@ from app.main import create_app
 from app.rollouts.repository import Filter, listing
 from tests.fixtures.api import GRADER, Api
 from tests.fixtures.databases import temporary_database
+from tests.fixtures.evals import CONFIG, answered
 from tests.fixtures.experiments import definition
-from tests.fixtures.filled import ENDPOINT, EXPERIMENT, Counts, fill, job_name, model_name
+from tests.fixtures.filled import ENDPOINT, EVAL, EVAL_RUN, EXPERIMENT, Counts, fill, job_name, model_name
 from tests.fixtures.fleet import training_worker
 from tests.fixtures.plans import Plans
 
@@ -39,6 +40,10 @@ COUNTS = Counts(
 QUEUED, ENDED = job_name(COUNTS.jobs - 1_001), job_name(0)
 MODEL = model_name(10, 1)
 JOB = "/v1/fine_tuning/jobs/{fine_tuning_job_id}"
+EVAL_RUNS = "/v1/evals/{eval_id}/runs/{run_id}"
+OF_RUN = {"eval_id": f"{EVAL}-0", "run_id": EVAL_RUN}
+#: One that waits.
+OF_WAITING = {"eval_id": f"{EVAL}-1", "run_id": f"{EVAL_RUN.rpartition('_')[0]}_1"}
 CREATE = {
     "model": "tiny",
     "environment": {"task": "chain_sum"},
@@ -140,6 +145,36 @@ REQUESTS: dict[str, list[Asked]] = {
             ("GET", "/report", None),
         )
     },
+    "POST /v1/evals": [({}, {}, {"data_source_config": CONFIG, "testing_criteria": [GRADER]})],
+    "GET /v1/evals": [
+        ({}, {}, None),
+        ({}, {"after": f"{EVAL}-7", "order": "desc"}, None),
+        ({}, {"order_by": "updated_at"}, None),
+    ],
+    "GET /v1/evals/{eval_id}": [({"eval_id": f"{EVAL}-1"}, {}, None)],
+    "POST /v1/evals/{eval_id}": [({"eval_id": f"{EVAL}-1"}, {}, {"name": "other"})],
+    "POST /v1/evals/{eval_id}/runs": [({"eval_id": f"{EVAL}-1"}, {}, {"data_source": answered("4")})],
+    "GET /v1/evals/{eval_id}/runs": [
+        ({"eval_id": f"{EVAL}-0"}, query, None)
+        for query in ({}, {"order": "desc", "after": EVAL_RUN}, {"status": "completed"})
+    ],
+    "GET /v1/evals/{eval_id}/compare": [({"eval_id": f"{EVAL}-1"}, {"runs": OF_WAITING["run_id"]}, None)],
+    f"GET {EVAL_RUNS}": [(OF_RUN, {}, None)],
+    f"GET {EVAL_RUNS}/output_items": [
+        (OF_RUN, query, None)
+        for query in (
+            {},
+            {"order": "desc", "after": "outputitem_88"},
+            {"status": "fail"},
+            {"status": "error"},
+        )
+    ],
+    f"GET {EVAL_RUNS}/output_items/{{output_item_id}}": [
+        (OF_RUN | {"output_item_id": "outputitem_88"}, {}, None)
+    ],
+    **{f"POST {EVAL_RUNS}/{what}": [(OF_WAITING, {}, None)] for what in ("pause", "resume", "cancel")},
+    f"DELETE {EVAL_RUNS}": [(OF_WAITING, {}, None)],
+    "DELETE /v1/evals/{eval_id}": [({"eval_id": f"{EVAL}-2"}, {}, None)],
     "GET /v1/models": [({}, {}, None), ({}, {"after": MODEL, "limit": 100}, None)],
     "GET /v1/models/available": [({}, {}, None)],
     "GET /v1/models/pull": [({}, {}, None)],
@@ -215,7 +250,7 @@ REFUSED = {
 def _large_tables(engine: Engine) -> set[str]:
     names = ("jobs", "checkpoints", "job_events", "rollouts", "metric_points", "files", "job_attempts")
     names += ("webhook_deliveries", "webhook_attempts", "experiment_runs", "estimates", "job_replays")
-    names += ("job_metadata", "job_rewards", "audit_log")
+    names += ("job_metadata", "job_rewards", "audit_log", "evals", "eval_runs", "eval_output_items")
     with engine.connect() as connection:
         counts = {
             name: connection.exec_driver_sql(f"SELECT count(*) FROM {name}").scalar_one() for name in names

@@ -11,6 +11,7 @@ from app.core.auth import is_public
 from app.main import create_app
 from tests.fixtures.api import GRADER, Api, Keyed, on_sqlite, sums
 from tests.fixtures.belongings import Belongings, new_experiment, new_webhook
+from tests.fixtures.evals import answered, new_eval
 
 Route = tuple[str, str]
 
@@ -48,6 +49,8 @@ BODIES: dict[Route, dict[str, Any]] = {
     ("POST", "/v1/webhook_endpoints/{webhook_endpoint_id}"): {"name": "renamed"},
     ("POST", "/v1/webhook_endpoints/{webhook_endpoint_id}/rotate_secret"): {},
     ("POST", "/v1/webhook_endpoints/{webhook_endpoint_id}/test"): {"event_type": "fine_tuning.job.succeeded"},
+    ("POST", "/v1/evals/{eval_id}"): {"name": "mine now"},
+    ("POST", "/v1/evals/{eval_id}/runs"): {"data_source": answered("4")},
     ("POST", "/v1/experiments/{experiment_id}/extend"): {"seeds": [7]},
     ("POST", "/v1/experiments/{experiment_id}/extend/validate"): {"seeds": [7]},
     ("POST", "/v1/experiments/validate"): {
@@ -82,6 +85,7 @@ LISTINGS = {
     ("GET", "/v1/models"),
     ("GET", "/v1/webhook_endpoints"),
     ("GET", "/v1/experiments"),
+    ("GET", "/v1/evals"),
     ("GET", "/v1/api_keys"),
     ("GET", "/v1/audit_log"),
 }
@@ -93,7 +97,10 @@ REFERENCES = {
     ("POST", "/v1/chat/completions"),
     ("POST", "/v1/completions"),
 }
-CREATIONS = {("POST", "/v1/files"), ("POST", "/v1/webhook_endpoints"), ("POST", "/v1/experiments")}
+CREATIONS = {
+    *(("POST", "/v1/files"), ("POST", "/v1/webhook_endpoints"), ("POST", "/v1/experiments")),
+    ("POST", "/v1/evals"),
+}
 #: The same for everybody.
 CONSTANT = {("GET", "/v1/webhook_event_types")}
 #: Base models are everybody's; who may fetch them: tests/app/test_model_pull.py.
@@ -156,8 +163,12 @@ def test_a_stranger_finds_nothing(keyed: Keyed, belongings: Belongings):
     }
     nothing["rollout_id"] = "rollout-999999"
     # What the owner can do, last of all what removes something.
-    whole_job = ("DELETE", "/v1/fine_tuning/jobs/{fine_tuning_job_id}")
-    for route in sorted(ROUTES, key=lambda one: (one[0] == "DELETE", one == whole_job)):
+    last = [
+        ("DELETE", "/v1/evals/{eval_id}/runs/{run_id}"),
+        ("DELETE", "/v1/evals/{eval_id}"),
+        ("DELETE", "/v1/fine_tuning/jobs/{fine_tuning_job_id}"),
+    ]
+    for route in sorted(ROUTES, key=lambda one: (one[0] == "DELETE", last.index(one) if one in last else -1)):
         template = route[1]
         if route in SHARED or ("{" not in template and route not in REFERENCES):
             continue
@@ -199,6 +210,7 @@ def test_what_a_stranger_makes_is_not_the_owners(keyed: Keyed):
         ("POST", "/v1/files"): ("/v1/files", keyed.api.upload(keyed.stranger, sums(1))),
         ("POST", "/v1/webhook_endpoints"): ("/v1/webhook_endpoints", new_webhook(keyed.stranger)),
         ("POST", "/v1/experiments"): ("/v1/experiments", new_experiment(keyed.stranger)),
+        ("POST", "/v1/evals"): ("/v1/evals", new_eval(keyed.stranger)),
     }
     assert made.keys() == CREATIONS
     for path, identifier in made.values():

@@ -31,7 +31,10 @@ from tests.fixtures.workers import eventually
 from trainer.system.addresses import Reach, Refused
 
 SECONDS = 20
-EVENTS: Any = ["fine_tuning.job.succeeded", "fine_tuning.job.failed", "fine_tuning.job.cancelled"]
+EVENTS: Any = [
+    *("fine_tuning.job.succeeded", "fine_tuning.job.failed", "fine_tuning.job.cancelled"),
+    *("eval.run.succeeded", "eval.run.failed", "eval.run.canceled"),
+]
 
 
 @pytest.fixture
@@ -172,7 +175,7 @@ def _leave_deliveries(count: int) -> None:
     service.create(DEFAULT_PROJECT, request)
     with write_session() as session:
         for number in range(count):
-            announce_end(session, DEFAULT_PROJECT, f"ftjob-{number}", "failed", time.time())
+            announce_end(session, DEFAULT_PROJECT, "fine_tuning.job.failed", f"ftjob-{number}", time.time())
 
 
 @on_sqlite
@@ -194,6 +197,9 @@ def test_endpoints_through_the_sdk(client: openai.OpenAI, api: Api, receiver: Re
     assert (result.status_code, result.success) == (200, True)
     sample = receiver.arrived.get(timeout=SECONDS)
     assert unwrapped(client, sample, made[0].signing_secret).data.id == "ftjob-test"
+    webhooks.test(ids[0], event_type=EVENTS[3])
+    sample = receiver.arrived.get(timeout=SECONDS)
+    assert unwrapped(client, sample, made[0].signing_secret).data.id == "evalrun_test"
 
     rotated = webhooks.rotate_secret(ids[0], keep_old_secret_active_for_24_hours=True)
     assert rotated.signing_secret != made[0].signing_secret

@@ -12,7 +12,7 @@ from tests.fixtures.sdk_fields import sdk_fields
 PAGE = (Path(__file__).parents[2] / "docs/guides/hosted-fields.md").read_text()
 FIELDS = sdk_fields()
 DOCUMENT: dict[str, Any] = create_app().openapi()
-JOBS, FILES = "/v1/fine_tuning/jobs", "/v1/files"
+JOBS, FILES, EVALS = "/v1/fine_tuning/jobs", "/v1/files", "/v1/evals"
 PERMISSIONS = "/v1/fine_tuning/checkpoints/{fine_tuned_model_checkpoint}/permissions"
 #: Where the API's description has what the SDK has a type of: a schema, or an operation's parameters or form.
 PLACES = {
@@ -42,6 +42,22 @@ PLACES = {
     "FileListParams": f"get {FILES}",
     "FileObject": "FileObject",
     "FileDeleted": "FileDeleted",
+    "EvalCreateParams": "CreateEval",
+    "EvalUpdateParams": "UpdateEval",
+    "EvalListParams": f"get {EVALS}",
+    "EvalResponse": "EvalObject",
+    "EvalCustomDataSourceConfig": "EvalDataSourceConfig",
+    "EvalStoredCompletionsDataSourceConfig": "EvalDataSourceConfig",
+    "EvalDeleteResponse": "EvalDeleted",
+    "RunCreateParams": "CreateEvalRun",
+    "CreateEvalJSONLRunDataSource": "JsonlRun",
+    "CreateEvalCompletionsRunDataSource": "CompletionsRun",
+    "RunListParams": f"get {EVALS}/{{eval_id}}/runs",
+    "RunResponse": "EvalRunObject",
+    "RunDeleteResponse": "EvalRunDeleted",
+    "OutputItemListParams": f"get {EVALS}/{{eval_id}}/runs/{{run_id}}/output_items",
+    "OutputItemResponse": "OutputItemObject",
+    "EvalAPIError": "EvalRunError",
     "GraderRunParams": "RunGrader",
     "GraderRunResponse": "GraderRun",
     "GraderValidateParams": "ValidateGrader",

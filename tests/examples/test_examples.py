@@ -48,10 +48,10 @@ def chained(quick_serve: ServeProcess) -> list[tuple[str, str, str]]:
     return re.findall(r"^(ftjob-\S+): (\S+) → (\S+)$", said, re.M)
 
 
-def test_every_example_is_listed_and_there_are_ten() -> None:
+def test_every_example_is_listed_and_there_are_eleven() -> None:
     files = {path.name for path in EXAMPLES.glob("*.py")}
     assert set(re.findall(r"^\| `(\w+\.py)` \|", (EXAMPLES / "README.md").read_text(), re.M)) == files
-    assert len(files) == 10
+    assert len(files) == 11
 
 
 def test_the_method_is_one_page_and_trains_both_modes(tiny_model: Path) -> None:
@@ -93,6 +93,15 @@ def test_a_real_model_that_was_shown_the_form_begins_with_more_reward(quick_serv
 def test_the_best_of_both_modes(quick_serve: ServeProcess, chained: list[tuple[str, str, str]]) -> None:
     said = run("best_of_n.py", "--model", chained[-1][2], "--tokens", "4", "--base-url", quick_serve.base_url)
     assert re.findall(r"^(?:normal|high-entropy), reward [01]\.0: ", said, re.M)
+
+
+def test_an_eval_says_what_both_modes_come_to(
+    quick_serve: ServeProcess, chained: list[tuple[str, str, str]]
+) -> None:
+    few = ("--items", "3", "--tokens", "2")
+    said = run("evals.py", "--model", chained[-1][2], *few, "--base-url", quick_serve.base_url)
+    assert len(re.findall(r"^ft:\S+: completed, \d of 3 right, http", said, re.M)) == 2
+    assert re.search(r"are not separated: \+0\.0000|Holm p = ", said)
 
 
 @needs("pandas")

@@ -8,11 +8,13 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from trainer.statistics import permutation
 from trainer.statistics.bootstrap import two_level_interval
 from trainer.statistics.comparison import compare, judged, verdict
 from trainer.statistics.crossed import mean_squares
 from trainer.statistics.multiplicity import corrected, holm
 from trainer.statistics.over_seeds import mean_interval, mean_p
+from trainer.statistics.paired import compare_models, compare_several
 from trainer.statistics.permutation import sign_flip_p, sign_flip_ps
 from trainer.statistics.synergy import CONTROLS, synergy
 
@@ -237,3 +239,33 @@ def test_the_synergy_rule():
             assert found.claimed is False
             (reason,) = found.reasons
             assert reason.startswith(seen) and reason.endswith(f"{simpler} {means}")
+
+
+def test_signs_are_the_same_however_many_are_held_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    differences_I = np.random.default_rng(3).normal(0.1, 1.0, size=37)
+    whole = sign_flip_p(differences_I, seed=5)
+    monkeypatch.setattr(permutation, "_HELD", 37 * 7)
+    assert sign_flip_p(differences_I, seed=5) == whole
+
+
+def test_several_comparisons_of_models_are_corrected_together() -> None:
+    random = np.random.default_rng(0)
+    baseline = random.integers(0, 2, size=400).astype(float)
+    better = np.where(random.random(400) < 0.15, 1.0, baseline)
+    alike = np.where(random.random(400) < 0.02, 1 - baseline, baseline)
+    nothing = np.full(400, np.nan)
+    pairs = [(better, baseline), (alike, baseline), (nothing, baseline)]
+    found = compare_several(pairs, bounds=(-1, 1))
+    first, second, third = found
+    assert third is None and first is not None and second is not None
+    alone = [compare_models(*pair, bounds=(-1, 1)) for pair in pairs[:2]]
+    assert [first.comparison, second.comparison] == alone
+    assert [first.holm_p, second.holm_p] == holm([one.p for one in alone if one is not None])
+    assert first.separated and not second.separated
+    # Student's interval by hand: the first of two tests has half of the chance of error, the one left all.
+    for one, alpha in ((first, 0.025), (second, 0.05)):
+        values = (better if one is first else alike) - baseline
+        half = stats.t.ppf(1 - alpha / 2, 399) * values.std(ddof=1) / 20
+        assert one.adjusted_alpha == alpha
+        ends = values.mean() - half, values.mean() + half
+        assert (one.adjusted.low, one.adjusted.high) == pytest.approx(ends)

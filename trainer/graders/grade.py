@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 from typing import Literal, TypeVar
 
 from trainer.graders.thoughts import split_thoughts
+from trainer.graders.tool_calls import tool_calls
 
 ErrorKind = Literal[
     "formula_parse_error",
@@ -91,6 +92,8 @@ class Sample:
     reasoning: str | None = None
     whole: str | None = None
     """The response as it was written, where that is another text than the answer."""
+    calls: list[dict[str, object]] | None = None
+    """Calls of tools, where whoever answered has told them apart; else they are looked for in the text."""
 
     @classmethod
     def of(cls, item: dict[str, object], response: str, opened: bool = False) -> "Sample":
@@ -101,6 +104,11 @@ class Sample:
     @property
     def full_text(self) -> str:
         return self.text if self.whole is None else self.whole
+
+    @property
+    def output_tools(self) -> list[dict[str, object]]:
+        """Calls of tools, in OpenAI's form."""
+        return tool_calls(self.text) if self.calls is None else self.calls
 
 
 def nothing() -> None:

@@ -38,7 +38,7 @@ class Judge(Generic[V]):
     def ask(self, messages: Messages) -> tuple[V, dict[str, dict[str, int]]]:
         """The verdict, and the tokens that were used. Raises GraderError."""
         answer = self._post(messages)
-        usage = {self._endpoint.model: _usage(answer)}
+        usage = {self._endpoint.model: usage_of(answer)}
         text = _content(answer, usage)
         try:
             # A judge that thinks may weigh other scores before it gives its own.
@@ -151,7 +151,8 @@ def _content(answer: dict[str, object], usage: dict[str, dict[str, int]]) -> str
     return text
 
 
-def _usage(answer: dict[str, object]) -> dict[str, int]:
+def usage_of(answer: dict[str, object]) -> dict[str, int]:
+    """Tokens that an answer of chat completions says were read and written."""
     usage: Any = answer.get("usage")
     if not isinstance(usage, dict):
         return {}

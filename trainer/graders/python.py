@@ -6,7 +6,6 @@ from trainer.graders.grade import Grade, GraderError, Sample, finite
 from trainer.graders.sandboxed import Answer, Sandboxed, answer_form
 from trainer.graders.spec import PythonGrader
 from trainer.graders.templates import parse_output
-from trainer.graders.tool_calls import tool_calls
 from trainer.sandbox.packages import offered
 from trainer.sandbox.sandbox import Service
 
@@ -74,6 +73,6 @@ def _sample_for_source(sample: Sample) -> dict[str, object]:
         "reasoning": sample.reasoning,
         "full_text": sample.full_text,
         "output_json": parsed,
-        "output_tools": tool_calls(sample.text),
+        "output_tools": sample.output_tools,
         "choices": [{"index": 0, "message": message}],
     }

@@ -11,7 +11,6 @@ from collections.abc import Callable
 from typing import NoReturn
 
 from trainer.graders.grade import GraderError, Sample
-from trainer.graders.tool_calls import tool_calls
 
 Path = tuple[str | int, ...]
 """Keys of objects, and indices of lists; a key that is a number is an index, too, where there is a list."""
@@ -110,6 +109,11 @@ def has_value(item: dict[str, object], name: str) -> bool:
         return False
 
 
+def field_of(item: dict[str, object], name: str) -> object:
+    """The value of the variable ``name``, which begins with ``item``. Raises GraderError for none."""
+    return _of_item(item, parse_name(name)[1], name)
+
+
 def _no_constant(name: str) -> NoReturn:
     raise ValueError(f"JSON has no {name}")
 
@@ -125,7 +129,7 @@ def _variable(name: str) -> Render:
     if root == "sample" and path and path[0] == "output_json":
         return lambda sample: _as_text(_walk(parse_output(sample.text, name), path[1:], name))
     if root == "sample" and path and path[0] == "output_tools":
-        return lambda sample: _as_text(_walk(tool_calls(sample.text), path[1:], name))
+        return lambda sample: _as_text(_walk(sample.output_tools, path[1:], name))
     if root == "item" and len(path) == 1 and isinstance(path[0], str):
         key = str(path[0])
 

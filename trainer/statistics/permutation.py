@@ -1,8 +1,12 @@
 """Is a paired difference more than chance? Without it, the sign of each item's difference is a coin."""
 
+from collections.abc import Iterator
+
 import numpy as np
 
 DRAWS = 10_000
+#: Signs that are held at a time: of 10,000 draws on 100,000 items there are as many as no memory has.
+_HELD = 4_000_000
 #: Two means within this of each other, relative to the larger, count as equal: sums differ by rounding.
 _EQUAL = 1e-9
 
@@ -24,10 +28,12 @@ def sign_flip_ps(differences_EI: np.ndarray, *, seed: int = 0, draws: int = DRAW
     items = differences_EI.shape[1]
     observed_E = np.abs(differences_EI.mean(axis=1))
     exact = 2**items <= draws if items < 62 else False
-    signs_BI = _every_pattern(items) if exact else _random_signs(seed, draws, items)
-    flipped_EB = np.abs(differences_EI @ signs_BI.T) / items
-    reached_E = (flipped_EB >= observed_E[:, None] * (1 - _EQUAL)).sum(axis=1)
-    return reached_E / len(signs_BI) if exact else (1 + reached_E) / (1 + draws)
+    parts = [_every_pattern(items)] if exact else _random_signs(seed, draws, items)
+    reached_E = np.zeros(len(differences_EI), dtype=int)
+    for signs_BI in parts:
+        flipped_EB = np.abs(differences_EI @ signs_BI.T) / items
+        reached_E += (flipped_EB >= observed_E[:, None] * (1 - _EQUAL)).sum(axis=1)
+    return reached_E / 2**items if exact else (1 + reached_E) / (1 + draws)
 
 
 def _every_pattern(items: int) -> np.ndarray:
@@ -36,5 +42,10 @@ def _every_pattern(items: int) -> np.ndarray:
     return 1.0 - 2.0 * bits
 
 
-def _random_signs(seed: int, draws: int, items: int) -> np.ndarray:
-    return np.random.default_rng(seed).integers(0, 2, size=(draws, items)) * 2.0 - 1.0
+def _random_signs(seed: int, draws: int, items: int) -> Iterator[np.ndarray]:
+    """Patterns of signs (some, items), as many as there are draws: the same, however they are divided."""
+    random, left = np.random.default_rng(seed), draws
+    while left:
+        some = min(left, max(1, _HELD // items))
+        yield random.integers(0, 2, size=(some, items)) * 2.0 - 1.0
+        left -= some

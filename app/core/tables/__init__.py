@@ -10,6 +10,7 @@ from app.core.tables.audit import AuditEntry
 from app.core.tables.base import DEFAULT_PROJECT, DELETED_PROJECT, Double, JsonObject, Table
 from app.core.tables.checkpoints import Checkpoint, CheckpointPermission
 from app.core.tables.estimates import Estimate
+from app.core.tables.evals import Eval, EvalOutputItem, EvalRun
 from app.core.tables.experiments import Experiment, ExperimentRun
 from app.core.tables.files import File
 from app.core.tables.jobs import NO_REWARD, Job, JobMetadata, JobReward
@@ -30,6 +31,9 @@ __all__ = [
     "CheckpointPermission",
     "Double",
     "Estimate",
+    "Eval",
+    "EvalOutputItem",
+    "EvalRun",
     "Experiment",
     "ExperimentRun",
     "File",

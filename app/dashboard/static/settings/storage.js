@@ -11,6 +11,7 @@ const KEPT = {
   rollouts: ["Rollouts", "after the job's end", "job"],
   events: ["Events", "after the job's end", "job"],
   checkpoints: ["Checkpoints but the result", "after the job's end", "checkpoint"],
+  eval_items: ["Items of evals' runs", "after the run's end", "run"],
   files: ["Uploads that no job needs", "after the upload", "file"],
 };
 

@@ -1,0 +1,1 @@
+"""Evals: what models answer to items, graded by criteria; their runs, and runs compared."""
