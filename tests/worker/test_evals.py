@@ -348,7 +348,7 @@ def test_a_killed_workers_run_goes_on_with_another(
     gate, eval_id = Gate(endpoint, 7), new_eval()
     run_id = new_run(eval_id, asked("theirs-1", *questions(30), endpoint="theirs"))
     first = start_worker()
-    eventually(lambda: len(done(run_id)) == 7, 30)
+    eventually(lambda: len(done(run_id)) == 7, 90)
     first.kill()
     gate.open()
     eventually(lambda: run_next("another", Shutdown()) == run_id)
