@@ -31,6 +31,8 @@ class Liveness(BaseModel):
     status: Literal["ok"] = Field(default="ok", description="Always ok: else there is no answer")
 
 
+# Monitors that want no body ask with HEAD.
+@router.head("/healthz", include_in_schema=False)
 @router.get("/healthz")
 async def healthz() -> Liveness:
     """Tell that the process is alive.
@@ -50,6 +52,7 @@ class Readiness(BaseModel):
     warnings: list[str] = Field(description="What works now, and will not always")
 
 
+@router.head("/readyz", include_in_schema=False)
 @router.get("/readyz", responses={503: {"model": Readiness, "description": "Something does not answer"}})
 def readyz(response: Response) -> Readiness:
     """Tell whether the service can do its work.

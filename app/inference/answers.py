@@ -11,7 +11,8 @@ from pydantic_core import to_json
 from app.core.errors import ApiError
 from app.inference.fanout import Fanout, Indexed
 from app.inference.service import Plan, Sample
-from app.inference.upstream import Finish, Piece, Told
+from app.inference.text_logprobs import Told
+from app.inference.upstream import Finish, Piece
 
 
 @dataclass
@@ -23,10 +24,15 @@ class Gathered:
     reasoning: str = ""
     tool_calls: dict[int, Told] = field(default_factory=dict)
     logprobs: list[Told] = field(default_factory=list)
+    prompt: Told | None = None
+    """The prompt's log-probabilities."""
     reason: str = ""
 
     def add(self, piece: Piece) -> None:
         self.text += piece.text
+        if piece.is_prompt:
+            self.prompt = piece.logprobs
+            return
         if piece.logprobs is not None:
             self.logprobs.append(piece.logprobs)
         if piece.delta is not None:
@@ -62,7 +68,7 @@ class Dialect(Protocol):
         """What a choice's stream begins with; None: nothing."""
         ...
 
-    def piece(self, piece: Piece) -> dict[str, object]:
+    def piece(self, piece: Piece, sample: Sample) -> dict[str, object]:
         """A piece of a choice."""
         ...
 
@@ -153,7 +159,7 @@ async def chunks(
                 usage.add(plan.samples[index], what)
                 out.append(chunk(index, dialect.closing(), what.reason))
             else:
-                out.append(chunk(index, dialect.piece(what)))
+                out.append(chunk(index, dialect.piece(what, plan.samples[index])))
             if not fanout.waiting:
                 yield b"".join(out)
                 out.clear()

@@ -40,7 +40,16 @@ class CompletionRequest(SamplingRequest):
         description="How many of the likeliest tokens to tell at each position, 0 to 5, beside the one "
         "sampled; default none at all",
     )
-    echo: bool | None = Field(default=None, description="Begin each answer with its prompt")
+    max_tokens: int | None = Field(
+        default=None,
+        ge=0,
+        description="Most tokens of an answer; default what the context has room for. 0 with echo and "
+        "logprobs: the prompt alone",
+    )
+    echo: bool | None = Field(
+        default=None,
+        description="Begin each answer with its prompt; with logprobs the prompt's tokens have theirs, too",
+    )
     best_of: int | None = Field(
         default=None,
         ge=1,
@@ -59,10 +68,13 @@ class CompletionRequest(SamplingRequest):
             raise ValueError(
                 "suffix asks for text that leads up to it; no engine here has that, leave it out"
             )
-        if self.echo and self.logprobs is not None:
-            raise ValueError("echo with logprobs asks for those of the prompt, which are not there; give one")
-        if self.echo and any(isinstance(prompt, list) for prompt in self.prompts):
-            raise ValueError("echo is given with token ids: give the prompt as text")
+        if self.echo and not self.tells_prompt and any(isinstance(prompt, list) for prompt in self.prompts):
+            raise ValueError("echo is given with token ids: give logprobs, too, or the prompt as text")
+        if self.max_tokens == 0 and not self.tells_prompt:
+            raise ValueError(
+                "max_tokens is 0, which asks for nothing: give 1 or more, or echo and logprobs for those of "
+                "the prompt"
+            )
         if len(self.prompts) * self.choices > MAX_CHOICES:
             raise ValueError(
                 f"prompt and n make {len(self.prompts) * self.choices} answers, more than {MAX_CHOICES}"
@@ -70,6 +82,11 @@ class CompletionRequest(SamplingRequest):
         if self.best_of_n is not None and len(self.prompts) > 1:
             raise ValueError("best_of_n is given with several prompts: ask for one at a time")
         return self
+
+    @property
+    def tells_prompt(self) -> bool:
+        """Whether the log-probabilities of the prompt are wanted."""
+        return bool(self.echo) and self.logprobs is not None
 
     @property
     def prompts(self) -> list[OnePrompt]:
@@ -84,3 +101,5 @@ class CompletionRequest(SamplingRequest):
         yield from super().extras()
         if self.logprobs is not None:
             yield "logprobs", self.logprobs
+        if self.tells_prompt:
+            yield "echo", True

@@ -3,8 +3,10 @@
 from itertools import chain
 
 from app.inference.answers import Gathered
+from app.inference.completion_schemas import OnePrompt
 from app.inference.service import Sample
-from app.inference.upstream import Piece, Told
+from app.inference.text_logprobs import Told, joined
+from app.inference.upstream import Piece
 
 
 class ChatDialect:
@@ -28,7 +30,7 @@ class ChatDialect:
     def opening(self, sample: Sample) -> dict[str, object] | None:
         return {"delta": {"role": "assistant", "content": ""}, "logprobs": None}
 
-    def piece(self, piece: Piece) -> dict[str, object]:
+    def piece(self, piece: Piece, sample: Sample) -> dict[str, object]:
         delta: dict[str, object] = {"content": piece.text} if piece.text else {}
         return {
             "delta": delta if piece.delta is None else {**delta, **piece.delta},
@@ -46,30 +48,35 @@ class ChatDialect:
 
 
 class TextDialect:
-    """``/v1/completions``; ``echoes``: what answers begin with, by prompt, where that is asked."""
+    """``/v1/completions``; ``echoes``: the prompts that answers begin with, where that is asked."""
 
     prefix, kind, chunk_kind = "cmpl", "text_completion", "text_completion"
 
-    def __init__(self, echoes: list[str] | None, samples: list[Sample]):
+    def __init__(self, echoes: list[OnePrompt] | None, samples: list[Sample]):
         self._echoes = echoes
         self._samples = samples
 
     def whole(self, gathered: Gathered) -> dict[str, object]:
-        echo = "" if self._echoes is None else self._echoes[self._samples[gathered.index].prompt]
-        return {"text": echo + gathered.text, "logprobs": self._joined(gathered.logprobs)}
+        sample, prompt = self._samples[gathered.index], gathered.prompt
+        parts = gathered.logprobs if prompt is None else [prompt, *gathered.logprobs]
+        return {"text": self._echo(sample, prompt) + gathered.text, "logprobs": joined(parts)}
 
     def opening(self, sample: Sample) -> dict[str, object] | None:
-        return None if self._echoes is None else {"text": self._echoes[sample.prompt], "logprobs": None}
+        # With log-probabilities the prompt comes when these do.
+        if self._echoes is None or "echo" in sample.request.extras:
+            return None
+        return {"text": self._echo(sample, None), "logprobs": None}
 
-    def piece(self, piece: Piece) -> dict[str, object]:
-        return {"text": piece.text, "logprobs": piece.logprobs}
+    def piece(self, piece: Piece, sample: Sample) -> dict[str, object]:
+        text = self._echo(sample, piece.logprobs) if piece.is_prompt else piece.text
+        return {"text": text, "logprobs": piece.logprobs}
 
     def closing(self) -> dict[str, object]:
         return {"text": "", "logprobs": None}
 
-    @staticmethod
-    def _joined(parts: list[Told]) -> dict[str, object] | None:
-        if not parts:
-            return None
-        keys = ("tokens", "token_logprobs", "top_logprobs", "text_offset")
-        return {key: list(chain(*(part.get(key) or () for part in parts))) for key in keys}
+    def _echo(self, sample: Sample, logprobs: Told | None) -> str:
+        """The prompt's text; of one that was given as token ids, what its tokens say."""
+        prompt = "" if self._echoes is None else self._echoes[sample.prompt]
+        if isinstance(prompt, str):
+            return prompt
+        return "" if logprobs is None else "".join(logprobs["tokens"])

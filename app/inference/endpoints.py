@@ -1,6 +1,6 @@
-"""``/v1/chat/completions`` and ``/v1/completions``."""
+"""``/v1/chat/completions``, ``/v1/completions`` and ``/v1/responses``."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 
 from fastapi import APIRouter, FastAPI, Request
@@ -12,14 +12,17 @@ from app.core.description import answers as described
 from app.core.requests import LeanRoute
 from app.core.scopes import INFER
 from app.core.streaming import ClientGone, EventStream, WhileConnected
-from app.inference import answers, service
+from app.inference import answers, responses, service
 from app.inference.answers import Dialect
 from app.inference.best_of import best_of
 from app.inference.completion_schemas import CompletionRequest
 from app.inference.dialects import ChatDialect, TextDialect
-from app.inference.fanout import Fanout
+from app.inference.fanout import Fanout, Indexed
 from app.inference.gateway import Gateway, open_gateway
 from app.inference.objects import ChatCompletionObject, CompletionObject
+from app.inference.responses import Responding
+from app.inference.responses_objects import ResponseObject
+from app.inference.responses_schemas import ResponseRequest
 from app.inference.sampling import SamplingRequest
 from app.inference.schemas import ChatCompletionRequest
 from app.inference.service import Plan
@@ -57,30 +60,59 @@ async def create_completion(body: CompletionRequest, request: Request, project: 
     """
     gateway: Gateway = request.state.gateway
     plan = await service.plan_completion(gateway, body, project)
-    echoes = [prompt for prompt in body.prompts if isinstance(prompt, str)] if body.echo else None
-    return await _answer(TextDialect(echoes, plan.samples), body, plan, request)
+    return await _answer(TextDialect(body.prompts if body.echo else None, plan.samples), body, plan, request)
+
+
+@router.post("/responses", **described(ResponseObject, event_stream="With ``stream``"))
+async def create_response(body: ResponseRequest, request: Request, project: ProjectId) -> Response:
+    """Answer a conversation in items, as OpenAI's Responses API has it.
+
+    Nothing is kept: what was said before is sent again in ``input``.
+    """
+    gateway: Gateway = request.state.gateway
+    plan = await service.plan_chat(gateway, body.as_chat(), project)
+    responding = Responding(body, plan)
+
+    def stream(fanout: Fanout, first: Indexed | None) -> AsyncIterator[bytes]:
+        return responses.events(responding, fanout, first)
+
+    return await _sent(
+        plan, request, stream if body.stream else None, lambda fanout: responses.whole(responding, fanout)
+    )
 
 
 async def _answer(dialect: Dialect, body: SamplingRequest, plan: Plan, request: Request) -> Response:
+    def stream(fanout: Fanout, first: Indexed | None) -> AsyncIterator[bytes]:
+        return answers.chunks(dialect, plan, fanout, first, body.include_usage)
+
+    def whole(fanout: Fanout) -> Awaitable[object]:
+        return _whole(dialect, body, plan, fanout, request)
+
+    return await _sent(plan, request, stream if body.stream else None, whole)
+
+
+async def _sent(
+    plan: Plan,
+    request: Request,
+    stream: Callable[[Fanout, Indexed | None], AsyncIterator[bytes]] | None,
+    whole: Callable[[Fanout], Awaitable[object]],
+) -> Response:
+    """The answer, as a stream where there is one to make."""
     gateway: Gateway = request.state.gateway
     fanout = Fanout([sample(gateway, plan.workers, plan.needs, one.request) for one in plan.samples])
     headers = {"x-policysplit-mode": plan.mode}
     streaming = False
     try:
-        if not body.stream:
+        if stream is None:
             async with WhileConnected(request.receive):
-                answer = await _whole(dialect, body, plan, fanout, request)
+                answer = await whole(fanout)
             return Response(to_json(answer), headers=headers, media_type="application/json")
         # An error before the first token still gets a status of its own.
         async with WhileConnected(request.receive):
             first = await fanout.next()
-        stream = EventStream(
-            answers.chunks(dialect, plan, fanout, first, body.include_usage),
-            on_end=fanout.close,
-            headers=headers,
-        )
+        sent = EventStream(stream(fanout, first), on_end=fanout.close, headers=headers)
         streaming = True
-        return stream
+        return sent
     except ClientGone:
         return Response(status_code=499)
     finally:

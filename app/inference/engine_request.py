@@ -22,6 +22,8 @@ class EngineRequest(BaseModel):
     folder: str
     messages: list[Message] | None = None
     prompt: str | list[int] | None = None
+    prefix: str | None = None
+    """What stands before a raw prompt whose own tokens are to stay as they are, and is not echoed with it."""
     chat_template_kwargs: dict[str, Any] = Field(default_factory=dict)
     max_tokens: int | None = None
     temperature: float

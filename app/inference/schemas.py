@@ -17,10 +17,9 @@ REFUSED: dict[str, tuple[object, ...]] = {
     "functions": (None, []),
     "modalities": (None, ["text"]),
     "moderation": (None,),
-    "reasoning_effort": (None,),
-    "verbosity": (None,),
     "web_search_options": (None,),
 }
+Effort = Literal["none", "minimal", "low", "medium", "high", "xhigh"]
 Unsupported = Annotated[object, Field(description="OpenAI's; no engine here has it: leave it out")]
 
 
@@ -75,6 +74,15 @@ class ChatCompletionRequest(SamplingRequest):
     parallel_tool_calls: bool | None = Field(
         default=None, description="false: at most one call in an answer; default: as many as the model makes"
     )
+    reasoning_effort: Effort | None = Field(
+        default=None,
+        description="Becomes a variable of the model's chat template, as in training: reasoning_effort where "
+        "it reads that; where it knows thinking or none, `none` and `minimal` turn that off and the others "
+        "on; elsewhere it changes nothing",
+    )
+    verbosity: Literal["low", "medium", "high"] | None = Field(
+        default=None, description="Changes nothing: say it to the model"
+    )
     safety_identifier: str | None = Field(default=None, description="For your own records; changes nothing")
     prompt_cache_key: str | None = Field(default=None, description="A hint; changes nothing")
     prompt_cache_options: dict[str, object] | None = Field(
@@ -99,8 +107,6 @@ class ChatCompletionRequest(SamplingRequest):
     functions: Unsupported = None
     modalities: Unsupported = None
     moderation: Unsupported = None
-    reasoning_effort: Unsupported = None
-    verbosity: Unsupported = None
     web_search_options: Unsupported = None
 
     @field_validator(*REFUSED)

@@ -14,8 +14,9 @@ from app.inference.engine_request import EngineRequest
 from app.inference.gateway import Gateway, able, is_loaded
 from app.inference.repository import Worker
 from app.inference.sampling import MIXED, SamplingRequest
-from app.inference.schemas import ChatCompletionRequest
+from app.inference.schemas import ChatCompletionRequest, Effort
 from app.models.service import Found, lacks_high_entropy
+from trainer.spec.chat_template import EFFORT
 from trainer.spec.modes import Mode, messages_for_mode
 
 
@@ -50,35 +51,37 @@ async def plan_chat(gateway: Gateway, request: ChatCompletionRequest, project_id
     def prompts_of(mode: Mode, found: Found) -> list[dict[str, object]]:
         messages = [message.templated(knows_developer=found.knows_developer) for message in request.messages]
         placed = messages_for_mode(messages, mode, found.high_entropy_prompt, found.high_entropy_placement)
-        return [{"messages": placed, "chat_template_kwargs": dict(found.chat_template_kwargs)}]
+        return [{"messages": placed, "chat_template_kwargs": _variables(found, request.reasoning_effort)}]
 
     return await _plan(gateway, request, project_id, {}, prompts_of)
 
 
-async def plan_completion(gateway: Gateway, request: CompletionRequest, project_id: str) -> Plan:
+def _variables(found: Found, effort: Effort | None) -> dict[str, object]:
+    """Variables of the chat template: as in training, but for the effort that the request wants."""
+    if effort is None or found.effort_switch is None:
+        return dict(found.chat_template_kwargs)
+    value = effort if found.effort_switch == EFFORT else effort not in ("none", "minimal")
+    return {**found.chat_template_kwargs, found.effort_switch: value}
+
+
+async def plan_completion(gateway: Gateway, body: CompletionRequest, project_id: str) -> Plan:
     """What a completion request comes to. Raises an ApiError."""
-    of_ids = any(isinstance(prompt, list) for prompt in request.prompts)
+    of_ids = any(isinstance(prompt, list) for prompt in body.prompts)
     needs = {"prompt_token_ids": "prompt"} if of_ids else {}
 
     def prompts_of(mode: Mode, found: Found) -> list[dict[str, object]]:
-        return [{"prompt": _raw(prompt, mode, found)} for prompt in request.prompts]
+        before = "" if mode is Mode.NORMAL else f"{found.high_entropy_prompt}\n\n"
+        return [_raw(prompt, before, body.tells_prompt) for prompt in body.prompts]
 
-    return await _plan(gateway, request, project_id, needs, prompts_of)
+    return await _plan(gateway, body, project_id, needs, prompts_of)
 
 
-def _raw(prompt: OnePrompt, mode: Mode, found: Found) -> OnePrompt:
+def _raw(prompt: OnePrompt, before: str, is_told: bool) -> dict[str, object]:
     """A raw prompt has no turns: the text that switches the mode on stands in front of it, as in training it
     stands in front of the first message of models without a system role."""
-    if mode is Mode.NORMAL:
-        return prompt
-    if isinstance(prompt, list):
-        raise BadRequest(
-            "The prompt is given as token ids, in front of which the text that switches the high-entropy "
-            "mode on cannot be put. Give the prompt as text, or ask /v1/chat/completions.",
-            param="prompt",
-            code="mode_not_available",
-        )
-    return f"{found.high_entropy_prompt}\n\n{prompt}"
+    if before and (is_told or isinstance(prompt, list)):
+        return {"prompt": prompt, "prefix": before}
+    return {"prompt": before + prompt if isinstance(prompt, str) else prompt}
 
 
 async def _plan(

@@ -5,7 +5,6 @@ import re
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import aiohttp
 from pydantic_core import from_json
@@ -17,6 +16,7 @@ from app.inference.errors import EngineFailed, NoInferenceWorker, translated
 from app.inference.gateway import Gateway
 from app.inference.repository import Worker
 from app.inference.stops import StopFilter
+from app.inference.text_logprobs import TextLogprobs, Told
 from app.models.catalog import is_model
 
 # transformers serve does not escape the message of an error in a stream.
@@ -26,17 +26,17 @@ _OWN = frozenset({"insufficient_memory", "model_missing", "engine_unavailable", 
 _JSON = {"content-type": "application/json"}
 
 
-#: JSON of an engine's stream: its reader knows the form.
-Told = dict[str, Any]
-
-
 @dataclass(frozen=True, slots=True)
 class Piece:
-    """A piece of an answer. ``delta``: what there is beside text, as chunks have it: thoughts, tool calls."""
+    """A piece of an answer. ``delta``: what there is beside text, as chunks have it: thoughts, tool calls.
+
+    ``is_prompt``: not of the answer, but of the prompt before it; ``logprobs`` alone.
+    """
 
     text: str = ""
     delta: Told | None = None
     logprobs: Told | None = None
+    is_prompt: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,6 +109,7 @@ async def sample(
 async def _events(stream: aiohttp.StreamReader, stops: StopFilter) -> AsyncIterator[Event]:
     reason: str | None = None
     usage: Told = {}
+    text_logprobs = TextLogprobs()
     buffered = b""
     async for received in stream.iter_any():
         *lines, buffered = (buffered + received).split(b"\n")
@@ -117,7 +118,12 @@ async def _events(stream: aiohttp.StreamReader, stops: StopFilter) -> AsyncItera
                 continue
             chunk = _parsed(data)
             usage = chunk.get("usage") or usage
+            text_logprobs.hidden = chunk.get("prefix") or text_logprobs.hidden
             for choice in chunk.get("choices") or ():
+                if "delta" not in choice and choice.get("logprobs"):
+                    prompt, choice["logprobs"] = text_logprobs.split(choice)
+                    if prompt is not None:
+                        yield Piece(logprobs=prompt, is_prompt=True)
                 if (piece := _piece(choice, stops)) is not None:
                     yield piece
                 reason = choice.get("finish_reason") or reason

@@ -31,7 +31,7 @@ from app.models import repository
 from app.models.catalog import HOW_TO_PULL, base_models, base_path, has_weights, weights_gone
 from app.models.repository import Listed
 from app.models.schemas import ModelObject
-from trainer.spec.chat_template import chat_template, knows_developer
+from trainer.spec.chat_template import chat_template, effort_switch, knows_developer
 from trainer.spec.modes import Mode, Placement
 
 _NAMED_IN_ERRORS = 20
@@ -57,6 +57,8 @@ class Found:
     chat_template_kwargs: Mapping[str, object] = field(default_factory=dict)
     knows_developer: bool = False
     """Whether its chat template has a place for the role ``developer``; else that is ``system``."""
+    effort_switch: str | None = None
+    """The variable of its chat template that says how, or whether, to think."""
     checkpoint: str | None = None
     saved_at: float | None = None
     earlier: "tuple[Found, ...]" = ()
@@ -93,6 +95,7 @@ def find_model(session: Session, project_id: str, name: str) -> Found:
 
 
 def _found(name: ModelId, checkpoint: Checkpoint, job: Job) -> Found:
+    template = chat_template(described(checkpoint.path)) or ""
     return Found(
         shown=ModelObject.model_validate(_shown(name.stored, name.mode, job.model, checkpoint)),
         place=checkpoint.path,
@@ -100,7 +103,8 @@ def _found(name: ModelId, checkpoint: Checkpoint, job: Job) -> Found:
         fingerprint=f"fp_{checkpoint.manifest_sha256[:12]}",
         high_entropy_placement=cast(Placement, checkpoint.high_entropy_placement),
         chat_template_kwargs=checkpoint.chat_template_kwargs,
-        knows_developer=knows_developer(chat_template(described(checkpoint.path))),
+        knows_developer=knows_developer(template),
+        effort_switch=effort_switch(template),
         checkpoint=checkpoint.model,
         saved_at=checkpoint.created_at,
     )
@@ -166,12 +170,14 @@ def list_models(session: Session, project_id: str, after: str | None, limit: int
 def _find_base(session: Session, project_id: str, name: str) -> Found:
     folder = base_path(name)
     if folder is not None:
+        template = chat_template(folder) or ""
         return Found(
             shown=_base(name),
             place=base_place(name, folder),
             high_entropy_prompt="",
             fingerprint=None,
-            knows_developer=knows_developer(chat_template(folder)),
+            knows_developer=knows_developer(template),
+            effort_switch=effort_switch(template),
         )
     without_mode = name.removesuffix(HIGH_ENTROPY_SUFFIX)
     if without_mode != name and base_path(without_mode) is not None:

@@ -223,6 +223,7 @@ REQUESTS: dict[str, list[Asked]] = {
     # Answered by a worker, or without a query that grows.
     "POST /v1/chat/completions": [],
     "POST /v1/completions": [],
+    "POST /v1/responses": [],
     "GET /v1/models/available/{hub_name:path}": [],
     "POST /v1/models/pull": [],
     "GET /v1/models/pull/{hub_name:path}": [],

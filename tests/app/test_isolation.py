@@ -38,6 +38,7 @@ _JOB: dict[str, Any] = {
 #: Bodies for the routes that want one, with the owner's ids in them.
 BODIES: dict[Route, dict[str, Any]] = {
     ("POST", "/v1/completions"): {"model": "{model_id}", "prompt": "hi"},
+    ("POST", "/v1/responses"): {"model": "{model_id}", "input": "hi"},
     ("POST", "/v1/chat/completions"): {
         "model": "{model_id}",
         "messages": [{"role": "user", "content": "hi"}],
@@ -96,6 +97,7 @@ REFERENCES = {
     ("POST", "/v1/experiments/validate"),
     ("POST", "/v1/chat/completions"),
     ("POST", "/v1/completions"),
+    ("POST", "/v1/responses"),
 }
 CREATIONS = {
     *(("POST", "/v1/files"), ("POST", "/v1/webhook_endpoints"), ("POST", "/v1/experiments")),

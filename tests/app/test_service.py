@@ -18,6 +18,9 @@ from tests.fixtures.fleet import training_worker
 
 def test_readiness(api: Api, redis_server: RedisServer, monkeypatch: pytest.MonkeyPatch, database_url: str):
     assert httpx.get(f"{api.url}/healthz").json() == {"status": "ok"}
+    for path in ("healthz", "readyz"):  # as monitors ask that want no body
+        asked = httpx.head(f"{api.url}/{path}")
+        assert (asked.status_code, asked.content) == (httpx.get(asked.url).status_code, b"")
     answer = httpx.get(f"{api.url}/readyz")
     assert answer.status_code == 503
     assert answer.json()["checks"] == {"database": "ok", "schema": "ok", "broker": "does not answer"}

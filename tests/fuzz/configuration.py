@@ -33,7 +33,7 @@ def configuration(target: Target) -> str:
         "include-method = 'DELETE'",
         *_parameters(target, "removed"),
         "[[operations]]",
-        "include-name = ['POST /v1/chat/completions', 'POST /v1/completions']",
+        "include-name = ['POST /v1/chat/completions', 'POST /v1/completions', 'POST /v1/responses']",
         "# There is no engine here to answer.",
         "checks.not_a_server_error.expected-statuses = ['2xx', '4xx', 503]",
         "checks.positive_data_acceptance.expected-statuses = ['2xx', 400, 404, 503]",

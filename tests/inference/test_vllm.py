@@ -31,7 +31,6 @@ HELLO: list[Any] = [{"role": "user", "content": "Hello"}]
 BASE = "tiny"
 ARGUMENTS = [
     *("--dtype", "float32", "--max-model-len", "1024"),
-    *("--enable-auto-tool-choice", "--tool-call-parser", "hermes"),
     "--trust-request-chat-template",  # so that one engine stands for ten
 ]
 
@@ -247,8 +246,38 @@ def test_streams_carry_logprobs_and_raw_prompts_may_be_token_ids(client: OpenAI,
         assert choice.logprobs is not None
         assert choice.logprobs.token_logprobs is not None
         assert len(choice.logprobs.token_logprobs) == 5
-    with pytest.raises(openai.BadRequestError, match="token ids"):
-        client.completions.create(prompt=[64, 65], extra_body={"mode": "high-entropy"}, **options)
+
+
+@pytest.mark.parametrize("mode", list(Mode))
+def test_a_prompt_is_echoed_with_what_its_tokens_cost_in_the_mode(
+    vllm: Deployment, client: OpenAI, models: list[str], mode: Mode
+):
+    """Beside the model computed slowly, of text and of ids, streamed and not, and without an answer."""
+    policy = load_policy(ModelSpec(path=str(vllm.checkpoint_folder(models[0])), dtype="float32"), PROMPT)
+    text = "\nWhat is it? é" * 9
+    ids = policy.tokenizer(text, add_special_tokens=False)["input_ids"]
+    before = policy.tokenizer(f"{PROMPT}\n\n")["input_ids"] if mode is Mode.HIGH_ENTROPY else []
+    with torch.no_grad():
+        rows = policy.model(torch.tensor([before + ids])).logits[0].float().log_softmax(-1)[len(before) :]
+    expected = [float(row[token]) for row, token in zip(rows[:-1], ids[1:], strict=True)]
+    options: Any = {"model": models[0], "echo": True, "logprobs": 1, "temperature": 0}
+    options["extra_body"] = {"mode": mode.value}
+    for prompt in (text, ids):
+        whole = client.completions.create(prompt=prompt, max_tokens=2, **options)
+        told: Any = whole.choices[0].logprobs
+        assert told.token_logprobs[1 : len(ids)] == pytest.approx(expected, abs=2e-3)
+        assert (told.token_logprobs[0] is None) is (mode is Mode.NORMAL)
+        assert len(told.tokens) == len(ids) + 2
+        if prompt is text:
+            assert whole.choices[0].text.startswith(text)
+        pieces = [
+            choice
+            for chunk in client.completions.create(prompt=prompt, max_tokens=2, stream=True, **options)
+            for choice in chunk.choices
+        ]
+        assert "".join(piece.text for piece in pieces) == whole.choices[0].text
+        alone: Any = client.completions.create(prompt=prompt, max_tokens=0, **options).choices[0].logprobs
+        assert alone.token_logprobs[1:] == pytest.approx(expected, abs=2e-3)
 
 
 def test_what_exceeds_the_context_is_refused(client: OpenAI, models: list[str]):

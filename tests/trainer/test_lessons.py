@@ -14,7 +14,7 @@ from trainer.model.packing import Layout
 from trainer.model.policy import Policy
 from trainer.model.rows import Row, micro_batches
 from trainer.model.scoring import score_rows
-from trainer.model.turns import Unclear, learnt_rows
+from trainer.model.turns import Unclear, learnt_rows, missing_ends
 from trainer.objective.metrics import MetricSums
 from trainer.objective.preference import preference_loss
 from trainer.spec.messages import BadMessages
@@ -80,6 +80,19 @@ def test_what_the_assistant_says_is_learnt_with_the_end_of_its_turns(tmp_path: P
     (row,) = rows_of(policy, {"messages": TWO_TURNS}, H)
     assert said(policy, row) == ["1<|im_end|>", "2 and more<|im_end|>"]
     assert DEFAULT_HIGH_ENTROPY_PROMPT in policy.tokenizer.decode(ids_of(row))
+
+
+def test_marks_that_leave_the_end_of_turns_out_are_followed_and_told(tmp_path: Path):
+    end = "<|im_end|>"
+    marked = policy_with(tmp_path / "with", MARKED)
+    rows = rows_of(marked, {"messages": TWO_TURNS})
+    assert missing_ends(marked, rows) is None
+    without = MARKED.replace(f"{end}{{% endgeneration %}}", f"{{% endgeneration %}}{end}")
+    assert without != MARKED
+    policy = policy_with(tmp_path / "without", without)
+    (row,) = rows_of(policy, {"messages": TWO_TURNS})
+    assert said(policy, row) == ["1", "2 and more"]
+    assert "{% endgeneration %}" in (missing_ends(policy, [row]) or "")
 
 
 def test_calls_of_tools_are_learnt(tmp_path: Path):

@@ -7,25 +7,26 @@ other forms, which are not read.
 import json
 from typing import Any, NoReturn
 
-_OPEN, _CLOSE = "<tool_call>", "</tool_call>"
+OPEN, CLOSE = "<tool_call>", "</tool_call>"
 
 
 def tool_calls(text: str) -> list[dict[str, object]]:
     """The calls in OpenAI's form, ``arguments`` as JSON text. What stands there and is none is left out."""
     found: list[dict[str, object]] = []
-    position = text.find(_OPEN)
+    position = text.find(OPEN)
     while position >= 0:
-        start = position + len(_OPEN)
-        end = text.find(_CLOSE, start)
+        start = position + len(OPEN)
+        end = text.find(CLOSE, start)
         if end < 0:
             break
-        if (function := _function(text[start:end])) is not None:
+        if (function := called_function(text[start:end])) is not None:
             found.append({"id": f"call_{len(found)}", "type": "function", "function": function})
-        position = text.find(_OPEN, end)
+        position = text.find(OPEN, end)
     return found
 
 
-def _function(text: str) -> dict[str, object] | None:
+def called_function(text: str) -> dict[str, object] | None:
+    """The function that a call's JSON names, with ``arguments`` as JSON text; None where it is none."""
     try:
         call: Any = json.loads(text, parse_constant=_no_constant)
         if not isinstance(call, dict) or not isinstance(call.get("name"), str):

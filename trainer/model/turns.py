@@ -12,7 +12,7 @@ turn begins a row of its own, with the prompt that it would be asked with.
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from jinja2 import TemplateError
@@ -59,6 +59,21 @@ def learnt_rows(
         return [turn.row() for turn in _merged(turns)]
     except (TemplateError, AttributeError, TypeError) as error:
         raise Unclear(f"the model's chat template does not accept the messages: {error}") from error
+
+
+def missing_ends(policy: Policy, rows: Iterable[Row]) -> str | None:
+    """What to tell of a template whose marks leave the end of turns out; None where some row learns one."""
+    if not marks_turns(policy.tokenizer.get_chat_template()):
+        return None  # a turn without its end is refused there
+    for row in rows:
+        learnt = row.trained or [True] * len(row.response_ids)
+        if any(one and token in policy.stop_ids for token, one in zip(row.response_ids, learnt, strict=True)):
+            return None
+    return (
+        "The model's chat template marks what the assistant says with {% generation %}, and leaves the token "
+        "that ends a turn outside of it. It is followed: the model learns what to say, and not where to end. "
+        "Put the end of the turn before {% endgeneration %} to have that learnt, too."
+    )
 
 
 def _marked(policy: Policy, shown: list[Message], wanted: list[bool], tools: Tools) -> _Tokens:

@@ -29,6 +29,7 @@ from trainer.distributed.ranks import ALONE, Ranks
 from trainer.evaluation.lessons import load_examples
 from trainer.model.policy import load_reference
 from trainer.model.templates import fit_template
+from trainer.model.turns import missing_ends
 from trainer.runs.base import BaseRun
 from trainer.spec.events import EventWriter
 from trainer.spec.run import RunSpec
@@ -68,6 +69,9 @@ class TaughtRun(BaseRun):
         self._teaching = self._teach_by()
         self._notes += fit_template(self.policy, {}, needs_high_entropy=both)
         self._training = self._examples("training_data")
+        taught = (row for one in self._training for rows in one.rows.values() for row in rows)
+        if (note := missing_ends(self.policy, taught)) is not None:
+            self._notes.append(note)
         self._validation = [] if spec.validation_data is None else self._examples("validation_data")
         self._order = ItemOrder(len(self._training), spec.seed)
         self._validation_order = ItemOrder(max(len(self._validation), 1), spec.seed)

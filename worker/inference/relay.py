@@ -14,6 +14,7 @@ from worker.inference.child import EngineProcess
 from worker.inference.engines import Call, Engine
 from worker.inference.errors import EngineFailed, EngineUnavailable, InferenceError, RequestRefused
 from worker.inference.pool import EnginePool, Loaded
+from worker.inference.prefixes import joined
 
 log = logging.getLogger(__name__)
 
@@ -53,8 +54,9 @@ class Relay:
             async with self._pool.use(request.folder) as (loaded, target), loaded.turn:
                 # In a thread: what it reads of the model's folder may take a while, the first time.
                 here = request.model_copy(update={"folder": str(target.folder)})
+                here, prefix = await asyncio.to_thread(joined, here)
                 call = await asyncio.to_thread(self._engine.call, here, target.adapter)
-                await self._generate(loaded, call, out)
+                await self._generate(loaded, call, prefix, out)
             out.put_nowait(None)
         except InferenceError as error:
             out.put_nowait(error)
@@ -62,7 +64,9 @@ class Relay:
             log.exception("a request failed")
             out.put_nowait(EngineFailed("The inference worker failed on this request."))
 
-    async def _generate(self, loaded: Loaded, call: Call, out: asyncio.Queue[Item]) -> None:
+    async def _generate(
+        self, loaded: Loaded, call: Call, prefix: tuple[int, int], out: asyncio.Queue[Item]
+    ) -> None:
         child = loaded.child
         mark = child.mark()
         complete = False
@@ -77,6 +81,8 @@ class Relay:
                         await self._give_up(loaded)
                     raise await self._explain(loaded.host.folder, child, mark, response.status, said)
                 out.put_nowait(Started())
+                if prefix[1]:
+                    out.put_nowait(b"data: " + to_json({"prefix": prefix}) + b"\n\n")
                 async for chunk in response.content.iter_any():
                     if _ERROR in chunk and not await self._is_well(child):
                         await self._give_up(loaded)

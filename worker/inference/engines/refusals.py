@@ -8,8 +8,9 @@ from worker.inference.errors import RequestRefused
 _TOO_LONG = ("maximum context length", "max_model_len", "maximum model length")
 
 
-def refused(message: str, param: str | None = None) -> RequestRefused:
-    """The refusal for ``message``, with the code that says what kind it is."""
+def refused(body: bytes) -> RequestRefused:
+    """The refusal that an error's body tells of, with the code that says what kind it is."""
+    message, param = detail_of(body), _param(body)
     if any(words in message for words in _TOO_LONG):
         return RequestRefused(message, code="context_length_exceeded", param=param)
     return RequestRefused(f"The engine refused the request: {message}", param=param)
@@ -19,7 +20,19 @@ def detail_of(body: bytes) -> str:
     """The sentence in an error's body: FastAPI's ``detail`` or OpenAI's ``error.message``, else all of it."""
     try:
         said = json.loads(body)
-        detail = said.get("detail") or said["error"]["message"]
+        detail = said.get("detail") or said["error"]
+        if isinstance(detail, dict):
+            detail = detail["message"]
     except (ValueError, KeyError, TypeError, AttributeError):
         return body.decode(errors="replace")[:1000]
     return detail if isinstance(detail, str) else json.dumps(detail)[:1000]
+
+
+def _param(body: bytes) -> str | None:
+    """The request's field that is at fault, where the body names it."""
+    try:
+        said = json.loads(body)
+        param = (said.get("detail") or said["error"])["param"]
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return None
+    return param if isinstance(param, str) else None

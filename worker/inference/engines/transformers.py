@@ -1,20 +1,18 @@
 """``transformers serve``, the embedded default. What its release 5.19 does, read and tried:
 
-- ``temperature`` and ``top_p`` change nothing unless the model's generation config says ``do_sample``, and
-  its ``top_k`` (50 where none is set) cuts the distribution that was trained: a complete
-  ``generation_config`` overrules both. It also names the stop tokens, for the server knows those of the
-  model's generation config only, and training those of the tokenizer, too.
-- ``seed`` seeds the one global generator when the request arrives, not when its turn comes: requests are
-  handed over one at a time. It generates one at a time anyway.
+- ``transformers_server`` answers in its place, with its model, its parsers of calls and thoughts, and its one
+  thread for generating: requests are handed over one at a time.
+- ``temperature`` and ``top_p`` change nothing unless the generation config says ``do_sample``, and ``top_k``
+  (50 where none is set) cuts the distribution that was trained: a complete ``generation_config`` overrules
+  both. It also names the stop tokens, of which the model's config has not all.
+- ``seed`` seeds the one global generator when the answer begins.
 - A stream whose client goes away ends at the next token and may still draw from the generator: a barrier
   request follows it.
-- ``max_completion_tokens``, ``n``, ``logprobs`` and ``stream_options`` are ignored; the gateway makes up for
-  them or refuses them. The stop sequence stays in the text; the gateway cuts it off.
+- The stop sequence stays in the text; the gateway cuts it off.
 - Continuous batching takes the sampling parameters of the first request for all later ones, so it is off.
 - A path with an ``@`` is cut there as a revision, so the folder is named relative to its parent.
 - ``tools`` reach the chat template as they are; calls are taken out of the text for the families whose way of
-  writing them it knows, and stay in it for others. ``tool_choice`` is refused.
-- It checks no prompt against the context, and listens on ports alone: ``transformers_server`` mends both.
+  writing them it knows and where the template shows ``<tool_call>``, and stay in it for others.
 """
 
 import json
@@ -25,10 +23,10 @@ from pathlib import Path
 from typing import ClassVar
 
 from app.core.settings import Settings
-from app.inference.engine_request import DEFAULT_MAX_TOKENS, EngineRequest
+from app.inference.engine_request import EngineRequest
 from worker.inference.engines.base import Call, Host, Launch, Target, tools_of
 from worker.inference.engines.folders import check_model, weights_bytes
-from worker.inference.engines.refusals import detail_of, refused
+from worker.inference.engines.refusals import refused
 from worker.inference.engines.stop_tokens import stop_token_ids
 from worker.inference.errors import InferenceError, RequestRefused
 
@@ -43,7 +41,13 @@ class TransformersEngine:
 
     name = "transformers"
     serial = True
-    features = frozenset({"tools"})
+    features = frozenset(
+        {
+            *("prompt_token_ids", "echo", "logprobs", "top_logprobs", "response_format"),
+            *("tools", "tool_choice", "parallel_tool_calls"),
+            *("presence_penalty", "frequency_penalty", "logit_bias"),
+        }
+    )
     health_path = "/health"
     load_metrics: ClassVar[Mapping[str, str]] = {}
 
@@ -73,7 +77,6 @@ class TransformersEngine:
             cwd=host.folder.parent,
             environment={
                 SOCKET: str(socket),
-                "DEFAULT_MAX_TOKENS": str(DEFAULT_MAX_TOKENS),
                 "HF_HUB_OFFLINE": "1",
                 "HF_HUB_DISABLE_TELEMETRY": "1",
                 "HF_HUB_DISABLE_UPDATE_CHECK": "1",
@@ -97,19 +100,21 @@ class TransformersEngine:
             config["eos_token_id"] = list(stop_tokens)
         if request.stop:
             config["stop_strings"] = request.stop
-        shared = {"stream": True, "seed": request.seed, "generation_config": json.dumps(config)}
+        body = {
+            "stream": True,
+            "seed": request.seed,
+            "generation_config": json.dumps(config),
+            **request.extras,
+        }
         if request.messages is None:
-            return Call("/v1/completions", {"prompt": request.prompt, **shared})
-        return Call(
-            "/v1/chat/completions",
-            {**_conversation(request), **shared},
-        )
+            return Call("/v1/completions", {"prompt": request.prompt, **body})
+        return Call("/v1/chat/completions", {**_conversation(request), **body})
 
     def tokenize(self, request: EngineRequest, adapter: Path | None) -> Call:
         return Call("/tokenize", _conversation(request))
 
     def barrier(self) -> Call | None:
-        return Call("/v1/completions", {"prompt": ".", "max_tokens": 1, "temperature": 0})
+        return Call("/idle", {})
 
     def load_adapter(self, adapter: Path) -> Call:
         raise NotImplementedError("no target of this engine is an adapter")
@@ -118,7 +123,7 @@ class TransformersEngine:
         raise NotImplementedError("no target of this engine is an adapter")
 
     def refusal(self, status: int, body: bytes) -> InferenceError:
-        return refused(detail_of(body))
+        return refused(body)
 
     def refusal_in_log(self, log: str) -> str | None:
         found = _TEMPLATE_ERROR.findall(log)

