@@ -13,7 +13,7 @@ class ResponseTokens(BaseModel):
 
     input_tokens: int = Field(description="Of the conversation, with the mode's prompt in it")
     input_tokens_details: dict[str, int] = Field(description="As OpenAI has it: zeros")
-    output_tokens: int = Field(description="Of the answer")
+    output_tokens: int = Field(description="Written in the answer, thoughts with it")
     output_tokens_details: dict[str, int] = Field(description="As OpenAI has it: zeros")
     total_tokens: int = Field(description="Both together")
 

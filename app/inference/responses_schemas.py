@@ -45,7 +45,7 @@ ItemContent = Annotated[
 class MessageItem(_Loose):
     """A message."""
 
-    type: Literal["message"] = Field(default="message", description="message")
+    type: Literal["message"] = Field(default="message", description="May be left out for messages alone")
     role: Literal["user", "assistant", "system", "developer"] = Field(description="Who speaks")
     content: ItemContent = Field(description="A text, or parts that are joined")
 
@@ -53,8 +53,8 @@ class MessageItem(_Loose):
 class CallItem(_Loose):
     """A call of a function in an earlier answer."""
 
-    type: Literal["function_call"] = Field(description="function_call")
-    call_id: str = Field(description="Id of the call")
+    type: Literal["function_call"] = Field(description="Always function_call, in an answer that is sent back")
+    call_id: str = Field(description="What its output names it by")
     name: str = Field(description="The function called")
     arguments: str = Field(description="With what, a JSON object as text")
 
@@ -62,15 +62,15 @@ class CallItem(_Loose):
 class CallOutputItem(_Loose):
     """What a function gave back."""
 
-    type: Literal["function_call_output"] = Field(description="function_call_output")
-    call_id: str = Field(description="Id of the call")
+    type: Literal["function_call_output"] = Field(description="Always so for what a tool gave back")
+    call_id: str = Field(description="Which of the earlier answer's calls this answers")
     output: ItemContent = Field(description="A text, or parts that are joined")
 
 
 class ReasoningItem(_Loose):
     """Thoughts of an earlier answer; the model is not shown them again."""
 
-    type: Literal["reasoning"] = Field(description="reasoning")
+    type: Literal["reasoning"] = Field(description="Always reasoning, in an answer that is sent back")
 
 
 _KINDS = ("message", "function_call", "function_call_output", "reasoning")
@@ -105,7 +105,7 @@ class FunctionItemTool(Strict):
 class ChosenFunction(Strict):
     """The function that must be called."""
 
-    type: Literal["function"] = Field(description="function")
+    type: Literal["function"] = Field(description="Always function: what is chosen is one")
     name: str = Field(description="Name of one of the tools")
 
 
@@ -123,7 +123,9 @@ class TextFormat(Strict):
     )
     name: str | None = Field(default=None, description="With json_schema: what the form is called")
     description: str | None = Field(default=None, description="With json_schema: what the form is for")
-    schema_: dict[str, object] | None = Field(default=None, alias="schema", description="The JSON schema")
+    schema_: dict[str, object] | None = Field(
+        default=None, alias="schema", description="What JSON of the answer must fit"
+    )
     strict: bool | None = Field(default=None, description="Taken; answers fit the schema either way")
 
     def as_chat(self) -> dict[str, object]:
