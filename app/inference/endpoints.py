@@ -63,7 +63,7 @@ async def create_completion(body: CompletionRequest, request: Request, project: 
     return await _answer(TextDialect(body.prompts if body.echo else None, plan.samples), body, plan, request)
 
 
-@router.post("/responses", **described(ResponseObject, event_stream="With ``stream``"))
+@router.post("/responses", **described(ResponseObject, event_stream="With ``stream``"), **INFER)
 async def create_response(body: ResponseRequest, request: Request, project: ProjectId) -> Response:
     """Answer a conversation in items, as OpenAI's Responses API has it.
 
