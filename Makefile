@@ -15,7 +15,7 @@ endif
 export VLLM
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo serve test chaos check fuzz attack bench bench-api bench-size bench-inference chaos-inference bench-dashboard study docs format lock clean
+.PHONY: help install demo serve test chaos check fuzz attack bench bench-api bench-size bench-capacity bench-inference chaos-inference bench-dashboard study docs format lock clean
 
 help: ## Show this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 20
@@ -59,6 +59,9 @@ bench-api: $(STAMP) ## Measure the API on SQLite and PostgreSQL (ARGS="--databas
 
 bench-size: $(STAMP) ## Measure routes and passes on a large database (ARGS="--divide 1 --database postgresql")
 	@$(BIN)/python -m benchmarks.size $(ARGS)
+
+bench-capacity: $(STAMP) ## Measure how many running jobs a control plane keeps up with (ARGS="--jobs 100")
+	@$(BIN)/python -m benchmarks.capacity $(ARGS)
 
 bench-inference: $(STAMP) ## Measure what the gateway adds to an engine (VLLM=1; ARGS="--tokens 32")
 	@$(BIN)/policysplit models pull SmolLM2-135M-Instruct --data-dir .policysplit >/dev/null

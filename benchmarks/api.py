@@ -118,7 +118,7 @@ def measure(options: argparse.Namespace, kind: str, folder: Path, url: str) -> I
                 yield from measure_listing(client, f"{api}/v1/fine_tuning/jobs", job)
 
 
-def make_job() -> str:
+def make_job(steps: int = 10, status: str = "running") -> str:
     """A job as a user would make it; its id."""
     grader = {
         "type": "string_check",
@@ -130,13 +130,13 @@ def make_job() -> str:
     body = {
         "model": "tiny",
         "environment": {"task": "chain_sum"},
-        "method": {"type": "reinforcement", "reinforcement": {"grader": grader, "budget": {"steps": 10}}},
+        "method": {"type": "reinforcement", "reinforcement": {"grader": grader, "budget": {"steps": steps}}},
         "metadata": {"team": "a"},
     }
     job = str(create_job(DEFAULT_PROJECT, CreateJob.model_validate(body), None)["id"])
     with write_session() as session:
         # Not queued: a place in the queue is another question.
-        session.get_one(Job, job).status = "running"
+        session.get_one(Job, job).status = status
     return job
 
 

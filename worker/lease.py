@@ -101,17 +101,28 @@ class Lease(Generic[Leased]):
             raise LeaseLost(claim)
         return row
 
+    def lock(self, session: Session, claim: Claim, *columns: Any) -> Returned:
+        """The row of ``columns`` of the claimed row, which is locked until the transaction ends.
+
+        Cheaper than :meth:`hold`, which reads a specification, and than a write, which leaves PostgreSQL a
+        copy of the row. Raises LeaseLost when the row is not ours.
+        """
+        query = select(self.table.id, *columns).where(*self.mine(claim)).with_for_update()
+        found = session.execute(query).one_or_none()
+        if found is None:
+            raise LeaseLost(claim)
+        return found[1:]
+
     def write(self, session: Session, claim: Claim, *returned: object, **values: object) -> Returned:
         """Set columns of the claimed row, which also locks it; the row of what is to be ``returned``.
 
-        Cheaper than :meth:`hold`: it reads no specification. With no values it only asserts and locks.
         Raises LeaseLost when the row is not ours.
         """
         table = self.table
         found = session.execute(
             update(table)
             .where(*self.mine(claim))
-            .values(values or {"attempt": table.attempt})
+            .values(values)
             .returning(table.id, *returned)
             .execution_options(synchronize_session=False)
         ).one_or_none()
@@ -119,10 +130,10 @@ class Lease(Generic[Leased]):
             raise LeaseLost(claim)
         return found[1:]
 
-    def renew(self, session: Session, claim: Claim, *returned: object) -> Returned:
+    def renew(self, session: Session, claim: Claim, *returned: object, **values: object) -> Returned:
         """Extend the lease from now, and otherwise as :meth:`write`."""
         until = time.time() + get_settings().lease_seconds
-        return self.write(session, claim, *returned, lease_expires_at=until)
+        return self.write(session, claim, *returned, lease_expires_at=until, **values)
 
     def finish(self, session: Session, claim: Claim, status: str, **values: object) -> None:
         """Give the row up with a status that is not held; raises LeaseLost, writing nothing."""

@@ -143,6 +143,11 @@ class Settings(GraderSettings):
     disk_reserve_bytes: int = Field(
         default=512 << 20, ge=0, description="Jobs are paused when the data directory has less room than this"
     )
+    step_rollouts: int = Field(
+        default=0,
+        ge=0,
+        description="Most rollouts of a step that the database keeps: of those of some prompts all; 0: all",
+    )
     retain_rollouts_days: float = Field(
         default=0, ge=0, description="Rollouts are removed so long after their job's end; 0: never"
     )

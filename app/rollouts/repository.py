@@ -6,11 +6,11 @@ from dataclasses import dataclass
 from sqlalchemy import Select, or_, select, text, tuple_
 from sqlalchemy.orm import Session, defer
 
+from app.core.settings import get_settings
 from app.core.tables import Rollout
-from app.core.upsert import insert_for
+from app.core.upsert import upsert_rows
 from trainer.spec.events import RolloutRecord
 
-_ROWS_A_STATEMENT = 500
 #: Of a search, how many rollouts are looked at in order before the index is asked.
 LOOKED_AT = 1_000
 #: The shortest text that an index of trigrams has.
@@ -20,11 +20,23 @@ _KEY = ("job_id", "step", "group", "index")
 
 def upsert_rollouts(session: Session, job_id: str, step: int, records: list[RolloutRecord]) -> None:
     """Record the rollouts of a step; a repetition overwrites, one row for each (step, group, index)."""
-    rows = [_row(job_id, step, record) for record in records]
-    for start in range(0, len(rows), _ROWS_A_STATEMENT):
-        statement = insert_for(session, Rollout).values(rows[start : start + _ROWS_A_STATEMENT])
-        replaced = {name: statement.excluded[name] for name in rows[0] if name not in _KEY}
-        session.execute(statement.on_conflict_do_update(index_elements=list(_KEY), set_=replaced))
+    upsert_rows(session, Rollout, _KEY, [_row(job_id, step, record) for record in records])
+
+
+def kept(records: list[RolloutRecord]) -> list[RolloutRecord]:
+    """Those of a step that become rows, ``POLICYSPLIT_STEP_ROLLOUTS`` at most: whole groups, evenly spread.
+
+    The first group is always one of them. The same at each repetition of the step.
+    """
+    most = get_settings().step_rollouts
+    if not most or len(records) <= most:
+        return records
+    groups: dict[int, list[RolloutRecord]] = {}
+    for record in records:
+        groups.setdefault(record.group, []).append(record)
+    numbers = sorted(groups)
+    count = max(1, most * len(numbers) // len(records))
+    return [one for place in range(count) for one in groups[numbers[place * len(numbers) // count]]]
 
 
 def _row(job_id: str, step: int, record: RolloutRecord) -> dict[str, object]:

@@ -16,7 +16,7 @@ from sqlalchemy import Delete, delete, func, select
 from sqlalchemy.orm import Session, aliased
 
 from app.core.tables import MetricBlock, MetricPoint, MetricSeries
-from app.core.upsert import insert_for
+from app.core.upsert import insert_for, upsert_rows
 from app.series.blocks import BLOCK_STEPS, EMPTY, Curve, merged, pack, unpack
 
 MAX_STEP = 2**31 - 1
@@ -50,15 +50,7 @@ def upsert_steps(session: Session, job_id: str, steps: Mapping[int, Mapping[str,
         for name, step, value in found
         if step >= before * BLOCK_STEPS
     ]
-    if rows:
-        statement = insert_for(session, MetricPoint)
-        # One small statement sent many times, by the driver: text with thousands of values takes far longer.
-        session.connection().execute(
-            statement.on_conflict_do_update(
-                index_elements=["series_id", "step"], set_={"value": statement.excluded["value"]}
-            ),
-            rows,
-        )
+    upsert_rows(session, MetricPoint, ("series_id", "step"), rows)
     if begins:
         seal(session, job_id, before=before, newer=over)
 
@@ -122,13 +114,7 @@ def _pack(session: Session, taken: Delete, newer: Sequence[tuple[int, int, float
         }
         for (series_id, number), points in blocks.items()
     ]
-    statement = insert_for(session, MetricBlock)
-    session.connection().execute(
-        statement.on_conflict_do_update(
-            index_elements=["series_id", "number"], set_={"packed": statement.excluded["packed"]}
-        ),
-        packed,
-    )
+    upsert_rows(session, MetricBlock, ("series_id", "number"), packed)
 
 
 def _blocks(session: Session, series: Iterable[int], numbers: Iterable[int]) -> dict[tuple[int, int], Curve]:

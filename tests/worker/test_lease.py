@@ -188,7 +188,7 @@ def test_estimates_and_replays_are_fenced_as_jobs_are(
         assert lease.claim(session.connection(), free, "third") is None
     assert new.attempt == old.attempt + 1
     impostor = replace(new, owner="old")
-    for write in (lease.renew, lease.write, lease.hold, partial(lease.finish, status="succeeded")):
+    for write in (lease.renew, lease.lock, lease.hold, partial(lease.finish, status="succeeded")):
         for claim in (old, impostor):
             with pytest.raises(LeaseLost), write_session() as session:
                 write(session, claim)

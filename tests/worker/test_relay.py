@@ -3,10 +3,12 @@
 from pathlib import Path
 
 import pytest
+from sqlalchemy import select
 
 from app.core.db import read_session
-from app.core.tables import NO_REWARD, Checkpoint, JobReward
+from app.core.tables import NO_REWARD, Checkpoint, JobReward, Rollout
 from app.jobs.outcomes import outcomes_of
+from benchmarks.load.fleet import Shape, at, lines
 from tests.fixtures.workers import Service, relay_of
 from trainer.spec.events import (
     CheckpointRemoved,
@@ -20,6 +22,7 @@ from trainer.spec.events import (
     RolloutRecord,
     Rollouts,
     StepMetrics,
+    parse_event,
 )
 from trainer.spec.manifest import MANIFEST_NAME, Manifest, file_sha256
 from trainer.spec.modes import Mode
@@ -193,6 +196,48 @@ def test_repeated_steps_overwrite_themselves(service: Service) -> None:
     assert len(service.events(claim.id, "metrics")) == 2
     created = [text for text in messages(service, claim.id) if text.startswith("Checkpoint created")]
     assert len(created) == 1
+
+
+def test_a_bound_on_a_steps_rollouts_keeps_all_of_some_prompts_evenly_spread(
+    local_service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(local_service.settings, "step_rollouts", 5)
+    claim, run_dir = begin(local_service)
+    step = [record(index).model_copy(update={"group": group}) for group in range(4) for index in (0, 1)]
+    write(run_dir, 1, Rollouts(step=1, rollouts=step), Rollouts(step=2, rollouts=step[:4]))
+    drain(relay_of(claim, run_dir))
+    with read_session() as session:
+        rows = session.execute(select(Rollout.step, Rollout.group, Rollout.index)).all()
+    some = [(1, group, index) for group in (0, 2) for index in (0, 1)]
+    assert sorted(map(tuple, rows)) == [*some, *((2, group, index) for group in (0, 1) for index in (0, 1))]
+
+
+def test_phases_alone_cause_no_write_and_hide_no_state(local_service: Service) -> None:
+    claim, run_dir = begin(local_service)
+    path = write(run_dir, 1, Phase(step=1, phase="sample"))
+    relay = relay_of(claim, run_dir)
+    drain(relay)  # the phase with which training begins is told
+    begun = local_service.attempts(claim.id)[0].relayed_bytes
+    assert begun == path.stat().st_size
+    write(run_dir, 1, Phase(step=1, phase="score"), Phase(step=1, phase="update"))
+    assert not relay.step()
+    assert local_service.attempts(claim.id)[0].relayed_bytes == begun
+    assert relay.relayed == path.stat().st_size, "what waits for the relay waits for no line of a phase"
+    write(run_dir, 1, metrics(1))
+    drain(relay)
+    assert local_service.attempts(claim.id)[0].relayed_bytes == path.stat().st_size
+    assert local_service.points(claim.id) == {1: 0.01}
+
+
+def test_the_benchmarks_trainers_write_what_a_trainer_writes() -> None:
+    phases, end = lines(Shape(metrics=60, rollouts=64, tokens=4), kind=1)
+    *told, rollouts, values = [
+        parse_event(line) for line in at(b"".join((*phases, end)), 7, 12.5).splitlines()
+    ]
+    assert all(isinstance(event, Phase) and (event.step, event.time) == (7, 12.5) for event in told)
+    assert isinstance(rollouts, Rollouts) and (rollouts.step, rollouts.time) == (7, 12.5)
+    assert len(rollouts.rollouts) == 64 and {len(one.token_texts) for one in rollouts.rollouts} == {4}
+    assert isinstance(values, StepMetrics) and (values.step, len(values.values)) == (7, 60)
 
 
 def test_lines_that_are_no_events_are_counted_and_left_out(service: Service) -> None:

@@ -1,8 +1,8 @@
 """How fast a job goes and how long it has trained, by its trainer's events: for estimates and budgets."""
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
+from typing import Any
 
-from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from app.core.job_status import JobStatus
@@ -15,7 +15,9 @@ from trainer.spec.events import Event, Started, StepMetrics
 from worker.jobs.holding import hold
 from worker.lease import Claim
 
-_COLUMNS = (Job.clock_step, Job.clock_at, Job.stepped_at, Job.budget_seconds, Job.gpus)
+#: Of a job's row: what a :class:`Clock` is made from, and what budgets are looked at by.
+COLUMNS = (Job.clock_step, Job.clock_at, Job.stepped_at, Job.budget_seconds, Job.gpus)
+BUDGET = (Job.method, Job.status, Job.step, Job.total_steps, Job.budget_step)
 
 
 @dataclass
@@ -42,27 +44,18 @@ class Clock:
                 self.clock_step, self.clock_at = event.step, event.time
 
 
-def advance(session: Session, job_id: str, events: list[Event]) -> dict[str, object]:
-    """The new values of the columns; the caller has locked the row."""
-    clock = Clock(*session.execute(select(*_COLUMNS).where(Job.id == job_id)).one())
-    for event in events:
-        clock.see(event)
-    return asdict(clock)
+def pause_if_used_up(session: Session, claim: Claim, columns: tuple[Any, ...], clock: Clock) -> None:
+    """Ask for a pause, in the transaction that recorded a step, when a budget of the job is used up.
 
-
-def pause_if_used_up(session: Session, claim: Claim) -> None:
-    """Ask for a pause, in the transaction that recorded a step, when a budget of the job is used up."""
-    query = select(
-        Job.method, Job.status, Job.step, Job.total_steps, Job.budget_step, Job.budget_seconds, Job.gpus
-    )
-    job = session.execute(query.where(Job.id == claim.id)).one()
-    budget = settings_of(job.method).get("budget", {})
+    ``columns`` are the :data:`BUDGET` of its row, which the transaction has locked.
+    """
+    method, status, step, total_steps, budget_step = columns
+    budget = settings_of(method).get("budget", {})
     # After the last step there is nothing left to pause.
-    if not asks_for_pauses(budget) or job.status != JobStatus.RUNNING or job.step >= job.total_steps:
+    if not asks_for_pauses(budget) or status != JobStatus.RUNNING or step >= total_steps:
         return
-    first = max(job.budget_step, job.step - ENTROPY_REACH) + 1
-    entropies = _entropies(session, claim.id, first, job.step)
-    reason = used_up(budget, Spent(job.step - job.budget_step, job.budget_seconds, job.gpus, entropies))
+    entropies = _entropies(session, claim.id, max(budget_step, step - ENTROPY_REACH) + 1, step)
+    reason = used_up(budget, Spent(step - budget_step, clock.budget_seconds, clock.gpus, entropies))
     if reason is not None:
         row = hold(session, claim)
         row.pause_requested = True

@@ -11,7 +11,7 @@ import logging
 import time
 from collections import defaultdict
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 from pydantic import ValidationError
@@ -29,7 +29,7 @@ from app.core.upsert import insert_for
 from app.jobs.outcomes import upsert_outcomes
 from app.jobs.rewards import record_rewards
 from app.jobs.status import change_status
-from app.rollouts.repository import upsert_rollouts
+from app.rollouts.repository import kept, upsert_rollouts
 from app.series.repository import upsert_steps
 from trainer.spec.events import (
     CheckpointRemoved,
@@ -49,7 +49,7 @@ from trainer.spec.events import (
 from trainer.spec.manifest import MANIFEST_NAME, file_sha256
 from worker import figures
 from worker.jobs import clock, preflight_status
-from worker.jobs.holding import JOBS, hold, started_text, write_progress
+from worker.jobs.holding import JOBS, hold, started_text
 from worker.jobs.launcher import events_name
 from worker.jobs.metrics_event import metrics_data, metrics_message
 from worker.jobs.uploads import Uploads
@@ -120,8 +120,7 @@ class Relay:
         self.end: End | None = None
         self.started = False
         """The trainer has told that it began: it is the only one in the run's folder."""
-        self.last_event_at = time.monotonic()
-        self.renewed_at = self.last_event_at
+        self.renewed_at = time.monotonic()
         self._claim = claim
         self.waits = False
         """The next event is of a checkpoint that is on its way to the store."""
@@ -129,7 +128,8 @@ class Relay:
         self._dropped = set[str]()
         self._source = claim.attempt if source is None else source
         self.path = run_dir / events_name(self._source)
-        self._size_at_end = -1
+        self._size_at_end: int = -1
+        self._silent: int = 0
         # Whether the job may still be in validating_files.
         self._in_preflight = True
         # None: to be read from the database, at first and after a commit of which the answer got lost.
@@ -137,8 +137,8 @@ class Relay:
 
     @property
     def relayed(self) -> int:
-        """Bytes of the event file that have become rows, as far as this one knows."""
-        return self._offset or 0
+        """Bytes of the event file that have become rows, or need none, as far as this one knows."""
+        return max(self._offset or 0, self._silent)
 
     def _stored_offset(self) -> int:
         with read_session() as session:
@@ -163,9 +163,18 @@ class Relay:
             if not batch.waits:
                 self._size_at_end = size
             return False
+        if batch.end >= size and self._tells_nothing(batch):
+            self._silent, self._size_at_end = batch.end, size
+            return False
         self._relay(batch)
-        self.last_event_at = time.monotonic()
         return True
+
+    def _tells_nothing(self, batch: Batch) -> bool:
+        """Whether no row would change but the offset: that is not worth a transaction. The lines are read
+        again with those that follow."""
+        phases = all(isinstance(event, Phase) for event in batch.events)
+        begins = self._in_preflight and any(map(preflight_status.is_over, batch.events))
+        return phases and not begins and not batch.faults and not batch.waits
 
     def _relay(self, batch: Batch) -> None:
         try:
@@ -192,10 +201,9 @@ class Relay:
     def _write(self, batch: Batch) -> None:
         problems = self._checkpoint_problems(batch.events)
         with write_session() as session:
-            self._write_progress(session, batch)
+            # From here on the row is closed to the heartbeat, however long: the lease is renewed last.
+            time_told = clock.Clock(*JOBS.lock(session, self._claim, *clock.COLUMNS))
             removed = self._write_rows(session, batch, problems)
-            if any(isinstance(event, StepMetrics) for event in batch.events):
-                clock.pause_if_used_up(session, self._claim)
             self._write_faults(session, batch.faults + [text for text in problems.values() if text])
             moved = session.scalar(
                 update(JobAttempt)
@@ -206,9 +214,11 @@ class Relay:
             )
             if moved is None:
                 raise LeaseLost(self._claim)
-            # The row was locked meanwhile, however long, and so closed to the heartbeat.
             renewed_at = time.monotonic()
-            JOBS.renew(session, self._claim)
+            progress = _progress(batch.events, time_told)
+            budget = JOBS.renew(session, self._claim, *clock.BUDGET, **progress)
+            if any(isinstance(event, StepMetrics) for event in batch.events):
+                clock.pause_if_used_up(session, self._claim, budget, time_told)
         self.renewed_at = renewed_at
         self._offset = batch.end
         for event in batch.events:
@@ -222,17 +232,6 @@ class Relay:
             if isinstance(event, End):
                 self.end = event
             self.started = self.started or isinstance(event, Started)
-
-    def _write_progress(self, session: Session, batch: Batch) -> None:
-        progress: dict[str, object] = {}
-        for event in batch.events:
-            if isinstance(event, Started | StepMetrics):
-                progress["step"] = event.step
-            elif isinstance(event, Finished | Stopped):
-                progress |= {"step": event.step, "trained_tokens": event.trained_tokens}
-        write_progress(session, self._claim, **progress)
-        if any(isinstance(event, Started | StepMetrics) for event in batch.events):
-            write_progress(session, self._claim, **clock.advance(session, self._claim.id, batch.events))
 
     def _write_rows(self, session: Session, batch: Batch, problems: dict[int, str]) -> list[str]:
         """The places of checkpoints whose rows are gone."""
@@ -264,7 +263,7 @@ class Relay:
                     upsert_outcomes(session, job_id, event)
                 case Rollouts():
                     records = {(record.group, record.index): record for record in event.rollouts}
-                    upsert_rollouts(session, job_id, event.step, list(records.values()))
+                    upsert_rollouts(session, job_id, event.step, kept(list(records.values())))
                 case CheckpointSaved() if event.step not in problems:
                     self._add_checkpoint(session, event)
                 case CheckpointRemoved():
@@ -394,6 +393,18 @@ def unrelayed_attempts(claim: Claim, run_dir: Path) -> list[int]:
         offsets = dict(rows.all())
     paths = {attempt: run_dir / events_name(attempt) for attempt in offsets}
     return [n for n, path in paths.items() if path.is_file() and path.stat().st_size > offsets[n]]
+
+
+def _progress(events: list[Event], time_told: clock.Clock) -> dict[str, object]:
+    """New values of the job's row: how far it is, and its clock, which moves on."""
+    progress: dict[str, object] = {}
+    for event in events:
+        time_told.see(event)
+        if isinstance(event, Started | StepMetrics):
+            progress["step"] = event.step
+        elif isinstance(event, Finished | Stopped):
+            progress |= {"step": event.step, "trained_tokens": event.trained_tokens}
+    return progress | asdict(time_told) if "step" in progress else progress
 
 
 def metrics_event_id(job_id: str, step: int) -> str:
