@@ -2,7 +2,7 @@
 
 Every algorithm, over two updates of a batch between which the weights move, so that ratios are 1 in the first
 and not in the second; responses of very unequal lengths, some empty, some without a reward; groups in two
-parts, in some, and in as many as they have rows. In float64, but for norms and positions inside the model.
+parts or some, and in as many as they have rows. In float64, but for norms and positions inside the model.
 """
 
 from collections.abc import Iterator
@@ -45,15 +45,10 @@ from trainer.spec.run import OptimizerSpec
 from trainer.steps.update import UpdateResult, update
 from trainer.types import Group
 
-LENGTHS = [[40, 1, 7, 0, 23, 12], [3, 3, 90, 5, 1, 30], [6, 2, 9, 4, 8, 5], [15] * 6]
-REWARDS = [
-    [1.0, 0.0, 0.5, 0.0, None, 1.0],
-    [0.0, 1.0, 0.0, 1.0, 0.3, 0.0],
-    [1.0] * 6,
-    [0.0, 0.2, 1.0, 0.0, 1.0, 0.0],
-]
-ANSWERS = ["a", "b", "a", None, "c", "d"]
-BEHAVIOR = [N, H, N, H, H, N]
+LENGTHS = [[40, 1, 7, 0, 23], [3, 3, 60, 5, 1], [6, 2, 9, 4, 8]]
+REWARDS = [[1.0, 0.0, 0.5, 0.0, None], [0.0, 1.0, 0.0, 1.0, 0.3], [1.0] * 5]
+ANSWERS = ["a", "b", "a", None, "c"]
+BEHAVIOR = [N, H, N, H, H]
 
 SPECS: dict[str, AlgorithmSpec] = {
     "grpo": Grpo(),
@@ -85,7 +80,7 @@ SPECS: dict[str, AlgorithmSpec] = {
     "answers": PolicySplit(eta=0.3, exploration=AnswerExploration(level="answer")),
     "warm-up": PolicySplit(eta=0.3, eta_warmup_steps=3),
 }
-SEVERAL_SEEDS = ["grpo", "kl_cov", "large bonus", "cross rows weighed"]
+OTHER_SEED = ["grpo", "kl_cov", "large bonus", "cross rows weighed"]
 REFERENCE = {"reference_kl": ReferenceKl(coefficient=0.1), "rollout_importance_cap": 1.01}
 
 
@@ -105,7 +100,7 @@ def reference(tiny_model: Path) -> Policy:
 
 
 def groups_of(policy: Policy, spec: AlgorithmSpec, seed: int) -> list[Group]:
-    behavior = BEHAVIOR if isinstance(spec, PolicySplit) else [N] * 6
+    behavior = BEHAVIOR if isinstance(spec, PolicySplit) else [N] * 5
     groups = []
     for index, (rewards, lengths) in enumerate(zip(REWARDS, LENGTHS, strict=True)):
         group = make_group(policy, rewards, behavior, index=index, lengths=lengths, seed=seed)
@@ -134,27 +129,28 @@ def trained(policy: Policy, spec: AlgorithmSpec, groups: list[Group], tokens: in
             self._publish()
             return 0.0
 
-    result = update(
-        step_context(policy, build_algorithm(spec, 40), **context),
-        Recorder(policy.model, OptimizerSpec()),
-        groups,
-        first_update=0,
-        updates=2,
-        tokens_per_micro_batch=tokens,
-        divergence_stride=3,
-    )
-    with torch.no_grad():
-        for name, parameter in policy.model.named_parameters():
-            parameter.copy_(before[name])
+    try:
+        result = update(
+            step_context(policy, build_algorithm(spec, 40), **context),
+            Recorder(policy.model, OptimizerSpec()),
+            groups,
+            first_update=0,
+            updates=2,
+            tokens_per_micro_batch=tokens,
+            divergence_stride=3,
+        )
+    finally:
+        with torch.no_grad():
+            for name, parameter in policy.model.named_parameters():
+                parameter.copy_(before[name])
     return gradients, result
 
 
 def sizes(policy: Policy, spec: AlgorithmSpec, groups: list[Group]) -> Iterator[int]:
-    """Positions of micro-batches: of groups in two parts or some, and of single rows."""
+    """Positions of micro-batches: as many as the longest row, by which the other rows divide; and one row."""
     modes = build_algorithm(spec, 40).scored_modes(0)
-    largest = positions_of(policy, groups, modes)
-    longest = max(row_positions([row], policy.layout) for group in groups for row in group_rows(group, modes))
-    yield from (largest * 2 // 3, longest, 1)
+    yield max(row_positions([row], policy.layout) for group in groups for row in group_rows(group, modes))
+    yield 1
 
 
 def assert_close(one, other, close: float = 1e-6) -> None:
@@ -179,7 +175,7 @@ def test_every_algorithm_is_here():
 
 @pytest.mark.parametrize(
     ("name", "seed"),
-    [*((name, 0) for name in SPECS), *((name, seed) for name in SEVERAL_SEEDS for seed in (1, 2))],
+    [*((name, 0) for name in SPECS), *((name, 1) for name in OTHER_SEED)],
 )
 def test_parts_of_groups_train_as_whole_groups_do(policy: Policy, name: str, seed: int):
     spec = SPECS[name]
@@ -241,7 +237,7 @@ def test_a_group_of_one_part_stays_as_it_was_to_the_bit(policy: Policy):
     """Beside another that is divided."""
     spec = SPECS["large bonus"]
     groups = groups_of(policy, spec, 0)
-    small = [replace(groups[3], index=0)]
+    small = [replace(groups[2], index=0)]
     alone, _ = trained(policy, spec, small, 10**6)
     bound = positions_of(policy, small, tuple(Mode))
     again, _ = trained(policy, spec, small, bound)
