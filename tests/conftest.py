@@ -76,7 +76,7 @@ _LONG = (
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """One server of forks for all processes that the tests are shared out to, which are such forks as well."""
+    """One server of forks for all processes that the tests are shared out to, which are forks as well."""
     if config.getoption("numprocesses", None):
         os.environ[forks.SHARED] = forks.start_server()
         config.option.tx = [f"popen//python={forks.python()}" for _ in config.option.tx]

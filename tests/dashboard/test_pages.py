@@ -41,9 +41,9 @@ BODY = {
 
 
 @pytest.fixture(scope="module")
-def base(quick_serve: ServeProcess) -> Iterator[str]:
+def base(serve: ServeProcess) -> Iterator[str]:
     """The address of the page."""
-    yield quick_serve.base_url.removesuffix("/v1")
+    yield serve.base_url.removesuffix("/v1")
 
 
 @pytest.fixture(scope="module")
@@ -175,14 +175,14 @@ def test_both_modes_answer_side_by_side(browser: Browser, base: str, job_id: str
 
 
 def test_a_job_that_learns_from_rows_goes_from_the_form_to_its_page(
-    browser: Browser, base: str, job_id: str, quick_serve: ServeProcess
+    browser: Browser, base: str, job_id: str, serve: ServeProcess
 ):
     rows = [
         {"messages": [{"role": "user", "content": f"say {n}"}, {"role": "assistant", "content": "eee"}]}
         for n in range(8)
     ]
     content = "".join(json.dumps(row) + "\n" for row in rows).encode()
-    file = quick_serve.client().files.create(file=("lessons.jsonl", content), purpose="fine-tune")
+    file = serve.client().files.create(file=("lessons.jsonl", content), purpose="fine-tune")
     # Without a file, and with β in the form alone, a job is refused.
     with tab(browser, refusals=True) as opened:
         page = opened.page

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks.first_reward import blocks
-from tests.fixtures.service import cli_environment
+from tests.fixtures.service import cli_environment, foreign
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text()
@@ -46,6 +46,7 @@ def test_the_job_runs_as_it_is_written(alone: list[str], tiny_model: Path, tmp_p
     shutil.copytree(tiny_model, tmp_path / ".policysplit/models" / MODEL)
     (_, serve), (_, prepare), (_, program), (_, train) = blocks(README)
     (tmp_path / "saved").write_text(program)
+    foreign(tmp_path)  # API, worker, trainer, engine and integrations are ours even so
     script = f"""
 set -e
 {serve.strip()} >serve.log 2>&1 &

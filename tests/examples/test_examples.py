@@ -42,9 +42,9 @@ def needs(package: str) -> pytest.MarkDecorator:
 
 
 @pytest.fixture(scope="module")
-def chained(quick_serve: ServeProcess) -> list[tuple[str, str, str]]:
+def chained(serve: ServeProcess) -> list[tuple[str, str, str]]:
     """What the chain prints: of each job its id, its model and its result."""
-    said = run("chain.py", "--model", "tiny", "--steps", "2", "--base-url", quick_serve.base_url)
+    said = run("chain.py", "--model", "tiny", "--steps", "2", "--base-url", serve.base_url)
     return re.findall(r"^(ftjob-\S+): (\S+) → (\S+)$", said, re.M)
 
 
@@ -80,46 +80,46 @@ def test_a_chain_trains_on_from_each_result(chained: list[tuple[str, str, str]])
 
 @pytest.mark.skipif(not REAL.is_dir(), reason=f"no {REAL.name}: policysplit models pull {REAL.name}")
 @pytest.mark.timeout(1800)
-def test_a_real_model_that_was_shown_the_form_begins_with_more_reward(quick_serve: ServeProcess):
+def test_a_real_model_that_was_shown_the_form_begins_with_more_reward(serve: ServeProcess):
     """Two minutes of one core; ``benchmarks.chain`` has several seeds, and the course of the reward."""
-    (quick_serve.data_dir / "models" / REAL.name).symlink_to(REAL)
+    (serve.data_dir / "models" / REAL.name).symlink_to(REAL)
     rewards = {}
     for start, steps in {"chain": 8, "alone": 1}.items():
-        chosen = argparse.Namespace(base_url=quick_serve.base_url, model=REAL.name, steps=steps)
+        chosen = argparse.Namespace(base_url=serve.base_url, model=REAL.name, steps=steps)
         rewards[start] = chain.run(chosen, 0, start)["rewards"]
     assert rewards["chain"][0] > rewards["alone"][0]
 
 
-def test_the_best_of_both_modes(quick_serve: ServeProcess, chained: list[tuple[str, str, str]]) -> None:
-    said = run("best_of_n.py", "--model", chained[-1][2], "--tokens", "4", "--base-url", quick_serve.base_url)
+def test_the_best_of_both_modes(serve: ServeProcess, chained: list[tuple[str, str, str]]) -> None:
+    said = run("best_of_n.py", "--model", chained[-1][2], "--tokens", "4", "--base-url", serve.base_url)
     assert re.findall(r"^(?:normal|high-entropy), reward [01]\.0: ", said, re.M)
 
 
 def test_an_eval_says_what_both_modes_come_to(
-    quick_serve: ServeProcess, chained: list[tuple[str, str, str]]
+    serve: ServeProcess, chained: list[tuple[str, str, str]]
 ) -> None:
     few = ("--items", "3", "--tokens", "2")
-    said = run("evals.py", "--model", chained[-1][2], *few, "--base-url", quick_serve.base_url)
+    said = run("evals.py", "--model", chained[-1][2], *few, "--base-url", serve.base_url)
     assert len(re.findall(r"^ft:\S+: completed, \d of 3 right, http", said, re.M)) == 2
     assert re.search(r"are not separated: \+0\.0000|Holm p = ", said)
 
 
 @needs("pandas")
-def test_metrics_become_a_table(quick_serve: ServeProcess, chained: list[tuple[str, str, str]]) -> None:
-    said = run("metrics_to_pandas.py", chained[-1][0], "--base-url", quick_serve.base_url)
+def test_metrics_become_a_table(serve: ServeProcess, chained: list[tuple[str, str, str]]) -> None:
+    said = run("metrics_to_pandas.py", chained[-1][0], "--base-url", serve.base_url)
     assert "train/H/entropy_nats" in said or "..." in said
     assert re.findall(r"^2 ", said, re.M)
 
 
 @needs("litellm")
-def test_litellm_asks_both_modes(quick_serve: ServeProcess, chained: list[tuple[str, str, str]]) -> None:
-    said = run("litellm_client.py", "--model", chained[-1][2], "--base-url", quick_serve.base_url)
+def test_litellm_asks_both_modes(serve: ServeProcess, chained: list[tuple[str, str, str]]) -> None:
+    said = run("litellm_client.py", "--model", chained[-1][2], "--base-url", serve.base_url)
     assert len(re.findall(r"^ft:\S+: ", said, re.M)) == 2
 
 
-def test_an_experiment_ends_with_a_sentence(quick_serve: ServeProcess) -> None:
+def test_an_experiment_ends_with_a_sentence(serve: ServeProcess) -> None:
     few = ("--steps", "1", "--seeds", "2", "--items", "2")
-    said = run("experiment.py", "--model", "tiny", *few, "--base-url", quick_serve.base_url)
+    said = run("experiment.py", "--model", "tiny", *few, "--base-url", serve.base_url)
     assert said.strip()
 
 
