@@ -21,7 +21,7 @@ chosen = parser.parse_args()
 client = OpenAI(base_url=chosen.base_url, api_key=os.environ.get("POLICYSPLIT_API_KEY", "none"))
 
 BUDGET = {"steps": chosen.steps}
-#: All sums of two digits: those to show, and those to learn by trying.
+#: All sums of two one-digit numbers: those to show, and those to learn by trying.
 SUMS = [(a, b) for a in range(1, 10) for b in range(1, 10)]
 SHOWN = [(a, b) for a, b in SUMS if (a - b) % 3 == 0]
 TRIED = [pair for pair in SUMS if pair not in SHOWN]
