@@ -49,6 +49,7 @@ from app.monitoring.endpoints import router as monitoring
 from app.monitoring.requests import CountRequests
 from app.rollouts.endpoints import router as rollouts
 from app.storage.endpoints import router as storage
+from app.usage.endpoints import router as usage
 from app.webhooks.deliverer import deliver_for_ever
 from app.webhooks.endpoints import router as webhooks
 from app.webhooks.service import seal_secrets_anew
@@ -151,6 +152,7 @@ def create_app(
         storage,
         keys,
         audit,
+        usage,
         workers,
     ):
         app.include_router(router)

@@ -16,13 +16,26 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from sqlalchemy import ColumnElement, delete, exists, select, tuple_
 from sqlalchemy.orm import Session
 
+from app.accounting.counting import Place, day_of, note_storage
+from app.accounting.limits import stored_bytes
 from app.audit.service import remove_old
 from app.checkpoints.repository import count_checkpoints
 from app.core.db import read_session, write_session
 from app.core.job_log import add_messages
 from app.core.settings import get_settings
 from app.core.store.artefacts import remove
-from app.core.tables import Checkpoint, EvalOutputItem, EvalRun, File, Job, JobEvent, MetricSeries, Rollout
+from app.core.tables import (
+    DELETED_PROJECT,
+    Checkpoint,
+    EvalOutputItem,
+    EvalRun,
+    File,
+    Job,
+    JobEvent,
+    MetricSeries,
+    Project,
+    Rollout,
+)
 from app.evals import deletion as evals
 from app.files import storage
 from app.jobs import deletion
@@ -84,6 +97,7 @@ def expire(now: float | None = None, shutdown: Shutdown | None = None) -> None:
     _expire_files(File.expires_at < now, stops)
     if days := get_settings().retain_audit_days:
         _expire_audit_log(now - days * DAY, stops)
+    note_stored(stops)
     pack_ended(stops)
     sweep()
 
@@ -195,6 +209,18 @@ def _expire_audit_log(before: float, stops: Pauses) -> None:
         with write_session() as session:
             if not remove_old(session, before):
                 return
+
+
+def note_stored(stops: Callable[[], bool]) -> None:
+    """Keep for the books what each project takes today."""
+    with read_session() as session:
+        projects = session.scalars(select(Project.id).where(Project.id != DELETED_PROJECT)).all()
+    for project_id in projects:
+        if stops():
+            return
+        with write_session() as session:
+            size = stored_bytes(session, project_id)
+            note_storage(session, Place(project_id, day_of(time.time())), size)
 
 
 def pack_ended(stops: Callable[[], bool]) -> None:

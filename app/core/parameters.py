@@ -16,6 +16,7 @@ EvalRunId = Annotated[str, Path(description="Which run: `evalrun_…`, as its cr
 OutputItemId = Annotated[str, Path(description="Which item: `outputitem_…`, as the list has it")]
 EndpointId = Annotated[str, Path(description="Which endpoint: `we_…`, as its creation answered")]
 KeyId = Annotated[str, Path(description="Which key: `key_…`, as the list has it; not its secret")]
+ProjectName = Annotated[str, Path(description="Which project: `proj_…`, as the list has it")]
 WorkerId = Annotated[str, Path(description="Which worker, as the list has it")]
 PermissionId = Annotated[str, Path(description="Which permission: `cp_…`, as the list has it")]
 ModelName = Annotated[str, Path(description="Id of a model as GET /v1/models gives it, slashes and all")]

@@ -8,6 +8,7 @@ from typing import Any, Literal
 from sqlalchemy import Row, select
 from sqlalchemy.orm import Session
 
+from app.accounting.limits import check_storage
 from app.core.audit import record
 from app.core.db import read_session, write_session
 from app.core.errors import BadRequest, Conflict, Forbidden, NotFound
@@ -181,6 +182,7 @@ def delete(project_id: str, file_id: str) -> None:
 
 
 def _check_quota(session: Session, project_id: str, size: int) -> None:
+    check_storage(session, project_id, size)
     settings = get_settings()
     count, used = repository.uploaded(session, project_id)
     if settings.project_max_files and count >= settings.project_max_files:

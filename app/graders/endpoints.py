@@ -23,7 +23,9 @@ async def run(body: RunGrader, request: Request, project: ProjectId) -> Any:
     """
     try:
         async with WhileConnected(request.receive):
-            return await request.state.grading.run(project, lambda check: service.run(body, check))
+            graded = await request.state.grading.run(project, lambda check: service.run(body, check))
+            request.state.gateway.meter.graded(project, 1)
+            return graded
     except ClientGone:
         return Response(status_code=499)
 

@@ -80,12 +80,18 @@ class Dialect(Protocol):
 class Usage:
     """Tokens of an answer with several choices: each prompt counts once, as at OpenAI."""
 
-    def __init__(self) -> None:
+    def __init__(self, plan: Plan) -> None:
+        self._plan = plan
         self._prompts: dict[tuple[int, str], int] = {}
         self._completion = 0
 
-    def add(self, sample: Sample, finish: Finish) -> None:
-        self._prompts[sample.prompt, sample.mode.value] = finish.prompt_tokens
+    def add(self, index: int, finish: Finish) -> None:
+        """The choice ``index`` has ended: also for the books, which are of what is sent to the client."""
+        sample = self._plan.samples[index]
+        place = sample.prompt, sample.mode.value
+        read = 0 if place in self._prompts else finish.prompt_tokens
+        self._plan.count(sample.mode.value, read, finish.completion_tokens)
+        self._prompts[place] = finish.prompt_tokens
         self._completion += finish.completion_tokens
 
     def body(self) -> dict[str, int]:
@@ -100,14 +106,14 @@ class Usage:
 async def gather(plan: Plan, fanout: Fanout) -> tuple[list[Gathered], dict[str, int]]:
     """Every choice, complete, and the usage."""
     choices = [Gathered(index) for index in range(len(plan.samples))]
-    usage = Usage()
+    usage = Usage(plan)
     while (event := await fanout.next()) is not None:
         index, what = event
         if isinstance(what, Piece):
             choices[index].add(what)
         else:
             choices[index].reason = what.reason
-            usage.add(plan.samples[index], what)
+            usage.add(index, what)
     return choices, usage.body()
 
 
@@ -140,7 +146,7 @@ async def chunks(
     """
     head = _head(dialect, plan, dialect.chunk_kind)
     modes = [sample.mode.value for sample in plan.samples]
-    usage = Usage()
+    usage = Usage(plan)
     # What all chunks share is made once.
     before = b"data: " + to_json(head)[:-1] + b',"choices":['
     after = b'],"usage":null}\n\n' if include_usage else b"]}\n\n"
@@ -156,7 +162,7 @@ async def chunks(
         while event is not None:
             index, what = event
             if isinstance(what, Finish):
-                usage.add(plan.samples[index], what)
+                usage.add(index, what)
                 out.append(chunk(index, dialect.closing(), what.reason))
             else:
                 out.append(chunk(index, dialect.piece(what, plan.samples[index])))

@@ -127,5 +127,6 @@ async def _whole(
     if body.best_of_n is None:
         return answers.whole(dialect, plan, choices, usage)
     state = request.state
+    state.gateway.meter.graded(state.project, len(choices))
     choices, rewards = await best_of(state.grading, state.project, body.best_of_n, choices)
     return answers.whole(dialect, plan, choices, usage, rewards)

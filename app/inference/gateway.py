@@ -9,9 +9,11 @@ from contextlib import asynccontextmanager, contextmanager, suppress
 
 import aiohttp
 
+from app.accounting.meter import Meter
 from app.core.errors import BadRequest
 from app.core.own_secrets import inference_token
 from app.core.settings import get_settings
+from app.core.streaming import cancel
 from app.inference.directory import Directory
 from app.inference.errors import NoInferenceWorker
 from app.inference.repository import Worker
@@ -28,6 +30,8 @@ class Gateway:
 
     def __init__(self, session: aiohttp.ClientSession):
         self.session = session
+        #: What answers have used, on its way to the books.
+        self.meter = Meter()
         self.directory = Directory()
         self._active: Counter[str] = Counter()
         #: Until when an answer says that a worker has a folder loaded: its row says so only a while later.
@@ -94,10 +98,13 @@ async def open_gateway() -> AsyncIterator[Gateway]:
     connector = aiohttp.TCPConnector(limit=0, keepalive_timeout=KEEPALIVE_SECONDS)
     async with aiohttp.ClientSession(connector=connector, headers=headers, trust_env=False) as session:
         gateway = Gateway(session)
+        writing = asyncio.create_task(gateway.meter.write_for_ever())
         try:
             yield gateway
         finally:
             await gateway.close()
+            await cancel(writing)
+            await gateway.meter.write()
 
 
 def able(workers: list[Worker], needs: dict[str, str]) -> list[Worker]:

@@ -3,8 +3,9 @@
 import hashlib
 import secrets
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from app.core.errors import BadRequest
@@ -43,6 +44,8 @@ class Plan:
     workers: list[Worker] = field(repr=False)
     needs: frozenset[str]
     """Features that a worker's engine must have for it."""
+    count: Callable[[str, int, int], None] = field(repr=False)
+    """Puts a choice's mode, and the tokens that it read and wrote, into the books."""
 
 
 async def plan_chat(gateway: Gateway, request: ChatCompletionRequest, project_id: str) -> Plan:
@@ -119,7 +122,10 @@ async def _plan(
         for index in range(request.choices)
     ]
     mode = modes[0].value if len(modes) == 1 else MIXED
-    return Plan(request.model, mode, found.fingerprint, found.checkpoint, samples, workers, frozenset(needs))
+    count = partial(gateway.meter.answered, project_id, found.checkpoint or found.shown.id)
+    return Plan(
+        request.model, mode, found.fingerprint, found.checkpoint, samples, workers, frozenset(needs), count
+    )
 
 
 def _servable(gateway: Gateway, found: Found, workers: Sequence[Worker]) -> Found:

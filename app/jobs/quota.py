@@ -3,6 +3,7 @@
 from sqlalchemy import BigInteger, Float, cast, func, select
 from sqlalchemy.orm import Session
 
+from app.accounting.limits import check_gpu_hours, check_storage, limits_of
 from app.core.errors import BadRequest, Forbidden
 from app.core.settings import get_settings
 from app.core.tables import Job
@@ -29,7 +30,11 @@ def check_size(run: RunSpec) -> None:
 
 def check_quota(session: Session, project_id: str, run: RunSpec) -> None:
     """Raise Forbidden where the job would make it too much. Asked in the transaction that adds it."""
+    check_gpu_hours(session, project_id)
+    check_storage(session, project_id)
     settings = get_settings()
+    of_project = ", or that of the project with POST /v1/projects/{project_id}"
+    own = limits_of(session, project_id).jobs
     rollout = Job.run_spec["rollout"]
     # A sum of large numbers: exact enough as a float, and beyond what an integer of the database holds.
     of_spec = cast(Job.total_steps, Float) * (
@@ -42,7 +47,7 @@ def check_quota(session: Session, project_id: str, run: RunSpec) -> None:
     )
     jobs, steps, sampled = session.execute(query).one()
     for what, planned, added, most, name in (
-        ("jobs", jobs, 1, settings.project_max_jobs, "PROJECT_MAX_JOBS"),
+        ("jobs", jobs, 1, settings.project_max_jobs if own is None else own, "PROJECT_MAX_JOBS"),
         ("steps", int(steps or 0), run.total_steps, settings.project_max_steps, "PROJECT_MAX_STEPS"),
         (
             "samples",
@@ -56,7 +61,8 @@ def check_quota(session: Session, project_id: str, run: RunSpec) -> None:
             raise Forbidden(
                 f"The project's jobs that have not ended have {planned} {what}; {added} more would make it "
                 f"more than {most}, the most there may be. Wait for some to end, or cancel them; the "
-                f"operator can change the bound with POLICYSPLIT_{name}.",
+                f"operator can change the bound with POLICYSPLIT_{name}"
+                f"{of_project if what == 'jobs' else ''}.",
                 code="quota_exceeded",
             )
 

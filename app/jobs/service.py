@@ -2,6 +2,7 @@
 
 from sqlalchemy.orm import Session
 
+from app.accounting.limits import check_gpu_hours
 from app.core.audit import record
 from app.core.db import read_session, write_session
 from app.core.errors import BadRequest, NotFound
@@ -83,6 +84,7 @@ def resume(project_id: str, job_id: str) -> dict[str, object]:
             raise _cannot("resume", job, "only a paused job can be resumed")
         job.not_before = 0.0
         job.budget_step, job.budget_seconds = job.step, 0.0
+        check_gpu_hours(session, project_id)
         record(session, "job.resumed", job.id, project_id)
         change_status(session, job, _S.QUEUED, message="The job has been resumed and is queued.")
         view = job_views(session, [job])[0]

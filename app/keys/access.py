@@ -6,6 +6,7 @@ keys, see all projects and make them. What a limited key may not have it cannot 
 
 from sqlalchemy.orm import Session
 
+from app.core.audit import record
 from app.core.db import read_session, write_session
 from app.core.errors import BadRequest, Conflict, Forbidden, KeyRevoked, NotFound
 from app.core.paging import unknown_cursor
@@ -14,7 +15,14 @@ from app.core.settings import get_settings
 from app.core.tables import Project
 from app.keys import repository, service
 from app.keys.repository import Caller
-from app.keys.schemas import CreateKey, CreateProject, key_view, project_view
+from app.keys.schemas import (
+    LIMIT_COLUMNS,
+    CreateKey,
+    CreateProject,
+    UpdateProject,
+    key_view,
+    project_view,
+)
 
 #: Who can do it, to be filled with the command.
 _OPERATOR = (
@@ -76,6 +84,35 @@ def create_project(caller: Caller, request: CreateProject) -> dict[str, object]:
     except service.KeyProblem as error:
         text = f"{error}"
         raise Conflict(f"{text[:1].upper()}{text[1:]}.", param="name", code="name_taken") from None
+
+
+def retrieve_project(caller: Caller, project_id: str) -> dict[str, object]:
+    """A project that the caller may know of; raises NotFound."""
+    with read_session() as session:
+        return project_view(_project(session, caller, project_id))
+
+
+def update_project(caller: Caller, project_id: str, request: UpdateProject) -> dict[str, object]:
+    """Change a project's name, its limits or both, as the operator; raises Forbidden, NotFound, Conflict."""
+    if not caller.operator:
+        raise Forbidden(
+            "A project's key cannot change projects or what they may use. The operator can, with a key of "
+            "`policysplit keys create --operator`."
+        )
+    with write_session() as session:
+        project = _project(session, caller, project_id)
+        if request.name is not None:
+            taken = repository.find_project(session, request.name)
+            if taken is not None and taken.id != project.id:
+                text = f"The name '{request.name}' is taken by project {taken.id}."
+                raise Conflict(text, param="name", code="name_taken")
+            project.name = request.name
+        if request.limits is not None:
+            for name, column in LIMIT_COLUMNS.items():
+                setattr(project, column, getattr(request.limits, name))
+        view = project_view(project)
+        record(session, "project.updated", project.id, project.id, name=project.name, limits=view["limits"])
+        return view
 
 
 def list_projects(caller: Caller, *, after: str | None, limit: int) -> list[dict[str, object]]:

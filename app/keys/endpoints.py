@@ -6,12 +6,19 @@ from fastapi import APIRouter, Query, Response
 
 from app.core.description import ListOf, answers
 from app.core.paging import After, Limit, page
-from app.core.parameters import KeyId
+from app.core.parameters import KeyId, ProjectName
 from app.core.requests import StrictRoute
 from app.core.scopes import ADMIN, READ
 from app.keys import access
 from app.keys.asking import Asking
-from app.keys.schemas import CreateKey, CreateProject, KeyObject, KeyWithSecret, ProjectObject
+from app.keys.schemas import (
+    CreateKey,
+    CreateProject,
+    KeyObject,
+    KeyWithSecret,
+    ProjectObject,
+    UpdateProject,
+)
 
 router = APIRouter(prefix="/v1", tags=["keys"], route_class=StrictRoute)
 #: What has a secret in it is in no cache on the way.
@@ -71,3 +78,19 @@ def list_projects(caller: Asking, after: After = None, limit: Limit = 20) -> Res
     Its own, and for the operator all.
     """
     return page(access.list_projects(caller, after=after, limit=limit), limit)
+
+
+@router.get("/projects/{project_id}", **answers(ProjectObject), **READ)
+def retrieve_project(project_id: ProjectName, caller: Asking) -> dict[str, object]:
+    """Get a project, with what it may use."""
+    return access.retrieve_project(caller, project_id)
+
+
+@router.post("/projects/{project_id}", **answers(ProjectObject), **ADMIN)
+def update_project(project_id: ProjectName, body: UpdateProject, caller: Asking) -> dict[str, object]:
+    """Change a project's name and what it may use, as the operator.
+
+    Jobs that were taken in stay: a limit refuses what comes, and pauses what runs on when GPU-hours are used
+    up.
+    """
+    return access.update_project(caller, project_id, body)

@@ -63,15 +63,18 @@ class RateLimiter:
         self._take: Any = None if self._redis is None else self._redis.register_script(_TAKE)
         self._away_until = 0.0
 
-    async def check(self, key_id: str, per_minute: int) -> None:
-        """Count a request; raises TooManyRequests, saying when the next one may come."""
+    async def check(self, key_id: str, per_minute: int, whose: str = "This key") -> None:
+        """Count a request of a key, or of ``whose`` id it is.
+
+        Raises TooManyRequests, saying when the next one may come.
+        """
         wait = await self._shared(key_id, per_minute)
         if wait is None:
             wait = self._own(key_id, per_minute, time.monotonic())
         if wait:
             seconds = math.ceil(wait)
             raise TooManyRequests(
-                f"This key may send {per_minute} requests a minute; try again in {seconds} s.",
+                f"{whose} may send {per_minute} requests a minute; try again in {seconds} s.",
                 headers={
                     "retry-after": str(seconds),
                     "retry-after-ms": str(math.ceil(wait * 1000)),

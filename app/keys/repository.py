@@ -28,11 +28,21 @@ class Caller:
     requests_per_minute: int | None = None
     operator: bool = False
     scopes: frozenset[str] = frozenset(SCOPES)
+    project_requests_per_minute: int | None = None
 
 
-_CALLER = select(
-    ApiKey.project_id, ApiKey.id, ApiKey.requests_per_minute, ApiKey.operator, ApiKey.scopes
-).where(ApiKey.sha256 == bindparam("digest"), ApiKey.revoked_at.is_(None))
+_CALLER = (
+    select(
+        ApiKey.project_id,
+        ApiKey.id,
+        ApiKey.requests_per_minute,
+        ApiKey.operator,
+        ApiKey.scopes,
+        Project.requests_per_minute,
+    )
+    .join(Project)
+    .where(ApiKey.sha256 == bindparam("digest"), ApiKey.revoked_at.is_(None))
+)
 _ANY_KEY: Select[Any] = select(ApiKey.id).limit(1)
 
 
@@ -41,8 +51,8 @@ async def caller_with(reads: QuickReads, digest: str) -> Caller | None:
     rows = await reads.rows(_CALLER, digest=digest)
     if not rows:
         return None
-    project, key, limit, operator, scopes = rows[0]
-    return Caller(project, key, limit, bool(operator), frozenset(scopes_held(scopes)))
+    project, key, limit, operator, scopes, shared = rows[0]
+    return Caller(project, key, limit, bool(operator), frozenset(scopes_held(scopes)), shared)
 
 
 def scopes_held(stored: str | None) -> list[str]:

@@ -103,9 +103,11 @@ class RequireKey:
             # Not the key itself, nor a part of it: messages end up in logs.
             raise Unauthorized("This key is unknown here, or it has been revoked.", headers=_CHALLENGE)
         limit = caller.requests_per_minute or get_settings().requests_per_minute
+        rates: RateLimiter = scope["state"]["rates"]
         if limit and caller.key_id is not None:
-            rates: RateLimiter = scope["state"]["rates"]
             await rates.check(caller.key_id, limit)
+        if caller.project_requests_per_minute:
+            await rates.check(caller.project_id, caller.project_requests_per_minute, "The project's keys")
         return caller, digest
 
 

@@ -70,10 +70,47 @@ class KeyWithSecret(KeyObject):
     )
 
 
+#: Of a project's limits by their names on the wire.
+LIMIT_COLUMNS = {
+    "jobs": "max_jobs",
+    "gpu_hours_per_month": "max_gpu_hours",
+    "storage_bytes": "max_bytes",
+    "requests_per_minute": "requests_per_minute",
+}
+
+
 class CreateProject(StrictModel):
     """The body of ``POST /v1/projects``."""
 
     name: Name = Field(description="What no other project is called; 1 to 256 printable characters")
+
+
+class ProjectLimits(StrictModel):
+    """What a project may use; null, or left out: as the operator has set for all."""
+
+    jobs: Annotated[int, Field(ge=0, le=1_000_000_000)] | None = Field(
+        default=None, description="Jobs that have not ended, at a time; a further one is refused"
+    )
+    gpu_hours_per_month: Annotated[float, Field(ge=0, le=1e9, allow_inf_nan=False)] | None = Field(
+        default=None,
+        description="GPU-hours of its jobs in a calendar month (UTC). Once they are used no job is taken in, "
+        "and those that run are paused",
+    )
+    storage_bytes: Annotated[int, Field(ge=0, le=1 << 62)] | None = Field(
+        default=None, description="Bytes of files and runs together; beyond it no file and no job is taken in"
+    )
+    requests_per_minute: Annotated[int, Field(ge=1, le=1_000_000_000)] | None = Field(
+        default=None, description="Requests of all its keys together"
+    )
+
+
+class UpdateProject(StrictModel):
+    """The body of ``POST /v1/projects/{project_id}``; what is left out stays."""
+
+    name: Name | None = Field(default=None, description="A new name, which no other project has")
+    limits: ProjectLimits | None = Field(
+        default=None, description="Its limits from now on, all of them: what is left out of these is no limit"
+    )
 
 
 class ProjectObject(BaseModel):
@@ -83,6 +120,7 @@ class ProjectObject(BaseModel):
     object: Kind[Literal["project"]]
     created_at: CreatedAt
     name: str = Field(description="What it is called")
+    limits: ProjectLimits = Field(description="What it may use, where the operator has limited it")
 
 
 def key_view(
@@ -110,4 +148,10 @@ def key_view(
 
 def project_view(row: Project) -> dict[str, object]:
     """A project."""
-    return {"id": row.id, "object": "project", "created_at": int(row.created_at), "name": row.name}
+    return {
+        "id": row.id,
+        "object": "project",
+        "created_at": int(row.created_at),
+        "name": row.name,
+        "limits": {name: getattr(row, column) for name, column in LIMIT_COLUMNS.items()},
+    }

@@ -1,10 +1,13 @@
 """How fast a job goes and how long it has trained, by its trainer's events: for estimates and budgets."""
 
+import time
 from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy.orm import Session
 
+from app.accounting.counting import Amounts, Place, count_attempt, day_of, note_storage
+from app.accounting.limits import gpu_hours_used_up
 from app.core.job_status import JobStatus
 from app.core.tables import Job
 from app.jobs.budget import ENTROPY_METRIC, ENTROPY_REACH, Spent, asks_for_pauses, used_up
@@ -61,6 +64,35 @@ def pause_if_used_up(session: Session, claim: Claim, columns: tuple[Any, ...], c
         row.pause_requested = True
         text = f"{reason} The job is being paused; resuming it grants its budgets again."
         change_status(session, row, JobStatus.PAUSING, message=text)
+
+
+def count_use(session: Session, claim: Claim) -> None:
+    """Add what the attempt has used by now, and ask for a pause where the project may use no more.
+
+    Nothing is lost by that: the job writes a checkpoint, and can be resumed once there is room.
+    """
+    job = hold(session, claim)
+    count_attempt(session, job)
+    if job.disk_bytes:
+        place = Place(job.project_id, day_of(time.time()), job.id, job.model)
+        note_storage(session, place, job.disk_bytes)
+    if job.status != JobStatus.RUNNING or job.step >= job.total_steps:
+        return
+    if (problem := gpu_hours_used_up(session, job.project_id)) is not None:
+        job.pause_requested = True
+        change_status(session, job, JobStatus.PAUSING, message=f"{problem} The job is being paused.")
+
+
+def steps_of(events: list[Event]) -> Amounts:
+    """What steps have come to: tokens, and responses that were graded."""
+    total = Amounts()
+    for event in events:
+        if isinstance(event, StepMetrics):
+            graded = sum(value for name, value in event.values.items() if name.endswith("/graded"))
+            total.trained_tokens += int(event.values.get("train/tokens_trained", 0.0))
+            total.sampled_tokens += int(event.values.get("train/tokens_generated", 0.0))
+            total.gradings += int(event.values.get("train/samples_generated", 0.0) + graded)
+    return total
 
 
 def _entropies(session: Session, job_id: str, first: int, last: int) -> list[float]:

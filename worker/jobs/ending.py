@@ -21,6 +21,7 @@ from enum import StrEnum
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
+from app.accounting.counting import count_attempt
 from app.checkpoints.naming import model_id
 from app.core.db import write_session
 from app.core.job_log import Level
@@ -165,6 +166,7 @@ def apply_ending(claim: Claim, ending: Ending, results: StoredFile | None = None
 def end_attempt(session: Session, job: Job, ending: Ending, results: StoredFile | None = None) -> JobStatus:
     """End the attempt of a job whose row the caller has locked. A wish to cancel beats every outcome."""
     now = time.time()
+    lease = job.lease_expires_at
     outcome = Outcome.CANCELLED if job.cancel_requested else ending.outcome
     crashes = _crashes(session, job.id) + 1
     if outcome in CRASHES and crashes < get_settings().max_attempts:
@@ -187,6 +189,8 @@ def end_attempt(session: Session, job: Job, ending: Ending, results: StoredFile 
         job.not_before = now
         text = "The worker is shutting down; the job is resumed as soon as a worker is free."
         change_status(session, job, JobStatus.QUEUED, message=text, now=now)
+    # Of a worker that was lost its lease says how long it was there.
+    count_attempt(session, job, until=min(now, lease or now) if ending.outcome is Outcome.LOST else now)
     attempt = session.get_one(JobAttempt, (job.id, job.attempt))
     attempt.ended_at, attempt.outcome, attempt.detail = now, outcome.value, ending.detail
     attempt.cause = (Cause.USER if outcome is Outcome.CANCELLED else ending.cause).value

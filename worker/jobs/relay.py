@@ -19,6 +19,7 @@ from sqlalchemy import ColumnElement, select, update
 from sqlalchemy.exc import InterfaceError, OperationalError, StatementError
 from sqlalchemy.orm import Session
 
+from app.accounting.counting import uncounted
 from app.checkpoints.repository import remove_checkpoint, upsert_checkpoint
 from app.core.db import read_session, write_session
 from app.core.job_log import Level, add_event
@@ -208,7 +209,7 @@ class Relay:
             moved = session.scalar(
                 update(JobAttempt)
                 .where(*self._row(), JobAttempt.relayed_bytes == batch.start)
-                .values(relayed_bytes=batch.end)
+                .values(relayed_bytes=batch.end, **uncounted(clock.steps_of(batch.events)))
                 .returning(JobAttempt.attempt)
                 .execution_options(synchronize_session=False)
             )

@@ -30,7 +30,7 @@ from app.files.storage import StoredFile
 from app.jobs.status import change_status
 from trainer.spec.events import Finished
 from worker import figures
-from worker.jobs import holding
+from worker.jobs import clock, holding
 from worker.jobs.causes import memory_kills
 from worker.jobs.disk_reserve import folder_bytes, lacks_room, no_room
 from worker.jobs.ending import Asked, Ending, Outcome, apply_ending, classify_ending, disk_full
@@ -393,6 +393,7 @@ class Supervisor:
         used = folder_bytes(self._run_dir)
         with write_session() as session:
             holding.write_progress(session, self._claim, disk_bytes=used)
+            clock.count_use(session, self._claim)
 
     def _mark_pausing(self) -> bool:
         return self._move_to_pausing("The job is being paused.", "info")

@@ -21,6 +21,11 @@ class JobAttempt(Table):
     message: Mapped[str | None] = mapped_column(Text)
     detail: Mapped[str | None] = mapped_column(Text)
     relayed_bytes: Mapped[int] = mapped_column(BigInteger, default=0)
+    # Up to when its seconds are in ``usage``, and what its steps told that is not yet (app.accounting).
+    counted_at: Mapped[float | None] = mapped_column(Double)
+    uncounted_trained: Mapped[int] = mapped_column(BigInteger, server_default="0")
+    uncounted_sampled: Mapped[int] = mapped_column(BigInteger, server_default="0")
+    uncounted_gradings: Mapped[int] = mapped_column(BigInteger, server_default="0")
 
 
 class JobReplay(Table):

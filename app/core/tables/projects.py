@@ -1,6 +1,6 @@
 """Who owns everything, and the keys that open it."""
 
-from sqlalchemy import Boolean, ForeignKey, Index, Integer, String
+from sqlalchemy import BigInteger, Boolean, ForeignKey, Index, Integer, String
 from sqlalchemy.orm import Mapped, mapped_column
 
 from app.core.tables.base import Double, Table
@@ -13,6 +13,12 @@ class Project(Table):
     id: Mapped[str] = mapped_column(String(64), primary_key=True)
     name: Mapped[str] = mapped_column(String(256))
     created_at: Mapped[float] = mapped_column(Double)
+    # What it may use (app.accounting.limits); NULL: as the settings say. Jobs that have not ended, GPU-hours
+    # a month, bytes of files and runs together, requests of all its keys together.
+    max_jobs: Mapped[int | None] = mapped_column(Integer)
+    max_gpu_hours: Mapped[float | None] = mapped_column(Double)
+    max_bytes: Mapped[int | None] = mapped_column(BigInteger)
+    requests_per_minute: Mapped[int | None] = mapped_column(Integer)
 
 
 class ApiKey(Table):

@@ -1,0 +1,131 @@
+"""``/v1/usage`` and ``/v1/prices``."""
+
+import csv
+import io
+from collections.abc import Iterator
+from typing import Annotated
+
+from fastapi import APIRouter, Query, Response
+from fastapi.responses import StreamingResponse
+
+from app.core.description import answers, answers_text
+from app.core.errors import BadRequest
+from app.core.requests import StrictRoute
+from app.core.scopes import ADMIN, READ
+from app.keys.asking import Asking, Operator
+from app.usage import service
+from app.usage.prices import PriceListObject, SetPrices
+from app.usage.schemas import UsagePage
+from app.usage.service import GROUPS, SUMS, Group, Wanted
+
+router = APIRouter(prefix="/v1", tags=["usage"], route_class=StrictRoute)
+_LATEST = 1 << 33
+
+StartTime = Annotated[
+    int | None, Query(ge=0, le=_LATEST, description="From the day of this Unix time on; default: this month")
+]
+EndTime = Annotated[
+    int | None, Query(ge=1, le=_LATEST, description="Up to this Unix time; default: now. Days are whole ones")
+]
+GroupBy = Annotated[
+    list[Group] | None, Query(description="What a day is divided by: projects, jobs, models, modes")
+]
+ProjectIds = Annotated[
+    list[str] | None, Query(description="Of these projects; default: one's own, and for the operator all")
+]
+JobIds = Annotated[list[str] | None, Query(description="Of these jobs alone, also ones that were deleted")]
+
+
+@router.get("/usage", **answers(UsagePage), **READ)
+def get_usage(
+    caller: Asking,
+    start_time: StartTime = None,
+    end_time: EndTime = None,
+    group_by: GroupBy = None,
+    project_ids: ProjectIds = None,
+    job_ids: JobIds = None,
+    limit: Annotated[int, Query(ge=1, le=180, description="How many days a page has")] = 31,
+    page: Annotated[str | None, Query(description="next_page of the page before")] = None,
+) -> dict[str, object]:
+    """Get what was used, day by day (UTC), and what it costs.
+
+    GPU-seconds of all attempts, whether they ended well or not, tokens, gradings, requests, storage. What a
+    running job uses is added every minute.
+    """
+    wanted = _wanted(caller, start_time, end_time, group_by, project_ids, job_ids)
+    if page is not None:
+        wanted = _from_page(wanted, page)
+    return service.buckets(wanted, limit=limit)
+
+
+@router.get("/usage.csv", **answers_text("A table", "text/csv"), **READ)
+def get_usage_table(
+    caller: Asking,
+    start_time: StartTime = None,
+    end_time: EndTime = None,
+    group_by: GroupBy = None,
+    project_ids: ProjectIds = None,
+    job_ids: JobIds = None,
+) -> Response:
+    """Get the same as a table, a line for each day and group."""
+    wanted = _wanted(caller, start_time, end_time, group_by, project_ids, job_ids)
+    headers = {"content-disposition": 'attachment; filename="usage.csv"'}
+    return StreamingResponse(_lines(wanted), media_type="text/csv", headers=headers)
+
+
+@router.get("/prices", **answers(PriceListObject), **READ)
+def get_prices() -> dict[str, object]:
+    """Get the price list that is in force."""
+    return service.prices_now()
+
+
+@router.post("/prices", **answers(PriceListObject), **ADMIN)
+def set_prices(body: SetPrices, caller: Operator) -> dict[str, object]:
+    """Set what things cost from a day on, as the operator.
+
+    What was used before costs what the list of that day says.
+    """
+    return service.set_prices(caller, body)
+
+
+def _wanted(
+    caller: Asking,
+    start_time: int | None,
+    end_time: int | None,
+    group_by: list[Group] | None,
+    project_ids: list[str] | None,
+    job_ids: list[str] | None,
+) -> Wanted:
+    first, last = service.days_of(start_time, end_time)
+    groups = [one for one in GROUPS if one in (group_by or ())]
+    return Wanted(first, last, groups, service.allowed(caller, project_ids or ()), job_ids or ())
+
+
+def _from_page(wanted: Wanted, page: str) -> Wanted:
+    try:
+        service.start_of(page)
+    except ValueError:
+        page = ""
+    if not wanted.first <= page <= wanted.last:
+        raise BadRequest(
+            f"Invalid value for 'page': {page!r}. Give next_page of the page before, with the same times.",
+            param="page",
+        )
+    return Wanted(page, wanted.last, wanted.group_by, wanted.project_ids, wanted.job_ids)
+
+
+def _lines(wanted: Wanted) -> Iterator[str]:
+    names = [*wanted.group_by, *SUMS, "storage_bytes"]
+    yield _line(["day", *names, "amount", "currency"])
+    for day, result in service.results(wanted):
+        amount = result["amount"] or {"value": "", "currency": ""}
+        yield _line([day, *(result[name] for name in names), amount["value"], amount["currency"]])
+
+
+def _line(values: list[object]) -> str:
+    text = io.StringIO()
+    # What a spreadsheet would take for a formula is not one.
+    csv.writer(text, lineterminator="\n").writerow(
+        f"'{one}" if isinstance(one, str) and one[:1] in "=+-@\t\r" else one for one in values
+    )
+    return text.getvalue()
