@@ -15,6 +15,7 @@ EvalId = Annotated[str, Path(description="Which eval: `eval_…`, as its creatio
 EvalRunId = Annotated[str, Path(description="Which run: `evalrun_…`, as its creation answered")]
 OutputItemId = Annotated[str, Path(description="Which item: `outputitem_…`, as the list has it")]
 EndpointId = Annotated[str, Path(description="Which endpoint: `we_…`, as its creation answered")]
+DeliveryId = Annotated[str, Path(description="Which delivery: `whd_…`, as the list has it")]
 KeyId = Annotated[str, Path(description="Which key: `key_…`, as the list has it; not its secret")]
 ProjectName = Annotated[str, Path(description="Which project: `proj_…`, as the list has it")]
 WorkerId = Annotated[str, Path(description="Which worker, as the list has it")]

@@ -8,7 +8,7 @@ from fastapi.concurrency import run_in_threadpool
 from app.core.auth import ProjectId
 from app.core.description import ListOf, answers
 from app.core.paging import After, Limit, page
-from app.core.parameters import EndpointId
+from app.core.parameters import DeliveryId, EndpointId
 from app.core.requests import StrictRoute
 from app.core.scopes import ADMIN, READ
 from app.webhooks import objects, service
@@ -108,3 +108,19 @@ def list_deliveries(
     Every try is told of.
     """
     return page(service.deliveries(project, webhook_endpoint_id, after=after, limit=limit), limit)
+
+
+@router.post(
+    "/webhook_endpoints/{webhook_endpoint_id}/deliveries/{delivery_id}/redeliver",
+    **answers(objects.DeliveryObject),
+    **ADMIN,
+)
+def redeliver(
+    webhook_endpoint_id: EndpointId, delivery_id: DeliveryId, project: ProjectId
+) -> dict[str, object]:
+    """Send a delivery once more, and as often as a new one where that fails.
+
+    It is the same event, with the same id, to the URL that the endpoint has now; one that still waits for its
+    next try is tried at once.
+    """
+    return service.redeliver(project, webhook_endpoint_id, delivery_id)

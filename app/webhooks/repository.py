@@ -47,9 +47,16 @@ def listing(
     return session.scalars(query.order_by(*(one.desc() for one in key)).limit(limit)).all()
 
 
-def find_delivery(session: Session, endpoint_id: str, delivery_id: str) -> WebhookDelivery | None:
-    row = session.get(WebhookDelivery, delivery_id)
+def find_delivery(
+    session: Session, endpoint_id: str, delivery_id: str, *, lock: bool = False
+) -> WebhookDelivery | None:
+    row = session.get(WebhookDelivery, delivery_id, with_for_update=lock or None)
     return row if row is not None and row.endpoint_id == endpoint_id else None
+
+
+def attempts_of(session: Session, delivery_id: str) -> list[WebhookAttempt]:
+    query = select(WebhookAttempt).where(WebhookAttempt.delivery_id == delivery_id)
+    return list(session.scalars(query.order_by(WebhookAttempt.id)))
 
 
 def deliveries(

@@ -15,7 +15,7 @@ from app.core.sealing import seal
 from app.core.tables import WebhookEndpoint
 from app.core.validation import abbreviated
 from app.webhooks import repository
-from app.webhooks.outbox import event_payload
+from app.webhooks.outbox import PENDING, event_payload
 from app.webhooks.schemas import CreateEndpoint, EventType, UpdateEndpoint, delivery_view, endpoint_view
 from app.webhooks.sending import send, webhook_reach
 from app.webhooks.signing import new_signing_secret
@@ -114,6 +114,18 @@ def deliveries(
             raise unknown_cursor(after)
         rows = repository.deliveries(session, endpoint.id, after=cursor, limit=limit + 1)
         return [delivery_view(row, attempts) for row, attempts in rows]
+
+
+def redeliver(project_id: str, endpoint_id: str, delivery_id: str) -> dict[str, object]:
+    """Have a delivery made again, from now on; raises NotFound."""
+    with write_session() as session:
+        endpoint = _found(session, project_id, endpoint_id)
+        row = repository.find_delivery(session, endpoint.id, delivery_id, lock=True)
+        if row is None:
+            raise NotFound(f"No such delivery: '{delivery_id}'.", param="delivery_id")
+        row.status, row.attempts, row.next_attempt_at = PENDING, 0, time.time()
+        record(session, "webhook_delivery.repeated", row.id, project_id, event_type=row.event_type)
+        return delivery_view(row, repository.attempts_of(session, row.id))
 
 
 def sample_for(project_id: str, endpoint_id: str, event_type: EventType) -> tuple[str, repository.Due]:

@@ -200,6 +200,9 @@ REQUESTS: dict[str, list[Asked]] = {
         ({"webhook_endpoint_id": ENDPOINT}, {}, None),
         ({"webhook_endpoint_id": ENDPOINT}, {"after": "whd_88"}, None),
     ],
+    "POST /v1/webhook_endpoints/{webhook_endpoint_id}/deliveries/{delivery_id}/redeliver": [
+        ({"webhook_endpoint_id": ENDPOINT, "delivery_id": "whd_7"}, {}, None)
+    ],
     "DELETE /v1/webhook_endpoints/{webhook_endpoint_id}": [({"webhook_endpoint_id": ENDPOINT}, {}, None)],
     "GET /v1/storage": [({}, {}, None)],
     "GET /v1/api_keys": [({}, {}, None)],
@@ -211,6 +214,17 @@ REQUESTS: dict[str, list[Asked]] = {
         ({}, {"resource_ids": "ftjob-77"}, None),
         ({}, {"actor_ids": "key_3", "since": 1, "until": 2_000_000_000}, None),
     ],
+    "GET /v1/usage": [
+        ({}, {}, None),
+        ({}, {"start_time": 1_764_000_000, "end_time": 1_766_000_000, "group_by": "job_id"}, None),
+        ({}, {"start_time": 1_764_000_000, "end_time": 1_764_100_000, "project_ids": "proj_other"}, None),
+        ({}, {"start_time": 1, "job_ids": "ftjob-77"}, None),
+    ],
+    "GET /v1/usage.csv": [({}, {"group_by": ["project_id", "mode"]}, None)],
+    "GET /v1/prices": [({}, {}, None)],
+    "POST /v1/prices": [({}, {}, {"currency": "EUR", "gpu_hour": 2})],
+    "GET /v1/projects/{project_id}": [({"project_id": "proj_other"}, {}, None)],
+    "POST /v1/projects/{project_id}": [({"project_id": "proj_other"}, {}, {"limits": {"jobs": 5}})],
     "GET /v1/workers": [({}, {}, None)],
     "GET /v1/workers/{worker_id}": [({"worker_id": "filled"}, {}, None)],
     "POST /v1/workers/{worker_id}/drain": [({"worker_id": "filled"}, {}, None)],
@@ -251,7 +265,7 @@ REFUSED = {
 def _large_tables(engine: Engine) -> set[str]:
     names = ("jobs", "checkpoints", "job_events", "rollouts", "metric_points", "files", "job_attempts")
     names += ("webhook_deliveries", "webhook_attempts", "experiment_runs", "estimates", "job_replays")
-    names += ("job_metadata", "job_rewards", "audit_log", "evals", "eval_runs", "eval_output_items")
+    names += ("job_metadata", "job_rewards", "audit_log", "evals", "eval_runs", "eval_output_items", "usage")
     with engine.connect() as connection:
         counts = {
             name: connection.exec_driver_sql(f"SELECT count(*) FROM {name}").scalar_one() for name in names

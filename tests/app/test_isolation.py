@@ -119,13 +119,17 @@ SHARED = {
     ("POST", "/v1/workers/{worker_id}/drain"),
     ("POST", "/v1/workers/{worker_id}/undrain"),
     ("GET", "/v1/queue"),
+    # The operator's: tests/app/test_project_limits.py.
+    ("POST", "/v1/projects/{project_id}"),
     # The operator's: tests/app/test_monitoring.py.
     ("GET", "/metrics"),
 }
 #: Who sees and makes keys and projects of whom: tests/app/test_key_routes.py.
 ACCESS = {("POST", "/v1/api_keys"), ("GET", "/v1/projects"), ("POST", "/v1/projects")}
-#: Numbers of the caller's own project: tests/app/test_storage.py.
-OWN_SUMS = {("GET", "/v1/storage")}
+#: The operator's to set, and the same for everybody: tests/app/test_usage.py.
+PRICES = {("GET", "/v1/prices"), ("POST", "/v1/prices")}
+#: Numbers of the caller's own project: tests/app/test_storage.py, tests/app/test_usage.py.
+OWN_SUMS = {("GET", "/v1/storage"), ("GET", "/v1/usage"), ("GET", "/v1/usage.csv")}
 #: Work on what the request itself brings.
 COMPUTATIONS = {
     ("POST", "/v1/fine_tuning/alpha/graders/run"),
@@ -152,9 +156,8 @@ def filled(body: Any, ids: dict[str, str]) -> Any:
 def test_every_route_without_parameters_is_known():
     plain = {(method, path) for method, path in ROUTES if "{" not in path} - SHARED
     assert not SHARED - set(ROUTES)
-    assert plain == LISTINGS | REFERENCES | CREATIONS | ACCESS | OWN_SUMS | CONSTANT | COMPUTATIONS, (
-        "say above what a stranger may see of a new route"
-    )
+    known = LISTINGS | REFERENCES | CREATIONS | ACCESS | PRICES | OWN_SUMS | CONSTANT | COMPUTATIONS
+    assert plain == known, "say above what a stranger may see of a new route"
 
 
 def test_a_stranger_finds_nothing(keyed: Keyed, belongings: Belongings):

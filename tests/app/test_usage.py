@@ -20,6 +20,7 @@ from app.accounting.counting import (
     count_attempt,
     day_of,
     note_storage,
+    uncounted,
 )
 from app.accounting.meter import Meter
 from app.core.db import read_session, write_session

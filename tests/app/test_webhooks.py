@@ -318,6 +318,27 @@ def test_attempts_go_with_their_endpoint(client: openai.OpenAI, job_id: str, rec
 
 
 @on_sqlite
+def test_a_delivery_is_made_again_when_asked_for(
+    client: openai.OpenAI, api: Api, job_id: str, receiver: Receiver
+):
+    """The same event, once more; one of another endpoint is not there."""
+    endpoint = client.webhooks.create(name="x", url=receiver.url, event_types=EVENTS)
+    other = client.webhooks.create(name="y", url=receiver.url, event_types=EVENTS[:1]).id
+    end(job_id, JobStatus.FAILED)
+    first = receiver.arrived.get(timeout=SECONDS)
+    eventually(lambda: [one for one in log_of(api, endpoint.id) if one["status"] == "delivered"], SECONDS)
+    path = f"deliveries/{log_of(api, endpoint.id)[0]['id']}/redeliver"
+    assert httpx.post(f"{api.url}/v1/webhook_endpoints/{other}/{path}").status_code == 404
+    again = httpx.post(f"{api.url}/v1/webhook_endpoints/{endpoint.id}/{path}").json()
+    assert (again["status"], len(again["attempts"])) == ("pending", 1)
+    second = receiver.arrived.get(timeout=SECONDS)
+    assert (second.headers["webhook-id"], second.body) == (first.headers["webhook-id"], first.body)
+    assert unwrapped(client, second, endpoint.signing_secret).data.id == job_id
+    told = eventually(lambda: [o for o in log_of(api, endpoint.id) if o["status"] == "delivered"], SECONDS)
+    assert [len(one["attempts"]) for one in told] == [2]
+
+
+@on_sqlite
 def test_old_deliveries_leave_the_log_once_they_are_over(
     client: openai.OpenAI, api: Api, job_id: str, receiver: Receiver
 ):
