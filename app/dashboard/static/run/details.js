@@ -1,16 +1,30 @@
 // What happened to a run, its checkpoints, and its configuration: a tab each.
-import { ago, count, dateTime, duration, number } from "../core/format.js";
+import { get } from "../core/api.js";
+import { ago, count, dateTime, duration, number, short } from "../core/format.js";
 import { html } from "../core/html.js";
+import { useLoad } from "../core/poll.js";
 import { link } from "../core/router.js";
 import { learnsFromRows, settingsOf } from "../jobs/names.js";
+import { added, money } from "../settings/usage.js";
 import { Code } from "../ui/code.js";
 import { Skeleton } from "../ui/parts.js";
 
-export function Events({ about }) {
+export function Events({ job, about }) {
   if (about === null) return html`<${Waiting} />`;
   return html`<section class="card" aria-label="Events"><${Messages} events=${about.timeline.events} /></section>
     <div class="section-title"><h2>Attempts</h2><p>a worker's turn each</p></div>
-    <section class="card"><${Attempts} attempts=${about.timeline.attempts} /></section>`;
+    <section class="card"><${Attempts} attempts=${about.timeline.attempts} /></section>
+    <${Used} job=${job} />`;
+}
+
+/** What the job has used, and what that costs; added every minute while it runs. */
+function Used({ job }) {
+  const query = { job_ids: job.id, group_by: "job_id", start_time: job.created_at, limit: 180 };
+  const asked = useLoad((signal) => get("/v1/usage", query, signal), [job.id, job.status]);
+  const [used] = asked.data ? added(asked.data.data, "job_id") : [];
+  if (!used) return null;
+  const parts = [`${number(used.gpu_seconds / 3600)} GPU-hours`, `${duration(used.seconds)} of attempts`, `${short(used.trained_tokens)} tokens trained`, `${count(used.gradings)} gradings`];
+  return html`<p class="small soft" style=${{ padding: "14px 2px 0" }}>Used: ${parts.join(" · ")}${used.amount && html` · <b>${money(used.amount)}</b>`}</p>`;
 }
 
 export function Checkpoints({ job, about }) {

@@ -1,15 +1,16 @@
 // Who asks, as far as keys and projects tell.
-import { get } from "../core/api.js";
-
-export const MOST = 100;
+import { listed } from "./pages.js";
 
 /**
- * `{keys, projects, more, keyless, operator}`: the newest keys and the oldest projects that may be seen; without
- * any key whoever is on the machine is the operator.
+ * `{keys, projects, more, keyless, operator}`: the newest keys and the oldest projects that may be seen, so many
+ * pages of each; without any key whoever is on the machine is the operator.
  */
-export async function access(signal) {
-  const [keys, projects] = await Promise.all(["/v1/api_keys", "/v1/projects"].map((path) => get(path, { limit: MOST }, signal)));
-  const keyless = !keys.data.length;
-  const operator = keyless || keys.data.some((one) => one.current && one.operator);
-  return { keys: keys.data, projects: projects.data, more: { keys: keys.has_more, projects: projects.has_more }, keyless, operator };
+export async function access(signal, pages = {}) {
+  const [keys, projects] = await Promise.all([
+    listed("/v1/api_keys", pages.keys ?? 1, signal),
+    listed("/v1/projects", pages.projects ?? 1, signal),
+  ]);
+  const keyless = !keys.rows.length;
+  const operator = keyless || keys.rows.some((one) => one.current && one.operator);
+  return { keys: keys.rows, projects: projects.rows, more: { keys: keys.more, projects: projects.more }, keyless, operator };
 }

@@ -7,11 +7,16 @@ import { useLoad } from "../core/poll.js";
 import { Icon } from "../ui/icons.js";
 import { Confirm, Empty, Field, Problem, Skeleton } from "../ui/parts.js";
 import { say } from "../ui/toasts.js";
-import { MOST, access } from "./access.js";
+import { access } from "./access.js";
+import { More } from "./pages.js";
 import { Secret } from "./secret.js";
 
+/** What a key may do, with what that opens. */
+const SCOPES = { read: "see everything", train: "files, jobs, experiments", infer: "ask models", admin: "keys, webhooks, sharing, the audit log" };
+
 export function Keys({ query }) {
-  const asked = useLoad(access, []);
+  const [pages, setPages] = useState(1);
+  const asked = useLoad((signal) => access(signal, { keys: pages }), [pages]);
   const [fresh, setFresh] = useState(null);
   if (asked.error) return html`<${Problem} error=${asked.error} retry=${asked.reload} />`;
   if (!asked.data) return html`<${Skeleton} height="240px" />`;
@@ -39,7 +44,7 @@ export function Keys({ query }) {
     <${Make} key=${operator} operator=${operator} first=${keyless} projects=${projects} chosen=${query.get("project")} onDone=${done} />
     <section class="card" aria-label="Keys">
       ${live.length ? html`<${Table} keys=${live} ...${shared} />` : html`<${Empty} icon="key" title="No keys">Programs, colleagues, and pages on other machines each want one.<//>`}
-      ${more.keys && html`<p class="more muted small">The newest ${count(MOST)} are shown.</p>`}
+      <${More} more=${more.keys} loading=${asked.loading} onMore=${() => setPages(pages + 1)} />
     </section>
     ${gone.length > 0 && html`<details class="card gone"><summary>${plural(gone.length, "revoked key")}</summary><${Table} keys=${gone} ...${shared} /></details>`}
     ${fresh && html`<${Secret} title=${`The key ${fresh.name}`} secret=${fresh.secret} onClose=${() => setFresh(null)}>
@@ -53,6 +58,7 @@ function Make({ operator, first, projects, chosen, onDone }) {
   const [project, setProject] = useState(projects.some((one) => one.id === chosen) ? chosen : projects[0]?.id);
   const [limit, setLimit] = useState("");
   const [admin, setAdmin] = useState(first);
+  const [scopes, setScopes] = useState(Object.keys(SCOPES));
   const [error, setError] = useState(null);
   const [busy, setBusy] = useState(false);
   const submit = async (event) => {
@@ -63,6 +69,7 @@ function Make({ operator, first, projects, chosen, onDone }) {
       const body = { name: name.trim() };
       if (projects.length > 1) body.project_id = project;
       if (limit) body.requests_per_minute = Number(limit);
+      if (scopes.length < Object.keys(SCOPES).length) body.scopes = scopes;
       if (operator && admin) body.operator = true;
       onDone(await post("/v1/api_keys", body));
       setName("");
@@ -86,7 +93,11 @@ function Make({ operator, first, projects, chosen, onDone }) {
       <${Field} id="key-limit" label="Requests a minute" error=${wrong("requests_per_minute")}>
         <input id="key-limit" class="input num" type="number" min="1" placeholder="as for all" value=${limit} onInput=${(event) => setLimit(event.target.value)} />
       <//>
-      <button type="submit" class="btn primary" disabled=${busy || !name.trim()}><${Icon} name="plus" />Make the key</button>
+      <button type="submit" class="btn primary" disabled=${busy || !name.trim() || !scopes.length}><${Icon} name="plus" />Make the key</button>
+    </div>
+    <div class="row wrap" role="group" aria-label="What it may do" style=${{ gap: "6px 18px" }}>
+      <span class="small muted">It may</span>
+      ${Object.entries(SCOPES).map(([scope, what]) => html`<label key=${scope} class="check"><input type="checkbox" checked=${scopes.includes(scope)} onChange=${(event) => setScopes(Object.keys(SCOPES).filter((one) => (one === scope ? event.target.checked : scopes.includes(one))))} /><span><code>${scope}</code> <span class="muted">${what}</span></span></label>`)}
     </div>
     ${operator &&
     html`<label class="check"><input type="checkbox" checked=${admin} onChange=${(event) => setAdmin(event.target.checked)} />An operator's key: it makes projects, and manages the keys of all</label>`}
@@ -107,7 +118,7 @@ function Row({ shown: key, maker, many, operator, onRevoke }) {
     <td class="job-name">
       <b>${key.name}</b>
       <div class="row wrap tags"><span class="muted tiny mono">${key.hint}</span>
-        ${key.operator && html`<span class="tag">operator</span>`}${key.requests_per_minute !== null && html`<span class="tag">${count(key.requests_per_minute)} a minute</span>`}${key.current && html`<span class="tag">in use here</span>`}
+        ${key.operator && html`<span class="tag">operator</span>`}${key.scopes.length < Object.keys(SCOPES).length && key.scopes.map((scope) => html`<span key=${scope} class="tag">${scope}</span>`)}${key.requests_per_minute !== null && html`<span class="tag">${count(key.requests_per_minute)} a minute</span>`}${key.current && html`<span class="tag">in use here</span>`}
       </div>
     </td>
     ${many && html`<td>${key.project_name}</td>`}

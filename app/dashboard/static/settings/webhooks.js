@@ -104,6 +104,15 @@ function Endpoint({ endpoint, onSecret, onChange }) {
 }
 
 function Deliveries({ path }) {
+  const again = async (id) => {
+    try {
+      await post(`${path}/deliveries/${id}/redeliver`);
+      say("It is sent once more");
+      asked.reload();
+    } catch (error) {
+      say(error.message);
+    }
+  };
   const waits = (found) => (found?.data.some((one) => one.status === "pending") ? EVERY_MS : 0);
   const asked = useLoad((signal) => get(`${path}/deliveries`, { limit: 10 }, signal), [path], waits);
   if (asked.error) return html`<div class="pad-in"><${Problem} error=${asked.error} retry=${asked.reload} /></div>`;
@@ -111,7 +120,7 @@ function Deliveries({ path }) {
   const rows = asked.data.data;
   if (!rows.length) return html`<p class="small muted pad-in">Nothing was sent yet.</p>`;
   return html`<div class="table-box"><table class="jobs">
-    <thead><tr><th scope="col">Delivery</th><th scope="col">State</th><th scope="col">Tries</th><th scope="col" class="right">When</th></tr></thead>
+    <thead><tr><th scope="col">Delivery</th><th scope="col">State</th><th scope="col">Tries</th><th scope="col" class="right">When</th><th scope="col"><span class="sr">Action</span></th></tr></thead>
     <tbody>${rows.map((one) => {
       const [tone, text] = STATUS[one.status];
       const last = one.attempts.at(-1);
@@ -121,6 +130,7 @@ function Deliveries({ path }) {
         <td><span class="status tone-${tone}">${text}</span></td>
         <td class="small">${plural(one.attempts.length, "try", "tries")}${said && html`<div class="tiny muted">${said}</div>`}</td>
         <td class="right muted nowrap" title=${dateTime(one.created_at)}>${ago(one.created_at)}${one.next_attempt_at && html`<div class="tiny">next at ${dateTime(one.next_attempt_at)}</div>`}</td>
+        <td class="right end"><button type="button" class="btn tight" onClick=${() => again(one.id)}>Send again</button></td>
       </tr>`;
     })}</tbody>
   </table></div>`;

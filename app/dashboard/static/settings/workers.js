@@ -7,7 +7,9 @@ import { link } from "../core/router.js";
 import { Icon } from "../ui/icons.js";
 import { Bar, Empty, Problem, Skeleton } from "../ui/parts.js";
 import { say } from "../ui/toasts.js";
-import { MOST, access } from "./access.js";
+import { access } from "./access.js";
+
+const MOST = 100;
 
 const EVERY_MS = 3000;
 const TONES = { online: "ok", draining: "wait", lost: "bad" };

@@ -1,9 +1,11 @@
 // Who may use the service, who is told of what, what lies on the disk, and what works.
 import { html } from "../core/html.js";
 import { link } from "../core/router.js";
+import { Audit } from "../settings/audit.js";
 import { Keys } from "../settings/keys.js";
 import { Projects } from "../settings/projects.js";
 import { Storage } from "../settings/storage.js";
+import { Usage } from "../settings/usage.js";
 import { Webhooks } from "../settings/webhooks.js";
 import { Workers } from "../settings/workers.js";
 import { Tabs } from "../ui/parts.js";
@@ -14,7 +16,9 @@ const PAGES = {
   projects: ["Projects", Projects],
   webhooks: ["Webhooks", Webhooks],
   storage: ["Storage", Storage],
+  usage: ["Usage", Usage],
   workers: ["Workers", Workers],
+  audit: ["Audit log", Audit],
 };
 export const isSetting = (name) => name in PAGES;
 
