@@ -97,7 +97,7 @@ def _wanted(
     job_ids: list[str] | None,
 ) -> Wanted:
     first, last = service.days_of(start_time, end_time)
-    groups = [one for one in GROUPS if one in (group_by or ())]
+    groups: list[Group] = [one for one in GROUPS if one in (group_by or ())]
     return Wanted(first, last, groups, service.allowed(caller, project_ids or ()), job_ids or ())
 
 

@@ -49,12 +49,8 @@ def _some(dice: random.Random, projects: list[str]) -> tuple[Place, Amounts]:
         dice.choice(("", "normal")),
     )
     # Quarters add up without an error in any order.
-    return place, Amounts(
-        **{
-            name: dice.randrange(100) / 4 if name.endswith("seconds") else dice.randrange(1 << 40)
-            for name in SUMS
-        }
-    )
+    seconds, gpu_seconds = (dice.randrange(100) / 4 for _ in range(2))
+    return place, Amounts(seconds, gpu_seconds, *(dice.randrange(1 << 40) for _ in SUMS[2:]))
 
 
 def test_sums_are_those_of_all_that_was_added_by_several_at_once(keyed: Keyed) -> None:
