@@ -1,12 +1,14 @@
 """Settings: keys that are made, copied once and revoked; projects, webhooks, and what is on the disk."""
 
 import re
+import time
 
 import httpx
 import openai
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
+from app.accounting.counting import Amounts, Place, add, day_of
 from app.core.db import write_session
 from app.core.settings import get_settings
 from app.core.tables import DEFAULT_PROJECT, Job
@@ -205,3 +207,41 @@ def test_only_the_operator_sees_a_button_to_drain(browser: Browser, keyed: Keyed
             expect(opened.page.get_by_role("row", name="gpu-1:7:aa")).to_be_visible()
             opened.settle()
             expect(opened.page.get_by_role("button", name="Drain")).to_have_count(buttons)
+
+
+@on_sqlite
+def test_what_was_used_is_drawn_and_priced_and_a_project_is_limited(browser: Browser, api: Api):
+    """Sums by day as bars, by project in a table with costs; and all of it is in the audit log."""
+    now = time.time()
+    with write_session() as session:
+        used = Amounts(seconds=7200.0, gpu_seconds=7200.0, trained_tokens=1_500_000)
+        add(session, Place(DEFAULT_PROJECT, day_of(now), "ftjob-a", "tiny"), used)
+    with tab(browser) as opened:
+        page = opened.page
+        page.goto(f"{api.url}/#/settings/usage")
+        expect(page.get_by_label("GPU-hours", exact=True)).to_contain_text("2.00 h")
+        expect(page.get_by_text("No prices are set")).to_be_visible()
+        page.get_by_role("button", name="Set prices").click()
+        page.get_by_label("A GPU-hour").fill("2.5")
+        looks_right(page)
+        page.get_by_role("button", name="Set from today on").click()
+        expect(page.get_by_label("By what").get_by_role("row", name="Default")).to_contain_text("5.000 EUR")
+        page.get_by_role("button", name="Job", exact=True).click()
+        expect(page.get_by_role("link", name="ftjob-a")).to_be_visible()
+        page.get_by_role("link", name="Projects").click()
+        page.get_by_role("button", name="Limits").click()
+        page.get_by_label("GPU-hours a month").fill("0.5")
+        page.get_by_label("Storage, GB").fill("2")
+        assert serious(page) == []
+        page.get_by_role("button", name="Change").click()
+        row = page.get_by_role("row", name="Default")
+        expect(row).to_contain_text("0.500 GPU-hours a month · 1.86 GiB")
+        looks_right(page)
+        page.get_by_role("link", name="Audit log").click()
+        changes = page.get_by_label("Changes").locator("tbody tr")
+        expect(changes).to_have_count(2)
+        expect(changes.first).to_contain_text("project updated")
+        looks_right(page)
+        page.get_by_label("Of what").fill("1970-01-01")
+        expect(changes).to_have_count(1)
+        expect(changes).to_contain_text("prices updated")

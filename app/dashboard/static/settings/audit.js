@@ -44,7 +44,7 @@ function Table({ rows }) {
         <div class="tiny soft">${details(one)}</div></td>
       <td class="small" data-label="by"><span class="mono">${one.actor.email ?? one.actor.api_key?.id ?? "the operator"}</span>
         <div class="tiny muted">${[one.actor.ip_address, one.project.name].filter(Boolean).join(" · ")}</div></td>
-      <td class="right muted nowrap" title=${`${dateTime(one.effective_at)}${one.request_id ? ` · ${one.request_id}` : ""}`}>${ago(one.effective_at)}</td>
+      <td class="right muted nowrap end" title=${`${dateTime(one.effective_at)}${one.request_id ? ` · ${one.request_id}` : ""}`}>${ago(one.effective_at)}</td>
     </tr>`)}</tbody>
   </table></div>`;
 }

@@ -50,7 +50,7 @@ export function Projects() {
             <td><${Id} value=${one.id} /></td>
             <td class="small soft" data-label="may use">${limitsText(one.limits)}</td>
             <td class="nowrap muted" title=${one.created_at > 0 ? dateTime(one.created_at) : null}>${one.created_at > 0 ? ago(one.created_at) : "with the service"}</td>
-            <td class="right"><div class="row ends">${operator && html`<button type="button" class="btn tight" onClick=${() => setChanged(one)}>Limits</button>`}<a class="btn tight" href=${link("settings", { project: one.id })}>Make a key</a></div></td>
+            <td class="right end"><div class="row ends">${operator && html`<button type="button" class="btn tight" onClick=${() => setChanged(one)}>Limits</button>`}<a class="btn tight" href=${link("settings", { project: one.id })}>Make a key</a></div></td>
           </tr>`,
         )}</tbody>
       </table></div>

@@ -8,10 +8,11 @@ import { Icon } from "../ui/icons.js";
 import { Empty, Field, Problem, Segments, Skeleton } from "../ui/parts.js";
 import { say } from "../ui/toasts.js";
 import { Bars } from "./bars.js";
+import { listed } from "./pages.js";
 
 const DAY = 86400;
 const GROUPS = [["project_id", "Project"], ["job_id", "Job"], ["model", "Model"]];
-const PRICES = { gpu_hour: "GPU-hour", hour: "hour of an attempt", million_trained_tokens: "million tokens trained", million_input_tokens: "million tokens read", million_output_tokens: "million tokens written", thousand_gradings: "thousand gradings", storage_gb_month: "GB of storage a month" };
+const PRICES = { gpu_hour: "GPU-hour", hour: "hour", million_trained_tokens: "million tokens trained", million_input_tokens: "million tokens read", million_output_tokens: "million tokens written", thousand_gradings: "thousand gradings", storage_gb_month: "GB of storage a month" };
 /** What a day can be drawn by: `[name, title, value of a result, words]`. */
 const hours = (value) => `${number(value)} h`;
 const DRAWN = [
@@ -48,7 +49,7 @@ export function Usage() {
   const [drawn, setDrawn] = useState("gpu");
   const start = Math.floor(Date.now() / 1000 / DAY - days + 1) * DAY;
   const query = { start_time: start, group_by: group };
-  const asked = useLoad((signal) => Promise.all([get("/v1/usage", { ...query, limit: days }, signal), get("/v1/prices", {}, signal)]), [days, group]);
+  const asked = useLoad((signal) => Promise.all([get("/v1/usage", { ...query, limit: days }, signal), get("/v1/prices", {}, signal), listed("/v1/projects", 1, signal)]), [days, group]);
   const save = async () => {
     try {
       const link = Object.assign(document.createElement("a"), { href: URL.createObjectURL(await blob("/v1/usage.csv", query)), download: "usage.csv" });
@@ -60,7 +61,8 @@ export function Usage() {
   };
   if (asked.error) return html`<${Problem} error=${asked.error} retry=${asked.reload} />`;
   if (!asked.data) return html`<${Skeleton} height="240px" />`;
-  const [usage, prices] = asked.data;
+  const [usage, prices, projects] = asked.data;
+  const names = Object.fromEntries(projects.rows.map((one) => [one.id, one.name]));
   const [, title, value, shown] = DRAWN.find(([name]) => name === drawn);
   const perDay = usage.data.map((one) => ({ start_time: one.start_time, value: one.results.reduce((sum, result) => sum + value(result), 0) }));
   return html`<div class="stack">
@@ -74,15 +76,15 @@ export function Usage() {
     <${Bars} title=${title} days=${perDay} shown=${shown} />
     <section class="card" aria-label="By what">
       <div class="card-head"><h2>By ${GROUPS.find(([name]) => name === group)[1].toLowerCase()}</h2><${Segments} label="By what" value=${group} options=${GROUPS} onChange=${setGroup} /></div>
-      <${Sums} rows=${added(usage.data, group)} group=${group} priced=${prices.currency !== null} />
+      <${Sums} rows=${added(usage.data, group)} group=${group} names=${names} priced=${prices.currency !== null} />
     </section>
     <${Prices} list=${prices} onDone=${asked.reload} />
   </div>`;
 }
 
-function Sums({ rows, group, priced }) {
+function Sums({ rows, group, names, priced }) {
   if (!rows.length) return html`<${Empty} title="Nothing was used">Jobs are counted every minute while they run, and requests within seconds.<//>`;
-  const named = (key) => (key === "" ? html`<span class="muted">no ${GROUPS.find(([name]) => name === group)[1].toLowerCase()}</span>` : group === "job_id" ? html`<a class="mono" href=${link("jobs", key)}>${key}</a>` : html`<span class="mono">${key}</span>`);
+  const named = (key) => (key === "" ? html`<span class="muted">no ${GROUPS.find(([name]) => name === group)[1].toLowerCase()}</span>` : group === "job_id" ? html`<a class="mono" href=${link("jobs", key)}>${key}</a>` : names[key] ? html`<span title=${key}>${names[key]}</span>` : html`<span class="mono">${key}</span>`);
   return html`<div class="table-box" tabindex="0" role="region" aria-label="Sums"><table>
     <thead><tr><th>What</th><th class="right">GPU-hours</th><th class="right">Hours</th><th class="right">Tokens trained</th><th class="right">Read / written</th><th class="right">Gradings</th><th class="right">Storage</th>${priced && html`<th class="right">Cost</th>`}</tr></thead>
     <tbody>${rows.map((one) => html`<tr key=${one.key}>
@@ -117,12 +119,12 @@ function Prices({ list, onDone }) {
   const set = Object.entries(PRICES).filter(([name]) => list.prices?.[name]);
   return html`<section class="card pad stack" aria-label="Prices">
     <div class="row wrap" style=${{ justifyContent: "space-between" }}><h2>Prices</h2>${given === null && html`<button type="button" class="btn tight" onClick=${() => setGiven({ currency: list.currency ?? "EUR", ...list.prices })}>Set prices</button>`}</div>
-    ${given === null && html`<p class="small soft">${list.currency === null ? "No prices are set: usage has no costs." : `From ${list.since} on: ${set.map(([name, text]) => `${number(list.prices[name])} ${list.currency} a ${text}`).join(", ") || "nothing costs anything"}.`}</p>`}
+    ${given === null && html`<p class="small soft">${list.currency === null ? "No prices are set: usage has no costs." : `${list.since === "1970-01-01" ? "From the beginning" : `From ${list.since} on`}: ${set.map(([name, text]) => `${number(list.prices[name])} ${list.currency} ${text === "hour" ? "an" : "a"} ${text}`).join(", ") || "nothing costs anything"}.`}</p>`}
     ${given !== null &&
     html`<form class="stack" onSubmit=${submit}>
       <div class="make prices">
         <${Field} id="price-currency" label="Currency" error=${error?.param === "currency" && error.message}><input id="price-currency" class="input" maxlength="3" required value=${given.currency} onInput=${(event) => setGiven({ ...given, currency: event.target.value })} /><//>
-        ${Object.entries(PRICES).map(([name, text]) => html`<${Field} key=${name} id=${`price-${name}`} label=${`A ${text}`} error=${error?.param === name && error.message}><input id=${`price-${name}`} class="input num" type="number" min="0" step="any" placeholder="0" value=${given[name] || ""} onInput=${(event) => setGiven({ ...given, [name]: event.target.value })} /><//>`)}
+        ${Object.entries(PRICES).map(([name, text]) => html`<${Field} key=${name} id=${`price-${name}`} label=${`${text === "hour" ? "An" : "A"} ${text}`} error=${error?.param === name && error.message}><input id=${`price-${name}`} class="input num" type="number" min="0" step="any" placeholder="0" value=${given[name] || ""} onInput=${(event) => setGiven({ ...given, [name]: event.target.value })} /><//>`)}
       </div>
       ${error && error.param !== "currency" && !(error.param in PRICES) && html`<${Problem} error=${error} />`}
       <div class="row" style=${{ justifyContent: "flex-end" }}>
