@@ -109,7 +109,7 @@ class UpdateProject(StrictModel):
 
     name: Name | None = Field(default=None, description="A new name, which no other project has")
     limits: ProjectLimits | None = Field(
-        default=None, description="Its limits from now on, all of them: what is left out of these is no limit"
+        default=None, description="Its limits from now on, all of them: what is left out is not limited"
     )
 
 

@@ -233,7 +233,7 @@ def test_what_was_used_is_drawn_and_priced_and_a_project_is_limited(browser: Bro
         page.get_by_label("GPU-hours a month").fill("0.5")
         page.get_by_label("Storage, GB").fill("2")
         assert serious(page) == []
-        page.get_by_role("button", name="Change").click()
+        page.get_by_role("button", name="Change", exact=True).click()
         row = page.get_by_role("row", name="Default")
         expect(row).to_contain_text("0.500 GPU-hours a month · 1.86 GiB")
         looks_right(page)

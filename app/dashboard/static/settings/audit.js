@@ -36,7 +36,7 @@ export function Audit() {
 }
 
 function Table({ rows }) {
-  return html`<div class="table-box"><table class="jobs">
+  return html`<div class="table-box" tabindex="0" role="region" aria-label="Entries"><table class="jobs">
     <thead><tr><th scope="col">Change</th><th scope="col">By</th><th scope="col" class="right">When</th></tr></thead>
     <tbody>${rows.map((one) => html`<tr key=${one.id}>
       <td class="job-name"><b>${one.type.replaceAll(/[._]/g, " ")}</b>
