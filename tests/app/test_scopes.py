@@ -24,6 +24,7 @@ OTHER: dict[Route, set[str]] = {
     ("GET", "/v1/models/{model_id}"): {"read", "infer"},
     ("POST", "/v1/chat/completions"): {"infer"},
     ("POST", "/v1/completions"): {"infer"},
+    ("POST", "/v1/responses"): {"infer"},
     **{
         route: {"admin"}
         for route in (
