@@ -13,7 +13,7 @@ from app.cli.environment import settings_to_act_on
 from app.cli.errors import CliError
 from app.cli.export import export
 from app.cli.listing import JsonOption, say_done, say_json, say_table, size
-from app.models.catalog import base_models, encoders
+from app.models.catalog import own_models
 from app.models.machine import machine, needs
 from app.models.offers import offered
 from app.models.pull_service import pull_view
@@ -64,7 +64,7 @@ def cancel(
 def list_models(data_dir: DataDirOption = None, as_json: JsonOption = False) -> None:
     """Show the base models that jobs can start from, and the encoders that evaluations can use."""
     models_dir = settings_to_act_on(data_dir).models_dir
-    known = {name: _told_of(models_dir / name) for name in base_models() + encoders()}
+    known = {name: _told_of(models_dir / name) for name in own_models()}
     if as_json:
         say_json([{"name": name, **facts} for name, facts in known.items()])
     elif known:

@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from sqlalchemy.orm import Session
 
 from app.core.errors import BadRequest
-from app.core.store.artefacts import base_place
 from app.core.tables import File
 from app.files.service import training_file
 from app.files.storage import place_of
@@ -49,7 +48,7 @@ def find_sources(session: Session, project_id: str, request: CreateJob) -> Sourc
         training,
         validation,
         weights_to_train(session, project_id, request.model),
-        None if encoder is None else base_place(encoder, encoder_to_use(encoder, _EMBEDDING_MODEL)),
+        None if encoder is None else encoder_to_use(encoder, _EMBEDDING_MODEL),
     )
 
 

@@ -12,6 +12,7 @@ from app.checkpoints.repository import checkpoint_of
 from app.core.errors import BadRequest
 from app.core.settings import get_settings
 from app.core.store.artefacts import base_place, described, is_stored
+from app.core.store.published import published
 from app.core.tables import Checkpoint, Job
 from app.core.validation import abbreviated, one_of
 from trainer.spec.modes import Mode
@@ -19,6 +20,8 @@ from trainer.spec.modes import Mode
 # No file system takes a longer name of a folder than 255 characters.
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,254}(/[A-Za-z0-9][A-Za-z0-9._-]{0,254})?")
 
+#: What an encoder's folder has beside a model's files.
+_ENCODER = "modules.json"
 #: Where a base model that is missed may come from.
 HOW_TO_PULL = "'policysplit models pull NAME' fetches a base model, as does POST /v1/models/pull."
 
@@ -43,16 +46,25 @@ def is_name(name: str) -> bool:
 
 
 def base_models() -> list[str]:
-    """Names of the base models: folders with a ``config.json``, ``NAME`` or ``OWNER/NAME``."""
-    return [name for name in _folders() if base_path(name) is not None]
+    """Names of the base models: folders with a ``config.json``, ``NAME`` or ``OWNER/NAME``, of this host and
+    those in the store."""
+    return [name for name, is_encoder in _all().items() if not is_encoder]
 
 
 def encoders() -> list[str]:
     """Names of the encoders of text: such folders that hold a sentence-transformers model."""
-    return [name for name in _folders() if encoder_path(name) is not None]
+    return [name for name, is_encoder in _all().items() if is_encoder]
 
 
-def _folders() -> list[str]:
+def _all() -> dict[str, bool]:
+    """Whether each is an encoder."""
+    found = {name: _ENCODER in one.files for name, one in published().items()}
+    found |= {name: _is_encoder(get_settings().models_dir / name) for name in own_models()}
+    return dict(sorted(found.items()))
+
+
+def own_models() -> list[str]:
+    """Names of the base models and encoders in this host's own folder."""
     folder = get_settings().models_dir
     found = {path.parent for path in folder.glob("*/config.json")}
     # A folder inside a model's own is a part of it.
@@ -61,14 +73,23 @@ def _folders() -> list[str]:
     return sorted(name for name in names if is_name(name))
 
 
+def created(name: str) -> float:
+    """When a base model came, unix seconds."""
+    config = get_settings().models_dir / name / "config.json"
+    return config.stat().st_mtime if config.is_file() else published()[name].at
+
+
 def base_path(name: str) -> Path | None:
-    """The folder of a base model, or None."""
+    """The folder of a base model on this host, with all but the weights at least, or None.
+
+    Raises StoreError where it would have to be fetched and the store is away.
+    """
     path = _path(name)
     return None if path is None or _is_encoder(path) else path
 
 
 def encoder_path(name: str) -> Path | None:
-    """The folder of an encoder, or None."""
+    """The folder of an encoder, likewise."""
     path = _path(name)
     return path if path is not None and _is_encoder(path) else None
 
@@ -77,11 +98,13 @@ def _path(name: str) -> Path | None:
     if not is_name(name):
         return None
     path = get_settings().models_dir / name
-    return path if is_model(path) else None
+    if is_model(path):
+        return path
+    return described(base_place(name)) if name in published() else None
 
 
 def _is_encoder(path: Path) -> bool:
-    return (path / "modules.json").is_file()
+    return (path / _ENCODER).is_file()
 
 
 def has_weights(checkpoint: Checkpoint) -> bool:
@@ -107,10 +130,9 @@ def weights_gone(name: str, checkpoint: Checkpoint) -> str:
 def weights_to_train(session: Session, project_id: str, name: str) -> Weights:
     """The weights that a job may start from; raises BadRequest naming the models that there are."""
     if not is_fine_tuned(name):
-        path = base_path(name)
-        if path is None:
+        if base_path(name) is None:
             raise _unknown(session, project_id, name)
-        return Weights(base_place(name, path))
+        return Weights(base_place(name))
     try:
         parsed = parse_model_id(name)
     except BadModelId as error:
@@ -131,10 +153,9 @@ def weights_to_train(session: Session, project_id: str, name: str) -> Weights:
     return Weights(checkpoint.path, checkpoint)
 
 
-def encoder_to_use(name: str, param: str) -> Path:
-    """The folder of the encoder called ``name``; raises BadRequest naming the encoders that there are."""
-    path = encoder_path(name)
-    if path is None:
+def encoder_to_use(name: str, param: str) -> str:
+    """The place of the encoder called ``name``; raises BadRequest naming the encoders that there are."""
+    if encoder_path(name) is None:
         known = encoders()
         there_is = f"Known encoders: {one_of(known, name)}" if known else "There is none yet"
         raise BadRequest(
@@ -143,7 +164,7 @@ def encoder_to_use(name: str, param: str) -> Path:
             param=param,
             code="model_not_found",
         )
-    return path
+    return base_place(name)
 
 
 def _unknown(session: Session, project_id: str, name: str) -> BadRequest:

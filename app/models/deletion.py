@@ -14,7 +14,7 @@ from app.core.settings import get_settings
 from app.core.store.artefacts import remove
 from app.core.tables import Checkpoint, EvalRun, Job
 from app.core.unfinished import unfinished
-from app.models.catalog import base_path
+from app.models.catalog import base_models
 from trainer.spec.modes import Mode
 
 
@@ -47,7 +47,7 @@ def delete_model(project_id: str, name: str) -> None:
 
 def _stored_name(name: str) -> str:
     if not is_fine_tuned(name):
-        if base_path(name) is None:
+        if name not in base_models():
             raise _no_such(name)
         raise Forbidden(
             f"'{name}' is a base model, which all projects share; its operator removes it from the models "

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from typing import Any
 
-from app.models.catalog import base_path
+from app.models.catalog import base_models
 from app.models.machine import Machine, machine, needs
 
 #: Name, parameters in the files, licence: instruction-tuned, with a chat template, small enough to learn on.
@@ -24,7 +24,7 @@ _BYTES = 2
 
 def offered() -> Iterator[dict[str, Any]]:
     """The models that this machine can at least ask, the smallest first."""
-    here = machine()
+    here, there = machine(), base_models()
     for name, parameters, license_name in _OFFERED:
         shown = view(
             {
@@ -32,7 +32,7 @@ def offered() -> Iterator[dict[str, Any]]:
                 "license": license_name,
                 "bytes": parameters * _BYTES,
                 "parameters": parameters,
-                "there": base_path(name) is not None,
+                "there": name in there,
             },
             here,
         )

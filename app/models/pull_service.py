@@ -10,6 +10,7 @@ from app.core.audit import record
 from app.core.db import write_session
 from app.core.errors import ApiError, BadRequest, Conflict, Forbidden, NotFound, TooManyRequests
 from app.core.settings import get_settings
+from app.core.store.published import published
 from app.core.validation import abbreviated
 from app.models.catalog import is_name
 from app.models.machine import machine
@@ -56,7 +57,7 @@ def start(project_id: str, name: str) -> dict[str, Any]:
     _check_may(project_id)
     facts = _about(name)
     name = facts["name"]
-    if facts["there"]:
+    if facts["there"] and (not get_settings().store or name in published()):
         now = time.time()
         return pull_view(Pull(name, "succeeded", "already there", now, now, about=facts))
     running = [one for one in _pulls().all() if one.status == "running"]

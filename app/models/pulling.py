@@ -20,6 +20,8 @@ from typing import Any, Literal
 from urllib.parse import quote
 
 from app.core.settings import get_settings
+from app.core.store.artefacts import publish_base
+from app.core.store.errors import StoreError
 from trainer.system.files import write_atomically
 from trainer.system.guarded import guarded
 
@@ -88,6 +90,7 @@ class Pulls:
                 for facts in self._told(name, "--reserve", reserve, cancel=self._path(name, "cancel")):
                     told(facts)
                     if "model" in facts:
+                        self._publish(Path(facts["model"]), state)
                         self._write(
                             replace(state, status="succeeded", stage="ready", finished_at=time.time())
                         )
@@ -106,6 +109,17 @@ class Pulls:
                     problem = {"code": error.code, "message": f"{error}"}
                     self._write(replace(state, status="failed", finished_at=time.time(), error=problem))
                 raise
+
+    def _publish(self, folder: Path, state: Pull) -> None:
+        """Have the model in the store, where there is one, for the hosts that share nothing else."""
+        if not get_settings().store:
+            return
+        self._write(replace(state, stage="sending it to the store, for other hosts"))
+        try:
+            publish_base(folder.relative_to(self._models).as_posix(), folder)
+        except StoreError as error:
+            told = f"it is on this host and not in the store: {error.message} Pull it again to send it."
+            raise PullFailed(told, "store_unavailable") from None
 
     def cancel(self, name: str) -> Pull | None:
         """End a pull, whoever runs it, and remove what has come of it, also of one that was cut off.

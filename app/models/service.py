@@ -28,7 +28,7 @@ from app.core.store.artefacts import base_place, described
 from app.core.tables import Checkpoint, Job
 from app.core.validation import one_of
 from app.models import repository
-from app.models.catalog import HOW_TO_PULL, base_models, base_path, has_weights, weights_gone
+from app.models.catalog import HOW_TO_PULL, base_models, base_path, created, has_weights, weights_gone
 from app.models.repository import Listed
 from app.models.schemas import ModelObject
 from trainer.spec.chat_template import chat_template, effort_switch, knows_developer
@@ -173,7 +173,7 @@ def _find_base(session: Session, project_id: str, name: str) -> Found:
         template = chat_template(folder) or ""
         return Found(
             shown=_base(name),
-            place=base_place(name, folder),
+            place=base_place(name),
             high_entropy_prompt="",
             fingerprint=None,
             knows_developer=knows_developer(template),
@@ -235,7 +235,7 @@ def _not_found(session: Session, project_id: str, name: str, what: str) -> NotFo
 def _base(name: str) -> ModelObject:
     return ModelObject(
         id=name,
-        created=int((get_settings().models_dir / name / "config.json").stat().st_mtime),
+        created=int(created(name)),
         owned_by="system",
         mode=Mode.NORMAL,
         root=name,

@@ -18,7 +18,7 @@ from app.core.store.specs import with_places
 from app.core.tables import Checkpoint, Estimate, File, Job
 from app.core.unfinished import unfinished
 from app.files.storage import keep_in_store, path_of, place_of
-from app.models.catalog import base_models, encoders
+from app.models.catalog import own_models
 
 _ROWS = 200
 Row = TypeVar("Row", bound=Job | Estimate | File | Checkpoint)
@@ -38,7 +38,7 @@ class Moved:
 def move(told: Callable[[str], None]) -> Moved:
     """Move everything; ``told`` hears of each thing that goes up. Raises StoreError."""
     moved = Moved()
-    for name in (*base_models(), *encoders()):
+    for name in own_models():
         told(f"base model {name}")
         publish_base(name, get_settings().models_dir / name)
         moved.models += 1
@@ -106,7 +106,7 @@ def _place(path: Path) -> str | None:
             file = session.get(File, path.name)
         return None if file is None else place_of(file)
     if path.is_relative_to(settings.models_dir):
-        return base_place(path.relative_to(settings.models_dir).as_posix(), path)
+        return base_place(path.relative_to(settings.models_dir).as_posix())
     return None
 
 

@@ -20,6 +20,7 @@ from app.core.store.errors import Damaged, NotStored, StoreError, StoreFull, Sto
 from app.core.store.remote import PART_BYTES, QUICK, Patience, Remote, remote
 from app.core.store.trees import Reference, Tree
 from tests.app.test_monitoring import values
+from tests.fixtures.http_server import Reply, Server
 from tests.fixtures.object_store import S3, Faults, FaultyS3
 
 #: Short, for faults that last.
@@ -275,6 +276,40 @@ def test_wrong_keys_a_missing_bucket_and_no_server(s3: S3, bucket: str, monkeypa
     s3.use(monkeypatch, endpoint="http://127.0.0.1:1")
     with pytest.raises(StoreError, match="cannot be reached"):
         Remote(bucket, QUICK).check()
+
+
+@pytest.mark.parametrize(
+    ("url", "variable", "reply", "says"),
+    [
+        ("az", "AZURE_STORAGE_ENDPOINT", (404, "ContainerNotFound"), "has no such bucket"),
+        ("az", "AZURE_STORAGE_ENDPOINT", (403, "AuthenticationFailed"), "check AZURE_STORAGE_ACCOUNT_NAME"),
+        ("gs", "GOOGLE_BASE_URL", (403, "AccessDenied"), "need the rights to read, write"),
+        ("gs", "GOOGLE_BASE_URL", None, "check its address .GOOGLE_BASE_URL."),
+    ],
+)
+def test_other_kinds_of_stores_are_reached_over_http_and_told_by_their_own_names(
+    url: str,
+    variable: str,
+    reply: tuple[int, str] | None,
+    says: str,
+    server: Server,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+):
+    account = tmp_path / "account.json"
+    account.write_text(
+        json.dumps({"disable_oauth": True, "client_email": "", "private_key": "", "private_key_id": ""})
+    )
+    monkeypatch.setenv("GOOGLE_SERVICE_ACCOUNT", str(account))
+    monkeypatch.setenv("AZURE_STORAGE_ACCOUNT_NAME", "account")
+    monkeypatch.setenv("AZURE_STORAGE_ACCOUNT_KEY", "a2V5")
+    monkeypatch.setenv(variable, server.url if reply else "http://127.0.0.1:1")
+    if reply:
+        body = f"<Error><Code>{reply[1]}</Code></Error>".encode()
+        server.answer = lambda _request: Reply(body, reply[0])
+    with pytest.raises(StoreError, match=says):
+        Remote(f"{url}://bucket/prefix", SHORT).check()
+    assert bool(server.requests) == bool(reply)
 
 
 def test_what_was_changed_in_the_store_is_not_taken(other_host: Path, bucket: str, tmp_path: Path):

@@ -1,14 +1,19 @@
 """Uploads and results in a store: the API's hosts share nothing else."""
 
+import shutil
 from pathlib import Path
 
 import httpx
 import openai
 import pytest
 
+from app.core.db import read_session
 from app.core.settings import get_settings
+from app.core.store import published as published_module
+from app.core.store.artefacts import publish_base
 from app.core.store.remote import remote
-from tests.fixtures.api import Api, jsonl, on_sqlite, sums
+from app.core.tables import Job
+from tests.fixtures.api import Api, create_job, jsonl, on_sqlite, sums
 from tests.fixtures.object_store import Faults, FaultyS3
 
 pytestmark = on_sqlite
@@ -57,6 +62,41 @@ def test_a_store_that_is_away_is_told_and_nothing_is_taken_in(
     assert client.files.list().data == []
     assert not any(path.is_file() for path in (api.folder / "files").rglob("*"))
     assert api.upload(client, sums(3))
+
+
+def test_a_base_model_of_the_store_is_one_of_a_host_without_it(
+    client: openai.OpenAI, api: Api, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setenv("POLICYSPLIT_STORE", f"file://{tmp_path / 'store'}")
+    get_settings.cache_clear()
+    own = api.folder / "models" / api.model
+    (own / "model.safetensors").write_bytes(b"weights")
+    encoder = tmp_path / "encoder"
+    encoder.mkdir()
+    for name in ("config.json", "modules.json"):
+        (encoder / name).write_text("{}")
+    for name, folder in ((api.model, own), ("org/encoder", encoder)):
+        publish_base(name, folder)
+
+    move_to(tmp_path / "another", monkeypatch)
+    assert [model.id for model in client.models.list()] == [api.model]
+    shown = client.models.retrieve(api.model)
+    assert (shown.id, shown.owned_by) == (api.model, "system") and shown.created > 0
+    with pytest.raises(openai.NotFoundError, match=f"Available: {api.model};"):
+        client.models.retrieve("another")
+    job = create_job(client, api, api.upload(client, sums()))
+    with read_session() as session:
+        assert session.get_one(Job, job.id).run_spec["model"]["path"] == f"store:base/{api.model}"
+    wanted = {"evaluation": {"embedding_model": api.model}}
+    with pytest.raises(openai.BadRequestError, match="is not an encoder of text"):
+        create_job(client, api, job.training_file, reinforcement=wanted)
+    assert not list((tmp_path / "another").rglob("*.safetensors")), "an API needs no weights"
+
+    # A store that is away takes nothing from what is known.
+    shutil.rmtree(tmp_path / "store")
+    (tmp_path / "store").write_text("no folder")
+    monkeypatch.setattr(published_module, "SECONDS", 0.0)
+    assert [model.id for model in client.models.list()] == [api.model]
 
 
 def test_without_a_store_there_is_nothing_to_redirect_to(client: openai.OpenAI, api: Api):

@@ -15,6 +15,7 @@ from pathlib import Path
 from app.core.settings import get_settings
 from app.core.store.cache import Cache
 from app.core.store.errors import NotStored, StoreError
+from app.core.store.published import forget, pointer, published
 from app.core.store.remote import Remote, remote
 from app.core.store.trees import Reference, Tree
 
@@ -88,9 +89,9 @@ def in_use(places: Iterable[str]) -> Iterator[None]:
         yield
 
 
-def base_place(name: str, folder: Path) -> str:
-    """The place of a base model that this host has in ``folder``."""
-    return str(folder) if remote() is None else f"{_BASE}{name}"
+def base_place(name: str) -> str:
+    """The place of a base model that this host has in its models folder, or that is published."""
+    return str(get_settings().models_dir / name) if remote() is None else f"{_BASE}{name}"
 
 
 def publish_base(name: str, folder: Path) -> str:
@@ -101,7 +102,8 @@ def publish_base(name: str, folder: Path) -> str:
     reference = Reference(f"models/{name}", tree.digest)
     put(store, reference, tree, folder)
     if _published(store, name) != str(reference):
-        store.put_bytes(_pointer(name), str(reference).encode())
+        store.put_bytes(pointer(name), str(reference).encode())
+        forget()
     return str(reference)
 
 
@@ -160,16 +162,15 @@ def _reference(place: str) -> Reference | None:
     store = remote()
     if store is None or (get_settings().models_dir / name / "config.json").is_file():
         return None
-    published = _published(store, name)
-    return None if published is None else Reference.parse(published)
+    # One that came a moment ago is not among those known.
+    if (known := published().get(name)) is not None:
+        return known.reference
+    stored = _published(store, name)
+    return None if stored is None else Reference.parse(stored)
 
 
 def _published(store: Remote, name: str) -> str | None:
     try:
-        return store.get_bytes(_pointer(name)).decode()
+        return store.get_bytes(pointer(name)).decode()
     except NotStored:
         return None
-
-
-def _pointer(name: str) -> str:
-    return f"published/{name}"

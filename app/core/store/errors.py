@@ -4,12 +4,27 @@ import re
 
 from app.core.errors import Unavailable
 
+#: What has the address of a server of one's own, by kind.
+_ADDRESSES = {"s3": "AWS_ENDPOINT_URL", "gs": "GOOGLE_BASE_URL", "az": "AZURE_STORAGE_ENDPOINT"}
+_SECRETS = {
+    "s3": "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY",
+    "gs": "GOOGLE_SERVICE_ACCOUNT",
+    "az": "AZURE_STORAGE_ACCOUNT_NAME and AZURE_STORAGE_ACCOUNT_KEY",
+}
 _CODE = re.compile(r"<Code>(\w{1,64})</Code>")
 _STATUS = re.compile(r"status code: (\d{3})")
 _FULL = frozenset(("QuotaExceeded", "XMinioStorageFull", "InsufficientStorage", "EntityTooLarge"))
 _KEYS = frozenset(
-    ("InvalidAccessKeyId", "SignatureDoesNotMatch", "ExpiredToken", "InvalidToken", "AuthFailure")
+    (
+        "InvalidAccessKeyId",
+        "SignatureDoesNotMatch",
+        "ExpiredToken",
+        "InvalidToken",
+        "AuthFailure",
+        "AuthenticationFailed",
+    )
 )
+_NO_BUCKET = frozenset(("NoSuchBucket", "ContainerNotFound"))
 
 
 class StoreError(Unavailable):
@@ -43,11 +58,11 @@ def explained(error: Exception, url: str, what: str) -> StoreError:
 
     Its text is not passed on: answers of servers repeat key ids and signed addresses.
     """
-    text = str(error)
+    text, kind = str(error), url.partition(":")[0]
     found, status = _CODE.search(text), _STATUS.search(text)
     code, number = found[1] if found else "", status[1] if status else ""
     said = f" ({' '.join(part for part in (number, code) if part)})" if number or code else ""
-    if code == "NoSuchBucket":
+    if code in _NO_BUCKET:
         return StoreRefuses(
             f"The store {url} has no such bucket{said}: create it, or change POLICYSPLIT_STORE."
         )
@@ -57,8 +72,7 @@ def explained(error: Exception, url: str, what: str) -> StoreError:
         return NotStored(f"The store {url} does not have {what}.")
     if code in _KEYS or number == "401":
         return StoreRefuses(
-            f"The store {url} does not know our keys{said}: check AWS_ACCESS_KEY_ID and "
-            "AWS_SECRET_ACCESS_KEY, or what the kind of store has instead."
+            f"The store {url} does not know our keys{said}: check {_SECRETS.get(kind, 'them')}."
         )
     if number == "403" or type(error).__name__ in ("PermissionDeniedError", "UnauthenticatedError"):
         return StoreRefuses(
@@ -69,7 +83,8 @@ def explained(error: Exception, url: str, what: str) -> StoreError:
         return StoreError(f"The store {url} is overloaded{said}: {what} has to wait.")
     if number:
         return StoreError(f"The store {url} failed on {what}{said}: its own log says why.")
+    address = f" ({_ADDRESSES[kind]})" if kind in _ADDRESSES else ""
     return StoreError(
-        f"The store {url} cannot be reached, or breaks off, at {what}: check its address (AWS_ENDPOINT_URL) "
+        f"The store {url} cannot be reached, or breaks off, at {what}: check its address{address} "
         "and the network."
     )

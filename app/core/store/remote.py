@@ -24,6 +24,12 @@ from trainer.system.files import put_in_place
 PART_BYTES = 16 << 20
 #: Parts that are under way at a time.
 PARALLEL = 4
+#: By kind, the library's option for the address of a server of one's own, and the variables that have it.
+_ENDPOINTS = {
+    "s3": ("aws_endpoint", ("AWS_ENDPOINT_URL", "AWS_ENDPOINT")),
+    "gs": ("base_url", ("GOOGLE_BASE_URL",)),
+    "az": ("azure_storage_endpoint", ("AZURE_STORAGE_ENDPOINT", "AZURE_ENDPOINT")),
+}
 #: S3 takes 10,000.
 _MOST_PARTS = 9_000
 _CHECKED = "policysplit-store"
@@ -209,11 +215,12 @@ def _open(url: str, patience: Patience) -> Any:
     parts = urlsplit(url)
     if parts.scheme == "file":
         return obstore.store.LocalStore(prefix=parts.path, mkdir=True)
-    endpoint = os.environ.get("AWS_ENDPOINT_URL") or os.environ.get("AWS_ENDPOINT") or ""
+    option, variables = _ENDPOINTS[parts.scheme]
+    endpoint = next((value for name in variables if (value := os.environ.get(name))), "")
     options: dict[str, Any] = {
         "timeout": timedelta(seconds=patience.request),
         "connect_timeout": timedelta(seconds=min(5.0, patience.request)),
-        "allow_http": endpoint.startswith("http://") or parts.scheme == "http",
+        "allow_http": endpoint.startswith("http://"),
     }
     retries: Any = {
         "max_retries": patience.retries,
@@ -224,7 +231,7 @@ def _open(url: str, patience: Patience) -> Any:
             "base": 2,
         },
     }
-    config: Any = {"aws_endpoint": endpoint} if endpoint and parts.scheme.startswith("s3") else None
+    config: Any = {option: endpoint} if endpoint else None
     # Its overloads are of one kind of store each.
     opened: Any = obstore.store.from_url
     return opened(url, config=config, client_options=options, retry_config=retries)
