@@ -28,6 +28,8 @@ def pages(job: str) -> Iterator[tuple[str, str]]:
     yield "compare", f"#/compare?jobs={job}"
     yield "experiments", "#/experiments"
     yield "experiment-new", f"#/experiments/new?from={job}"
+    yield "evals", "#/evals"
+    yield "eval-new", "#/evals/new"
     yield "datasets", "#/datasets"
     yield "playground", "#/playground"
     yield "graders", "#/graders"

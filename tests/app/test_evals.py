@@ -18,7 +18,7 @@ from app.evals.deletion import remove_deleted
 from tests.app.test_sdk_types import strictly
 from tests.fixtures.api import GRADER, Api, jsonl, on_sqlite, sums
 from tests.fixtures.described import check_described
-from tests.fixtures.evals import CONFIG, STRICT, TEMPLATE, answered, asked, new_eval, new_run, output_item
+from tests.fixtures.evals import CONFIG, STRICT, TEMPLATE, answered, asked, ended_run, new_eval, new_run
 
 pytestmark = on_sqlite
 ITEM = {"question": "2 + 2?", "answer": "4"}
@@ -321,17 +321,6 @@ def test_what_was_deleted_goes_with_all_that_it_owns(client: openai.OpenAI):
     with write_session() as session:
         assert session.query(EvalRun).count() == 0
         assert [one.id for one in session.query(Eval)] == [kept]
-
-
-def ended_run(client: openai.OpenAI, eval_id: str, passed: dict[str, bool], name: str) -> str:
-    """A run that has ended, with what became of each item by its key."""
-    run_id = new_run(client, eval_id, answered("4"), name=name)
-    with write_session() as session:
-        run = session.get_one(EvalRun, run_id)
-        run.status, run.finished_at, run.passed = "completed", 1.0, sum(passed.values())
-        for position, (key, one) in enumerate(passed.items()):
-            session.add(output_item(f"{run_id}-{position}", run_id, position, one, key))
-    return run_id
 
 
 def test_runs_are_compared_item_by_item(client: openai.OpenAI, http: httpx.Client):

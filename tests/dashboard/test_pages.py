@@ -95,6 +95,8 @@ PAGES = [
     ("jobs/{}/configuration", "from-the-form", ".codebox"),
     ("experiments", "Experiments", ".empty .btn"),
     ("experiments/new", "New experiment", ".note.tone-ok"),
+    ("evals", "Evals", ".empty .btn"),
+    ("evals/new", "New eval", ".note.tone-ok"),
     ("datasets", "Datasets", ".drop"),
     ("compare?jobs={}", "Compare", "[data-chart=compare-reward] canvas"),
     ("playground", "Playground", "#prompt"),

@@ -101,5 +101,8 @@ const JOBS = "/v1/fine_tuning/jobs";
 export const jobPath = (id, rest = "") => `${JOBS}/${encodeURIComponent(id)}${rest}`;
 export const JOBS_PATH = JOBS;
 
+export const EVALS_PATH = "/v1/evals";
+/** Of an eval, or with `run` of one of its runs. */
+export const evalPath = (id, run = "", rest = "") => `${EVALS_PATH}/${encodeURIComponent(id)}${run && `/runs/${encodeURIComponent(run)}`}${rest}`;
 export const EXPERIMENTS_PATH = "/v1/experiments";
 export const experimentPath = (id, rest = "") => `${EXPERIMENTS_PATH}/${encodeURIComponent(id)}${rest}`;

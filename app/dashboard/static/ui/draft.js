@@ -7,12 +7,12 @@ import { Icon } from "./icons.js";
 
 /**
  * `path` takes the body, and `path`/validate says what would come of it. `missing(body)`: an error that need not
- * be asked for, or null; `onDone(made)` gets what was made.
+ * be asked for, or null; `checked`: whether there is such a check; `onDone(made)` gets what was made.
  *
  * Returns `{body, setBody, form, found, error, stale, busy, send}`: `found` is the answer to the last body that
  * was checked, null where it has an error.
  */
-export function useDraft(initial, path, { missing = () => null, onDone }) {
+export function useDraft(initial, path, { missing = () => null, checked = true, onDone }) {
   const [body, setBody] = useState(initial);
   const [busy, setBusy] = useState(false);
   const settled = useSettled(body, 350);
@@ -21,7 +21,7 @@ export function useDraft(initial, path, { missing = () => null, onDone }) {
   const attempt = useRef({ body: null, key: null });
   useEffect(() => {
     const known = missing(settled);
-    if (known) {
+    if (known || !checked) {
       setState({ of: settled, error: known, found: null });
       return undefined;
     }

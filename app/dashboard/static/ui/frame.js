@@ -10,6 +10,7 @@ import { Mode } from "./parts.js";
 const PAGES = [
   ["jobs", "Jobs"],
   ["experiments", "Experiments"],
+  ["evals", "Evals"],
   ["datasets", "Datasets"],
   ["compare", "Compare"],
   ["playground", "Playground"],

@@ -4,6 +4,7 @@ import { html } from "../core/html.js";
 const PATHS = {
   jobs: "M4 6h16M4 12h16M4 18h10",
   experiments: "M9 3h6M10 3v6L4.7 18.2A1.9 1.9 0 0 0 6.3 21h11.4a1.9 1.9 0 0 0 1.6-2.8L14 9V3M7.5 15h9",
+  evals: "M5 4h14v16H5zM8.5 9l1.5 1.5L13 7.5M8.5 15l1.5 1.5 3-3M15.5 9.5h1M15.5 15.5h1",
   datasets: "M4 6c0-1.7 3.6-3 8-3s8 1.3 8 3-3.6 3-8 3-8-1.3-8-3zm0 0v12c0 1.7 3.6 3 8 3s8-1.3 8-3V6M4 12c0 1.7 3.6 3 8 3s8-1.3 8-3",
   compare: "M4 19V9m5 10V5m6 14v-7m5 7V8",
   playground: "M5 5h14v10H10l-5 4z",

@@ -17,6 +17,12 @@ const STATUS = {
   refused: ["bad", "Refused"],
   completed: ["ok", "Completed"],
   out_of_budget: ["wait", "Out of budget"],
+  // Of runs of evals and their items.
+  in_progress: ["live", "Running"],
+  canceled: ["idle", "Canceled"],
+  pass: ["ok", "Passed"],
+  fail: ["bad", "Failed"],
+  error: ["wait", "Not known"],
 };
 export const statusName = (status) => STATUS[status]?.[1] ?? status;
 export const statusTone = (status) => `tone-${STATUS[status]?.[0] ?? "idle"}`;
@@ -25,7 +31,7 @@ export const isActive = (job) => !isOver(job) && job.status !== "paused";
 
 export function Status({ job, pill }) {
   const cancelling = job.cancel_requested && !isOver(job);
-  const pulse = ["running", "pausing", "validating_files"].includes(job.status);
+  const pulse = ["running", "in_progress", "pausing", "validating_files"].includes(job.status);
   const name = cancelling ? "Cancelling" : statusName(job.status);
   return html`<span class=${cls("status", statusTone(job.status), pulse && "pulse", pill && "pill")}>${name}</span>`;
 }
