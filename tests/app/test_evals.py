@@ -149,11 +149,6 @@ REFUSED_RUNS: list[tuple[dict[str, Any], str, str]] = [
     (asked("tiny", ITEM, mode="normal", endpoint="theirs"), "data_source", "leave one out"),
     (asked("tiny", ITEM, sampling_params={"temperature": 3}), "data_source.sampling_params.temperature", "2"),
     (
-        asked("tiny", ITEM, sampling_params={"reasoning_effort": "high"}),
-        "data_source.sampling_params.reasoning_effort",
-        "no engine here has it",
-    ),
-    (
         asked("tiny", ITEM, input_messages=REFERENCE),
         "data_source.input_messages",
         "Row 1: the template variable",
