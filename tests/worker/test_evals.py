@@ -12,7 +12,7 @@ from sqlalchemy import select, update
 
 from app.core.db import read_session, write_session
 from app.core.settings import get_settings
-from app.core.tables import DEFAULT_PROJECT, EvalOutputItem, EvalRun, WebhookDelivery
+from app.core.tables import DEFAULT_PROJECT, EvalOutputItem, EvalRun, Usage, WebhookDelivery
 from app.evals import creation, runs
 from app.evals import service as evals
 from app.evals.objects import EvalRunObject, OutputItemObject
@@ -143,6 +143,7 @@ def test_answers_that_are_there_are_graded_by_all_criteria(service: Service):
         (delivery,) = session.scalars(select(WebhookDelivery))
         assert delivery.event_type == "eval.run.succeeded"
         assert json.loads(delivery.payload)["data"] == {"id": run_id}
+        assert sum(session.scalars(select(Usage.gradings))) == 4 * 3
 
 
 def test_items_alone_can_be_graded(local_service: Service):

@@ -13,6 +13,7 @@ from pydantic import TypeAdapter
 from sqlalchemy import and_, func, or_, select
 from sqlalchemy.orm import aliased
 
+from app.accounting.counting import Amounts, Place, add, day_of
 from app.core.db import read_session, write_session
 from app.core.ids import new_output_item_id
 from app.core.settings import get_settings
@@ -136,6 +137,8 @@ class HeldRun:
         }
         with write_session() as session:
             RUNS.write(session, self.claim, criteria=counted, usage=usage, **new)
+            gradings = sum(len(verdict.results) for _, _, verdict in done)
+            add(session, Place(loaded.project, day_of(now)), Amounts(gradings=gradings))
             for row, answer, verdict in done:
                 session.add(
                     EvalOutputItem(
