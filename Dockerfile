@@ -15,7 +15,7 @@ VOLUME /data
 COPY requirements.lock ./
 
 # torch first, exactly pinned; the lock file then constrains the rest, without the developers' tools.
-# EXTRAS="trainer,vllm" adds vLLM.
+# EXTRAS="trainer,tracing,vllm" adds vLLM.
 FROM base AS trainer
 RUN pip install "$(grep '^torch==' requirements.lock)"
 COPY pyproject.toml setup.py README.md LICENSE ./
@@ -23,7 +23,7 @@ COPY app ./app
 COPY migrations ./migrations
 COPY trainer ./trainer
 COPY worker ./worker
-ARG EXTRAS="trainer"
+ARG EXTRAS="trainer,tracing"
 RUN pip install --constraint requirements.lock ".[${EXTRAS}]"
 USER policysplit
 WORKDIR /home/policysplit
@@ -36,7 +36,7 @@ COPY app ./app
 COPY migrations ./migrations
 COPY trainer ./trainer
 COPY worker ./worker
-RUN pip install --constraint requirements.lock ".[graders]"
+RUN pip install --constraint requirements.lock ".[graders,tracing]"
 USER policysplit
 WORKDIR /home/policysplit
 EXPOSE 8700

@@ -15,7 +15,7 @@ endif
 export VLLM
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo serve test chaos check fuzz attack bench bench-api bench-size bench-capacity bench-inference chaos-inference bench-dashboard study docs format lock clean
+.PHONY: help install demo serve test chaos upgrade check fuzz attack bench bench-api bench-size bench-capacity bench-inference chaos-inference bench-dashboard study docs format lock clean
 
 help: ## Show this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 20
@@ -36,6 +36,9 @@ test: $(STAMP) ## Run the tests (ARGS="tests/cli"; VLLM=1: those of vLLM, too)
 
 chaos: $(STAMP) ## Break the service over and over and look what holds (ARGS="--trials 10 --pair embedded")
 	@$(BIN)/python -m tests.chaos $(ARGS)
+
+upgrade: $(STAMP) ## Upgrade a service from an earlier commit to this one, under a running job (ARGS="--from COMMIT")
+	@$(BIN)/python -m tests.upgrade $(ARGS)
 
 check: $(STAMP) ## Lint, format, types, declared packages and who imports whom, as in CI
 	@$(BIN)/ruff check .

@@ -12,7 +12,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from app.audit.endpoints import router as audit
 from app.checkpoints.permissions_endpoints import router as permissions
-from app.core import error_handlers, health
+from app.core import error_handlers, health, tracing
 from app.core.db import close_engine, get_engine
 from app.core.description import describe
 from app.core.errors import ErrorBody
@@ -22,6 +22,7 @@ from app.core.private import keep_private, tighten_if_open
 from app.core.quick_reads import QuickReads
 from app.core.settings import get_settings
 from app.core.shares import Shares
+from app.core.traced_requests import TraceRequests
 from app.dashboard.endpoints import router as dashboard
 from app.estimates.endpoints import router as estimates
 from app.evals.endpoints import router as evals
@@ -125,6 +126,9 @@ def create_app(
     # The last one added is the outermost.
     app.add_middleware(RequireKey)
     app.add_middleware(RequestContext)
+    if tracing.is_wanted():
+        tracing.set_up("api")
+        app.add_middleware(TraceRequests)
     app.add_middleware(CountRequests)
     describe(app, has_keys)
     error_handlers.install(app)

@@ -76,8 +76,7 @@ def run(root: Path, part: str, command: list[str]) -> None:
     """Becomes the command."""
     image = json.loads((root / "image.json").read_text())
     text = (REPOSITORY / "docker-compose.yml").read_text()
-    text = re.sub(r"(?<!\$)\$\{(\w+):\?[^}]*\}", lambda found: os.environ[found[1]], text)
-    service: dict[str, Any] = yaml.safe_load(text.replace("$$", "$"))["services"][part]
+    service: dict[str, Any] = _interpolated(yaml.safe_load(text)["services"][part])
     if command == ["health"]:
         kind, *command = service["healthcheck"]["test"]
         command = ["/bin/sh", "-c", *command] if kind == "CMD-SHELL" else command
@@ -98,6 +97,22 @@ def _copy(source: Path, target: Path) -> None:
         shutil.copytree(source, target, dirs_exist_ok=True, ignore=shutil.ignore_patterns("__pycache__"))
     else:
         shutil.copy(source, target)
+
+
+def _interpolated(value: Any) -> Any:
+    """With the variables of the environment, in what was parsed: ``${NAME:?…}`` and ``${NAME:-default}``."""
+    if isinstance(value, dict):
+        return {name: _interpolated(one) for name, one in value.items()}
+    if isinstance(value, list):
+        return [_interpolated(one) for one in value]
+    if not isinstance(value, str):
+        return value
+
+    def given(found: re.Match[str]) -> str:
+        name, otherwise, default = found.groups()
+        return os.environ[name] if otherwise == "?" else os.environ.get(name) or default
+
+    return re.sub(r"(?<!\$)\$\{(\w+):([?-])([^}]*)\}", given, value).replace("$$", "$")
 
 
 if __name__ == "__main__":

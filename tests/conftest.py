@@ -55,6 +55,7 @@ pytest_plugins = [
     "tests.fixtures.models",
     "tests.fixtures.object_store",
     "tests.fixtures.engines",
+    "tests.fixtures.otlp",
     "tests.fixtures.outages",
     "tests.fixtures.receivers",
     "tests.fixtures.service",

@@ -13,11 +13,11 @@ import argparse
 import errno
 import faulthandler
 import importlib.util
+import logging
 import os
 import signal
 import sys
 import threading
-import traceback
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
@@ -26,6 +26,7 @@ from pydantic import ValidationError
 from trainer.errors import DiskFull, EngineFailed, InvalidSpec, RunDirBusy, TrainerError, rank_lost
 from trainer.spec.events import EventWriter, Failed
 from trainer.spec.run import RunSpec
+from trainer.system import logs
 from trainer.system.files import write_atomically
 from trainer.system.guard import end_self
 from trainer.system.imports import large_imports
@@ -37,6 +38,7 @@ LESS_MEMORY = (
     "A prompt's responses are scored together: fewer rollout.samples_per_prompt, a smaller "
     "rollout.max_response_tokens, or gradient_checkpointing take less; of rows, a smaller max_tokens"
 )
+_log = logging.getLogger("trainer")
 #: What the system says when there is no room.
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
 
@@ -59,6 +61,7 @@ def main(arguments: list[str] | None = None) -> int:
         help="do this one step again, from the nearest state before it; writes replay-STEP.json alone",
     )
     options = parser.parse_args(arguments)
+    logs.set_up("trainer", "%(message)s", logging.WARNING)
     stop = threading.Event()
     signal.signal(signal.SIGTERM, lambda *_: stop.set())
     # Threads that wait for work spin for a moment, then sleep. Always spinning made a step up to ten times
@@ -78,7 +81,7 @@ def main(arguments: list[str] | None = None) -> int:
         with _sole(options, first):
             return _run(options, first, stop)
     except RunDirBusy as error:
-        print(error, file=sys.stderr)
+        _log.error("%s", error)
         return EXIT_FAILED
     finally:
         if stacks is not None:
@@ -123,7 +126,7 @@ def _run(options: argparse.Namespace, first: bool, stop: threading.Event) -> int
         except Exception as error:
             if _no_room(error):
                 return _fail(events, EXIT_DISK_FULL, DiskFull.code, f"the disk is full: {error}")
-            traceback.print_exc()
+            _log.exception("the run failed")
             out_of_memory = type(error).__name__ == "OutOfMemoryError"
             engine_failed = EngineFailed.code if isinstance(error, EngineFailed) else "internal_error"
             code = "out_of_memory" if out_of_memory else engine_failed
@@ -148,7 +151,7 @@ def _sole(options: argparse.Namespace, first: bool) -> AbstractContextManager[No
         return nullcontext()
 
     def superseded() -> None:
-        print("a newer attempt has begun: this one is over", file=sys.stderr)
+        _log.warning("a newer attempt has begun: this one is over")
         end_self()
 
     return sole_trainer(options.run_dir, options.attempt, superseded)
@@ -164,7 +167,7 @@ def _no_room(error: BaseException | None) -> bool:
 
 
 def _fail(events: EventWriter, exit_code: int, code: str, message: str, param: str | None = None) -> int:
-    print(message, file=sys.stderr)
+    _log.error("%s", message)
     try:
         events.write(Failed(code=code, message=message, param=param))
     except OSError as error:

@@ -10,6 +10,7 @@ from rich.markup import escape
 from app.cli.console import err
 from app.cli.datadir import DataDir
 from app.cli.errors import CliError
+from app.core import tracing
 from app.core.settings import Settings, get_settings
 
 
@@ -57,6 +58,14 @@ def settings_to_act_on(data_dir: Path | None, *, database_alone: bool = False) -
         )
     err.print(f"[dim]Data directory: {escape(str(directory.path))}[/]", soft_wrap=True)
     return settings
+
+
+def check_tracing() -> None:
+    """Raise CliError where traces are wanted and cannot be made: before anything is started."""
+    try:
+        tracing.check()
+    except tracing.TracingMissing as error:
+        raise CliError(str(error)) from error
 
 
 def python_command(*arguments: str) -> list[str]:

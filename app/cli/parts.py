@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from app.cli import components
-from app.cli.environment import settings_to_act_on, settings_with
+from app.cli.environment import check_tracing, settings_to_act_on, settings_with
 from app.cli.keys import check_exposure
 from app.cli.listing import JsonOption, say_done
 from app.cli.schema import migrate_database, without_password
@@ -21,12 +21,14 @@ def api(
     settings = settings_with(host=host, port=port)
     check_exposure(settings)
     components.check_port_free(settings.host, settings.port)
+    check_tracing()
     _become(components.api_command(settings))
 
 
 def worker(slots: Annotated[int | None, typer.Option(min=1, help="Jobs to run at a time.")] = None) -> None:
     """Run a job worker against DATABASE_URL and BROKER_URL."""
     settings_with(worker_slots=slots)
+    check_tracing()
     _become(components.worker_command())
 
 
@@ -38,6 +40,7 @@ def inference(
 ) -> None:
     """Run an inference worker: it serves finished checkpoints to the gateway."""
     settings_with(inference_host=host, inference_port=port)
+    check_tracing()
     _become(components.inference_command())
 
 

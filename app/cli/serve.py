@@ -13,7 +13,7 @@ from rich.markup import escape
 from app.cli import components
 from app.cli.console import err, out
 from app.cli.datadir import DataDir
-from app.cli.environment import settings_with
+from app.cli.environment import check_tracing, settings_with
 from app.cli.errors import CliError
 from app.cli.keys import check_exposure
 from app.cli.relocation import relocate
@@ -38,6 +38,7 @@ def serve(
     DATABASE_URL and BROKER_URL, where set, are used instead of the embedded SQLite and Redis.
     """
     settings = settings_with(data_dir=data_dir, host=host, port=port, worker_slots=slots)
+    check_tracing()
     directory = DataDir(settings.data_dir)
     directory.create()
     if changed := tighten(directory.path):

@@ -17,6 +17,7 @@ from app.core.error_handlers import error_response, unexpected
 from app.core.errors import BadRequest, KeyRevoked
 from app.core.ids import new_request_id
 from app.core.pages import CLOSED_POLICY, HEADERS
+from trainer.system import logs
 
 _log = logging.getLogger("app")
 _SANE = re.compile(r"[A-Za-z0-9._:-]{1,128}")
@@ -35,6 +36,12 @@ class RequestContext:
         started = time.perf_counter()
         request_id = _request_id(scope)
         scope.setdefault("state", {})["request_id"] = request_id
+        with logs.about(request=request_id):
+            await self._answer(scope, receive, send, request_id, started)
+
+    async def _answer(
+        self, scope: Scope, receive: Receive, send: Send, request_id: str, started: float
+    ) -> None:
         answering = events = False
 
         async def send_with_headers(message: Message) -> None:

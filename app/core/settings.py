@@ -3,6 +3,7 @@
 import sys
 from functools import lru_cache
 from pathlib import Path
+from typing import Literal
 from urllib.parse import urlsplit
 
 from pydantic import AliasChoices, Field, SecretStr, field_validator
@@ -75,6 +76,11 @@ class Settings(GraderSettings):
         "itself in data_dir",
     )
     organization: str = Field(default="policysplit", description="The org part of ft:base:org:suffix:id")
+    log_format: Literal["text", "json"] = Field(
+        default="text",
+        description="json: each log line is an object, with request, project, job and attempt where it is "
+        "about one",
+    )
     metrics_host: str = Field(
         default="127.0.0.1", description="Address at which workers answer /metrics, /healthz and /readyz"
     )

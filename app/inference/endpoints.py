@@ -26,7 +26,7 @@ from app.inference.responses_schemas import ResponseRequest
 from app.inference.sampling import SamplingRequest
 from app.inference.schemas import ChatCompletionRequest
 from app.inference.service import Plan
-from app.inference.upstream import sample
+from app.inference.traced import traced
 
 
 @asynccontextmanager
@@ -99,7 +99,7 @@ async def _sent(
 ) -> Response:
     """The answer, as a stream where there is one to make."""
     gateway: Gateway = request.state.gateway
-    fanout = Fanout([sample(gateway, plan.workers, plan.needs, one.request) for one in plan.samples])
+    fanout = Fanout([traced(gateway, plan, one) for one in plan.samples])
     headers = {"x-policysplit-mode": plan.mode}
     streaming = False
     try:

@@ -46,6 +46,8 @@ class Plan:
     """Features that a worker's engine must have for it."""
     count: Callable[[str, int, int], None] = field(repr=False)
     """Puts a choice's mode, and the tokens that it read and wrote, into the books."""
+    trace: str | None = None
+    """Of the job that trained the model."""
 
 
 async def plan_chat(gateway: Gateway, request: ChatCompletionRequest, project_id: str) -> Plan:
@@ -124,7 +126,15 @@ async def _plan(
     mode = modes[0].value if len(modes) == 1 else MIXED
     count = partial(gateway.meter.answered, project_id, found.checkpoint or found.shown.id)
     return Plan(
-        request.model, mode, found.fingerprint, found.checkpoint, samples, workers, frozenset(needs), count
+        request.model,
+        mode,
+        found.fingerprint,
+        found.checkpoint,
+        samples,
+        workers,
+        frozenset(needs),
+        count,
+        found.trace,
     )
 
 

@@ -2,7 +2,7 @@
 
 import contextlib
 import re
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,6 +18,7 @@ from app.inference.repository import Worker
 from app.inference.stops import StopFilter
 from app.inference.text_logprobs import TextLogprobs, Told
 from app.models.catalog import is_model
+from trainer.system import logs
 
 # transformers serve does not escape the message of an error in a stream.
 _UNESCAPED_ERROR = re.compile(r'^\{"error": "(.*)"\}$', re.DOTALL)
@@ -52,8 +53,12 @@ Event = Piece | Finish
 
 
 async def sample(
-    gateway: Gateway, workers: list[Worker], needs: frozenset[str], request: EngineRequest
-) -> AsyncIterator[Event]:
+    gateway: Gateway,
+    workers: list[Worker],
+    needs: frozenset[str],
+    request: EngineRequest,
+    traceparent: str | None = None,
+) -> AsyncGenerator[Event]:
     """The events of one answer from the first of ``workers`` that can give it.
 
     Where none can be reached, those that have come meanwhile and have the features ``needs`` are asked: one
@@ -65,13 +70,17 @@ async def sample(
     timeout = aiohttp.ClientTimeout(
         None, sock_connect=5.0, sock_read=settings.engine_start_seconds + settings.engine_stall_seconds
     )
+    # What is logged there names the request as what is logged here does.
+    headers = _JSON | {"x-request-id": logs.known().get("request", "")}
+    if traceparent is not None:
+        headers["traceparent"] = traceparent
     refusal: ApiError | None = None
     ranked = gateway.ranked(workers, request.folder)
     for worker in ranked:  # which may grow
         with gateway.counted(worker):
             try:
                 async with gateway.session.post(
-                    f"{worker.url}/samples", data=body, headers=_JSON, timeout=timeout
+                    f"{worker.url}/samples", data=body, headers=headers, timeout=timeout
                 ) as response:
                     if response.status != 200:
                         refusal = _refusal(await response.read(), response)

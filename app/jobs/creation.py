@@ -12,6 +12,7 @@ from sqlalchemy import select
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
+from app.core import tracing
 from app.core.audit import record
 from app.core.db import read_session, write_session
 from app.core.errors import BadRequest
@@ -202,6 +203,7 @@ def _job(sent: _Sent, resolved: Resolved, job_id: str, seed: int) -> Job:
         pause_requested=False,
         attempt=0,
         not_before=0.0,
+        traceparent=tracing.current(),
     )
     job.words = words_of(job)
     return job

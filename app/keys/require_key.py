@@ -27,6 +27,7 @@ from app.keys.rate import RateLimiter
 from app.keys.repository import Caller
 from app.keys.secret import digest_of, is_secret
 from app.keys.uses import Uses
+from trainer.system import logs
 
 _BEARER = b"bearer "
 _CHALLENGE = {"www-authenticate": "Bearer"}
@@ -69,6 +70,7 @@ class RequireKey:
             scope["state"]["caller"] = caller
             scope["state"]["project"] = caller.project_id
             ACTOR.set(_actor(scope, caller))
+            logs.note(project=caller.project_id)
             if caller.key_id is not None:
                 uses: Uses = scope["state"]["key_uses"]
                 uses.note(caller.key_id)

@@ -62,6 +62,8 @@ class Found:
     checkpoint: str | None = None
     saved_at: float | None = None
     earlier: "tuple[Found, ...]" = ()
+    trace: str | None = None
+    """Of the job that trained it (``app.core.tracing``)."""
 
     @property
     def mode(self) -> Mode:
@@ -107,6 +109,7 @@ def _found(name: ModelId, checkpoint: Checkpoint, job: Job) -> Found:
         effort_switch=effort_switch(template),
         checkpoint=checkpoint.model,
         saved_at=checkpoint.created_at,
+        trace=job.traceparent,
     )
 
 

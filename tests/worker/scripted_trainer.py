@@ -62,6 +62,7 @@ class Plan:
     final_checkpoint: bool = True
     exit_code: int = 0
     linger: bool = False  # hangs after its last event
+    print_environment: tuple[str, ...] = ()  # the values of these variables, as JSON
 
 
 class ScriptedTrainer:
@@ -77,6 +78,8 @@ class ScriptedTrainer:
 
     def run(self) -> int:
         plan = self.plan
+        if plan.print_environment:
+            print(json.dumps({name: os.environ.get(name) for name in plan.print_environment}), flush=True)
         if plan.child:
             code = "import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN); signal.pause()"
             child = subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.DEVNULL)
@@ -125,6 +128,7 @@ class ScriptedTrainer:
             "train/N/length": 3.0,
             "train/H/length": 5.0,
             "train/step_seconds": 0.5,
+            "time/generate": 0.25,
         }
         sampled = hashlib.sha256(f"{self.run_id}/{step}".encode()).hexdigest()
         digest = StepDigest(rollouts=sampled, rewards=sampled, grad_norm=step / 10)

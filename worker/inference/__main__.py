@@ -7,9 +7,11 @@ import sys
 
 import uvicorn
 
+from app.core import tracing
 from app.core.addresses import is_loopback
 from app.core.private import keep_private, tighten_if_open
 from app.core.settings import Settings, get_settings
+from trainer.system import logs
 from worker.inference.server import build_app
 
 #: How long streams may go on after the signal to end.
@@ -18,20 +20,21 @@ DRAIN_SECONDS = 3
 
 def main() -> int:
     """Exit code 2: the settings can't work."""
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s inference %(levelname)s %(message)s")
+    logs.set_up("inference", "%(asctime)s inference %(levelname)s %(message)s")
     logging.getLogger("httpx").setLevel(logging.WARNING)
     keep_private()
     settings = get_settings()
     tighten_if_open(settings.data_dir)
     try:
         check_address(settings)
+        tracing.set_up("inference")
         listener = socket.create_server(
             (settings.inference_host, settings.inference_port),
             family=socket.AF_INET6 if ":" in settings.inference_host else socket.AF_INET,
         )
         url = advertised_url(settings, listener.getsockname()[1])
         app = build_app(settings, url)
-    except (ValueError, OSError) as error:
+    except (ValueError, OSError, tracing.TracingMissing) as error:
         print(f"inference: {error}", file=sys.stderr)
         return 2
     logging.getLogger(__name__).info("listening on %s, engine %s", url, settings.engine)

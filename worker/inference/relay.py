@@ -9,6 +9,7 @@ from typing import NoReturn
 import aiohttp
 from pydantic_core import to_json
 
+from app.core import tracing
 from app.inference.engine_request import EngineRequest
 from worker.inference.child import EngineProcess
 from worker.inference.engines import Call, Engine
@@ -70,9 +71,11 @@ class Relay:
         child = loaded.child
         mark = child.mark()
         complete = False
+        trace = tracing.current()
+        headers = _JSON if trace is None else _JSON | {"traceparent": trace}
         try:
             async with child.client.post(
-                call.path, data=to_json(call.body), headers=_JSON, timeout=self._timeout
+                call.path, data=to_json(call.body), headers=headers, timeout=self._timeout
             ) as response:
                 if response.status != 200:
                     said = await response.read()

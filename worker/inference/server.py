@@ -11,11 +11,14 @@ from fastapi.responses import JSONResponse
 from pydantic import BaseModel
 from starlette.routing import Route
 
+from app.core import tracing
 from app.core.own_secrets import inference_token
 from app.core.settings import Settings
 from app.core.streaming import ClientGone, EventStream, WhileConnected, cancel
+from app.core.traced_requests import TraceRequests
 from app.inference.engine_request import EngineRequest
 from app.monitoring.requests import CountRequests
+from trainer.system import logs
 from worker.figures_server import FiguresServer
 from worker.gpus import engine_slots
 from worker.inference import load as loads_of
@@ -87,6 +90,8 @@ def build_app(settings: Settings, url: str, engine: Engine | None = None) -> Fas
             raise NotTheGateway("the inference token is missing or wrong")
 
     app = FastAPI(lifespan=lifespan, openapi_url=None)
+    if tracing.is_on():
+        app.add_middleware(TraceRequests)
     app.add_middleware(CountRequests)
 
     @app.exception_handler(InferenceError)
@@ -125,7 +130,8 @@ def build_app(settings: Settings, url: str, engine: Engine | None = None) -> Fas
         only_the_gateway(request)
         body = EngineRequest.model_validate_json(await request.body())
         items: asyncio.Queue[Item] = asyncio.Queue()
-        task = asyncio.create_task(request.app.state.relay.run(body, items))
+        with logs.about(request=request.headers.get("x-request-id", "")):
+            task = asyncio.create_task(request.app.state.relay.run(body, items))
         try:
             async with WhileConnected(request.receive):
                 first = await items.get()

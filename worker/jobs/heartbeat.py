@@ -12,6 +12,7 @@ import time
 from sqlalchemy.exc import InterfaceError, OperationalError
 
 from app.core.settings import get_settings
+from trainer.system import logs
 from worker.jobs import holding
 from worker.jobs.holding import Flags
 from worker.lease import Claim, LeaseLost
@@ -30,7 +31,9 @@ class Heartbeat:
         self._stopped = threading.Event()
         self._until = 0.0
         self.renewed(time.monotonic())
-        self._thread = threading.Thread(target=self._run, name=f"heartbeat {claim.id}", daemon=True)
+        self._thread = threading.Thread(
+            target=logs.carried(self._run), name=f"heartbeat {claim.id}", daemon=True
+        )
         self._thread.start()
 
     def stop(self) -> None:

@@ -6,6 +6,7 @@ import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
+from trainer.system import logs
 from trainer.system.files import write_atomically
 from trainer.system.guarded import Guarded
 from worker import gpus
@@ -74,7 +75,9 @@ class Trainer:
                     [*command, "--spec", str(spec), "--run-dir", str(run_dir), *arguments],
                     stdout=log,
                     stderr=subprocess.STDOUT,
-                    environment=trainer_environment(spec) | gpus.slots().environment(slot),
+                    environment=trainer_environment(spec)
+                    | gpus.slots().environment(slot)
+                    | logs.environment(),
                     on_exit=on_exit,
                 )
         except BaseException:

@@ -16,6 +16,7 @@ from app.core.store.runs import RUN_NAME, link, steps_in, stored_states
 from app.core.store.specs import with_places
 from app.core.tables import Checkpoint
 from trainer.spec.manifest import MANIFEST_NAME
+from trainer.system import logs
 from worker.shutdown import Shutdown
 
 T = TypeVar("T")
@@ -72,7 +73,7 @@ class Fetching:
                 self._over.set()
                 wake.set()
 
-        threading.Thread(target=run, name=f"fetching {job_id}", daemon=True).start()
+        threading.Thread(target=logs.carried(run), name=f"fetching {job_id}", daemon=True).start()
 
     @property
     def running(self) -> bool:

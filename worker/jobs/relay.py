@@ -117,7 +117,15 @@ class Relay:
     before it had relayed everything.
     """
 
-    def __init__(self, claim: Claim, run_dir: Path, uploads: Uploads, source: int | None = None):
+    def __init__(
+        self,
+        claim: Claim,
+        run_dir: Path,
+        uploads: Uploads,
+        source: int | None = None,
+        on_step: Callable[[StepMetrics], None] = figures.count_step,
+    ):
+        self._on_step = on_step
         self.end: End | None = None
         self.started = False
         """The trainer has told that it began: it is the only one in the run's folder."""
@@ -224,7 +232,7 @@ class Relay:
         self._offset = batch.end
         for event in batch.events:
             if isinstance(event, StepMetrics):
-                figures.count_step(event)
+                self._on_step(event)
         for place in removed:
             if (reference := Reference.parse(place)) is not None:
                 self._uploads.remove(reference.prefix)

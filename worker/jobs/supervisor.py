@@ -11,10 +11,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
-from sqlalchemy import select
+from sqlalchemy import func, select
 from sqlalchemy.exc import InterfaceError, OperationalError
 
 from app.checkpoints.repository import has_checkpoint
+from app.core import tracing
 from app.core.db import read_session, write_session
 from app.core.job_log import Level, add_event
 from app.core.job_status import JobStatus, is_terminal
@@ -24,11 +25,12 @@ from app.core.store.artefacts import in_use, remove_below
 from app.core.store.errors import StoreError
 from app.core.store.runs import states_name
 from app.core.store.specs import places_of
-from app.core.tables import Job
+from app.core.tables import Job, JobAttempt
 from app.files import storage
 from app.files.storage import StoredFile
 from app.jobs.status import change_status
-from trainer.spec.events import Finished
+from trainer.spec.events import Finished, StepMetrics
+from trainer.system import logs
 from worker import figures
 from worker.jobs import clock, holding
 from worker.jobs.causes import memory_kills
@@ -42,6 +44,7 @@ from worker.jobs.places import FIRST_WAIT, Fetching
 from worker.jobs.relay import End, Relay, unrelayed_attempts
 from worker.jobs.results import store_results
 from worker.jobs.stall import StallWatch
+from worker.jobs.tracing import AttemptTrace
 from worker.jobs.uploads import Uploads
 from worker.lease import Claim, LeaseLost
 from worker.shutdown import Shutdown
@@ -75,14 +78,15 @@ def run_next(owner: str, shutdown: Shutdown) -> Outcome | None:
 
 
 def _run(claim: Claim, shutdown: Shutdown) -> Outcome | None:
-    _log.info("%s: claimed as attempt %s", claim.id, claim.attempt)
-    try:
-        ending = Supervisor(claim, shutdown).run()
-    except LeaseLost as error:
-        _log.warning("%s; its trainer is stopped and nothing is written", error)
-        return None
-    _log.info("%s: attempt %s: %s %s", claim.id, claim.attempt, ending.outcome, ending.message)
-    return ending.outcome
+    with logs.about(job=claim.id, attempt=claim.attempt):
+        _log.info("%s: claimed as attempt %s", claim.id, claim.attempt)
+        try:
+            ending = Supervisor(claim, shutdown).run()
+        except LeaseLost as error:
+            _log.warning("%s; its trainer is stopped and nothing is written", error)
+            return None
+        _log.info("%s: attempt %s: %s %s", claim.id, claim.attempt, ending.outcome, ending.message)
+        return ending.outcome
 
 
 class Supervisor:
@@ -104,6 +108,7 @@ class Supervisor:
         self._next_room = 0.0
         self._next_measure = 0.0
         self._heartbeat = Heartbeat(claim, self._wake)
+        self._trace = AttemptTrace(claim)
 
     def run(self) -> Ending:
         """Run to the attempt's end; raises LeaseLost with the trainer's group gone and nothing written."""
@@ -111,11 +116,13 @@ class Supervisor:
             with self._shutdown.waking(self._wake):
                 return self._conclude(self._train())
         finally:
+            self._trace.end(Outcome.LOST, "lease_lost")
             self._uploads.close()
             self._heartbeat.stop()
 
     def _train(self) -> Ending:
         spec, planned_steps = self._persist(self._read_plan)
+        self._persist(self._begin_trace)
         with in_use(places_of(spec)):
             return self._train_on(spec, planned_steps)
 
@@ -137,7 +144,7 @@ class Supervisor:
             self._integrations.close()
             cause = f"the trainer could not be started: {error}"
             return disk_full(None, cause) if no_room(error) else Ending(Outcome.CRASHED, cause, detail=cause)
-        relay = Relay(self._claim, self._run_dir, self._uploads)
+        relay = Relay(self._claim, self._run_dir, self._uploads, on_step=self._note_step)
         kills = memory_kills()
         try:
             self._watch(trainer, relay)
@@ -353,6 +360,7 @@ class Supervisor:
                 ending = disk_full(None, str(error))
         status = self._persist(lambda: apply_ending(self._claim, ending, results))
         figures.count_attempt(ending.outcome, ending.cause)
+        self._trace.end(ending.outcome, ending.cause)
         if results is not None and status is not JobStatus.SUCCEEDED:
             storage.remove(results.id)
         if is_terminal(status.value):
@@ -378,8 +386,26 @@ class Supervisor:
 
     def _read_plan(self) -> tuple[dict[str, object], int]:
         with read_session() as session:
-            row = session.execute(select(Job.run_spec, Job.total_steps).where(Job.id == self._claim.id))
-            return row.one()
+            query = select(Job.run_spec, Job.total_steps, Job.project_id).where(Job.id == self._claim.id)
+            spec, planned_steps, project_id = session.execute(query).one()
+        logs.note(project=project_id)
+        return spec, planned_steps
+
+    def _begin_trace(self) -> None:
+        if not tracing.is_on():
+            return
+        columns = (Job.traceparent, Job.created_at, Job.model, Job.run_spec)
+        with read_session() as session:
+            parent, created_at, model, spec = session.execute(
+                select(*columns).where(Job.id == self._claim.id)
+            ).one()
+            ended = select(func.max(JobAttempt.ended_at)).where(JobAttempt.job_id == self._claim.id)
+            since = session.scalar(ended) or created_at
+        self._trace.begin(parent, since, model, spec)
+
+    def _note_step(self, event: StepMetrics) -> None:
+        figures.count_step(event)
+        self._trace.step(event)
 
     def _has_result(self, end: End | None, planned_steps: int) -> bool:
         """Whether the checkpoints of the last step, and of the result's, are registered."""

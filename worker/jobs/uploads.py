@@ -17,6 +17,7 @@ from app.core.store.artefacts import keep, remove_below
 from app.core.store.errors import StoreError
 from app.core.store.remote import remote
 from app.core.store.runs import OUTGOING, checkpoint_name, link, link_state, send_state, steps_in
+from trainer.system import logs
 from worker.jobs.places import persist
 
 _log = logging.getLogger(__name__)
@@ -93,7 +94,9 @@ class Uploads:
     def _submit(self, task: Callable[[], None]) -> None:
         self._tasks.put(task)
         if self._thread is None:
-            self._thread = threading.Thread(target=self._run, name=f"uploads {self._job_id}", daemon=True)
+            self._thread = threading.Thread(
+                target=logs.carried(self._run), name=f"uploads {self._job_id}", daemon=True
+            )
             self._thread.start()
 
     def _run(self) -> None:

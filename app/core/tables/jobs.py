@@ -86,6 +86,8 @@ class Job(Table):
     tags: Mapped[list[str] | None] = mapped_column(Json)
     # Of the run's folder, as its worker last measured it.
     disk_bytes: Mapped[int] = mapped_column(BigInteger, default=0, server_default="0")
+    # The context of the request that made it, where there are traces (app.core.tracing).
+    traceparent: Mapped[str | None] = mapped_column(String(64))
     # How many it has (app.checkpoints.repository): a project's hundred thousands take long to count.
     checkpoints: Mapped[int] = mapped_column(Integer, default=0, server_default="0")
 
