@@ -1,6 +1,7 @@
 """Evals and their runs over the SDK's own ``client.evals``: what is taken in, shown, refused and removed."""
 
 import json
+import time
 from typing import Any
 
 import httpx
@@ -15,10 +16,12 @@ from app.core.settings import get_settings
 from app.core.tables import Eval, EvalRun, File
 from app.evals.comparison import EvalComparison
 from app.evals.deletion import remove_deleted
+from app.storage.expiry import DAY
 from tests.app.test_sdk_types import strictly
 from tests.fixtures.api import GRADER, Api, jsonl, on_sqlite, sums
 from tests.fixtures.described import check_described
 from tests.fixtures.evals import CONFIG, STRICT, TEMPLATE, answered, asked, ended_run, new_eval, new_run
+from worker.retention import expire
 
 pytestmark = on_sqlite
 ITEM = {"question": "2 + 2?", "answer": "4"}
@@ -303,6 +306,29 @@ def test_a_project_has_only_so_many_runs_and_items(client: openai.OpenAI, monkey
     monkeypatch.setattr(get_settings(), "project_max_eval_runs", 1)
     with pytest.raises(openai.PermissionDeniedError, match="1 runs; 1 more"):
         new_run(client, eval_id, answered("4"))
+
+
+def test_items_expire_and_what_a_run_needs_does_not(
+    client: openai.OpenAI, http: httpx.Client, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(get_settings(), "retain_eval_items_days", 10.0)
+    monkeypatch.setattr(get_settings(), "retain_files_days", 10.0)
+    eval_id, file = new_eval(client), evals_file(client, [{"item": ITEM}])
+    ended = ended_run(client, eval_id, {"a": True, "b": True}, "ended")
+    with write_session() as session:
+        session.get_one(EvalRun, ended).finished_at = time.time() - 4 * DAY
+    waits = new_run(client, eval_id, asked("tiny", source={"type": "file_id", "id": file}))
+    kept = {one["what"]: one["expiring_count"] for one in http.get("/v1/storage").json()["retention"]}
+    assert (kept["eval_items"], kept["files"]) == (1, 0)
+    expire(now=time.time() + 11 * DAY)
+    assert client.evals.runs.output_items.list(ended, eval_id=eval_id).data == []
+    assert client.evals.runs.retrieve(ended, eval_id=eval_id).result_counts.passed == 2, "its counts stay"
+    compared = http.get(f"/v1/evals/{eval_id}/compare").json()
+    assert compared["notes"] == ["The items of ended have expired: only its counts are left."]
+    assert [one.id for one in client.files.list()] == [file]
+    client.evals.runs.cancel(waits, eval_id=eval_id)
+    expire(now=time.time() + 11 * DAY)
+    assert client.files.list().data == []
 
 
 def test_what_was_deleted_goes_with_all_that_it_owns(client: openai.OpenAI):

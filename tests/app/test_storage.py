@@ -180,6 +180,7 @@ def test_what_expires_soon_is_told(client: openai.OpenAI, api: Api, monkeypatch:
         "events": (None, None, None),
         "checkpoints": (None, None, None),
         "files": (None, 0, 0),
+        "eval_items": (None, None, None),
     }
     assert told(rollouts=7.5)["rollouts"] == (7.5, 0, None), "later than within a week"
     soon = told(events=1, checkpoints=1, files=1)
