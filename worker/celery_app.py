@@ -73,7 +73,7 @@ def _tell_figures() -> None:
         server = FiguresServer(settings.metrics_host, port)
     except OSError as error:
         # Celery logs what handlers raise, and goes on.
-        sys.exit(f"worker: cannot listen on {settings.metrics_host}:{port}: {error.strerror}")
+        sys.exit(f"worker: {error.strerror}")
     server.start(alive=lambda: REGISTRATION.turns, ready=lambda: INTAKE.takes)
 
 

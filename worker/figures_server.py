@@ -39,7 +39,11 @@ class FiguresServer:
         self._alive, self._ready, self._more = _yes, _yes, bytes
         self._keys = _Keys(open_here=is_loopback(host))
         server_class = _SixServer if ":" in host else ThreadingHTTPServer
-        self._server = server_class((host, port), self._handler())
+        try:
+            self._server = server_class((host, port), self._handler())
+        except OSError as error:
+            told = f"cannot listen on {host}:{port} for metrics: {error.strerror}"
+            raise OSError(error.errno, told) from error
         self._server.daemon_threads = True
 
     @property

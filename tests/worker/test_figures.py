@@ -127,6 +127,6 @@ def test_a_worker_is_alive_while_its_registration_turns_and_ready_while_it_takes
 
 
 def test_a_port_that_is_taken_is_refused_when_it_is_made(server: FiguresServer) -> None:
-    with pytest.raises(OSError, match="in use"):
+    with pytest.raises(OSError, match=f"127.0.0.1:{server.port} for metrics: Address already in use"):
         FiguresServer("127.0.0.1", server.port)
     assert b"policysplit_steps" in told()
