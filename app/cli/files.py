@@ -52,6 +52,9 @@ def list_files(
 @app.command()
 def upload(
     file: Annotated[Path, typer.Argument(help="A JSONL file.")],
+    for_evals: Annotated[
+        bool, typer.Option("--evals", help="Its lines are items for evals, not rows to train on.")
+    ] = False,
     as_json: JsonOption = False,
     base_url: BaseUrlOption = None,
     data_dir: DataDirOption = None,
@@ -59,7 +62,7 @@ def upload(
     """Upload a file; each line is checked."""
     client = connect(base_url, data_dir)
     with api_errors(client), file.open("rb") as content:
-        made = client.files.create(file=content, purpose="fine-tune")
+        made = client.files.create(file=content, purpose="evals" if for_evals else "fine-tune")
     say_done(made.to_dict(), as_json, f"Uploaded {escape(str(file))} as [bold]{made.id}[/].")
 
 

@@ -44,6 +44,10 @@ def test_files_are_uploaded_listed_and_deleted_and_no_id_is_cut(api: Api, tmp_pa
     listed = run_cli("files", "list", *at, COLUMNS="20").stdout.splitlines()
     assert listed[0].split() == ["file", "name", "size", "rows", "purpose", "uploaded"]
     assert re.fullmatch(rf"{made['id']} +train\.jsonl +\d+ B +8 +fine-tune +just now", listed[1].strip())
+    items = tmp_path / "items.jsonl"
+    items.write_bytes(jsonl([{"item": row} for row in sums(2)]))
+    made_of_items = json.loads(run_cli("files", "upload", str(items), "--evals", "--json", *at).stdout)
+    assert (made_of_items["purpose"], made_of_items["rows"]) == ("evals", 2)
     target = tmp_path / "copy.jsonl"
     assert run_cli("files", "download", made["id"], "--to", str(target), *at).returncode == 0
     assert target.read_bytes() == file.read_bytes()
