@@ -49,6 +49,7 @@ from app.models.endpoints import router as models
 from app.monitoring.endpoints import router as monitoring
 from app.monitoring.requests import CountRequests
 from app.rollouts.endpoints import router as rollouts
+from app.signin.endpoints import router as signin
 from app.storage.endpoints import router as storage
 from app.usage.endpoints import router as usage
 from app.webhooks.deliverer import deliver_for_ever
@@ -136,6 +137,7 @@ def create_app(
     app.include_router(health.router)
     app.include_router(monitoring)
     app.include_router(dashboard)
+    app.include_router(signin)
     for router in (
         files,
         prompt_lengths,

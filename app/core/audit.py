@@ -40,6 +40,8 @@ Change = Literal[
     "job.paused",
     "job.resumed",
     "job.updated",
+    "login.succeeded",
+    "logout.succeeded",
     "model.deleted",
     "model.pull.cancelled",
     "model.pull.started",

@@ -4,9 +4,9 @@ from typing import Annotated
 
 from fastapi import Depends, Request
 
-#: Paths that show nothing of any project; so do the files of the two pages.
+#: Paths that show nothing of any project; so do the files of the two pages, and the way in.
 PUBLIC = frozenset({"/", "/healthz", "/readyz", "/docs", "/openapi.json"})
-PUBLIC_FOLDERS = ("/dashboard/", "/docs/")
+PUBLIC_FOLDERS = ("/dashboard/", "/docs/", "/auth/")
 
 
 def is_public(path: str) -> bool:

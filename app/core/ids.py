@@ -62,6 +62,10 @@ def new_experiment_id() -> str:
     return f"exp_{_random()}"
 
 
+def new_sign_in_id() -> str:
+    return f"sess_{_random()}"
+
+
 def new_audit_id() -> str:
     return f"audit_log-{_random()}"
 

@@ -3,7 +3,8 @@
 A browser sends requests for any page that is open in it, also to this machine. Without keys a request needs
 no secret, so one that a page of another origin caused is refused, on every route, by what the browser itself
 says of it: ``Origin``, ``Sec-Fetch-Site``, and the name in ``Host``, which tells a page that has its own name
-point here (DNS rebinding). With keys there is nothing to refuse: a page has no key, and no cookie is asked.
+point here (DNS rebinding). With keys there is nothing to refuse: a page has no key; what a signed-in
+browser's cookie may do says ``app.keys.sessions``.
 """
 
 import ipaddress

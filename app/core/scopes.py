@@ -5,16 +5,15 @@
 """
 
 from collections.abc import Callable, Collection, Coroutine, Sequence
-from typing import Any, Literal, TypedDict, get_args
+from typing import Any, TypedDict
 
 from fastapi import Request, Response
 from fastapi.routing import APIRoute
 
 from app.core.errors import Forbidden
+from app.core.scope_names import SCOPES, Scope
 
 Handler = Callable[[Request], Coroutine[Any, Any, Response]]
-Scope = Literal["read", "train", "infer", "admin"]
-SCOPES: tuple[Scope, ...] = get_args(Scope)
 #: Of a route, in its description.
 FIELD = "x-scopes"
 

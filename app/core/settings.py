@@ -3,13 +3,30 @@
 import sys
 from functools import lru_cache
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Self
 from urllib.parse import urlsplit
 
-from pydantic import AliasChoices, Field, SecretStr, field_validator
+from pydantic import AliasChoices, BaseModel, ConfigDict, Field, SecretStr, field_validator, model_validator
 from pydantic_settings import SettingsConfigDict
 
+from app.core.scope_names import SCOPES, Scope
 from trainer.graders.operator import GraderSettings
+
+
+class OidcRule(BaseModel):
+    """Who of those that an identity provider knows may do what: one whose ``claim`` is, or has, ``value``.
+
+    ``value`` may have stars, as ``*@example.org``.
+    """
+
+    model_config = ConfigDict(extra="forbid")
+
+    claim: str = "groups"
+    value: str = Field(min_length=1)
+    project: str = "proj_default"
+    scopes: list[Scope] = Field(default=list(SCOPES), min_length=1)
+    operator: bool = False
+
 
 #: Kinds of stores.
 STORES = ("file", "s3", "gs", "az")
@@ -231,6 +248,31 @@ class Settings(GraderSettings):
         description="Fernet keys that seal secrets in the database, a JSON list, the newest first; empty: "
         "one that is made by itself in data_dir",
     )
+    oidc_issuer: str = Field(
+        default="",
+        description="Identity provider (OpenID Connect) with which people sign in to the dashboard, as it "
+        "calls itself: https://…; empty: keys alone",
+    )
+    oidc_name: str = Field(default="your organization", description="What the sign-in button calls it")
+    oidc_client_id: str = Field(default="", description="Id of this service at the identity provider")
+    oidc_client_secret: SecretStr | None = Field(
+        default=None, description="Its secret there; unset: a public client, with PKCE alone"
+    )
+    oidc_public_url: str = Field(
+        default="",
+        description="How browsers reach this service, https://…; the provider sends them back to "
+        "/auth/callback there",
+    )
+    oidc_scopes: str = Field(default="openid email profile", description="What is asked for at the provider")
+    oidc_rules: list[OidcRule] = Field(
+        default=[],
+        description="Who may do what, a JSON list, of which the first that is met counts: claim (default "
+        "groups), value (with stars, as *@example.org), project, scopes, operator",
+    )
+    oidc_session_hours: float = Field(default=12.0, gt=0, description="How long a sign-in lasts")
+    oidc_clock_skew_seconds: int = Field(
+        default=60, ge=0, description="How far the provider's clock may be from this one"
+    )
     model_pull_projects: list[str] = Field(
         default=["proj_default"],
         description="Projects whose keys may fetch base models from the model hub, a JSON list of ids; "
@@ -298,6 +340,12 @@ class Settings(GraderSettings):
                 "should be file:///FOLDER or s3://BUCKET/PREFIX, or gs:// or az:// likewise, without keys"
             )
         return value.rstrip("/")
+
+    @model_validator(mode="after")
+    def _is_whole(self) -> Self:
+        if self.oidc_issuer and not (self.oidc_client_id and self.oidc_public_url and self.oidc_rules):
+            raise ValueError("oidc_issuer wants oidc_client_id, oidc_public_url and oidc_rules beside it")
+        return self
 
     @property
     def cache_dir(self) -> Path:

@@ -10,7 +10,7 @@ from app.core.audit import record
 from app.core.db import read_session, write_session
 from app.core.errors import BadRequest, Conflict, Forbidden, KeyRevoked, NotFound
 from app.core.paging import unknown_cursor
-from app.core.scopes import SCOPES
+from app.core.scope_names import SCOPES
 from app.core.settings import get_settings
 from app.core.tables import Project
 from app.keys import repository, service
@@ -44,7 +44,7 @@ def create_key(caller: Caller, request: CreateKey) -> dict[str, object]:
             requests_per_minute=request.requests_per_minute,
             operator=request.operator,
             scopes=_scopes(caller, request),
-            created_by=caller.key_id,
+            created_by=caller.key_id or (caller.email or "")[:64] or None,
         )
         return key_view(key, project, caller, new_secret=secret)
 

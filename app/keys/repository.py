@@ -11,7 +11,7 @@ from sqlalchemy.orm import Session
 from app.core.audit import record
 from app.core.ids import new_key_id
 from app.core.quick_reads import QuickReads
-from app.core.scopes import SCOPES
+from app.core.scope_names import SCOPES
 from app.core.tables import DELETED_PROJECT, ApiKey, Project
 from app.keys.secret import digest_of, hint_of, new_secret
 
@@ -29,6 +29,8 @@ class Caller:
     operator: bool = False
     scopes: frozenset[str] = frozenset(SCOPES)
     project_requests_per_minute: int | None = None
+    email: str | None = None
+    """Of somebody who signed in, without a key."""
 
 
 _CALLER = (

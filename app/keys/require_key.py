@@ -26,6 +26,7 @@ from app.keys.open_requests import OpenRequests
 from app.keys.rate import RateLimiter
 from app.keys.repository import Caller
 from app.keys.secret import digest_of, is_secret
+from app.keys.sessions import signed_in
 from app.keys.uses import Uses
 from trainer.system import logs
 
@@ -83,17 +84,20 @@ class RequireKey:
         A key that another process, or a request just now, has made may be used at once: who has it does not
         work in the keyless service's project for the seconds until this is noticed.
         """
-        if not await self._keys.keyless(reads):
+        if get_settings().oidc_issuer or not await self._keys.keyless(reads):
             return False
         secret = _bearer(scope)
         return (
             secret is None or not is_secret(secret) or not await self._keys.is_first(reads, digest_of(secret))
         )
 
-    async def _caller(self, scope: Scope, reads: QuickReads) -> tuple[Caller, str]:
-        """Whose request it is, and the digest of the key."""
+    async def _caller(self, scope: Scope, reads: QuickReads) -> tuple[Caller, str | None]:
+        """Whose request it is, and the digest of the key; None where somebody has signed in."""
         secret = _bearer(scope)
         if secret is None:
+            if (person := await signed_in(scope, reads)) is not None:
+                await _check_project_rate(scope, person)
+                return person, None
             raise Unauthorized(
                 "No key was given: a request has it in the header 'Authorization: Bearer sk-…'. The operator "
                 "of this service makes keys with `policysplit keys create`.",
@@ -108,14 +112,21 @@ class RequireKey:
         rates: RateLimiter = scope["state"]["rates"]
         if limit and caller.key_id is not None:
             await rates.check(caller.key_id, limit)
-        if caller.project_requests_per_minute:
-            await rates.check(caller.project_id, caller.project_requests_per_minute, "The project's keys")
+        await _check_project_rate(scope, caller)
         return caller, digest
+
+
+async def _check_project_rate(scope: Scope, caller: Caller) -> None:
+    if caller.project_requests_per_minute:
+        rates: RateLimiter = scope["state"]["rates"]
+        await rates.check(caller.project_id, caller.project_requests_per_minute, "The project's keys")
 
 
 def _actor(scope: Scope, caller: Caller) -> Actor:
     peer = scope.get("client")
-    return Actor(caller.key_id, None if peer is None else peer[0], scope["state"]["request_id"])
+    return Actor(
+        caller.key_id or caller.email, None if peer is None else peer[0], scope["state"]["request_id"]
+    )
 
 
 def _keyless_caller(scope: Scope, public: bool) -> Caller | None:

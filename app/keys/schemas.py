@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, BaseModel, Field, StringConstraints
 
 from app.core.description import CreatedAt, Kind
-from app.core.scopes import Scope
+from app.core.scope_names import Scope
 from app.core.tables import ApiKey, Project
 from app.keys.repository import Caller, scopes_held
 from app.keys.service import check_name
@@ -52,7 +52,8 @@ class KeyObject(BaseModel):
     scopes: list[Scope] = Field(description="What it may do")
     operator: bool = Field(description="Whether it makes projects, and manages the keys of all")
     created_by: str | None = Field(
-        description="Id of the key that made it; null: the operator did, on the machine itself"
+        description="Id of the key that made it, or who had signed in; null: the operator did, on the "
+        "machine itself"
     )
     last_used_at: int | None = Field(
         description="When a request came with it, to some ten seconds, Unix time; null: never"

@@ -10,7 +10,8 @@ from fastapi import APIRouter, FastAPI
 
 from app.core.error_handlers import install
 from app.core.requests import StrictRoute
-from app.core.scopes import FIELD, SCOPES, ScopedRoute
+from app.core.scope_names import SCOPES
+from app.core.scopes import FIELD, ScopedRoute
 from app.core.tables import DEFAULT_PROJECT
 from app.keys.repository import Caller
 from app.keys.service import create_key

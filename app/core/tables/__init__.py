@@ -18,6 +18,7 @@ from app.core.tables.projects import ApiKey, Project
 from app.core.tables.rollouts import JobOutcomes, Rollout
 from app.core.tables.schema import SchemaFloor
 from app.core.tables.series import MetricBlock, MetricPoint, MetricSeries
+from app.core.tables.sessions import SignIn
 from app.core.tables.usage import PriceList, Usage
 from app.core.tables.webhooks import WebhookAttempt, WebhookDelivery, WebhookEndpoint
 from app.core.tables.workers import InferenceWorker, TrainingWorker
@@ -54,6 +55,7 @@ __all__ = [
     "Project",
     "Rollout",
     "SchemaFloor",
+    "SignIn",
     "Table",
     "TrainingWorker",
     "Usage",

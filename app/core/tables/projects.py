@@ -42,7 +42,7 @@ class ApiKey(Table):
     operator: Mapped[bool] = mapped_column(Boolean, default=False)
     # What it may do (app.core.scopes), with spaces between. NULL: all, as every key could before 0033.
     scopes: Mapped[str | None] = mapped_column(String(64))
-    # The key that made it. NULL: the operator, on the machine itself.
+    # The key that made it, or who had signed in. NULL: the operator, on the machine itself.
     created_by: Mapped[str | None] = mapped_column(String(64))
     # Within seconds; NULL: never.
     last_used_at: Mapped[float | None] = mapped_column(Double)

@@ -1,6 +1,7 @@
 // The page: which view an address shows.
 import { html, render } from "./core/html.js";
 import { route } from "./core/router.js";
+import { askWho } from "./core/session.js";
 import { useStore } from "./core/store.js";
 import { useTitle } from "./core/title.js";
 import { Frame } from "./ui/frame.js";
@@ -54,4 +55,5 @@ function App() {
   return html`<${Frame} page=${path[0]}>${view}<//><${KeyDialog} /><${Toasts} />`;
 }
 
+askWho();
 render(html`<${App} />`, document.getElementById("app"));

@@ -26,7 +26,7 @@ async function send(path, { method = "GET", query, body, form, headers = {}, sig
         headers: sent,
         body: form ?? (body === undefined ? undefined : JSON.stringify(body)),
         signal,
-        credentials: "omit",
+        credentials: "same-origin",
       });
     } catch (error) {
       if (error.name === "AbortError") throw error;

@@ -1,4 +1,5 @@
 // Who asks, as far as keys and projects tell.
+import { session } from "../core/session.js";
 import { listed } from "./pages.js";
 
 /**
@@ -10,7 +11,8 @@ export async function access(signal, pages = {}) {
     listed("/v1/api_keys", pages.keys ?? 1, signal),
     listed("/v1/projects", pages.projects ?? 1, signal),
   ]);
-  const keyless = !keys.rows.length;
-  const operator = keyless || keys.rows.some((one) => one.current && one.operator);
+  const person = session.get();
+  const keyless = !keys.rows.length && person.email === null;
+  const operator = keyless || person.operator || keys.rows.some((one) => one.current && one.operator);
   return { keys: keys.rows, projects: projects.rows, more: { keys: keys.more, projects: projects.more }, keyless, operator };
 }

@@ -1,6 +1,7 @@
 // What stays on every page: brand, navigation, theme, key.
 import { html } from "../core/html.js";
 import { forgetKey, hasKey, openPrompt, refused } from "../core/keys.js";
+import { session, signOut } from "../core/session.js";
 import { link } from "../core/router.js";
 import { useStore } from "../core/store.js";
 import { chooseTheme, theme } from "../core/theme.js";
@@ -41,7 +42,7 @@ export function Frame({ page, children }) {
       </nav>
       <div class="side-foot">
         <div class="modes"><${Mode} mode="normal" /><${Mode} mode="high-entropy" /></div>
-        <div class="row" style=${{ justifyContent: "space-between" }}><${Theme} /><${Key} /></div>
+        <div class="row" style=${{ justifyContent: "space-between" }}><${Theme} /><${Person} /><${Key} /></div>
         <div class="links"><a href="/docs">API reference</a></div>
       </div>
     </header>
@@ -60,6 +61,11 @@ function Theme() {
   >
     <${Icon} name=${icon} />
   </button>`;
+}
+
+function Person() {
+  const { email } = useStore(session);
+  return email && html`<button type="button" class="btn quiet tight" onClick=${signOut} title=${`Signed in as ${email}`}>Sign out</button>`;
 }
 
 function Key() {

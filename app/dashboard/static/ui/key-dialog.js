@@ -1,5 +1,6 @@
 // Asks for a key when the server wants one.
 import { html, useState } from "../core/html.js";
+import { session } from "../core/session.js";
 import { closePrompt, giveKey, keyPrompt } from "../core/keys.js";
 import { useStore } from "../core/store.js";
 import { Dialog } from "./parts.js";
@@ -11,12 +12,14 @@ export function KeyDialog() {
 
 function Form({ message }) {
   const [key, setKey] = useState("");
+  const { sign_in: signIn, provider } = useStore(session);
   const submit = (event) => {
     event.preventDefault();
     if (key.trim()) giveKey(key.trim());
   };
   return html`<${Dialog} title="This service wants a key" onClose=${() => keyPrompt.get() !== null && closePrompt()}>
     <p class="soft small">${message}</p>
+    ${signIn && html`<a class="btn primary" href=${signIn}>Sign in with ${provider}</a>`}
     <form class="stack" onSubmit=${submit}>
       <div class="field">
         <label for="key">API key</label>

@@ -1,0 +1,73 @@
+"""Browsers that are signed in: a cookie that no script can read, in the place of a key.
+
+A browser sends it along with whatever any page asks, so what a page of another origin caused is refused by
+what the browser itself says of it. The cookie is ``SameSite=Strict`` beside that.
+"""
+
+import time
+from collections.abc import Iterator
+from urllib.parse import urlsplit
+
+from sqlalchemy import bindparam, select
+from starlette.types import Scope
+
+from app.core.errors import Forbidden
+from app.core.quick_reads import QuickReads
+from app.core.tables import Project, SignIn
+from app.keys.repository import Caller
+from app.keys.secret import digest_of
+
+COOKIE = "policysplit_session"
+_SAFE = ("GET", "HEAD")
+
+_CALLER = (
+    select(SignIn.project_id, SignIn.email, SignIn.operator, SignIn.scopes, Project.requests_per_minute)
+    .join(Project)
+    .where(SignIn.sha256 == bindparam("digest"), SignIn.expires_at > bindparam("now"))
+)
+
+
+async def signed_in(scope: Scope, reads: QuickReads) -> Caller | None:
+    """Who is signed in where the request comes from; None without a cookie, or with one that is over.
+
+    Raises Forbidden for a request that a page of another origin caused.
+    """
+    if (secret := session_cookie(scope)) is None:
+        return None
+    rows = await reads.rows(_CALLER, digest=digest_of(secret), now=time.time())
+    if not rows:
+        return None
+    refuse_other_origins(scope)
+    project, email, operator, scopes, limit = rows[0]
+    return Caller(project, None, None, bool(operator), frozenset(scopes.split()), limit, email)
+
+
+def session_cookie(scope: Scope, name: str = COOKIE) -> str | None:
+    """What the browser sent as the cookie of this name."""
+    for header in _values(scope, b"cookie"):
+        for part in header.split(";"):
+            key, _, value = part.strip().partition("=")
+            if key == name and value:
+                return value.strip('"')
+    return None
+
+
+def refuse_other_origins(scope: Scope) -> None:
+    """Raise Forbidden unless the browser says that a page of this very place asks, or a person."""
+    hosts = set(_values(scope, b"host"))
+    origins, sites = list(_values(scope, b"origin")), list(_values(scope, b"sec-fetch-site"))
+    said = bool(origins or sites) or scope["method"] in _SAFE
+    if not (
+        said
+        and all(urlsplit(origin).netloc in hosts for origin in origins)
+        and all(site in ("same-origin", "none") for site in sites)
+    ):
+        raise Forbidden(
+            "The request comes with a browser's sign-in, and not from the page of this service: it is not "
+            "answered. Programs send a key.",
+            code="foreign_origin",
+        )
+
+
+def _values(scope: Scope, name: bytes) -> Iterator[str]:
+    return (value.decode("latin-1") for key, value in scope["headers"] if key == name)
