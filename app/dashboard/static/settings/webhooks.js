@@ -11,7 +11,7 @@ import { Secret } from "./secret.js";
 const PATH = "/v1/webhook_endpoints";
 const STATUS = { pending: ["wait", "Pending"], delivered: ["ok", "Delivered"], failed: ["bad", "Failed"] };
 const EVERY_MS = 5000;
-const nameOf = (event) => event.split(".").at(-1);
+const nameOf = (event) => `${event.startsWith("eval.") ? "evaluation " : ""}${event.split(".").at(-1)}`;
 
 export function Webhooks() {
   const asked = useLoad(async (signal) => {
@@ -59,7 +59,7 @@ function Add({ types, onDone }) {
       <${Field} id="hook-url" label="Address" hint="https, or http where the operator allows it" error=${wrong("url")}><input id="hook-url" class="input mono" required value=${url} onInput=${(event) => setUrl(event.target.value)} /><//>
       <button type="submit" class="btn primary" disabled=${!name.trim() || !url.trim() || !chosen.length}><${Icon} name="plus" />Add the webhook</button>
     </div>
-    <div class="row wrap" role="group" aria-label="Events" style=${{ gap: "6px 18px" }}><span class="small muted">A job of the project</span>
+    <div class="row wrap" role="group" aria-label="Events" style=${{ gap: "6px 18px" }}><span class="small muted">A job or an evaluation of the project</span>
       ${types.map((type) => html`<label key=${type} class="check"><input type="checkbox" checked=${chosen.includes(type)} onChange=${(event) => toggle(type, event.target.checked)} />${nameOf(type)}</label>`)}
     </div>
     ${error && !["name", "url"].includes(error.param) && html`<${Problem} error=${error} />`}
