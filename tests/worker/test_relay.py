@@ -119,7 +119,7 @@ def test_every_line_once_wherever_the_worker_is_killed(
         events += [MessageEvent(message=f"step {step}"), metrics(step)]
         events += [Phase(step=step, phase="sampling"), Rollouts(step=step, rollouts=[record(0), record(1)])]
     write(run_dir, 1, *events)
-    monkeypatch.setattr("worker.jobs.relay.MAX_BYTES", 700)  # a few events a batch
+    monkeypatch.setattr("worker.jobs.event_file.MAX_BYTES", 700)  # a few events a batch
 
     batches = 0
     while True:

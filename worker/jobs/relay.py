@@ -11,10 +11,9 @@ import logging
 import time
 from collections import defaultdict
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
-from pydantic import ValidationError
 from sqlalchemy import ColumnElement, select, update
 from sqlalchemy.exc import InterfaceError, OperationalError, StatementError
 from sqlalchemy.orm import Session
@@ -45,69 +44,19 @@ from trainer.spec.events import (
     Started,
     StepMetrics,
     Stopped,
-    parse_event,
 )
 from trainer.spec.manifest import MANIFEST_NAME, file_sha256
 from worker import figures
 from worker.jobs import clock, preflight_status
+from worker.jobs.event_file import Batch, read_batch
 from worker.jobs.holding import JOBS, hold, started_text
 from worker.jobs.launcher import events_name
 from worker.jobs.metrics_event import metrics_data, metrics_message
 from worker.jobs.uploads import Uploads
 from worker.lease import Claim, LeaseLost
 
-MAX_EVENTS = 500
-MAX_BYTES = 4 << 20
-
 _log = logging.getLogger(__name__)
 End = Finished | Stopped | Failed
-
-
-@dataclass
-class Batch:
-    """Whole lines of an event file."""
-
-    start: int
-    end: int
-    events: list[Event] = field(default_factory=list[Event])
-    #: What is wrong with lines that are not events, and with events that cannot become rows.
-    faults: list[str] = field(default_factory=list[str])
-    #: Whether the next event has to wait.
-    waits: bool = False
-
-
-def read_batch(
-    path: Path,
-    offset: int,
-    max_events: int = MAX_EVENTS,
-    has_to_wait: Callable[[Event], bool] = lambda _: False,
-) -> Batch:
-    """The next lines from ``offset``, up to an event that has to wait; a last line without its newline is
-    still being written."""
-    batch = Batch(offset, offset)
-    try:
-        file = path.open("rb")
-    except FileNotFoundError:
-        return batch
-    with file:
-        file.seek(offset)
-        for _ in range(max_events):
-            line = file.readline()
-            if not line.endswith(b"\n"):
-                break
-            try:
-                event = parse_event(line)
-                if has_to_wait(event):
-                    batch.waits = True
-                    break
-                batch.events.append(event)
-            except ValidationError as error:
-                first = error.errors(include_url=False, include_input=False)[0]
-                batch.faults.append(f"byte {batch.end}: {first['msg']}")
-            batch.end += len(line)
-            if batch.end - offset >= MAX_BYTES:
-                break
-    return batch
 
 
 class Relay:
