@@ -29,7 +29,7 @@ class TraceRequests:
                 if message["type"] == "http.response.start":
                     route = getattr(scope.get("route"), "path", None)
                     state = scope.get("state", {})
-                    span.rename(f"{method} {route}" if route else method)
+                    span.call(f"{method} {route}" if route else method)
                     span.set(
                         {
                             "http.request.method": method,

@@ -81,7 +81,7 @@ class Span:
         if self._span is not None:
             self._span.set_attributes(_given(attributes))
 
-    def rename(self, name: str) -> None:
+    def call(self, name: str) -> None:
         """Another name, once it is known."""
         if self._span is not None:
             self._span.update_name(name)

@@ -124,6 +124,11 @@ def test_an_eval_that_cannot_work_is_refused(http: httpx.Client):
 JSONL = {"type": "jsonl", "source": {"type": "file_content", "content": [{"item": ITEM}]}}
 REFERENCE = {"type": "item_reference", "item_reference": "item.chat"}
 REFUSED_RUNS: list[tuple[dict[str, Any], str, str]] = [
+    (
+        {"type": "jsonl", "source": {"type": "file_content", "content": []}},
+        "data_source.source.content",
+        "give at least one row",
+    ),
     (JSONL, "data_source.source", "Row 1: the criteria read the answer, and its 'sample' has none"),
     (
         {"type": "jsonl", "source": {"type": "file_content", "content": [{"item": {"question": 1}}]}},
