@@ -9,13 +9,17 @@ from contextvars import ContextVar
 from functools import lru_cache
 from typing import Any
 
+import psycopg
 from sqlalchemy import URL, Connection, Engine, create_engine, event
-from sqlalchemy.engine import make_url
+from sqlalchemy.engine import ExceptionContext, make_url
+from sqlalchemy.exc import DBAPIError, OperationalError, ProgrammingError
 from sqlalchemy.orm import Session, sessionmaker
 from sqlalchemy.pool import ConnectionPoolEntry
 
 from app.core.settings import Settings, get_settings
 
+#: PostgreSQL's class of codes for a statement that is over a limit of its own, such as of nesting.
+_OVER_LIMIT = "54"
 #: Of SQLite's virtual machine, between two looks at the clock: a millisecond, about.
 _INSTRUCTIONS = 20_000
 _CANCEL_SECONDS = 2.0
@@ -37,8 +41,34 @@ def build_engine(url: str, statement_seconds: float | None = None) -> Engine:
     seconds = settings.database_statement_seconds if statement_seconds is None else statement_seconds
     parsed = make_url(url)
     if parsed.get_backend_name() == "postgresql":
-        return _postgresql(parsed.set(drivername="postgresql+psycopg"), seconds, settings)
-    return _sqlite(parsed, seconds, settings)
+        engine = _postgresql(parsed.set(drivername="postgresql+psycopg"), seconds, settings)
+    else:
+        engine = _sqlite(parsed, seconds, settings)
+    event.listen(engine, "handle_error", _tell_refused)
+    return engine
+
+
+def told_apart(error: BaseException, statement: str | None, parameters: Any = None) -> DBAPIError:
+    """A driver's error as SQLAlchemy's: ProgrammingError where the database answers, and refuses the
+    statement, else OperationalError.
+
+    SQLite's driver has one class for both, PostgreSQL's for some: who waits for a database that is away would
+    wait for ever, and tell people so, of a fault of ours.
+    """
+    if isinstance(error, psycopg.Error):
+        over_limit = (error.sqlstate or "").startswith(_OVER_LIMIT)
+        refused = over_limit or isinstance(error, psycopg.ProgrammingError)
+    else:
+        # The lower byte is the kind, of which the whole code is a case.
+        refused = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_OK) & 0xFF == sqlite3.SQLITE_ERROR
+    return (ProgrammingError if refused else OperationalError)(statement, parameters, error)
+
+
+def _tell_refused(context: ExceptionContext) -> None:
+    if isinstance(context.sqlalchemy_exception, OperationalError):
+        error = told_apart(context.original_exception, context.statement, context.parameters)
+        if isinstance(error, ProgrammingError):
+            raise error from context.original_exception
 
 
 def _postgresql(url: URL, seconds: float, settings: Settings) -> Engine:

@@ -14,11 +14,10 @@ from typing import Any
 import psycopg
 from sqlalchemy import ColumnElement, SelectBase
 from sqlalchemy.dialects import postgresql, sqlite
-from sqlalchemy.exc import OperationalError
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.pool import PoolProxiedConnection
 
-from app.core.db import connection_options, get_engine
+from app.core.db import connection_options, get_engine, told_apart
 from app.core.settings import get_settings
 
 Row = Sequence[Any]
@@ -50,7 +49,7 @@ class QuickReads:
         try:
             return self._sqlite.cursor().execute(text, values).fetchall()
         except sqlite3.OperationalError as error:
-            raise OperationalError(text, None, error) from error
+            raise told_apart(error, text) from error
 
     async def _ask_postgresql(self, text: str, values: dict[str, object]) -> Sequence[Row]:
         if self._idle is None:
@@ -68,8 +67,8 @@ class QuickReads:
                 # It was closed while it was idle. Once more on a new one; that one's error is the answer.
                 connection = await _connect()
                 return await _fetch(connection, text, values)
-        except psycopg.OperationalError as error:
-            raise OperationalError(text, None, error) from error
+        except (psycopg.OperationalError, psycopg.ProgrammingError) as error:
+            raise told_apart(error, text) from error
         finally:
             if connection is not None and self._closed:
                 await connection.close()

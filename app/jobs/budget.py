@@ -1,6 +1,7 @@
 """Budgets: when a running job is to pause by itself.
 
-They are looked at after each step, and count from the last resumption: resuming a job grants them again.
+They are looked at when a worker has read steps of its trainer's (``worker.jobs.relay``), and count from the
+last resumption: resuming a job grants them again.
 """
 
 from collections.abc import Mapping, Sequence

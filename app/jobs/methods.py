@@ -67,7 +67,8 @@ class Budget(StrictModel):
         default=None, description="0: evaluate the model as it is; its checkpoint is the job's result"
     )
     pause_after_steps: Annotated[int, Field(strict=True, ge=1, le=10_000_000)] | None = Field(
-        default=None, description="Pause after so many steps, to look and to resume; default: not"
+        default=None,
+        description="Pause after so many steps, to look and to resume; a few more where a second has several",
     )
     wall_clock_hours: Hours | None = Field(default=None, description="Pause after so long a training")
     gpu_hours: Hours | None = Field(

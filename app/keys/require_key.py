@@ -9,7 +9,7 @@ import contextlib
 from functools import lru_cache
 from urllib.parse import urlsplit
 
-from sqlalchemy.exc import OperationalError, TimeoutError
+from sqlalchemy.exc import OperationalError, ProgrammingError, TimeoutError
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from app.core.addresses import is_loopback
@@ -62,8 +62,10 @@ class RequireKey:
         except ApiError as error:
             await error_response(error)(scope, receive, send)
             return
-        except (OperationalError, TimeoutError) as error:
+        except (OperationalError, ProgrammingError, TimeoutError) as error:
             if not public:  # which say themselves what does not answer
+                if isinstance(error, ProgrammingError):
+                    raise
                 await database_away(scope["state"]["request_id"], error)(scope, receive, send)
                 return
             caller = digest = None

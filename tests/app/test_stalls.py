@@ -115,3 +115,22 @@ def test_a_client_that_leaves_takes_its_query_along(api: Api, database_url: str)
         eventually(lambda: queries() == 0, get_settings().database_lock_seconds / 2)
     assert httpx.get(f"{api.url}/v1/models", timeout=20).status_code == 200
     assert get_engine().pool.checkedout() == 0  # pyright: ignore[reportAttributeAccessIssue]
+
+
+@pytest.mark.parametrize(
+    ("change", "path"),
+    [("files RENAME COLUMN purpose TO aim", "files"), ("api_keys RENAME TO forgotten", "models")],
+    ids=["in a session", "of the key"],
+)
+def test_a_statement_that_the_database_refuses_is_a_fault_of_ours(
+    api: Api, engine: Engine, caplog: pytest.LogCaptureFixture, change: str, path: str
+):
+    """It answers: who is told to try again would do so for ever."""
+    with engine.begin() as connection:
+        connection.execute(text(f"ALTER TABLE {change}"))
+    answer = httpx.get(f"{api.url}/v1/{path}", headers={"authorization": f"Bearer sk-{'x' * 43}"})
+    assert (answer.status_code, answer.json()["error"]["code"]) == (500, "internal_error")
+    assert answer.headers["x-request-id"] in caplog.text
+    assert "ProgrammingError" in caplog.text
+    assert "SELECT" not in answer.text
+    assert httpx.get(f"{api.url}/healthz").status_code == 200

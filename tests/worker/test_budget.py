@@ -5,12 +5,17 @@ from typing import Any
 
 import pytest
 
+from app.core.settings import get_settings
 from app.core.tables import DEFAULT_PROJECT
 from app.jobs import service as jobs
 from tests.fixtures.workers import Service, WorkerProcess, relay_of
 from tests.worker.test_pause import METHOD
 from tests.worker.test_relay import begin, drain, write
 from trainer.spec.events import Started, StepMetrics
+from worker.jobs import heartbeat
+from worker.jobs.ending import Outcome
+from worker.jobs.supervisor import run_next
+from worker.shutdown import Shutdown
 
 STEPS = 60
 
@@ -80,3 +85,15 @@ def test_each_budget_pauses_at_its_step(
     told = [event.message for event in service.events(claim.id) if "budget" in event.message]
     assert len(told) == (last is not None)
     assert says in "".join(told)
+
+
+def test_a_pause_does_not_wait_for_the_heartbeat(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A second is many short steps: the relay has just written what the heartbeat would read."""
+    monkeypatch.setattr(heartbeat, "FLAG_SECONDS", 60.0)
+    for name in ("heartbeat_seconds", "lease_seconds"):
+        monkeypatch.setattr(get_settings(), name, 60.0)
+    service.script(default={"step_seconds": 0.1})
+    method = {"type": "reinforcement", "reinforcement": {"budget": {"pause_after_steps": 2}}}
+    job_id = service.add_job(STEPS, method=method)
+    assert run_next("test", Shutdown()) is Outcome.PAUSED
+    assert service.job(job_id).step < STEPS

@@ -47,8 +47,9 @@ class Clock:
                 self.clock_step, self.clock_at = event.step, event.time
 
 
-def pause_if_used_up(session: Session, claim: Claim, columns: tuple[Any, ...], clock: Clock) -> None:
-    """Ask for a pause, in the transaction that recorded a step, when a budget of the job is used up.
+def pause_if_used_up(session: Session, claim: Claim, columns: tuple[Any, ...], clock: Clock) -> bool:
+    """Ask for a pause, in the transaction that recorded a step, when a budget of the job is used up; whether
+    it is.
 
     ``columns`` are the :data:`BUDGET` of its row, which the transaction has locked.
     """
@@ -56,14 +57,16 @@ def pause_if_used_up(session: Session, claim: Claim, columns: tuple[Any, ...], c
     budget = settings_of(method).get("budget", {})
     # After the last step there is nothing left to pause.
     if not asks_for_pauses(budget) or status != JobStatus.RUNNING or step >= total_steps:
-        return
+        return False
     entropies = _entropies(session, claim.id, max(budget_step, step - ENTROPY_REACH) + 1, step)
     reason = used_up(budget, Spent(step - budget_step, clock.budget_seconds, clock.gpus, entropies))
-    if reason is not None:
-        row = hold(session, claim)
-        row.pause_requested = True
-        text = f"{reason} The job is being paused; resuming it grants its budgets again."
-        change_status(session, row, JobStatus.PAUSING, message=text)
+    if reason is None:
+        return False
+    row = hold(session, claim)
+    row.pause_requested = True
+    text = f"{reason} The job is being paused; resuming it grants its budgets again."
+    change_status(session, row, JobStatus.PAUSING, message=text)
+    return True
 
 
 def count_use(session: Session, claim: Claim) -> None:

@@ -78,6 +78,8 @@ class Relay:
         self.end: End | None = None
         self.started = False
         """The trainer has told that it began: it is the only one in the run's folder."""
+        self.used_up = False
+        """A budget is used up, and a pause asked for."""
         self.renewed_at = time.monotonic()
         self._claim = claim
         self.waits = False
@@ -175,8 +177,9 @@ class Relay:
             renewed_at = time.monotonic()
             progress = _progress(batch.events, time_told)
             budget = JOBS.renew(session, self._claim, *clock.BUDGET, **progress)
-            if any(isinstance(event, StepMetrics) for event in batch.events):
-                clock.pause_if_used_up(session, self._claim, budget, time_told)
+            stepped = any(isinstance(event, StepMetrics) for event in batch.events)
+            used_up = stepped and clock.pause_if_used_up(session, self._claim, budget, time_told)
+        self.used_up = self.used_up or used_up
         self.renewed_at = renewed_at
         self._offset = batch.end
         for event in batch.events:

@@ -228,7 +228,11 @@ class Supervisor:
             self._uploads.look_for_state(relay.path, relay.relayed)
             self._tell_of_store(self._uploads.problem)
             self._look_for_stall(stall, trainer)
-            self._obey(trainer, self._beat(), ended=relay.end is not None)
+            flags = self._beat()
+            if relay.used_up and self._asked is None:
+                # The heartbeat would see it a second later, which is many short steps.
+                flags = self._attempt(lambda: holding.read_flags(self._claim)) or flags
+            self._obey(trainer, flags, ended=relay.end is not None)
             if not more:
                 self._wake.wait(RELAY_SECONDS)
                 # A shutdown that was asked for in between is seen by its flag, not by this event.
