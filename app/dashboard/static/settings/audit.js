@@ -5,11 +5,16 @@ import { useLoad, useSettled } from "../core/poll.js";
 import { Empty, Field, Problem, Skeleton } from "../ui/parts.js";
 import { More, listed } from "./pages.js";
 
+function said(value) {
+  if (Array.isArray(value) && value.every((one) => typeof one !== "object")) return value.join(", ");
+  return typeof value === "object" ? JSON.stringify(value) : value;
+}
+
 /** What is told of a change beside what it is of: names and values, as the API has them. */
 function details(entry) {
   return Object.entries(entry.details)
     .filter(([, value]) => value !== null && value !== "" && !(Array.isArray(value) && !value.length))
-    .map(([name, value]) => `${name.replaceAll("_", " ")}: ${typeof value === "object" ? JSON.stringify(value) : value}`)
+    .map(([name, value]) => `${name.replaceAll("_", " ")}: ${said(value)}`)
     .join(" · ");
 }
 
