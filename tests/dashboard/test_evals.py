@@ -82,3 +82,5 @@ def test_runs_stand_side_by_side_with_their_items(browser: Browser, api: Api, cl
         expect(opened.page.get_by_role("heading", name="Side by side")).to_be_visible()
         wide = "document.documentElement.scrollWidth - document.documentElement.clientWidth"
         assert opened.page.evaluate(wide) == 0
+        wide = "(nav => nav.scrollWidth - nav.clientWidth)(document.querySelector('.nav'))"
+        assert opened.page.evaluate(wide) == 0, "every page is in sight"
