@@ -46,6 +46,7 @@ from trainer.diagnostics.probe_set import ProbeSet
 from trainer.distributed.ranks import ALONE, Ranks
 from trainer.errors import GuardTripped, InvalidSpec
 from trainer.evaluation.evaluations import Evaluations
+from trainer.evaluation.forms import check_forced
 from trainer.evaluation.preflight import preflight
 from trainer.evaluation.prompts import MADE_ON_DEMAND, fit_prompts
 from trainer.evaluation.trial import try_rollout
@@ -103,7 +104,10 @@ class Run(BaseRun):
         self._load_policy()
         assert not isinstance(spec.algorithm, Taught), "a run of trainer.runs.taught"
         self._algorithm = build_algorithm(
-            spec.algorithm, spec.rollout.max_response_tokens, spec.rollout.engine
+            spec.algorithm,
+            spec.rollout.max_response_tokens,
+            spec.rollout.engine,
+            forced=spec.rollout.force_response_format,
         )
         self._notes += fit_template(
             self.policy,
@@ -113,6 +117,8 @@ class Run(BaseRun):
         self._training = self._fit_prompts(self._training, "training_data")
         if self._validation is not None:
             self._validation = self._fit_prompts(self._validation, "validation_data")
+        if spec.response_format is not None and spec.rollout.force_response_format:
+            check_forced(self.policy, spec.response_format, self._training)
         # The model that training begins with, where the objective has a penalty on leaving it.
         penalty = self._algorithm.objective.reference_kl
         self._reference = None if penalty is None else load_reference(spec.model, self.policy)
@@ -250,6 +256,7 @@ class Run(BaseRun):
 
     def _context(self) -> StepContext:
         """What the phases of the coming step work with."""
+        form = self.spec.response_format
         return StepContext(
             step=self.counters.step,
             policy=self.policy,
@@ -262,7 +269,7 @@ class Run(BaseRun):
             ranks=self._ranks,
             reference=self._reference,
             tally=Tally(self.spec.grader),
-            has_form=self.spec.response_format is not None and self.spec.response_format.restricts,
+            form=form if form is not None and form.restricts else None,
         )
 
     def _probe(self, context: StepContext) -> dict[str, float]:

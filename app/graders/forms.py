@@ -12,9 +12,10 @@ from trainer.graders.templates import Path, parse_name
 
 
 def check_response_format(
-    form: ResponseFormat | None, grader: Grader, *, param: str, grader_param: str
+    form: ResponseFormat | None, grader: Grader, *, forced: bool, param: str, grader_param: str
 ) -> None:
-    """Raise BadRequest for a schema that cannot be checked, or that never allows what the grader reads."""
+    """Raise BadRequest for a schema that cannot be checked, or that never allows what the grader reads, or
+    where it is ``forced`` that responses cannot be held to."""
     if form is None:
         return
     try:
@@ -24,6 +25,19 @@ def check_response_format(
         raise BadRequest(f"Invalid '{place}': {error}.", param=place) from None
     if form.json_schema is None:
         return
+    if forced:
+        # Of the extra that the check above needed, too; an API without it starts.
+        from trainer.graders.forced import BadForm, check_form
+
+        try:
+            check_form(form)
+        except BadForm as error:
+            place = f"{param}.json_schema.schema"
+            raise BadRequest(
+                f"Invalid '{place}': responses cannot be held to it: {error}. Change it, or leave "
+                "rollout.force_response_format out.",
+                param=place,
+            ) from None
     for variable in sorted(template_variables(grader)):
         root, path = parse_name(variable)
         if root == "sample" and path[:1] == ("output_json",):

@@ -113,7 +113,11 @@ def _check_data(request: CreateJob, sources: Sources) -> None:
         return
     check_grader(ours.grader, GRADER_PARAM)
     check_response_format(
-        ours.response_format, ours.grader, param=_RESPONSE_FORMAT, grader_param=GRADER_PARAM
+        ours.response_format,
+        ours.grader,
+        forced=ours.rollout.force_response_format,
+        param=_RESPONSE_FORMAT,
+        grader_param=GRADER_PARAM,
     )
     for kind, data in (("training", sources.training), ("validation", sources.validation)):
         if data is not None:

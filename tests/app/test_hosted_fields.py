@@ -80,6 +80,34 @@ def test_a_response_format_that_cannot_be_checked_is_refused(
 
 
 @on_sqlite
+def test_a_form_is_forced_where_the_job_says_so(client: openai.OpenAI, api: Api):
+    forced = {"rollout": {"force_response_format": True}}
+    shown, spec, _ = created(client, api, response_format=FORM, **forced)
+    assert shown["rollout"]["force_response_format"] is True
+    assert spec.rollout.force_response_format
+    assert not created(client, api, response_format=FORM)[1].rollout.force_response_format
+    unfollowed = {"type": "json_schema", "json_schema": {"name": "a", "schema": {"not": {"type": "null"}}}}
+    created(client, api, response_format=unfollowed)  # it can be checked
+    for wrong, param, says in (
+        (
+            {"response_format": unfollowed},
+            ".response_format.json_schema.schema",
+            'Unimplemented keys: ["not"]',
+        ),
+        ({}, "", "without a response_format there is nothing that responses could be held to"),
+        (
+            {"response_format": FORM, "algorithm": {"type": "grpo", "rollout_importance_cap": 0}},
+            "",
+            "algorithm.rollout_importance_cap is 0",
+        ),
+    ):
+        with pytest.raises(openai.BadRequestError) as refused:
+            created(client, api, **forced, **wrong)
+        assert says in refused.value.message
+        assert refused.value.param == f"method.reinforcement{param}"
+
+
+@on_sqlite
 def test_a_grader_reads_only_what_the_form_allows(client: openai.OpenAI, api: Api):
     reads = GRADER | {"input": "{{sample.output_json.answer}}"}
     created(client, api, response_format=FORM, grader=reads)

@@ -5,11 +5,11 @@ from typing import Any
 
 import openai
 import pytest
-import regex
 import torch
 from openai import OpenAI
 
 from tests.fixtures.engines import PROMPT, TALKATIVE, Deployment
+from tests.fixtures.forms import ALLOWED, FORM, may_follow, text_of
 from tests.fixtures.templates import TOOLS_QWEN
 from trainer.model.policy import load_policy
 from trainer.spec.model import ModelSpec
@@ -17,15 +17,6 @@ from trainer.spec.modes import Mode
 from worker.inference.engines.calls import CallReader
 
 HELLO: list[Any] = [{"role": "user", "content": "Hello"}]
-SCHEMA = {
-    "type": "object",
-    "properties": {"sure": {"type": "boolean"}, "digit": {"type": "integer", "minimum": 1, "maximum": 9}},
-    "required": ["sure", "digit"],
-    "additionalProperties": False,
-}
-FORM = {"type": "json_schema", "json_schema": {"name": "guess", "strict": True, "schema": SCHEMA}}
-#: The same form, by other means.
-ALLOWED = regex.compile(r'\{"sure": ?(true|false), ?"digit": ?[1-9]\}')
 
 
 def tool(name: str, **properties: Any) -> dict[str, Any]:
@@ -73,15 +64,13 @@ def test_the_likeliest_text_of_the_form_is_what_a_slow_search_finds(
     answer = ask(client, model, response_format=FORM, temperature=0, extra_body={"mode": mode.value})
     policy = load_policy(ModelSpec(path=str(serving.checkpoint_folder(model)), dtype="float32"), PROMPT)
     ids = policy.prompt_ids(HELLO, mode)
-    letters = [policy.tokenizer.decode([token]) for token in range(256)]
     text = ""
     with torch.no_grad():
         while not ALLOWED.fullmatch(text):
             logits = policy.model(torch.tensor([ids])).logits[0, -1]
-            fitting = [n for n, one in enumerate(letters) if ALLOWED.fullmatch(text + one, partial=True)]
-            best = max(fitting, key=lambda token: float(logits[token]))
+            best = max(may_follow(policy, text), key=lambda token: float(logits[token]))
             ids.append(best)
-            text += letters[best]
+            text += text_of(policy, [best])
     assert answer.choices[0].message.content == text
     assert answer.choices[0].finish_reason == "stop"
 

@@ -122,6 +122,11 @@ def test_rows_are_weighed_unless_the_trainers_own_model_sampled_them(engine, cap
     assert algorithm.rollout_importance_cap == in_force
 
 
+def test_rows_are_weighed_where_responses_were_held_to_a_form():
+    assert build_algorithm(Grpo(), forced=True).rollout_importance_cap == 2
+    assert build_algorithm(Grpo(rollout_importance_cap=1), forced=True).rollout_importance_cap == 1
+
+
 def test_truncated_importance_weighs_own_rows_alone(policy):
     """The engine's log-probabilities are those of the behaviour mode: cross rows have none to compare."""
     group = make_group(policy, [1.0, 0.0], [N, H], lengths=[1, 1])

@@ -11,6 +11,7 @@ from tests.fixtures.models import build_tiny_model
 from tests.fixtures.runs import events_of, tiny_spec, write_rows
 from trainer import loop
 from trainer.api import train
+from trainer.graders.response_format import ResponseFormat
 from trainer.model.policy import Policy
 from trainer.rollout.engine import RolloutEngine, Sample, SampleRequest
 from trainer.spec.evaluation import EvaluationSpec
@@ -40,6 +41,7 @@ class Scripted(RolloutEngine):
         temperature: float,
         top_p: float = 1.0,
         top_k: int | None = None,
+        form: ResponseFormat | None = None,
         on_progress: Callable[[], None] | None = None,
     ) -> list[Sample]:
         return [self._sample(request, max_tokens) for request in requests]

@@ -4,13 +4,16 @@ import os
 import signal
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
 import torch
 
+from tests.fixtures.forms import ALLOWED, FORM, may_follow, text_of
 from tests.fixtures.groups import load_tiny_policy
 from trainer.errors import EngineFailed, InvalidSpec
+from trainer.graders.response_format import ResponseFormat
 from trainer.model.policy import Policy
 from trainer.model.scoring import score_groups
 from trainer.rollout.engine import Sample, SampleRequest
@@ -25,8 +28,13 @@ pytestmark = pytest.mark.vllm
 
 PROMPTS = [(256, 84, 82), (256, 1, 2, 3, 4, 5, 6, 7, 8, 9), (256, *range(150))]
 ROLLOUT = RolloutSpec(
-    engine="vllm", max_prompt_tokens=160, max_response_tokens=40, vllm=VllmSpec(kv_cache_bytes=64 << 20)
+    engine="vllm",
+    max_prompt_tokens=160,
+    max_response_tokens=40,
+    vllm=VllmSpec(kv_cache_bytes=64 << 20),
+    force_response_format=True,
 )
+HELD = ResponseFormat.model_validate(FORM)
 
 
 def start(policy: Policy, folder: Path, rollout: RolloutSpec = ROLLOUT) -> VllmEngine:
@@ -99,6 +107,28 @@ def test_evaluation_samples_among_the_likely_tokens_and_says_with_which_probabil
             p = p[p.cumsum(-1) - p < 0.8]
             kept = dict(zip(index.tolist(), (p / p.sum()).log().tolist(), strict=False))
             assert logp == pytest.approx(kept[token], abs=1e-3)
+
+
+def test_responses_are_held_to_a_form_with_their_probability_among_what_is_of_it(
+    engine: VllmEngine, policy: Policy
+):
+    """Greedy as the built-in engine; drawn ones scored against the logits of what may follow."""
+    greedy: dict[str, Any] = {"max_tokens": 40, "temperature": 0.0, "form": HELD}
+    assert engine.generate(requests(3), **greedy) == TransformersEngine(policy).generate(
+        requests(3), **greedy
+    )
+    drawn: dict[str, Any] = {"max_tokens": 25, "temperature": 0.7, "form": HELD}
+    samples = engine.generate(requests(12), **drawn)
+    assert engine.generate(requests(12), **drawn) == samples
+    for i, sample in enumerate(samples):
+        prompt, ids = PROMPTS[i % len(PROMPTS)], sample.response_ids
+        assert ALLOWED.fullmatch(text_of(policy, ids), partial=sample.truncated)
+        with torch.no_grad():
+            logits_TV = policy.model(torch.tensor([[*prompt, *ids]])).logits[0, len(prompt) - 1 : -1]
+        for at, (token, logprob) in enumerate(zip(ids, sample.logprobs, strict=True)):
+            may = may_follow(policy, text_of(policy, ids[:at]))
+            logp = (logits_TV[at, may] / 0.7).log_softmax(-1)
+            assert logprob == pytest.approx(float(logp[may.index(token)]), abs=1e-3)
 
 
 def test_a_response_depends_on_its_seed_and_not_on_its_batch(engine: VllmEngine):

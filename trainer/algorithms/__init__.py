@@ -34,10 +34,14 @@ ALGORITHMS: dict[str, type[Algorithm]] = {
 
 
 def build_algorithm(
-    spec: AlgorithmSpec, max_response_tokens: int | None = None, engine: str = "transformers"
+    spec: AlgorithmSpec,
+    max_response_tokens: int | None = None,
+    engine: str = "transformers",
+    forced: bool = False,
 ) -> Algorithm:
     """The algorithm that ``spec`` describes.
 
-    ``max_response_tokens`` is the limit of responses; without one, none is overlong. ``engine`` samples them.
+    ``max_response_tokens`` is the limit of responses; without one, none is overlong. ``engine`` samples them,
+    ``forced`` to a form or not.
     """
-    return ALGORITHMS[spec.type](spec, max_response_tokens, engine)
+    return ALGORITHMS[spec.type](spec, max_response_tokens, engine, forced)

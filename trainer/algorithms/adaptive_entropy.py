@@ -18,9 +18,13 @@ class AdaptiveEntropyAlgorithm(EntropyBonusAlgorithm):
     spec: AdaptiveEntropy
 
     def __init__(
-        self, spec: AdaptiveEntropy, max_response_tokens: int | None = None, engine: str = "transformers"
+        self,
+        spec: AdaptiveEntropy,
+        max_response_tokens: int | None = None,
+        engine: str = "transformers",
+        forced: bool = False,
     ):
-        super().__init__(spec, max_response_tokens, engine)
+        super().__init__(spec, max_response_tokens, engine, forced)
         self._coefficient = spec.initial_coefficient
         self._below_target = True
 

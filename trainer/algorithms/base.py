@@ -136,9 +136,16 @@ class Algorithm:
         """
         return len(self.scored_modes(step)) > 1
 
-    def __init__(self, spec: Any, max_response_tokens: int | None = None, engine: str = "transformers"):
+    def __init__(
+        self,
+        spec: Any,
+        max_response_tokens: int | None = None,
+        engine: str = "transformers",
+        forced: bool = False,
+    ):
         self.spec = spec
         self.max_response_tokens = max_response_tokens
+        self.forced = forced
         self._engine = engine
 
     @property
@@ -151,7 +158,8 @@ class Algorithm:
         """Of the truncated ratio between trainer and rollout engine; 0: responses are not weighed by it."""
         cap = self.objective.rollout_importance_cap
         if cap is None:  # the trainer's own model samples from the policy itself: the ratio is 1
-            return 0.0 if self._engine == "transformers" else DEFAULT_ROLLOUT_IMPORTANCE_CAP
+            itself = self._engine == "transformers" and not self.forced
+            return 0.0 if itself else DEFAULT_ROLLOUT_IMPORTANCE_CAP
         return cap
 
     # --- sampling -------------------------------------------------------------------------------------

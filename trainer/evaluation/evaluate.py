@@ -85,7 +85,7 @@ def evaluate(
     output = policy.output_layer()
     for group in ranks.share(groups):
         _observe_responses(group, metrics)
-        if context.has_form:
+        if context.form is not None:
             observe_form(group, "eval", metrics)
         measured = _first_of_each(group, modes, evaluation.token_metric_samples)
         _observe_tokens(policy, output, measured, modes, metrics)

@@ -56,7 +56,9 @@ def try_rollout(context: StepContext, items: Sequence[Item]) -> Gap:
     kind = type(policy.model).__name__
     limit = LIMIT.get(policy.output_VD.dtype, LIMIT[torch.float32])
     try:
-        sample_groups(replace(context, rollout=short), groups, dict.fromkeys(modes, 1), "trial")
+        # Held to no form: what was left in of the distribution is nothing that scoring could be compared to.
+        free = replace(context, rollout=short, form=None)
+        sample_groups(free, groups, dict.fromkeys(modes, 1), "trial")
         gap = _gap(policy, groups, modes, rollout.temperature, limit)
     except _NAMED_ELSEWHERE:
         raise

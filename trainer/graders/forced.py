@@ -40,6 +40,10 @@ class Matcher:
         self._matcher.consume_token(token)
         self._check()
 
+    def copy(self) -> "Matcher":
+        """The same response so far, to go on with by itself."""
+        return Matcher(self._matcher.deep_copy())
+
     def _check(self) -> None:
         if self._matcher.is_error():
             raise BadForm(_one_line(self._matcher.get_error()))
@@ -78,20 +82,34 @@ class Vocabulary:
         return Matcher(matcher)
 
 
+def schema_of(form: ResponseFormat) -> dict[str, object]:
+    """The schema of a form that restricts, and how its JSON is written, as llguidance is told it."""
+    return _compact({"type": "object"} if form.json_schema is None else form.json_schema.schema_)
+
+
 def grammar_of(form: ResponseFormat) -> str:
     """The grammar of a form that restricts: JSON of its schema, or any JSON object."""
-    schema = {"type": "object"} if form.json_schema is None else form.json_schema.schema_
-    return LLMatcher.grammar_from_json_schema(json.dumps(schema), overrides=_COMPACT)
+    return LLMatcher.grammar_from_json_schema(json.dumps(schema_of(form)))
+
+
+def check_form(form: ResponseFormat) -> None:
+    """Raises BadForm where no response can be held to a form that restricts, whatever the tokenizer."""
+    if problem := LLMatcher.validate_grammar(grammar_of(form)):
+        raise BadForm(_one_line(problem))
 
 
 def lark_json(schema: dict[str, object]) -> str:
     """A schema as a part of a grammar in Lark's form."""
-    return f"%json {json.dumps({**schema, 'x-guidance': _COMPACT})}"
+    return f"%json {json.dumps(_compact(schema))}"
 
 
 def lark_grammar(text: str) -> str:
     """A grammar in Lark's form."""
     return LLMatcher.grammar_from_lark(text)
+
+
+def _compact(schema: dict[str, object]) -> dict[str, object]:
+    return {**schema, "x-guidance": _COMPACT}
 
 
 def _one_line(message: str) -> str:

@@ -2,7 +2,8 @@
 
 Unlike an error of a grader this says something about the response: the form is part of the task, and a
 model learns it only where missing it costs. ``format`` in a schema is an annotation, JSON Schema's default.
-Samplers are not held to the form: what the model would say by itself is what is trained.
+Samplers are held to the form only where the run says so (``RolloutSpec.force_response_format``): otherwise
+what the model would say by itself is what is trained.
 """
 
 import json

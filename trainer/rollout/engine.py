@@ -4,6 +4,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from trainer.graders.response_format import ResponseFormat
+
 
 @dataclass(frozen=True)
 class SampleRequest:
@@ -41,6 +43,7 @@ class RolloutEngine(Protocol):
         temperature: float,
         top_p: float = 1.0,
         top_k: int | None = None,
+        form: ResponseFormat | None = None,
         on_progress: Callable[[], None] | None = None,
     ) -> list[Sample]:
         """One sample a request, in order. A response's tokens depend on its own request alone, up to the
@@ -48,6 +51,9 @@ class RolloutEngine(Protocol):
 
         Temperature 0 takes the most likely token. ``top_k``, then ``top_p`` leave out improbable tokens; they
         are for evaluation alone: a policy gradient needs samples of the policy itself.
+
+        With a ``form`` only tokens with which the response can still become of it are drawn, before all else;
+        it restricts. Its end is the response's. Raises InvalidSpec where responses cannot be held to it.
         """
         ...
 

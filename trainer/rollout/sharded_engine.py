@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 from itertools import groupby
 
 from trainer.distributed.ranks import Ranks
+from trainer.graders.response_format import ResponseFormat
 from trainer.rollout.engine import RolloutEngine, Sample, SampleRequest
 
 
@@ -29,6 +30,7 @@ class ShardedEngine(RolloutEngine):
         temperature: float,
         top_p: float = 1.0,
         top_k: int | None = None,
+        form: ResponseFormat | None = None,
         on_progress: Callable[[], None] | None = None,
     ) -> list[Sample]:
         prompts = [list(of_prompt) for _, of_prompt in groupby(requests, lambda r: r.prompt_ids)]
@@ -41,6 +43,7 @@ class ShardedEngine(RolloutEngine):
                 temperature=temperature,
                 top_p=top_p,
                 top_k=top_k,
+                form=form,
                 on_progress=on_progress,
             )
         return [sample for of_rank in self._ranks.gather(drawn) for sample in of_rank]

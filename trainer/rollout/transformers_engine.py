@@ -1,7 +1,8 @@
 """The built-in rollout engine: batched decoding on the training model itself, so weights need no sync.
 
 A prompt is computed and kept once for all of its responses; rows of both modes decode in one batch; finished
-rows leave the batch. Each row draws from its own random stream by inverse transform.
+rows leave the batch. Each row draws from its own random stream by inverse transform, and where it is held to
+a form, among the tokens that may follow.
 """
 
 from collections.abc import Callable, Sequence
@@ -10,9 +11,11 @@ from functools import partial
 import torch
 from torch import Tensor
 
+from trainer.graders.response_format import ResponseFormat
 from trainer.model.policy import Policy
 from trainer.rollout.decoders import PlainDecoder, SharedPrefixDecoder
 from trainer.rollout.engine import RolloutEngine, Sample, SampleRequest
+from trainer.rollout.held import Forms, HeldRows
 
 PROGRESS_EVERY = 16
 CLEAR_BEYOND = 8
@@ -25,6 +28,7 @@ class TransformersEngine(RolloutEngine):
     def __init__(self, policy: Policy, max_batch: int = 128):
         self._policy = policy
         self._max_batch = max_batch
+        self._forms = Forms(policy)
 
     @torch.inference_mode()
     def generate(
@@ -35,13 +39,15 @@ class TransformersEngine(RolloutEngine):
         temperature: float,
         top_p: float = 1.0,
         top_k: int | None = None,
+        form: ResponseFormat | None = None,
         on_progress: Callable[[], None] | None = None,
     ) -> list[Sample]:
+        held = None if form is None else self._forms.hold(form)
         draw = partial(_draw, temperature=temperature, top_p=top_p, top_k=top_k)
         samples: list[Sample] = []
         for start in range(0, len(requests), self._max_batch):
             batch = requests[start : start + self._max_batch]
-            samples += self._generate_batch(batch, max_tokens, draw, on_progress)
+            samples += self._generate_batch(batch, max_tokens, draw, held, on_progress)
         return samples
 
     def _generate_batch(
@@ -49,6 +55,7 @@ class TransformersEngine(RolloutEngine):
         requests: Sequence[SampleRequest],
         max_tokens: int,
         draw: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]],
+        held: Callable[[int], HeldRows] | None,
         on_progress: Callable[[], None] | None,
     ) -> list[Sample]:
         device = self._policy.device
@@ -73,8 +80,12 @@ class TransformersEngine(RolloutEngine):
         ids: list[list[int]] = [[] for _ in order]
         logprobs: list[list[float]] = [[] for _ in order]
         finished = [False] * len(order)
+        forms = None if held is None else held(len(order))
         for step in range(max_tokens):
-            token, logp = draw(output(hidden), uniforms[rows, step])
+            logits = output(hidden)
+            if forms is not None:
+                logits = forms.restricted(logits, rows)
+            token, logp = draw(logits, uniforms[rows, step])
             stopped = torch.isin(token, stop_ids)
             for row, one_token, one_logp, end in zip(
                 rows, token.tolist(), logp.tolist(), stopped.tolist(), strict=True
@@ -83,6 +94,8 @@ class TransformersEngine(RolloutEngine):
                     ids[row].append(one_token)
                     logprobs[row].append(one_logp)
                     finished[row] = end
+                    if forms is not None:
+                        forms.accept(row, one_token, end)
             alive = [place for place, row in enumerate(rows) if not finished[row]]
             if step + 1 == max_tokens or not alive:
                 break

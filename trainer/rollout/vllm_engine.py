@@ -29,6 +29,8 @@ import psutil
 import torch
 
 from trainer.errors import EngineFailed, InvalidSpec
+from trainer.graders.forced import schema_of
+from trainer.graders.response_format import ResponseFormat
 from trainer.model.policy import Policy
 from trainer.rollout.engine import RolloutEngine, Sample, SampleRequest
 from trainer.rollout.vllm_protocol import Draw, Failed, Generate, Load, Progress, Setup, Sleep
@@ -83,7 +85,15 @@ class VllmEngine(RolloutEngine):
             gpu_memory_share=options.gpu_memory_share,
             kv_cache_bytes=options.kv_cache_bytes,
             sleeps=options.sleep and policy.device.type == "cuda",
+            holds=rollout.force_response_format,
         )
+        if self.setup.holds and policy.tokenizer.eos_token_id is None:
+            raise InvalidSpec(
+                "vLLM can hold no response to a form here: the model's tokenizer names no eos_token, the one "
+                "that it ends such responses with. Name one in tokenizer_config.json, or give rollout.engine "
+                "'transformers'",
+                "rollout.force_response_format",
+            )
         self._awake = True
         self._connection, theirs = Pipe()
         self._process = _start_process(theirs, policy.device)
@@ -110,13 +120,16 @@ class VllmEngine(RolloutEngine):
         temperature: float,
         top_p: float = 1.0,
         top_k: int | None = None,
+        form: ResponseFormat | None = None,
         on_progress: Callable[[], None] | None = None,
     ) -> list[Sample]:
         if not self._awake:
             self.sync()
         stop_ids = sorted(self._policy.stop_ids)
         draws = [Draw(r.prompt_ids, r.seed, max_tokens) for r in requests]
-        found = self._ask(Generate(draws, stop_ids, temperature, top_p, top_k), on_progress=on_progress)
+        schema = None if form is None else schema_of(form)
+        asked = Generate(draws, stop_ids, temperature, top_p, top_k, schema)
+        found = self._ask(asked, on_progress=on_progress)
         return [
             Sample(
                 ids,

@@ -43,11 +43,14 @@ def engine_options(setup: Setup) -> dict[str, Any]:
         "dtype": setup.dtype,
         "max_model_len": setup.max_length,
         "max_num_batched_tokens": max(MAX_BATCHED_TOKENS, setup.max_length),
-        "skip_tokenizer_init": True,
+        "skip_tokenizer_init": not setup.holds,
         "generation_config": "vllm",
         # Of the distribution that is sampled from: after temperature, top-k and top-p.
         "logprobs_mode": "processed_logprobs",
     }
+    if setup.holds:
+        # The built-in engine's library, and so the same tokens.
+        options["structured_outputs_config"] = {"backend": "guidance"}
     if setup.device_type == "cpu":
         return options | {
             "kv_cache_memory_bytes": setup.kv_cache_bytes or CPU_KV_CACHE_BYTES,
@@ -80,6 +83,8 @@ class Engine:
         self._connection = connection
         self._asleep = False
         self._llm = LLM(**engine_options(setup))
+        if setup.holds:
+            _compile_forms_at_once(self._llm.llm_engine)
         # What its kernels cannot do they tell when they are called.
         self._generate(
             Generate([Draw((0,), seed=0, max_tokens=1)], [], temperature=1.0, top_p=1.0, top_k=None)
@@ -115,9 +120,13 @@ class Engine:
 
     def _generate(self, message: Generate) -> list[tuple[list[int], list[float]]]:
         from vllm import SamplingParams  # pyright: ignore[reportMissingImports]
-        from vllm.sampling_params import RequestOutputKind  # pyright: ignore[reportMissingImports]
+        from vllm.sampling_params import (  # pyright: ignore[reportMissingImports]
+            RequestOutputKind,
+            StructuredOutputsParams,
+        )
 
         engine: Any = self._llm.llm_engine
+        schema = message.schema
         for number, draw in enumerate(message.draws):
             parameters = SamplingParams(
                 temperature=message.temperature,
@@ -131,6 +140,8 @@ class Engine:
                 flat_logprobs=True,
                 detokenize=False,
                 output_kind=RequestOutputKind.FINAL_ONLY,
+                # Anew for each request: vLLM writes into it.
+                structured_outputs=None if schema is None else StructuredOutputsParams(json=schema),
             )
             engine.add_request(str(number), {"prompt_token_ids": list(draw.prompt_ids)}, parameters)
         found: dict[int, tuple[list[int], list[float]]] = {}
@@ -148,6 +159,15 @@ class Engine:
                 told = time.monotonic()
                 self._connection.send(Progress())
         return [found[number] for number in range(len(message.draws))]
+
+
+def _compile_forms_at_once(engine: Any) -> None:
+    """Let requests that are held to forms be there before the first one is computed, as others are.
+
+    vLLM 0.32 (November 2026): it compiles forms in threads, and a request joins a batch when its form is
+    ready: batches, and with them the rounding, would be others each time. Remove when that is an option.
+    """
+    engine.engine_core.engine_core.structured_output_manager._use_async_grammar_compilation = False
 
 
 def _pack_output_layer(model: Any) -> None:

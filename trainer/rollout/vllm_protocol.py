@@ -16,6 +16,8 @@ class Setup:
     gpu_memory_share: float
     kv_cache_bytes: int | None
     sleeps: bool
+    holds: bool
+    """Whether responses may be held to forms."""
 
 
 class Draw(NamedTuple):
@@ -35,6 +37,8 @@ class Generate:
     temperature: float
     top_p: float
     top_k: int | None
+    schema: dict[str, object] | None = None
+    """What they are held to (``trainer.graders.forced.schema_of``)."""
 
 
 @dataclass(frozen=True)

@@ -212,7 +212,8 @@ METRICS = (
     Metric(
         "rollout/logprob_gap_mean",
         "nats",
-        "How far the sampling engine's log-probabilities are from the trainer's",
+        "How far the sampling engine's log-probabilities are from the trainer's; where a form is forced, "
+        "what it takes off the model's choice",
     ),
     Metric("rollout/logprob_gap_max", "nats", "The largest such gap"),
     Metric("rollout/importance_clipped", "share", "Tokens whose weight for that gap is cut at the cap"),

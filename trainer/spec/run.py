@@ -11,7 +11,7 @@ from pydantic import AfterValidator, Field, JsonValue, model_validator
 from trainer.graders.answers import REMEDY, gives_answers
 from trainer.graders.response_format import ResponseFormat
 from trainer.graders.spec import Grader, StrictModel
-from trainer.spec.algorithm import AlgorithmSpec, PolicySplit
+from trainer.spec.algorithm import AlgorithmSpec, Objective, PolicySplit
 from trainer.spec.data import Data
 from trainer.spec.evaluation import EvaluationSpec
 from trainer.spec.model import LoraSpec, ModelSpec
@@ -77,6 +77,14 @@ class RolloutSpec(StrictModel):
         description="transformers: the training model itself; vllm: a process beside it",
     )
     vllm: VllmSpec | None = Field(default=None, description="With engine vllm: how it shares the machine")
+    force_response_format: bool = Field(
+        default=False,
+        # Left out where it says nothing, so that a worker of before reads such a document.
+        exclude_if=lambda forces: not forces,
+        description="Hold responses to response_format while they are sampled, in training and evaluation: "
+        "only tokens with which they can still become of the form are drawn. A token then counts by the "
+        "probability that the model itself gives to all that were allowed in its place",
+    )
 
     @model_validator(mode="after")
     def _options_have_their_engine(self) -> "RolloutSpec":
@@ -278,6 +286,23 @@ class RunSpec(StrictModel):
             raise ValueError(
                 f"{self.algorithm.type} is to prefer answers that few responses give, but the grader of type "
                 f"{self.grader.type!r} does not say what a response answers: {REMEDY}"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _forms_can_be_forced(self) -> "RunSpec":
+        if not self.rollout.force_response_format:
+            return self
+        if self.response_format is None or not self.response_format.restricts:
+            raise ValueError(
+                "rollout.force_response_format is true, but without a response_format there is nothing that "
+                "responses could be held to: give one of the type 'json_schema' or 'json_object', or false"
+            )
+        if isinstance(self.algorithm, Objective) and self.algorithm.rollout_importance_cap == 0:
+            raise ValueError(
+                "algorithm.rollout_importance_cap is 0, but with rollout.force_response_format responses are "
+                "of another distribution than the model's own, for which only these weights make up: leave "
+                "it out, or give a number above 0"
             )
         return self
 

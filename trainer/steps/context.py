@@ -8,6 +8,7 @@ import torch
 from trainer.algorithms.base import Algorithm
 from trainer.distributed.ranks import ALONE, Ranks
 from trainer.graders.grade import Grader
+from trainer.graders.response_format import ResponseFormat
 from trainer.model.policy import Policy
 from trainer.rollout.engine import RolloutEngine
 from trainer.seeds import generator
@@ -38,13 +39,18 @@ class StepContext:
 
     tally: Tally = field(default_factory=Tally)
     """Counts what graders do."""
-    has_form: bool = False
-    """Whether responses must have a form (``RunSpec.response_format``)."""
+    form: ResponseFormat | None = None
+    """That responses must have, where it restricts them (``RunSpec.response_format``)."""
 
     @property
     def samples(self) -> dict[Mode, int]:
         """How many of a prompt's responses each mode produces in this step."""
         return self.algorithm.samples(self.step, self.rollout.samples_per_prompt)
+
+    @property
+    def forced_form(self) -> ResponseFormat | None:
+        """The form that responses are held to while they are sampled."""
+        return self.form if self.rollout.force_response_format else None
 
     def generator(self, purpose: str) -> torch.Generator:
         """For what the step draws for one purpose."""

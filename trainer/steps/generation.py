@@ -62,6 +62,7 @@ def sample_groups(
         temperature=context.rollout.temperature if temperature is None else temperature,
         top_p=top_p,
         top_k=top_k,
+        form=context.forced_form,
         on_progress=context.progress.beat,
     )
     for (group, mode), sample in zip(owners, drawn, strict=True):

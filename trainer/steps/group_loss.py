@@ -164,7 +164,12 @@ def _importance(
     old_logp_T: dict[Mode, Tensor],
     metrics: MetricSums,
 ) -> Tensor | None:
-    """omega of the algorithm, times the truncated ratio between trainer and rollout engine on own rows."""
+    """omega of the algorithm, times the truncated ratio between trainer and rollout engine on own rows.
+
+    Where responses were held to a form, the ratio is the probability that the mode which produced them gives
+    to all tokens that were allowed in a place, and weighs the rows under the other prompt, too: they train as
+    what that mode would say by itself.
+    """
     importance_T = algorithm.importance(plan, mode, old_logp_T)
     cap = algorithm.rollout_importance_cap
     if not cap:
@@ -172,8 +177,12 @@ def _importance(
     old_T = old_logp_T[mode]
     sampled_T = torch.tensor([x for r in plan.group.rollouts for x in r.logprobs]).to(old_T)
     own_T = plan.group.produced_by(mode)[plan.group.response_of_T].to(old_T.device)
+    weighed_T = own_T
+    if algorithm.forced and mode.other in old_logp_T:
+        old_T = torch.where(own_T, old_T, old_logp_T[mode.other])
+        weighed_T = torch.ones_like(own_T)
     ratio_T = torch.exp(old_T - sampled_T)
-    trained_T = own_T & plan.trains_G[mode][plan.group.response_of_T].to(old_T.device)
+    trained_T = weighed_T & plan.trains_G[mode][plan.group.response_of_T].to(old_T.device)
     metrics.add_mean("rollout/importance_clipped", (ratio_T > cap)[trained_T].double())
-    ratio_T = torch.where(own_T, ratio_T.clamp(max=cap), torch.ones_like(ratio_T))
+    ratio_T = torch.where(weighed_T, ratio_T.clamp(max=cap), torch.ones_like(ratio_T))
     return ratio_T if importance_T is None else importance_T * ratio_T

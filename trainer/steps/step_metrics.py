@@ -22,7 +22,7 @@ def step_metrics(context: StepContext, collected: Collected, result: UpdateResul
         | context.algorithm.schedule_metrics(context.step)
         | mode_metrics(collected.sampled)
         | (answer_metrics(collected.sampled) if context.grader.gives_answers else {})
-        | (form_metrics(collected.sampled) if context.has_form else {})
+        | (form_metrics(collected.sampled) if context.form is not None else {})
         | thought_metrics(collected.sampled, result.entropy_T)
         | resampling_metrics(context, collected)
         | {
