@@ -37,6 +37,11 @@ class KeyCache:
             if now < entry.until:
                 return entry.caller
             entry.until = now + ASKING_SECONDS
+        return await self.caller_now(reads, digest)
+
+    async def caller_now(self, reads: QuickReads, digest: str) -> Caller | None:
+        """Likewise, by the database: what it says is known from here on."""
+        now = time.monotonic()
         caller = await repository.caller_with(reads, digest)
         if caller is None:
             self._entries.pop(digest, None)

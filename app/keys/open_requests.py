@@ -10,7 +10,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from app.core.errors import KeyRevoked
 from app.core.quick_reads import QuickReads
-from app.keys import repository
+from app.keys.cache import KeyCache
 
 #: How often keys are looked up again, and how long an answer has to take for that.
 TICK_SECONDS = 1.0
@@ -33,7 +33,8 @@ class _Open:
 class OpenRequests:
     """Used on the event loop alone."""
 
-    def __init__(self) -> None:
+    def __init__(self, keys: KeyCache) -> None:
+        self._keys = keys
         self._open: dict[str, set[_Open]] = {}
         self._ticker: asyncio.Task[None] | None = None
 
@@ -69,7 +70,7 @@ class OpenRequests:
             ]
             try:
                 for digest in lasting:
-                    if await repository.caller_with(reads, digest) is None:
+                    if await self._keys.caller_now(reads, digest) is None:
                         for one in self._open.get(digest, set()).copy():
                             one.end()
             except SQLAlchemyError as error:

@@ -44,7 +44,7 @@ class RequireKey:
     def __init__(self, app: ASGIApp):
         self._app = app
         self._keys = KeyCache()
-        self._open = OpenRequests()
+        self._open = OpenRequests(self._keys)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":

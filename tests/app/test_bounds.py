@@ -132,7 +132,9 @@ def test_experiments_have_a_number_of_checks(api: Api):
 
 
 @on_sqlite
-def test_a_stream_ends_with_its_key(keyed: Keyed):
+def test_a_stream_ends_with_its_key(keyed: Keyed, monkeypatch: pytest.MonkeyPatch):
+    # So that what its end has told is what the next request is refused by.
+    monkeypatch.setattr("app.keys.cache.KNOWN_SECONDS", 60.0)
     job = create_job(keyed.owner, keyed.api, keyed.api.upload(keyed.owner, sums())).id
     url = f"{keyed.api.url}/v1/fine_tuning/jobs/{job}/events?stream=true"
     headers = {"authorization": f"Bearer {keyed.secrets[0]}"}
@@ -144,6 +146,7 @@ def test_a_stream_ends_with_its_key(keyed: Keyed):
         last = [line for line in lines if line.startswith("data: ")][-1]
     assert time.monotonic() - began < 12, "before the next sign of life"
     assert json.loads(last.removeprefix("data: "))["error"]["code"] == "invalid_api_key"
+    assert httpx.get(f"{keyed.api.url}/v1/models", headers=headers).status_code == 401
 
 
 def test_a_project_has_its_share():
