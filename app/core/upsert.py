@@ -40,19 +40,20 @@ def upsert_rows(
 
 @lru_cache
 def _of_a_row(table: type[Table], key: tuple[str, ...], names: tuple[str, ...]) -> Insert:
-    insert = sqlite.insert(table)
-    replaced = {name: insert.excluded[name] for name in names if name not in key}
-    return insert.on_conflict_do_update(index_elements=key, set_=replaced)
+    return _overwriting(sqlite.insert(table), key, names)
 
 
 @lru_cache
 def _of_arrays(table: type[Table], key: tuple[str, ...], names: tuple[str, ...]) -> Insert:
     given = [_elements(name, table.__table__.c[name].type) for name in names]
-    insert = postgresql.insert(table)
+    return _overwriting(postgresql.insert(table).from_select(list(names), select(*given)), key, names)
+
+
+def _overwriting(
+    insert: sqlite.Insert | postgresql.Insert, key: tuple[str, ...], names: tuple[str, ...]
+) -> Insert:
     replaced = {name: insert.excluded[name] for name in names if name not in key}
-    return insert.from_select(list(names), select(*given)).on_conflict_do_update(
-        index_elements=key, set_=replaced
-    )
+    return insert.on_conflict_do_update(index_elements=key, set_=replaced)
 
 
 def _elements(name: str, type_: TypeEngine[Any]) -> ColumnElement[Any]:

@@ -8,6 +8,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -122,7 +123,7 @@ class Supervisor:
 
     def _train(self) -> Ending:
         spec, planned_steps = self._persist(self._read_plan)
-        self._persist(self._begin_trace)
+        self._persist(lambda: self._begin_trace(spec))
         with in_use(places_of(spec)):
             return self._train_on(spec, planned_steps)
 
@@ -229,9 +230,9 @@ class Supervisor:
             self._tell_of_store(self._uploads.problem)
             self._look_for_stall(stall, trainer)
             flags = self._beat()
-            if relay.used_up and self._asked is None:
+            if relay.used_up:
                 # The heartbeat would see it a second later, which is many short steps.
-                flags = self._attempt(lambda: holding.read_flags(self._claim)) or flags
+                flags = replace(flags, pause_requested=True)
             self._obey(trainer, flags, ended=relay.end is not None)
             if not more:
                 self._wake.wait(RELAY_SECONDS)
@@ -395,12 +396,12 @@ class Supervisor:
         logs.note(project=project_id)
         return spec, planned_steps
 
-    def _begin_trace(self) -> None:
+    def _begin_trace(self, spec: dict[str, Any]) -> None:
         if not tracing.is_on():
             return
-        columns = (Job.traceparent, Job.created_at, Job.model, Job.run_spec)
+        columns = (Job.traceparent, Job.created_at, Job.model)
         with read_session() as session:
-            parent, created_at, model, spec = session.execute(
+            parent, created_at, model = session.execute(
                 select(*columns).where(Job.id == self._claim.id)
             ).one()
             ended = select(func.max(JobAttempt.ended_at)).where(JobAttempt.job_id == self._claim.id)
