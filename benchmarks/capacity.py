@@ -18,7 +18,7 @@ import os
 import statistics
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -28,12 +28,13 @@ from sqlalchemy import select, text
 from app.core.db import get_engine, read_session
 from app.core.settings import get_settings
 from app.core.tables import Job
-from benchmarks.api import make_job, postgresql, service
+from benchmarks.api import make_job, service
 from benchmarks.load.asking import Waits, asking
+from benchmarks.load.databases import large_postgresql
 from benchmarks.load.fleet import Shape, fleet
 from benchmarks.load.servers import our_api
 from tests.fixtures.broker import RedisServer
-from tests.fixtures.databases import installed_postgres, installed_postgres_server, temporary_database
+from tests.fixtures.databases import installed_postgres
 
 #: Until all supervisors are connected and the first steps are through.
 SETTLE_SECONDS = 5.0
@@ -115,7 +116,7 @@ def measure(jobs: int, options: argparse.Namespace) -> Measured:
     """``jobs`` of them on an empty database."""
     shape = Shape(options.metrics, options.rollouts, options.tokens)
     with contextlib.ExitStack() as stack:
-        url = stack.enter_context(_database(options.wheel))
+        url = stack.enter_context(large_postgresql(wheel=options.wheel, max_connections="300"))
         _settings(stack, options.step_rollouts)
         folder, url = stack.enter_context(service("postgresql", url))
         if options.no_text_index:
@@ -157,20 +158,6 @@ def measure(jobs: int, options: argparse.Namespace) -> Measured:
             disk_waits=(after.disk_waits - before.disk_waits) / seconds,
             waited=waits[0],
         )
-
-
-@contextlib.contextmanager
-def _database(wheel: bool) -> Iterator[str]:
-    programs = None if wheel else installed_postgres()
-    if programs is None:
-        with postgresql() as url:
-            yield url
-        return
-    server = installed_postgres_server(
-        programs, fsync="on", shared_buffers="1GB", max_wal_size="4GB", max_connections="300"
-    )
-    with server as maintenance, temporary_database(maintenance) as url:
-        yield url
 
 
 def _settings(stack: contextlib.ExitStack, step_rollouts: int = 0) -> None:

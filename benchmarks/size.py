@@ -32,8 +32,8 @@ from app.main import create_app
 from benchmarks.api import service
 from benchmarks.load.asking import Waits, asking, telling
 from benchmarks.load.claims import claims
+from benchmarks.load.databases import large_postgresql
 from benchmarks.load.servers import our_api
-from tests.fixtures.databases import installed_postgres, installed_postgres_server, temporary_database
 from tests.fixtures.filled import ENDPOINT, Counts, fill, job_name, model_name
 from tests.fixtures.plans import Plans
 from worker.retention import Pauses, expire, pack_ended
@@ -93,7 +93,7 @@ def main() -> None:
 def _measure(kind: str, options: argparse.Namespace) -> None:
     counts = Counts().divided(options.divide * (10 if kind == "sqlite" else 1))
     with contextlib.ExitStack() as stack:
-        url = _postgresql(stack, options.url) if kind == "postgresql" else None
+        url = stack.enter_context(large_postgresql(options.url)) if kind == "postgresql" else None
         folder, url = stack.enter_context(service(kind, url))
         if kind == "postgresql":
             # It takes long to keep while the table is filled, and comes back with the upgrade.
@@ -112,18 +112,6 @@ def _measure(kind: str, options: argparse.Namespace) -> None:
                 print(_long_reader(counts), flush=True)
             for row in measure_passes(client, counts, options.pass_seconds):
                 print(row, flush=True)
-
-
-def _postgresql(stack: contextlib.ExitStack, server: str | None) -> str | None:
-    """An empty database; None: ``service`` starts the wheel's server."""
-    programs = installed_postgres()
-    if server is None and programs is not None:
-        server = stack.enter_context(
-            installed_postgres_server(programs, fsync="on", shared_buffers="1GB", max_wal_size="4GB")
-        )
-    if server is None:
-        return None
-    return stack.enter_context(temporary_database(server))
 
 
 def _upgrade(kind: str, url: str, counts: Counts) -> str:
