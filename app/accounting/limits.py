@@ -6,7 +6,6 @@ file or a job comes. Requests a minute: ``app.keys.require_key``.
 
 import math
 import time
-from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from sqlalchemy import func, select
@@ -20,29 +19,9 @@ _HOUR = 3600.0
 _OPERATOR = "The operator can change it: POST /v1/projects/{project_id} with an operator's key."
 
 
-@dataclass(frozen=True)
-class Limits:
-    """None: no limit of the project's own."""
-
-    jobs: int | None = None
-    gpu_hours_per_month: float | None = None
-    storage_bytes: int | None = None
-    requests_per_minute: int | None = None
-
-
-def limits_of(session: Session, project_id: str) -> Limits:
-    """The limits of a project."""
-    row = session.execute(
-        select(Project.max_jobs, Project.max_gpu_hours, Project.max_bytes, Project.requests_per_minute).where(
-            Project.id == project_id
-        )
-    ).one_or_none()
-    return Limits() if row is None else Limits(*row)
-
-
 def check_storage(session: Session, project_id: str, added: int = 0) -> None:
     """Raise Forbidden where ``added`` bytes would be more than the project may keep."""
-    limit = limits_of(session, project_id).storage_bytes
+    limit = session.get_one(Project, project_id).max_bytes
     if limit is not None and (used := stored_bytes(session, project_id)) + added > limit:
         more = f" and {added:,} more come" if added else ""
         raise Forbidden(
@@ -73,7 +52,7 @@ def check_gpu_hours(session: Session, project_id: str) -> None:
 
 def gpu_hours_used_up(session: Session, project_id: str) -> str | None:
     """What to say where a project has used this month's GPU-hours up; None where it has some left."""
-    limit = limits_of(session, project_id).gpu_hours_per_month
+    limit = session.get_one(Project, project_id).max_gpu_hours
     if limit is None:
         return None
     now = time.time()

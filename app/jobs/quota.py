@@ -3,10 +3,10 @@
 from sqlalchemy import BigInteger, Float, cast, func, select
 from sqlalchemy.orm import Session
 
-from app.accounting.limits import check_gpu_hours, check_storage, limits_of
+from app.accounting.limits import check_gpu_hours, check_storage
 from app.core.errors import BadRequest, Forbidden
 from app.core.settings import get_settings
-from app.core.tables import Job
+from app.core.tables import Job, Project
 from app.core.unfinished import unfinished
 from trainer.spec.run import RunSpec
 from trainer.spec.taught import Taught
@@ -30,11 +30,13 @@ def check_size(run: RunSpec) -> None:
 
 def check_quota(session: Session, project_id: str, run: RunSpec) -> None:
     """Raise Forbidden where the job would make it too much. Asked in the transaction that adds it."""
+    # Held, so that the session reads it once, whoever asks.
+    project = session.get_one(Project, project_id)
     check_gpu_hours(session, project_id)
     check_storage(session, project_id)
     settings = get_settings()
     of_project = ", or that of the project with POST /v1/projects/{project_id}"
-    own = limits_of(session, project_id).jobs
+    most_jobs = settings.project_max_jobs if project.max_jobs is None else project.max_jobs
     rollout = Job.run_spec["rollout"]
     # A sum of large numbers: exact enough as a float, and beyond what an integer of the database holds.
     of_spec = cast(Job.total_steps, Float) * (
@@ -47,7 +49,7 @@ def check_quota(session: Session, project_id: str, run: RunSpec) -> None:
     )
     jobs, steps, sampled = session.execute(query).one()
     for what, planned, added, most, name in (
-        ("jobs", jobs, 1, settings.project_max_jobs if own is None else own, "PROJECT_MAX_JOBS"),
+        ("jobs", jobs, 1, most_jobs, "PROJECT_MAX_JOBS"),
         ("steps", int(steps or 0), run.total_steps, settings.project_max_steps, "PROJECT_MAX_STEPS"),
         (
             "samples",
