@@ -36,7 +36,8 @@ def check_quota(session: Session, project_id: str, run: RunSpec) -> None:
     check_storage(session, project_id)
     settings = get_settings()
     of_project = ", or that of the project with POST /v1/projects/{project_id}"
-    most_jobs = settings.project_max_jobs if project.max_jobs is None else project.max_jobs
+    # Of the settings 0 is any number; of the project's own it is none at all, as of its other limits.
+    most_jobs = settings.project_max_jobs or None if project.max_jobs is None else project.max_jobs
     rollout = Job.run_spec["rollout"]
     # A sum of large numbers: exact enough as a float, and beyond what an integer of the database holds.
     of_spec = cast(Job.total_steps, Float) * (
@@ -50,16 +51,16 @@ def check_quota(session: Session, project_id: str, run: RunSpec) -> None:
     jobs, steps, sampled = session.execute(query).one()
     for what, planned, added, most, name in (
         ("jobs", jobs, 1, most_jobs, "PROJECT_MAX_JOBS"),
-        ("steps", int(steps or 0), run.total_steps, settings.project_max_steps, "PROJECT_MAX_STEPS"),
+        ("steps", int(steps or 0), run.total_steps, settings.project_max_steps or None, "PROJECT_MAX_STEPS"),
         (
             "samples",
             int(sampled or 0),
             planned_samples(run),
-            settings.project_max_samples,
+            settings.project_max_samples or None,
             "PROJECT_MAX_SAMPLES",
         ),
     ):
-        if most and planned + added > most:
+        if most is not None and planned + added > most:
             raise Forbidden(
                 f"The project's jobs that have not ended have {planned} {what}; {added} more would make it "
                 f"more than {most}, the most there may be. Wait for some to end, or cancel them; the "

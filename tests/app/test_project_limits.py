@@ -53,6 +53,9 @@ def test_only_the_operator_sets_limits(keyed: Keyed) -> None:
 @on_sqlite
 def test_jobs_at_a_time_and_storage(api: Api, client: openai.OpenAI) -> None:
     file = api.upload(client, sums())
+    limit(api, jobs=0)
+    with pytest.raises(openai.PermissionDeniedError, match="more than 0, the most there may be"):
+        create_job(client, api, file)
     limit(api, jobs=1)
     job = create_job(client, api, file)
     with pytest.raises(openai.PermissionDeniedError, match="more than 1, the most there may be") as error:
