@@ -17,9 +17,8 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from app.core.addresses import is_loopback
 from app.core.counting import told
-from app.keys.operators import is_operators
 from app.keys.secret import digest_of
-from app.keys.service import has_keys
+from app.keys.service import has_keys, is_operators
 
 #: A key that is revoked is let in no longer than this.
 _KNOWN_SECONDS = 10.0

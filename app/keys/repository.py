@@ -51,9 +51,17 @@ _ANY_KEY: Select[Any] = select(ApiKey.id).limit(1)
 async def caller_with(reads: QuickReads, digest: str) -> Caller | None:
     """Whose key has this digest, unless it was revoked."""
     rows = await reads.rows(_CALLER, digest=digest)
-    if not rows:
-        return None
-    project, key, limit, operator, scopes, shared = rows[0]
+    return _caller_of(rows[0]) if rows else None
+
+
+def caller(session: Session, digest: str) -> Caller | None:
+    """Likewise."""
+    row = session.execute(_CALLER, {"digest": digest}).one_or_none()
+    return None if row is None else _caller_of(row)
+
+
+def _caller_of(row: Sequence[Any]) -> Caller:
+    project, key, limit, operator, scopes, shared = row
     return Caller(project, key, limit, bool(operator), frozenset(scopes_held(scopes)), shared)
 
 

@@ -89,6 +89,13 @@ def has_keys() -> bool:
         return repository.any_key(session)
 
 
+def is_operators(digest: str) -> bool:
+    """Whether the key with this digest is an operator's that may read, and was not revoked."""
+    with read_session() as session:
+        caller = repository.caller(session, digest)
+    return caller is not None and caller.operator and "read" in caller.scopes
+
+
 def check_name(name: str) -> str:
     """``name``; raises KeyProblem for one that nobody could read in a list."""
     if not 0 < len(name.strip()) <= _MAX_NAME or not name.isprintable():
