@@ -42,7 +42,7 @@ from app.jobs.watch import JobWatch
 from app.keys.endpoints import router as keys
 from app.keys.rate import RateLimiter
 from app.keys.require_key import RequireKey
-from app.keys.service import has_keys
+from app.keys.service import is_keyless
 from app.keys.uses import Uses
 from app.metrics.endpoints import router as metrics
 from app.models.endpoints import router as models
@@ -131,7 +131,7 @@ def create_app(
         tracing.set_up("api")
         app.add_middleware(TraceRequests)
     app.add_middleware(CountRequests)
-    describe(app, has_keys)
+    describe(app, is_keyless)
     error_handlers.install(app)
     app.include_router(inference)  # first: routes are tried in their order, and this is asked most
     app.include_router(health.router)
@@ -173,7 +173,7 @@ def _start() -> None:
         _log.warning("%d files and folders of the data directory were open to others, and are not", changed)
     try:
         problem = schema_standing().problem
-        if problem is None and not has_keys():
+        if problem is None and is_keyless():
             _log.warning("no keys were made: requests of this machine are answered, and no others")
         if problem is None:
             seal_secrets_anew()

@@ -93,7 +93,7 @@ def _content(types: dict[str, str]) -> Part:
     }
 
 
-def describe(app: FastAPI, has_keys: Callable[[], bool]) -> None:
+def describe(app: FastAPI, is_keyless: Callable[[], bool]) -> None:
     """Complete the description: which routes want a key, summaries, examples.
 
     The guard is not a dependency that FastAPI could see.
@@ -102,7 +102,7 @@ def describe(app: FastAPI, has_keys: Callable[[], bool]) -> None:
 
     def wants_key() -> bool:
         try:
-            return has_keys()
+            return not is_keyless()
         except SQLAlchemyError:
             return True
 

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from app.core.audit import record
 from app.core.db import read_session, write_session
 from app.core.ids import new_project_id
+from app.core.settings import get_settings
 from app.core.tables import ApiKey, Project
 from app.core.validation import abbreviated, one_of
 from app.keys import repository
@@ -87,6 +88,11 @@ def has_keys() -> bool:
     """Whether a key was ever made: from then on the service answers nobody without one."""
     with read_session() as session:
         return repository.any_key(session)
+
+
+def is_keyless() -> bool:
+    """Whether this machine is answered without a key: none was ever made, and nobody signs in either."""
+    return not get_settings().oidc_issuer and not has_keys()
 
 
 def is_operators(digest: str) -> bool:

@@ -15,7 +15,8 @@ from app.core.db import read_session, write_session
 from app.core.settings import get_settings
 from app.core.tables import DEFAULT_PROJECT, AuditEntry, SignIn
 from app.keys.sessions import COOKIE
-from tests.fixtures.api import Keyed, on_sqlite
+from tests.fixtures.api import Api, Keyed, on_sqlite
+from worker.figures_server import FiguresServer
 
 RULES = [
     {"claim": "groups", "value": "gpu-admins", "operator": True},
@@ -37,18 +38,24 @@ def issuer() -> Iterator[str]:
         yield f"http://localhost:{server.server_port}"
 
 
-@pytest.fixture
-def service(keyed: Keyed, issuer: str, monkeypatch: pytest.MonkeyPatch) -> Keyed:
-    """The API, which sends people there."""
+def let_people_sign_in(monkeypatch: pytest.MonkeyPatch, issuer: str, url: str) -> None:
+    """Have the service at ``url`` send people to ``issuer``."""
     given = {
         "ISSUER": issuer,
         "CLIENT_ID": "policysplit",
         "CLIENT_SECRET": "secret",
         "RULES": json.dumps(RULES),
+        "PUBLIC_URL": url,
     }
-    for name, value in {**given, "PUBLIC_URL": keyed.api.url}.items():
+    for name, value in given.items():
         monkeypatch.setenv(f"POLICYSPLIT_OIDC_{name}", value)
     get_settings.cache_clear()
+
+
+@pytest.fixture
+def service(keyed: Keyed, issuer: str, monkeypatch: pytest.MonkeyPatch) -> Keyed:
+    """The API, which sends people there."""
+    let_people_sign_in(monkeypatch, issuer, keyed.api.url)
     return keyed
 
 
@@ -132,6 +139,22 @@ def test_pages_of_elsewhere_do_nothing_with_the_cookie(browser: Browser) -> None
     # A change of which the browser says nothing is none of its page's.
     assert browser.http.post(browser.here + "/v1/files").status_code == 403
     assert browser.ask("GET", path).is_success
+
+
+@on_sqlite
+def test_where_people_sign_in_nobody_is_answered_without_also_before_the_first_key(
+    api: Api, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert httpx.get(f"{api.url}/v1/models").is_success, "until then whoever is on the machine"
+    let_people_sign_in(monkeypatch, "http://127.0.0.1:9", api.url)
+    assert httpx.get(f"{api.url}/v1/models").status_code == 401
+    assert httpx.get(f"{api.url}/openapi.json").json()["security"] == [{"key": []}]
+    figures = FiguresServer("127.0.0.1", 0)
+    figures.start()
+    try:
+        assert httpx.get(f"http://127.0.0.1:{figures.port}/metrics").status_code == 401
+    finally:
+        figures.close()
 
 
 @on_sqlite
