@@ -4,6 +4,8 @@ A project's key manages the keys of its own project. The operator's keys, and wh
 keys, see all projects and make them. What a limited key may not have it cannot make either.
 """
 
+from collections.abc import Sequence
+
 from sqlalchemy.orm import Session
 
 from app.core.audit import record
@@ -123,6 +125,19 @@ def list_projects(caller: Caller, *, after: str | None, limit: int) -> list[dict
         if after is not None and (cursor := _seen(session, caller, after)) is None:
             raise unknown_cursor(after)
         return [project_view(one) for one in repository.projects(session, own, after=cursor, limit=limit + 1)]
+
+
+def seen_of(caller: Caller, project_ids: Sequence[str]) -> Sequence[str]:
+    """Which projects to tell of: the caller's own; the operator those that are asked for, none being all.
+
+    Raises NotFound for one of others.
+    """
+    if caller.operator:
+        return project_ids
+    for other in project_ids:
+        if other != caller.project_id:
+            raise NotFound(f"No such project: '{other}'.", param="project_ids")
+    return [caller.project_id]
 
 
 def _seen(session: Session, caller: Caller, project_id: str) -> Project | None:

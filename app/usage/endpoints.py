@@ -12,6 +12,7 @@ from app.core.description import answers, answers_text
 from app.core.errors import BadRequest
 from app.core.requests import StrictRoute
 from app.core.scopes import ADMIN, READ
+from app.keys.access import seen_of
 from app.keys.asking import Asking, Operator
 from app.usage import service
 from app.usage.prices import PriceListObject, SetPrices
@@ -98,7 +99,7 @@ def _wanted(
 ) -> Wanted:
     first, last = service.days_of(start_time, end_time)
     groups: list[Group] = [one for one in GROUPS if one in (group_by or ())]
-    return Wanted(first, last, groups, service.allowed(caller, project_ids or ()), job_ids or ())
+    return Wanted(first, last, groups, seen_of(caller, project_ids or ()), job_ids or ())
 
 
 def _from_page(wanted: Wanted, page: str) -> Wanted:

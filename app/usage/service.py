@@ -12,7 +12,7 @@ from sqlalchemy.orm import Session
 from app.accounting.counting import Amounts, day_of
 from app.core.audit import record
 from app.core.db import read_session, write_session
-from app.core.errors import BadRequest, NotFound
+from app.core.errors import BadRequest
 from app.core.tables import PriceList, Usage
 from app.keys.repository import Caller
 from app.usage.prices import Prices, SetPrices, lists_until, view
@@ -46,16 +46,6 @@ def days_of(start_time: int | None, end_time: int | None) -> tuple[str, str]:
             param="end_time",
         )
     return first, last
-
-
-def allowed(caller: Caller, project_ids: Sequence[str]) -> Sequence[str]:
-    """The projects to tell of: the caller's own; for the operator those that are asked for, or all."""
-    if caller.operator:
-        return project_ids
-    for other in project_ids:
-        if other != caller.project_id:
-            raise NotFound(f"No such project: '{other}'.", param="project_ids")
-    return [caller.project_id]
 
 
 def results(wanted: Wanted) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -97,7 +87,7 @@ def _query(wanted: Wanted) -> Any:
     )
     for column, among in ((Usage.project_id, wanted.project_ids), (Usage.job_id, wanted.job_ids)):
         if among:
-            query = query.where(column.in_(among) if len(among) > 1 else column == among[0])
+            query = query.where(column.in_(among))
     return query.group_by(Usage.day, *columns).order_by(Usage.day, *columns)
 
 
