@@ -31,14 +31,14 @@ CLOSED_POLICY = "default-src 'none'; base-uri 'none'; form-action 'none'; frame-
 
 def refuse_foreign_pages(scope: Scope) -> None:
     """Raise Forbidden for a request that a page of another origin caused. For services without keys."""
-    hosts = list(_values(scope, b"host"))
+    hosts = list(header_values(scope, b"host"))
     for host in hosts:
         if not _names_this_machine(host):
             raise _foreign("Host", host)
-    for origin in _values(scope, b"origin"):
-        if _place(origin) not in hosts:
+    for origin in header_values(scope, b"origin"):
+        if place_of(origin) not in hosts:
             raise _foreign("Origin", origin)
-    for site in _values(scope, b"sec-fetch-site"):
+    for site in header_values(scope, b"sec-fetch-site"):
         if site not in ("same-origin", "none") and not _is_followed_link(scope):
             raise _foreign("Sec-Fetch-Site", site)
 
@@ -48,12 +48,12 @@ def _is_followed_link(scope: Scope) -> bool:
     return (
         scope["path"] in _PAGES
         and scope["method"] in ("GET", "HEAD")
-        and list(_values(scope, b"sec-fetch-mode")) == ["navigate"]
-        and list(_values(scope, b"sec-fetch-dest")) == ["document"]
+        and list(header_values(scope, b"sec-fetch-mode")) == ["navigate"]
+        and list(header_values(scope, b"sec-fetch-dest")) == ["document"]
     )
 
 
-def _place(origin: str) -> str | None:
+def place_of(origin: str) -> str | None:
     """Host and port of an origin; None for ``null``, which is none."""
     scheme, separator, place = origin.partition("://")
     return place if separator and scheme in ("http", "https") else None
@@ -75,7 +75,8 @@ def _names_this_machine(host: str) -> bool:
     return True
 
 
-def _values(scope: Scope, name: bytes) -> Iterator[str]:
+def header_values(scope: Scope, name: bytes) -> Iterator[str]:
+    """All that a request says by a header, by its name in small letters."""
     return (value.decode("latin-1") for key, value in scope["headers"] if key == name)
 
 

@@ -5,13 +5,12 @@ what the browser itself says of it. The cookie is ``SameSite=Strict`` beside tha
 """
 
 import time
-from collections.abc import Iterator
-from urllib.parse import urlsplit
 
 from sqlalchemy import bindparam, select
 from starlette.types import Scope
 
 from app.core.errors import Forbidden
+from app.core.pages import header_values, place_of
 from app.core.quick_reads import QuickReads
 from app.core.tables import Project, SignIn
 from app.keys.repository import Caller
@@ -44,7 +43,7 @@ async def signed_in(scope: Scope, reads: QuickReads) -> Caller | None:
 
 def session_cookie(scope: Scope, name: str = COOKIE) -> str | None:
     """What the browser sent as the cookie of this name."""
-    for header in _values(scope, b"cookie"):
+    for header in header_values(scope, b"cookie"):
         for part in header.split(";"):
             key, _, value = part.strip().partition("=")
             if key == name and value:
@@ -54,12 +53,12 @@ def session_cookie(scope: Scope, name: str = COOKIE) -> str | None:
 
 def refuse_other_origins(scope: Scope) -> None:
     """Raise Forbidden unless the browser says that a page of this very place asks, or a person."""
-    hosts = set(_values(scope, b"host"))
-    origins, sites = list(_values(scope, b"origin")), list(_values(scope, b"sec-fetch-site"))
+    hosts = set(header_values(scope, b"host"))
+    origins, sites = list(header_values(scope, b"origin")), list(header_values(scope, b"sec-fetch-site"))
     said = bool(origins or sites) or scope["method"] in _SAFE
     if not (
         said
-        and all(urlsplit(origin).netloc in hosts for origin in origins)
+        and all(place_of(origin) in hosts for origin in origins)
         and all(site in ("same-origin", "none") for site in sites)
     ):
         raise Forbidden(
@@ -67,7 +66,3 @@ def refuse_other_origins(scope: Scope) -> None:
             "answered. Programs send a key.",
             code="foreign_origin",
         )
-
-
-def _values(scope: Scope, name: bytes) -> Iterator[str]:
-    return (value.decode("latin-1") for key, value in scope["headers"] if key == name)

@@ -129,6 +129,7 @@ def test_pages_of_elsewhere_do_nothing_with_the_cookie(browser: Browser) -> None
     foreign = (
         {"origin": "https://evil.example"},
         {"origin": "null"},
+        {"origin": "http://["},
         {"sec-fetch-site": "cross-site"},
         {"sec-fetch-site": "same-site"},
     )
