@@ -60,6 +60,8 @@ class Provider:
             metadata = await self._metadata(client)
             token = await self._token(client, metadata["token_endpoint"], code, attempt.verifier)
             keys = await self._get(client, metadata["jwks_uri"])
+        if not isinstance(keys.get("keys"), list):
+            raise self._away(ValueError(f"{metadata['jwks_uri']} has no list of keys"))
         if not isinstance(token.get("id_token"), str):
             raise _refused("it sent no id_token; is the scope openid among POLICYSPLIT_OIDC_SCOPES?")
         return self._verified(token["id_token"], keys, attempt.nonce, metadata["issuer"])
@@ -95,6 +97,7 @@ class Provider:
             aud={"essential": True, "value": self._settings.oidc_client_id},
             exp={"essential": True},
             iat={"essential": True},
+            sub={"essential": True},
             nonce={"essential": True, "value": nonce},
         )
         try:

@@ -36,7 +36,9 @@ def attempt_of(sealed: str | None, state: str | None) -> Attempt:
         kept = json.loads(unseal(sealed or "")) if (sealed or "").startswith("sealed:") else {}
     except (Unreadable, ValueError):
         kept = {}
-    if kept.get("until", 0) < time.time() or not secrets.compare_digest(kept.get("state", ""), state or ""):
+    # As bytes: of texts with other letters than ASCII it raises TypeError.
+    same = secrets.compare_digest(kept.get("state", "").encode(), (state or "").encode())
+    if kept.get("until", 0) < time.time() or not same:
         raise BadRequest(
             "This sign-in was not begun in this browser, or too long ago: begin it again.",
             code="sign_in_failed",

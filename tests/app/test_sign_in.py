@@ -4,10 +4,13 @@ import json
 import re
 import time
 from collections.abc import Iterator
+from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 import httpx
 import pytest
+from joserfc import jwt
+from joserfc.jwk import RSAKey
 from oidc_provider_mock import User, run_server_in_thread
 from sqlalchemy import select
 
@@ -16,6 +19,7 @@ from app.core.settings import get_settings
 from app.core.tables import DEFAULT_PROJECT, AuditEntry, SignIn
 from app.keys.sessions import COOKIE
 from tests.fixtures.api import Api, Keyed, on_sqlite
+from tests.fixtures.http_server import Reply, Server
 from worker.figures_server import FiguresServer
 
 RULES = [
@@ -222,6 +226,41 @@ def test_a_provider_that_is_away_and_one_that_is_another(
     monkeypatch.delenv("POLICYSPLIT_OIDC_ISSUER")
     get_settings.cache_clear()
     assert browser.http.get(f"{browser.here}/auth/login").status_code == 404
+
+
+@on_sqlite
+def test_what_a_provider_or_a_browser_sends_askew_is_refused_in_words(
+    keyed: Keyed, server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    let_people_sign_in(monkeypatch, server.url, keyed.api.url)
+    key = RSAKey.generate_key(2048, parameters={"kid": "k"})
+    public: dict[str, Any] = {"keys": [key.as_dict(private=False)]}
+    endpoints = {"authorization_endpoint": "/a", "token_endpoint": "/token", "jwks_uri": "/keys"}
+    metadata = {"issuer": server.url} | {name: server.url + path for name, path in endpoints.items()}
+    one = Browser(keyed.api.url)
+
+    def come_back(keys: dict[str, Any], sent_state: str | None = None, **claims: str) -> httpx.Response:
+        """From a provider with these keys, whose token says this beside what one has to say."""
+        server.answer = lambda _: Reply(metadata)
+        asked = {name: values[0] for name, values in parse_qs(urlsplit(one.begin()).query).items()}
+        now = int(time.time())
+        said = {"iss": server.url, "aud": "policysplit", "iat": now, "exp": now + 60, "nonce": asked["nonce"]}
+        token = jwt.encode({"alg": "RS256", "kid": "k"}, {**said, "groups": ["gpu-admins"], **claims}, key)
+        replies: dict[str, Any] = {"/token": {"id_token": token}, "/keys": keys}
+        server.answer = lambda request: Reply(replies.get(request.path, metadata))
+        query = {"code": "c", "state": sent_state or asked["state"]}
+        return one.http.get(f"{one.here}/auth/callback", params=query)
+
+    with one.http:
+        for answer, status, words in (
+            (come_back(public), 400, "Missing claim: &#x27;sub&#x27;"),
+            (come_back({}, sub="ada"), 503, "does not answer as it should"),
+            (come_back({"keys": None}, sub="ada"), 503, "does not answer as it should"),
+            (come_back(public, "é", sub="ada"), 400, "not begun in this browser"),
+        ):
+            assert (answer.status_code, words in answer.text) == (status, True), answer.text
+            assert COOKIE not in one.http.cookies
+        assert come_back(public, sub="ada").status_code == 303
 
 
 @on_sqlite
