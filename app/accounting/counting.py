@@ -56,8 +56,7 @@ def add(session: Session, place: Place, amounts: Amounts) -> None:
     given = {name: value for name, value in vars(amounts).items() if value}
     if not given:
         return
-    nothing = dict.fromkeys(vars(Amounts()), 0) | {"storage_bytes": 0}
-    statement = insert_for(session, Usage).values(**vars(place), **(nothing | given))
+    statement = insert_for(session, Usage).values(**vars(place), **given)
     added = {name: getattr(Usage, name) + getattr(statement.excluded, name) for name in given}
     session.execute(statement.on_conflict_do_update(index_elements=list(vars(place)), set_=added))
 
@@ -122,8 +121,7 @@ def uncounted(told: Amounts) -> dict[str, ColumnElement[int]]:
 
 def note_storage(session: Session, place: Place, size: int) -> None:
     """Keep what a job's run takes, or all files and runs of a project, if it is the most of the day."""
-    nothing = dict.fromkeys(vars(Amounts()), 0)
-    statement = insert_for(session, Usage).values(**vars(place), **nothing, storage_bytes=size)
+    statement = insert_for(session, Usage).values(**vars(place), storage_bytes=size)
     session.execute(
         statement.on_conflict_do_update(
             index_elements=list(vars(place)),

@@ -3,6 +3,7 @@
 import csv
 import io
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Annotated
 
 from fastapi import APIRouter, Query, Response
@@ -112,7 +113,7 @@ def _from_page(wanted: Wanted, page: str) -> Wanted:
             f"Invalid value for 'page': {page!r}. Give next_page of the page before, with the same times.",
             param="page",
         )
-    return Wanted(page, wanted.last, wanted.group_by, wanted.project_ids, wanted.job_ids)
+    return replace(wanted, first=page)
 
 
 def _lines(wanted: Wanted) -> Iterator[str]:

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, timedelta
 from typing import Any, Literal, get_args
 
@@ -101,9 +101,8 @@ def _amount(prices: PriceList | None, used: Amounts, storage_bytes: int) -> dict
 def buckets(wanted: Wanted, *, limit: int) -> dict[str, object]:
     """Up to ``limit`` days, each with its results, as the hosted service's usage has them."""
     last_shown = min(wanted.last, _later(wanted.first, limit - 1))
-    shown = Wanted(wanted.first, last_shown, wanted.group_by, wanted.project_ids, wanted.job_ids)
     found: dict[str, list[dict[str, Any]]] = {}
-    for day, result in results(shown):
+    for day, result in results(replace(wanted, last=last_shown)):
         found.setdefault(day, []).append(result)
     more = last_shown < wanted.last
     return {
@@ -157,10 +156,9 @@ def set_prices(caller: Caller, request: SetPrices) -> dict[str, object]:
     with write_session() as session:
         if since is None:
             since = day_of(time.time()) if lists_until(session, "9999-12-31") else _BEGINNING
-        session.merge(PriceList(since=since, currency=request.currency, prices=prices))
+        row = session.merge(PriceList(since=since, currency=request.currency, prices=prices))
         record(session, "prices.updated", since, caller.project_id, currency=request.currency, **prices)
-        session.flush()
-        return view(session.get(PriceList, since))
+        return view(row)
 
 
 def _in_force(session: Session) -> PriceList | None:
