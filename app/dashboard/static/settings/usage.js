@@ -1,4 +1,5 @@
 // What was used by day, by whom, and what it costs.
+import { save } from "../charts/export.js";
 import { blob, get, post } from "../core/api.js";
 import { bytes, count, number, short } from "../core/format.js";
 import { html, useState } from "../core/html.js";
@@ -50,11 +51,9 @@ export function Usage() {
   const start = Math.floor(Date.now() / 1000 / DAY - days + 1) * DAY;
   const query = { start_time: start, group_by: group };
   const asked = useLoad((signal) => Promise.all([get("/v1/usage", { ...query, limit: days }, signal), get("/v1/prices", {}, signal), listed("/v1/projects", 1, signal)]), [days, group]);
-  const save = async () => {
+  const saveTable = async () => {
     try {
-      const link = Object.assign(document.createElement("a"), { href: URL.createObjectURL(await blob("/v1/usage.csv", query)), download: "usage.csv" });
-      link.click();
-      URL.revokeObjectURL(link.href);
+      save(await blob("/v1/usage.csv", query), "usage.csv");
     } catch (error) {
       say(error.message);
     }
@@ -71,7 +70,7 @@ export function Usage() {
         <${Segments} label="Days" value=${days} options=${[[7, "7 days"], [30, "30 days"], [90, "90 days"]]} onChange=${setDays} />
         <${Segments} label="Drawn" value=${drawn} options=${DRAWN.map(([name, text]) => [name, text])} onChange=${setDrawn} />
       </div>
-      <button type="button" class="btn" onClick=${save}><${Icon} name="download" />CSV</button>
+      <button type="button" class="btn" onClick=${saveTable}><${Icon} name="download" />CSV</button>
     </div>
     <${Bars} title=${title} days=${perDay} shown=${shown} />
     <section class="card" aria-label="By what">
