@@ -7,3 +7,8 @@ class CliError(Exception):
     def __init__(self, message: str, exit_code: int = 1):
         super().__init__(message)
         self.exit_code = exit_code
+
+
+def cause_of(error: Exception) -> str:
+    """What the database's driver says, or the operating system: its first line."""
+    return str(getattr(error, "orig", None) or error).strip().splitlines()[0]

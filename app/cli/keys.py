@@ -12,7 +12,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from app.cli.console import err, out
 from app.cli.environment import settings_to_act_on
-from app.cli.errors import CliError
+from app.cli.errors import CliError, cause_of
 from app.cli.listing import JsonOption, say_done, say_json, say_table, when
 from app.cli.schema import migrate_database
 from app.core.addresses import is_loopback
@@ -163,9 +163,8 @@ def _database(data_dir: Path | None) -> Iterator[None]:
     except service.KeyProblem as error:
         raise CliError(str(error)) from error
     except SQLAlchemyError as error:
-        cause = str(getattr(error, "orig", None) or error).strip().splitlines()[0]
         raise CliError(
-            f"the database cannot be used: {cause}. Is it up to date? `policysplit migrate`"
+            f"the database cannot be used: {cause_of(error)}. Is it up to date? `policysplit migrate`"
         ) from error
     finally:
         close_engine(get_engine())

@@ -4,7 +4,7 @@ from urllib.parse import urlsplit
 
 from sqlalchemy.exc import SQLAlchemyError
 
-from app.cli.errors import CliError
+from app.cli.errors import CliError, cause_of
 
 
 def migrate_database(url: str) -> None:
@@ -16,9 +16,8 @@ def migrate_database(url: str) -> None:
     except SchemaIsNewer as error:
         raise CliError(str(error)) from error
     except SQLAlchemyError as error:
-        cause = str(getattr(error, "orig", None) or error).strip().splitlines()[0]
         raise CliError(
-            f"the database {without_password(url)} cannot be brought up to date: {cause}"
+            f"the database {without_password(url)} cannot be brought up to date: {cause_of(error)}"
         ) from error
 
 

@@ -11,6 +11,7 @@ from sqlalchemy import select
 from sqlalchemy.exc import SQLAlchemyError
 
 from app.cli.doctor.finding import Finding, failed, ok, warning
+from app.cli.errors import cause_of
 from app.cli.schema import without_password
 from app.core.db import get_engine, read_session
 from app.core.health import connections_warning
@@ -46,10 +47,9 @@ def database() -> Iterator[Finding]:
         with read_session() as session:
             session.execute(select(1))
     except (SQLAlchemyError, OSError) as error:
-        cause = str(getattr(error, "orig", None) or error).strip().splitlines()[0]
         yield failed(
             "database",
-            f"{shown} does not answer: {cause}",
+            f"{shown} does not answer: {cause_of(error)}",
             "start it, or correct DATABASE_URL (address, name, user, password); on SQLite the data directory "
             "has to be writable",
         )
