@@ -20,9 +20,9 @@ from app.core.auth import PUBLIC
 
 T = TypeVar("T")
 _LIST_OF = "ListOf"
-Kind = Annotated[T, Field(description="What kind of object this is, for programs that get several")]
-CreatedAt = Annotated[int, Field(description="When it was made, Unix time in seconds")]
-Deleted = Annotated[Literal[True], Field(description="Always true: it is gone")]
+Kind = Annotated[T, Field(description="Kind of object, for programs that handle several")]
+CreatedAt = Annotated[int, Field(description="When it was created, Unix time in seconds")]
+Deleted = Annotated[Literal[True], Field(description="Always true: it has been deleted")]
 
 #: A part of the description, as FastAPI makes it.
 Part = dict[str, Any]
@@ -31,9 +31,9 @@ EVENT_STREAM: Part = {
     "type": "object",
     "required": ["data"],
     "properties": {
-        "id": {"type": "string", "description": "What to give as Last-Event-ID to go on after it"},
-        "event": {"type": "string", "description": "What kind of event it is, where there are several"},
-        "data": {"type": "string", "description": "JSON in a line, or [DONE] at the end"},
+        "id": {"type": "string", "description": "Send it as Last-Event-ID to continue after this event"},
+        "event": {"type": "string", "description": "Kind of event, where there are several"},
+        "data": {"type": "string", "description": "One line of JSON, or [DONE] at the end"},
     },
 }
 
@@ -48,10 +48,10 @@ class ListOf(BaseModel, Generic[T]):
 
     object: Kind[Literal["list"]]
     data: list[T] = Field(description="The elements of this page")
-    has_more: bool = Field(description="true: further elements follow; ask with after = last_id")
+    has_more: bool = Field(description="Whether more elements follow; get them with after = last_id")
     first_id: str | None = Field(description="Id of the first element; null on an empty page")
     last_id: str | None = Field(
-        description="Id of the last element, to ask for the next page with; null on an empty page"
+        description="Id of the last element, used to request the next page; null on an empty page"
     )
 
     def __class_getitem__(cls, typevar_values: Any) -> Any:

@@ -49,13 +49,14 @@ def _database_error(error: Exception) -> Unavailable:
     settings = get_settings()
     if state == _QUERY_CANCELED or text == "interrupted":
         return Unavailable(
-            f"The database did not answer within {settings.database_statement_seconds:g} s. Ask for less: a "
-            "smaller limit, a narrower filter, a shorter range.",
+            f"The database did not answer within {settings.database_statement_seconds:g} s. Request less: "
+            "a smaller limit, a narrower filter, a shorter range.",
             code="database_timeout",
         )
     if state == _LOCK_NOT_AVAILABLE or text == "database is locked":
         return Unavailable(
-            f"Another change has held what is needed for {settings.database_lock_seconds:g} s; try again.",
+            f"Another change has locked the rows this one needs for {settings.database_lock_seconds:g} s; "
+            "try again.",
             code="database_locked",
         )
     if isinstance(error, TimeoutError):
@@ -91,7 +92,7 @@ async def _http_exception(request: Request, error: Exception) -> JSONResponse:
     where = f"{request.method} {request.url.path}"
     if error.status_code == 404:
         answer: ApiError = NotFound(
-            f"There is no {where}. The API is described at /docs.", code="unknown_url"
+            f"{where} does not exist. The API is documented at /docs.", code="unknown_url"
         )
     elif error.status_code == 405:
         allowed = _allowed(request)

@@ -125,8 +125,8 @@ class InternalError(ApiError):
 
     def __init__(self, request_id: str):
         super().__init__(
-            "The server had an error while processing the request. "
-            f"Tell its operator the request id {request_id}.",
+            "The server had an error while processing the request. Give its operator the request id "
+            f"{request_id}.",
             code="internal_error",
         )
 
@@ -136,8 +136,10 @@ class ErrorDetail(BaseModel):
 
     message: str = Field(description="What is wrong, with the value and what would be accepted")
     type: str = Field(description="invalid_request_error, rate_limit_error or server_error")
-    param: str | None = Field(description="The field or parameter at fault, dotted; null where it is not one")
-    code: str | None = Field(description="A word for programs, such as invalid_value or model_not_found")
+    param: str | None = Field(
+        description="The field or parameter at fault, as a dotted path; null if not a single one"
+    )
+    code: str | None = Field(description="Machine-readable code, such as invalid_value or model_not_found")
 
 
 class ErrorBody(BaseModel):

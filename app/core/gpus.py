@@ -42,7 +42,8 @@ def shares(gpus: list[str], slots: int, share: bool) -> list[tuple[str, ...]]:
         return [tuple(gpus[slot::slots]) for slot in range(slots)]
     if not share:
         raise TooFewGpus(
-            f"POLICYSPLIT_WORKER_SLOTS is {slots}, but there are {len(gpus)} GPUs here ({', '.join(gpus)}): "
-            f"give {len(gpus)} slots at most, or POLICYSPLIT_GPU_SHARE=true where jobs are to share them"
+            f"POLICYSPLIT_WORKER_SLOTS is {slots}, but there are {len(gpus)} GPUs here "
+            f"({', '.join(gpus)}): give at most {len(gpus)} slots, or set POLICYSPLIT_GPU_SHARE=true to "
+            "let jobs share them"
         )
     return [(gpus[slot % len(gpus)],) for slot in range(slots)]

@@ -28,36 +28,36 @@ router = APIRouter(tags=["health"])
 class Liveness(BaseModel):
     """The process answers."""
 
-    status: Literal["ok"] = Field(default="ok", description="Always ok: else there is no answer")
+    status: Literal["ok"] = Field(default="ok", description="Always ok; a dead process does not answer")
 
 
 # Monitors that want no body ask with HEAD.
 @router.head("/healthz", include_in_schema=False)
 @router.get("/healthz")
 async def healthz() -> Liveness:
-    """Tell that the process is alive.
+    """Check that the process is alive.
 
-    It answers whatever its threads are busy with; whether it can do its work says ``/readyz``.
+    It answers even if all threads are busy; ``/readyz`` says whether the service can do its work.
     """
     return Liveness()
 
 
 class Readiness(BaseModel):
-    """Each part the service needs, and whether it answers."""
+    """The parts that the service needs, and whether each answers."""
 
     status: Literal["ready", "unavailable"] = Field(description="ready when every check is ok")
     checks: dict[str, str] = Field(
-        description="database, schema, broker, and store where there is one: ok or what is wrong"
+        description="database, schema, broker, and store if there is one: ok, or what is wrong"
     )
-    warnings: list[str] = Field(description="What works now, and will not always")
+    warnings: list[str] = Field(description="What works now but may fail under load")
 
 
 @router.head("/readyz", include_in_schema=False)
 @router.get("/readyz", responses={503: {"model": Readiness, "description": "Something does not answer"}})
 def readyz(response: Response) -> Readiness:
-    """Tell whether the service can do its work.
+    """Check whether the service can do its work.
 
-    Database, schema, broker and store are asked; 503 when one of them fails.
+    It checks database, schema, broker and store, and answers 503 if one of them fails.
     """
     checks = {"database": "ok", "schema": "ok", "broker": "ok" if broker_alive() else "does not answer"}
     warnings = []

@@ -84,7 +84,7 @@ class BoundedHttp(HttpToolsProtocol):
     def _head_is_late(self) -> None:
         if self._reading_head and (self.cycle is None or self.cycle.response_complete):
             self._refuse(
-                b"408 Request Timeout", f"The head of a request must be here within {HEAD_SECONDS:g} s."
+                b"408 Request Timeout", f"The head of a request must arrive within {HEAD_SECONDS:g} s."
             )
 
     def _look_for_progress(self) -> None:
@@ -96,7 +96,9 @@ class BoundedHttp(HttpToolsProtocol):
         self._unsent = unsent
         slow = self._reading_body and self._body_bytes < LEAST_BODY_BYTES
         if slow and not self.flow.read_paused:
-            self._refuse(b"408 Request Timeout", f"More of the body must come within {PROGRESS_SECONDS:g} s.")
+            self._refuse(
+                b"408 Request Timeout", f"More of the body must arrive within {PROGRESS_SECONDS:g} s."
+            )
             return
         self._body_bytes = 0
         self._progress_timer = self.loop.call_later(PROGRESS_SECONDS, self._look_for_progress)

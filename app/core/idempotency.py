@@ -21,7 +21,7 @@ def check_key(key: str | None) -> None:
     """Raise BadRequest for a key that cannot be one."""
     if key is not None and not 0 < len(key) <= _MAX_KEY:
         raise BadRequest(
-            f"Invalid header '{_HEADER}': it has {len(key)} characters, it may have 1 to {_MAX_KEY}.",
+            f"Invalid header '{_HEADER}': it has {len(key)} characters; it may have 1 to {_MAX_KEY}.",
             param=_HEADER,
         )
 
@@ -46,8 +46,9 @@ def made_before(
     ).first()
     if made is not None and made.request_sha256 != digest:
         raise Conflict(
-            f"The header '{_HEADER}' has the value {abbreviated(key)}, with which {table.__name__.lower()} "
-            f"'{made.id}' was created from a different body. Send the same body, or another key.",
+            f"The header '{_HEADER}' has the value {abbreviated(key)}, with which "
+            f"{table.__name__.lower()} '{made.id}' was created from a different body. Send the same body "
+            "or another key.",
             param=_HEADER,
             code="idempotency_key_reused",
         )

@@ -41,8 +41,8 @@ def workers_warning(session: Session) -> str | None:
     """Where nobody takes jobs, what to do; or None."""
     match lacking(live_training_workers(session)):
         case "worker":
-            return "No worker is connected, and so jobs wait: start one with `python -m worker`."
+            return "No worker is connected, so jobs wait: start one with `python -m worker`."
         case "undrain":
-            return "All workers drain, and so jobs wait: have one take jobs again, or start another one."
+            return "All workers are draining, so jobs wait: undrain one, or start another."
         case None:
             return None

@@ -95,7 +95,7 @@ def schema_standing(engine: Engine | None = None) -> Standing:
     if current == head:
         return Standing(current, head, newer=False, problem=None)
     if current is None or current in known:
-        at = f"at revision {current or 'none (it is empty)'}, and this version needs {head}"
+        at = f"at revision {current or 'none (it is empty)'}, but this version needs {head}"
         return Standing(current, head, newer=False, problem=f"{at}: run `policysplit migrate`")
     floor = _floor(engine)
     if floor in known:

@@ -82,8 +82,8 @@ def header_values(scope: Scope, name: bytes) -> Iterator[str]:
 
 def _foreign(header: str, value: str) -> Forbidden:
     return Forbidden(
-        f"The header {header} is {value[:100]!r}: the request comes from a web page of another origin, or by "
-        "another name than an address of this machine or localhost. A service without keys takes no such "
-        "request; its operator makes keys with `policysplit keys create`.",
+        f"The header {header} is {value[:100]!r}: the request comes from a web page of another origin, or "
+        "names a host other than localhost or an address of this machine. A service without keys refuses "
+        "such requests; its operator can create keys with `policysplit keys create`.",
         code="foreign_origin",
     )

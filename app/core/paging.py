@@ -11,8 +11,8 @@ from pydantic_core import to_json
 
 from app.core.errors import BadRequest
 
-After = Annotated[str | None, Query(description="Id of the last element of the page before")]
-Limit = Annotated[int, Query(ge=1, le=100, description="How many elements a page has")]
+After = Annotated[str | None, Query(description="Id of the last element of the previous page")]
+Limit = Annotated[int, Query(ge=1, le=100, description="Elements per page")]
 
 
 def page(rows: Sequence[Mapping[str, object]], limit: int) -> Response:
@@ -34,7 +34,7 @@ def page(rows: Sequence[Mapping[str, object]], limit: int) -> Response:
 def unknown_cursor(after: str) -> BadRequest:
     """The error for an ``after`` that names nothing in this list."""
     return BadRequest(
-        f"Invalid value for 'after': {after!r} is not in this list. Give the id of an element of it, "
-        "usually the last_id of the page before.",
+        f"Invalid value for 'after': {after!r} is not in this list. Give the id of one of its elements, "
+        "usually the last_id of the previous page.",
         param="after",
     )

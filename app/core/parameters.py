@@ -5,30 +5,36 @@ from typing import Annotated
 from fastapi import Header, Path
 from pydantic import Field, StringConstraints
 
-JobId = Annotated[str, Path(description="Which job: `ftjob-…`, as its creation answered")]
-FileId = Annotated[str, Path(description="Which file: `file-…`, as its upload answered")]
-EstimateId = Annotated[str, Path(description="Which estimate: `ftest-…`, as its creation answered")]
-ReplayId = Annotated[str, Path(description="Which replay: `ftreplay-…`, as the list has it")]
-RolloutId = Annotated[str, Path(description="Which response: `rollout-…`, as the list has it")]
-ExperimentId = Annotated[str, Path(description="Which experiment: `exp_…`, as its creation answered")]
-EvalId = Annotated[str, Path(description="Which eval: `eval_…`, as its creation answered")]
-EvalRunId = Annotated[str, Path(description="Which run: `evalrun_…`, as its creation answered")]
-OutputItemId = Annotated[str, Path(description="Which item: `outputitem_…`, as the list has it")]
-EndpointId = Annotated[str, Path(description="Which endpoint: `we_…`, as its creation answered")]
-DeliveryId = Annotated[str, Path(description="Which delivery: `whd_…`, as the list has it")]
-KeyId = Annotated[str, Path(description="Which key: `key_…`, as the list has it; not its secret")]
-ProjectName = Annotated[str, Path(description="Which project: `proj_…`, as the list has it")]
-WorkerId = Annotated[str, Path(description="Which worker, as the list has it")]
-PermissionId = Annotated[str, Path(description="Which permission: `cp_…`, as the list has it")]
-ModelName = Annotated[str, Path(description="Id of a model as GET /v1/models gives it, slashes and all")]
-HubName = Annotated[str, Path(description="Name on the model hub, organisation/name, or of a packaged model")]
-CheckpointName = Annotated[str, Path(description="Id of the model that the checkpoint is, `ft:…`")]
+JobId = Annotated[str, Path(description="Id of the job, `ftjob-…`, as returned on creation")]
+FileId = Annotated[str, Path(description="Id of the file, `file-…`, as returned on upload")]
+EstimateId = Annotated[str, Path(description="Id of the estimate, `ftest-…`, as returned on creation")]
+ReplayId = Annotated[str, Path(description="Id of the replay, `ftreplay-…`, as listed")]
+RolloutId = Annotated[str, Path(description="Id of the response, `rollout-…`, as listed")]
+ExperimentId = Annotated[str, Path(description="Id of the experiment, `exp_…`, as returned on creation")]
+EvalId = Annotated[str, Path(description="Id of the eval, `eval_…`, as returned on creation")]
+EvalRunId = Annotated[str, Path(description="Id of the run, `evalrun_…`, as returned on creation")]
+OutputItemId = Annotated[str, Path(description="Id of the output item, `outputitem_…`, as listed")]
+EndpointId = Annotated[str, Path(description="Id of the endpoint, `we_…`, as returned on creation")]
+DeliveryId = Annotated[str, Path(description="Id of the delivery, `whd_…`, as listed")]
+KeyId = Annotated[str, Path(description="Id of the key, `key_…`, as listed; not its secret")]
+ProjectName = Annotated[str, Path(description="Id of the project, `proj_…`, as listed")]
+WorkerId = Annotated[str, Path(description="Id of the worker, as listed")]
+PermissionId = Annotated[str, Path(description="Id of the permission, `cp_…`, as listed")]
+ModelName = Annotated[
+    str, Path(description="Id of a model as listed by GET /v1/models, including any slashes")
+]
+HubName = Annotated[
+    str, Path(description="Name on the model hub, organisation/name, or that of a packaged model")
+]
+CheckpointName = Annotated[str, Path(description="Model id of the checkpoint, `ft:…`")]
 IdempotencyKey = Annotated[
     str | None,
-    Header(description="A text of your own: the same one with the same body makes nothing a second time"),
+    Header(
+        description="Any text you choose; repeating it with the same body does not create a second object"
+    ),
 ]
 LastEventId = Annotated[
-    str | None, Header(description="Id of the last event that was received: the stream begins after it")
+    str | None, Header(description="Id of the last event received: the stream starts after it")
 ]
 Metadata = Annotated[
     dict[

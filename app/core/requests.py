@@ -30,9 +30,7 @@ class StrictRequest(Request):
             async for chunk in self.stream():
                 size += len(chunk)
                 if size > MAX_BODY_BYTES:
-                    raise TooLarge(
-                        f"The body is larger than {MAX_BODY_BYTES} bytes, the most a request may have."
-                    )
+                    raise TooLarge(f"The body is larger than the limit of {MAX_BODY_BYTES} bytes.")
                 chunks.append(chunk)
             self._body = b"".join(chunks)
         return self._body

@@ -42,8 +42,8 @@ def check_scopes(held: Collection[str], wanted: Sequence[str]) -> None:
     if not any(scope in held for scope in wanted):
         has = ", ".join(scope for scope in SCOPES if scope in held) or "none"
         raise Forbidden(
-            f"This needs the scope {' or '.join(repr(scope) for scope in wanted)}, and the key has: {has}. "
-            "Whoever has the scope 'admin' in the project can make a key that has it.",
+            f"This needs the scope {' or '.join(repr(scope) for scope in wanted)}, and the key has: "
+            f"{has}. A key of the project with the scope 'admin' can create one that has it.",
             code="missing_scope",
         )
 

@@ -30,7 +30,7 @@ def unseal(stored: str) -> str:
     try:
         return _sealer(_keys()).decrypt(stored.removeprefix(_PREFIX)).decode()
     except InvalidToken:
-        raise Unreadable("it was sealed with a key that is not among those of this service") from None
+        raise Unreadable("it was encrypted with a key that this service does not have") from None
 
 
 def sealed_anew(stored: str) -> str | None:

@@ -40,15 +40,16 @@ class Settings(GraderSettings):
     data_dir: Path = Field(default=Path(".policysplit"), description="Files, models, runs, embedded servers")
     store: str = Field(
         default="",
-        description="Where uploads, results, checkpoints and states are kept for hosts that share no folder: "
-        "s3://BUCKET/PREFIX, gs://…, az://… or file:///FOLDER; keys as the kind of store has them "
-        "(AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_ENDPOINT_URL, …); empty: in data_dir",
+        description="Where hosts without a shared folder keep uploads, results, checkpoints and states: "
+        "s3://BUCKET/PREFIX, gs://…, az://… or file:///FOLDER; credentials in the store's "
+        "usual variables (AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_ENDPOINT_URL, …); "
+        "empty: in data_dir",
     )
     store_cache_bytes: int = Field(
         default=100 << 30,
         ge=0,
-        description="What a host keeps at hand of the store; beyond it what was not used for longest goes, "
-        "unless it is in use; 0: any",
+        description="Size of a host's cache of the store; beyond it the least recently used goes, unless "
+        "in use; 0: unlimited",
     )
     database_url: str = Field(
         default="",
@@ -56,24 +57,24 @@ class Settings(GraderSettings):
         description="SQLAlchemy URL; empty: SQLite in data_dir",
     )
     database_statement_seconds: float = Field(
-        default=30.0, ge=0, description="A query that takes longer is ended; 0: never"
+        default=30.0, ge=0, description="Time limit for a database query; 0: unlimited"
     )
     database_lock_seconds: float = Field(
-        default=10.0, gt=0, description="How long a change waits for another that has the same rows locked"
+        default=10.0, gt=0, description="How long a change waits for rows that another has locked"
     )
     database_connect_seconds: int = Field(
-        default=5, ge=2, description="How long a connection to PostgreSQL may take to come about"
+        default=5, ge=2, description="How long connecting to PostgreSQL may take"
     )
     database_connections: int = Field(
         default=20,
         ge=2,
-        description="Most connections of a process; an API process has 8 more. max_connections of PostgreSQL "
-        "is to be at least processes of the API x (this + 8) + workers x this + 10",
+        description="Most database connections per process; an API process opens 8 more. Set PostgreSQL's "
+        "max_connections to at least API processes x (this + 8) + workers x this + 10",
     )
     database_pooler: bool = Field(
         default=False,
-        description="The URL is that of a pooler in transaction mode, such as PgBouncer: no prepared "
-        "statements, and nothing that lasts longer than a transaction",
+        description="Set if the URL is that of a pooler in transaction mode, such as PgBouncer: no "
+        "prepared statements, and nothing that outlasts a transaction",
     )
     broker_url: str = Field(
         default="",
@@ -89,57 +90,56 @@ class Settings(GraderSettings):
     )
     inference_token: SecretStr | None = Field(
         default=None,
-        description="Shared secret of gateway and inference workers; required off loopback, else made by "
-        "itself in data_dir",
+        description="Secret shared by gateway and inference workers; required off loopback, otherwise "
+        "generated in data_dir",
     )
     organization: str = Field(default="policysplit", description="The org part of ft:base:org:suffix:id")
     log_format: Literal["text", "json"] = Field(
         default="text",
-        description="json: each log line is an object, with request, project, job and attempt where it is "
-        "about one",
+        description="json: each log line is an object, with the request, project, job and attempt it "
+        "concerns",
     )
     metrics_host: str = Field(
-        default="127.0.0.1", description="Address at which workers answer /metrics, /healthz and /readyz"
+        default="127.0.0.1", description="Address on which workers serve /metrics, /healthz and /readyz"
     )
     worker_metrics_port: int | None = Field(
-        default=None, ge=1, le=65535, description="Port at which a worker does; unset: it does not"
+        default=None, ge=1, le=65535, description="Port of a worker's metrics; unset: none"
     )
     inference_metrics_port: int | None = Field(
-        default=None, ge=1, le=65535, description="Likewise an inference worker"
+        default=None, ge=1, le=65535, description="Port of an inference worker's metrics; unset: none"
     )
     ready_file: Path | None = Field(
-        default=None, description="A worker writes its process id here when it takes jobs"
+        default=None, description="A worker writes its process id here once it is ready for jobs"
     )
     worker_slots: int = Field(
-        default=1, ge=1, description="Jobs one worker runs at a time, each on GPUs of its own"
+        default=1, ge=1, description="Jobs a worker runs at a time, each on its own GPUs"
     )
     eval_slots: int = Field(
         default=2,
         ge=0,
-        description="Runs of evals that one worker has under way at a time, beside its jobs; 0: it takes "
-        "none",
+        description="Eval runs a worker runs at a time, besides its jobs; 0: none",
     )
     eval_concurrency: int = Field(
-        default=16, ge=1, le=256, description="Items of such a run that are asked at a time"
+        default=16, ge=1, le=256, description="Items of an eval run answered at a time"
     )
     gpus: str | None = Field(
         default=None,
-        description="GPUs that the worker divides among its slots, such as 0,1; default those of "
-        "CUDA_VISIBLE_DEVICES, or all of the machine",
+        description="GPUs a worker divides among its slots, such as 0,1; default: those in "
+        "CUDA_VISIBLE_DEVICES, or all",
     )
-    gpu_share: bool = Field(default=False, description="Allow more slots than GPUs: jobs then share them")
+    gpu_share: bool = Field(default=False, description="Allow more slots than GPUs; jobs then share GPUs")
     trainer_environment: list[str] = Field(
         default_factory=list,
-        description='Variables, JSON: ["NAME"], that trainers get of a worker\'s environment beside those of '
-        "the interpreter, of accelerators and of model libraries",
+        description='JSON list of variables, ["NAME"], passed from a worker\'s environment to trainers, '
+        "besides those of the interpreter, accelerators and model libraries",
     )
     integration_environment: list[str] = Field(
         default_factory=list,
-        description="Likewise for the processes of integrations, which get their own trackers' WANDB_… or "
-        "MLFLOW_…, too",
+        description="Likewise for integrations, which also get their own tracker's WANDB_… or MLFLOW_… "
+        "variables",
     )
     lease_seconds: float = Field(
-        default=20.0, gt=0, description="A worker that is silent for this long has lost its job"
+        default=20.0, gt=0, description="A worker silent for this long loses its jobs"
     )
     heartbeat_seconds: float = Field(
         default=4.0, gt=0, description="How often workers renew their leases and rows"
@@ -147,136 +147,144 @@ class Settings(GraderSettings):
     reconcile_seconds: float = Field(
         default=5.0, gt=0, description="How often a worker looks for lost messages and expired leases"
     )
-    max_attempts: int = Field(default=3, ge=1, description="Attempts of a job before it is failed")
-    stop_grace_seconds: float = Field(default=3.0, description="SIGTERM to SIGKILL of a cancelled trainer")
+    max_attempts: int = Field(default=3, ge=1, description="Attempts at a job before it fails")
+    stop_grace_seconds: float = Field(
+        default=3.0, description="Time from SIGTERM to SIGKILL for a cancelled trainer"
+    )
     checkpoint_grace_seconds: float = Field(
-        default=120.0, description="SIGTERM to SIGKILL of a trainer that is to write a checkpoint first"
+        default=120.0, description="Time from SIGTERM to SIGKILL for a trainer that saves a checkpoint first"
     )
     retry_backoff_seconds: float = Field(
-        default=5.0, ge=0, description="Wait after a job's first crash; doubled after each further one"
+        default=5.0, ge=0, description="Wait after a job's first crash; doubles with each further crash"
     )
     stall_dump_seconds: float = Field(
         default=600.0,
         ge=0,
-        description="A trainer silent for so long has its stack put into an event; 0: never",
+        description="The stack of a trainer silent for this long is recorded in an event; 0: never",
     )
     stall_seconds: float = Field(
-        default=3600.0, ge=0, description="A trainer silent for so long is ended and tried again; 0: never"
+        default=3600.0, ge=0, description="A trainer silent for this long is killed and retried; 0: never"
     )
     disk_reserve_bytes: int = Field(
-        default=512 << 20, ge=0, description="Jobs are paused when the data directory has less room than this"
+        default=512 << 20,
+        ge=0,
+        description="Jobs are paused when the data directory has less free space than this",
     )
     step_rollouts: int = Field(
         default=0,
         ge=0,
-        description="Most rollouts of a step that the database keeps: of those of some prompts all; 0: all",
+        description="Most rollouts per step kept in the database, as whole prompts; 0: unlimited",
     )
     retain_rollouts_days: float = Field(
-        default=0, ge=0, description="Rollouts are removed so long after their job's end; 0: never"
+        default=0, ge=0, description="Days after a job's end until its rollouts are removed; 0: never"
     )
     retain_events_days: float = Field(
-        default=0, ge=0, description="Events are removed so long after their job's end; 0: never"
+        default=0, ge=0, description="Days after a job's end until its events are removed; 0: never"
     )
     retain_checkpoints_days: float = Field(
-        default=0, ge=0, description="All checkpoints but a job's last, so long after its end; 0: never"
+        default=0,
+        ge=0,
+        description="Days after a job's end until all its checkpoints but the last are removed; 0: never",
     )
     retain_files_days: float = Field(
-        default=0, ge=0, description="Uploaded files that no job needs, so long after their upload; 0: never"
+        default=0, ge=0, description="Days after upload until files that no job needs are removed; 0: never"
     )
     retain_audit_days: float = Field(
-        default=0, ge=0, description="Entries of the audit log, so long after the change; 0: never removed"
+        default=0, ge=0, description="Days until entries of the audit log are removed; 0: never"
     )
     retain_eval_items_days: float = Field(
         default=0,
         ge=0,
-        description="Answers and grades of evals' items are removed so long after their run's end, its "
-        "counts are not; 0: never",
+        description="Days after an eval run's end until its items' answers and grades are removed, but "
+        "not its counts; 0: never",
     )
     retention_seconds: float = Field(
-        default=3600.0, gt=0, description="How often a worker looks for what has expired"
+        default=3600.0, gt=0, description="How often a worker removes what has expired"
     )
     wakeup_resend_seconds: float = Field(
-        default=30.0, gt=0, description="A queued job's wake-up message counts as lost after this long"
+        default=30.0, gt=0, description="A queued job's wake-up message is considered lost after this long"
     )
     estimate_seconds: float = Field(
-        default=900.0, gt=0, description="The probe of an estimate is stopped when it takes longer"
+        default=900.0, gt=0, description="Time limit for the probe of an estimate"
     )
     trainer_command: list[str] = Field(
         default_factory=lambda: [sys.executable, "-P", "-m", "trainer"],
-        description="Program that trains, a JSON list; unset: python -m trainer of this environment",
+        description="Command that trains, as a JSON list; unset: python -m trainer of this environment",
     )
     requests_per_minute: int = Field(
         default=0,
         ge=0,
-        description="Requests a key may send, unless it has a limit of its own; 0: any",
+        description="Requests a key may send, unless it has its own limit; 0: unlimited",
     )
     max_connections: int = Field(
-        default=1000, ge=1, description="Connections of an API process; more are answered with 503"
+        default=1000, ge=1, description="Connections per API process; further ones get 503"
     )
     project_max_jobs: int = Field(
-        default=20_000, ge=0, description="Jobs of a project that have not ended; 0: any number"
+        default=20_000, ge=0, description="Unfinished jobs of a project; 0: unlimited"
     )
     project_max_steps: int = Field(
-        default=5_000_000, ge=0, description="Steps of a project's jobs that have not ended, together; 0: any"
+        default=5_000_000, ge=0, description="Total steps of a project's unfinished jobs; 0: unlimited"
     )
     project_max_samples: int = Field(
         default=1_000_000_000,
         ge=0,
-        description="Responses that those jobs sample in training, together; 0: any",
+        description="Total responses those jobs sample in training; 0: unlimited",
     )
     project_max_eval_runs: int = Field(
-        default=1000, ge=0, description="Runs of a project's evals that have not ended; 0: any number"
+        default=1000, ge=0, description="Unfinished eval runs of a project; 0: unlimited"
     )
     project_max_eval_items: int = Field(
-        default=1_000_000, ge=0, description="Items of those runs together, and of one; 0: any number"
+        default=1_000_000, ge=0, description="Total items of those runs, and of any single one; 0: unlimited"
     )
     project_max_files: int = Field(
-        default=10_000, ge=0, description="Uploaded files that a project may have; 0: any number"
+        default=10_000, ge=0, description="Uploaded files of a project; 0: unlimited"
     )
     project_max_file_bytes: int = Field(
-        default=100 << 30, ge=0, description="Size of a project's uploaded files together; 0: any"
+        default=100 << 30, ge=0, description="Total size of a project's uploaded files; 0: unlimited"
     )
     project_max_keys: int = Field(
         default=100,
         ge=0,
-        description="Keys of a project that are not revoked, where its own keys make them; 0: any number",
+        description="Active keys of a project that its own keys may bring it to; 0: unlimited",
     )
     max_upload_bytes: int = Field(default=1 << 30, description="Largest file that can be uploaded")
     max_line_bytes: int = Field(default=16 << 20, description="Longest line of an uploaded file")
     sealing_keys: list[SecretStr] = Field(
         default=[],
-        description="Fernet keys that seal secrets in the database, a JSON list, the newest first; empty: "
-        "one that is made by itself in data_dir",
+        description="Fernet keys that encrypt secrets in the database, a JSON list, newest first; empty: "
+        "one generated in data_dir",
     )
     oidc_issuer: str = Field(
         default="",
-        description="Identity provider (OpenID Connect) with which people sign in to the dashboard, as it "
-        "calls itself: https://…; empty: keys alone",
+        description="Issuer URL of the identity provider (OpenID Connect) for signing in to the "
+        "dashboard, https://…; empty: keys only",
     )
-    oidc_name: str = Field(default="your organization", description="What the sign-in button calls it")
-    oidc_client_id: str = Field(default="", description="Id of this service at the identity provider")
+    oidc_name: str = Field(
+        default="your organization", description="Name of the identity provider on the sign-in button"
+    )
+    oidc_client_id: str = Field(default="", description="This service's client id at the identity provider")
     oidc_client_secret: SecretStr | None = Field(
-        default=None, description="Its secret there; unset: a public client, with PKCE alone"
+        default=None, description="Its client secret; unset: a public client, with PKCE only"
     )
     oidc_public_url: str = Field(
         default="",
-        description="How browsers reach this service, https://…; the provider sends them back to "
-        "/auth/callback there",
+        description="URL at which browsers reach this service, https://…; the provider redirects to its "
+        "/auth/callback",
     )
-    oidc_scopes: str = Field(default="openid email profile", description="What is asked for at the provider")
+    oidc_scopes: str = Field(default="openid email profile", description="Scopes requested from the provider")
     oidc_rules: list[OidcRule] = Field(
         default=[],
-        description="Who may do what, a JSON list, of which the first that is met counts: claim (default "
-        "groups), value (with stars, as *@example.org), project, scopes, operator",
+        description="Who may do what, a JSON list; the first rule that matches counts: claim (default "
+        "groups), value (wildcards allowed, such as *@example.org), project, scopes, operator",
     )
     oidc_session_hours: float = Field(default=12.0, gt=0, description="How long a sign-in lasts")
     oidc_clock_skew_seconds: int = Field(
-        default=60, ge=0, description="How far the provider's clock may be from this one"
+        default=60, ge=0, description="How far the provider's clock may differ from this host's"
     )
     model_pull_projects: list[str] = Field(
         default=["proj_default"],
-        description="Projects whose keys may fetch base models from the model hub, a JSON list of ids; "
-        "HF_TOKEN and HF_ENDPOINT are the hub's own",
+        description="JSON list of ids of the projects whose keys may fetch base models from the model "
+        "hub, which HF_TOKEN and HF_ENDPOINT configure",
     )
     webhook_allowed_hosts: list[str] = Field(
         default=[],
@@ -284,42 +292,45 @@ class Settings(GraderSettings):
     )
     webhook_retry_seconds: list[float] = Field(
         default=[5, 300, 1800, 7200, 18000, 36000, 50400],
-        description="Waits after failed attempts at a webhook delivery; then it is given up",
+        description="Waits between attempts at a webhook delivery, after the last of which it is given up",
     )
     webhook_poll_seconds: float = Field(
-        default=1.0, gt=0, description="How often an API process looks for webhook deliveries that are due"
+        default=1.0, gt=0, description="How often an API process looks for due webhook deliveries"
     )
     webhook_log_days: float = Field(
-        default=30.0, gt=0, description="Webhook deliveries that are over are shown in the log for this long"
+        default=30.0, gt=0, description="How long finished webhook deliveries stay in the log"
     )
     engine: str = Field(
-        default="transformers", description="Which server answers for checkpoints: transformers or vllm"
+        default="transformers", description="Server that runs checkpoints: transformers or vllm"
     )
     engine_command: list[str] = Field(
         default_factory=list,
-        description="Program that starts the engine's server, e.g. in an environment of its own; it listens "
-        "at the socket that it is told (vllm: --uds; else POLICYSPLIT_ENGINE_SOCKET); empty: ours",
+        description="Command that starts the engine's server, such as one in its own environment; it must "
+        "listen on the socket it is given (vllm: --uds; otherwise POLICYSPLIT_ENGINE_SOCKET); "
+        "empty: the built-in one",
     )
     engine_arguments: list[str] = Field(
         default_factory=list,
-        description="More arguments of the engine's server, a JSON list, such as a tool-call parser",
+        description="Extra arguments for the engine's server, as a JSON list, such as a tool-call parser",
     )
     engine_kv_cache_bytes: int = Field(
-        default=1 << 30, gt=0, description="Memory that each vLLM server has for the tokens it attends to"
+        default=1 << 30, gt=0, description="Size of each vLLM server's key-value cache"
     )
     engine_environment: list[str] = Field(
         default_factory=list,
-        description='Variables, JSON: ["NAME"], that engines get of an inference worker\'s environment '
-        "beside those of the interpreter, of accelerators and of model libraries",
+        description='JSON list of variables, ["NAME"], passed from an inference worker\'s environment to '
+        "engines, besides those of the interpreter, accelerators and model libraries",
     )
     engine_gpus: int = Field(
         default=1,
         ge=1,
-        description="GPUs that each engine sees, of those that POLICYSPLIT_GPUS names: the ones with the "
-        "fewest engines. More than 1 where the engine's arguments have it compute on several, as "
-        "--tensor-parallel-size",
+        description="GPUs per engine, taken from POLICYSPLIT_GPUS, those with the fewest engines first. "
+        "Give more than 1 if the engine's arguments use several, as --tensor-parallel-size "
+        "does",
     )
-    engine_memory_bytes: int = Field(default=8 << 30, description="Loaded checkpoints are evicted beyond it")
+    engine_memory_bytes: int = Field(
+        default=8 << 30, description="Memory for loaded checkpoints; beyond it they are evicted"
+    )
     engine_start_seconds: float = Field(
         default=180.0, description="How long a request waits for a cold start"
     )
@@ -337,14 +348,15 @@ class Settings(GraderSettings):
             parts.scheme not in STORES or parts.username or (parts.scheme == "file") == bool(parts.netloc)
         ):
             raise ValueError(
-                "should be file:///FOLDER or s3://BUCKET/PREFIX, or gs:// or az:// likewise, without keys"
+                "should be file:///FOLDER, s3://BUCKET/PREFIX, or gs:// or az:// likewise, without "
+                "credentials"
             )
         return value.rstrip("/")
 
     @model_validator(mode="after")
     def _is_whole(self) -> Self:
         if self.oidc_issuer and not (self.oidc_client_id and self.oidc_public_url and self.oidc_rules):
-            raise ValueError("oidc_issuer wants oidc_client_id, oidc_public_url and oidc_rules beside it")
+            raise ValueError("oidc_issuer also needs oidc_client_id, oidc_public_url and oidc_rules")
         return self
 
     @property

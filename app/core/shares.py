@@ -30,7 +30,7 @@ class Shares:
         """
         one = self._projects.setdefault(project, _Project(asyncio.Semaphore(self._most)))
         if one.waiting >= self._waiting:
-            raise self._too_many(f"{self._most} are answered and {self._waiting} wait already")
+            raise self._too_many(f"{self._most} are being answered and {self._waiting} are waiting")
         one.users += 1
         one.waiting += 1
         acquired = False
@@ -39,7 +39,7 @@ class Shares:
                 async with asyncio.timeout(seconds):
                     acquired = await one.free.acquire()
             except TimeoutError:
-                raise self._too_many(f"{self._most} are answered, for {seconds:g} s already") from None
+                raise self._too_many(f"{self._most} have been in progress for {seconds:g} s") from None
             finally:
                 one.waiting -= 1
             yield

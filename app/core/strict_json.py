@@ -37,7 +37,7 @@ def parse(data: bytes) -> Any:
         if len(pairs) > MAX_KEYS_OF_ONE:
             raise BadJson(f"an object has {len(pairs)} keys; it may have {MAX_KEYS_OF_ONE}")
         if keys > MAX_KEYS:
-            raise BadJson(f"its objects have more than {MAX_KEYS} keys together")
+            raise BadJson(f"its objects have more than {MAX_KEYS} keys in total")
         return _distinct_keys(pairs)
 
     try:
@@ -56,7 +56,7 @@ def parse(data: bytes) -> Any:
 
 
 def _no_constant(name: str) -> NoReturn:
-    raise BadJson(f"it has {name}, which JSON does not know; use null or leave the key out")
+    raise BadJson(f"it has {name}, which is not valid JSON; use null or leave the key out")
 
 
 def _finite(text: str) -> float:
@@ -100,4 +100,4 @@ def _check_text(text: str) -> None:
         text.encode("utf-8")
     except UnicodeEncodeError as error:
         code = ord(text[error.start])
-        raise BadJson(f"it has half of a surrogate pair, \\u{code:04x}, which is not a character") from None
+        raise BadJson(f"it has an unpaired surrogate, \\u{code:04x}, which is not a character") from None

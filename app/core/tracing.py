@@ -43,7 +43,7 @@ def check() -> None:
         import opentelemetry.sdk.trace.export  # noqa: F401
     except ImportError as error:
         raise TracingMissing(
-            "OTEL_EXPORTER_OTLP_ENDPOINT is set, and OpenTelemetry is not installed here: install "
+            "OTEL_EXPORTER_OTLP_ENDPOINT is set, but OpenTelemetry is not installed here: install "
             "policysplit[tracing], or unset it"
         ) from error
 

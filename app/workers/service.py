@@ -124,7 +124,7 @@ def _message(waits_for: WaitsFor | None, slots: int) -> str:
         case "worker":
             return "No worker is connected: jobs wait until one is."
         case "undrain":
-            return "All workers drain: jobs wait until one takes jobs again, or another one starts."
+            return "All workers are draining: jobs wait until one is undrained or another starts."
         case "slot":
             one = "The slot is taken" if slots == 1 else f"All {slots} slots are taken"
             return f"{one}: the next job starts when one that runs has ended."

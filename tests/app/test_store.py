@@ -120,7 +120,7 @@ def test_without_a_store_places_are_paths(tmp_path: Path, monkeypatch: pytest.Mo
     assert folder.exists()
     remove(str(folder), tmp_path / "runs")
     assert not folder.exists()
-    with pytest.raises(StoreError, match="POLICYSPLIT_STORE does not say which"):
+    with pytest.raises(StoreError, match="POLICYSPLIT_STORE is not set"):
         local(f"store:runs/step-1@{'0' * 64}")
     monkeypatch.undo()
     get_settings.cache_clear()
@@ -237,11 +237,11 @@ def test_faults_that_pass_are_waited_out(
     [
         (Faults(status=503, code="SlowDown"), StoreError, r"is overloaded \(503 SlowDown\)"),
         (Faults(status=500, code="InternalError"), StoreError, r"failed on .*\(500 InternalError\)"),
-        (Faults(cut_after=0), StoreError, "cannot be reached, or breaks off.*AWS_ENDPOINT_URL"),
-        (Faults(stall_after=1000), StoreError, "cannot be reached, or breaks off"),
+        (Faults(cut_after=0), StoreError, "cannot be reached, or drops the connection.*AWS_ENDPOINT_URL"),
+        (Faults(stall_after=1000), StoreError, "cannot be reached, or drops the connection"),
         (Faults(status=507, code="InsufficientStorage"), StoreFull, "is full"),
         (Faults(status=403, code="QuotaExceeded"), StoreFull, r"is full \(403 QuotaExceeded\)"),
-        (Faults(status=403, code="AccessDenied"), StoreRefuses, "need the rights to read, write"),
+        (Faults(status=403, code="AccessDenied"), StoreRefuses, "need permission to read, write"),
         (Faults(status=403, code="InvalidAccessKeyId"), StoreRefuses, "check AWS_ACCESS_KEY_ID"),
     ],
     ids=lambda value: f"{value.status or 'connection'}" if isinstance(value, Faults) else "",
@@ -267,10 +267,12 @@ def test_faults_that_last_are_said_in_plain_words(
 
 def test_wrong_keys_a_missing_bucket_and_no_server(s3: S3, bucket: str, monkeypatch: pytest.MonkeyPatch):
     Remote(bucket, QUICK).check()
-    with pytest.raises(StoreRefuses, match="no such bucket"):
+    with pytest.raises(StoreRefuses, match="does not have this bucket"):
         Remote("s3://nobody-made-this", QUICK).check()
     s3.use(monkeypatch, secret="not-the-secret")
-    with pytest.raises(StoreRefuses, match=r"does not know our keys \(403 SignatureDoesNotMatch\)") as error:
+    with pytest.raises(
+        StoreRefuses, match=r"rejected the credentials \(403 SignatureDoesNotMatch\)"
+    ) as error:
         Remote(bucket, QUICK).check()
     assert "not-the-secret" not in str(error.value) and "the-key-id" not in str(error.value)
     s3.use(monkeypatch, endpoint="http://127.0.0.1:1")
@@ -281,9 +283,9 @@ def test_wrong_keys_a_missing_bucket_and_no_server(s3: S3, bucket: str, monkeypa
 @pytest.mark.parametrize(
     ("url", "variable", "reply", "says"),
     [
-        ("az", "AZURE_STORAGE_ENDPOINT", (404, "ContainerNotFound"), "has no such bucket"),
+        ("az", "AZURE_STORAGE_ENDPOINT", (404, "ContainerNotFound"), "does not have this bucket"),
         ("az", "AZURE_STORAGE_ENDPOINT", (403, "AuthenticationFailed"), "check AZURE_STORAGE_ACCOUNT_NAME"),
-        ("gs", "GOOGLE_BASE_URL", (403, "AccessDenied"), "need the rights to read, write"),
+        ("gs", "GOOGLE_BASE_URL", (403, "AccessDenied"), "need permission to read, write"),
         ("gs", "GOOGLE_BASE_URL", None, "check its address .GOOGLE_BASE_URL."),
     ],
 )
@@ -329,7 +331,7 @@ def test_what_was_changed_in_the_store_is_not_taken(other_host: Path, bucket: st
     tree = Tree({"../../escape": next(iter(Tree.of(tmp_path / "tiny").files.values()))})
     wicked = Reference("models/tiny", tree.digest)
     store.put_bytes(wicked.tree_path, tree.written())
-    with pytest.raises(Damaged, match="leads out of its folder"):
+    with pytest.raises(Damaged, match="is outside its folder"):
         mine.fetch(wicked)
     store.put_bytes(reference.tree_path, json.dumps({}).encode())
     mine.drop(reference)
@@ -389,7 +391,7 @@ def test_a_writer_that_dies_leaves_nothing_half(other_host: Path, tmp_path: Path
 )
 def test_addresses_that_are_none_are_refused(url: str, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("POLICYSPLIT_STORE", url)
-    with pytest.raises(ValueError, match="file:///FOLDER or s3://BUCKET/PREFIX"):
+    with pytest.raises(ValueError, match="file:///FOLDER, s3://BUCKET/PREFIX"):
         Settings()
 
 

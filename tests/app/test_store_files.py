@@ -52,12 +52,12 @@ def test_a_store_that_is_away_is_told_and_nothing_is_taken_in(
 ):
     assert httpx.get(f"{api.url}/readyz").json()["checks"]["store"] == "ok"
     faulty_s3.faults = Faults(times=99, status=403, code="AccessDenied")
-    with pytest.raises(openai.InternalServerError, match="rights to read, write, list") as refused:
+    with pytest.raises(openai.InternalServerError, match="permission to read, write, list") as refused:
         client.files.create(file=("sums.jsonl", jsonl(sums(3))), purpose="fine-tune")
     assert (refused.value.status_code, refused.value.code) == (503, "store_unavailable")
     answer = httpx.get(f"{api.url}/readyz")
     assert answer.status_code == 503 and "needs" not in answer.json()["checks"]["database"]
-    assert "rights to read, write" in answer.json()["checks"]["store"]
+    assert "permission to read, write" in answer.json()["checks"]["store"]
     faulty_s3.faults = Faults()
     assert client.files.list().data == []
     assert not any(path.is_file() for path in (api.folder / "files").rglob("*"))

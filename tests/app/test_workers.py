@@ -84,7 +84,7 @@ def test_the_queue_says_what_it_waits_for(api: Api) -> None:
     assert waits_for() == "pickup"
     assert ask(api, "POST", f"/workers/{worker}/drain").json()["status"] == "draining"
     assert waits_for() == "undrain"
-    assert "All workers drain" in httpx.get(f"{api.url}/readyz").json()["warnings"][-1]
+    assert "All workers are draining" in httpx.get(f"{api.url}/readyz").json()["warnings"][-1]
     assert ask(api, "POST", f"/workers/{worker}/undrain").json()["status"] == "online"
     hold(first, worker)
     assert waits_for() == "slot"

@@ -137,7 +137,7 @@ def test_workers_that_are_gone_or_of_another_version(local_service: Service) -> 
     assert (lost.status, "gone" in lost.found) == ("warning", True)
     assert versions.status == "warning" and "gpu-1:7:aa (0.0.9)" in versions.found
     training_worker(draining=True)
-    assert "All workers drain" in next(connected.workers()).found
+    assert "All workers are draining" in next(connected.workers()).found
 
 
 @pytest.mark.parametrize(("ahead", "status"), [(0.0, "ok"), (3.0, "warning"), (-40.0, "failed")])

@@ -135,7 +135,7 @@ def test_the_commands_say_what_came_of_it(local_service: Service, bucket: str) -
     checked = run_cli("store", "check", "--json", **given)
     assert json.loads(checked.stdout) == {"store": bucket, "status": "ok"}
     wrong = run_cli("store", "check", **given | {"AWS_SECRET_ACCESS_KEY": "wrong"})
-    assert wrong.returncode == 1 and "does not know our keys" in wrong.stderr
+    assert wrong.returncode == 1 and "rejected the credentials" in wrong.stderr
     told = run_cli("store", "migrate", "--json", **given)
     assert json.loads(told.stdout) == {
         "store": bucket,

@@ -192,7 +192,7 @@ def test_workers_are_seen_and_drained_and_a_job_says_what_it_waits_for(browser: 
         expect(page.get_by_label("Next")).to_contain_text("waits")
         looks_right(page)
         row.get_by_role("button", name="Drain").click()
-        expect(page.get_by_label("Queue")).to_contain_text("All workers drain")
+        expect(page.get_by_label("Queue")).to_contain_text("All workers are draining")
         row.get_by_role("button", name="Take jobs again").click()
         expect(row).to_contain_text("online")
 

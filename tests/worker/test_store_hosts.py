@@ -108,7 +108,7 @@ def test_a_store_that_is_away_holds_rows_back_and_not_the_training(
     job_id = hosts.add_job(steps=2)
     running = thread_pool.submit(run)
     told = eventually(
-        lambda: [e for e in hosts.events(job_id) if "needs" in e.message or "need the rights" in e.message]
+        lambda: [e for e in hosts.events(job_id) if "needs" in e.message or "need permission" in e.message]
     )
     assert told[0].level == "warn" and places(job_id) == {}
     monkey.times = 0
@@ -125,7 +125,7 @@ def test_a_job_that_waits_for_the_store_can_be_cancelled(
     hosts.script(default={"checkpoint_every": 1})
     job_id = hosts.add_job(steps=2)
     running = thread_pool.submit(run)
-    eventually(lambda: [e for e in hosts.events(job_id) if "need the rights" in e.message])
+    eventually(lambda: [e for e in hosts.events(job_id) if "need permission" in e.message])
     hosts.change(job_id, cancel_requested=True)
     assert running.result(60) is Outcome.CANCELLED
     fault.times = 0

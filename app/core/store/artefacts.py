@@ -118,7 +118,7 @@ def remove(place: str, inside: Path) -> None:
     elif Path(place).resolve().is_relative_to(inside):
         shutil.rmtree(place, ignore_errors=True)
     else:
-        _log.warning("%s is not in %s and is left alone", place, inside)
+        _log.warning("%s is not in %s, so it is left alone", place, inside)
 
 
 def remove_below(name: str) -> None:
@@ -131,13 +131,13 @@ def remove_below(name: str) -> None:
     try:
         store.remove([one.path for one in store.list(name)])
     except StoreError as error:
-        _log.warning("what is below %s stays in the store for now: %s", name, error)
+        _log.warning("cannot delete what is below %s from the store yet: %s", name, error)
 
 
 def cache_of(reference: Reference) -> Cache:
     """The cache that has, or fetches, it; raises StoreError where there is none."""
     if (found := cache()) is None:
-        raise StoreError(f"{reference} lies in a store, and POLICYSPLIT_STORE does not say which.")
+        raise StoreError(f"{reference} is in a store, but POLICYSPLIT_STORE is not set.")
     return found
 
 

@@ -64,7 +64,7 @@ def explained(error: Exception, url: str, what: str) -> StoreError:
     said = f" ({' '.join(part for part in (number, code) if part)})" if number or code else ""
     if code in _NO_BUCKET:
         return StoreRefuses(
-            f"The store {url} has no such bucket{said}: create it, or change POLICYSPLIT_STORE."
+            f"The store {url} does not have this bucket{said}: create it, or change POLICYSPLIT_STORE."
         )
     if code in _FULL or number == "507" or "No space left" in text:
         return StoreFull(f"The store {url} is full{said}: {what} was not written. Make room in the bucket.")
@@ -72,19 +72,19 @@ def explained(error: Exception, url: str, what: str) -> StoreError:
         return NotStored(f"The store {url} does not have {what}.")
     if code in _KEYS or number == "401":
         return StoreRefuses(
-            f"The store {url} does not know our keys{said}: check {_SECRETS.get(kind, 'them')}."
+            f"The store {url} rejected the credentials{said}: check {_SECRETS.get(kind, 'them')}."
         )
     if number == "403" or type(error).__name__ in ("PermissionDeniedError", "UnauthenticatedError"):
         return StoreRefuses(
-            f"The store {url} does not let us touch {what}{said}: its keys need the rights to read, write, "
-            "list and delete below that prefix."
+            f"The store {url} denied access to {what}{said}: the credentials need permission to read, "
+            "write, list and delete below that prefix."
         )
     if number == "503" or code == "SlowDown":
-        return StoreError(f"The store {url} is overloaded{said}: {what} has to wait.")
+        return StoreError(f"The store {url} is overloaded{said}: {what} must wait.")
     if number:
-        return StoreError(f"The store {url} failed on {what}{said}: its own log says why.")
+        return StoreError(f"The store {url} failed on {what}{said}: see the store's log.")
     address = f" ({_ADDRESSES[kind]})" if kind in _ADDRESSES else ""
     return StoreError(
-        f"The store {url} cannot be reached, or breaks off, at {what}: check its address{address} "
-        "and the network."
+        f"The store {url} cannot be reached, or drops the connection, at {what}: check its "
+        f"address{address} and the network."
     )

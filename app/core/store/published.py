@@ -57,7 +57,7 @@ class _Listing:
                 try:
                     self._found = self._look()
                 except StoreError as error:
-                    _log.warning("which base models are in the store is as before: %s", error)
+                    _log.warning("the list of base models in the store could not be refreshed: %s", error)
                 self._until = time.monotonic() + SECONDS
             return self._found
 
@@ -75,7 +75,7 @@ class _Listing:
                     tree = Tree.read(self._store.get_bytes(reference.tree_path), reference)
                     found[name] = Published(reference, at, frozenset(tree.files))
             except (NotStored, ValueError):
-                _log.warning("%s in the store names no model", one.path)
+                _log.warning("%s in the store does not name a model", one.path)
         return found
 
 

@@ -116,8 +116,8 @@ class Remote:
             partial.unlink()
             if not resumed:
                 raise Damaged(
-                    f"{path} in the store {self.url} is damaged: its SHA-256 is {found}, and {sha256} was "
-                    "put there."
+                    f"{path} in the store {self.url} is damaged: its SHA-256 is {found}, but {sha256} was "
+                    "written."
                 )
 
     def _fetch(self, path: str, partial: Path, size: int) -> None:
@@ -135,7 +135,7 @@ class Remote:
                     )
                 for part, length in zip(parts, lengths, strict=True):
                     if len(part) != length:
-                        raise Damaged(f"{path} in the store {self.url} is shorter than what was put there.")
+                        raise Damaged(f"{path} in the store {self.url} is shorter than what was written.")
                     traffic.got(length)
                     file.write(part)
 

@@ -10,31 +10,29 @@ from app.core.counting import COUNTED, LONG_SECONDS
 
 _REQUESTS = Counter(
     "policysplit_store_requests",
-    "Requests to the artefact store by what was asked and what came of it; tries of one are one",
+    "Requests to the artefact store by operation and outcome; retries count once",
     ["operation", "outcome"],
     registry=COUNTED,
 )
 _SECONDS = Histogram(
     "policysplit_store_seconds",
-    "Seconds a request to the artefact store took, with its tries",
+    "Seconds per request to the artefact store, including retries",
     ["operation"],
     buckets=LONG_SECONDS,
     registry=COUNTED,
 )
 _BYTES = Counter(
-    "policysplit_store_bytes", "Bytes sent to the store and got from it", ["direction"], registry=COUNTED
+    "policysplit_store_bytes", "Bytes sent to and received from the store", ["direction"], registry=COUNTED
 )
 _LOOKED_UP = Counter(
     "policysplit_store_cache_lookups",
-    "Folders that were wanted: at hand (hit), or to be fetched (miss)",
+    "Folders requested: in the cache (hit), or to be fetched (miss)",
     ["result"],
     registry=COUNTED,
 )
-_EVICTED = Counter(
-    "policysplit_store_cache_evictions", "Folders that went to make room for others", registry=COUNTED
-)
+_EVICTED = Counter("policysplit_store_cache_evictions", "Folders evicted from the cache", registry=COUNTED)
 _EVICTED_BYTES = Counter(
-    "policysplit_store_cache_evicted_bytes", "Bytes of the folders that went", registry=COUNTED
+    "policysplit_store_cache_evicted_bytes", "Bytes of folders evicted from the cache", registry=COUNTED
 )
 
 

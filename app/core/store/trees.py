@@ -56,7 +56,7 @@ class Tree:
         for name in tree.files:
             path = PurePosixPath(name)
             if path.is_absolute() or ".." in path.parts:
-                raise Damaged(f"{reference.name} has a file called {name!r}, which leads out of its folder")
+                raise Damaged(f"{reference.name} has a file called {name!r}, which is outside its folder")
         return tree
 
 
