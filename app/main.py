@@ -170,11 +170,13 @@ def _start() -> None:
     upgraded under it."""
     keep_private()
     if changed := tighten_if_open(get_settings().data_dir):
-        _log.warning("%d files and folders of the data directory were open to others, and are not", changed)
+        _log.warning(
+            "%d files and folders of the data directory were open to other users; closed them", changed
+        )
     try:
         problem = schema_standing().problem
         if problem is None and is_keyless():
-            _log.warning("no keys were made: requests of this machine are answered, and no others")
+            _log.warning("there are no keys yet: only requests from this machine are answered")
         if problem is None:
             seal_secrets_anew()
         if warning := health.connections_warning():

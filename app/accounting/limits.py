@@ -23,10 +23,10 @@ def check_storage(session: Session, project_id: str, added: int = 0) -> None:
     """Raise Forbidden where ``added`` bytes would be more than the project may keep."""
     limit = session.get_one(Project, project_id).max_bytes
     if limit is not None and (used := stored_bytes(session, project_id)) + added > limit:
-        more = f" and {added:,} more come" if added else ""
+        more = f" and {added:,} more would be added" if added else ""
         raise Forbidden(
-            f"The project's files and runs take {used:,} bytes{more}; {limit:,} is the most that it may "
-            f"have. Delete files, jobs or checkpoints first. {_OPERATOR}",
+            f"The project's files and runs take {used:,} bytes{more}; its limit is {limit:,}. Delete "
+            f"files, jobs or checkpoints first. {_OPERATOR}",
             code="quota_exceeded",
         )
 
@@ -67,7 +67,7 @@ def gpu_hours_used_up(session: Session, project_id: str) -> str | None:
     if used < limit:
         return None
     return (
-        f"The project has used {used:.2f} GPU-hours this month, and {limit:g} is the most; the next month "
+        f"The project has used {used:.2f} GPU-hours this month; its limit is {limit:g}. The next month "
         f"begins on {day_of(next_month(now))} (UTC)."
     )
 

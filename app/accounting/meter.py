@@ -54,7 +54,7 @@ class Meter:
             try:
                 await run_in_threadpool(_write, used)
             except SQLAlchemyError as error:
-                _log.warning("what was used cannot be written down yet: %s", error)
+                _log.warning("usage cannot be recorded yet: %s", error)
                 for place, amounts in used.items():
                     self._note(place, amounts)
 

@@ -25,21 +25,23 @@ def list_audit_log(
     caller: Asking,
     project_ids: Annotated[
         list[str] | None,
-        Query(description="Changes in these; default: one's own, for the operator all"),
+        Query(description="Only changes in these projects; default: your own, or all for the operator"),
     ] = None,
-    event_types: Annotated[list[Change] | None, Query(description="Changes of these kinds alone")] = None,
+    event_types: Annotated[list[Change] | None, Query(description="Only changes of these types")] = None,
     actor_ids: Annotated[
-        list[str] | None, Query(description="Changes by these keys, `key_…`, or addresses of people")
+        list[str] | None, Query(description="Only changes by these keys, `key_…`, or email addresses")
     ] = None,
-    resource_ids: Annotated[list[str] | None, Query(description="Changes to what has these ids")] = None,
-    since: Annotated[Time, Query(description="Changes at this time or later, Unix time")] = None,
-    until: Annotated[Time, Query(description="Changes before this time, Unix time")] = None,
+    resource_ids: Annotated[
+        list[str] | None, Query(description="Only changes to resources with these ids")
+    ] = None,
+    since: Annotated[Time, Query(description="Changes at or after this time, Unix time in seconds")] = None,
+    until: Annotated[Time, Query(description="Changes before this time, Unix time in seconds")] = None,
     after: After = None,
     limit: Limit = 20,
 ) -> Response:
     """List who changed what, newest first.
 
-    Every change that a request or the operator on the machine has made. Secrets are not in it.
+    Every change made by a request, or by the operator on the machine. It contains no secrets.
     """
     wanted = Filter(project_ids, event_types, actor_ids, resource_ids, since, until)
     return page(service.listing(caller, wanted, after=after, limit=limit), limit)

@@ -13,26 +13,26 @@ class AuditProject(BaseModel):
     """The project that a change was made in."""
 
     id: str = Field(description="Id of the project, `proj_…`")
-    name: str = Field(description="What it is called now")
+    name: str = Field(description="Its current name")
 
 
 class AuditKey(BaseModel):
     """The key that a change was made with."""
 
-    id: str = Field(description="Id of the key, `key_…`; it opens nothing")
+    id: str = Field(description="Id of the key, `key_…`; not its secret")
 
 
 class AuditActor(BaseModel):
     """Who made a change."""
 
     type: Literal["api_key", "session", "operator"] = Field(
-        description="A key; somebody who signed in to the dashboard; or the operator: who is on the machine "
-        "itself, and the service on its own account"
+        description="api_key: a key; session: someone signed in to the dashboard; operator: someone on "
+        "the machine itself, or the service on its own"
     )
-    api_key: AuditKey | None = Field(description="The key; null where it was none")
-    email: str | None = Field(description="Who had signed in; null where nobody had")
+    api_key: AuditKey | None = Field(description="The key; null if it was not one")
+    email: str | None = Field(description="The person signed in; null if it was not a sign-in")
     ip_address: str | None = Field(
-        description="The client's address, as the proxies tell it that are trusted; null: no request"
+        description="The client's address, as reported by trusted proxies; null if not made by a request"
     )
 
 
@@ -41,13 +41,15 @@ class AuditEntryObject(BaseModel):
 
     id: str = Field(description="Id of the entry, `audit_log-…`")
     object: Kind[Literal["audit_log"]]
-    type: Change = Field(description="What was done")
-    effective_at: int = Field(description="When it was done, Unix time in seconds")
-    project: AuditProject = Field(description="Where it was done")
-    actor: AuditActor = Field(description="Who did it")
-    request_id: str | None = Field(description="The `x-request-id` of its request; null: no request did it")
-    resource_id: str = Field(description="Id of what was changed")
-    details: dict[str, Any] = Field(description="What else there is to tell, by kind of change; no secrets")
+    type: Change = Field(description="Kind of change")
+    effective_at: int = Field(description="When it was made, Unix time in seconds")
+    project: AuditProject = Field(description="Project it was made in")
+    actor: AuditActor = Field(description="Who made the change")
+    request_id: str | None = Field(
+        description="The `x-request-id` of the request that made it; null if none did"
+    )
+    resource_id: str = Field(description="Id of the changed resource")
+    details: dict[str, Any] = Field(description="Further details, by kind of change; no secrets")
 
 
 def entry_view(row: AuditEntry, project_name: str) -> dict[str, object]:

@@ -70,7 +70,7 @@ def parse_model_id(name: str) -> ModelId:
     """Take a fine-tuned model's id apart. Raises BadModelId, saying which form is expected."""
     match = _PATTERN.fullmatch(name)
     if match is None:
-        raise BadModelId(f"{name!r} is not the id of a fine-tuned model: the form is {FORM}")
+        raise BadModelId(f"{name!r} is not the id of a fine-tuned model; expected {FORM}")
     step = match["step"]
     return ModelId(
         base=match["base"],

@@ -14,32 +14,32 @@ class CheckpointObject(BaseModel):
     object: Kind[Literal["fine_tuning.job.checkpoint"]]
     created_at: CreatedAt
     fine_tuned_model_checkpoint: str = Field(
-        description="The model's id: ask it, or train on from it, by this name"
+        description="Model id, to query it or to continue training from it"
     )
     fine_tuning_job_id: str = Field(description="The job that saved it")
-    step_number: int = Field(description="How many training steps the weights have had; 0 before the first")
-    is_result: bool = Field(description="Whether the job's fine_tuned_model is, or so far would be, this one")
-    result_reason: str | None = Field(description="Why it was chosen, where it was")
+    step_number: int = Field(description="Training steps the weights have had; 0 before the first")
+    is_result: bool = Field(description="Whether it is the job's fine_tuned_model, or would be so far")
+    result_reason: str | None = Field(description="Why it was chosen, if it was")
     metrics: dict[str, float | None] = Field(
-        description="Evaluation of the step, by OpenAI's names and ours; rewards and accuracies from 0 to 1, "
-        "null where nothing was measured"
+        description="Evaluation at this step, under OpenAI's names and ours; rewards and accuracies from "
+        "0 to 1, null if not measured"
     )
     high_entropy_prompt: str = Field(
-        description="The text that switches the high-entropy mode on; empty where only one mode was trained"
+        description="The text that switches the high-entropy mode on; empty if only one mode was trained"
     )
     high_entropy_placement: str = Field(
-        description="Where that text stands: system, in the system message; user_prefix, in front of the "
-        "first user message"
+        description="Where that text goes: system, in the system message; user_prefix, before the first "
+        "user message"
     )
     chat_template_kwargs: dict[str, Any] | None = Field(
-        description="Variables of the chat template in training, given again whenever the checkpoint is asked"
+        description="Chat template variables used in training, and again whenever the checkpoint is queried"
     )
 
 
 class PermissionObject(BaseModel):
     """A project that may use a checkpoint."""
 
-    id: str = Field(description="Id of the permission, `cp_…`, by which it is deleted")
+    id: str = Field(description="Id of the permission, `cp_…`, used to delete it")
     object: Kind[Literal["checkpoint.permission"]]
     created_at: CreatedAt
     project_id: str = Field(description="The project that may use the checkpoint")
@@ -48,6 +48,6 @@ class PermissionObject(BaseModel):
 class PermissionDeleted(BaseModel):
     """The answer to a deletion."""
 
-    id: str = Field(description="Id that the permission had")
+    id: str = Field(description="Id of the deleted permission")
     object: Kind[Literal["checkpoint.permission"]]
     deleted: Deleted

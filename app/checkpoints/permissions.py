@@ -29,8 +29,7 @@ class CreatePermissions(StrictModel):
     project_ids: list[str] = Field(
         min_length=1,
         max_length=100,
-        description="Projects that may use the checkpoint, `proj_…`; 1 to 100. One that may already keeps "
-        "its permission",
+        description="Projects that may use the checkpoint, `proj_…`, 1 to 100; existing permissions are kept",
     )
 
 
@@ -115,14 +114,14 @@ def _of(checkpoint: Checkpoint) -> Any:
 def _check_project(session: Session, owner: str, other: str, param: str) -> None:
     if other == owner:
         raise BadRequest(
-            f"Invalid value for '{param}': {abbreviated(other)} is the project that the checkpoint belongs "
-            "to. Give another one.",
+            f"Invalid value for '{param}': {abbreviated(other)} is the project that the checkpoint "
+            "belongs to. Give a different one.",
             param=param,
         )
     if session.get(Project, other) is None:
         raise BadRequest(
-            f"Invalid value for '{param}': there is no project {abbreviated(other)}. Give an id such as "
-            "those that `policysplit projects list` shows.",
+            f"Invalid value for '{param}': {abbreviated(other)} does not exist. Give the id of a project, "
+            "as listed by `policysplit projects list`.",
             param=param,
             code="project_not_found",
         )

@@ -27,7 +27,7 @@ def create_permissions(
 ) -> Response:
     """Share a checkpoint with other projects.
 
-    They may ask it, in both modes, and train on from it.
+    They may query it in both modes and continue training from it.
     """
     made = permissions.create(project, fine_tuned_model_checkpoint, body)
     return page(made, len(made))
@@ -40,7 +40,7 @@ def list_permissions(
     after: After = None,
     limit: Limit = 10,
     order: Annotated[Order, Query(description="descending: the newest first")] = "descending",
-    project_id: Annotated[str | None, Query(description="Only the permission of this project")] = None,
+    project_id: Annotated[str | None, Query(description="Only this project's permission")] = None,
 ) -> Response:
     """List the projects that a checkpoint is shared with."""
     rows = permissions.listing(

@@ -16,9 +16,9 @@ router = APIRouter(prefix="/v1/fine_tuning", tags=["fine-tuning jobs"], route_cl
 
 @router.post("/jobs/estimate", status_code=202, **answers(EstimateObject, status=202), **TRAIN)
 def create_estimate(body: CreateJob, project: ProjectId) -> dict[str, object]:
-    """Estimate what a job would take, from two steps that a worker tries.
+    """Estimate what a job would take, from two steps run by a worker.
 
-    The answer comes at once; the estimate is there when its status says so.
+    The answer comes at once; the result is in the estimate once its status is succeeded.
     """
     return service.create(project, body)
 
@@ -27,6 +27,6 @@ def create_estimate(body: CreateJob, project: ProjectId) -> dict[str, object]:
 def retrieve_estimate(estimate_id: EstimateId, project: ProjectId) -> dict[str, object]:
     """Get an estimate.
 
-    ``result`` is there once it has succeeded.
+    ``result`` is set once it has succeeded.
     """
     return service.retrieve(project, estimate_id)

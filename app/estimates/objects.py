@@ -13,26 +13,30 @@ EstimateStatus = Literal["queued", "running", "succeeded", "failed"]
 class PeakMemory(Interval):
     """Bytes, of the device that trains; on a CPU the process's resident memory."""
 
-    device: str = Field(description="What the memory belongs to: a GPU's name, or cpu")
+    device: str = Field(description="Name of the GPU whose memory this is, or cpu")
 
 
 class EstimateResult(BaseModel):
     """What a job would take, in seconds and bytes."""
 
-    peak_memory_bytes: PeakMemory = Field(description="The most memory that training holds at a time")
-    seconds_per_step: Interval = Field(description="A step, without evaluation, checkpoint and diagnostics")
-    total_seconds: Interval = Field(description="From its start on a worker to its end, with all of these")
-    total_steps: int = Field(description="Training steps that the job would have")
-    probe: dict[str, float] = Field(description="What was measured: seconds of each phase, steps tried")
+    peak_memory_bytes: PeakMemory = Field(description="Peak memory of training")
+    seconds_per_step: Interval = Field(
+        description="Seconds per step, without evaluation, checkpoints and diagnostics"
+    )
+    total_seconds: Interval = Field(
+        description="Seconds from its start on a worker to its end, including all of these"
+    )
+    total_steps: int = Field(description="Training steps the job would have")
+    probe: dict[str, float] = Field(description="What was measured: seconds per phase, and steps run")
 
 
 class EstimateError(BaseModel):
     """Why there is no result: what the job itself would have failed with."""
 
-    code: str = Field(description="A word for programs, such as invalid_spec or out_of_memory")
-    message: str = Field(description="What went wrong and what to change, for people")
+    code: str = Field(description="Machine-readable code, such as invalid_spec or out_of_memory")
+    message: str = Field(description="What went wrong and what to change, in words")
     param: str | None = Field(
-        description="The field of the request at fault, dotted; null where it is not one field"
+        description="The request's field at fault, as a dotted path; null if not a single one"
     )
 
 
@@ -42,10 +46,10 @@ class EstimateObject(BaseModel):
     id: str = Field(description="Id of the estimate, `ftest-…`")
     object: Kind[Literal["fine_tuning.estimate"]]
     created_at: CreatedAt
-    finished_at: int | None = Field(description="When it was done, Unix time in seconds; null until then")
+    finished_at: int | None = Field(description="When it finished, Unix time in seconds; null until then")
     status: EstimateStatus = Field(
         description="queued until a worker is free, running while it measures, then succeeded or failed"
     )
-    model: str = Field(description="The model that the job would train")
+    model: str = Field(description="The model the job would train")
     result: EstimateResult | None = Field(description="What was measured; null until it has succeeded")
     error: EstimateError | None = Field(description="Why it failed; null otherwise")

@@ -34,7 +34,7 @@ _FORM = {
                         "file": {
                             "type": "string",
                             "format": "binary",
-                            "description": "JSONL: an object a line, as the method has it",
+                            "description": "JSONL: one object per line, in the method's format",
                         },
                     },
                 }
@@ -48,7 +48,7 @@ _FORM = {
 async def create_file(request: Request, project: ProjectId) -> FileObject:
     """Upload a JSONL file.
 
-    Each line is checked before it is taken in; a bad one is named with its number.
+    Every line is checked before the file is accepted; an error names the line.
     """
     declared = request.headers.get("content-length", "")
     at_least = max(0, int(declared) - FORM_OVERHEAD) if declared.isdigit() else 0
@@ -62,10 +62,11 @@ async def create_file(request: Request, project: ProjectId) -> FileObject:
 def list_files(
     project: ProjectId,
     after: After = None,
-    limit: Annotated[int, Query(ge=1, le=10_000, description="How many files a page has")] = 10_000,
+    limit: Annotated[int, Query(ge=1, le=10_000, description="Files per page")] = 10_000,
     order: Annotated[Literal["asc", "desc"], Query(description="desc: the newest first")] = "desc",
     purpose: Annotated[
-        str | None, Query(description="fine-tune: uploads; fine-tune-results: what jobs wrote; default both")
+        str | None,
+        Query(description="fine-tune: uploads; fine-tune-results: files written by jobs; default: all"),
     ] = None,
 ) -> Response:
     """List files, newest first."""
@@ -84,7 +85,7 @@ def retrieve_content(
     file_id: FileId,
     project: ProjectId,
     redirect: Annotated[
-        bool, Query(description="Answer with 307 and an address of the store's that is good for five minutes")
+        bool, Query(description="Answer with 307 and an address in the store, valid for five minutes")
     ] = False,
 ) -> Response:
     """Download the bytes of a file."""

@@ -78,7 +78,7 @@ def lines(path: Path, max_line_bytes: int) -> Iterator[tuple[int, bytes]]:
         while line := file.readline(max_line_bytes + 1):
             number += 1
             if len(line) > max_line_bytes:
-                raise _bad(f"Line {number} is longer than {max_line_bytes} bytes, the most a line may have.")
+                raise _bad(f"Line {number} is longer than the limit of {max_line_bytes} bytes.")
             if number == 1:  # some editors, and some guides, put a byte-order mark in front
                 line = line.removeprefix(codecs.BOM_UTF8)
             if stripped := line.strip():
@@ -112,7 +112,7 @@ def first_row_without(path: Path, name: str, max_line_bytes: int) -> int | None:
 
 def _row(number: int, line: bytes, needed: str) -> dict[str, object]:
     if b"\r" in line:
-        raise _bad(f"Line {number} has a carriage return inside; end lines with \\n or \\r\\n.")
+        raise _bad(f"Line {number} contains a carriage return; end lines with \\n or \\r\\n.")
     try:
         row = parse(line)
     except BadJson as error:
@@ -128,10 +128,10 @@ def _evals_row(_rows: Rows, number: int, row: dict[str, object]) -> dict[str, ob
         found = f"Its keys are: {one_of(list(row))}" if item is None else f"It is {abbreviated(item)}"
         raise _bad(f"Line {number} has no object 'item', which templates read as item. {found}.")
     if sample is not None and not isinstance(sample, dict):
-        raise _bad(f"Line {number}: 'sample' is {abbreviated(sample)}; it must be an object, or left out.")
+        raise _bad(f"Line {number}: 'sample' is {abbreviated(sample)}; it must be an object or left out.")
     if others := row.keys() - {"item", "sample"}:
         raise _bad(
-            f"Line {number} has {one_of(sorted(others))} beside 'item' and 'sample': put it into 'item', "
+            f"Line {number} has {one_of(sorted(others))} besides 'item' and 'sample': put it in 'item', "
             "where templates can read it."
         )
     return item

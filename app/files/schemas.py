@@ -19,23 +19,23 @@ RESULTS_PURPOSE = "fine-tune-results"
 class ExpiresAfter(StrictModel):
     """How long a file is kept."""
 
-    anchor: Literal["created_at"] = Field(description="What the time is counted from: always the upload")
+    anchor: Literal["created_at"] = Field(description="When the time starts: always at upload")
     # A form's fields are texts.
     seconds: Annotated[int, Field(strict=False, ge=3600, le=2_592_000)] = Field(
-        description="From 3600, an hour, to 2592000, 30 days"
+        description="From 3600 (an hour) to 2592000 (30 days)"
     )
 
 
 class UploadFields(StrictModel):
-    """What an upload says beside its bytes; within a form ``expires_after[seconds]``, ``metadata[key]``."""
+    """The fields of an upload besides its bytes; in a form ``expires_after[seconds]``, ``metadata[key]``."""
 
     purpose: Literal["fine-tune", "evals"] = Field(
-        description="What it is for: fine-tune for training and validation data, evals for the items of runs"
+        description="Purpose: fine-tune for training and validation data, evals for items of eval runs"
     )
     expires_after: ExpiresAfter | None = Field(
         default=None,
-        description="When it goes by itself, once no unfinished job or run needs it; default: when it is "
-        "deleted",
+        description="When it is deleted automatically, once no unfinished job or run needs it; default: "
+        "never",
     )
     metadata: Metadata | None = Field(
         default=None, description="Up to 16 pairs of texts for your own records"
@@ -58,37 +58,35 @@ def form_properties() -> dict[str, Any]:
 class FileObject(BaseModel):
     """OpenAI's file object, and ours: ``sha256``, ``rows``, ``methods`` and ``metadata``."""
 
-    id: str = Field(description="What jobs name it by, `file-…`")
+    id: str = Field(description="Id by which jobs refer to it, `file-…`")
     object: Kind[Literal["file"]] = "file"
     bytes: int = Field(description="Size in bytes")
     created_at: CreatedAt
     expires_at: int | None = Field(
-        description="When it goes by itself, or once no unfinished job or run needs it, Unix time in "
-        "seconds; null: when it is deleted"
+        description="When it is deleted automatically, or once no unfinished job or run needs it, Unix "
+        "time in seconds; null: never"
     )
-    filename: str = Field(description="The name that it was uploaded by")
+    filename: str = Field(description="The name it was uploaded under")
     purpose: str = Field(
-        description="fine-tune or evals, as it was uploaded, and fine-tune-results for what a job wrote"
+        description="fine-tune or evals, as uploaded; fine-tune-results for a file that a job wrote"
     )
     status: Literal["uploaded", "processed", "error"] = Field(
-        description="Always processed: lines are checked before a file is taken in"
+        description="Always processed: lines are checked before a file is accepted"
     )
-    status_details: str | None = Field(description="Always null, for a file with a bad line is refused")
+    status_details: str | None = Field(description="Always null: a file with a bad line is refused")
     sha256: str = Field(description="SHA-256 of the bytes, hex")
-    rows: int | None = Field(description="How many lines it has; null for a result file")
+    rows: int | None = Field(description="Number of lines; null for a result file")
     methods: list[Method] | None = Field(
-        description="The methods of a job that can learn from its rows; null for a result file, or one that "
-        "was uploaded before there were several"
+        description="Methods whose jobs can train on its rows; null for a result file, or one uploaded "
+        "before there were several methods"
     )
-    metadata: dict[str, str] | None = Field(
-        description="Pairs that were given with it; null where there are none"
-    )
+    metadata: dict[str, str] | None = Field(description="The pairs given with it; null if none")
 
 
 class FileDeleted(BaseModel):
     """The answer to a deletion."""
 
-    id: str = Field(description="Id that the file had")
+    id: str = Field(description="Id of the deleted file")
     object: Kind[Literal["file"]] = "file"
     deleted: Deleted = True
 

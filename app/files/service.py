@@ -89,8 +89,8 @@ def file_for(
     file = repository.find(session, project_id, file_id, lock=lock) if file_id else None
     if file is None:
         raise BadRequest(
-            f"Invalid value for '{param}': {abbreviated(file_id)}. There is no such file; upload it with "
-            f"POST /v1/files and purpose '{purposes[0]}', and give its id.",
+            f"Invalid value for '{param}': {abbreviated(file_id)}. The file does not exist; upload it "
+            f"with POST /v1/files and purpose '{purposes[0]}'and give its id.",
             param=param,
             code="file_not_found",
         )
@@ -98,7 +98,7 @@ def file_for(
         wanted = " or ".join(f"'{one}'" for one in purposes)
         raise BadRequest(
             f"Invalid value for '{param}': {abbreviated(file_id)} has the purpose '{file.purpose}'; it "
-            f"should be {wanted}.",
+            f"must be {wanted}.",
             param=param,
         )
     return file
@@ -111,7 +111,7 @@ def check_method(file: File, method: Method, param: str) -> None:
         unfit = check_training_file(storage.local_path(file), get_settings().max_line_bytes).unfit
     if problem := unfit.get(method):
         raise BadRequest(
-            f"Invalid value for '{param}': the rows of {file.id} are not those of a {method} job. {problem}",
+            f"Invalid value for '{param}': the rows of {file.id} do not suit a {method} job. {problem}",
             param=param,
             code="invalid_file",
         )
@@ -141,8 +141,8 @@ def signed_url(project_id: str, file_id: str) -> str:
     url = storage.signed_url(retrieve(project_id, file_id))
     if url is None:
         raise BadRequest(
-            "Invalid value for 'redirect': true. This service keeps files on a disk, not in a store "
-            "that signs addresses; leave it out.",
+            "Invalid value for 'redirect': true. This service keeps files on disk, not in a store that "
+            "signs addresses; leave it out.",
             param="redirect",
         )
     return url
@@ -187,7 +187,7 @@ def _check_quota(session: Session, project_id: str, size: int) -> None:
     count, used = repository.uploaded(session, project_id)
     if settings.project_max_files and count >= settings.project_max_files:
         raise Forbidden(
-            f"The project has {count} uploaded files, and {settings.project_max_files} is the most. Delete "
+            f"The project has {count} uploaded files; its limit is {settings.project_max_files}. Delete "
             "some first.",
             param="file",
             code="quota_exceeded",

@@ -84,7 +84,7 @@ class _Form:
             )
         if len(boundary) > _MAX_BOUNDARY_BYTES:
             raise BadRequest(
-                f"The boundary of the multipart form has {len(boundary)} bytes; it may have "
+                f"The boundary of the multipart form has {len(boundary)} bytes; it may have at most "
                 f"{_MAX_BOUNDARY_BYTES}.",
                 param="content-type",
             )
@@ -151,7 +151,8 @@ class _Form:
         if self._in_file:
             if self._part != "file":
                 raise BadRequest(
-                    f"Unknown parameter: '{self._part[:80]}' is a file; the file's part is called 'file'.",
+                    f"Unknown parameter: '{self._part[:80]}' is a file; the part with the file must be "
+                    "named 'file'.",
                     param=self._part[:80],
                     code="unknown_parameter",
                 )
@@ -191,4 +192,4 @@ def _parsed(name: str, text: str) -> object:
 
 
 def _too_large(limit: int) -> TooLarge:
-    return TooLarge(f"The file is larger than {limit} bytes, the most this server takes.", param="file")
+    return TooLarge(f"The file is larger than this server's limit of {limit} bytes.", param="file")

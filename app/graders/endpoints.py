@@ -17,9 +17,9 @@ router = APIRouter(prefix="/v1/fine_tuning/alpha/graders", tags=["graders"], rou
 
 @router.post("/run", operation_id="run_grader", **answers(GraderRun), **TRAIN)
 async def run(body: RunGrader, request: Request, project: ProjectId) -> Any:
-    """Try a grader on one response.
+    """Run a grader on one response.
 
-    An error of the grader shows in ``metadata``; the reward is 0 then.
+    If the grader fails, ``metadata`` has the error and the reward is 0.
     """
     try:
         async with WhileConnected(request.receive):
@@ -32,8 +32,8 @@ async def run(body: RunGrader, request: Request, project: ProjectId) -> Any:
 
 @router.post("/validate", operation_id="validate_grader", **answers(ValidGrader), **TRAIN)
 def validate(body: ValidateGrader, project: ProjectId) -> dict[str, object]:
-    """Check whether a job could be created with a grader, and with a file.
+    """Check whether a job could be created with a grader and, optionally, a file.
 
-    The answer is the definition as it was given.
+    The answer is the definition as given.
     """
     return service.validate(project, body)

@@ -20,7 +20,7 @@ def check_task(task: str, parameters: dict[str, object], *, param: str) -> None:
         case "task":
             raise BadRequest(
                 f"Invalid value for '{param}.task': {abbreviated(task)} is not a reasoning-gym task. "
-                f"Tasks with similar names first: {one_of(problem['accepted'], task)}.",
+                f"Tasks, those with similar names first: {one_of(problem['accepted'], task)}.",
                 param=f"{param}.task",
             )
         case "parameter":
@@ -38,8 +38,8 @@ def _unknown(task: str, problem: dict[str, Any], param: str) -> BadRequest:
     accepts += f"{one_of(problem['accepted'], problem['name'], limit=40)}."
     if problem["file"]:
         return BadRequest(
-            f"Invalid '{param}.parameters.{name}': it names a file, and tasks read no files of this machine. "
-            f"{accepts}",
+            f"Invalid '{param}.parameters.{name}': it names a file, but tasks may not read files on this "
+            f"machine. {accepts}",
             param=f"{param}.parameters.{name}",
         )
     hint = f" Give it as '{param}.{name}'." if name in OURS and param.endswith("environment") else ""

@@ -34,8 +34,8 @@ def check_response_format(
         except BadForm as error:
             place = f"{param}.json_schema.schema"
             raise BadRequest(
-                f"Invalid '{place}': responses cannot be held to it: {error}. Change it, or leave "
-                "rollout.force_response_format out.",
+                f"Invalid '{place}': it cannot be enforced on responses: {error}. Change it, or leave out "
+                "rollout.force_response_format.",
                 param=place,
             ) from None
     for variable in sorted(template_variables(grader)):
@@ -55,8 +55,8 @@ def _check_path(variable: str, path: Path, schema: dict[str, object], param: str
         known = cast(dict[str, object], properties)
         if step not in known:
             raise BadRequest(
-                f"The grader reads '{variable}', which response_format does not allow: it has no '{step}'. "
-                f"There are: {one_of(list(known), step)}.",
+                f"The grader reads '{variable}', which response_format does not allow: it has no "
+                f"'{step}'. It has: {one_of(list(known), step)}.",
                 param=param,
                 code="missing_grader_field",
             )

@@ -40,7 +40,7 @@ class Lane:
                     await self._free.acquire()
             except TimeoutError:
                 raise TooManyRequests(
-                    f"{RUNS} graders are running already; try again in a few seconds.",
+                    f"{RUNS} graders are already running; try again in a few seconds.",
                     headers={"retry-after": "5"},
                 ) from None
             left = threading.Event()

@@ -33,8 +33,8 @@ def check_item_fields(grader: Grader, data: File | EnvironmentData, *, param: st
     for place, one in _environment_graders(grader):
         if one.task != data.task:
             raise BadRequest(
-                f"Invalid value for '{place}.task': '{one.task}' cannot score the items of '{param}', which "
-                f"are of the task '{data.task}'. Give '{data.task}'.",
+                f"Invalid value for '{place}.task': '{one.task}' cannot score the items of '{param}', "
+                f"which come from the task '{data.task}'. Give '{data.task}'.",
                 param=f"{place}.task",
             )
 
@@ -59,8 +59,8 @@ def _check_file_field(file: File, name: str, param: str) -> None:
         return
     has = one_of([f"item.{field}" for field in file.fields or {}], f"item.{name}")
     raise BadRequest(
-        f"The grader reads 'item.{name}', which line {line} of '{param}' ({file.id}) does not have. "
-        f"Fields that the file has: {has}.",
+        f"The grader reads 'item.{name}', which line {line} of '{param}' ({file.id}) does not have. The "
+        f"file has: {has}.",
         param=param,
         code="missing_grader_field",
     )

@@ -13,14 +13,14 @@ class ValidateGrader(StrictModel):
     grader: Grader = Field(description="The definition to check")
     training_file: str | None = Field(
         default=None,
-        description="An uploaded file, of which each row must have what the grader's templates read",
+        description="An uploaded file whose rows must have every field that the grader's templates read",
     )
 
 
 class ValidGrader(StrictModel):
     """The answer of ``…/validate``: the definition as it was given."""
 
-    grader: dict[str, object] = Field(description="The definition, field by field as it was given")
+    grader: dict[str, object] = Field(description="The definition, field by field as given")
 
 
 class RunGrader(StrictModel):
@@ -34,71 +34,71 @@ class RunGrader(StrictModel):
 
 
 class GraderErrors(BaseModel):
-    """OpenAI's flags, all false when there is a reward."""
+    """OpenAI's flags, all false if there is a reward."""
 
     formula_parse_error: bool = Field(
-        default=False, description="true: the formula of a multi grader cannot be evaluated on these scores"
+        default=False, description="Whether a multi grader's formula could not be evaluated on these scores"
     )
     invalid_variable_error: bool = Field(
-        default=False, description="true: a template reads what item or sample does not have"
+        default=False, description="Whether a template reads something that item or sample does not have"
     )
     model_grader_parse_error: bool = Field(
-        default=False, description="true: the judge's answer holds no score"
+        default=False, description="Whether the judge's answer lacks a score"
     )
-    model_grader_refusal_error: bool = Field(default=False, description="true: the judge refused to answer")
+    model_grader_refusal_error: bool = Field(default=False, description="Whether the judge refused to answer")
     model_grader_server_error: bool = Field(
-        default=False, description="true: the judge's endpoint failed or was not reached"
+        default=False, description="Whether the judge's endpoint failed or could not be reached"
     )
     model_grader_server_error_details: str | None = Field(
-        default=None, description="What the endpoint said; null without such an error"
+        default=None, description="The endpoint's error message; null without such an error"
     )
-    other_error: bool = Field(default=False, description="true: something that no other flag tells")
+    other_error: bool = Field(
+        default=False, description="Whether there was an error that no other flag covers"
+    )
     python_grader_runtime_error: bool = Field(
-        default=False, description="true: the source raised, ran out of time or of memory"
+        default=False, description="Whether the source raised an exception, or ran out of time or memory"
     )
     python_grader_runtime_error_details: str | None = Field(
         default=None, description="The exception and the end of its traceback; null without such an error"
     )
-    python_grader_server_error: bool = Field(default=False, description="true: the sandbox itself failed")
+    python_grader_server_error: bool = Field(default=False, description="Whether the sandbox itself failed")
     python_grader_server_error_type: str | None = Field(
         default=None, description="How the sandbox failed; null without such an error"
     )
     sample_parse_error: bool = Field(
-        default=False, description="true: the response is not of the form that the grader reads"
+        default=False, description="Whether the response is not in the form that the grader reads"
     )
     truncated_observation_error: bool = Field(
-        default=False, description="true: what the grader saw had been cut off"
+        default=False, description="Whether the grader's input had been cut off"
     )
     unresponsive_reward_error: bool = Field(
-        default=False, description="true: there is no reward within the allowed range"
+        default=False, description="Whether the reward is missing or outside the allowed range"
     )
 
 
 class GraderRunMetadata(BaseModel):
-    """What there is to say about a run. ``error`` is ours: what went wrong, in words."""
+    """Details of a run. ``error`` is ours: what went wrong, in words."""
 
-    errors: GraderErrors = Field(description="Which kind of error there was, one flag each")
-    execution_time: float = Field(description="Seconds, without the grader's start")
-    name: str = Field(description="As the definition says")
-    sampled_model_name: str | None = Field(description="The judge model that answered; null without one")
-    scores: dict[str, float] = Field(
-        description="Each score by its name, before a formula or a range is applied"
-    )
+    errors: GraderErrors = Field(description="Kinds of error, one flag each")
+    execution_time: float = Field(description="Seconds taken, without the grader's start")
+    name: str = Field(description="The grader's name")
+    sampled_model_name: str | None = Field(description="The judge model that answered; null if there is none")
+    scores: dict[str, float] = Field(description="Scores by name, before any formula or range is applied")
     token_usage: int | None = Field(
-        description="Tokens that judges read and wrote together; null without one"
+        description="Tokens read and written by judges in total; null if there is none"
     )
-    type: str = Field(description="Which kind of grader it was, such as string_check")
-    error: str | None = Field(description="What went wrong, in words; null when there is a reward")
+    type: str = Field(description="Type of the grader, such as string_check")
+    error: str | None = Field(description="What went wrong, in words; null if there is a reward")
 
 
 class GraderRun(BaseModel):
-    """The result. ``reward`` is 0 beside an error, for OpenAI's type has no other number for none."""
+    """The result. ``reward`` is 0 on an error, because OpenAI's type requires a number."""
 
-    metadata: GraderRunMetadata = Field(description="Errors, scores, time and tokens of this run")
+    metadata: GraderRunMetadata = Field(description="This run's errors, scores, time and tokens")
     model_grader_token_usage_per_model: dict[str, dict[str, int]] = Field(
         description="Tokens by judge model: prompt_tokens, completion_tokens, total_tokens"
     )
     reward: float = Field(description="From 0 to 1; 0 beside an error")
     sub_rewards: dict[str, float] = Field(
-        description="Of a multi grader, the score of each of its graders by name; else empty"
+        description="For a multi grader, each of its graders' scores by name; otherwise empty"
     )

@@ -72,7 +72,7 @@ def revoke_key(caller: Caller, key_id: str) -> dict[str, object]:
         if key is None:
             raise NotFound(f"No such key: '{key_id}'.", param="key_id")
         if key.operator and not caller.operator:
-            raise Forbidden(f"'{key_id}' is a key of the operator's. {_OPERATOR.format('keys revoke')}")
+            raise Forbidden(f"'{key_id}' is an operator's key. {_OPERATOR.format('keys revoke')}")
         repository.revoke(session, key)
         return key_view(key, session.get_one(Project, key.project_id), caller)
 
@@ -159,7 +159,7 @@ def _scopes(caller: Caller, request: CreateKey) -> list[str] | None:
     wanted = caller.scopes if request.scopes is None else set(request.scopes)
     if beyond := [scope for scope in SCOPES if scope in wanted - caller.scopes]:
         raise Forbidden(
-            f"This key does not have the scope {beyond[0]!r}, so it cannot make a key that has it. "
+            f"This key does not have the scope {beyond[0]!r}, so it cannot create a key that has it. "
             + _OPERATOR.format("keys create --scope …"),
             param="scopes",
         )
@@ -189,14 +189,14 @@ def _check_may_make(session: Session, caller: Caller, request: CreateKey) -> Non
     limit = settings.requests_per_minute
     if limit and (request.requests_per_minute or limit) > limit:
         raise BadRequest(
-            f"Invalid value for 'requests_per_minute': {request.requests_per_minute}. A key of this service "
-            f"may send {limit}: give 1 to {limit}, or nothing.",
+            f"Invalid value for 'requests_per_minute': {request.requests_per_minute}. A key of this "
+            f"service may send {limit}: give 1 to {limit}, or leave it out.",
             param="requests_per_minute",
         )
     repository.lock_project(session, caller.project_id)
     count = repository.live_keys(session, caller.project_id)
     if settings.project_max_keys and count >= settings.project_max_keys:
         raise Forbidden(
-            f"The project has {count} keys, and {settings.project_max_keys} is the most. Revoke some first.",
+            f"The project has {count} keys; its limit is {settings.project_max_keys}. Revoke some first.",
             code="quota_exceeded",
         )

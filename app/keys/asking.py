@@ -15,8 +15,8 @@ async def _caller(request: Request) -> Caller:
 def _operator(caller: Annotated[Caller, Depends(_caller)]) -> Caller:
     if not caller.operator:
         raise Forbidden(
-            "That is the operator's: this key is of a project. The operator has one of "
-            "`policysplit keys create --operator`."
+            "Only the operator may do this, and this key belongs to a project. `policysplit keys create "
+            "--operator` makes an operator's key."
         )
     return caller
 

@@ -27,16 +27,15 @@ _UNKEPT = {"cache-control": "no-store"}
 
 OfProject = Annotated[
     str | None,
-    Query(description="The keys of which project; default: of one's own, and for the operator of all"),
+    Query(description="Only keys of this project; default: your own, or all for the operator"),
 ]
 
 
 @router.post("/api_keys", **answers(KeyWithSecret), **ADMIN)
 def create_key(body: CreateKey, caller: Asking, response: Response) -> dict[str, object]:
-    """Make a key of the project.
+    """Create a key of the project.
 
-    Its secret is shown this once. The first key of all ends keyless use: from then on no request is answered
-    without one.
+    Its secret is shown only now. The very first key ends keyless use: from then on every request needs one.
     """
     response.headers.update(_UNKEPT)
     return access.create_key(caller, body)
@@ -48,7 +47,7 @@ def list_keys(
 ) -> Response:
     """List keys with when they were last used, newest first.
 
-    The revoked ones, too, and none with its secret.
+    Includes revoked keys; secrets are never shown.
     """
     return page(access.list_keys(caller, project_id, after=after, limit=limit), limit)
 
@@ -57,40 +56,39 @@ def list_keys(
 def revoke_key(key_id: KeyId, caller: Asking) -> dict[str, object]:
     """Revoke a key for good.
 
-    Within three seconds no request is answered with it, and what is being answered ends.
+    Within three seconds requests with it are refused, and answers in progress end.
     """
     return access.revoke_key(caller, key_id)
 
 
 @router.post("/projects", **answers(ProjectObject), **ADMIN)
 def create_project(body: CreateProject, caller: Asking) -> dict[str, object]:
-    """Make a project, as the operator.
+    """Create a project, as the operator.
 
-    A key of it, made with its id as project_id, is the way in.
+    To use it, create a key with its id as project_id.
     """
     return access.create_project(caller, body)
 
 
 @router.get("/projects", **answers(ListOf[ProjectObject]), **READ)
 def list_projects(caller: Asking, after: After = None, limit: Limit = 20) -> Response:
-    """List the projects that the key may see, the oldest first.
+    """List the projects that the key may see, oldest first.
 
-    Its own, and for the operator all.
+    Its own project, or all for the operator.
     """
     return page(access.list_projects(caller, after=after, limit=limit), limit)
 
 
 @router.get("/projects/{project_id}", **answers(ProjectObject), **READ)
 def retrieve_project(project_id: ProjectName, caller: Asking) -> dict[str, object]:
-    """Get a project, with what it may use."""
+    """Get a project and its limits."""
     return access.retrieve_project(caller, project_id)
 
 
 @router.post("/projects/{project_id}", **answers(ProjectObject), **ADMIN)
 def update_project(project_id: ProjectName, body: UpdateProject, caller: Asking) -> dict[str, object]:
-    """Change a project's name and what it may use, as the operator.
+    """Change a project's name and limits, as the operator.
 
-    Jobs that were taken in stay: a limit refuses what comes, and pauses what runs on when GPU-hours are used
-    up.
+    Accepted jobs stay: a limit refuses new ones, and running jobs are paused once GPU-hours are used up.
     """
     return access.update_project(caller, project_id, body)

@@ -74,4 +74,6 @@ class OpenRequests:
                         for one in self._open.get(digest, set()).copy():
                             one.end()
             except SQLAlchemyError as error:
-                _log.warning("open requests go on: whether their keys are revoked is unknown: %s", error)
+                _log.warning(
+                    "open requests continue, as their keys cannot be checked for revocation: %s", error
+                )

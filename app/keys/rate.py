@@ -96,7 +96,7 @@ class RateLimiter:
             return float(await self._take(keys=[f"policysplit:rate:{key_id}"], args=[per_minute]))
         except (RedisError, OSError, TimeoutError) as error:
             self._away_until = time.monotonic() + _AWAY_SECONDS
-            _log.warning("rate limits are counted by each process for now: %s", error)
+            _log.warning("each process counts rate limits by itself for now: %s", error)
             return None
 
     def _own(self, key_id: str, per_minute: int, now: float) -> float:

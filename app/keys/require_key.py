@@ -101,15 +101,15 @@ class RequireKey:
                 await _check_project_rate(scope, person)
                 return person, None
             raise Unauthorized(
-                "No key was given: a request has it in the header 'Authorization: Bearer sk-…'. The operator "
-                "of this service makes keys with `policysplit keys create`.",
+                "No key was given: send it in the header 'Authorization: Bearer sk-…'. The operator of "
+                "this service creates keys with `policysplit keys create`.",
                 headers=_CHALLENGE,
             )
         digest = digest_of(secret)
         caller = await self._keys.caller(reads, digest)
         if caller is None:
             # Not the key itself, nor a part of it: messages end up in logs.
-            raise Unauthorized("This key is unknown here, or it has been revoked.", headers=_CHALLENGE)
+            raise Unauthorized("This key is unknown or has been revoked.", headers=_CHALLENGE)
         limit = caller.requests_per_minute or get_settings().requests_per_minute
         rates: RateLimiter = scope["state"]["rates"]
         if limit and caller.key_id is not None:
@@ -135,8 +135,8 @@ def _keyless_caller(scope: Scope, public: bool) -> Caller | None:
     """Who asks a service without keys: somebody on this machine, and no page of elsewhere."""
     if not public and not _is_local(scope):
         raise Unauthorized(
-            "This service has no keys yet, so it answers the machine that it runs on and no other. "
-            "Its operator makes keys with `policysplit keys create`.",
+            "This service has no keys yet, so it answers only requests from its own machine. Its operator "
+            "creates keys with `policysplit keys create`.",
             headers=_CHALLENGE,
         )
     refuse_foreign_pages(scope)

@@ -19,55 +19,54 @@ class CreateKey(StrictModel):
 
     name: Name = Field(description="What the key is for; 1 to 256 printable characters")
     project_id: str | None = Field(
-        default=None, description="Which project it works in; default: that of the key that asks"
+        default=None, description="Project it belongs to; default: that of the requesting key"
     )
     requests_per_minute: Annotated[int, Field(ge=1, le=1_000_000_000)] | None = Field(
         default=None,
-        description="How many requests it may send a minute; default: as the operator has set",
+        description="Requests it may send per minute; default: the operator's setting",
     )
     scopes: Annotated[list[Scope], Field(min_length=1, max_length=4)] | None = Field(
         default=None,
-        description="What it may do: read what there is, train, ask models (infer), manage keys and webhooks "
-        "and what others may see (admin); default: what the key that asks may",
+        description="What it may do: read; train; infer (query models); admin (manage keys, webhooks and "
+        "sharing); default: what the requesting key may",
     )
     operator: bool = Field(
         default=False,
-        description="true: it makes projects, and manages the keys of all; only an operator's key makes such",
+        description="Whether it may create projects and manage all keys; only an operator's key can "
+        "create one",
     )
 
 
 class KeyObject(BaseModel):
     """A key, without its secret."""
 
-    id: str = Field(description="Id of the key, `key_…`; it opens nothing")
+    id: str = Field(description="Id of the key, `key_…`; not its secret")
     object: Kind[Literal["api_key"]]
     created_at: CreatedAt
-    name: str = Field(description="What it is for, as whoever made it said")
-    hint: str = Field(description="The end of its secret, to tell keys apart")
-    project_id: str = Field(description="The project that it works in")
-    project_name: str = Field(description="What that project is called")
-    requests_per_minute: int | None = Field(
-        description="A limit of its own; null: as the operator has set for all"
-    )
+    name: str = Field(description="What it is for, as given on creation")
+    hint: str = Field(description="The last characters of its secret, to tell keys apart")
+    project_id: str = Field(description="Project it belongs to")
+    project_name: str = Field(description="Name of that project")
+    requests_per_minute: int | None = Field(description="Its own limit; null: the operator's setting")
     scopes: list[Scope] = Field(description="What it may do")
-    operator: bool = Field(description="Whether it makes projects, and manages the keys of all")
+    operator: bool = Field(description="Whether it may create projects and manage all keys")
     created_by: str | None = Field(
-        description="Id of the key that made it, or who had signed in; null: the operator did, on the "
+        description="Id of the key that created it, or the person signed in; null: the operator, on the "
         "machine itself"
     )
     last_used_at: int | None = Field(
-        description="When a request came with it, to some ten seconds, Unix time; null: never"
+        description="When it was last used, to about ten seconds, Unix time in seconds; null: never"
     )
-    revoked_at: int | None = Field(description="Since when it is refused, Unix time; null: it works")
-    current: bool = Field(description="Whether it is the key that this request came with")
+    revoked_at: int | None = Field(description="When it was revoked, Unix time in seconds; null: it is valid")
+    current: bool = Field(description="Whether it is the key used for this request")
 
 
 class KeyWithSecret(KeyObject):
-    """A key that is new, with its secret, which is shown this once."""
+    """A new key with its secret, which is shown only once."""
 
     secret: str = Field(
-        description="`sk-…`, what requests send: keep it, for it is shown this once, and its hash alone is "
-        "stored"
+        description="`sk-…`, sent with requests: keep it, since it is shown only once and only its hash "
+        "is stored"
     )
 
 
@@ -83,45 +82,45 @@ LIMIT_COLUMNS = {
 class CreateProject(StrictModel):
     """The body of ``POST /v1/projects``."""
 
-    name: Name = Field(description="What no other project is called; 1 to 256 printable characters")
+    name: Name = Field(description="A name that no other project has; 1 to 256 printable characters")
 
 
 class ProjectLimits(StrictModel):
-    """What a project may use; null, or left out: as the operator has set for all."""
+    """What a project may use; null or left out: the operator's setting for all."""
 
     jobs: Annotated[int, Field(ge=0, le=1_000_000_000)] | None = Field(
-        default=None, description="Jobs that have not ended, at a time; a further one is refused"
+        default=None, description="Unfinished jobs at a time; further ones are refused"
     )
     gpu_hours_per_month: Annotated[float, Field(ge=0, le=1e9, allow_inf_nan=False)] | None = Field(
         default=None,
-        description="GPU-hours of its jobs in a calendar month (UTC). Once they are used no job is taken in, "
-        "and those that run are paused",
+        description="GPU-hours of its jobs in a calendar month (UTC). Once used up, new jobs are refused "
+        "and running ones paused",
     )
     storage_bytes: Annotated[int, Field(ge=0, le=1 << 62)] | None = Field(
-        default=None, description="Bytes of files and runs together; beyond it no file and no job is taken in"
+        default=None, description="Total bytes of files and runs; beyond it files and jobs are refused"
     )
     requests_per_minute: Annotated[int, Field(ge=1, le=1_000_000_000)] | None = Field(
-        default=None, description="Requests of all its keys together"
+        default=None, description="Requests per minute of all its keys together"
     )
 
 
 class UpdateProject(StrictModel):
     """The body of ``POST /v1/projects/{project_id}``; what is left out stays."""
 
-    name: Name | None = Field(default=None, description="A new name, which no other project has")
+    name: Name | None = Field(default=None, description="A new name that no other project has")
     limits: ProjectLimits | None = Field(
-        default=None, description="Its limits from now on, all of them: what is left out is not limited"
+        default=None, description="All of its limits from now on; those left out are removed"
     )
 
 
 class ProjectObject(BaseModel):
-    """A project: files, jobs, models and whatever else is of one are seen by its own keys alone."""
+    """A project: only its own keys see its files, jobs and models."""
 
     id: str = Field(description="Id of the project, `proj_…`")
     object: Kind[Literal["project"]]
     created_at: CreatedAt
-    name: str = Field(description="What it is called")
-    limits: ProjectLimits = Field(description="What it may use, where the operator has limited it")
+    name: str = Field(description="Its name")
+    limits: ProjectLimits = Field(description="Its limits, where the operator has set some")
 
 
 def key_view(

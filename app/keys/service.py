@@ -36,8 +36,8 @@ def create_key(
         if owner is None:
             known = one_of([one.name for one in repository.projects(session)], project)
             raise KeyProblem(
-                f"there is no project {abbreviated(project)}; there are: {known}. "
-                "`policysplit projects create` makes one"
+                f"there is no project {abbreviated(project)}; there are: {known}. `policysplit projects "
+                "create` creates one"
             )
         return repository.new_key(
             session,

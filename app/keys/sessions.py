@@ -62,7 +62,7 @@ def refuse_other_origins(scope: Scope) -> None:
         and all(site in ("same-origin", "none") for site in sites)
     ):
         raise Forbidden(
-            "The request comes with a browser's sign-in, and not from the page of this service: it is not "
-            "answered. Programs send a key.",
+            "The request has a browser's sign-in but does not come from this service's page, so it is "
+            "refused. Programs should send a key.",
             code="foreign_origin",
         )

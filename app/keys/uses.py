@@ -42,7 +42,7 @@ class Uses:
             try:
                 await run_in_threadpool(_write, used)
             except SQLAlchemyError as error:
-                _log.warning("when keys were last used cannot be written down: %s", error)
+                _log.warning("the last use of keys cannot be recorded: %s", error)
 
 
 def _write(used: dict[str, float]) -> None:

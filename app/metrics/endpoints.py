@@ -16,7 +16,7 @@ from app.metrics.objects import SeriesList
 router = APIRouter(prefix="/v1/fine_tuning/jobs", tags=["metrics"], route_class=StrictRoute)
 
 _MAX_STEP = 2**31 - 1
-Names = Annotated[list[str], Query(description="A series; may be repeated")]
+Names = Annotated[list[str], Query(description="Name of a series; may be repeated")]
 
 
 @router.get("/{fine_tuning_job_id}/metrics", **answers(SeriesList), **READ)
@@ -30,16 +30,20 @@ def get_metrics(
     ] = _MAX_STEP,
     max_points: Annotated[
         int,
-        Query(ge=4, le=100_000, description="Points of a series; of more, those that keep its extremes"),
+        Query(
+            ge=4,
+            le=100_000,
+            description="Points per series; if there are more, they are thinned, keeping extremes",
+        ),
     ] = 1000,
     layout: Annotated[
         Literal["points", "columns"],
-        Query(description="columns: `steps` and `values`, two lists, in place of `points`; for many series"),
+        Query(description="columns: two lists, `steps` and `values`, instead of `points`; for many series"),
     ] = "points",
 ) -> dict[str, object] | Response:
-    """Get a job's metrics: which there are, or the points of some.
+    """Get a job's metrics: the list of series, or the points of some.
 
-    Without ``name``, the series that there are; with it, their points. Thinning keeps the extremes.
+    Without ``name``, the available series; with it, their points. Thinning keeps the extremes.
     """
     if not name:
         return {"object": "list", "data": service.names(project, fine_tuning_job_id)}
@@ -60,9 +64,9 @@ def stream_metrics(
     name: Names = [],  # noqa: B006 (FastAPI copies it)
     last_event_id: LastEventId = None,
 ) -> StreamingResponse:
-    """Follow a job's metrics as they come.
+    """Follow a job's metrics as they arrive.
 
-    Server-sent events, one a step, after ``Last-Event-ID``, until the job is over.
+    Server-sent events, one per step, after ``Last-Event-ID``, until the job ends.
     """
     step = stream.start_after(project, fine_tuning_job_id, last_event_id)
     return StreamingResponse(
@@ -81,7 +85,7 @@ def get_metrics_csv(
 ) -> StreamingResponse:
     """Download a job's metrics as a table.
 
-    A row a step, a column a series.
+    One row per step, one column per series.
     """
     return StreamingResponse(
         service.csv_lines(project, fine_tuning_job_id, name),

@@ -28,7 +28,7 @@ def start_after(project_id: str, job_id: str, last_event_id: str | None) -> int:
         return -1
     if not (last_event_id.isascii() and last_event_id.isdigit() and len(last_event_id) <= 10):
         raise BadRequest(
-            f"Invalid header 'Last-Event-ID': {abbreviated(last_event_id)}. It should be a step's number.",
+            f"Invalid header 'Last-Event-ID': {abbreviated(last_event_id)}. It must be the number of a step.",
             param="Last-Event-ID",
         )
     return min(int(last_event_id), 2**31 - 1)

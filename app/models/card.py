@@ -60,10 +60,10 @@ def _task(manifest: Manifest) -> str:
     lines = ["## Task", ""]
     if data.get("task"):
         lines.append(
-            f"Items of the task `{data['task']}`, made with {_inline(data.get('parameters') or {})}."
+            f"Items of the task `{data['task']}`, generated with {_inline(data.get('parameters') or {})}."
         )
     else:
-        lines.append("Prompts from a file of the job's owner.")
+        lines.append("Prompts from a file uploaded by the job's owner.")
     lines.append(
         "Rewards, from 0 to 1, came from " + ("this grader:" if grader else "a function of the caller.")
     )
@@ -117,16 +117,15 @@ def _results(manifest: Manifest) -> str:
 
 def _modes(manifest: Manifest) -> str:
     if not manifest.high_entropy_prompt:
-        return "## Modes\n\nOne: it was trained without a prompt that switches to another."
+        return "## Modes\n\nOne: it was trained without a prompt that switches to a second mode."
     if manifest.high_entropy_placement == "user_prefix":
-        where = "in front of the first user message, followed by a blank line"
+        where = "before the first user message, followed by a blank line"
     else:
-        where = "as the system message, or at the end of your own one after a blank line"
+        where = "as the system message, or at the end of your own after a blank line"
     return (
-        "## Modes\n\n"
-        "The same weights behave in two ways. The *normal* mode answers as well as it can: talk to the model "
-        f"as to any other. The *high-entropy* mode explores: put exactly this text {where}:\n\n"
-        f"```text\n{manifest.high_entropy_prompt}\n```"
+        "## Modes\n\nThe same weights behave in two ways. The *normal* mode answers as well as it can: "
+        "use the model like any other. The *high-entropy* mode explores: put exactly this text "
+        f"{where}:\n\n```text\n{manifest.high_entropy_prompt}\n```"
     )
 
 
@@ -134,8 +133,8 @@ def _use(manifest: Manifest) -> str:
     variables = ""
     if manifest.chat_template_kwargs:
         variables = (
-            "\n\nIn training the chat template was given "
-            f"{_inline(manifest.chat_template_kwargs)}; give it that, too."
+            f"\n\nIn training the chat template was given {_inline(manifest.chat_template_kwargs)}; pass "
+            "it the same."
         )
     return (
         "## Use\n\n"
@@ -156,8 +155,8 @@ def _sampling(manifest: Manifest) -> str:
         return "Nothing was sampled in training."
     return (
         "Sampling in training was at temperature "
-        f"{(manifest.spec.get('rollout') or {}).get('temperature', 1.0)}, from the whole distribution: top-p "
-        "or top-k below all change what the modes differ in."
+        f"{(manifest.spec.get('rollout') or {}).get('temperature', 1.0)}, from the whole distribution: "
+        "restricting top-p or top-k changes how the modes differ."
     )
 
 

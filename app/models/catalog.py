@@ -121,9 +121,9 @@ def is_model(folder: Path) -> bool:
 def weights_gone(name: str, checkpoint: Checkpoint) -> str:
     """What to tell whoever asks for a checkpoint without its folder."""
     return (
-        f"The weights of {abbreviated(name)} are gone: those of step {checkpoint.step} of the job "
-        f"{checkpoint.job_id} have been removed from the disk. "
-        f"GET /v1/fine_tuning/jobs/{checkpoint.job_id}/checkpoints lists the job's checkpoints."
+        f"The weights of {abbreviated(name)} are gone: step {checkpoint.step} of the job "
+        f"{checkpoint.job_id} has been removed from the disk. GET "
+        f"/v1/fine_tuning/jobs/{checkpoint.job_id}/checkpoints lists the job's checkpoints."
     )
 
 
@@ -141,8 +141,8 @@ def weights_to_train(session: Session, project_id: str, name: str) -> Weights:
         ) from None
     if parsed.mode is not Mode.NORMAL:
         raise BadRequest(
-            f"Invalid value for 'model': {abbreviated(name)} names a mode, but a job trains the weights of "
-            f"both. Give '{parsed.stored}'.",
+            f"Invalid value for 'model': {abbreviated(name)} names a mode, but a job trains the weights "
+            f"of both modes. Give '{parsed.stored}'.",
             param="model",
         )
     checkpoint = checkpoint_of(session, project_id, name)
@@ -159,7 +159,7 @@ def encoder_to_use(name: str, param: str) -> str:
         known = encoders()
         there_is = f"Known encoders: {one_of(known, name)}" if known else "There is none yet"
         raise BadRequest(
-            f"Invalid value for '{param}': {abbreviated(name)} is not an encoder of text. {there_is}; "
+            f"Invalid value for '{param}': {abbreviated(name)} is not a text encoder. {there_is}; "
             "'policysplit models pull all-MiniLM-L6-v2' fetches one, as does POST /v1/models/pull.",
             param=param,
             code="model_not_found",

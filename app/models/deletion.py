@@ -30,7 +30,8 @@ def delete_model(project_id: str, name: str) -> None:
             raise _no_such(name)
         if checkpoint.project_id != project_id:
             raise Forbidden(
-                f"The model '{name}' belongs to another project, which shares it; that one can delete it.",
+                f"The model '{name}' belongs to another project, which shares it; only that project can "
+                "delete it.",
                 param="model",
             )
         job = session.scalars(select(Job).where(Job.id == checkpoint.job_id).with_for_update()).one()
@@ -50,7 +51,7 @@ def _stored_name(name: str) -> str:
         if name not in base_models():
             raise _no_such(name)
         raise Forbidden(
-            f"'{name}' is a base model, which all projects share; its operator removes it from the models "
+            f"'{name}' is a base model, which all projects share; the operator removes it from the models "
             "folder. Only fine-tuned models can be deleted here.",
             param="model",
         )
@@ -74,8 +75,8 @@ def _no_such(name: str) -> NotFound:
 def _check_unused(session: Session, job: Job, checkpoint: Checkpoint) -> None:
     if not is_terminal(job.status):
         raise Conflict(
-            f"The job '{job.id}', which the model is of, is {job.status} and may be resumed from it. Cancel "
-            "the job first.",
+            f"The job '{job.id}', which made the model, is {job.status} and may be resumed from it. "
+            "Cancel the job first.",
             param="model",
             code="model_in_use",
         )
@@ -83,14 +84,14 @@ def _check_unused(session: Session, job: Job, checkpoint: Checkpoint) -> None:
     user = session.scalars(select(Job.id).where(Job.model.in_(names), *unfinished()).limit(1)).first()
     if user is not None:
         raise Conflict(
-            "A job that has not finished starts from this model. Cancel it first.",
+            "An unfinished job starts from this model. Cancel it first.",
             param="model",
             code="model_in_use",
         )
     run = select(EvalRun.id).where(EvalRun.weights.in_(names), EvalRun.finished_at.is_(None))
     if (asking := session.scalars(run.limit(1)).first()) is not None:
         raise Conflict(
-            f"The run '{asking}' of an eval asks this model, and has not finished. Cancel it first.",
+            f"The eval run '{asking}', which has not finished, queries this model. Cancel it first.",
             param="model",
             code="model_in_use",
         )

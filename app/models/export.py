@@ -38,7 +38,7 @@ def exportable(session: Session, project_id: str, name: str) -> Exportable:
     found = find_model(session, project_id, name)
     if found.checkpoint is None or found.shown.job is None:
         raise BadRequest(
-            f"{name!r} is a base model: its folder needs no export. Give a fine-tuned one.",
+            f"{name!r} is a base model: its folder needs no export. Give a fine-tuned model.",
             param="model",
         )
     folder = local(found.place)

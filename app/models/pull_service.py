@@ -66,8 +66,8 @@ def start(project_id: str, name: str) -> dict[str, Any]:
             return pull_view(one)
     if len(running) >= MOST:
         raise Conflict(
-            f"{' and '.join(one.name for one in running)} are being fetched now, and {MOST} at a time is "
-            "the most: ask again when one of them is there. GET /v1/models/pull shows them.",
+            f"{' and '.join(one.name for one in running)} are being fetched now, and the limit is {MOST} "
+            "at a time: try again when one of them has finished. GET /v1/models/pull shows them.",
             param="name",
             code="too_many_pulls",
         )
@@ -85,12 +85,12 @@ def cancel(project_id: str, name: str) -> dict[str, Any]:
     try:
         state = _pulls().cancel(name)
     except PullFailed as error:
-        raise Conflict(f"The pull of {name} does not end: {error}.", code=error.code) from None
+        raise Conflict(f"The pull of {name} cannot be stopped: {error}.", code=error.code) from None
     if state is None:
         raise _not_pulled(name)
     if state.status == "succeeded":
         raise Conflict(
-            f"{name} is here already, and nothing is being fetched.", param="name", code="pull_finished"
+            f"{name} is already here, and nothing is being fetched.", param="name", code="pull_finished"
         )
     with write_session() as session:
         record(session, "model.pull.cancelled", state.name, project_id)
@@ -111,7 +111,7 @@ def retrieve(name: str) -> dict[str, Any]:
 
 def _not_pulled(name: str) -> NotFound:
     return NotFound(
-        f"No pull of a model called {abbreviated(name)} is known here; POST /v1/models/pull starts one.",
+        f"There has been no pull of a model called {abbreviated(name)}; POST /v1/models/pull starts one.",
         param="name",
         code="pull_not_found",
     )
@@ -146,7 +146,7 @@ def _fetch(name: str, facts: Facts, begun: threading.Event) -> None:
         with suppress(PullFailed):
             _pulls().pull(name, lambda _facts: begun.set(), known=facts)
     except Exception:
-        _log.exception("the pull of %s ended with an error of ours", name)
+        _log.exception("the pull of %s failed with an internal error", name)
     finally:
         begun.set()
 
@@ -154,13 +154,13 @@ def _fetch(name: str, facts: Facts, begun: threading.Event) -> None:
 def _about(name: str) -> Facts:
     if not is_name(name):
         raise BadRequest(
-            f"Invalid value for 'name': {abbreviated(name)}. Give organisation/name of a repository on the "
-            "model hub, or SmolLM2-135M-Instruct, which a Python package ships, too.",
+            f"Invalid value for 'name': {abbreviated(name)}. Give organisation/name of a repository on "
+            "the model hub, or SmolLM2-135M-Instruct, which a Python package also ships.",
             param="name",
         )
     if not _asking.acquire(blocking=False):
         raise TooManyRequests(
-            "Other models are being looked up on the hub; try again in a few seconds.",
+            "Too many models are being looked up on the hub; try again in a few seconds.",
             headers={"retry-after": "5"},
         )
     try:
@@ -177,6 +177,6 @@ def _about(name: str) -> Facts:
 def _check_may(project_id: str) -> None:
     if not may_pull(project_id):
         raise Forbidden(
-            "The keys of this project may not fetch models. The operator can: 'policysplit models pull NAME'"
-            ", or POLICYSPLIT_MODEL_PULL_PROJECTS with this project's id.",
+            "This project's keys may not fetch models. The operator can run 'policysplit models pull "
+            "NAME', or add the project's id to POLICYSPLIT_MODEL_PULL_PROJECTS.",
         )

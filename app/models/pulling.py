@@ -101,7 +101,7 @@ class Pulls:
                         done, total = facts.get("done"), facts.get("total")
                         state = replace(state, stage=facts["stage"], done_bytes=done, total_bytes=total)
                     self._write(state)
-                raise PullFailed("trainer.model.pull ended before the model was there", "pull_failed")
+                raise PullFailed("trainer.model.pull ended before the model was complete", "pull_failed")
             except PullFailed as error:
                 if error.code == _CANCELLED:
                     self._write(_cancelled(state))
@@ -114,11 +114,11 @@ class Pulls:
         """Have the model in the store, where there is one, for the hosts that share nothing else."""
         if not get_settings().store:
             return
-        self._write(replace(state, stage="sending it to the store, for other hosts"))
+        self._write(replace(state, stage="sending it to the store for other hosts"))
         try:
             publish_base(folder.relative_to(self._models).as_posix(), folder)
         except StoreError as error:
-            told = f"it is on this host and not in the store: {error.message} Pull it again to send it."
+            told = f"it is on this host but not in the store: {error.message} Pull it again to send it."
             raise PullFailed(told, "store_unavailable") from None
 
     def cancel(self, name: str) -> Pull | None:
@@ -189,7 +189,7 @@ class Pulls:
                     break
                 except BlockingIOError:
                     if time.monotonic() > deadline:
-                        raise PullFailed(f"another pull of {name} is under way", "pull_under_way") from None
+                        raise PullFailed(f"another pull of {name} is in progress", "pull_under_way") from None
                     time.sleep(_LOOK_SECONDS / 10)
             yield
 
@@ -214,7 +214,7 @@ class Pulls:
         if state is None:
             return None
         if state.status == "running" and not self._is_running(state.name):
-            message = f"The pull of {state.name} was cut off: pull it again, and it continues where it was."
+            message = f"The pull of {state.name} was interrupted: pull it again to continue."
             error = {"code": "interrupted", "message": message}
             return replace(state, status="failed", finished_at=path.stat().st_mtime, error=error)
         return state

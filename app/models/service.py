@@ -138,8 +138,8 @@ def _name_of(job: Job, step: int | None = None) -> str:
 def lacks_high_entropy(name: str) -> BadRequest:
     """The error for the high-entropy mode of a model that was not trained with a prompt for it."""
     return BadRequest(
-        f"{name!r} has no high-entropy mode: no prompt was trained into it that switches the mode on. Ask it "
-        "in mode 'normal', or ask a model that a policy_split job made.",
+        f"{name!r} has no high-entropy mode: it was not trained with a prompt that switches the mode on. "
+        "Use mode 'normal', or a model made by a policy_split job.",
         param="mode",
         code="mode_not_available",
     )
@@ -206,14 +206,15 @@ def _not_finished(session: Session, project_id: str, name: str, wanted: ModelId)
             continue
         if wanted.step is not None:
             return NotFound(
-                f"The job {job.id} ({job.status}) has no checkpoint of step {wanted.step}; "
-                f"GET /v1/fine_tuning/jobs/{job.id}/checkpoints lists those it has.",
+                f"The job {job.id} ({job.status}) has no checkpoint of step {wanted.step}; GET "
+                f"/v1/fine_tuning/jobs/{job.id}/checkpoints lists its checkpoints.",
                 param="model",
                 code="model_not_found",
             )
         if job.status == JobStatus.SUCCEEDED:
             return NotFound(
-                f"The weights of {name!r} are gone: its job {job.id} succeeded but has no checkpoint now.",
+                f"The weights of {name!r} are gone: its job {job.id} succeeded but no longer has a "
+                "checkpoint.",
                 param="model",
                 code="model_not_found",
             )

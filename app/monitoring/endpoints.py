@@ -17,8 +17,8 @@ router = APIRouter(tags=["monitoring"], route_class=ScopedRoute)
 def scrape(_caller: Operator) -> Response:
     """Get the service's metrics in Prometheus' text format, as the operator.
 
-    The queue by project, workers with their slots and GPUs, the pace and the rewards of the jobs that run,
-    and requests by route. What is read from the database is the same at every API process.
+    The queue by project, workers with slots and GPUs, the pace and rewards of running jobs,
+    and requests by route. What comes from the database is the same in every API process.
     """
     body = told() + generate_latest(ServiceCollector())
     return Response(body, media_type=CONTENT_TYPE_PLAIN_0_0_4)

@@ -10,13 +10,13 @@ from app.core.counting import COUNTED, SECONDS
 _OTHER = "other"
 _REQUESTS = Counter(
     "policysplit_requests",
-    "Requests by method, route and status; the route 'other' is that of no route",
+    "Requests by method, route and status; the route 'other' stands for unknown paths",
     ["method", "route", "status"],
     registry=COUNTED,
 )
 _ANSWER_SECONDS = Histogram(
     "policysplit_answer_seconds",
-    "Seconds until an answer began",
+    "Seconds until the answer began",
     ["method", "route"],
     buckets=SECONDS,
     registry=COUNTED,

@@ -32,7 +32,7 @@ class ServiceCollector(Collector):
 def _jobs(session: Session) -> Iterable[Metric]:
     now = time.time()
     jobs = GaugeMetricFamily(
-        "policysplit_jobs", "Jobs that have not ended, by project and status", labels=["project", "status"]
+        "policysplit_jobs", "Unfinished jobs by project and status", labels=["project", "status"]
     )
     counts = (
         select(Job.project_id, Job.status, func.count())
@@ -43,7 +43,7 @@ def _jobs(session: Session) -> Iterable[Metric]:
         jobs.add_metric([project_id, status], count)
     waits = GaugeMetricFamily(
         "policysplit_queue_oldest_seconds",
-        "How long the first of a project's jobs has waited that wait for nothing but their turn",
+        "How long the first of a project's ready jobs has waited for its turn",
         labels=["project"],
     )
     for row in session.execute(waiting_by_project(now)):
@@ -54,22 +54,22 @@ def _jobs(session: Session) -> Iterable[Metric]:
 def _workers(session: Session) -> Iterable[Metric]:
     workers = GaugeMetricFamily(
         "policysplit_workers",
-        "Workers by what they do and whether they are heard of",
+        "Workers by type and whether they are heard from",
         labels=["type", "status"],
     )
     slots = GaugeMetricFamily(
-        "policysplit_slots", "Jobs that a worker runs at a time", labels=["worker", "host"]
+        "policysplit_slots", "Jobs a worker can run at a time", labels=["worker", "host"]
     )
     taken = GaugeMetricFamily("policysplit_slots_taken", "Jobs that it runs", labels=["worker", "host"])
     gpus = GaugeMetricFamily("policysplit_gpus", "GPUs of a worker", labels=["worker", "host", "type"])
     loaded = GaugeMetricFamily(
         "policysplit_models_loaded",
-        "Models that an inference worker has in memory",
+        "Models an inference worker has loaded",
         labels=["worker", "host"],
     )
     active = GaugeMetricFamily(
         "policysplit_requests_at_engines",
-        "Requests that an inference worker answers",
+        "Requests an inference worker is answering",
         labels=["worker", "host"],
     )
     held = Counter(session.scalars(select(Job.lease_owner).where(Job.status.in_(_HELD))))
@@ -98,19 +98,19 @@ def _workers(session: Session) -> Iterable[Metric]:
 
 def _running(session: Session) -> Iterable[Metric]:
     labels = ["project", "job"]
-    step = GaugeMetricFamily("policysplit_job_step", "The step that a running job has reached", labels=labels)
-    steps = GaugeMetricFamily("policysplit_job_steps", "The steps that it is to take", labels=labels)
+    step = GaugeMetricFamily("policysplit_job_step", "Current step of a running job", labels=labels)
+    steps = GaugeMetricFamily("policysplit_job_steps", "Total steps of a running job", labels=labels)
     pace = GaugeMetricFamily(
-        "policysplit_job_step_seconds", "Seconds a step, mean of its present attempt", labels=labels
+        "policysplit_job_step_seconds", "Seconds per step, mean over the current attempt", labels=labels
     )
     silent = GaugeMetricFamily(
         "policysplit_job_silent_seconds",
-        "Seconds since its newest step, in its present attempt",
+        "Seconds since the latest step of the current attempt",
         labels=labels,
     )
     tokens = CounterMetricFamily("policysplit_job_trained_tokens", "Tokens trained on", labels=labels)
     reward = GaugeMetricFamily(
-        "policysplit_job_reward", "Its newest mean training reward by mode", labels=[*labels, "mode"]
+        "policysplit_job_reward", "Latest mean training reward by mode", labels=[*labels, "mode"]
     )
     attempts = GaugeMetricFamily("policysplit_job_attempts", "Workers' turns at it", labels=labels)
     query = (

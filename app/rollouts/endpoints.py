@@ -24,25 +24,35 @@ def list_rollouts(
     project: ProjectId,
     after: After = None,
     limit: Limit = 20,
-    step: Annotated[int | None, Query(ge=0, lt=2**31, description="Only those of this step")] = None,
-    group: Annotated[int | None, Query(ge=0, lt=2**31, description="A prompt's place in its step")] = None,
-    mode: Annotated[Mode | None, Query(description="Only those sampled in this mode")] = None,
+    step: Annotated[int | None, Query(ge=0, lt=2**31, description="Only responses of this step")] = None,
+    group: Annotated[
+        int | None,
+        Query(ge=0, lt=2**31, description="Only responses to the prompt at this position in its step"),
+    ] = None,
+    mode: Annotated[Mode | None, Query(description="Only responses sampled in this mode")] = None,
     item: Annotated[
-        int | None, Query(ge=0, lt=2**63, description="Only those to this item of the training data, from 0")
+        int | None,
+        Query(ge=0, lt=2**63, description="Only responses to this item of the training data, from 0"),
     ] = None,
     min_reward: Annotated[
-        float | None, Query(allow_inf_nan=False, description="Only those with this reward or more")
+        float | None, Query(allow_inf_nan=False, description="Only responses with at least this reward")
     ] = None,
     max_reward: Annotated[
-        float | None, Query(allow_inf_nan=False, description="Only those with this reward or less")
+        float | None, Query(allow_inf_nan=False, description="Only responses with at most this reward")
     ] = None,
-    graded: Annotated[bool | None, Query(description="false: those that the grader failed on")] = None,
+    graded: Annotated[
+        bool | None, Query(description="false: only responses that the grader failed on")
+    ] = None,
     search: Annotated[
         str | None,
-        Query(min_length=1, max_length=200, description="A text in prompt or response; case is ignored"),
+        Query(
+            min_length=1,
+            max_length=200,
+            description="Only where prompt or response contains this text; case is ignored",
+        ),
     ] = None,
 ) -> Response:
-    """List the responses that a job sampled, in the order in which they were drawn."""
+    """List the responses that a job sampled, in sampling order."""
     wanted = Filter(
         step=step,
         group=group,

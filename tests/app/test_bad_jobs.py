@@ -34,7 +34,7 @@ BAD: list[tuple[dict[str, Any], dict[str, Any], str | None, str]] = [
         {},
         {"evaluation": {"embedding_model": "tiny", "samples_per_item": 2}},
         f"{RL}.evaluation.embedding_model",
-        "\"tiny\" is not an encoder of text. There is none yet; 'policysplit models pull all-MiniLM-L6-v2'",
+        "\"tiny\" is not a text encoder. There is none yet; 'policysplit models pull all-MiniLM-L6-v2'",
     ),
     ({}, {"algoritm": {}}, f"{RL}.algoritm", "Did you mean 'algorithm'?"),
     ({}, {"hyperparameters": {"lr": 1}}, f"{RL}.hyperparameters.lr", "Accepted here: batch_size"),
@@ -142,9 +142,9 @@ BAD: list[tuple[dict[str, Any], dict[str, Any], str | None, str]] = [
     ({"model": "ft:tiny:org::abc:high-entropy"}, {}, "model", "Give 'ft:tiny:org::abc'"),
     ({"model": None}, {}, "model", "null. Input should be a valid string"),
     ({"training_file": None}, {}, "training_file", "neither is given"),
-    ({"training_file": "file-nope"}, {}, "training_file", '"file-nope". There is no such file'),
+    ({"training_file": "file-nope"}, {}, "training_file", '"file-nope". The file does not exist'),
     ({"environment": {"task": "chain_sum"}}, {}, "training_file", "both are given"),
-    ({"validation_file": "file-nope"}, {}, "validation_file", "There is no such file"),
+    ({"validation_file": "file-nope"}, {}, "validation_file", "The file does not exist"),
     (
         {"training_file": None, "environment": {"task": "chain_sun"}},
         {},
@@ -223,8 +223,8 @@ BAD: list[tuple[dict[str, Any], dict[str, Any], str | None, str]] = [
         None,
         "(1) and 'method.reinforcement.hyperparameters.n_epochs' (2) say different things",
     ),
-    ({"method": {"type": "dpo", "dpo": {}}}, {}, "training_file", "are not those of a dpo job. Line 1"),
-    ({"method": None}, {}, "training_file", "are not those of a supervised job. Line 1"),
+    ({"method": {"type": "dpo", "dpo": {}}}, {}, "training_file", "do not suit a dpo job. Line 1"),
+    ({"method": None}, {}, "training_file", "do not suit a supervised job. Line 1"),
 ]
 
 

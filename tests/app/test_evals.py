@@ -143,7 +143,7 @@ REFUSED_RUNS: list[tuple[dict[str, Any], str, str]] = [
     (
         {"type": "jsonl", "source": {"type": "file_id", "id": "file-x"}},
         "data_source.source.id",
-        "no such file",
+        "file does not exist",
     ),
     (
         {"type": "jsonl", "source": {"type": "stored_completions"}},
@@ -232,7 +232,7 @@ def test_a_bad_row_of_a_file_for_evals_is_refused(client: openai.OpenAI):
         ({"messages": []}, "Line 1 has no object 'item'"),
         ({"item": 1}, "Line 1 has no object 'item'"),
         ({"item": {}, "sample": "4"}, "'sample' is"),
-        ({"item": {}, "answer": "4"}, "has answer beside 'item' and 'sample'"),
+        ({"item": {}, "answer": "4"}, "has answer besides 'item' and 'sample'"),
     ):
         with pytest.raises(openai.BadRequestError, match=says):
             evals_file(client, [row])

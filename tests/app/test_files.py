@@ -192,7 +192,7 @@ BAD_FORMS: list[tuple[dict[str, Any], str | None, str]] = [
         "purpose",
         "appears twice",
     ),
-    ({"files": {"data": ("a", GOOD)}, "data": {"purpose": "fine-tune"}}, "data", "called 'file'"),
+    ({"files": {"data": ("a", GOOD)}, "data": {"purpose": "fine-tune"}}, "data", "named 'file'"),
     ({"files": {"x": (None, "1")}, "data": {"purpose": "fine-tune"}}, "x", "Unknown parameter"),
     ({"json": {"purpose": "fine-tune"}}, None, "multipart/form-data"),
     (

@@ -126,7 +126,7 @@ def test_templates_read_fields_and_nothing_else(client: openai.OpenAI, api: Api)
         with pytest.raises(openai.BadRequestError) as caught:
             create_job(client, api, file, reinforcement={"grader": GRADER | {"reference": template}})
         says = caught.value.message
-        assert "item.FIELD" in says or "Fields that the file has: item.answer" in says, (template, says)
+        assert "item.FIELD" in says or "The file has: item.answer" in says, (template, says)
     # What looks like code to others is text here, and what a field says is not read again.
     for text in ("{% for x in y %}", "${7*7}", "#{7*7}", "<%= 7*7 %>", "%(x)s", "{0.__class__}"):
         assert graded(client, {"reference": text}, text) == 1.0

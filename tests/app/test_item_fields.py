@@ -63,5 +63,5 @@ def test_a_grader_is_validated_without_a_file_and_never_with_one_that_is_not_the
     client: openai.OpenAI, api: Api
 ):
     client.fine_tuning.alpha.graders.validate(grader=GRADER)  # type: ignore[arg-type]
-    with pytest.raises(openai.BadRequestError, match="There is no such file"):
+    with pytest.raises(openai.BadRequestError, match="The file does not exist"):
         validated(client, api, GRADER, "file-nope")

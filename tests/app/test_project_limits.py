@@ -65,7 +65,7 @@ def test_jobs_at_a_time_and_storage(api: Api, client: openai.OpenAI) -> None:
     create_job(client, api, file)
     limit(api, storage_bytes=10)
     for refuse in (lambda: api.upload(client, sums()), lambda: create_job(client, api, file)):
-        with pytest.raises(openai.PermissionDeniedError, match="10 is the most that it may have"):
+        with pytest.raises(openai.PermissionDeniedError, match="its limit is 10"):
             refuse()
     assert client.files.retrieve(file).id == file, "what was there stays"
 
@@ -90,8 +90,8 @@ def test_gpu_hours_of_a_month(api: Api, client: openai.OpenAI) -> None:
         job = session.get_one(Job, claim.id)
         assert (job.status, job.pause_requested) == (JobStatus.PAUSING.value, True)
     events = client.fine_tuning.jobs.list_events(running.id).data
-    assert "used 2.00 GPU-hours this month, and 2 is the most" in events[0].message
-    with pytest.raises(openai.PermissionDeniedError, match="the next month begins on") as error:
+    assert "used 2.00 GPU-hours this month; its limit is 2" in events[0].message
+    with pytest.raises(openai.PermissionDeniedError, match="The next month begins on") as error:
         create_job(client, api, file)
     wait = int(error.value.response.headers["retry-after"])
     assert abs(time.time() + wait - next_month(time.time())) < 60

@@ -88,7 +88,7 @@ def test_a_base_model_of_the_store_is_one_of_a_host_without_it(
     with read_session() as session:
         assert session.get_one(Job, job.id).run_spec["model"]["path"] == f"store:base/{api.model}"
     wanted = {"evaluation": {"embedding_model": api.model}}
-    with pytest.raises(openai.BadRequestError, match="is not an encoder of text"):
+    with pytest.raises(openai.BadRequestError, match="is not a text encoder"):
         create_job(client, api, job.training_file, reinforcement=wanted)
     assert not list((tmp_path / "another").rglob("*.safetensors")), "an API needs no weights"
 

@@ -95,7 +95,7 @@ def test_rows_of_another_method_are_refused_with_their_line(client: openai.OpenA
         (
             {"training_file": asked},
             "training_file",
-            "are not those of a supervised job. Line 1: 'messages' ends with a message of role 'user'",
+            "do not suit a supervised job. Line 1: 'messages' ends with a message of role 'user'",
         ),
         (
             {"training_file": taught, "validation_file": asked},
@@ -105,7 +105,7 @@ def test_rows_of_another_method_are_refused_with_their_line(client: openai.OpenA
         (
             {"training_file": taught, "method": reinforcement},
             "training_file",
-            "are not those of a reinforcement job. Line 1: 'messages' ends with a message of role",
+            "do not suit a reinforcement job. Line 1: 'messages' ends with a message of role",
         ),
         (
             {"environment": {"task": "chain_sum"}},
@@ -156,7 +156,7 @@ def test_a_file_from_before_methods_were_told_is_looked_at_again(client: openai.
     file = api.upload(client, sums(3))
     with write_session() as session:
         session.execute(update(File).values(unfit=None))
-    with pytest.raises(openai.BadRequestError, match="not those of a supervised job"):
+    with pytest.raises(openai.BadRequestError, match="do not suit a supervised job"):
         client.fine_tuning.jobs.create(model=api.model, training_file=file)
 
 
@@ -187,10 +187,10 @@ def test_a_dpo_job_is_what_the_sdk_asks_for(client: openai.OpenAI, api: Api):
     job = client.fine_tuning.jobs.create(model=api.model, training_file=file, method=settings)
     assert spec_of(job.id).algorithm == Dpo(batch_size=8, beta=0.5)
     assert job.hyperparameters.n_epochs == 1
-    with pytest.raises(openai.BadRequestError, match="not those of a supervised job"):
+    with pytest.raises(openai.BadRequestError, match="do not suit a supervised job"):
         client.fine_tuning.jobs.create(model=api.model, training_file=file)
     lesson = api.upload(client, lessons(3))
-    with pytest.raises(openai.BadRequestError, match="not those of a dpo job"):
+    with pytest.raises(openai.BadRequestError, match="do not suit a dpo job"):
         client.fine_tuning.jobs.create(model=api.model, training_file=lesson, method={"type": "dpo"})
     with pytest.raises(
         openai.BadRequestError, match="Line 1: 'preferred_output' must be a list of one message"

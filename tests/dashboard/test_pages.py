@@ -195,7 +195,7 @@ def test_a_job_that_learns_from_rows_goes_from_the_form_to_its_page(
         page.get_by_role("button", name="Preferences").click()
         expect(page.get_by_label("β")).to_be_visible()
         expect(page.get_by_label("Validation file").locator(f"option[value={file.id}]")).to_have_count(0)
-        expect(page.get_by_text("are not those of a dpo job").first).to_be_visible()
+        expect(page.get_by_text("do not suit a dpo job").first).to_be_visible()
         page.get_by_role("button", name="Answers").click()
         expect(page.get_by_label("Definition")).to_have_count(0)
         page.get_by_label("Suffix").fill("lessons")
