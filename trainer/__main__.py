@@ -4,9 +4,9 @@ Exit codes: 0 finished, 75 stopped by SIGTERM and resumable (run it again to res
 (resumable once there is room), 2 a spec that cannot work, 1 anything else. The last line of the events file
 says the same with the reason. SIGUSR1 has the stacks of all threads written to ``stacks-<attempt>.txt``.
 
-``torchrun --nproc-per-node N -m trainer …`` trains the run on N ranks (``trainer.distributed.ranks``). Each
-ends with such a code; torchrun itself ends with 0 or 1, and the events file, which the first rank writes,
-says why.
+``--ranks N`` trains the run on N processes of this host (``trainer.distributed.launch``), and ends with the
+code of the first one, which writes the events file. So does ``torchrun --nproc-per-node N -m trainer …``, but
+for the code: torchrun itself ends with 0 or 1. Ranks beyond the first write their stacks beside its.
 """
 
 import argparse
@@ -23,7 +23,7 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from trainer.errors import DiskFull, EngineFailed, InvalidSpec, RunDirBusy, TrainerError, rank_lost
+from trainer.errors import DiskFull, EngineFailed, InvalidSpec, RankLost, RunDirBusy, TrainerError, rank_lost
 from trainer.spec.events import EventWriter, Failed
 from trainer.spec.run import RunSpec
 from trainer.system import logs
@@ -60,38 +60,56 @@ def main(arguments: list[str] | None = None) -> int:
         metavar="STEP",
         help="do this one step again, from the nearest state before it; writes replay-STEP.json alone",
     )
+    parser.add_argument(
+        "--ranks", type=int, default=1, metavar="N", help="train on so many processes here, one a GPU"
+    )
     options = parser.parse_args(arguments)
     logs.set_up("trainer", "%(message)s", logging.WARNING)
-    stop = threading.Event()
-    signal.signal(signal.SIGTERM, lambda *_: stop.set())
     # Threads that wait for work spin for a moment, then sleep. Always spinning made a step up to ten times
     # slower on a machine that other processes share; sleeping at once, a third slower on a quiet one. To be
     # set before torch is imported; GNU's OpenMP reads the second, others the first.
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     os.environ.setdefault("GOMP_SPINCOUNT", "10000")
+    if options.ranks > 1 and (code := _launch(options)) is not None:
+        return code
+    stop = threading.Event()
+    signal.signal(signal.SIGTERM, lambda *_: stop.set())
     if options.replay is not None:
         return _replay(options)
-    first = int(os.environ.get("RANK", "0")) == 0
-    stacks = None
-    if first:
-        options.run_dir.mkdir(parents=True, exist_ok=True)
-        stacks = (options.run_dir / stacks_name(options.attempt)).open("wb")
+    rank = int(os.environ.get("RANK", "0"))
+    options.run_dir.mkdir(parents=True, exist_ok=True)
+    with (options.run_dir / stacks_name(options.attempt, rank)).open("wb") as stacks:
         faulthandler.register(signal.SIGUSR1, file=stacks, all_threads=True)
-    try:
-        with _sole(options, first):
-            return _run(options, first, stop)
-    except RunDirBusy as error:
-        _log.error("%s", error)
-        return EXIT_FAILED
-    finally:
-        if stacks is not None:
+        try:
+            with _sole(options, rank == 0):
+                return _run(options, rank == 0, stop)
+        except RunDirBusy as error:
+            _log.error("%s", error)
+            return EXIT_FAILED
+        finally:
             faulthandler.unregister(signal.SIGUSR1)
-            stacks.close()
 
 
-def stacks_name(attempt: int) -> str:
-    """The file in the run directory that SIGUSR1 has stacks written to."""
-    return f"stacks-{attempt}.txt"
+def _launch(options: argparse.Namespace) -> int | None:
+    """Train on several ranks here; the exit code, or None in each of the ranks."""
+    if importlib.util.find_spec("torch") is None:
+        return None  # which is told below, as for one process
+    share = max(1, len(os.sched_getaffinity(0)) // options.ranks) if hasattr(os, "sched_getaffinity") else 1
+    os.environ.setdefault("OMP_NUM_THREADS", str(share))
+    with large_imports():
+        importlib.import_module("trainer.loop")
+        importlib.import_module("trainer.distributed.same_code")
+        from trainer.distributed.launch import launch
+    ended = launch(options.ranks)
+    if ended is None or ended.exit_code >= 0:
+        return None if ended is None else ended.exit_code
+    with EventWriter(options.run_dir / options.events) as events:
+        return _fail(events, EXIT_FAILED, RankLost.code, ended.lost or "the first rank was ended")
+
+
+def stacks_name(attempt: int, rank: int = 0) -> str:
+    """The file in the run directory that SIGUSR1 has a rank's stacks written to."""
+    return f"stacks-{attempt}.txt" if rank == 0 else f"stacks-{attempt}-rank{rank}.txt"
 
 
 def _run(options: argparse.Namespace, first: bool, stop: threading.Event) -> int:
@@ -114,9 +132,11 @@ def _run(options: argparse.Namespace, first: bool, stop: threading.Event) -> int
         try:
             with large_imports():  # torch and transformers take seconds
                 from trainer.distributed.ranks import join_ranks
+                from trainer.distributed.same_code import check_same_code
                 from trainer.loop import build_run
 
             with join_ranks(lost) as ranks:
+                check_same_code(ranks)
                 finished = build_run(spec, options.run_dir, events, stop, ranks=ranks).run()
         except TrainerError as error:
             code = EXIT_INVALID if isinstance(error, InvalidSpec) else EXIT_FAILED

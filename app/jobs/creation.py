@@ -6,7 +6,7 @@ Everything that could make it fail later is asked now; what is stored survives a
 import secrets
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from sqlalchemy import select
 from sqlalchemy.exc import IntegrityError
@@ -32,6 +32,7 @@ from app.jobs.naming import name_of, words_of
 from app.jobs.quota import check_quota, check_size, planned_samples
 from app.jobs.resolution import resolve
 from app.jobs.resolved import Resolved
+from app.jobs.resources import on_resources
 from app.jobs.schemas import CreateJob
 from app.jobs.sources import Sources, data_of, find_sources, rows_of
 from app.jobs.status import change_status
@@ -95,7 +96,7 @@ def check_job(project_id: str, request: CreateJob, *, job_id: str = "ftjob-", se
         seed=seed,
     )
     check_size(resolved.run_spec)
-    return resolved
+    return replace(resolved, run_spec=on_resources(request, resolved.run_spec))
 
 
 def _check_data(request: CreateJob, sources: Sources) -> None:
@@ -181,6 +182,7 @@ def _insert(session: Session, job: Job, notes: Sequence[str]) -> None:
 def _job(sent: _Sent, resolved: Resolved, job_id: str, seed: int) -> Job:
     request = sent.request
     run_spec = resolved.run_spec.model_dump(mode="json")
+    resources = resolved.run_spec.resources
     job = Job(
         id=job_id,
         project_id=sent.project_id,
@@ -199,6 +201,8 @@ def _job(sent: _Sent, resolved: Resolved, job_id: str, seed: int) -> Job:
         user_metadata=request.metadata,
         integrations=[one.model_dump(mode="json") for one in request.integrations or ()] or None,
         priority=request.priority,
+        wanted_gpus=resources.of_a_worker,
+        least_gpus=resources.of_a_worker,
         result_files=[],
         step=0,
         total_steps=resolved.run_spec.total_steps,

@@ -6,6 +6,7 @@ from pydantic import BaseModel, Field
 
 from app.core.description import CreatedAt, Deleted, Kind
 from app.core.job_status import JobStatus
+from trainer.spec.resources import Resources
 
 
 class JobError(BaseModel):
@@ -92,6 +93,7 @@ class JobObject(BaseModel):
     attempt: int = Field(description="How many times a worker has begun with it; 0 until the first")
     queue_position: int | None = Field(description="1: the next to run")
     progress: Progress = Field(description="Steps done of all")
+    resources: Resources = Field(description="The GPUs that it is to have, with its launcher resolved")
     priority: int = Field(description="Of waiting jobs, those with a higher one run first")
     disk_bytes: int = Field(description="What its run directory holds")
     cancel_requested: bool = Field(description="true: it is to stop for good, and its worker has not yet")

@@ -4,7 +4,7 @@ A job's turn is its place among its own project's waiting jobs, counted from the
 project has running already. The lowest turn is next, so that a project with a thousand waiting jobs delays
 another's first job by no more than one. Workers take whatever job is next, whichever message woke them up.
 
-The queries read an index in its order (``ix_jobs_due``: project, priority, age), whose columns are all
+The queries read an index in its order (``ix_jobs_turn``: project, priority, age), whose columns are all
 that the order needs; what waits for a time of its own (``not_before``) comes last.
 """
 

@@ -22,6 +22,7 @@ _PARTS: dict[str, ColumnElement[Any]] = {
     "hyperparameters": func.coalesce(*(json_part(Job.method, name, "hyperparameters") for name in METHODS)),
     "training_data": json_part(Job.run_spec, "training_data"),
     "validation_data": json_part(Job.run_spec, "validation_data"),
+    "resources": json_part(Job.run_spec, "resources"),
     "method": cast(Job.method, Text),
 }
 _NAMES = [*(column.key for column in FACT_COLUMNS), *_PARTS]
@@ -29,7 +30,7 @@ _JOB = select(
     *(cast(column, Text) if column.key in _JSON else column for column in FACT_COLUMNS),
     *_PARTS.values(),
 ).where(*_REQUESTED)
-_LOADED = [*_JSON, "hyperparameters", "training_data", "validation_data"]
+_LOADED = [*_JSON, "hyperparameters", "training_data", "validation_data", "resources"]
 
 
 async def job_text(reads: QuickReads, project_id: str, job_id: str) -> str:

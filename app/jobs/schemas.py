@@ -9,6 +9,7 @@ from app.jobs.integrations import Integration
 from app.jobs.methods import CommonHyperparameters, Method
 from trainer.graders.spec import StrictModel
 from trainer.spec.data import EnvironmentData
+from trainer.spec.resources import Resources
 
 
 class CreateJob(StrictModel):
@@ -44,6 +45,9 @@ class CreateJob(StrictModel):
     )
     priority: Annotated[int, Field(strict=True, ge=-100, le=100)] = Field(
         default=0, description="Of the project's waiting jobs the highest is next"
+    )
+    resources: Resources = Field(
+        default_factory=Resources, description="The GPUs that it is to have; default one"
     )
     metadata: Metadata | None = Field(
         default=None, description="Up to 16 pairs of texts for your own records"

@@ -11,12 +11,16 @@ from app.core.settings import get_settings
 from app.core.tables import Job, JobEvent
 from app.jobs.methods import settings_of
 from app.jobs.repository import queue_positions
+from trainer.spec.resources import Resources
 
 #: The columns that a view shows as they are, or calculates with.
 FACT_COLUMNS = [
     column for column in Job.__table__.columns if column.key not in ("method", "run_spec", "words")
 ]
-#: :data:`FACT_COLUMNS` and ``hyperparameters``, ``training_data``, ``validation_data`` as attributes.
+#: What jobs have whose ``run_spec`` does not say.
+_ONE_GPU = Resources().as_started().model_dump()
+#: :data:`FACT_COLUMNS` and ``hyperparameters``, ``training_data``, ``validation_data``, ``resources`` as
+#: attributes.
 Facts = SimpleNamespace
 
 
@@ -34,6 +38,7 @@ def _facts(job: Job) -> Facts:
         hyperparameters=settings_of(job.method)["hyperparameters"],
         training_data=job.run_spec["training_data"],
         validation_data=job.run_spec.get("validation_data"),
+        resources=job.run_spec.get("resources"),
     )
 
 
@@ -71,6 +76,7 @@ def view_without_method(job: Facts, queue_position: int | None) -> dict[str, obj
         "started_at": _seconds(job.started_at),
         "attempt": job.attempt,
         "priority": job.priority,
+        "resources": job.resources or _ONE_GPU,
         "disk_bytes": job.disk_bytes,
         "queue_position": queue_position,
         "progress": {"step": job.step, "total_steps": job.total_steps},

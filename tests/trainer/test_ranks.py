@@ -191,7 +191,7 @@ def test_a_rank_that_dies_ends_the_other(spec: RunSpec, tmp_path: Path, dying: i
     output, _ = survivor.communicate(timeout=15)
     processes[dying].communicate()
     assert survivor.returncode == 1, output
-    assert f"rank {dying} has died" in output
+    assert f"rank {dying} on {socket.gethostname()} has died" in output
     last = events_of(tmp_path)[-1]
     if dying == 1:
         assert isinstance(last, Failed) and last.code == "rank_lost"

@@ -8,7 +8,7 @@ not do: with NCCL they wait for a dead peer, and between them a rank may sample 
 import os
 import socket
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch.distributed as dist
 
@@ -23,8 +23,10 @@ CONNECT_SECONDS = 60.0
 class PeerMonitor:
     """This rank's connections, each watched by a thread."""
 
-    def __init__(self, peers: dict[int, socket.socket], on_lost: Callable[[str], None]):
-        self._peers, self._on_lost = peers, on_lost
+    def __init__(
+        self, peers: dict[int, socket.socket], on_lost: Callable[[str], None], hosts: Sequence[str] = ()
+    ):
+        self._peers, self._on_lost, self._hosts = peers, on_lost, hosts
         self._reason = ""
         self._lost, self._over = threading.Event(), threading.Event()
         for rank, peer in peers.items():
@@ -58,16 +60,23 @@ class PeerMonitor:
         if self._over.is_set() or said.decode(errors="replace") == FAREWELL:
             return
         if not self._lost.is_set():
-            self._reason = said.decode(errors="replace") or f"rank {rank} has died"
+            self._reason = said.decode(errors="replace") or f"{named(rank, self._hosts)} has died"
             self._lost.set()
         if not self._over.wait(GRACE_SECONDS):
             self._on_lost(self._reason)
+
+
+def named(rank: int, hosts: Sequence[str]) -> str:
+    """A rank, with its host where that is known."""
+    return f"rank {rank} on {hosts[rank]}" if hosts else f"rank {rank}"
 
 
 def connect(rank: int, world: int, on_lost: Callable[[str], None]) -> PeerMonitor:
     """The connections of ``rank``, all to the first rank; collective (``trainer.distributed.ranks``)."""
     host = os.environ["MASTER_ADDR"]  # the first rank's machine
     port: list[int] = [0]
+    hosts = [""] * world
+    dist.all_gather_object(hosts, socket.gethostname())
     if rank == 0:
         with socket.create_server((host, 0), backlog=world) as server:
             server.settimeout(CONNECT_SECONDS)
@@ -77,9 +86,9 @@ def connect(rank: int, world: int, on_lost: Callable[[str], None]) -> PeerMonito
             for _ in range(world - 1):
                 peer, _ = server.accept()
                 peers[int.from_bytes(peer.recv(4, socket.MSG_WAITALL))] = peer
-            return PeerMonitor(peers, on_lost)
+            return PeerMonitor(peers, on_lost, hosts)
     dist.broadcast_object_list(port, src=0)
     peer = socket.create_connection((host, port[0]), timeout=CONNECT_SECONDS)
     peer.settimeout(None)
     peer.sendall(rank.to_bytes(4))
-    return PeerMonitor({0: peer}, on_lost)
+    return PeerMonitor({0: peer}, on_lost, hosts)

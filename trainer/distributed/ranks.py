@@ -1,4 +1,6 @@
-"""The processes that train one run together (``torchrun -m trainer``), and what they do together.
+"""The processes that train one run together, and what they do together.
+
+``trainer.distributed.launch`` starts them, or ``torchrun -m trainer``.
 
 Every rank holds all weights and knows every group. What is split: responses to sample, micro-batches to train
 on, groups to measure. Gradients are summed and metrics merged in the order of ranks, so all ranks go on with
@@ -10,6 +12,7 @@ Collective operations must be called by all ranks in the same order. When one fa
 """
 
 import os
+import socket
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
@@ -167,7 +170,8 @@ def join_ranks(on_lost: Callable[[str], None]) -> Iterator[Ranks]:
     try:
         yield JoinedRanks(monitor)
     except BaseException as error:
-        monitor.close(f"rank {dist.get_rank()} failed: {type(error).__name__}: {error}")
+        who = f"rank {dist.get_rank()} on {socket.gethostname()}"
+        monitor.close(f"{who} failed: {type(error).__name__}: {error}")
         raise
     monitor.close()
     dist.destroy_process_group()

@@ -16,6 +16,7 @@ from trainer.spec.data import Data
 from trainer.spec.evaluation import EvaluationSpec
 from trainer.spec.model import LoraSpec, ModelSpec
 from trainer.spec.modes import DEFAULT_HIGH_ENTROPY_PROMPT, Placement
+from trainer.spec.resources import DEFAULT_RESOURCES, Resources
 from trainer.spec.taught import Dpo, Supervised, Taught, check_taught
 
 VLLM_LOWEST_TEMPERATURE = 0.01
@@ -273,6 +274,12 @@ class RunSpec(StrictModel):
         ge=0, lt=2**31, description="0: evaluate the model as it is, and save it as a checkpoint"
     )
     seed: int = Field(default=0, ge=0, lt=2**31)
+    resources: Resources = Field(
+        default=DEFAULT_RESOURCES,
+        # Left out where it says nothing, so that a worker of before reads such a document.
+        exclude_if=lambda its: its == DEFAULT_RESOURCES,
+        description="What it is computed on: for launchers, which tell each rank by its environment",
+    )
 
     @model_validator(mode="after")
     def _modes_fit_the_group(self) -> "RunSpec":

@@ -6,6 +6,7 @@ import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
+from trainer.spec.resources import Resources
 from trainer.system import logs
 from trainer.system.files import write_atomically
 from trainer.system.guarded import Guarded
@@ -23,6 +24,16 @@ def write_spec(run_dir: Path, spec: dict[str, object]) -> Path:
     path = run_dir / SPEC_NAME
     write_atomically(path, json.dumps(spec, indent=2))
     return path
+
+
+def command_line(command: list[str], resources: Resources, gpus: int) -> list[str]:
+    """What the worker starts, and supervises as its one process, for a run that has ``gpus`` of the worker's.
+
+    The one place where launchers differ: with ``torchrun`` the trainer makes a process of each GPU that is to
+    train (``trainer.distributed.launch``).
+    """
+    ranks = gpus - resources.rollout_gpus
+    return [*command, "--ranks", str(ranks)] if resources.started_by == "torchrun" and ranks > 1 else command
 
 
 def events_name(attempt: int) -> str:

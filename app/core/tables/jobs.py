@@ -84,6 +84,14 @@ class Job(Table):
     words: Mapped[str] = mapped_column(String(600), default="", server_default="")
     note: Mapped[str | None] = mapped_column(Text)
     tags: Mapped[list[str] | None] = mapped_column(Json)
+    # Of one worker, GPUs or the slots that stand in for them: how many it wants, with how many it begins at
+    # least, and how many its attempt has. A run on a Ray cluster wants one, for its driver.
+    wanted_gpus: Mapped[int] = mapped_column(Integer, default=1, server_default="1")
+    least_gpus: Mapped[int] = mapped_column(Integer, default=1, server_default="1")
+    held_gpus: Mapped[int] = mapped_column(Integer, default=1, server_default="1")
+    # The worker that keeps what becomes free for it, and since when it is its turn (worker.jobs.room).
+    reserved_by: Mapped[str | None] = mapped_column(String(128))
+    turn_at: Mapped[float | None] = mapped_column(Double)
     # Of the run's folder, as its worker last measured it.
     disk_bytes: Mapped[int] = mapped_column(BigInteger, default=0, server_default="0")
     # The context of the request that made it, where there are traces (app.core.tracing).
@@ -94,17 +102,25 @@ class Job(Table):
 
 # Waiting jobs in the order of their turn (app.jobs.order).
 Index(
-    "ix_jobs_due",
+    "ix_jobs_turn",
     Job.project_id,
     Job.priority.desc(),
     Job.created_at,
     Job.id,
-    # No row is read for these; SQLite wants the last one, too.
+    # No row is read for these; SQLite wants the status, too.
     Job.not_before,
     Job.cancel_requested,
     Job.status,
+    Job.least_gpus,
     postgresql_where=text("status = 'queued'"),
     sqlite_where=text("status = 'queued'"),
+)
+# Those that more than one slot of a worker has to be free for.
+Index(
+    "ix_jobs_large",
+    Job.id,
+    postgresql_where=text("status = 'queued' AND wanted_gpus > 1"),
+    sqlite_where=text("status = 'queued' AND wanted_gpus > 1"),
 )
 # By the part of its id that the names of its models carry (app.checkpoints.naming).
 Index("ix_jobs_part", Job.id, postgresql_ops={"id": "varchar_pattern_ops"})
