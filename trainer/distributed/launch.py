@@ -111,7 +111,7 @@ class _Launcher:
 
     def run(self, listener: socket.socket) -> Launched:
         """Hold the store and pass signals on until all ranks have ended."""
-        from torch.distributed import TCPStore
+        from torch.distributed import TCPStore  # pyright: ignore[reportPrivateImportUsage]
 
         # Its threads, and the pumps, inherit that signals are blocked: sigtimedwait gets them all.
         store = TCPStore(
