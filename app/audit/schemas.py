@@ -13,7 +13,7 @@ class AuditProject(BaseModel):
     """The project that a change was made in."""
 
     id: str = Field(description="Id of the project, `proj_…`")
-    name: str = Field(description="Its current name")
+    name: str = Field(description="What it is called now")
 
 
 class AuditKey(BaseModel):
@@ -48,7 +48,7 @@ class AuditEntryObject(BaseModel):
     request_id: str | None = Field(
         description="The `x-request-id` of the request that made it; null if none did"
     )
-    resource_id: str = Field(description="Id of the changed resource")
+    resource_id: str = Field(description="Id of what was changed")
     details: dict[str, Any] = Field(description="Further details, by kind of change; no secrets")
 
 

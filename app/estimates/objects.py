@@ -19,7 +19,7 @@ class PeakMemory(Interval):
 class EstimateResult(BaseModel):
     """What a job would take, in seconds and bytes."""
 
-    peak_memory_bytes: PeakMemory = Field(description="Peak memory of training")
+    peak_memory_bytes: PeakMemory = Field(description="The most memory that training uses at once")
     seconds_per_step: Interval = Field(
         description="Seconds per step, without evaluation, checkpoints and diagnostics"
     )

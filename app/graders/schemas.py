@@ -81,7 +81,7 @@ class GraderRunMetadata(BaseModel):
 
     errors: GraderErrors = Field(description="Kinds of error, one flag each")
     execution_time: float = Field(description="Seconds taken, without the grader's start")
-    name: str = Field(description="The grader's name")
+    name: str = Field(description="Name of the grader, as given")
     sampled_model_name: str | None = Field(description="The judge model that answered; null if there is none")
     scores: dict[str, float] = Field(description="Scores by name, before any formula or range is applied")
     token_usage: int | None = Field(

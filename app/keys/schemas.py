@@ -46,7 +46,7 @@ class KeyObject(BaseModel):
     name: str = Field(description="What it is for, as given on creation")
     hint: str = Field(description="The last characters of its secret, to tell keys apart")
     project_id: str = Field(description="Project it belongs to")
-    project_name: str = Field(description="Name of that project")
+    project_name: str = Field(description="What that project is called")
     requests_per_minute: int | None = Field(description="Its own limit; null: the operator's setting")
     scopes: list[Scope] = Field(description="What it may do")
     operator: bool = Field(description="Whether it may create projects and manage all keys")
@@ -119,7 +119,7 @@ class ProjectObject(BaseModel):
     id: str = Field(description="Id of the project, `proj_…`")
     object: Kind[Literal["project"]]
     created_at: CreatedAt
-    name: str = Field(description="Its name")
+    name: str = Field(description="What it is called")
     limits: ProjectLimits = Field(description="Its limits, where the operator has set some")
 
 

@@ -61,7 +61,7 @@ class Provider:
             token = await self._token(client, metadata["token_endpoint"], code, attempt.verifier)
             keys = await self._get(client, metadata["jwks_uri"])
         if not isinstance(keys.get("keys"), list):
-            raise self._away(ValueError(f"{metadata['jwks_uri']} has no list of keys"))
+            raise self._away(ValueError(f"{metadata['jwks_uri']} does not contain a list of keys"))
         if not isinstance(token.get("id_token"), str):
             raise _refused("it sent no id_token; is the scope openid among POLICYSPLIT_OIDC_SCOPES?")
         return self._verified(token["id_token"], keys, attempt.nonce, metadata["issuer"])
@@ -86,7 +86,7 @@ class Provider:
             raise self._away(error) from None
         if answer.status_code != 200 or not isinstance(told, dict):
             why = told.get("error_description") or told.get("error") if isinstance(told, dict) else None
-            raise _refused(f"it did not take the code: {why or answer.status_code}")
+            raise _refused(f"it rejected the code: {why or answer.status_code}")
         return told
 
     def _verified(self, token: str, keys: Any, nonce: str, issuer: str) -> dict[str, Any]:
@@ -104,9 +104,9 @@ class Provider:
             claims = jwt.decode(token, KeySet.import_key_set(keys), algorithms=ALGORITHMS).claims
             registry.validate(claims)
         except ExpiredTokenError:
-            raise _refused(f"its token is older than it may be. Do the clocks agree to {skew} s?") from None
+            raise _refused(f"its token has expired. Do the clocks agree to within {skew} s?") from None
         except InvalidClaimError as error:
-            about = f" Do the clocks agree to {skew} s?" if error.claim in ("iat", "nbf") else ""
+            about = f" Do the clocks agree to within {skew} s?" if error.claim in ("iat", "nbf") else ""
             raise _refused(f"its token is not for this sign-in: {error.claim} is wrong.{about}") from None
         except (JoseError, ValueError) as error:
             raise _refused(f"its token cannot be trusted: {error}") from None
@@ -116,13 +116,13 @@ class Provider:
         found = await self._get(client, f"{self._issuer}/.well-known/openid-configuration")
         if str(found.get("issuer", "")).rstrip("/") != self._issuer:
             raise Unavailable(
-                f"The identity provider at {self._issuer} calls itself {str(found.get('issuer'))[:200]!r}: "
-                "POLICYSPLIT_OIDC_ISSUER should be what it calls itself.",
+                f"The identity provider at {self._issuer} calls itself "
+                f"{str(found.get('issuer'))[:200]!r}: set POLICYSPLIT_OIDC_ISSUER to that.",
                 code="identity_provider_unavailable",
             )
         missing = {"authorization_endpoint", "token_endpoint", "jwks_uri"} - found.keys()
         if missing:
-            raise self._away(ValueError(f"its description lacks {', '.join(sorted(missing))}"))
+            raise self._away(ValueError(f"its discovery document lacks {', '.join(sorted(missing))}"))
         return found
 
     async def _get(self, client: httpx.AsyncClient, url: str) -> dict[str, Any]:

@@ -18,9 +18,11 @@ def rule_for(rules: list[OidcRule], claims: Mapping[str, Any]) -> OidcRule:
         values = given if isinstance(given, list) else [given]
         if any(isinstance(one, str) and fnmatchcase(one, rule.value) for one in values):
             return rule
-    unverified = ", and the provider has not verified the address" * (claims.get("email_verified") is False)
+    unverified = ", and the provider has not verified the email address" * (
+        claims.get("email_verified") is False
+    )
     raise Forbidden(
-        f"{who} may not use this service: no rule of POLICYSPLIT_OIDC_RULES is met{unverified}. Its operator "
-        "can add one.",
+        f"{who} may not use this service: no rule in POLICYSPLIT_OIDC_RULES matches{unverified}. Its "
+        "operator can add one.",
         code="not_allowed",
     )

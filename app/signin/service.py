@@ -40,7 +40,7 @@ def attempt_of(sealed: str | None, state: str | None) -> Attempt:
     same = secrets.compare_digest(kept.get("state", "").encode(), (state or "").encode())
     if kept.get("until", 0) < time.time() or not same:
         raise BadRequest(
-            "This sign-in was not begun in this browser, or too long ago: begin it again.",
+            "This sign-in was not started in this browser, or too long ago: start again.",
             code="sign_in_failed",
         )
     return Attempt(kept["state"], kept["nonce"], kept["verifier"])
@@ -54,8 +54,8 @@ def sign_in(claims: Mapping[str, Any]) -> str:
     with write_session() as session:
         if (project := find_project(session, rule.project)) is None:
             raise Unavailable(
-                f"The rule for {email} names the project '{rule.project}', which is not there. The operator "
-                "can mend POLICYSPLIT_OIDC_RULES.",
+                f"The rule for {email} names the project '{rule.project}', which does not exist. The "
+                "operator can correct POLICYSPLIT_OIDC_RULES.",
                 code="sign_in_failed",
             )
         session.execute(delete(SignIn).where(SignIn.expires_at < now))

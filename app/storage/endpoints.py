@@ -24,64 +24,64 @@ _LARGEST = 5
 class Count(BaseModel):
     """How many there are."""
 
-    count: int = Field(description="How many there are")
+    count: int = Field(description="The number of these")
 
 
 class CountAndBytes(Count):
     """How many there are, and their size together."""
 
-    bytes: int = Field(description="Their size together, in bytes")
+    bytes: int = Field(description="Their total size in bytes")
 
 
 class Retention(BaseModel):
-    """How long something is kept, and what of the project's goes next."""
+    """How long something is kept, and how much of the project's is removed next."""
 
     what: What = Field(
-        description="What is removed: rollouts or events of ended jobs, their checkpoints but the result, "
-        "uploaded files that no job needs, items of ended runs of evals"
+        description="What is removed: rollouts or events of ended jobs, their checkpoints other than the "
+        "result, uploaded files that no job needs, items of ended eval runs"
     )
     days: float | None = Field(
-        description="How long after the job's or the run's end, or the upload; null: the operator has it "
-        "kept for ever"
+        description="How long after the end of the job or run, or the upload; null: never"
     )
     expiring_count: int | None = Field(
-        description=f"How many go within {AHEAD_DAYS} days: of rollouts and events the jobs whose they are, "
-        "of evals' items the runs; null where nothing does"
+        description=f"How many will be removed within {AHEAD_DAYS} days: for rollouts and events, the "
+        "number of jobs; for eval items, of runs; null if nothing is ever removed"
     )
     expiring_bytes: int | None = Field(
-        description="Their size together; null where things are not measured one by one"
+        description="Their total size in bytes; null if not measured individually"
     )
 
 
 class LargeRun(BaseModel):
-    """A job whose run takes much of the disk."""
+    """A job whose run takes up much of the disk."""
 
     id: str = Field(description="Id of the job, `ftjob-…`")
-    name: str = Field(description="What people call the job")
-    bytes: int = Field(description="What its run keeps on the disk")
+    name: str = Field(description="Display name of the job")
+    bytes: int = Field(description="Bytes its run keeps on disk")
 
 
 class StorageUse(BaseModel):
-    """What a project takes on the disk."""
+    """A project's disk usage."""
 
     object: Kind[Literal["project.storage"]]
-    project_id: str = Field(description="The project of the key that asks")
-    files: CountAndBytes = Field(description="Uploaded files and results of jobs")
+    project_id: str = Field(description="The project of the requesting key")
+    files: CountAndBytes = Field(description="Uploaded files and jobs' result files")
     jobs: CountAndBytes = Field(
-        description="Jobs, with all that their runs keep on the disk: checkpoints, states to resume from, "
-        "logs"
+        description="Jobs, with everything their runs keep on disk: checkpoints, states to resume from, logs"
     )
-    checkpoints: Count = Field(description="Saved checkpoints; their bytes are counted with the jobs")
-    bytes: int = Field(description="Files and jobs together, in bytes")
-    largest_jobs: list[LargeRun] = Field(description="The five whose runs take the most, the largest first")
-    retention: list[Retention] = Field(description="What is removed by itself, and when")
+    checkpoints: Count = Field(description="Saved checkpoints; their bytes are included in the jobs'")
+    bytes: int = Field(description="Total of files and jobs, in bytes")
+    largest_jobs: list[LargeRun] = Field(
+        description="The five jobs whose runs take the most space, largest first"
+    )
+    retention: list[Retention] = Field(description="What is removed automatically, and when")
 
 
 @router.get("", **answers(StorageUse), **READ)
 def storage_use(project: ProjectId) -> dict[str, object]:
-    """Get how much of the disk the project uses, and what is removed by itself.
+    """Get the project's disk usage, and what is removed automatically.
 
-    Bytes of its files and of its runs: checkpoints, states to resume from, logs.
+    Bytes of its files and its runs: checkpoints, states to resume from, logs.
     """
     return used(project)
 

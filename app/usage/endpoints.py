@@ -24,18 +24,24 @@ router = APIRouter(prefix="/v1", tags=["usage"], route_class=StrictRoute)
 _LATEST = 1 << 33
 
 StartTime = Annotated[
-    int | None, Query(ge=0, le=_LATEST, description="From the day of this Unix time on; default: this month")
+    int | None,
+    Query(
+        ge=0,
+        le=_LATEST,
+        description="Start, Unix time in seconds, rounded down to a day; default: start of this month",
+    ),
 ]
 EndTime = Annotated[
-    int | None, Query(ge=1, le=_LATEST, description="Up to this Unix time; default: now. Days are whole ones")
+    int | None,
+    Query(ge=1, le=_LATEST, description="End, Unix time in seconds; default: now. Days are always whole"),
 ]
 GroupBy = Annotated[
-    list[Group] | None, Query(description="What a day is divided by: projects, jobs, models, modes")
+    list[Group] | None, Query(description="Fields to group by within a day: projects, jobs, models, modes")
 ]
 ProjectIds = Annotated[
-    list[str] | None, Query(description="Of these projects; default: one's own, and for the operator all")
+    list[str] | None, Query(description="Only these projects; default: your own, or all for the operator")
 ]
-JobIds = Annotated[list[str] | None, Query(description="Of these jobs alone, also ones that were deleted")]
+JobIds = Annotated[list[str] | None, Query(description="Only these jobs, including deleted ones")]
 
 
 @router.get("/usage", **answers(UsagePage), **READ)
@@ -46,13 +52,13 @@ def get_usage(
     group_by: GroupBy = None,
     project_ids: ProjectIds = None,
     job_ids: JobIds = None,
-    limit: Annotated[int, Query(ge=1, le=180, description="How many days a page has")] = 31,
-    page: Annotated[str | None, Query(description="next_page of the page before")] = None,
+    limit: Annotated[int, Query(ge=1, le=180, description="Days per page")] = 31,
+    page: Annotated[str | None, Query(description="next_page of the previous page")] = None,
 ) -> dict[str, object]:
-    """Get what was used, day by day (UTC), and what it costs.
+    """Get usage by day (UTC), and its cost.
 
-    GPU-seconds of all attempts, whether they ended well or not, tokens, gradings, requests, storage. What a
-    running job uses is added every minute.
+    GPU-seconds of all attempts, including failed ones, tokens, gradings, requests, storage. A running job's
+    usage is added every minute.
     """
     wanted = _wanted(caller, start_time, end_time, group_by, project_ids, job_ids)
     if page is not None:
@@ -69,7 +75,7 @@ def get_usage_table(
     project_ids: ProjectIds = None,
     job_ids: JobIds = None,
 ) -> Response:
-    """Get the same as a table, a line for each day and group."""
+    """Get usage as a table, one line for each day and group."""
     wanted = _wanted(caller, start_time, end_time, group_by, project_ids, job_ids)
     headers = {"content-disposition": 'attachment; filename="usage.csv"'}
     return StreamingResponse(_lines(wanted), media_type="text/csv", headers=headers)
@@ -77,15 +83,15 @@ def get_usage_table(
 
 @router.get("/prices", **answers(PriceListObject), **READ)
 def get_prices() -> dict[str, object]:
-    """Get the price list that is in force."""
+    """Get the price list in force."""
     return service.prices_now()
 
 
 @router.post("/prices", **answers(PriceListObject), **ADMIN)
 def set_prices(body: SetPrices, caller: Operator) -> dict[str, object]:
-    """Set what things cost from a day on, as the operator.
+    """Set the prices from a given day on, as the operator.
 
-    What was used before costs what the list of that day says.
+    Earlier usage keeps the prices of its own day.
     """
     return service.set_prices(caller, body)
 
@@ -110,7 +116,7 @@ def _from_page(wanted: Wanted, page: str) -> Wanted:
         page = ""
     if not wanted.first <= page <= wanted.last:
         raise BadRequest(
-            f"Invalid value for 'page': {page!r}. Give next_page of the page before, with the same times.",
+            f"Invalid value for 'page': {page!r}. Give next_page of the previous page, with the same times.",
             param="page",
         )
     return replace(wanted, first=page)

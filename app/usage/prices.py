@@ -16,18 +16,16 @@ _HOUR, _MILLION, _GB, _DAYS_OF_A_MONTH = 3600.0, 1e6, 1e9, 30.0
 
 
 class Prices(StrictModel):
-    """What each thing costs, in the list's currency; what is left out costs nothing."""
+    """Price of each item, in the list's currency; items left out are free."""
 
-    gpu_hour: Price = Field(default=0.0, description="An hour of one GPU, of attempts that failed, too")
-    hour: Price = Field(default=0.0, description="An hour of an attempt, with or without GPUs")
-    million_trained_tokens: Price = Field(default=0.0, description="A million tokens that were trained on")
-    million_input_tokens: Price = Field(
-        default=0.0, description="A million tokens that models were asked with"
-    )
-    million_output_tokens: Price = Field(default=0.0, description="A million tokens that models answered")
-    thousand_gradings: Price = Field(default=0.0, description="A thousand responses that were graded")
+    gpu_hour: Price = Field(default=0.0, description="Per GPU-hour, including failed attempts")
+    hour: Price = Field(default=0.0, description="Per hour of an attempt, with or without GPUs")
+    million_trained_tokens: Price = Field(default=0.0, description="Per million tokens trained on")
+    million_input_tokens: Price = Field(default=0.0, description="Per million prompt tokens")
+    million_output_tokens: Price = Field(default=0.0, description="Per million answer tokens")
+    thousand_gradings: Price = Field(default=0.0, description="Per thousand graded responses")
     storage_gb_month: Price = Field(
-        default=0.0, description="A thousand million bytes of files and runs, kept for 30 days"
+        default=0.0, description="Per 10⁹ bytes of files and runs, kept for 30 days"
     )
 
     def amount(self, used: Amounts, storage_bytes: int) -> float:
@@ -51,18 +49,18 @@ class SetPrices(Prices):
     )
     since: Annotated[str, StringConstraints(pattern=r"^\d{4}-[01]\d-[0-3]\d$")] | None = Field(
         default=None,
-        description="From which day (UTC) on, as 2026-12-01; default: today, and the first list from the "
-        "beginning",
+        description="First day (UTC) it applies, such as 2026-12-01; default: today, or for the first "
+        "list the beginning",
     )
 
 
 class PriceListObject(BaseModel):
-    """The prices that are in force."""
+    """The prices in force."""
 
     object: Kind[Literal["price_list"]]
     currency: str | None = Field(description="Three letters; null: the operator has set no prices")
-    since: str | None = Field(description="The day from which on they are in force; null: no prices")
-    prices: Prices | None = Field(description="What each thing costs; null: no prices")
+    since: str | None = Field(description="First day on which they apply; null: no prices")
+    prices: Prices | None = Field(description="Price of each item; null: no prices")
 
 
 def lists_until(session: Session, day: str) -> list[PriceList]:

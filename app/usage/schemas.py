@@ -8,30 +8,33 @@ from app.core.description import Kind
 
 
 class Amount(BaseModel):
-    """What something costs."""
+    """The price of something."""
 
-    value: float = Field(description="How much, by the price list of the day")
-    currency: str = Field(description="Three letters, small, as the hosted service writes them")
+    value: float = Field(description="Amount, by the price list of the day")
+    currency: str = Field(description="Three lower-case letters, as in the hosted service")
 
 
 class UsageResult(BaseModel):
-    """What was used on a day: altogether, or by one of what the days are divided by."""
+    """A day's usage, in total or for one of the groups."""
 
     object: Kind[Literal["usage.result"]]
-    project_id: str | None = Field(description="Whose use; null unless divided by it")
-    job_id: str | None = Field(description="Of which job; null unless divided by it, and for what is of none")
-    model: str | None = Field(description="Of which model, the job's base or the one asked; null likewise")
-    mode: str | None = Field(description="In which mode a model was asked; null likewise")
-    seconds: float = Field(description="How long attempts at jobs took, together")
-    gpu_seconds: float = Field(description="These seconds times the GPUs that each attempt had")
-    trained_tokens: int = Field(description="Tokens that were trained on, steps done again included")
-    sampled_tokens: int = Field(description="Tokens that were sampled in training")
-    gradings: int = Field(description="Responses that were graded: of jobs, and of requests")
-    requests: int = Field(description="Answers of models: each choice of a request is one")
-    input_tokens: int = Field(description="Tokens that models were asked with")
-    output_tokens: int = Field(description="Tokens that models answered")
+    project_id: str | None = Field(description="Id of the project; null unless grouped by it")
+    job_id: str | None = Field(
+        description="Id of the job; null unless grouped by it, and for usage not by a job"
+    )
+    model: str | None = Field(description="The model, the job's base or the one queried; null likewise")
+    mode: str | None = Field(description="The mode queried; null likewise")
+    seconds: float = Field(description="Total duration of attempts at jobs")
+    gpu_seconds: float = Field(description="That duration times each attempt's number of GPUs")
+    trained_tokens: int = Field(description="Tokens trained on, including repeated steps")
+    sampled_tokens: int = Field(description="Tokens sampled in training")
+    gradings: int = Field(description="Responses graded, for jobs and for requests")
+    requests: int = Field(description="Answers from models; each choice of a request counts")
+    input_tokens: int = Field(description="Prompt tokens of requests to models")
+    output_tokens: int = Field(description="Answer tokens of models")
     storage_bytes: int = Field(
-        description="The most that files and runs took; by job, what its run took, and without one the whole"
+        description="Peak size of files and runs; grouped by job, of its run, and of everything where "
+        "there is none"
     )
     amount: Amount | None = Field(description="What it costs; null: the operator has set no prices")
 
@@ -40,15 +43,15 @@ class UsageBucket(BaseModel):
     """A day."""
 
     object: Kind[Literal["bucket"]]
-    start_time: int = Field(description="When the day begins (UTC), Unix time")
-    end_time: int = Field(description="When the next day begins, Unix time")
-    results: list[UsageResult] = Field(description="What was used; empty where nothing was")
+    start_time: int = Field(description="Start of the day (UTC), Unix time in seconds")
+    end_time: int = Field(description="Start of the next day, Unix time in seconds")
+    results: list[UsageResult] = Field(description="Usage of the day; empty if none")
 
 
 class UsagePage(BaseModel):
-    """Some days, the oldest first."""
+    """Some days, oldest first."""
 
     object: Kind[Literal["page"]]
-    data: list[UsageBucket] = Field(description="The days of this page")
-    has_more: bool = Field(description="true: further days follow; ask with page = next_page")
-    next_page: str | None = Field(description="What to give as page; null: no further days")
+    data: list[UsageBucket] = Field(description="The days on this page")
+    has_more: bool = Field(description="Whether more days follow; get them with page = next_page")
+    next_page: str | None = Field(description="Value for page; null if no more days follow")

@@ -149,7 +149,7 @@ def set_prices(caller: Caller, request: SetPrices) -> dict[str, object]:
         since = None if request.since is None else date.fromisoformat(request.since).isoformat()
     except ValueError:
         raise BadRequest(
-            f"Invalid value for 'since': '{request.since}' is not a day. Give one as 2026-12-01.",
+            f"Invalid value for 'since': '{request.since}' is not a date. Give one such as 2026-12-01.",
             param="since",
         ) from None
     prices = request.model_dump(exclude={"currency", "since"})

@@ -20,15 +20,15 @@ router = APIRouter(prefix="/v1", tags=["webhooks"], route_class=StrictRoute)
 
 @router.get("/webhook_event_types", **answers(objects.EventTypeList), **READ)
 def list_event_types() -> dict[str, object]:
-    """List the events that an endpoint can be told of."""
+    """List the events that an endpoint can subscribe to."""
     return {"object": "list", "data": list(get_args(EventType))}
 
 
 @router.post("/webhook_endpoints", **answers(objects.EndpointWithSecret), **ADMIN)
 def create_endpoint(body: CreateEndpoint, project: ProjectId) -> dict[str, object]:
-    """Have a URL told when jobs, or runs of evals, end.
+    """Create a webhook endpoint, notified when jobs or eval runs end.
 
-    The secret that signs is shown this once.
+    The signing secret is shown only now.
     """
     return service.create(project, body)
 
@@ -57,7 +57,7 @@ def update_endpoint(
 def delete_endpoint(webhook_endpoint_id: EndpointId, project: ProjectId) -> dict[str, object]:
     """Delete a webhook endpoint.
 
-    It is told nothing more, not even what is still to be delivered.
+    Nothing more is sent to it, not even pending deliveries.
     """
     service.delete(project, webhook_endpoint_id)
     return {"id": webhook_endpoint_id, "object": "webhook_endpoint.deleted", "deleted": True}
@@ -71,7 +71,7 @@ def rotate_secret(
 ) -> dict[str, object]:
     """Give a webhook endpoint a new secret.
 
-    It is shown this once.
+    It is shown only now.
     """
     keep_old = body.keep_old_secret_active_for_24_hours
     return service.rotate_secret(project, webhook_endpoint_id, keep_old=keep_old)
@@ -103,9 +103,9 @@ async def test_endpoint(
 def list_deliveries(
     webhook_endpoint_id: EndpointId, project: ProjectId, after: After = None, limit: Limit = 20
 ) -> Response:
-    """List what a webhook endpoint was sent or is still to be, newest first.
+    """List a webhook endpoint's deliveries, sent and pending, newest first.
 
-    Every try is told of.
+    Each has all of its attempts.
     """
     return page(service.deliveries(project, webhook_endpoint_id, after=after, limit=limit), limit)
 
@@ -118,9 +118,9 @@ def list_deliveries(
 def redeliver(
     webhook_endpoint_id: EndpointId, delivery_id: DeliveryId, project: ProjectId
 ) -> dict[str, object]:
-    """Send a delivery once more, and as often as a new one where that fails.
+    """Send a delivery again, with as many attempts as a new one.
 
-    It is the same event, with the same id, to the URL that the endpoint has now; one that still waits for its
-    next try is tried at once.
+    It is the same event, with the same id, sent to the endpoint's current URL; a pending one is attempted
+    at once.
     """
     return service.redeliver(project, webhook_endpoint_id, delivery_id)

@@ -9,10 +9,10 @@ from app.webhooks.schemas import EventType
 
 
 class EventTypeList(BaseModel):
-    """What an endpoint can be told of."""
+    """The events that an endpoint can subscribe to."""
 
     object: Kind[Literal["list"]]
-    data: list[EventType] = Field(description="Names of events that an endpoint can ask for")
+    data: list[EventType] = Field(description="Names of events that an endpoint can subscribe to")
 
 
 class EndpointObject(BaseModel):
@@ -22,64 +22,64 @@ class EndpointObject(BaseModel):
     object: Kind[Literal["webhook_endpoint"]]
     created_at: CreatedAt
     updated_at: int = Field(description="When it was last changed, Unix time in seconds")
-    name: str = Field(description="What you call it")
-    url: str = Field(description="Where events are posted")
-    event_types: list[EventType] = Field(description="What it is told of")
-    signing_secret_hint: str = Field(description="The end of its secret, to tell secrets apart")
+    name: str = Field(description="Your name for it")
+    url: str = Field(description="The address to which events are posted")
+    event_types: list[EventType] = Field(description="Events it is subscribed to")
+    signing_secret_hint: str = Field(description="The last characters of its secret, to tell secrets apart")
 
 
 class EndpointWithSecret(EndpointObject):
-    """An endpoint whose secret is new, and shown this once."""
+    """An endpoint with its new secret, which is shown only once."""
 
     signing_secret: str = Field(
-        description="`whsec_…`: keep it, for it is shown this once; it verifies what the endpoint receives"
+        description="`whsec_…`, to verify what the endpoint receives: keep it, since it is shown only once"
     )
 
 
 class EndpointDeleted(BaseModel):
     """The answer to a deletion."""
 
-    id: str = Field(description="Id that the endpoint had")
+    id: str = Field(description="Id of the deleted endpoint")
     object: Kind[Literal["webhook_endpoint.deleted"]]
     deleted: Deleted
 
 
 class TestResult(BaseModel):
-    """How the endpoint took a sample."""
+    """The endpoint's response to a sample."""
 
     object: Kind[Literal["webhook_endpoint.test"]]
-    webhook_endpoint_id: str = Field(description="The endpoint that was tried")
+    webhook_endpoint_id: str = Field(description="Id of the endpoint that was tested")
     event_type: EventType = Field(description="The event that was sent")
     status_code: int = Field(description="What the endpoint answered")
-    success: bool = Field(description="Always true: an endpoint that does not answer is told of by an error")
+    success: bool = Field(description="Always true: an endpoint that does not answer is reported as an error")
 
 
 class DeliveryAttempt(BaseModel):
-    """One try at a delivery."""
+    """One attempt at a delivery."""
 
     created_at: CreatedAt
     seconds: float = Field(description="How long the endpoint took, in seconds")
-    status_code: int | None = Field(description="What it answered; null where it was not reached")
-    error: str | None = Field(description="Why the try failed, in words; null when it went well")
+    status_code: int | None = Field(description="What it answered; null if it could not be reached")
+    error: str | None = Field(description="Why the attempt failed, in words; null if it succeeded")
 
 
 class DeliveryObject(BaseModel):
-    """What was sent, or is still to be."""
+    """A delivery that was sent or is pending."""
 
     id: str = Field(description="Id of the delivery, `whd_…`")
     object: Kind[Literal["webhook_endpoint.delivery"]]
     created_at: CreatedAt
-    webhook_endpoint_id: str = Field(description="Where it goes")
+    webhook_endpoint_id: str = Field(description="Id of the endpoint it goes to")
     event_id: str = Field(
-        description="Id of the event, the same at every try and for every endpoint: repetitions are known "
-        "by it"
+        description="Id of the event, the same in every attempt and for every endpoint, so that "
+        "repetitions can be recognised"
     )
-    event_type: EventType = Field(description="What it tells of")
+    event_type: EventType = Field(description="What the event reports")
     status: Literal["pending", "delivered", "failed"] = Field(
-        description="pending while there are tries to come, delivered once taken, failed when all tries are "
+        description="pending while attempts remain, delivered once accepted, failed when all attempts are "
         "used up"
     )
     next_attempt_at: int | None = Field(
-        description="When it is tried next, Unix time in seconds; null when it is not"
+        description="Time of the next attempt, Unix time in seconds; null if there is none"
     )
-    attempts: list[DeliveryAttempt] = Field(description="Every try so far")
+    attempts: list[DeliveryAttempt] = Field(description="All attempts so far")

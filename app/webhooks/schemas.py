@@ -24,33 +24,32 @@ EventTypes = Annotated[list[EventType], Field(min_length=1, max_length=10)]
 class CreateEndpoint(StrictModel):
     """The body of ``POST /v1/webhook_endpoints``."""
 
-    name: Name = Field(description="What you call it; 1 to 256 characters")
-    url: str = Field(description="Where to post events: https, or http where the operator allows it")
-    event_types: EventTypes = Field(description="What to tell it of, 1 to 10 events")
+    name: Name = Field(description="Your name for it; 1 to 256 characters")
+    url: str = Field(description="Address to post events to: https, or http where the operator allows it")
+    event_types: EventTypes = Field(description="Events to subscribe to, 1 to 10")
 
 
 class UpdateEndpoint(StrictModel):
-    """What is left out stays as it is."""
+    """Fields left out stay as they are."""
 
     name: Name | None = Field(default=None, description="What to call it from now on")
     url: str | None = Field(default=None, description="A new address")
-    event_types: EventTypes | None = Field(
-        default=None, description="All events that it is to be told of from now on"
-    )
+    event_types: EventTypes | None = Field(default=None, description="All events to subscribe to from now on")
 
 
 class RotateSecret(StrictModel):
-    """The old secret ends at once, or signs beside the new one for a day."""
+    """The old secret stops working at once, or signs alongside the new one for a day."""
 
     keep_old_secret_active_for_24_hours: bool = Field(
-        default=False, description="Sign with the old secret, too, for a day; default: it ends at once"
+        default=False,
+        description="Also sign with the old secret for a day; default: it stops working at once",
     )
 
 
 class SampleEvent(StrictModel):
-    """Which event to send a sample of."""
+    """The event to send a sample of."""
 
-    event_type: EventType = Field(description="Which event to send; its job, or its run, does not exist")
+    event_type: EventType = Field(description="Event to send; its job or run does not exist")
 
 
 def endpoint_view(row: WebhookEndpoint, *, new_secret: str | None = None) -> dict[str, object]:

@@ -16,10 +16,9 @@ router = APIRouter(prefix="/v1", tags=["workers"], route_class=StrictRoute)
 
 @router.get("/workers", **answers(ListOf[WorkerObject]), **READ)
 def list_workers(caller: Asking, after: After = None, limit: Limit = 20) -> Response:
-    """List the workers, the newest first.
+    """List the workers, newest first.
 
-    Those that run jobs and those that serve models; one that ended without a word is listed as lost for some
-    minutes.
+    Those that run jobs and those that serve models; one that vanished is listed as lost for some minutes.
     """
     return page(service.list_workers(caller, after=after, limit=limit), limit)
 
@@ -32,24 +31,24 @@ def get_worker(worker_id: WorkerId, caller: Asking) -> dict[str, object]:
 
 @router.post("/workers/{worker_id}/drain", **answers(WorkerObject), **ADMIN)
 def drain_worker(worker_id: WorkerId, caller: Operator) -> dict[str, object]:
-    """Have a worker take no more jobs, as the operator.
+    """Drain a worker so that it takes no more jobs, as the operator.
 
-    What it runs goes on; once it runs none it can be stopped without delaying any. It learns of it with its
-    next heartbeat, within seconds; when it is started anew it takes jobs.
+    Its running jobs continue; once it has none it can be stopped without delaying any. It notices at its
+    next heartbeat, within seconds; after a restart it takes jobs again.
     """
     return service.set_draining(caller, worker_id, True)
 
 
 @router.post("/workers/{worker_id}/undrain", **answers(WorkerObject), **ADMIN)
 def undrain_worker(worker_id: WorkerId, caller: Operator) -> dict[str, object]:
-    """Have a worker take jobs again, as the operator."""
+    """Undrain a worker so that it takes jobs again, as the operator."""
     return service.set_draining(caller, worker_id, False)
 
 
 @router.get("/queue", **answers(Queue), **READ)
 def get_queue(caller: Asking) -> dict[str, object]:
-    """Get what waits for workers, and why.
+    """Get the queue: what waits for workers, and why.
 
-    Numbers are of all projects; projects and jobs are those of the caller's own, and for the operator all.
+    Numbers cover all projects; projects and jobs listed are the caller's own, or all for the operator.
     """
     return service.queue(caller)

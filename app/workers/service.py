@@ -127,11 +127,11 @@ def _message(waits_for: WaitsFor | None, slots: int) -> str:
             return "All workers are draining: jobs wait until one is undrained or another starts."
         case "slot":
             one = "The slot is taken" if slots == 1 else f"All {slots} slots are taken"
-            return f"{one}: the next job starts when one that runs has ended."
+            return f"{one}: the next job starts when a running one ends."
         case "pickup":
             return "A slot is free: a worker takes the next job within moments."
         case "time":
-            return "The jobs that wait are to be tried again later."
+            return "The waiting jobs will be retried later."
         case None:
             return "No job waits."
 

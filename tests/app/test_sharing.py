@@ -171,7 +171,7 @@ def test_weights_that_were_removed_from_the_disk_are_said_to_be_gone(keyed: Keye
     """Whoever removed them: the row of a checkpoint may outlive its folder."""
     shutil.rmtree(finished.folder(5))
     owner, name = keyed.owner, finished.earlier
-    said = f"those of step 5 of the job {finished.job_id} have been removed"
+    said = f"step 5 of the job {finished.job_id} has been removed"
     hello: Any = [{"role": "user", "content": "hi"}]
     for mode in ("", ":high-entropy"):
         for ask in (

@@ -165,8 +165,8 @@ def test_where_people_sign_in_nobody_is_answered_without_also_before_the_first_k
 @on_sqlite
 def test_who_may_not_is_told_why(service: Keyed, browser: Browser) -> None:
     for sub, words in (
-        ("eve", "eve@example.com may not use this service: no rule of POLICYSPLIT_OIDC_RULES is met"),
-        ("mal", "the provider has not verified the address"),
+        ("eve", "eve@example.com may not use this service: no rule in POLICYSPLIT_OIDC_RULES matches"),
+        ("mal", "the provider has not verified the email address"),
     ):
         answer = browser.sign_in(sub)
         assert answer.status_code == 403 and words in answer.text
@@ -177,7 +177,7 @@ def test_who_may_not_is_told_why(service: Keyed, browser: Browser) -> None:
     state = parse_qs(urlsplit(address).query)["state"][0]
     assert "The identity provider refused" in browser.http.get(f"{denied}&state={state}").text
     strange = browser.http.get(f"{browser.here}/auth/callback?state=x&code=y")
-    assert strange.status_code == 400 and "not begun in this browser" in strange.text
+    assert strange.status_code == 400 and "not started in this browser" in strange.text
     # Somebody else's way back, followed in this browser.
     other = Browser(browser.here)
     with other.http:
@@ -256,7 +256,7 @@ def test_what_a_provider_or_a_browser_sends_askew_is_refused_in_words(
             (come_back(public), 400, "Missing claim: &#x27;sub&#x27;"),
             (come_back({}, sub="ada"), 503, "does not answer as it should"),
             (come_back({"keys": None}, sub="ada"), 503, "does not answer as it should"),
-            (come_back(public, "é", sub="ada"), 400, "not begun in this browser"),
+            (come_back(public, "é", sub="ada"), 400, "not started in this browser"),
         ):
             assert (answer.status_code, words in answer.text) == (status, True), answer.text
             assert COOKIE not in one.http.cookies

@@ -70,7 +70,7 @@ def test_each_fault_is_found_and_the_rest_is_looked_at_all_the_same(
         "broker": "correct BROKER_URL",
         "store": "check AWS_ACCESS_KEY_ID",
         "data directory": "POLICYSPLIT_DATA_DIR",
-        "gpus": "give 1 slots at most",
+        "gpus": "give at most 1 slots",
     }.items():
         assert do in faults.pop(name)
     assert faults == {} and "hidden" not in done.stdout
@@ -88,7 +88,9 @@ def test_people_read_it_too(local_service: Service) -> None:
         POLICYSPLIT_GPUS="0",
         POLICYSPLIT_WORKER_SLOTS="2",
     )
-    assert done.returncode == 1 and "failed   gpus" in done.stdout and "do: give 1 slots" in done.stdout
+    assert (
+        done.returncode == 1 and "failed   gpus" in done.stdout and "do: give at most 1 slots" in done.stdout
+    )
 
 
 def test_without_settings_or_a_database_it_says_so_and_makes_nothing(

@@ -7,7 +7,9 @@ from tests.fixtures.service import run_cli
 
 
 @on_sqlite
-@pytest.mark.parametrize(("key", "why"), [("", "wants a key"), ("sk-of-another-service", "unknown here")])
+@pytest.mark.parametrize(
+    ("key", "why"), [("", "wants a key"), ("sk-of-another-service", "unknown or has been revoked")]
+)
 def test_a_refusal_says_where_a_key_goes(keyed: Keyed, key: str, why: str):
     refused = run_cli(
         "jobs", "list", "--base-url", f"{keyed.api.url}/v1", POLICYSPLIT_API_KEY=key, OPENAI_API_KEY=""

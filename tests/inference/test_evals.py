@@ -84,7 +84,9 @@ def test_a_model_that_goes_ends_the_run_and_one_that_is_asked_stays(here: Deploy
     eval_id = new_eval(client)
     run_id = new_run(client, eval_id, asked(model, RIGHT))
     refused = client.with_options(max_retries=0).models.with_raw_response
-    with pytest.raises(Exception, match=f"The run '{run_id}' of an eval asks this model"):
+    with pytest.raises(
+        Exception, match=f"The eval run '{run_id}', which has not finished, queries this model"
+    ):
         refused.delete(model)
     here.start_inference()
     shutil.rmtree(here.checkpoint_folder(model))
