@@ -3,7 +3,7 @@
 Each side runs in a process of its own, one after the other, with the same threads, and tells every step's
 seconds and its own highest memory. The table has medians of the steps after warm-up; a ratio is the other
 side's time over ours, and its range is over the pairs of steps. ``--only`` picks rows, ``--quick`` takes two
-steps a side.
+steps a side. Beneath each row of ours is the floor (``benchmarks.floor``), measured in the same run.
 """
 
 import argparse
@@ -82,6 +82,12 @@ def beside_trl(job: Job) -> None:
         )
         phases = ", ".join(f"{p} {own.phase(p):.2f}" for p in ("generate", "forward_backward", "optimizer"))
         print(f"| | | seconds of {phases} | | | |", flush=True)
+        floor = measure("floor", replace(job, response_tokens=round(length))).seconds[0]
+        print(
+            f"| floor: products with weights alone | {floor:.2f} | ours / floor "
+            f"{median(own.seconds) / floor:.2f} | | | {round(length)} |",
+            flush=True,
+        )
 
 
 def modes_beside_one(job: Job) -> None:
