@@ -51,7 +51,7 @@ class Asking:
             raise BadRequest(f"{error}.", param="input_messages") from None
         if not isinstance(messages, list):
             raise BadRequest(
-                f"The messages are {abbreviated(messages)}; they must be a list, as a chat request has it.",
+                f"The messages are {abbreviated(messages)}; they must be a list, as in a chat request.",
                 param="input_messages",
             )
         return self._fixed | {"messages": messages, "seed": seed}

@@ -33,47 +33,53 @@ Values = dict[str, float]
 
 
 class ComparedRun(BaseModel):
-    """What one run came to."""
+    """The result of one run."""
 
-    run_id: str = Field(description="Which of the eval's runs this is")
+    run_id: str = Field(description="Which of the eval's runs it is")
     name: str = Field(description="What you call it")
-    model: str = Field(description="The model that it evaluates; empty where answers were given")
-    mode: str | None = Field(description="The mode that the model answers in; null where it has none")
-    status: RunStatus = Field(description="Its status; there is no verdict before it has ended")
-    items: int = Field(description="Different items that the metric is known of")
-    items_left_out: int = Field(description="Different items that it is not known of")
-    mean: float | None = Field(description="The metric, a mean over items; null without any")
-    low: float | None = Field(description="Lower end of its interval over items, at 95 %; null without any")
-    high: float | None = Field(description="Upper end of that interval; null without any")
+    model: str = Field(description="The model it evaluates; empty if answers were given")
+    mode: str | None = Field(description="The mode the model answers in; null if it has none")
+    status: RunStatus = Field(description="Its status; there is no verdict until it has ended")
+    items: int = Field(description="Number of distinct items with a value")
+    items_left_out: int = Field(description="Number of distinct items without a value")
+    mean: float | None = Field(description="The metric, averaged over items; null if there are none")
+    low: float | None = Field(
+        description="Lower end of its 95 % interval over items; null if there are no items"
+    )
+    high: float | None = Field(description="Upper end of that interval; null if there are no items")
 
 
 class ComparedPair(BaseModel):
-    """A run beside the baseline."""
+    """A run compared with the baseline."""
 
-    run_id: str = Field(description="Which of the further runs this is of")
-    baseline: str = Field(description="The run that it is compared with: the first one")
-    items: int = Field(description="Different items that the metric is known of in both")
-    items_left_out: int = Field(description="Different items of either that are not among these")
-    delta: float | None = Field(description="The run less the baseline, a mean over items; null without any")
-    low: float | None = Field(description="Lower end of the interval that belongs to holm_p; null: not known")
-    high: float | None = Field(description="Upper end of that interval; null: not known")
-    interval_level: float | None = Field(description="The interval's chance of holding the true difference")
-    p: float | None = Field(description="Of the sign-flip test over items, two-sided; null without items")
-    holm_p: float | None = Field(description="p corrected by Holm over all pairs shown here")
-    separated: bool = Field(description="Whether the difference may be called one: holm_p is at most 0.05")
-    better: str | None = Field(description="The better of the two runs, where they are separated")
-    words: str = Field(description="The same as a sentence")
+    run_id: str = Field(description="Which of the eval's runs it is that is compared")
+    baseline: str = Field(description="Which of the eval's runs it is it is compared with: the first")
+    items: int = Field(description="Number of distinct items with a value in both")
+    items_left_out: int = Field(description="Number of distinct items of either run that are not among these")
+    delta: float | None = Field(
+        description="The run minus the baseline, averaged over items; null if there are none"
+    )
+    low: float | None = Field(description="Lower end of the interval that matches holm_p; null if unknown")
+    high: float | None = Field(description="Upper end of that interval; null if unknown")
+    interval_level: float | None = Field(description="Confidence level that the interval has")
+    p: float | None = Field(
+        description="Two-sided p-value of the sign-flip test over items; null if there are no items"
+    )
+    holm_p: float | None = Field(description="p after Holm's correction over all pairs shown here")
+    separated: bool = Field(description="Whether the difference is significant: holm_p is at most 0.05")
+    better: str | None = Field(description="The better of the two runs if they are separated")
+    words: str = Field(description="The result in a sentence")
 
 
 class EvalComparison(BaseModel):
     """Runs of an eval side by side."""
 
     object: Kind[Literal["eval.comparison"]]
-    eval_id: str = Field(description="The eval whose runs they are")
-    metric: str = Field(description="What is compared: passed, or a criterion's name")
-    runs: list[ComparedRun] = Field(description="What each run came to, in the order asked for")
-    pairs: list[ComparedPair] = Field(description="Each further run beside the first")
-    notes: list[str] = Field(description="What to know when reading this")
+    eval_id: str = Field(description="The eval the runs belong to")
+    metric: str = Field(description="What is compared: passed, or the name of a criterion")
+    runs: list[ComparedRun] = Field(description="The result of each run, in the order requested")
+    pairs: list[ComparedPair] = Field(description="Each further run compared with the first")
+    notes: list[str] = Field(description="Remarks on how to read the results")
 
 
 def compare(project_id: str, eval_id: str, run_ids: Sequence[str] | None, metric: str) -> dict[str, Any]:
@@ -219,18 +225,18 @@ def _words(run: EvalRun, baseline: EvalRun, judged: Any, better: EvalRun | None)
 
 def _notes(rows: Sequence[EvalRun], keys: dict[str, set[str]]) -> list[str]:
     notes = [
-        f"{row.name} is {row.status}: no verdict is read before it has ended."
+        f"{row.name} is {row.status}: there is no verdict until it has ended."
         for row in rows
         if not is_terminal(row.status)
     ]
     notes += [
-        f"The items of {row.name} have expired: only its counts are left."
+        f"The items of {row.name} have expired; only its counts remain."
         for row in rows
         if not keys[row.id] and row.passed + row.failed + row.errored
     ]
     if len(rows) > 1:
         notes.append(
-            "Whether these models differ on items like these is tested, each answered once; nothing is said "
-            "of other trainings of the same method."
+            "The test is whether these models differ on items like these, each answered once; it says "
+            "nothing about other trainings with the same method."
         )
     return notes

@@ -170,9 +170,9 @@ def _check_quota(session: Session, project_id: str, total: int) -> None:
     ):
         if most and planned + added > most:
             raise Forbidden(
-                f"The project's runs of evals that have not ended have {planned} {what}; {added} more would "
-                f"make it more than {most}, the most there may be. Wait for some to end, or cancel them; the "
-                f"operator can change the bound with POLICYSPLIT_PROJECT_MAX_EVAL_{name}.",
+                f"The project's unfinished eval runs have {planned} {what}; {added} more would exceed the "
+                f"limit of {most}. Wait for some to end, or cancel them; the operator can change the "
+                f"limit with POLICYSPLIT_PROJECT_MAX_EVAL_{name}.",
                 code="quota_exceeded",
             )
 
@@ -185,8 +185,8 @@ def _earlier(project_id: str, eval_id: str, key: str | None, digest: str, page: 
         of = found(session, project_id, eval_id)
         if row.eval_id != eval_id:
             raise Conflict(
-                f"The header 'Idempotency-Key' has made the run '{row.id}' of another eval. Send another "
-                "key.",
+                f"The header 'Idempotency-Key' has created the run '{row.id}' of another eval. Send a "
+                "different key.",
                 param="Idempotency-Key",
                 code="idempotency_key_reused",
             )

@@ -17,15 +17,13 @@ from app.evals.schemas import CreateEval, CreateEvalRun, ItemStatus, Order, RunS
 
 router = APIRouter(prefix="/v1/evals", tags=["evals"], route_class=StrictRoute)
 
-OrderBy = Annotated[
-    Literal["created_at", "updated_at"], Query(description="What the list is in the order of")
-]
-Ordered = Annotated[Order, Query(description="asc: the oldest, or first, first; desc: the newest first")]
+OrderBy = Annotated[Literal["created_at", "updated_at"], Query(description="What to sort by")]
+Ordered = Annotated[Order, Query(description="asc: oldest, or first, first; desc: newest first")]
 
 
 @router.post("", operation_id="create_eval", **answers(objects.EvalObject), **TRAIN)
 def create(body: CreateEval, project: ProjectId, idempotency_key: IdempotencyKey = None) -> dict[str, object]:
-    """Create an eval: the form of its items, and criteria that answers are graded by."""
+    """Create an eval: the schema of its items, and the criteria that grade answers."""
     return service.create(project, body, idempotency_key)
 
 
@@ -37,7 +35,7 @@ def list_evals(
     order: Ordered = "asc",
     order_by: OrderBy = "created_at",
 ) -> Response:
-    """List evals, oldest first unless asked otherwise."""
+    """List evals, by default oldest first."""
     found = service.listing(project, after=after, limit=limit, order=order, order_by=order_by)
     return page(found, limit)
 
@@ -52,14 +50,14 @@ def retrieve(eval_id: EvalId, project: ProjectId) -> dict[str, object]:
 def update(eval_id: EvalId, body: UpdateEval, project: ProjectId) -> dict[str, object]:
     """Change an eval's name and metadata.
 
-    What is left out stays; its criteria never change, for its runs are compared by them.
+    Fields left out stay; its criteria never change, because its runs are compared by them.
     """
     return service.change(project, eval_id, body)
 
 
 @router.delete("/{eval_id}", operation_id="delete_eval", **answers(objects.EvalDeleted), **TRAIN)
 def delete(eval_id: EvalId, project: ProjectId) -> dict[str, object]:
-    """Delete an eval with all of its runs, none of which may be under way."""
+    """Delete an eval and all of its runs, which must have ended."""
     return service.delete(project, eval_id)
 
 
@@ -71,9 +69,9 @@ def create_eval_run(
     project: ProjectId,
     idempotency_key: IdempotencyKey = None,
 ) -> dict[str, object]:
-    """Run an eval on rows: have a model answer them, or grade answers that are there.
+    """Run an eval on rows: have a model answer them, or grade existing answers.
 
-    Each row is checked first; a worker does the rest.
+    Every row is checked first; a worker does the rest.
     """
     return make_run(project, eval_id, body, idempotency_key, str(request.base_url))
 
@@ -86,9 +84,9 @@ def list_eval_runs(
     after: After = None,
     limit: Limit = 20,
     order: Ordered = "asc",
-    status: Annotated[RunStatus | None, Query(description="Only runs that have this status")] = None,
+    status: Annotated[RunStatus | None, Query(description="Only runs with this status")] = None,
 ) -> Response:
-    """List an eval's runs, oldest first unless asked otherwise."""
+    """List an eval's runs, by default oldest first."""
     found = runs.listing(
         project, eval_id, after=after, limit=limit, order=order, status=status, page=str(request.base_url)
     )
@@ -101,15 +99,15 @@ def compare_eval_runs(
     project: ProjectId,
     runs: Annotated[
         list[str] | None,
-        Query(description="Ids of runs, up to 10, the baseline first; default: the oldest completed ones"),
+        Query(description="Ids of up to 10 runs, the baseline first; default: the oldest completed ones"),
     ] = None,
     metric: Annotated[
-        str, Query(description="passed: the share of items that pass; or a criterion's name: its reward")
+        str, Query(description="passed: the share of items that pass; or a criterion's name, for its reward")
     ] = "passed",
 ) -> dict[str, object]:
-    """Compare runs of an eval, item by item, with the first of them.
+    """Compare runs of an eval with the first of them, item by item.
 
-    Differences are paired by item, and corrected for how many there are.
+    Differences are paired by item, and p-values corrected for the number of comparisons.
     """
     return compare(project, eval_id, runs, metric)
 
@@ -118,7 +116,7 @@ def compare_eval_runs(
 def retrieve_eval_run(
     eval_id: EvalId, run_id: EvalRunId, request: Request, project: ProjectId
 ) -> dict[str, object]:
-    """Get a run of an eval with its progress and its counts."""
+    """Get an eval run with its progress and counts."""
     return runs.retrieve(project, eval_id, run_id, str(request.base_url))
 
 
@@ -126,9 +124,9 @@ def retrieve_eval_run(
 def cancel_eval_run(
     eval_id: EvalId, run_id: EvalRunId, request: Request, project: ProjectId
 ) -> dict[str, object]:
-    """Stop a run of an eval for good.
+    """Cancel an eval run for good.
 
-    One in progress is stopped within seconds; the items that are done stay.
+    One in progress stops within seconds; finished items are kept.
     """
     return runs.cancel(project, eval_id, run_id, str(request.base_url))
 
@@ -137,7 +135,7 @@ def cancel_eval_run(
 def pause_eval_run(
     eval_id: EvalId, run_id: EvalRunId, request: Request, project: ProjectId
 ) -> dict[str, object]:
-    """Pause a run of an eval so that it can be resumed later."""
+    """Pause an eval run so that it can be resumed later."""
     return runs.pause(project, eval_id, run_id, str(request.base_url))
 
 
@@ -145,13 +143,13 @@ def pause_eval_run(
 def resume_eval_run(
     eval_id: EvalId, run_id: EvalRunId, request: Request, project: ProjectId
 ) -> dict[str, object]:
-    """Resume a paused run of an eval with the items that are not done."""
+    """Resume a paused eval run with the remaining items."""
     return runs.resume(project, eval_id, run_id, str(request.base_url))
 
 
 @router.delete("/{eval_id}/runs/{run_id}", **answers(objects.EvalRunDeleted), **TRAIN)
 def delete_eval_run(eval_id: EvalId, run_id: EvalRunId, project: ProjectId) -> dict[str, object]:
-    """Delete a run of an eval that is over, with its items."""
+    """Delete an eval run that has ended, and its items."""
     return runs.delete(project, eval_id, run_id)
 
 
@@ -164,10 +162,10 @@ def list_output_items(
     limit: Limit = 20,
     order: Ordered = "asc",
     status: Annotated[
-        ItemStatus | None, Query(description="Only items of which this became; error is ours")
+        ItemStatus | None, Query(description="Only items with this result; error is ours")
     ] = None,
 ) -> Response:
-    """List what a run made of its items, in the order of their source."""
+    """List a run's output items, in the order of their source."""
     found = runs.items(project, eval_id, run_id, after=after, limit=limit, order=order, status=status)
     return page(found, limit)
 
@@ -178,5 +176,5 @@ def list_output_items(
 def retrieve_output_item(
     eval_id: EvalId, run_id: EvalRunId, output_item_id: OutputItemId, project: ProjectId
 ) -> dict[str, object]:
-    """Get what a run made of one item."""
+    """Get one output item of a run."""
     return runs.item(project, eval_id, run_id, output_item_id)

@@ -9,33 +9,31 @@ from app.evals.data_sources import DataSource
 from app.evals.schemas import ItemStatus, RunStatus
 from trainer.graders.spec import Grader
 
-Metadata = Annotated[
-    dict[str, str] | None, Field(description="Pairs that were given with it; null where there are none")
-]
+Metadata = Annotated[dict[str, str] | None, Field(description="The pairs given with it; null if none")]
 
 
 class EvalDataSourceConfig(BaseModel):
-    """The form of a row."""
+    """The schema of a row."""
 
     model_config = ConfigDict(serialize_by_alias=True)
 
-    type: Literal["custom"] = Field(description="Always custom: rows are given with each run")
+    type: Literal["custom"] = Field(description="Always custom: each run is given its rows")
     schema_: dict[str, object] = Field(
-        alias="schema", description="JSON schema of a whole row: item as it was given, and sample"
+        alias="schema", description="JSON schema of a whole row: item as given, and sample"
     )
 
 
 class EvalObject(BaseModel):
-    """What is asked of every run of it."""
+    """Whatever all its runs have in common."""
 
-    id: str = Field(description="What runs are made below, `eval_…`")
+    id: str = Field(description="Id by which runs refer to it, `eval_…`")
     object: Kind[Literal["eval"]]
     created_at: CreatedAt
     updated_at: int = Field(description="When its name or metadata last changed, Unix time in seconds")
-    name: str = Field(description="What you call it")
-    data_source_config: EvalDataSourceConfig = Field(description="The form of the rows that its runs have")
+    name: str = Field(description="Your name for it")
+    data_source_config: EvalDataSourceConfig = Field(description="The schema of its runs' rows")
     testing_criteria: list[Grader] = Field(
-        description="The graders as they were given; of several with one name the later ones have a number"
+        description="The graders as given; if several share a name, the later ones have a number"
     )
     metadata: Metadata
 
@@ -45,53 +43,53 @@ class EvalDeleted(BaseModel):
 
     object: Kind[Literal["eval.deleted"]]
     deleted: Deleted
-    eval_id: str = Field(description="Id that the eval had")
+    eval_id: str = Field(description="Id of the eval that was deleted")
 
 
 class EvalRunError(BaseModel):
     """Why a run, or an answer, failed."""
 
-    code: str = Field(description="A word for programs, such as model_not_found")
-    message: str = Field(description="What went wrong, for people")
+    code: str = Field(description="Machine-readable code, such as model_not_found")
+    message: str = Field(description="What went wrong, in words")
 
 
 class ResultCounts(BaseModel):
-    """Of the items that are done."""
+    """Counts of finished items."""
 
-    total: int = Field(description="Items that are done so far")
-    passed: int = Field(description="Items that all criteria let pass")
-    failed: int = Field(description="Items that some criterion did not let pass")
-    errored: int = Field(description="Items without an answer, or without a grade of some criterion")
+    total: int = Field(description="Items done so far")
+    passed: int = Field(description="Items that pass all criteria")
+    failed: int = Field(description="Items that fail some criterion")
+    errored: int = Field(description="Items without an answer, or without a grade from some criterion")
 
 
 class RunProgress(BaseModel):
     """How far a run is."""
 
     items: int = Field(description="Items that are done")
-    total_items: int = Field(description="Items that the run has")
+    total_items: int = Field(description="Number of items in the run")
 
 
 class CriterionResult(BaseModel):
-    """What one criterion made of the items."""
+    """Results of one criterion over the items."""
 
-    testing_criteria: str = Field(description="What the criterion is called in the eval")
-    passed: int = Field(description="Items that it let pass")
-    failed: int = Field(description="Items that it did not let pass")
-    errored: int = Field(description="Items that it could not grade, or that had no answer")
+    testing_criteria: str = Field(description="Name of the criterion in the eval")
+    passed: int = Field(description="Items that passed it")
+    failed: int = Field(description="Items that failed it")
+    errored: int = Field(description="Items it could not grade, or that had no answer")
     mean_score: float | None = Field(
-        description="Mean of its scores, on its own scale, over the items that it graded; null: none yet"
+        description="Mean score over the items it graded, on its own scale; null if there are none yet"
     )
 
 
 class ModelUsage(BaseModel):
-    """What was asked of a model: the one that is evaluated, and those that judge."""
+    """Usage of a model: the one being evaluated, or a judge."""
 
-    model_name: str = Field(description="The model, by the name that it was asked by")
-    invocation_count: int = Field(description="How many answers it gave")
+    model_name: str = Field(description="The model, by the name used to query it")
+    invocation_count: int = Field(description="Number of its answers")
     prompt_tokens: int = Field(description="Tokens that it read")
     completion_tokens: int = Field(description="Tokens that it wrote")
     total_tokens: int = Field(description="Both together")
-    cached_tokens: int = Field(description="Of those read, how many an endpoint had at hand already")
+    cached_tokens: int = Field(description="Of those read, the number that an endpoint had cached")
 
 
 class EvalRunObject(BaseModel):
@@ -99,30 +97,32 @@ class EvalRunObject(BaseModel):
 
     id: str = Field(description="Id of the run, `evalrun_…`")
     object: Kind[Literal["eval.run"]]
-    eval_id: str = Field(description="The eval that it is a run of")
+    eval_id: str = Field(description="The eval it belongs to")
     created_at: CreatedAt
-    started_at: int | None = Field(description="When a worker took it first, Unix time; null until then")
+    started_at: int | None = Field(
+        description="When a worker first took it, Unix time in seconds; null until then"
+    )
     finished_at: int | None = Field(description="When it ended, Unix time in seconds; null until then")
     status: RunStatus = Field(
-        description="queued until a worker is free; pausing and paused are ours, all others OpenAI's"
+        description="queued until a worker is free; pausing and paused are ours, the others OpenAI's"
     )
-    name: str = Field(description="What you call it; default the model's id")
-    model: str = Field(description="The model that is evaluated; empty where the answers were given")
+    name: str = Field(description="Your name for it; default: the model's id")
+    model: str = Field(description="The model being evaluated; empty if answers were given")
     mode: str | None = Field(
-        description="The mode that it answers in; null where no model of this service is asked"
+        description="The mode it answers in; null unless it is one of this service's models"
     )
     checkpoint: str | None = Field(
-        description="Of a fine-tuned model, the checkpoint that all items are asked; null for others"
+        description="For a fine-tuned model, the checkpoint used for all items; null for others"
     )
-    data_source: DataSource = Field(
-        description="As it was given; in lists without the rows that stood in the request"
-    )
-    seed: int = Field(description="What the items' own seeds are derived from")
-    report_url: str = Field(description="The run's page of this service")
-    result_counts: ResultCounts = Field(description="What became of the items so far")
+    data_source: DataSource = Field(description="As given; in lists, without rows given in the request")
+    seed: int = Field(description="Seed from which each item's seed is derived")
+    report_url: str = Field(description="Address of the run's page in the dashboard")
+    result_counts: ResultCounts = Field(description="Results of the items so far")
     progress: RunProgress = Field(description="How far it is")
-    per_testing_criteria_results: list[CriterionResult] = Field(description="By criterion, in their order")
-    per_model_usage: list[ModelUsage] = Field(description="Tokens of the model, and of judges, so far")
+    per_testing_criteria_results: list[CriterionResult] = Field(
+        description="Results by criterion, in the eval's order"
+    )
+    per_model_usage: list[ModelUsage] = Field(description="Tokens of the model and of judges so far")
     error: EvalRunError | None = Field(description="Why it failed; null otherwise")
     metadata: Metadata
 
@@ -132,68 +132,72 @@ class EvalRunDeleted(BaseModel):
 
     object: Kind[Literal["eval.run.deleted"]]
     deleted: Deleted
-    run_id: str = Field(description="Id that the run had")
+    run_id: str = Field(description="Id of the run that was deleted")
 
 
 class ItemResult(BaseModel):
-    """What one criterion made of one answer."""
+    """The result of one criterion for one answer."""
 
-    name: str = Field(description="What the criterion is called in the eval")
-    type: str = Field(description="Which kind of grader it is, such as string_check")
-    passed: bool = Field(description="Whether the score reaches its threshold; false beside an error")
-    score: float = Field(description="On the grader's own scale; 0 beside an error, which is none")
-    reward: float | None = Field(description="The score from 0 to 1; null beside an error")
-    error: str | None = Field(description="Why there is no score; null where there is one")
+    name: str = Field(description="Name of the criterion in the eval")
+    type: str = Field(description="Type of the grader, such as string_check")
+    passed: bool = Field(description="Whether the score reaches its threshold; false on an error")
+    score: float = Field(description="On the grader's own scale; 0 on an error, which is not a score")
+    reward: float | None = Field(description="The score scaled to 0 to 1; null on an error")
+    error: str | None = Field(description="Why there is no score; null if there is one")
 
 
 class SampleMessage(BaseModel):
-    """A message that was read or written."""
+    """A message read or written."""
 
     role: str = Field(description="Who speaks")
-    content: str | None = Field(description="What is said; null beside calls of tools alone")
+    content: str | None = Field(description="The text; null if there are only tool calls")
     tool_calls: list[dict[str, object]] | None = Field(
-        default=None, description="Calls of tools in the answer; left out where there are none"
+        default=None, description="Tool calls in the answer; left out if there are none"
     )
 
 
 class SampleUsage(BaseModel):
     """Tokens of one answer."""
 
-    prompt_tokens: int = Field(description="Tokens that the model read")
+    prompt_tokens: int = Field(description="Tokens the model read")
     completion_tokens: int = Field(description="Tokens that it wrote")
     total_tokens: int = Field(description="Both together")
-    cached_tokens: int = Field(description="Of those read, how many an endpoint had at hand already")
+    cached_tokens: int = Field(description="Of those read, the number that an endpoint had cached")
 
 
 class EvalSample(BaseModel):
-    """The answer, and how it was drawn; what an answer that was given does not say is null."""
+    """The answer, and how it was sampled; fields that a given answer lacks are null."""
 
-    model: str = Field(description="The model that answered; empty where the answer was given")
-    mode: str | None = Field(description="The mode that it answered in; null where it has none")
-    input: list[SampleMessage] = Field(description="What it was asked; empty where the answer was given")
-    output: list[SampleMessage] = Field(description="What it answered; empty beside an error")
-    reasoning: str | None = Field(description="Thoughts before the answer; null where there are none")
+    model: str = Field(description="The model that answered; empty if the answer was given")
+    mode: str | None = Field(description="The mode it answered in; null if it has none")
+    input: list[SampleMessage] = Field(description="The prompt; empty if the answer was given")
+    output: list[SampleMessage] = Field(description="The answer; empty on an error")
+    reasoning: str | None = Field(description="Thoughts before the answer; null if there are none")
     finish_reason: str | None = Field(description="stop, length or tool_calls; null without an answer")
     usage: SampleUsage = Field(description="Tokens read and written")
     seed: int | None = Field(description="This item's own seed")
-    temperature: float | None = Field(description="The temperature that it was drawn at")
-    top_p: float | None = Field(description="The share of the likeliest tokens that it was drawn from")
+    temperature: float | None = Field(description="The temperature it was sampled at")
+    top_p: float | None = Field(description="The top-p it was sampled with")
     max_completion_tokens: int | None = Field(
-        description="Most tokens that it could have; null: what the context had room for"
+        description="Maximum tokens it could have; null: what the context had room for"
     )
-    error: EvalRunError | None = Field(description="Why there is no answer; null where there is one")
+    error: EvalRunError | None = Field(description="Why there is no answer; null if there is one")
 
 
 class OutputItemObject(BaseModel):
-    """What a run made of one item."""
+    """A run's result for one item."""
 
     id: str = Field(description="Id of the output item, `outputitem_…`")
     object: Kind[Literal["eval.run.output_item"]]
     created_at: CreatedAt
-    eval_id: str = Field(description="The eval that its run is of")
-    run_id: str = Field(description="The run that it is of")
-    status: ItemStatus = Field(description="pass: all criteria let it; fail: one did not; error: not known")
-    datasource_item_id: int = Field(description="Place of the item in its source, from 0")
-    datasource_item: dict[str, Any] = Field(description="The item that templates read")
-    results: list[ItemResult] = Field(description="By criterion; empty where there is no answer to grade")
-    sample: EvalSample | None = Field(description="The answer; null where criteria grade the item alone")
+    eval_id: str = Field(description="The eval its run belongs to")
+    run_id: str = Field(description="The run it belongs to")
+    status: ItemStatus = Field(
+        description="pass: it passed all criteria; fail: it failed one; error: not known"
+    )
+    datasource_item_id: int = Field(description="Position of the item in its source, from 0")
+    datasource_item: dict[str, Any] = Field(description="The item, as templates read it")
+    results: list[ItemResult] = Field(
+        description="Results by criterion; empty if there was no answer to grade"
+    )
+    sample: EvalSample | None = Field(description="The answer; null if criteria grade only the item")

@@ -139,15 +139,15 @@ def check_rows(
             elif reads_answer and row.answer is None:
                 raise _bad(
                     row,
-                    "the criteria read the answer, and its 'sample' has none: give sample.output_text, or a "
-                    "run of the type 'completions', which has a model answer",
+                    "the criteria read the answer, but its 'sample' has none: give sample.output_text, or "
+                    "use a run of the type 'completions', in which a model answers",
                     param,
                 )
         count += len(some)
         if most and count > most:
             raise BadRequest(
-                f"The run has more than {most} items, the most that a project's runs may have. The operator "
-                "can change that with POLICYSPLIT_PROJECT_MAX_EVAL_ITEMS.",
+                f"The run has more than {most} items, the limit for a project's runs. The operator can "
+                "change it with POLICYSPLIT_PROJECT_MAX_EVAL_ITEMS.",
                 param=param,
                 code="quota_exceeded",
             )

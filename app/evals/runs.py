@@ -91,7 +91,7 @@ def delete(project_id: str, eval_id: str, run_id: str) -> dict[str, object]:
         _, row = _locked(session, project_id, eval_id, run_id)
         if not is_terminal(row.status):
             raise Conflict(
-                f"The run '{run_id}' is {row.status}. Cancel it first; then it can be deleted.",
+                f"The run '{run_id}' is {row.status}. Cancel it before deleting it.",
                 param="run_id",
                 code="run_not_finished",
             )

@@ -17,15 +17,15 @@ CRITERIA = TypeAdapter(list[Grader])
 
 
 class CustomConfig(StrictModel):
-    """The form of the items."""
+    """The schema of the items."""
 
-    type: Literal["custom"] = Field(description="Rows are given with each run")
+    type: Literal["custom"] = Field(description="Each run is given its rows")
     item_schema: dict[str, object] = Field(
-        description="A JSON schema that each row's item must fit; {} takes any object"
+        description="A JSON schema that each row's item must fit; {} accepts any object"
     )
     include_sample_schema: bool = Field(
         default=False,
-        description="Whether criteria read sample, too; shown in schema. They may do so in either case",
+        description="Whether criteria also read sample; shown in schema. They may do so either way",
     )
 
     @model_validator(mode="before")
@@ -34,8 +34,9 @@ class CustomConfig(StrictModel):
         kind = value.get("type") if isinstance(value, dict) else None
         if kind in ("logs", "stored_completions"):
             raise ValueError(
-                f"answers are not kept here, so an eval of the type {kind!r} has nothing to look at: give "
-                "{'type': 'custom', 'item_schema': {…}}, and the rows, or a model to ask, with each run"
+                f"answers are not stored here, so an eval of the type {kind!r} has nothing to evaluate: "
+                "give {'type': 'custom', 'item_schema': {…}}, and give each run its rows, or a model to "
+                "query"
             )
         return value
 
@@ -43,40 +44,42 @@ class CustomConfig(StrictModel):
 class CreateEval(StrictModel):
     """The body of ``POST /v1/evals``."""
 
-    name: Name = Field(default="Untitled eval", description="What you call it; 1 to 256 characters")
-    data_source_config: CustomConfig = Field(description="The form of the rows that runs of it have")
+    name: Name = Field(default="Untitled eval", description="Your name for it; 1 to 256 characters")
+    data_source_config: CustomConfig = Field(description="The schema of its runs' rows")
     testing_criteria: list[Grader] = Field(
         min_length=1,
         max_length=MAX_CRITERIA,
-        description="Graders of each answer, 1 to 32; an item passes when all of them do. pass_threshold is "
-        "on the grader's own scale; without it the whole score is needed",
+        description="1 to 32 graders for each answer; an item passes if it passes all of them. "
+        "pass_threshold is on the grader's own scale; without it the full score is needed",
     )
     metadata: Metadata | None = Field(
-        default=None, description="Up to 16 pairs of texts for your own records"
+        default=None, description="Up to 16 key-value pairs for your own records"
     )
 
 
 class UpdateEval(StrictModel):
-    """What is left out stays as it is."""
+    """Fields left out stay as they are."""
 
     name: Name | None = Field(default=None, description="What to call it from now on")
     metadata: Metadata | None = Field(
-        default=None, description="All pairs that it is to have from now on; null or {} for none"
+        default=None, description="All of its pairs from now on; null or {} for none"
     )
 
     @field_validator("name")
     @classmethod
     def _is_a_name(cls, value: str | None) -> str | None:
         if value is None:
-            raise ValueError("name is null, but an eval has one: leave it out, or give 1 to 256 characters")
+            raise ValueError(
+                "name is null, but an eval must have one: leave it out, or give 1 to 256 characters"
+            )
         return value
 
 
 class CreateEvalRun(StrictModel):
     """The body of ``POST /v1/evals/{eval_id}/runs``."""
 
-    name: Name | None = Field(default=None, description="What you call it; default the model's id")
-    data_source: DataSource = Field(description="The rows, and what is asked of which model")
+    name: Name | None = Field(default=None, description="Your name for it; default: the model's id")
+    data_source: DataSource = Field(description="The rows, and which model is queried and how")
     metadata: Metadata | None = Field(
-        default=None, description="Up to 16 pairs of texts for your own records"
+        default=None, description="Up to 16 key-value pairs for your own records"
     )

@@ -120,7 +120,7 @@ def delete(project_id: str, eval_id: str) -> dict[str, object]:
         row = found(session, project_id, eval_id, lock=True)
         if (run := repository.unfinished_of(session, eval_id)) is not None:
             raise Conflict(
-                f"The eval's run '{run}' has not ended. Cancel it first; then the eval can be deleted.",
+                f"The eval's run '{run}' has not ended. Cancel it before deleting the eval.",
                 param="eval_id",
                 code="run_not_finished",
             )

@@ -81,8 +81,8 @@ def test_a_run_is_what_the_sdks_types_declare(client: openai.OpenAI, api: Api):
 
 
 REFUSED_EVALS: list[tuple[dict[str, Any], str]] = [
-    ({"data_source_config": {"type": "logs"}}, "answers are not kept here"),
-    ({"data_source_config": {"type": "stored_completions", "metadata": {}}}, "answers are not kept here"),
+    ({"data_source_config": {"type": "logs"}}, "answers are not stored here"),
+    ({"data_source_config": {"type": "stored_completions", "metadata": {}}}, "answers are not stored here"),
     ({"data_source_config": {"type": "custom"}}, "'data_source_config.item_schema'"),
     (
         {"data_source_config": {"type": "custom", "item_schema": {"type": "nothing"}}},
@@ -129,7 +129,7 @@ REFUSED_RUNS: list[tuple[dict[str, Any], str, str]] = [
         "data_source.source.content",
         "give at least one row",
     ),
-    (JSONL, "data_source.source", "Row 1: the criteria read the answer, and its 'sample' has none"),
+    (JSONL, "data_source.source", "Row 1: the criteria read the answer, but its 'sample' has none"),
     (
         {"type": "jsonl", "source": {"type": "file_content", "content": [{"item": {"question": 1}}]}},
         "data_source.source",
@@ -148,9 +148,9 @@ REFUSED_RUNS: list[tuple[dict[str, Any], str, str]] = [
     (
         {"type": "jsonl", "source": {"type": "stored_completions"}},
         "data_source.source",
-        "answers are not kept",
+        "answers are not stored",
     ),
-    (asked("tiny", ITEM, source={"type": "responses"}), "data_source.source", "answers are not kept here"),
+    (asked("tiny", ITEM, source={"type": "responses"}), "data_source.source", "answers are not stored here"),
     (asked("missing", ITEM), "data_source.model", "'missing' does not exist"),
     (asked("tiny", ITEM, mode="high-entropy"), "data_source.mode", "has no high-entropy mode"),
     (asked("tiny", ITEM, endpoint="theirs"), "data_source.endpoint", "the operator has no endpoint 'theirs'"),
@@ -181,7 +181,7 @@ REFUSED_RUNS: list[tuple[dict[str, Any], str, str]] = [
             },
         ),
         "data_source.input_messages.template.0",
-        "which is not there yet",
+        "which does not exist yet",
     ),
     (
         asked(
@@ -329,7 +329,7 @@ def test_items_expire_and_what_a_run_needs_does_not(
     assert client.evals.runs.output_items.list(ended, eval_id=eval_id).data == []
     assert client.evals.runs.retrieve(ended, eval_id=eval_id).result_counts.passed == 2, "its counts stay"
     compared = http.get(f"/v1/evals/{eval_id}/compare").json()
-    assert compared["notes"] == ["The items of ended have expired: only its counts are left."]
+    assert compared["notes"] == ["The items of ended have expired; only its counts remain."]
     assert [one.id for one in client.files.list()] == [file]
     client.evals.runs.cancel(waits, eval_id=eval_id)
     expire(now=time.time() + 11 * DAY)

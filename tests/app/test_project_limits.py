@@ -54,11 +54,11 @@ def test_only_the_operator_sets_limits(keyed: Keyed) -> None:
 def test_jobs_at_a_time_and_storage(api: Api, client: openai.OpenAI) -> None:
     file = api.upload(client, sums())
     limit(api, jobs=0)
-    with pytest.raises(openai.PermissionDeniedError, match="more than 0, the most there may be"):
+    with pytest.raises(openai.PermissionDeniedError, match="would exceed the limit of 0"):
         create_job(client, api, file)
     limit(api, jobs=1)
     job = create_job(client, api, file)
-    with pytest.raises(openai.PermissionDeniedError, match="more than 1, the most there may be") as error:
+    with pytest.raises(openai.PermissionDeniedError, match="would exceed the limit of 1") as error:
         create_job(client, api, file)
     assert error.value.code == "quota_exceeded"
     client.fine_tuning.jobs.cancel(job.id)
