@@ -36,8 +36,8 @@ class Agreement:
         """Raise BadRequest."""
         param = f"{self.param}.hyperparameters.{openai_name}"
         raise BadRequest(
-            f"'{param}' ({theirs}) and '{self.param}.{name}' ({value}) say different things about the same: "
-            "give one of them.",
+            f"'{param}' ({theirs}) and '{self.param}.{name}' ({value}) contradict each other: give one of "
+            "them.",
             param=param,
             code="conflicting_parameters",
         )

@@ -25,7 +25,7 @@ def list_attempts(
 ) -> Response:
     """List a job's attempts, newest first.
 
-    An attempt is one worker's turn at the job; its outcome and cause say why it ended.
+    An attempt is one worker's try at the job; outcome and cause say why it ended.
     """
     return page(listing(project, fine_tuning_job_id, after=after, limit=limit), limit)
 

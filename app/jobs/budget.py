@@ -43,8 +43,8 @@ def used_up(budget: Mapping[str, Any], spent: Spent) -> str | None:
     if floor is not None and len(recent) == ENTROPY_STEPS and sum(recent) / ENTROPY_STEPS < floor:
         mean = sum(recent) / ENTROPY_STEPS
         return (
-            f"The normal mode's entropy, {mean:.3f} nats over the last {ENTROPY_STEPS} steps that have one, "
-            f"is below the floor of {floor:g}."
+            f"The normal mode's entropy, {mean:.3f} nats over the last {ENTROPY_STEPS} steps with a "
+            f"value, is below the floor of {floor:g}."
         )
     return None
 

@@ -26,9 +26,9 @@ router = APIRouter(prefix="/v1/fine_tuning/jobs", tags=["checkpoints"], route_cl
 def list_checkpoints(
     fine_tuning_job_id: JobId, project: ProjectId, after: After = None, limit: Limit = 10
 ) -> Response:
-    """List a job's checkpoints, the latest first.
+    """List a job's checkpoints, latest first.
 
-    Each can be asked in both modes.
+    Each can be queried in both modes.
     """
     return page(listing(project, fine_tuning_job_id, after=after, limit=limit), limit)
 

@@ -111,7 +111,7 @@ def delete_some(session: Session, table: Any, job_id: str, most: int) -> int:
 def _check(session: Session, job: Job) -> None:
     if not is_terminal(job.status):
         raise Conflict(
-            f"The job '{job.id}' is {job.status}. Cancel it first; then it can be deleted.",
+            f"The job '{job.id}' is {job.status}. Cancel it before deleting it.",
             param="fine_tuning_job_id",
             code="job_not_finished",
         )
@@ -120,7 +120,7 @@ def _check(session: Session, job: Job) -> None:
     ).first()
     if experiment is not None:
         raise Conflict(
-            f"The job '{job.id}' is a run of the experiment '{experiment}', whose results rest on it.",
+            f"The job '{job.id}' is a run of the experiment '{experiment}', whose results depend on it.",
             param="fine_tuning_job_id",
             code="job_in_experiment",
         )
@@ -129,14 +129,14 @@ def _check(session: Session, job: Job) -> None:
     user = session.scalars(select(Job.id).where(Job.model.in_(names), *unfinished()).limit(1)).first()
     if user is not None:
         raise Conflict(
-            f"The job '{user}', which has not finished, starts from a model of this job. Cancel that first.",
+            f"The job '{user}', which has not finished, starts from this job's model. Cancel that job first.",
             param="fine_tuning_job_id",
             code="model_in_use",
         )
     run = select(EvalRun.id).where(EvalRun.weights.in_(names), EvalRun.finished_at.is_(None))
     if (asking := session.scalars(run.limit(1)).first()) is not None:
         raise Conflict(
-            f"The run '{asking}' of an eval, which has not finished, asks a model of this job. Cancel that "
+            f"The eval run '{asking}', which has not finished, queries this job's model. Cancel that run "
             "first.",
             param="fine_tuning_job_id",
             code="model_in_use",

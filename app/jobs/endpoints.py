@@ -36,7 +36,7 @@ def create(body: CreateJob, project: ProjectId, idempotency_key: IdempotencyKey 
 def validate(body: CreateJob, project: ProjectId) -> dict[str, object]:
     """Check a job without creating it.
 
-    The answer is what ``POST`` would make of the same body, or the error that it would answer with.
+    The answer is what ``POST`` would create from the same body, or the error it would return.
     """
     return validate_job(project, body)
 
@@ -48,27 +48,28 @@ def list_jobs(
     after: After = None,
     limit: Limit = 20,
     metadata: Annotated[
-        str | None, Query(description="metadata[key]=value keeps jobs with that pair; null those without any")
+        str | None,
+        Query(description="metadata[key]=value: only jobs with that pair; null: only jobs without metadata"),
     ] = None,
-    status: Annotated[list[JobStatus], Query(description="Jobs in this status; may be repeated")] = [],  # noqa: B006 (FastAPI copies it)
+    status: Annotated[list[JobStatus], Query(description="Only jobs with this status; may be repeated")] = [],  # noqa: B006 (FastAPI copies it)
     search: Annotated[
         str | None,
         Query(
             min_length=1,
             max_length=200,
-            description="Words that its name, id, model, algorithm, tags or note have; case is ignored",
+            description="Words to find in name, id, model, algorithm, tags or note; case is ignored",
         ),
     ] = None,
     sort: Annotated[
         Sort,
         Query(
-            description="What the list is in the order of; rewards are those of the newest training step, "
-            "and jobs without any count as the lowest"
+            description="What to sort by; rewards are those of the latest training step, and jobs without "
+            "one sort lowest"
         ),
     ] = "created_at",
-    order: Annotated[Literal["asc", "desc"], Query(description="desc: the newest, or last, first")] = "desc",
+    order: Annotated[Literal["asc", "desc"], Query(description="desc: newest, or last, first")] = "desc",
 ) -> Response:
-    """List jobs, newest first unless asked otherwise."""
+    """List jobs, by default newest first."""
     wanted = _metadata_filter(request, metadata)
     listing = Listing(wanted, status, tuple((search or "").split()), sort, order == "desc")
     jobs = service.listing(project, listing, after=after, limit=limit)
@@ -86,25 +87,25 @@ async def retrieve(fine_tuning_job_id: JobId, request: Request, project: Project
 def update(fine_tuning_job_id: JobId, body: UpdateJob, project: ProjectId) -> dict[str, object]:
     """Change a job's note, tags and metadata.
 
-    That is possible at any time; its run does not notice. What is left out stays.
+    This is possible at any time and does not affect the run. Fields left out stay.
     """
     return service.update(project, fine_tuning_job_id, body)
 
 
 @router.get("/{fine_tuning_job_id}/timeline", **answers(Timeline), **READ)
 def get_timeline(fine_tuning_job_id: JobId, project: ProjectId) -> dict[str, object]:
-    """Get what happened to a job, on the axis of its steps.
+    """Get a job's timeline along its steps.
 
-    Attempts and the latest messages, each with the last step that was done by then.
+    Attempts and the latest messages, each with the last step done by then.
     """
     return timeline(project, fine_tuning_job_id)
 
 
 @router.post("/{fine_tuning_job_id}/cancel", operation_id="cancel_job", **answers(JobObject), **TRAIN)
 def cancel(fine_tuning_job_id: JobId, project: ProjectId) -> dict[str, object]:
-    """Stop a job for good.
+    """Cancel a job for good.
 
-    A running one is stopped within seconds; what it has saved stays.
+    A running job stops within seconds; what it has saved is kept.
     """
     return service.cancel(project, fine_tuning_job_id)
 
@@ -113,7 +114,7 @@ def cancel(fine_tuning_job_id: JobId, project: ProjectId) -> dict[str, object]:
 def pause(fine_tuning_job_id: JobId, project: ProjectId) -> dict[str, object]:
     """Pause a job so that it can be resumed later.
 
-    Its last checkpoint can be used meanwhile.
+    Meanwhile its last checkpoint can be used.
     """
     return service.pause(project, fine_tuning_job_id)
 
@@ -126,9 +127,9 @@ def resume(fine_tuning_job_id: JobId, project: ProjectId) -> dict[str, object]:
 
 @router.delete("/{fine_tuning_job_id}", operation_id="delete_job", **answers(JobDeleted), **TRAIN)
 def delete(fine_tuning_job_id: JobId, project: ProjectId) -> dict[str, object]:
-    """Delete a job that is over, with all that it made.
+    """Delete a job that has ended, with everything it made.
 
-    Its checkpoints, results, events, metrics and rollouts go with it.
+    This deletes its checkpoints, results, events, metrics and rollouts.
     """
     return delete_job(project, fine_tuning_job_id)
 

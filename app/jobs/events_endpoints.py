@@ -31,7 +31,7 @@ def list_events(
 ) -> Response:
     """List a job's events, newest first, or follow them.
 
-    With ``stream`` they come as they happen, after ``Last-Event-ID``, until the job is over.
+    With ``stream`` they arrive as they happen, after ``Last-Event-ID``, until the job ends.
     """
     if not streamed:
         return page(service.events(project, fine_tuning_job_id, after=after, limit=limit), limit)

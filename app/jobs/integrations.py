@@ -17,9 +17,9 @@ Tag = Annotated[str, StringConstraints(min_length=1, max_length=64)]
 class WandbOptions(StrictModel):
     """OpenAI's, all of them."""
 
-    project: Name = Field(description="Name of the project that the run is put into")
-    name: Name | None = Field(default=None, description="Of the run; default the job's id")
-    entity: Name | None = Field(default=None, description="Team or user; default that of the worker's key")
+    project: Name = Field(description="Name of the project for the run")
+    name: Name | None = Field(default=None, description="Name of the run; default: the job's id")
+    entity: Name | None = Field(default=None, description="Team or user; default: that of the worker's key")
     tags: list[Tag] | None = Field(default=None, max_length=32, description="Labels of the run, up to 32")
 
 
@@ -27,18 +27,16 @@ class WandbIntegration(StrictModel):
     """Weights & Biases."""
 
     type: Literal["wandb"] = Field(description="Sends the job's metrics to Weights & Biases")
-    wandb: WandbOptions = Field(description="Where in Weights & Biases")
+    wandb: WandbOptions = Field(description="Destination in Weights & Biases")
 
 
 class MlflowOptions(StrictModel):
     """A run in an experiment of the worker's tracking server."""
 
-    experiment: Name = Field(
-        description="Name of the experiment that the run is put into; it is made if need be"
-    )
-    run_name: Name | None = Field(default=None, description="Default the job's id")
+    experiment: Name = Field(description="Name of the experiment for the run; created if necessary")
+    run_name: Name | None = Field(default=None, description="Name of the run; default: the job's id")
     tags: dict[Tag, Annotated[str, StringConstraints(max_length=512)]] | None = Field(
-        default=None, max_length=32, description="Labels of the run by name, up to 32"
+        default=None, max_length=32, description="Up to 32 named labels of the run"
     )
 
 
@@ -46,20 +44,18 @@ class MlflowIntegration(StrictModel):
     """MLflow."""
 
     type: Literal["mlflow"] = Field(description="Sends the job's metrics to MLflow")
-    mlflow: MlflowOptions = Field(description="Where in MLflow")
+    mlflow: MlflowOptions = Field(description="Destination in MLflow")
 
 
 class TensorboardOptions(StrictModel):
-    """There are none: the event files lie in ``runs/<job id>/tensorboard`` of the data directory."""
+    """None: the event files are in ``runs/<job id>/tensorboard`` of the data directory."""
 
 
 class TensorboardIntegration(StrictModel):
     """TensorBoard."""
 
     type: Literal["tensorboard"] = Field(description="Writes the job's metrics as TensorBoard event files")
-    tensorboard: TensorboardOptions = Field(
-        default_factory=TensorboardOptions, description="There is nothing to set"
-    )
+    tensorboard: TensorboardOptions = Field(default_factory=TensorboardOptions, description="Has no settings")
 
 
 Integration = Annotated[

@@ -30,15 +30,15 @@ _BYTES = 2**20
 
 
 class PromptLengths(BaseModel):
-    """How long a file's prompts are: their messages alone, without what a chat template puts around them."""
+    """Lengths of a file's prompts: their messages only, without what a chat template adds."""
 
     object: Kind[Literal["file.prompt_lengths"]]
     file_id: str = Field(description="The file that was read")
-    model: str = Field(description="Whose tokens these are")
-    rows: int = Field(description="How many rows were read, from the first one on")
-    complete: bool = Field(description="Whether these are all rows; of a long file the beginning is read")
-    median: int = Field(description="Tokens of the prompt in the middle")
-    ninety_percent: int = Field(description="Nine prompts of ten have no more tokens than that")
+    model: str = Field(description="Model whose tokenizer was used")
+    rows: int = Field(description="Number of rows read, starting with the first")
+    complete: bool = Field(description="Whether all rows were read; for a long file only the first are")
+    median: int = Field(description="Median number of tokens in a prompt")
+    ninety_percent: int = Field(description="Number of tokens that nine out of ten prompts do not exceed")
     longest: int = Field(description="Tokens of the longest prompt")
 
 
@@ -46,17 +46,17 @@ class PromptLengths(BaseModel):
 def get_prompt_lengths(
     file_id: FileId,
     project: ProjectId,
-    model: Annotated[str, Query(description="A base model, or one that a job made")],
+    model: Annotated[str, Query(description="A base model, or one made by a job")],
 ) -> dict[str, object]:
-    """Get how many tokens a file's prompts have.
+    """Get the number of tokens in a file's prompts.
 
-    For the beginning of the file, in the tokens of a model that may be trained on it.
+    For the first rows of the file, with the tokenizer of a model that may be trained on it.
     """
     file, path = content(project, file_id)
     if file.rows is None:
         raise BadRequest(
-            f"Invalid value for 'file_id': '{file_id}' is what a job wrote, and has no prompts. Give a file "
-            "with the purpose 'fine-tune'.",
+            f"Invalid value for 'file_id': '{file_id}' was written by a job and has no prompts. Give a "
+            "file with the purpose 'fine-tune'.",
             param="file_id",
         )
     with read_session() as session:

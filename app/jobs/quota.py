@@ -21,8 +21,8 @@ def check_size(run: RunSpec) -> None:
     ):
         if most and wanted > most:
             raise BadRequest(
-                f"The job has {wanted} {what}, and {most} is the most that a project may have planned. The "
-                f"operator can change that with POLICYSPLIT_{name}.",
+                f"The job has {wanted} {what}, more than the limit of {most} for a project. The operator "
+                f"can change it with POLICYSPLIT_{name}.",
                 param="method",
                 code="quota_exceeded",
             )
@@ -62,10 +62,9 @@ def check_quota(session: Session, project_id: str, run: RunSpec) -> None:
     ):
         if most is not None and planned + added > most:
             raise Forbidden(
-                f"The project's jobs that have not ended have {planned} {what}; {added} more would make it "
-                f"more than {most}, the most there may be. Wait for some to end, or cancel them; the "
-                f"operator can change the bound with POLICYSPLIT_{name}"
-                f"{of_project if what == 'jobs' else ''}.",
+                f"The project's unfinished jobs have {planned} {what}; {added} more would exceed the "
+                f"limit of {most}. Wait for some to end, or cancel them; the operator can change the "
+                f"limit with POLICYSPLIT_{name}{of_project if what == 'jobs' else ''}.",
                 code="quota_exceeded",
             )
 

@@ -35,11 +35,11 @@ OPEN = ("queued", "running")
 def replay(
     fine_tuning_job_id: JobId,
     project: ProjectId,
-    step: Annotated[int, Query(ge=1, le=10_000_000, description="Which step to do again, from 1")],
+    step: Annotated[int, Query(ge=1, le=10_000_000, description="Step to repeat, from 1")],
 ) -> dict[str, object]:
-    """Do one step of a job again and compare it with what it was.
+    """Repeat one step of a job and compare it with the original.
 
-    The job must not be running. What came of it is in the replay later.
+    The job must not be running. The replay has the result later.
     """
     return create(project, fine_tuning_job_id, step)
 
@@ -56,7 +56,7 @@ def list_replays(
 def retrieve_replay(fine_tuning_job_id: JobId, replay_id: ReplayId, project: ProjectId) -> dict[str, object]:
     """Get a replay.
 
-    ``matches`` says whether the step came to the same.
+    ``matches`` says whether the result was the same.
     """
     with read_session() as session:
         job = found(session, project, fine_tuning_job_id)
@@ -103,7 +103,7 @@ def listing(project_id: str, job_id: str, *, after: str | None, limit: int) -> l
 def _check(job: Job, step: int) -> None:
     if not (is_terminal(job.status) or job.status == JobStatus.PAUSED):
         raise Conflict(
-            f"The job '{job.id}' is {job.status}: its steps can be replayed once it is paused or over.",
+            f"The job '{job.id}' is {job.status}: its steps can be replayed once it is paused or has ended.",
             param="fine_tuning_job_id",
             code="job_not_finished",
         )

@@ -128,12 +128,12 @@ def _template_options(ours: Reinforcement, model_path: Path) -> tuple[dict[str, 
     switch = effort_switch(chat_template(model_path) or "")
     told = f"hyperparameters.reasoning_effort is {effort!r}"
     if switch is None:
-        note = f"{told}, which is without effect: the model's chat template has no switch for how it thinks."
+        note = f"{told}, which has no effect: the model's chat template has no switch for thinking."
         return given, (note,)
     value = effort if switch == EFFORT else True
     if given.get(switch, value) != value:
         _SAME.conflict("reasoning_effort", effort, f"chat_template_kwargs.{switch}", str(given[switch]))
-    note = f"{told}: the model's chat template knows no degrees, and {switch} is true, as for any effort."
+    note = f"{told}: the model's chat template knows no degrees, so {switch} is true, as for any effort."
     return {**given, switch: value}, () if switch == EFFORT else (note,)
 
 
@@ -141,7 +141,7 @@ def _thresholds(grader: Grader) -> Iterator[str]:
     named = grader.named.values() if isinstance(grader, MultiGrader) else ()
     for one in (grader, *named):
         if one.pass_threshold is not None:
-            yield f"pass_threshold of the grader {one.name!r} is without effect on its rewards."
+            yield f"pass_threshold of the grader {one.name!r} has no effect on its rewards."
 
 
 def _rollout(ours: Reinforcement, rows: int) -> RolloutSpec:
@@ -152,8 +152,8 @@ def _rollout(ours: Reinforcement, rows: int) -> RolloutSpec:
     if prompts > rows:
         param = _SAME.named(ours.rollout, "rollout.prompts_per_step", "batch_size")
         raise BadRequest(
-            f"Invalid value for '{param}': {prompts}. The training data has {rows} rows, and a step takes "
-            f"different ones: give a number from 1 to {rows}.",
+            f"Invalid value for '{param}': {prompts}. The training data has {rows} rows, and those of a "
+            f"step must differ: give a number from 1 to {rows}.",
             param=param,
         )
     multiplier = value_of(given.compute_multiplier)
@@ -161,8 +161,8 @@ def _rollout(ours: Reinforcement, rows: int) -> RolloutSpec:
     if samples is not None and (samples < 2 or samples != round(samples)):
         param = f"{_PARAM}.hyperparameters.compute_multiplier"
         raise BadRequest(
-            f"Invalid value for '{param}': {multiplier}. Times {BASE_SAMPLES} it makes {samples:g} samples a "
-            f"prompt; give a multiple of {1 / BASE_SAMPLES:g} from {2 / BASE_SAMPLES:g} up.",
+            f"Invalid value for '{param}': {multiplier}. Times {BASE_SAMPLES} it makes {samples:g} "
+            f"samples per prompt; give a multiple of {1 / BASE_SAMPLES:g} from {2 / BASE_SAMPLES:g} up.",
             param=param,
         )
     samples = _SAME.agreed(
@@ -198,7 +198,7 @@ def _evaluation(ours: Reinforcement, steps: int, validation: Data | None) -> Eva
     if interval and validation is None:
         param = _SAME.named(ours.evaluation, "evaluation.interval", "eval_interval")
         raise BadRequest(
-            f"Invalid value for '{param}': {interval}. There is nothing to evaluate on: give a "
+            f"Invalid value for '{param}': {interval}. There is no validation data: give a "
             "'validation_file', or leave this out.",
             param=param,
         )

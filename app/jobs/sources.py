@@ -71,7 +71,7 @@ def _check_no_task(request: CreateJob) -> None:
     for name in ("environment", "validation_environment"):
         if getattr(request, name) is not None:
             raise BadRequest(
-                f"Invalid '{name}': a task's items say what is asked, not what to answer, so a "
+                f"Invalid '{name}': a task's items have questions but no answers, so a "
                 f"{request.method.type} job cannot learn from them. Give a file, or a method of the type "
                 "'reinforcement'.",
                 param=name,
@@ -88,7 +88,7 @@ def _given_once(request: CreateJob) -> None:
         )
     if request.validation_file is not None and request.validation_environment is not None:
         raise BadRequest(
-            "Give either 'validation_file' or 'validation_environment'; both are given.",
+            "Give either 'validation_file' or 'validation_environment', not both.",
             param="validation_file",
             code="conflicting_parameters",
         )

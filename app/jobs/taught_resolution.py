@@ -61,8 +61,8 @@ def resolve_taught(
     if batch > training_rows:
         param = f"{same.param}.hyperparameters.batch_size"
         raise BadRequest(
-            f"Invalid value for '{param}': {batch}. The training data has {training_rows} rows, and a step "
-            f"takes different ones: give a number from 1 to {training_rows}.",
+            f"Invalid value for '{param}': {batch}. The training data has {training_rows} rows, and those "
+            f"of a step must differ: give a number from 1 to {training_rows}.",
             param=param,
         )
     steps, epochs = same.steps(

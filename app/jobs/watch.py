@@ -65,7 +65,7 @@ class JobWatch:
             try:
                 marks = await run_in_threadpool(_marks, list(self._waiting))
             except SQLAlchemyError as error:
-                _log.warning("streams wait: the database failed: %s", error)
+                _log.warning("streams are waiting, as the database failed: %s", error)
             else:
                 for job_id, waiters in self._waiting.items():
                     for waiter in waiters:

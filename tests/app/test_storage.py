@@ -110,7 +110,7 @@ def test_a_job_that_is_not_over_is_not_deleted(client: openai.OpenAI, api: Api) 
     answer = httpx.delete(f"{api.url}/v1/fine_tuning/jobs/{job.id}")
     assert answer.status_code == 409
     assert answer.json()["error"]["code"] == "job_not_finished"
-    assert "Cancel it first" in answer.json()["error"]["message"]
+    assert "Cancel it before deleting it" in answer.json()["error"]["message"]
     client.fine_tuning.jobs.cancel(job.id)
     assert httpx.delete(f"{api.url}/v1/fine_tuning/jobs/{job.id}").status_code == 200
 

@@ -110,7 +110,7 @@ def test_rows_of_another_method_are_refused_with_their_line(client: openai.OpenA
         (
             {"environment": {"task": "chain_sum"}},
             "environment",
-            "a task's items say what is asked, not what to answer",
+            "a task's items have questions but no answers",
         ),
         (
             {"training_file": taught, "method": {"type": "supervised", "reinforcement": {"grader": GRADER}}},
@@ -120,7 +120,7 @@ def test_rows_of_another_method_are_refused_with_their_line(client: openai.OpenA
         (
             {"training_file": taught, "hyperparameters": {"batch_size": 4}},
             "method.supervised.hyperparameters.batch_size",
-            "has 3 rows, and a step takes different ones: give a number from 1 to 3",
+            "has 3 rows, and those of a step must differ: give a number from 1 to 3",
         ),
         (
             {"training_file": taught, "method": {"type": "supervised", "supervised": {"rollout": {}}}},
