@@ -24,7 +24,7 @@ async def best_of(
 
     grades = await lane.run(project, work)
     if all(grade.reward is None for grade in grades):
-        raise GradingFailed(f"The grader gave none of the {len(grades)} answers a reward: {grades[0].error}")
+        raise GradingFailed(f"The grader failed on all {len(grades)} answers; first: {grades[0].error}")
     order = sorted(range(len(choices)), key=lambda index: _rank(grades[index]), reverse=True)
     if not wanted.distinct:
         kept = order[: wanted.keep]

@@ -32,55 +32,50 @@ Prompt = Annotated[
 class CompletionRequest(SamplingRequest):
     """``POST /v1/completions``. Choices are numbered prompt by prompt, ``n`` of each."""
 
-    prompt: Prompt = Field(description="A text or token ids, or a list of such")
+    prompt: Prompt = Field(description="A text or token ids, or a list of these")
     logprobs: int | None = Field(
         default=None,
         ge=0,
         le=5,
-        description="How many of the likeliest tokens to tell at each position, 0 to 5, beside the one "
-        "sampled; default none at all",
+        description="Number of most likely tokens to return at each position besides the sampled one, 0 "
+        "to 5; default: no log-probabilities",
     )
     max_tokens: int | None = Field(
         default=None,
         ge=0,
-        description="Most tokens of an answer; default what the context has room for. 0 with echo and "
-        "logprobs: the prompt alone",
+        description="Maximum tokens per answer; default: what the context has room for. 0 with echo and "
+        "logprobs: only the prompt",
     )
     echo: bool | None = Field(
         default=None,
-        description="Begin each answer with its prompt; with logprobs the prompt's tokens have theirs, too",
+        description="Start each answer with its prompt; with logprobs, including the prompt's tokens",
     )
     best_of: int | None = Field(
         default=None,
         ge=1,
-        description="Taken when it equals n; for the best of several answers give best_of_n",
+        description="Accepted if it equals n; for the best of several answers give best_of_n",
     )
-    suffix: str | None = Field(default=None, description="Not supported by any engine here; leave it out")
+    suffix: str | None = Field(default=None, description="Not supported; leave it out")
 
     @model_validator(mode="after")
     def _fields_agree(self) -> "CompletionRequest":
         if self.best_of is not None and self.best_of != self.choices:
             raise ValueError(
-                f"best_of is {self.best_of}, but choosing the likeliest answer is not done here; leave it "
-                "out, or give best_of_n with a grader"
+                f"best_of is {self.best_of}, but choosing the most likely answer is not supported; leave "
+                "it out, or give best_of_n with a grader"
             )
         if self.suffix:
-            raise ValueError(
-                "suffix asks for text that leads up to it; no engine here has that, leave it out"
-            )
+            raise ValueError("suffix is not supported by any engine here; leave it out")
         if self.echo and not self.tells_prompt and any(isinstance(prompt, list) for prompt in self.prompts):
-            raise ValueError("echo is given with token ids: give logprobs, too, or the prompt as text")
+            raise ValueError("echo is given with token ids: also give logprobs, or give the prompt as text")
         if self.max_tokens == 0 and not self.tells_prompt:
-            raise ValueError(
-                "max_tokens is 0, which asks for nothing: give 1 or more, or echo and logprobs for those of "
-                "the prompt"
-            )
+            raise ValueError("max_tokens is 0: give 1 or more, or echo and logprobs to score the prompt")
         if len(self.prompts) * self.choices > MAX_CHOICES:
             raise ValueError(
                 f"prompt and n make {len(self.prompts) * self.choices} answers, more than {MAX_CHOICES}"
             )
         if self.best_of_n is not None and len(self.prompts) > 1:
-            raise ValueError("best_of_n is given with several prompts: ask for one at a time")
+            raise ValueError("best_of_n is given with several prompts: give one at a time")
         return self
 
     @property

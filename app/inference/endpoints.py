@@ -42,7 +42,7 @@ router = APIRouter(prefix="/v1", tags=["inference"], route_class=LeanRoute, life
 async def create_chat_completion(
     body: ChatCompletionRequest, request: Request, project: ProjectId
 ) -> Response:
-    """Answer a conversation, in the mode that the model's id or ``mode`` names or in both.
+    """Answer a conversation in the mode given by the model's id or ``mode``, or in both.
 
     The answer, each choice and each chunk carry the ``mode``, as does the header ``x-policysplit-mode``.
     """
@@ -55,8 +55,8 @@ async def create_chat_completion(
 async def create_completion(body: CompletionRequest, request: Request, project: ProjectId) -> Response:
     """Continue a text.
 
-    There is no chat template and no turn: what is sent is what the model reads. In the high-entropy mode the
-    checkpoint's mode prompt and a blank line stand in front of the text.
+    No chat template is applied: the model reads exactly what is sent. In the high-entropy mode the
+    checkpoint's mode prompt and a blank line precede the text.
     """
     gateway: Gateway = request.state.gateway
     plan = await service.plan_completion(gateway, body, project)
@@ -65,9 +65,9 @@ async def create_completion(body: CompletionRequest, request: Request, project: 
 
 @router.post("/responses", **described(ResponseObject, event_stream="With ``stream``"), **INFER)
 async def create_response(body: ResponseRequest, request: Request, project: ProjectId) -> Response:
-    """Answer a conversation in items, as OpenAI's Responses API has it.
+    """Answer a conversation in items, as in OpenAI's Responses API.
 
-    Nothing is kept: what was said before is sent again in ``input``.
+    Nothing is stored: send the earlier conversation again in ``input``.
     """
     gateway: Gateway = request.state.gateway
     plan = await service.plan_chat(gateway, body.as_chat(), project)

@@ -14,8 +14,8 @@ class NoInferenceWorker(Unavailable):
 
     def __init__(self) -> None:
         super().__init__(
-            "No inference worker is running, so no model can answer now. `policysplit serve` runs one, "
-            "`policysplit inference` runs it alone.",
+            "No inference worker is running, so no model can answer. `policysplit serve` includes one; "
+            "`policysplit inference` runs only that.",
             retry_after=5,
             code="no_inference_worker",
         )
@@ -34,8 +34,8 @@ def translated(error: object, retry_after: str | None = None) -> ApiError:
     message, code = str(error.get("message", "")), error.get("code")
     if code == "invalid_api_key":
         return EngineFailed(
-            "The inference worker did not accept the gateway's token: POLICYSPLIT_INFERENCE_TOKEN must be "
-            "the same for both."
+            "The inference worker rejected the gateway's token: POLICYSPLIT_INFERENCE_TOKEN must be the "
+            "same for both."
         )
     if error.get("type") == "invalid_request_error":
         return BadRequest(message, param=error.get("param"), code=code)

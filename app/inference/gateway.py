@@ -123,13 +123,13 @@ def able(workers: list[Worker], needs: dict[str, str]) -> list[Worker]:
     engines = ", ".join(sorted({worker.engine for worker in workers}))
     if lacking is None:
         raise BadRequest(
-            f"No engine here ({engines}) has all of {', '.join(needs.values())} at once; leave one out.",
+            f"No engine here ({engines}) supports {', '.join(needs.values())} together; leave one out.",
             param=next(iter(needs.values())),
             code="unsupported_parameter",
         )
     raise BadRequest(
-        f"Unsupported parameter: '{needs[lacking]}'. The engine that serves here ({engines}) does not have "
-        "it; leave it out.",
+        f"Unsupported parameter: '{needs[lacking]}'. The engine in use ({engines}) does not support it; "
+        "leave it out.",
         param=needs[lacking],
         code="unsupported_parameter",
     )

@@ -11,14 +11,14 @@ from trainer.graders.response_format import ResponseFormat
 
 #: Fields of OpenAI's that ask for what is not done here, each with what to do instead.
 REFUSED = {
-    "previous_response_id": "answers are not kept here: send the earlier items in input",
-    "conversation": "conversations are not kept here: send the earlier items in input",
-    "background": "answers are given at once: leave it out, or give false",
-    "prompt": "prompts are not kept here: send instructions and input",
-    "moderation": "nothing here moderates: leave it out",
-    "context_management": "nothing is left out of a conversation here: leave it out",
+    "previous_response_id": "answers are not stored here: send the earlier items in input",
+    "conversation": "conversations are not stored here: send the earlier items in input",
+    "background": "background requests are not supported: leave it out, or give false",
+    "prompt": "prompts are not stored here: send instructions and input",
+    "moderation": "moderation is not supported: leave it out",
+    "context_management": "conversations are never truncated here: leave it out",
 }
-Unsupported = Annotated[object, Field(description="OpenAI's; not done here: leave it out")]
+Unsupported = Annotated[object, Field(description="Not supported; leave it out")]
 
 
 class _Loose(Strict):
@@ -31,7 +31,7 @@ class TextItemPart(_Loose):
     """A part of a message's content, or of what a tool gave back."""
 
     type: Literal["input_text", "output_text", "text", "refusal"] = Field(
-        description="input_text; output_text in an answer that is sent back"
+        description="input_text; output_text in an earlier answer"
     )
     text: str = Field(default="", description="What is said")
 
@@ -45,32 +45,34 @@ ItemContent = Annotated[
 class MessageItem(_Loose):
     """A message."""
 
-    type: Literal["message"] = Field(default="message", description="May be left out for messages alone")
+    type: Literal["message"] = Field(default="message", description="May be left out only for messages")
     role: Literal["user", "assistant", "system", "developer"] = Field(description="Who speaks")
-    content: ItemContent = Field(description="A text, or parts that are joined")
+    content: ItemContent = Field(description="A text, or parts to be joined")
 
 
 class CallItem(_Loose):
     """A call of a function in an earlier answer."""
 
-    type: Literal["function_call"] = Field(description="Always function_call, in an answer that is sent back")
-    call_id: str = Field(description="What its output names it by")
+    type: Literal["function_call"] = Field(description="Always function_call, from an earlier answer")
+    call_id: str = Field(description="Id by which its output refers to it")
     name: str = Field(description="The function called")
-    arguments: str = Field(description="With what, a JSON object as text")
+    arguments: str = Field(description="Arguments of the call, a JSON object as text")
 
 
 class CallOutputItem(_Loose):
     """What a function gave back."""
 
-    type: Literal["function_call_output"] = Field(description="Always so for what a tool gave back")
-    call_id: str = Field(description="Which of the earlier answer's calls this answers")
-    output: ItemContent = Field(description="A text, or parts that are joined")
+    type: Literal["function_call_output"] = Field(
+        description="Always function_call_output: the result of a function"
+    )
+    call_id: str = Field(description="Id of the call that this is the result of")
+    output: ItemContent = Field(description="A text, or parts to be joined")
 
 
 class ReasoningItem(_Loose):
     """Thoughts of an earlier answer; the model is not shown them again."""
 
-    type: Literal["reasoning"] = Field(description="Always reasoning, in an answer that is sent back")
+    type: Literal["reasoning"] = Field(description="Always reasoning, from an earlier answer")
 
 
 _KINDS = ("message", "function_call", "function_call_output", "reasoning")
@@ -95,9 +97,11 @@ class FunctionItemTool(Strict):
 
     model_config = ConfigDict(extra="ignore", strict=True)
 
-    type: Literal["function"] = Field(description="function: no tool of OpenAI's own is here")
-    name: str = Field(description="What the model calls it by")
-    description: str | None = Field(default=None, description="When and what for to call it")
+    type: Literal["function"] = Field(
+        description="Always function: OpenAI's built-in tools are not available"
+    )
+    name: str = Field(description="The name the model calls it by")
+    description: str | None = Field(default=None, description="When to call it and what for")
     parameters: dict[str, object] | None = Field(default=None, description="A JSON schema of the arguments")
     strict: bool | None = Field(default=None, description="Whether arguments must fit the schema")
 
@@ -105,7 +109,7 @@ class FunctionItemTool(Strict):
 class ChosenFunction(Strict):
     """The function that must be called."""
 
-    type: Literal["function"] = Field(description="Always function: what is chosen is one")
+    type: Literal["function"] = Field(description="Always function: the choice is a function")
     name: str = Field(description="Name of one of the tools")
 
 
@@ -121,12 +125,12 @@ class TextFormat(Strict):
     type: Literal["text", "json_object", "json_schema"] = Field(
         description="text, json_object or json_schema"
     )
-    name: str | None = Field(default=None, description="With json_schema: what the form is called")
-    description: str | None = Field(default=None, description="With json_schema: what the form is for")
+    name: str | None = Field(default=None, description="With json_schema: name of the format")
+    description: str | None = Field(default=None, description="With json_schema: purpose of the format")
     schema_: dict[str, object] | None = Field(
-        default=None, alias="schema", description="What JSON of the answer must fit"
+        default=None, alias="schema", description="With json_schema: the schema that the answer must fit"
     )
-    strict: bool | None = Field(default=None, description="Taken; answers fit the schema either way")
+    strict: bool | None = Field(default=None, description="Ignored: answers always fit the schema")
 
     def as_chat(self) -> dict[str, object]:
         """The same as ``response_format``."""
@@ -144,9 +148,9 @@ class TextFormat(Strict):
 class TextConfig(Strict):
     """What the text of an answer is like."""
 
-    format: TextFormat | None = Field(default=None, description="The form that it must have")
+    format: TextFormat | None = Field(default=None, description="The format it must have")
     verbosity: Literal["low", "medium", "high"] | None = Field(
-        default=None, description="Changes nothing: say it to the model"
+        default=None, description="Ignored: ask for it in the prompt"
     )
 
 
@@ -156,14 +160,14 @@ class ReasoningConfig(Strict):
     model_config = ConfigDict(extra="ignore", strict=True)
 
     effort: Effort | None = Field(
-        default=None, description="As reasoning_effort of a chat request: the chat template's own variable"
+        default=None, description="Like reasoning_effort of a chat request: passed to the chat template"
     )
 
 
 class ResponseStreamOptions(Strict):
     """What a stream carries besides events."""
 
-    include_obfuscation: bool | None = Field(default=None, description="Not done here: changes nothing")
+    include_obfuscation: bool | None = Field(default=None, description="Ignored: not supported")
 
 
 class ResponseRequest(Strict):
@@ -171,50 +175,56 @@ class ResponseRequest(Strict):
 
     model: str = Field(
         min_length=1,
-        description="Id of a model of GET /v1/models; `:high-entropy` at its end asks for that mode",
+        description="Id of a model from GET /v1/models; the ending `:high-entropy` selects that mode",
     )
     mode: Literal["normal", "high-entropy"] | None = Field(
-        default=None, description="The mode to answer in; default: what the model's id says"
+        default=None, description="The mode to answer in; default: as in the model's id"
     )
-    input: str | list[Item] = Field(description="What to answer: a text, or the conversation in items")
+    input: str | list[Item] = Field(description="A text, or a conversation in items")
     instructions: str | None = Field(default=None, description="The system message, before all others")
-    max_output_tokens: int | None = Field(default=None, ge=1, description="Most tokens of the answer")
-    temperature: float | None = Field(default=None, ge=0, le=2, description="0 is greedy; default 1")
+    max_output_tokens: int | None = Field(default=None, ge=1, description="Maximum tokens of the answer")
+    temperature: float | None = Field(default=None, ge=0, le=2, description="0: greedy; default 1")
     top_p: float | None = Field(default=None, gt=0, le=1, description="Default 1, all tokens")
     seed: int | None = Field(default=None, ge=-(2**63), lt=2**63, description="As in a chat request")
-    stream: bool | None = Field(default=None, description="Send events as they come; default false")
-    stream_options: ResponseStreamOptions | None = Field(default=None, description="With stream alone")
-    text: TextConfig | None = Field(default=None, description="The form of the answer")
+    stream: bool | None = Field(default=None, description="Stream the answer as events; default false")
+    stream_options: ResponseStreamOptions | None = Field(default=None, description="Only with stream")
+    text: TextConfig | None = Field(default=None, description="The format of the answer")
     tools: list[FunctionItemTool] | None = Field(default=None, description="Functions that may be called")
     tool_choice: FunctionChoice | None = Field(
         default=None, description="none, auto (the default), required, or one function"
     )
     parallel_tool_calls: bool | None = Field(default=None, description="false: at most one call")
     top_logprobs: int | None = Field(
-        default=None, ge=0, le=20, description="With include message.output_text.logprobs: how many"
+        default=None,
+        ge=0,
+        le=20,
+        description="Number of most likely tokens to return at each position, if include has "
+        "message.output_text.logprobs",
     )
     include: list[str] | None = Field(
         default=None,
-        description="message.output_text.logprobs; others, such as encrypted thoughts, change nothing",
+        description="message.output_text.logprobs; others, such as encrypted thoughts, are ignored",
     )
     reasoning: ReasoningConfig | None = Field(default=None, description="How to think")
-    metadata: Metadata | None = Field(default=None, description="Comes back with the answer")
-    store: bool | None = Field(default=None, description="Answers are not kept here: changes nothing")
+    metadata: Metadata | None = Field(default=None, description="Returned with the answer")
+    store: bool | None = Field(default=None, description="Ignored: answers are not stored here")
     truncation: Literal["auto", "disabled"] | None = Field(
-        default=None, description="Nothing is left out of a conversation: one that is too long is a 400"
+        default=None, description="Ignored: conversations are never truncated; one that is too long is a 400"
     )
-    max_tool_calls: int | None = Field(default=None, ge=1, description="Of OpenAI's own tools: none here")
-    user: str | None = Field(default=None, description="For your own records; changes nothing")
-    safety_identifier: str | None = Field(default=None, description="For your own records; changes nothing")
-    prompt_cache_key: str | None = Field(default=None, description="A hint; changes nothing")
+    max_tool_calls: int | None = Field(
+        default=None, ge=1, description="Ignored: it concerns OpenAI's built-in tools"
+    )
+    user: str | None = Field(default=None, description="Ignored; for your own records")
+    safety_identifier: str | None = Field(default=None, description="Ignored; for your own records")
+    prompt_cache_key: str | None = Field(default=None, description="Accepted, but ignored here")
     prompt_cache_options: dict[str, object] | None = Field(
-        default=None, description="A hint; changes nothing"
+        default=None, description="Accepted, but ignored here"
     )
     prompt_cache_retention: Literal["in_memory", "24h"] | None = Field(
-        default=None, description="A hint; changes nothing"
+        default=None, description="Accepted, but ignored here"
     )
     service_tier: Literal["auto", "default", "flex", "scale", "priority", "fast"] | None = Field(
-        default=None, description="There is one tier: changes nothing"
+        default=None, description="Ignored: there is only one tier"
     )
 
     previous_response_id: Unsupported = None
@@ -235,7 +245,7 @@ class ResponseRequest(Strict):
             kind = one.get("type", "message") if isinstance(one, dict) else None
             if kind not in _KINDS:
                 raise ValueError(
-                    f"an item of the type {str(kind)[:80]!r}: those here are {', '.join(_KINDS)}"
+                    f"an item of the type {str(kind)[:80]!r}: it must be one of {', '.join(_KINDS)}"
                 )
         return value
 

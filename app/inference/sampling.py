@@ -31,24 +31,25 @@ class StreamOptions(Strict):
     """What a stream carries besides text."""
 
     include_usage: bool = Field(
-        default=False, description="End the stream with one more chunk that has the tokens read and written"
+        default=False, description="End the stream with an extra chunk that has the token usage"
     )
     include_obfuscation: Literal[False] | None = Field(
-        default=None, description="Not done here: leave it out, or give false"
+        default=None, description="Not supported: leave it out, or give false"
     )
 
 
 class BestOf(Strict):
     """Grade all ``n`` answers and give back the best, each with its ``reward``."""
 
-    grader: Grader = Field(description="The definition that gives each answer its reward")
+    grader: Grader = Field(description="The grader that gives each answer its reward")
     item: dict[str, object] = Field(
-        default_factory=dict, description="What the grader's templates read as item, e.g. the right answer"
+        default_factory=dict, description="What the grader's templates read as item, such as the right answer"
     )
-    keep: int = Field(default=1, ge=1, description="How many answers to give back, the best first")
+    keep: int = Field(default=1, ge=1, description="Number of answers to return, best first")
     distinct: bool = Field(
         default=False,
-        description="Give each answer once, with its `count` among the n: the grader says which are the same",
+        description="Return each distinct answer once, with its `count` among the n; the grader decides "
+        "which are the same",
     )
 
     @model_validator(mode="after")
@@ -65,58 +66,55 @@ class SamplingRequest(Strict):
 
     model: str = Field(
         min_length=1,
-        description="Id of a model of GET /v1/models; `:high-entropy` at its end asks for that mode",
+        description="Id of a model from GET /v1/models; the ending `:high-entropy` selects that mode",
     )
     mode: Literal["normal", "high-entropy", "mixed"] | None = Field(
         default=None,
-        description="The mode to answer in, or mixed: the choices in turn from both; default: what the "
-        "model's id says",
+        description="The mode to answer in, or mixed: choices alternate between both; default: as in the "
+        "model's id",
     )
     max_tokens: int | None = Field(
-        default=None, ge=1, description="Most tokens of an answer; default what the context has room for"
+        default=None, ge=1, description="Maximum tokens per answer; default: what the context has room for"
     )
     temperature: float | None = Field(
-        default=None, ge=0, le=2, description="0 is greedy; default 1, as in training"
+        default=None, ge=0, le=2, description="0: greedy; default 1, as in training"
     )
     top_p: float | None = Field(
         default=None,
         gt=0,
         le=1,
-        description="Sample among the likeliest tokens that together have this probability; default 1, all "
-        "of them",
+        description="Sample from the most likely tokens with this total probability; default 1: from all",
     )
     n: int | None = Field(
-        default=None, ge=1, le=MAX_CHOICES, description="Answers to each prompt, 1 to 128; default 1"
+        default=None, ge=1, le=MAX_CHOICES, description="Answers per prompt, 1 to 128; default 1"
     )
     seed: int | None = Field(
         default=None,
         ge=-(2**63),
         lt=2**63,
-        description="The same seed with the same request gives the same answer on the same engine; default "
-        "another one each time",
+        description="The same seed and request give the same answer on the same engine; default: a new "
+        "seed each time",
     )
-    stop: Stop | None = Field(default=None, description="Up to 16 texts, each of which ends an answer")
+    stop: Stop | None = Field(default=None, description="Up to 16 texts, any of which ends the answer")
     stream: bool | None = Field(
-        default=None, description="Send the answer piece by piece as server-sent events; default false"
+        default=None, description="Stream the answer as server-sent events; default false"
     )
     stream_options: StreamOptions | None = Field(
-        default=None, description="What a stream carries besides text; with stream alone"
+        default=None, description="What the stream carries besides text; only with stream"
     )
     presence_penalty: Penalty | None = Field(
         default=None,
-        description="Taken once from the logit of each token that the answer has had, -2 to 2; default 0",
+        description="Subtracted once from the logits of tokens already in the answer, -2 to 2; default 0",
     )
     frequency_penalty: Penalty | None = Field(
         default=None,
-        description="Taken from a token's logit each time that the answer has had it, -2 to 2; default 0",
+        description="Subtracted from a token's logit for each occurrence in the answer, -2 to 2; default 0",
     )
     logit_bias: dict[BiasedToken, Bias] | None = Field(
-        default=None, description="By token id, what is added to its logit"
+        default=None, description="Value added to the logit, by token id"
     )
-    best_of_n: BestOf | None = Field(
-        default=None, description="Grade the n answers and give back the best of them"
-    )
-    user: str | None = Field(default=None, description="For your own records; changes nothing")
+    best_of_n: BestOf | None = Field(default=None, description="Grade the n answers and return the best")
+    user: str | None = Field(default=None, description="Ignored; for your own records")
 
     @field_validator("stop")
     @classmethod
@@ -127,20 +125,22 @@ class SamplingRequest(Strict):
         # An engine compares them with each token of its vocabulary before it begins.
         if any(len(stop) > MAX_STOP for stop in stops) or sum(map(len, stops)) > MAX_STOPS:
             raise ValueError(
-                f"give texts of up to {MAX_STOP} characters, up to {MAX_STOPS} together; the longest has "
-                f"{max(map(len, stops))}, together they have {sum(map(len, stops))}"
+                f"give texts of up to {MAX_STOP} characters, up to {MAX_STOPS} in total; the longest has "
+                f"{max(map(len, stops))}, in total they have {sum(map(len, stops))}"
             )
         return value
 
     @model_validator(mode="after")
     def _sampling_agrees(self) -> "SamplingRequest":
         if self.stream_options is not None and not self.stream:
-            raise ValueError("stream_options is given without stream: true, which it belongs to")
+            raise ValueError("stream_options is given without stream: true")
         if self.mode == MIXED and self.choices < 2:
-            raise ValueError("mode is 'mixed', which needs two answers or more: give n of at least 2")
+            raise ValueError("mode is 'mixed', which needs at least two answers: give n of 2 or more")
         if self.best_of_n is not None:
             if self.stream:
-                raise ValueError("best_of_n is given with stream: true, but the best is known at the end")
+                raise ValueError(
+                    "best_of_n is given with stream: true, but the best is only known at the end"
+                )
             if self.best_of_n.keep > self.choices:
                 raise ValueError(f"best_of_n.keep is {self.best_of_n.keep}, more than n, {self.choices}")
         return self

@@ -20,7 +20,7 @@ REFUSED: dict[str, tuple[object, ...]] = {
     "web_search_options": (None,),
 }
 Effort = Literal["none", "minimal", "low", "medium", "high", "xhigh"]
-Unsupported = Annotated[object, Field(description="OpenAI's; no engine here has it: leave it out")]
+Unsupported = Annotated[object, Field(description="Not supported by any engine here; leave it out")]
 
 
 class NamedFunction(Strict):
@@ -49,58 +49,54 @@ class ChatCompletionRequest(SamplingRequest):
     max_completion_tokens: int | None = Field(
         default=None,
         ge=1,
-        description="Most tokens of an answer, thoughts included; default what the context has room for",
+        description="Maximum tokens per answer, including thoughts; default: what the context has room for",
     )
-    max_tokens: int | None = Field(default=None, ge=1, description="The older name of max_completion_tokens")
+    max_tokens: int | None = Field(default=None, ge=1, description="Older name of max_completion_tokens")
     logprobs: bool | None = Field(
-        default=None, description="Tell the log-probability of each token of the answer; default false"
+        default=None, description="Return the log-probability of each token of the answer; default false"
     )
     top_logprobs: int | None = Field(
         default=None,
         ge=0,
         le=20,
-        description="How many of the likeliest tokens to tell at each position, 0 to 20; needs logprobs",
+        description="Number of most likely tokens to return at each position, 0 to 20; needs logprobs",
     )
     response_format: ResponseFormat | None = Field(
-        default=None, description="The form that answers must have; default any text"
+        default=None, description="The format answers must have; default: any text"
     )
     tools: list[Tool] | None = Field(
         default=None,
-        description="Functions that the model may call, for models whose chat template knows tools",
+        description="Functions that the model may call, if its chat template supports tools",
     )
     tool_choice: ToolChoice | None = Field(
-        default=None, description="none, auto (the default with tools), required, or one tool by name"
+        default=None, description="none, auto (default with tools), required, or one tool by name"
     )
     parallel_tool_calls: bool | None = Field(
-        default=None, description="false: at most one call in an answer; default: as many as the model makes"
+        default=None, description="false: at most one call per answer; default: any number"
     )
     reasoning_effort: Effort | None = Field(
         default=None,
-        description="Becomes a variable of the model's chat template, as in training: reasoning_effort where "
-        "it reads that; where it knows thinking or none, `none` and `minimal` turn that off and the others "
-        "on; elsewhere it changes nothing",
+        description="Passed to the model's chat template, as in training: as reasoning_effort if it reads "
+        "that; if thinking can only be on or off, `none` and `minimal` turn it off and the "
+        "others on; otherwise ignored",
     )
     verbosity: Literal["low", "medium", "high"] | None = Field(
-        default=None, description="Changes nothing: say it to the model"
+        default=None, description="Ignored: ask for it in the prompt"
     )
-    safety_identifier: str | None = Field(default=None, description="For your own records; changes nothing")
-    prompt_cache_key: str | None = Field(default=None, description="A hint; changes nothing")
+    safety_identifier: str | None = Field(default=None, description="Ignored; for your own records")
+    prompt_cache_key: str | None = Field(default=None, description="Accepted, but ignored here")
     prompt_cache_options: dict[str, object] | None = Field(
-        default=None, description="A hint; changes nothing"
+        default=None, description="Accepted, but ignored here"
     )
     prompt_cache_retention: Literal["in_memory", "24h"] | None = Field(
-        default=None, description="A hint; changes nothing"
+        default=None, description="Accepted, but ignored here"
     )
-    prediction: dict[str, object] | None = Field(
-        default=None, description="A hint of what the answer will be; changes nothing"
-    )
+    prediction: dict[str, object] | None = Field(default=None, description="Expected answer; ignored")
     service_tier: Literal["auto", "default", "flex", "scale", "priority", "fast"] | None = Field(
-        default=None, description="There is one tier: changes nothing"
+        default=None, description="Ignored: there is only one tier"
     )
-    store: bool | None = Field(default=None, description="Answers are not kept here: changes nothing")
-    metadata: Metadata | None = Field(
-        default=None, description="Of an answer that is kept, as none is here: changes nothing"
-    )
+    store: bool | None = Field(default=None, description="Ignored: answers are not stored here")
+    metadata: Metadata | None = Field(default=None, description="Ignored: it belongs to stored answers")
 
     audio: Unsupported = None
     function_call: Unsupported = None
@@ -116,14 +112,14 @@ class ChatCompletionRequest(SamplingRequest):
         if value not in neutral:
             without_effect = [repr(one) for one in neutral if one is not None]
             alternative = f" or give {' or '.join(without_effect)}" if without_effect else ""
-            raise ValueError(f"no engine here has it; leave it out{alternative}")
+            raise ValueError(f"no engine here supports it; leave it out{alternative}")
         return value
 
     @field_validator("top_logprobs")
     @classmethod
     def _with_logprobs(cls, value: int | None, info: ValidationInfo) -> int | None:
         if value and not info.data.get("logprobs"):
-            raise ValueError("top_logprobs belongs to logprobs: true; give that, too")
+            raise ValueError("top_logprobs needs logprobs: true; give that, too")
         return value
 
     @model_validator(mode="after")
@@ -132,8 +128,8 @@ class ChatCompletionRequest(SamplingRequest):
             self.max_tokens != self.max_completion_tokens
         ):
             raise ValueError(
-                f"max_tokens is {self.max_tokens} and max_completion_tokens is {self.max_completion_tokens}: "
-                "they mean the same, give one"
+                f"max_tokens is {self.max_tokens} and max_completion_tokens is "
+                f"{self.max_completion_tokens}: they mean the same, so give one"
             )
         if not self.tools and self.tool_choice not in (None, "none", "auto"):
             raise ValueError("tool_choice is given without tools")

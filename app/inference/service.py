@@ -170,8 +170,8 @@ def modes_of(request: SamplingRequest, found: Found) -> tuple[Mode, ...]:
     if found.mode is Mode.HIGH_ENTROPY:
         plain = request.model.removesuffix(f":{Mode.HIGH_ENTROPY.value}")
         raise BadRequest(
-            f"mode is '{request.mode}', but the model's id {request.model!r} asks for the high-entropy mode. "
-            f"Leave mode out, or ask {plain!r}.",
+            f"mode is '{request.mode}', but the model's id {request.model!r} selects the high-entropy "
+            f"mode. Leave mode out, or use {plain!r}.",
             param="mode",
             code="mode_contradiction",
         )

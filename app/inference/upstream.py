@@ -104,11 +104,11 @@ async def sample(
                 raise Unavailable("The model did not answer in time.", code="engine_timeout") from error
             except (aiohttp.ClientError, ConnectionError) as error:
                 raise Unavailable(
-                    "The inference worker ended while it answered.", code="engine_lost"
+                    "The inference worker ended while answering.", code="engine_lost"
                 ) from error
     if refusal is not None and refusal.code == "model_missing" and not is_model(Path(request.folder)):
         raise NotFound(
-            "The model's weights are gone: they were removed from the disk while it was asked.",
+            "The model's weights are gone: they were removed from the disk during the request.",
             param="model",
             code="model_not_found",
         )
@@ -137,7 +137,7 @@ async def _events(stream: aiohttp.StreamReader, stops: StopFilter) -> AsyncItera
                     yield piece
                 reason = choice.get("finish_reason") or reason
     if reason is None:
-        raise Unavailable("The engine ended while it answered.", code="engine_lost")
+        raise Unavailable("The engine ended while answering.", code="engine_lost")
     if rest := stops.flush():
         yield Piece(text=rest)
     yield Finish(

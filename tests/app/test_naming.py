@@ -31,7 +31,7 @@ def test_there_and_back(name: str, parts: ModelId):
     "name", ["ft:", "ft:tiny", "ft:tiny:org:A", "ft:tiny:org:s:A:normal", "ft:../x:o::A", "ft:t:o::A\n"]
 )
 def test_what_is_none(name: str):
-    with pytest.raises(BadModelId, match="the form is ft:BASE"):
+    with pytest.raises(BadModelId, match="expected ft:BASE"):
         parse_model_id(name)
 
 

@@ -140,7 +140,7 @@ PYTHON = {"type": "python", "name": "x", "source": "def grade(sample, item): ret
 @pytest.mark.parametrize(
     ("n", "extra", "named"),
     [
-        (1, {"mode": "mixed"}, "n of at least 2"),
+        (1, {"mode": "mixed"}, "n of 2 or more"),
         (2, {"best_of_n": {"grader": {"type": "string_check"}}}, "best_of_n.grader"),
         (2, {"best_of_n": {"grader": PYTHON, "keep": 3}}, "keep is 3"),
         (2, {"best_of_n": {"grader": PYTHON}, "stream": True}, "stream"),

@@ -143,7 +143,7 @@ def test_effort_is_the_templates_own_switch(serving: Deployment, client: OpenAI)
     [
         ({"previous_response_id": "resp_1"}, "send the earlier items in input"),
         ({"conversation": "conv_1"}, "send the earlier items in input"),
-        ({"background": True}, "answers are given at once"),
+        ({"background": True}, "background requests are not supported"),
         ({"prompt": {"id": "pmpt_1"}}, "send instructions and input"),
         ({"input": []}, "at least one item"),
         ({"input": [{"type": "item_reference", "id": "x"}]}, "item_reference"),
