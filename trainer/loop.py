@@ -72,6 +72,7 @@ from trainer.spec.events import (
 from trainer.spec.modes import Mode
 from trainer.spec.run import RunSpec
 from trainer.spec.taught import Taught
+from trainer.steps.ahead import Batches
 from trainer.steps.collection import Collector
 from trainer.steps.context import StepContext
 from trainer.steps.guards import check_finite, observe_modes, watch
@@ -108,6 +109,7 @@ class Run(BaseRun):
             spec.rollout.max_response_tokens,
             spec.rollout.engine,
             forced=spec.rollout.force_response_format,
+            staleness=spec.rollout.staleness,
         )
         self._notes += fit_template(
             self.policy,
@@ -126,8 +128,14 @@ class Run(BaseRun):
         embedding_model = spec.evaluation.embedding_model
         encoder = load_encoder(embedding_model, self.policy.device) if embedding_model else None
         self._evaluations = Evaluations(spec, self._validation, encoder, events)
-        self._collector = Collector(spec, self._training, events, self._stop)
         self._restore()
+        self._batches = Batches(
+            Collector(spec, self._training, events, self._stop),
+            self._context,
+            staleness=spec.rollout.staleness,
+            total_steps=spec.total_steps,
+            saved=self.counters.batches,
+        )
         # With the weights of the state.
         self._engine: RolloutEngine = build_engine(spec, self.policy, self._stop.is_set)
         if ranks.world > 1:
@@ -232,13 +240,18 @@ class Run(BaseRun):
         self._progress.begin_step()
         # What is probed is not of the step, and neither is what its graders do.
         probed = self._probe(self._context())
-        context = self._context()
-        collected = self._collector.collect(context, self.counters.items)
-        self._engine.rest()
+        context, counters = self._context(), self.counters
+        batch = self._batches.take(context.step, counters.items)
+        if not self._batches.sample_ahead(context.step, counters.items, self._engine):
+            self._engine.rest()
+        collected = batch.collected
         result = self._update(context, collected.kept)
+        probed |= self._batches.join(context)
         with context.phase("sync"):
             self._engine.sync()
         values = step_metrics(context, collected, result) | probed
+        if self.spec.rollout.staleness:
+            values["train/rollout_age"] = float(batch.age)
         self._count(collected, result)
         self._algorithm.after_step(values)
         self.counters.algorithm_state = self._algorithm.state()
@@ -247,18 +260,18 @@ class Run(BaseRun):
             values |= self._evaluations.run(self._context())
         values |= self._progress.end_step(values["train/tokens_generated"])
         values |= self._memory.of_step(self._engine.process_ids)
-        self._tell(values, self._digest(collected, result), context.tally.result())
+        self._tell(values, self._digest(collected, result), batch.grading)
         ended_by = self._guard(collected, result)
         if self._due(self.spec.checkpoint.interval) or ended_by is not None:
             self._save_checkpoint(values)
         if ended_by is not None:
             raise GuardTripped(f"{ended_by}: it diverged. The checkpoint of this step has been saved")
 
-    def _context(self) -> StepContext:
-        """What the phases of the coming step work with."""
+    def _context(self, step: int | None = None) -> StepContext:
+        """What the phases of ``step``, by default the coming one, work with."""
         form = self.spec.response_format
         return StepContext(
-            step=self.counters.step,
+            step=self.counters.step if step is None else step,
             policy=self.policy,
             algorithm=self._algorithm,
             engine=self._engine,
@@ -299,6 +312,7 @@ class Run(BaseRun):
 
     def _count(self, collected: Collected, result: UpdateResult) -> None:
         """The step is done."""
+        self._batches.trained(self.counters.step)
         self.counters.step += 1
         self.counters.updates += self.spec.optimizer.updates_per_batch
         self.counters.items += len(collected.sampled)
@@ -315,6 +329,10 @@ class Run(BaseRun):
             if not alarm.told:
                 self._progress.say(alarm.message, level="warn")
         return None
+
+    def _save_checkpoint(self, values: dict[str, float]) -> None:
+        self.counters.batches = self._batches.dump()
+        super()._save_checkpoint(values)
 
     # --- what is told ------------------------------------------------------------------------------------
 

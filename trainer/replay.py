@@ -88,9 +88,11 @@ class _Source(RunFolder):
         return counters
 
     def _from_checkpoint(self, optimizer: MasterAdamW) -> Counters | None:
-        """Of the step right before; None without one, or with LoRA, whose adapter is saved merged."""
+        """Of the step right before; None without one, with LoRA, whose adapter is saved merged, and where
+        responses were sampled ahead."""
         folder = self.checkpoints / f"step-{self._before - 1}"
-        if self._spec.lora is not None or not folder.is_dir():
+        # Ahead of training, the step's responses are those of weights of before.
+        if self._spec.lora is not None or self._spec.rollout.staleness or not folder.is_dir():
             return None
         try:
             manifest = read_manifest(folder, verify=True)

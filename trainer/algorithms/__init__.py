@@ -38,10 +38,11 @@ def build_algorithm(
     max_response_tokens: int | None = None,
     engine: str = "transformers",
     forced: bool = False,
+    staleness: int = 0,
 ) -> Algorithm:
     """The algorithm that ``spec`` describes.
 
     ``max_response_tokens`` is the limit of responses; without one, none is overlong. ``engine`` samples them,
-    ``forced`` to a form or not.
+    ``forced`` to a form or not, with the weights of up to ``staleness`` steps before.
     """
-    return ALGORITHMS[spec.type](spec, max_response_tokens, engine, forced)
+    return ALGORITHMS[spec.type](spec, max_response_tokens, engine, forced, staleness)

@@ -23,8 +23,9 @@ class AdaptiveEntropyAlgorithm(EntropyBonusAlgorithm):
         max_response_tokens: int | None = None,
         engine: str = "transformers",
         forced: bool = False,
+        staleness: int = 0,
     ):
-        super().__init__(spec, max_response_tokens, engine, forced)
+        super().__init__(spec, max_response_tokens, engine, forced, staleness)
         self._coefficient = spec.initial_coefficient
         self._below_target = True
 

@@ -142,10 +142,12 @@ class Algorithm:
         max_response_tokens: int | None = None,
         engine: str = "transformers",
         forced: bool = False,
+        staleness: int = 0,
     ):
         self.spec = spec
         self.max_response_tokens = max_response_tokens
-        self.forced = forced
+        self.off_policy = forced or staleness > 0
+        """Whether responses are of another distribution than that of the mode which produced them."""
         self._engine = engine
 
     @property
@@ -158,7 +160,7 @@ class Algorithm:
         """Of the truncated ratio between trainer and rollout engine; 0: responses are not weighed by it."""
         cap = self.objective.rollout_importance_cap
         if cap is None:  # the trainer's own model samples from the policy itself: the ratio is 1
-            itself = self._engine == "transformers" and not self.forced
+            itself = self._engine == "transformers" and not self.off_policy
             return 0.0 if itself else DEFAULT_ROLLOUT_IMPORTANCE_CAP
         return cap
 

@@ -40,6 +40,8 @@ class Counters:
     reward_history: dict[str, list[float]] = field(default_factory=dict)
     suspect_steps: dict[str, int] = field(default_factory=dict)
     """By mode, how many steps in a row have looked as if it fell apart (``trainer.steps.guards``)."""
+    batches: str = ""
+    """What was sampled for steps to come (``trainer.steps.ahead``); in states alone."""
 
 
 def step_folders(parent: Path) -> dict[int, Path]:

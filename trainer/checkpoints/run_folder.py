@@ -5,7 +5,7 @@ and go.
 """
 
 import shutil
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 from trainer.checkpoints import checkpoint as checkpoints
@@ -72,6 +72,10 @@ class RunFolder:
         """Whether a checkpoint of ``step`` was saved or found, and is kept."""
         return self._ranks.from_first(lambda: step in self._scores)
 
+    def last_state(self) -> int:
+        """The step that a run which is resumed goes on from."""
+        return self._ranks.from_first(lambda: max(checkpoints.step_folders(self._states), default=0))
+
     def choose(self) -> tuple[int, str]:
         """The step whose checkpoint is the run's result, and why."""
         return self._ranks.from_first(self._choose)
@@ -122,7 +126,7 @@ class RunFolder:
                 chat_template_kwargs=dict(policy.chat_template_kwargs),
                 probe_ids=probe_ids(policy),
                 metrics=metrics,
-                counters=asdict(counters),
+                counters=asdict(replace(counters, batches="")),
                 spec=self._spec.model_dump(mode="json"),
             ),
         )

@@ -35,6 +35,11 @@ class RolloutEngine(Protocol):
         """Of the processes that it has beside the caller's."""
         return ()
 
+    @property
+    def has_own_weights(self) -> bool:
+        """Whether it samples with the weights of the last ``sync``, also while the policy's change."""
+        return False
+
     def generate(
         self,
         requests: Sequence[SampleRequest],

@@ -9,7 +9,7 @@ from trainer.rollout.engine import RolloutEngine, Sample, SampleRequest
 
 
 class ShardedEngine(RolloutEngine):
-    """A rollout engine made of every rank's own; ``generate`` is collective.
+    """A rollout engine made of every rank's own; ``generate`` is collective, and so not beside anything else.
 
     Requests with the same prompt that follow each other stay on one rank, which computes the prompt once.
     """

@@ -112,6 +112,10 @@ class VllmEngine(RolloutEngine):
         """Of the one process that vLLM is in."""
         return (self._process.pid,)
 
+    @property
+    def has_own_weights(self) -> bool:
+        return True
+
     def generate(
         self,
         requests: Sequence[SampleRequest],

@@ -20,7 +20,7 @@ from trainer.model.optim import MasterAdamW
 from trainer.model.policy import Policy, load_policy
 from trainer.spec.events import EventWriter, Finished, Grading, Started, StepDigest, StepMetrics, Stopped
 from trainer.spec.run import RunSpec
-from trainer.steps.progress import Progress, StopAsked
+from trainer.steps.progress import Progress, StopAsked, StoppedWithin
 from trainer.system.memory import MemoryWatch
 
 
@@ -124,8 +124,10 @@ class BaseRun(ABC):
             while self.counters.step < self.spec.total_steps:
                 self._stop_if_asked()
                 self._step()
+        except StoppedWithin:
+            return self._stopped(self._folder.last_state())
         except StopAsked:
-            return self._stopped()
+            return self._stopped(self.counters.step)
         if self.spec.total_steps == 0 and not self._folder.has_checkpoint(0):
             self._save_checkpoint({})
         chosen, reason = self._folder.choose()
@@ -190,9 +192,8 @@ class BaseRun(ABC):
             self._progress.say(f"{problem}; resuming after step {self.counters.step}", level="warn")
         self._folder.report_existing(up_to=self.counters.step)
 
-    def _stopped(self) -> bool:
-        step = self.counters.step
-        if step and not self._folder.has_checkpoint(step):
+    def _stopped(self, step: int) -> bool:
+        if step == self.counters.step and step and not self._folder.has_checkpoint(step):
             self._save_checkpoint({})
         self._events.write(Stopped(step=step, trained_tokens=self.counters.trained_tokens))
         return False

@@ -53,9 +53,9 @@ class Objective(StrictModel):
         ge=0,
         le=1e6,
         description="Weigh own rows by min(pi_trainer / pi_rollout, cap): truncated importance sampling "
-        "between rollout engine and trainer. Default 2 where rollout.engine is vllm or "
-        "rollout.force_response_format is true, none where the model that trains samples itself and freely, "
-        "for which the ratio is 1; 0: none",
+        "between rollout engine and trainer. Default 2 where rollout.engine is vllm, rollout.staleness is "
+        "above 0 or rollout.force_response_format is true, none where the model that trains "
+        "samples itself and freely, for which the ratio is 1; 0: none",
     )
 
 

@@ -8,6 +8,7 @@ A run that resumes from step k writes the events of the steps after k again; rea
 import contextlib
 import math
 import os
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -223,19 +224,21 @@ class EventWriter:
         path.parent.mkdir(parents=True, exist_ok=True)
         _drop_torn_line(path)
         self._file = path.open("ab", buffering=0)
+        self._lock = threading.Lock()
 
     def write(self, event: Event) -> None:
         """Append one line; raises OSError, leaving no half of a line, when the disk is full."""
         line = memoryview(event.model_dump_json().encode() + b"\n")
         written = 0
-        try:
-            while written < len(line):
-                written += self._file.write(line[written:])
-        except OSError:
-            # What follows must not be appended to a torn line. /dev/null has no length to set.
-            with contextlib.suppress(OSError):
-                self._file.truncate(self._file.tell() - written)
-            raise
+        with self._lock:  # what is sampled ahead is told from a thread of its own
+            try:
+                while written < len(line):
+                    written += self._file.write(line[written:])
+            except OSError:
+                # What follows must not be appended to a torn line. /dev/null has no length to set.
+                with contextlib.suppress(OSError):
+                    self._file.truncate(self._file.tell() - written)
+                raise
 
     def sync(self) -> None:
         """Return once everything written is on the disk."""

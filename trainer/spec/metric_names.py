@@ -218,6 +218,12 @@ METRICS = (
     Metric("rollout/logprob_gap_max", "nats", "The largest such gap"),
     Metric("rollout/importance_clipped", "share", "Tokens whose weight for that gap is cut at the cap"),
     Metric(
+        "train/rollout_age",
+        "steps",
+        "How many steps older the weights are that sampled the step's responses than those it trains",
+    ),
+    Metric("time/ahead", "s", "Time of sampling and grading beside the update, for steps to come"),
+    Metric(
         "time/{generate,grade,score,forward_backward,optimizer,sync,divergence,evaluate,checkpoint,diagnostics}",
         "s",
         "Part of the step's time",

@@ -78,6 +78,17 @@ class RolloutSpec(StrictModel):
         description="transformers: the training model itself; vllm: a process beside it",
     )
     vllm: VllmSpec | None = Field(default=None, description="With engine vllm: how it shares the machine")
+    staleness: int = Field(
+        default=0,
+        ge=0,
+        le=64,
+        # Left out where it says nothing, so that a worker of before reads such a document.
+        exclude_if=lambda steps: steps == 0,
+        description="How many steps sampling is ahead of training: a step's responses are those of the "
+        "weights of so many steps before. With an engine beside the trainer sampling and grading then go on "
+        "while it updates. Responses are weighed by truncated importance weights "
+        "(rollout_importance_cap); 0: each step samples with the weights that it trains",
+    )
     force_response_format: bool = Field(
         default=False,
         # Left out where it says nothing, so that a worker of before reads such a document.

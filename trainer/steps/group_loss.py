@@ -166,9 +166,9 @@ def _importance(
 ) -> Tensor | None:
     """omega of the algorithm, times the truncated ratio between trainer and rollout engine on own rows.
 
-    Where responses were held to a form, the ratio is the probability that the mode which produced them gives
-    to all tokens that were allowed in a place, and weighs the rows under the other prompt, too: they train as
-    what that mode would say by itself.
+    Where responses were held to a form, or sampled by weights of before, the rows under the other prompt are
+    weighed by it, too: they train as what the mode which produced them would say by itself, now. (Of a form,
+    it is the probability that this mode gives to all tokens that were allowed in a place.)
     """
     importance_T = algorithm.importance(plan, mode, old_logp_T)
     cap = algorithm.rollout_importance_cap
@@ -178,7 +178,7 @@ def _importance(
     sampled_T = torch.tensor([x for r in plan.group.rollouts for x in r.logprobs]).to(old_T)
     own_T = plan.group.produced_by(mode)[plan.group.response_of_T].to(old_T.device)
     weighed_T = own_T
-    if algorithm.forced and mode.other in old_logp_T:
+    if algorithm.off_policy and mode.other in old_logp_T:
         old_T = torch.where(own_T, old_T, old_logp_T[mode.other])
         weighed_T = torch.ones_like(own_T)
     ratio_T = torch.exp(old_T - sampled_T)

@@ -15,11 +15,16 @@ class StopAsked(BaseException):
     """
 
 
+class StoppedWithin(StopAsked):
+    """The same, where the weights are already those after the step that is given up: they are not saved."""
+
+
 class Progress:
     """Tells the phases of a run, which shows that it lives, and keeps the seconds that they took."""
 
     def __init__(self, tell: Callable[[Event], None]):
-        self._tell = tell
+        self.tell = tell
+        """Takes any event."""
         self._phase, self._step = "", 0
         self._give_up: Callable[[], bool] = lambda: False
         self._started = time.perf_counter()
@@ -67,7 +72,7 @@ class Progress:
         """The phase goes on; StopAsked where it does not."""
         if self._give_up():
             raise StopAsked
-        self._tell(Phase(step=self._step + 1, phase=self._phase))
+        self.tell(Phase(step=self._step + 1, phase=self._phase))
 
     def say(
         self,
@@ -76,4 +81,4 @@ class Progress:
         data: dict[str, object] | None = None,
     ) -> None:
         """A message for whoever follows the run."""
-        self._tell(MessageEvent(level=level, message=message, data=data or {}))
+        self.tell(MessageEvent(level=level, message=message, data=data or {}))

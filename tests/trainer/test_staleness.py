@@ -1,0 +1,224 @@
+"""Sampling ahead of training: whose weights sample what, how it is weighed, and that a resumed run agrees."""
+
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from tests.fixtures.groups import H, N, load_tiny_policy
+from tests.fixtures.runs import events_of, reproducible, tiny_spec, write_rows
+from trainer.errors import EngineFailed
+from trainer.loop import Run
+from trainer.model.policy import Policy
+from trainer.model.scoring import Scores, score_groups
+from trainer.objective.metrics import MetricSums
+from trainer.replay import replay
+from trainer.rollout.engine import RolloutEngine, Sample, SampleRequest
+from trainer.rollout.transformers_engine import TransformersEngine
+from trainer.spec.algorithm import Dapo, PolicySplit
+from trainer.spec.events import Event, EventWriter, Phase, StepMetrics, Stopped
+from trainer.spec.modes import Mode
+from trainer.spec.run import CheckpointSpec, DiagnosticsSpec, RolloutSpec, RunSpec
+from trainer.steps.group_loss import formed
+from trainer.steps.update import UpdateResult
+from trainer.types import Group
+
+STEPS = 4
+
+
+def spec_of(model: Path, folder: Path, staleness: int, **changes: Any) -> RunSpec:
+    fields: dict[str, Any] = {
+        "rollout": RolloutSpec(
+            prompts_per_step=3, samples_per_prompt=4, max_response_tokens=16, staleness=staleness
+        ),
+        "validation_data": None,
+        "diagnostics": DiagnosticsSpec(interval=2, probe_items=1),
+        "checkpoint": CheckpointSpec(interval=1, keep_best=STEPS),
+        "total_steps": STEPS,
+    }
+    return tiny_spec(model, write_rows(folder / "data.jsonl"), **(fields | changes))
+
+
+class Beside(RolloutEngine):
+    """The built-in engine on weights of its own: what vLLM is, in one process."""
+
+    has_own_weights = True
+
+    def __init__(self, policy: Policy, folder: Path):
+        self._policy = policy
+        self._own = load_tiny_policy(folder, double=False)
+        self._engine = TransformersEngine(self._own)
+        self.sync()
+
+    def generate(self, requests: Sequence[SampleRequest], **options: Any) -> list[Sample]:
+        return self._engine.generate(requests, **options)
+
+    def sync(self) -> None:
+        self._own.model.load_state_dict(self._policy.model.state_dict())
+
+
+class Watched(Run):
+    """Keeps what every step trained."""
+
+    trained: list[list[Group]]
+
+    def _update(self, context: Any, groups: list[Group]) -> UpdateResult:
+        self.trained.append(groups)
+        return super()._update(context, groups)
+
+
+def run(spec: RunSpec, folder: Path, engine: type[Beside] | None = None, events: EventWriter | None = None):
+    with events or EventWriter(folder / "events.jsonl") as writer:
+        found = Watched(spec, folder, writer)
+        found.trained = []
+        if engine is not None:
+            found._engine = engine(found.policy, Path(spec.model.path))
+        assert found.run()
+    return found
+
+
+def steps_of(folder: Path) -> dict[int, StepMetrics]:
+    return {e.step: e for e in events_of(folder) if isinstance(e, StepMetrics)}
+
+
+@pytest.mark.parametrize("staleness", [1, 2])
+def test_a_step_trains_what_the_weights_of_k_steps_before_sampled(
+    tiny_model: Path, tmp_path: Path, staleness: int
+):
+    """Log-probs as sampled are those of that checkpoint; omega is that ratio, cut at 2, in both prompts."""
+    spec = spec_of(tiny_model, tmp_path, staleness)
+    found = run(spec, tmp_path / "run")
+    metrics = steps_of(tmp_path / "run")
+    ages = [metrics[step].values["train/rollout_age"] for step in range(1, STEPS + 1)]
+    assert ages == [min(step, staleness) for step in range(STEPS)]
+    assert found._algorithm.rollout_importance_cap == 2
+    assert any(metrics[step].values["train/grad_norm"] > 0 for step in range(1, STEPS))
+    for step, groups in enumerate(found.trained):
+        weights = max(0, step - staleness)
+        folder = tmp_path / f"run/checkpoints/step-{weights}" if weights else tiny_model
+        sampler = load_tiny_policy(folder, double=False)
+        trainer = load_tiny_policy(
+            tmp_path / f"run/checkpoints/step-{step}" if step else tiny_model, double=False
+        )
+        for group in groups:
+            sampled_T = torch.tensor([x for r in group.rollouts for x in r.logprobs])
+            normal_T = group.produced_by(N)[group.response_of_T]
+            sampler_T, trainer_T = (
+                torch.where(normal_T, scores[N].logp_T, scores[H].logp_T)
+                for scores in (scores_of(policy, group) for policy in (sampler, trainer))
+            )
+            assert torch.allclose(sampled_T, sampler_T, atol=2e-5), step
+            omega_T = (trainer_T - sampled_T).exp().clamp(max=2.0)
+            moved = any(metrics[s].values["train/grad_norm"] > 0 for s in range(weights + 1, step + 1))
+            assert bool(((omega_T - 1).abs() > 1e-3).any()) == moved, step
+            scores = scores_of(trainer, group)
+            old_logp_T = {mode: of_mode.logp_T for mode, of_mode in scores.items()}
+            plan = found._algorithm.plan(group)
+            for mode in (N, H):
+                entropy_T = scores[mode].entropy_T
+                given = formed(found._algorithm, plan, mode, old_logp_T, entropy_T, step, MetricSums())
+                assert given.importance_T is not None
+                assert torch.allclose(given.importance_T, omega_T, atol=1e-5)
+
+
+def scores_of(policy: Policy, group: Group) -> dict[Mode, Scores]:
+    """Of all response tokens under both prompts."""
+    with torch.no_grad():
+        return score_groups(policy, [group], (N, H), 1.0)[0]
+
+
+def test_beside_the_update_it_samples_what_it_would_have_sampled_before_it(tiny_model: Path, tmp_path: Path):
+    """To the bit, with groups that are dropped and sampled again; and it does not begin before the update."""
+    began = threading.Event()
+
+    class AtOnce(EventWriter):
+        def write(self, event: Event) -> None:
+            super().write(event)
+            if isinstance(event, Phase) and event.phase in ("forward_backward", "sync"):
+                began.set() if event.phase == "forward_backward" else began.clear()
+
+    class Waiting(Beside):
+        def generate(self, requests: Sequence[SampleRequest], **options: Any) -> list[Sample]:
+            if threading.current_thread().name == "sample-ahead":
+                assert began.wait(60), "the update does not begin while it samples"
+            return super().generate(requests, **options)
+
+    spec = spec_of(tiny_model, tmp_path, 1, algorithm=Dapo(resampling_rounds=1))
+    ordered = run(spec, tmp_path / "ordered")
+    beside = run(spec, tmp_path / "beside", Waiting, AtOnce(tmp_path / "beside/events.jsonl"))
+    assert beside.counters == ordered.counters
+    one, other = steps_of(tmp_path / "ordered"), steps_of(tmp_path / "beside")
+    assert [one[step].digest for step in one] == [other[step].digest for step in one]
+    for step in range(1, STEPS + 1):
+        assert reproducible(one[step]) == reproducible(other[step])
+        assert ("time/ahead" in other[step].values) == (step < STEPS)
+
+
+def test_what_was_sampled_ahead_is_saved_and_trained_by_who_goes_on(tiny_model: Path, tmp_path: Path):
+    """Stopped after each step and resumed, a run comes to the same; so does a step that is replayed."""
+    spec = spec_of(tiny_model, tmp_path, 2)
+    run(spec, tmp_path / "whole")
+    stop = threading.Event()
+
+    class Stopping(EventWriter):
+        def write(self, event: Event) -> None:
+            super().write(event)
+            if isinstance(event, StepMetrics):
+                stop.set()
+
+    finished = False
+    for attempt in range(STEPS + 1):
+        if finished:
+            break
+        stop.clear()
+        with Stopping(tmp_path / "cut/events.jsonl") as events:
+            finished = Run(spec, tmp_path / "cut", events, stop).run()
+        if attempt == 2:
+            third = replay(spec, tmp_path / "cut", 3)
+            assert (third.source, third.from_step) == ("state", 2)
+    assert finished and attempt >= STEPS - 1
+    whole, cut = steps_of(tmp_path / "whole"), steps_of(tmp_path / "cut")
+    assert [whole[step].digest for step in whole] == [cut[step].digest for step in whole]
+    assert third.digest == whole[3].digest
+    fourth = replay(spec, tmp_path / "whole", 4)
+    assert (fourth.source, fourth.digest.rollouts) == ("beginning", whole[4].digest.rollouts)
+
+
+def test_a_stop_while_the_engine_beside_the_update_fails_saves_no_half_step(tiny_model: Path, tmp_path: Path):
+    """The weights are after the update, the batch that was to be sampled with those before is not there."""
+    stop = threading.Event()
+
+    class Failing(Beside):
+        def generate(self, requests: Sequence[SampleRequest], **options: Any) -> list[Sample]:
+            if stop.is_set():
+                raise EngineFailed("it was stopped")
+            return super().generate(requests, **options)
+
+    class Stopping(EventWriter):
+        def write(self, event: Event) -> None:
+            super().write(event)
+            if isinstance(event, Phase) and (event.step, event.phase) == (3, "forward_backward"):
+                stop.set()
+
+    spec = spec_of(tiny_model, tmp_path, 1, checkpoint=CheckpointSpec(interval=1))
+    with Stopping(tmp_path / "run/events.jsonl") as events:
+        cut = Run(spec, tmp_path / "run", events, stop)
+        cut._engine = Failing(cut.policy, tiny_model)
+        cut._stop_if_asked = lambda: None  # asked within the step
+        assert not cut.run()
+    last = events_of(tmp_path / "run")[-1]
+    assert isinstance(last, Stopped) and last.step == 2
+    with EventWriter(tmp_path / "run/events.jsonl") as events:
+        assert Run(spec, tmp_path / "run", events).run()
+    run(spec, tmp_path / "whole")
+    whole, resumed = steps_of(tmp_path / "whole"), steps_of(tmp_path / "run")
+    assert [whole[step].digest for step in whole] == [resumed[step].digest for step in whole]
+
+
+def test_zero_is_what_there_was():
+    """Nothing is written of it, so that documents are as before; and modes are weighed as before."""
+    assert "staleness" not in RolloutSpec().model_dump_json()
+    assert PolicySplit().rollout_importance_cap is None
