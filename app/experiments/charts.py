@@ -26,7 +26,7 @@ _CURVES = {
     "eval/kl_H_N/prefix_H": "KL(H‖N) on H's prefixes (nats)",
 }
 _AT_K = {"pass_at_k": "pass@k", "distinct_right_at_k": "different right answers in k"}
-_MODES = {"N": "normal", "H": "high-entropy", "mix": "both mixed, or one mode, at equal budget"}
+_MODES = {"N": "normal", "H": "high-entropy", "mix": "both modes mixed, or one mode, at equal budget"}
 
 
 def task_charts(report: Analysis, task: str) -> dict[str, str]:
@@ -38,7 +38,7 @@ def task_charts(report: Analysis, task: str) -> dict[str, str]:
     against = [one for one in report["against_method"] if one["task"] == task]
     bars = [_bar(one) for one in against if one["low"] is not None]
     title = f"{report['plan']['method']} − arm"
-    words = "thick: 95 % interval; thin: that of the verdict, corrected; filled: separated"
+    words = "thick: 95 % interval; thin: corrected interval of the verdict; filled: separated"
     charts = {"differences": interval_chart(title, bars, words)}
     drawn, places = drawn_arms(report, task), _places(report)
 

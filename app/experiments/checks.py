@@ -58,7 +58,7 @@ def _check(project_id: str, request: CreateExperiment, experiment_id: str, arms:
             if counts_answers(request.metric) and not run_spec.has_votes:
                 raise BadRequest(
                     f"The metric {request.metric} counts different right answers, but the grader of task "
-                    f"'{task.name}' does not say what a response answers: {REMEDY}, or give "
+                    f"'{task.name}' does not extract answers: {REMEDY}, or give "
                     "evaluation.embedding_model.",
                     param="metric",
                 )
@@ -77,8 +77,8 @@ def _check_items(project_id: str, request: CreateExperiment, task: Task, param: 
         have = None if file is None else file.rows  # a file that is not there is refused with the job
     elif task.environment is None:
         raise BadRequest(
-            f"Task '{task.name}' has nothing to compare on: give it a 'validation_file' or a "
-            "'validation_environment' whose items are not trained.",
+            f"Task '{task.name}' has no validation data: give it a 'validation_file' or a "
+            "'validation_environment' whose items are not trained on.",
             param=f"{param}.validation_file",
             code="missing_required_parameter",
         )

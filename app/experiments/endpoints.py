@@ -47,8 +47,8 @@ def create(
 def validate(body: CreateExperiment, project: ProjectId) -> dict[str, object]:
     """Check an experiment without creating it, and count its runs.
 
-    The answer is what ``POST /v1/experiments`` would make of the same body, or the error that it would answer
-    with.
+    The answer is what ``POST /v1/experiments`` would create from the same body, or the error it would
+    return.
     """
     return service.validate(project, body)
 
@@ -73,7 +73,7 @@ def extend(
 ) -> dict[str, object]:
     """Add seeds or arms to an experiment.
 
-    What has run stays.
+    Existing runs stay.
     """
     experiment = service.extend(project, experiment_id, body)
     background.add_task(start_runs, experiment_id)
@@ -105,11 +105,11 @@ def cancel(experiment_id: ExperimentId, project: ProjectId) -> dict[str, object]
 def report(
     experiment_id: ExperimentId,
     project: ProjectId,
-    format: Annotated[
-        ReportFormat, Query(description="json, csv, or html: a page that needs nothing else")
-    ] = ("json"),
+    format: Annotated[ReportFormat, Query(description="json, csv, or html: a self-contained page")] = (
+        "json"
+    ),
 ) -> Response:
-    """Get a report of what may be said of the results so far."""
+    """Get a report of what the results so far show."""
     found = results.report(project, experiment_id)
     if format == "csv":
         return Response(report_csv(found), media_type="text/csv")

@@ -29,8 +29,8 @@ class Extension:
             return []
         verdicts = "one verdict was" if planned == 1 else f"{planned} verdicts were"
         return [
-            f"A result can be seen already, and {verdicts} planned (compare.analyses): the first "
-            f"{counted[planned - 1]} seeds decide, those that are added now are shown beside them."
+            f"Results are already visible, and {verdicts} planned (compare.analyses): the first "
+            f"{counted[planned - 1]} seeds decide; seeds added now are only shown."
         ]
 
 
@@ -60,8 +60,8 @@ def _new_arms(old: CreateExperiment, request: ExtendExperiment) -> list[Arm]:
             new[arm.name] = arm
         elif there != arm:
             raise Conflict(
-                f"The experiment has an arm '{arm.name}' that is defined otherwise: give the new one another "
-                "name.",
+                f"The experiment has an arm '{arm.name}' with a different definition: give the new one "
+                "another name.",
                 param=f"arms.{number}",
             )
     return list(new.values())

@@ -191,15 +191,15 @@ def _legend(report: Analysis) -> str:
     seeds, alpha, draws = method["least_seeds"], f"{100 * method['alpha']:.3g}%", f"{method['draws']:,}"
     return (
         f"<p>Δ is {escape(plan['method'])} − other arm on the test items, a mean over samples, items and "
-        "seeds. Intervals and p are of a test that takes seeds and items as drawn from many, crossed: "
-        "they speak of methods on such tasks. Holm's p is corrected over the table; an arm is called "
-        f"better with {seeds} seeds or more and Holm's p at most the level beside it, where the "
-        "interval of the verdict excludes zero. The claim and all other comparisons share the "
-        f"{alpha} that the report may err with. <i>These trained models</i>: a sign-flip over items "
-        f"({draws} draws), which says nothing of other seeds. <i>Detectable Δ</i> is found with "
-        f"{method['power']:.0%} chance where it comes first in its table; <i>needed</i> are seeds and items "
-        "that would find the Δ that was seen, as uncertain as that is. In the charts the thick line is the "
-        "95 % interval, the thin one that of the verdict.</p>"
+        "seeds. Intervals and p come from a test with crossed random seeds and items: they are about "
+        "methods on such tasks. Holm's p is corrected over the table; an arm is called better with "
+        f"{seeds} seeds or more and Holm's p at most the level beside it, where the interval of the "
+        f"verdict excludes zero. The claim and all other comparisons share the {alpha} that the report "
+        f"may err with. <i>These trained models</i>: a sign-flip over items ({draws} draws), which says "
+        f"nothing of other seeds. <i>Detectable Δ</i> is found with {method['power']:.0%} chance where it "
+        "comes first in its table; <i>needed</i> are seeds and items that would find the Δ that was seen, "
+        "as uncertain as that is. In the charts the thick line is the 95 % interval, the thin one that of "
+        "the verdict.</p>"
     )
 
 

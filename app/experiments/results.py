@@ -101,7 +101,7 @@ def _run_results(session: Session, rows: Sequence[tuple[ExperimentRun, Job | Non
         status = _STATUS.get(job.status, "running")
         fields |= {"id": job.id, "status": status, "error": _words(job.error), **_costs(session, job.id)}
         if status == "succeeded" and job.id not in outcomes:
-            fields |= {"status": "failed", "error": "the job reported no evaluation item by item"}
+            fields |= {"status": "failed", "error": "the job has no per-item evaluation"}
         elif status == "succeeded":
             curves, diagnostics = summarised(_series(session, job))
             fields |= {"outcomes": outcomes[job.id], "curves": curves, "diagnostics": diagnostics}

@@ -37,16 +37,16 @@ Items = Annotated[int, Field(strict=True, ge=1, le=100_000)]
 
 
 class Arm(StrictModel):
-    """One way to train. A bare word is the ablation of that name, or else the algorithm of that type."""
+    """One way to train. A plain string is the ablation of that name, or else the algorithm of that type."""
 
-    name: Name = Field(description="Default: the ablation, or the algorithm's type")
+    name: Name = Field(description="Default: the ablation's name or the algorithm's type")
     ablation: str | None = Field(default=None, description="A preset, such as grpo_2x or freeze_loss@50%")
-    algorithm: dict[str, object] | None = Field(default=None, description="In place of the base's algorithm")
+    algorithm: dict[str, object] | None = Field(default=None, description="Replaces the base's algorithm")
     reinforcement: dict[str, object] = Field(
         default_factory=dict,
-        description="Settings laid over the base's method.reinforcement, after the preset",
+        description="Settings merged over the base's method.reinforcement, after the preset",
     )
-    exploratory: bool = Field(default=False, description="Shown beside the others, claims nothing")
+    exploratory: bool = Field(default=False, description="Shown with the others, but part of no claim")
 
     @model_validator(mode="before")
     @classmethod
@@ -59,7 +59,7 @@ class Arm(StrictModel):
             else:
                 known = ", ".join(sorted({*ablation_names(), *ALGORITHMS}))
                 raise ValueError(
-                    f"{value!r} is not an arm; there are: {known}; or give an object with a name"
+                    f"{value!r} is not an arm; known ones: {known}; or give an object with a name"
                 )
         if isinstance(value, dict) and "name" not in value:
             algorithm = value.get("algorithm")
@@ -100,66 +100,68 @@ class Task(StrictModel):
             ]
         }
     )
-    name: Name = Field(description="What it is called in runs and reports; letters, digits and ._@%+-")
+    name: Name = Field(description="Its name in runs and reports; letters, digits and ._@%+-")
     model: str | None = Field(default=None, description="Default: the experiment's")
     training_file: str | None = Field(
-        default=None, description="Id of an uploaded file with the prompts; this or environment"
+        default=None, description="Id of an uploaded file with the prompts; either this or environment"
     )
     environment: EnvironmentData | None = Field(
-        default=None, description="A reasoning-gym task that items are drawn from; this or training_file"
+        default=None, description="A reasoning-gym task that generates items; either this or training_file"
     )
     validation_file: str | None = Field(
         default=None,
-        description="Id of a file whose items the arms are compared on; default with environment: further "
+        description="Id of a file with the items to compare arms on; default with environment: further "
         "items of it",
     )
     validation_environment: EnvironmentData | None = Field(
-        default=None, description="A task whose items the arms are compared on, in place of validation_file"
+        default=None,
+        description="A task that generates the items to compare arms on, instead of validation_file",
     )
     reinforcement: dict[str, object] = Field(
-        default_factory=dict, description="Settings laid over the base's, such as the grader"
+        default_factory=dict, description="Settings merged over the base's, such as the grader"
     )
 
 
 class Split(StrictModel):
-    """Of the validation items, the first ``dev`` are for choosing settings by, the next ``test`` compare."""
+    """The first ``dev`` validation items are for choosing settings, the next ``test`` for comparing."""
 
     dev: Items = Field(
-        default=16, description="Items for choosing settings, from the first; no claim is made of them"
+        default=16,
+        description="Number of items for choosing settings, from the first; claims do not use them",
     )
-    test: Items = Field(default=64, description="Items after those, which the claims are made of")
+    test: Items = Field(default=64, description="Number of items after those, used for claims")
 
 
 class Compare(StrictModel):
-    """Who is to be compared, said beforehand."""
+    """The planned comparison, stated in advance."""
 
-    method: Name | None = Field(default=None, description="Default: policy_split, or else the first arm")
+    method: Name | None = Field(default=None, description="Default: policy_split, otherwise the first arm")
     baselines: list[Name] | None = Field(
         default=None,
-        description="The claim is that the method beats every one of these. Default: every other arm that is "
-        "not exploratory",
+        description="Arms that the method is claimed to beat, every one. Default: all others that are not "
+        "exploratory",
     )
     against: Name | None = Field(
         default=None,
-        description="The one arm that the claim is against, in place of all baselines: it takes fewer seeds "
-        "to decide, either way. Default: the only baseline, if there is one",
+        description="The single arm to compare with instead of all baselines, which takes fewer seeds to "
+        "decide. Default: the baseline, if there is only one",
     )
     analyses: Annotated[int, Field(strict=True, ge=1, le=10)] = Field(
         default=1,
-        description="How often there may be verdicts: once, and again whenever seeds are added after a "
-        "result could be seen. They share the errors that a report may make, so each has the less to err "
-        "with. Seeds beyond the last analysis are shown and decide nothing",
+        description="Maximum number of verdicts: one, and another each time seeds are added after results "
+        "are visible. They share the error rate of the report, so each is stricter. Seeds "
+        "beyond the last analysis are shown but do not count",
     )
 
 
 class ExperimentBudget(StrictModel):
-    """The same for every run, and a bound on all of them together."""
+    """The budget of every run, and a limit on all of them together."""
 
     steps: Annotated[int, Field(strict=True, ge=1, le=10_000_000)] = Field(
         description="Training steps of each run"
     )
     run_hours: Hours | None = Field(
-        default=None, description="No run is started once all runs together have taken so long"
+        default=None, description="No further run starts once all runs together have taken this long"
     )
 
 
@@ -167,41 +169,41 @@ class CreateExperiment(StrictModel):
     """The body of ``POST /v1/experiments``."""
 
     name: Annotated[str, StringConstraints(min_length=1, max_length=256)] = Field(
-        description="What to call it; 1 to 256 characters"
+        description="Its name; 1 to 256 characters"
     )
     model: Annotated[str, StringConstraints(min_length=1, max_length=512)] = Field(
-        description="The model that all runs start from, a base or a fine-tuned one"
+        description="The model all runs start from, base or fine-tuned"
     )
     reinforcement: dict[str, object] = Field(
-        default_factory=dict, description="What all runs have in common: the settings of a job's method"
+        default_factory=dict, description="Settings of a job's method that all runs share"
     )
     arms: Annotated[list[ArmOrWord], Field(min_length=2, max_length=100)] = Field(
-        description="What to compare: 2 to 100 ways to train, each a name of an ablation or algorithm, or an "
-        "object"
+        description="What to compare: 2 to 100 ways to train, each the name of an ablation or algorithm, "
+        "or an object"
     )
     tasks: Annotated[list[Task], Field(min_length=1, max_length=100)] = Field(
-        description="What to train on: 1 to 100 tasks; each arm runs on each"
+        description="What to train on: 1 to 100 tasks; every arm runs on every task"
     )
     seeds: Seeds = Field(
-        description="One run of each arm and task per seed; 1 to 1,000 different ones. A verdict needs five "
-        "or so"
+        description="One run per arm, task and seed; 1 to 1,000 different seeds. A verdict needs about five"
     )
     split: Split = Field(
-        default_factory=Split, description="Which evaluated items choose settings, and which compare"
+        default_factory=Split,
+        description="Which validation items are for choosing settings, and which for comparing",
     )
     metric: str = Field(default="accuracy", description="accuracy, reward, pass@K or distinct_right@K")
     mode: ScoredMode = Field(default="N", description="Whose answers count: N, H, or mix for half of each")
     compare: Compare = Field(
         default_factory=Compare,
-        description="Who is compared with whom; by default the first arm, or policy_split, with all others",
+        description="What is compared; default: policy_split, otherwise the first arm, with all others",
     )
-    budget: ExperimentBudget = Field(description="How long each run, and all of them together, may take")
+    budget: ExperimentBudget = Field(description="Limits for each run, and for all of them together")
     max_parallel: Annotated[int, Field(strict=True, ge=1, le=10_000)] | None = Field(
-        default=None, description="Jobs of it queued or running at a time; default: all"
+        default=None, description="Maximum of its jobs queued or running at a time; default: unlimited"
     )
     metadata: Metadata | None = Field(
         default=None,
-        description="Up to 13 pairs of texts for your own records; each job carries them beside those of "
+        description="Up to 13 key-value pairs for your own records; each job has them besides those of "
         "experiment, arm and task",
     )
 
@@ -245,14 +247,14 @@ class CreateExperiment(StrictModel):
                 raise ValueError(f"compare names the arm {wanted!r}, but there are: {', '.join(arms)}")
         if (method := _method_of(value, arms)) in others:
             raise ValueError(
-                f"compare has {method!r} as the method and among those that it is compared with: give it once"
+                f"compare has {method!r} both as the method and among those it is compared with: give it once"
             )
         return value
 
 
 def _each_once(kind: str | None, names: Sequence[object]) -> None:
     if twice := [one for one in names if names.count(one) > 1]:
-        raise ValueError(f"{kind} has {str(twice[0])!r} twice: give each one name of its own")
+        raise ValueError(f"{kind} has {str(twice[0])!r} twice: give each a different name")
 
 
 def _method_of(compare: Compare, arms: Sequence[str]) -> str:
@@ -264,21 +266,21 @@ class Definition(CreateExperiment):
 
     seeds_before: list[int] = Field(
         default_factory=list,
-        description="How many seeds there were whenever some were added after a result could be seen",
+        description="Number of seeds at each time when some were added after results were visible",
     )
 
 
 class ExtendExperiment(StrictModel):
-    """The body of ``POST /v1/experiments/{id}/extend``. What the experiment has already changes nothing.
+    """The body of ``POST /v1/experiments/{id}/extend``. What the experiment already has is ignored.
 
     Seeds that are added after a result could be seen take one of the experiment's ``compare.analyses``.
     """
 
     seeds: Annotated[list[Seed], Field(max_length=1000)] = Field(
-        default_factory=list, description="Seeds to add; those that it has already change nothing"
+        default_factory=list, description="Seeds to add; existing ones are ignored"
     )
     arms: Annotated[list[ArmOrWord], Field(max_length=100)] = Field(
-        default_factory=list, description="Arms to add, as in the creation"
+        default_factory=list, description="Arms to add, as on creation"
     )
 
 

@@ -263,7 +263,7 @@ def _out_of_budget(session: Session, row: Experiment, now: float) -> bool:
 
 def _cancelled(experiment: Experiment, action: str) -> BadRequest:
     return BadRequest(
-        f"Experiment '{experiment.id}' has been cancelled, so it cannot be {action}: make another one.",
+        f"Experiment '{experiment.id}' has been cancelled, so it cannot be {action}: create a new one.",
         param="experiment_id",
         code="invalid_experiment_status",
     )

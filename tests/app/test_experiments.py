@@ -173,7 +173,7 @@ def test_extended_by_seeds_and_arms(http: httpx.Client):
     assert len(after) == 16 and None not in after.values()
     other = {"arms": [{"name": "wild", "algorithm": {"type": "grpo"}}]}
     refused = http.post(path, json=other)
-    assert refused.status_code == 409 and "defined otherwise" in refused.json()["error"]["message"]
+    assert refused.status_code == 409 and "with a different definition" in refused.json()["error"]["message"]
 
 
 @on_sqlite

@@ -8,7 +8,7 @@ from tests.fixtures.experiments import ENVIRONMENT, EXPERIMENTS, definition
 BAD = {
     "no such arm": (
         {"arms": ["policy_split", "ppo"]},
-        "'ppo' is not an arm; there are:",
+        "'ppo' is not an arm; known ones:",
         "arms.1",
     ),
     "arms twice": (
@@ -33,7 +33,7 @@ BAD = {
     ),
     "the method against itself": (
         {"compare": {"method": "gspo", "against": "gspo"}},
-        "compare has 'gspo' as the method and among those that it is compared with",
+        "compare has 'gspo' both as the method and among those it is compared with",
         "compare",
     ),
     "both": (
@@ -68,7 +68,7 @@ BAD = {
     ),
     "no validation": (
         {"tasks": [{"name": "t", "training_file": "file-x"}]},
-        "nothing to compare on",
+        "has no validation data",
         "tasks.0.validation_file",
     ),
     "too few items": (

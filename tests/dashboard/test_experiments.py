@@ -212,7 +212,7 @@ def test_a_run_on_a_file_is_compared_on_its_validation_file(
             page.get_by_role("link", name="Experiment", exact=True).click()
             if name == "bare":
                 wrong = page.locator("[id='tasks.0.validation_file-error']")
-                expect(wrong).to_contain_text("has nothing to compare on")
+                expect(wrong).to_contain_text("has no validation data")
                 expect(page.get_by_role("button", name="Create experiment")).to_be_disabled()
         ready(page, "Ready: 10 runs")
         file = shown_yaml(page)

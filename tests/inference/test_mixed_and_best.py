@@ -91,7 +91,7 @@ def test_an_answer_that_cannot_be_graded_is_never_preferred_and_never_a_zero(cli
     assert texts(best.choices)[0] == liked
     assert [choice.reward for choice in best.choices] == [0.25, None, None]
     assert "not this one" in best.choices[1].grader_error
-    with pytest.raises(openai.InternalServerError, match="none of the 2 answers a reward") as caught:
+    with pytest.raises(openai.InternalServerError, match="failed on all 2 answers") as caught:
         ask(client, model, 2, best_of_n={"grader": grader, "item": {"liked": ""}})
     assert caught.value.code == "grader_failed"
 
