@@ -40,9 +40,9 @@ DataDirOption = Annotated[Path | None, typer.Option(help="The data directory.")]
 
 
 def backup(
-    file: Annotated[Path, typer.Argument(help="The archive to write, e.g. policysplit-backup.tar.")],
+    file: Annotated[Path, typer.Argument(help="The archive to write, such as policysplit-backup.tar.")],
     data_dir: DataDirOption = None,
-    models: Annotated[bool, typer.Option(help="Copy base models, too; they can be pulled again.")] = True,
+    models: Annotated[bool, typer.Option(help="Also copy base models, which could be pulled again.")] = True,
     as_json: JsonOption = False,
 ) -> None:
     """Copy the embedded service into one file, while it runs or not.
@@ -52,7 +52,7 @@ def backup(
     settings = _embedded(settings_to_act_on(data_dir))
     file = file.expanduser().resolve()
     if file.exists():
-        raise CliError(f"{file} is there already: give another name")
+        raise CliError(f"{file} already exists: give another name")
     try:
         with atomic_file(file) as temporary, tarfile.open(temporary, "w") as archive:
             copy = _Copy(settings, archive)
@@ -60,16 +60,16 @@ def backup(
     except OSError as error:
         raise CliError(f"the backup could not be written: {error}") from error
     for name in copy.lost:
-        say_error(f"{name} is in the database and not in {settings.data_dir}: it is not in the backup either")
+        say_error(f"{name} is in the database but not in {settings.data_dir}, so it is not in the backup")
     say_done(
         {"file": file, "bytes": size, "missing": copy.lost},
         as_json,
-        f"{escape(str(file))}: {size:,} bytes. `policysplit restore` brings it back.",
+        f"{escape(str(file))}: {size:,} bytes. Restore it with `policysplit restore`.",
     )
 
 
 def restore(
-    file: Annotated[Path, typer.Argument(help="An archive that `policysplit backup` wrote.")],
+    file: Annotated[Path, typer.Argument(help="An archive written by `policysplit backup`.")],
     as_json: JsonOption = False,
     data_dir: DataDirOption = None,
 ) -> None:
@@ -92,18 +92,18 @@ def restore(
     say_done(
         {"data_dir": directory.path, "as_at": made},
         as_json,
-        f"{escape(str(directory.path))} is as it was at {time.ctime(made)}; start `policysplit serve`.",
+        f"{escape(str(directory.path))} is restored as of {time.ctime(made)}; start `policysplit serve`.",
     )
 
 
 def _embedded(settings: Settings) -> Settings:
     if settings.database_url:
         raise CliError(
-            "DATABASE_URL is set: back that database up with its own tools (pg_dump), and then copy the data "
+            "DATABASE_URL is set: back up that database with its own tools (pg_dump), then copy the data "
             "directory"
         )
     if not (settings.data_dir / DATABASE).is_file():
-        raise CliError(f"{settings.data_dir} has no {DATABASE}: nothing has been served from there")
+        raise CliError(f"{settings.data_dir} has no {DATABASE}: no service has run on it")
     return settings
 
 
@@ -207,7 +207,7 @@ def _checked(folder: Path) -> dict[str, Any]:
     try:
         manifest = json.loads((folder / MANIFEST).read_bytes())
     except (OSError, ValueError) as error:
-        raise CliError(f"this is not a complete backup: it has no readable {MANIFEST}") from error
+        raise CliError(f"this is not a complete backup: its {MANIFEST} is missing or unreadable") from error
     for name, expected in manifest["sha256"].items():
         with (folder / name).open("rb") as file:
             if hashlib.file_digest(file, "sha256").hexdigest() != expected:

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 STYLES = {Mode.NORMAL: "dodger_blue2", Mode.HIGH_ENTROPY: "dark_orange"}
 _SUFFIX = f":{Mode.HIGH_ENTROPY.value}"
-HELP = "Say something; /reset begins anew, /quit ends."
+HELP = "Type a message; /reset starts over, /quit exits."
 
 
 #: What a completion is asked for with.
@@ -70,16 +70,16 @@ class Side:
 
 
 def chat(
-    model: Annotated[str, typer.Argument(help="The model's id; with :high-entropy at its end, that mode.")],
-    both: Annotated[bool, typer.Option("--both", help="Both modes side by side.")] = False,
-    system: Annotated[str | None, typer.Option(help="A system message of your own.")] = None,
+    model: Annotated[str, typer.Argument(help="The model's id; the ending :high-entropy selects that mode.")],
+    both: Annotated[bool, typer.Option("--both", help="Show both modes side by side.")] = False,
+    system: Annotated[str | None, typer.Option(help="Your own system message.")] = None,
     samples: Annotated[
         int,
-        typer.Option("--samples", "-n", min=1, max=MAX_CHOICES, help="Answers a mode gives to each message."),
+        typer.Option("--samples", "-n", min=1, max=MAX_CHOICES, help="Answers per mode to each message."),
     ] = 1,
-    temperature: Annotated[float, typer.Option(min=0, max=2, help="0: always the likeliest token.")] = 1.0,
-    max_tokens: Annotated[int | None, typer.Option(min=1, help="Tokens an answer may have.")] = None,
-    seed: Annotated[int | None, typer.Option(help="For answers that can be had again.")] = None,
+    temperature: Annotated[float, typer.Option(min=0, max=2, help="0: always the most likely token.")] = 1.0,
+    max_tokens: Annotated[int | None, typer.Option(min=1, help="Maximum tokens per answer.")] = None,
+    seed: Annotated[int | None, typer.Option(help="For reproducible answers.")] = None,
     base_url: BaseUrlOption = None,
     data_dir: DataDirOption = None,
 ) -> None:

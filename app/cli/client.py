@@ -19,11 +19,13 @@ BaseUrlOption = Annotated[
     str | None,
     typer.Option(
         envvar="POLICYSPLIT_BASE_URL",
-        help="The API, e.g. http://127.0.0.1:8700, with or without /v1. "
-        "Default: the service running on the data directory.",
+        help="URL of the API, such as http://127.0.0.1:8700, with or without /v1. Default: the service "
+        "running on the data directory.",
     ),
 ]
-DataDirOption = Annotated[Path | None, typer.Option(help="The data directory of the service, to find it by.")]
+DataDirOption = Annotated[
+    Path | None, typer.Option(help="The service's data directory, used to find the service.")
+]
 
 #: An object as the API gives it; whoever asks for it knows its form.
 Told = dict[str, Any]
@@ -59,14 +61,14 @@ def api_errors(client: "openai.OpenAI") -> Iterator[None]:
         yield
     except openai.APIConnectionError as error:
         raise CliError(
-            f"the service at {client.base_url} does not answer ({error.__cause__ or error}). "
-            "Start it with `policysplit serve`, or say where it is with --base-url"
+            f"the service at {client.base_url} does not answer ({error.__cause__ or error}). Start it "
+            "with `policysplit serve`, or give its URL with --base-url"
         ) from error
     except openai.AuthenticationError as error:
-        why = "the service wants a key." if client.api_key == _NO_KEY else _message(error)
+        why = "the service requires a key." if client.api_key == _NO_KEY else _message(error)
         raise CliError(
-            f"{why} Put the service's key into POLICYSPLIT_API_KEY; "
-            "`policysplit keys create --name NAME` makes one"
+            f"{why} Set POLICYSPLIT_API_KEY to a key of the service; `policysplit keys create --name "
+            "NAME` makes one"
         ) from error
     except openai.APIStatusError as error:
         raise CliError(_message(error)) from error

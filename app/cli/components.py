@@ -142,8 +142,8 @@ def check_port_free(host: str, port: int) -> None:
             probe.bind(address)
         except OSError as error:
             raise CliError(
-                f"cannot listen on {host}:{port}: {error.strerror}. Choose another with --port "
-                "(0 takes any free one), or stop what uses it"
+                f"cannot listen on {host}:{port}: {error.strerror}. Choose another with --port (0: any "
+                "free one), or stop what is using it"
             ) from error
 
 

@@ -45,5 +45,7 @@ def told_how_to_look_again(command: str) -> Iterator[None]:
     try:
         yield
     except KeyboardInterrupt:
-        out.print(f"It continues without you: [bold]policysplit {command}[/] shows it again.", soft_wrap=True)
+        out.print(
+            f"It continues in the background: [bold]policysplit {command}[/] shows it again.", soft_wrap=True
+        )
         raise

@@ -38,15 +38,15 @@ class DataDir:
             for folder in (self.path, self.logs, self.redis):
                 folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         except OSError as error:
-            raise CliError(f"cannot use {self.path} as data directory: {error.strerror}") from error
+            raise CliError(f"cannot use {self.path} as the data directory: {error.strerror}") from error
 
     def check_socket_path(self, socket: Path) -> None:
         """The kernel limits the path of a Unix socket."""
         if len(os.fsencode(socket)) > SOCKET_PATH_LIMIT:
             raise CliError(
                 f"the path of the embedded Redis socket, {socket}, is longer than the {SOCKET_PATH_LIMIT} "
-                "bytes that the system allows: choose a shorter --data-dir, or set BROKER_URL to a Redis of "
-                "your own"
+                "bytes that the system allows: choose a shorter --data-dir, or set BROKER_URL to your own "
+                "Redis"
             )
 
     @contextlib.contextmanager
@@ -81,13 +81,13 @@ class DataDir:
                 if _is_running(holder):
                     at = f" at {url}" if (url := self.address()) else ""
                     raise CliError(
-                        f"{self.path} is already being served by process {holder}{at}: stop that one first, "
-                        "or give this one another --data-dir"
+                        f"{self.path} is already in use by process {holder}{at}: stop that first, or "
+                        "choose another --data-dir"
                     ) from None
                 if time.monotonic() > deadline:
                     raise CliError(
-                        f"{self.path} is still held by components of an earlier serve (process {holder}) "
-                        "that was killed: end them, then try again"
+                        f"{self.path} is still in use by components of an earlier serve (process "
+                        f"{holder}) that was killed: end them, then try again"
                     ) from None
                 # The killed serve's components are stopping; a lock cannot be waited for with a limit.
                 time.sleep(0.1)

@@ -34,7 +34,7 @@ def settings_with(**options: object) -> Settings:
             f"POLICYSPLIT_{str(found['loc'][0]).upper()}={found['input']!r}: {found['msg']}"
             for found in error.errors()
         )
-        raise CliError(f"a setting cannot be used: {problems}") from error
+        raise CliError(f"invalid settings: {problems}") from error
 
 
 def settings_to_act_on(data_dir: Path | None, *, database_alone: bool = False) -> Settings:
@@ -53,7 +53,7 @@ def settings_to_act_on(data_dir: Path | None, *, database_alone: bool = False) -
     if not named and url is None and (elsewhere := directory.served_elsewhere()):
         running = " and ".join(f"{path} ({address})" for path, address in elsewhere.items())
         raise CliError(
-            f"no service uses the data directory {directory.path}, but one runs on {running}: give "
+            f"no service is running on the data directory {directory.path}, but one is on {running}: give "
             f"--data-dir {next(iter(elsewhere))}, or --data-dir {directory.path} if you mean this one"
         )
     err.print(f"[dim]Data directory: {escape(str(directory.path))}[/]", soft_wrap=True)

@@ -20,12 +20,12 @@ def show_estimate(client: "openai.OpenAI", body: Told, as_json: bool = False) ->
     """Print what the job of this body would take; raises CliError when that cannot be found out."""
     estimate = post(client, "/fine_tuning/jobs/estimate", body)
     path = f"/fine_tuning/estimates/{estimate['id']}"
-    with err.status("a worker tries two steps …") as status:
+    with err.status("a worker is running two steps …") as status:
         while estimate["status"] in ("queued", "running"):
             if estimate["status"] == "queued":
-                status.update("waiting for a worker that is free …")
+                status.update("waiting for a free worker …")
             else:
-                status.update("a worker tries two steps …")
+                status.update("a worker is running two steps …")
             time.sleep(_LOOK_SECONDS)
             estimate = get(client, path)
     if estimate["error"] is not None:
@@ -45,7 +45,7 @@ def estimate_table(result: Told) -> Table:
     rows = [
         (f"peak memory ({memory['device']})", memory, lambda value: f"{value / 2**30:.2f} GiB"),
         ("a step", result["seconds_per_step"], lambda value: f"{value:.2f} s"),
-        (f"all {result['total_steps']} steps, start to end", result["total_seconds"], _duration),
+        (f"all {result['total_steps']} steps, start to finish", result["total_seconds"], _duration),
     ]
     for name, interval, shown in rows:
         table.add_row(name, *(shown(interval[key]) for key in ("value", "low", "high")))

@@ -20,7 +20,7 @@ from trainer.statistics.wording import interval_ends, signed
 if TYPE_CHECKING:
     import openai
 
-app = typer.Typer(help="Experiments: arms on tasks with seeds, compared.", no_args_is_help=True)
+app = typer.Typer(help="Experiments: compare arms on tasks with several seeds.", no_args_is_help=True)
 app.command()(judge)
 ExperimentId = Annotated[str, typer.Argument(help="exp_…")]
 
@@ -35,7 +35,7 @@ def run(
     base_url: BaseUrlOption = None,
     data_dir: DataDirOption = None,
 ) -> None:
-    """Start an experiment; files that its tasks name are uploaded. With --json it is not followed."""
+    """Start an experiment, uploading the files its tasks name. With --json it is not followed."""
     body = read_job_file(file)
     client = connect(base_url, data_dir)
     with api_errors(client):
@@ -57,7 +57,7 @@ def status(
     base_url: BaseUrlOption = None,
     data_dir: DataDirOption = None,
 ) -> None:
-    """Show how far an experiment is."""
+    """Show an experiment's progress."""
     client = connect(base_url, data_dir)
     with api_errors(client):
         experiment = retrieve(client, experiment_id)
@@ -86,7 +86,7 @@ def status(
 def follow_it(
     experiment_id: ExperimentId, base_url: BaseUrlOption = None, data_dir: DataDirOption = None
 ) -> None:
-    """Show an experiment's progress until it ends, then its verdict. Status 1 when a run failed."""
+    """Show an experiment's progress until it ends, then its verdict. Exit status 1 if a run failed."""
     client = connect(base_url, data_dir)
     with api_errors(client), told_how_to_look_again(f"experiments follow {experiment_id}"):
         _follow(client, experiment_id)
@@ -106,7 +106,7 @@ def list_experiments(
     if as_json:
         say_json(found["data"])
     elif not found["data"]:
-        out.print("There is no experiment yet: policysplit experiments run FILE")
+        out.print("There are no experiments yet: policysplit experiments run FILE")
     else:
         rows = [
             (
@@ -125,7 +125,7 @@ def list_experiments(
 def extend(
     experiment_id: ExperimentId,
     seeds: Annotated[str, typer.Option(help="Seeds to add, such as 3,4.")] = "",
-    arm: Annotated[list[str] | None, typer.Option(help="An arm to add; may be given again.")] = None,
+    arm: Annotated[list[str] | None, typer.Option(help="An arm to add; may be repeated.")] = None,
     as_json: JsonOption = False,
     base_url: BaseUrlOption = None,
     data_dir: DataDirOption = None,
@@ -134,7 +134,7 @@ def extend(
     try:
         numbers = [int(one) for one in seeds.split(",") if one.strip()]
     except ValueError:
-        raise CliError(f"--seeds {seeds!r}: give numbers with commas between, such as 3,4") from None
+        raise CliError(f"--seeds {seeds!r}: give comma-separated numbers, such as 3,4") from None
     client = connect(base_url, data_dir)
     with api_errors(client):
         body = {"seeds": numbers, "arms": arm or []}
@@ -160,16 +160,16 @@ def cancel(
 def report(
     experiment_id: ExperimentId,
     output: Annotated[
-        Path | None, typer.Option(help="Where to: a .html, .csv or .json file. Default: the verdict, here.")
+        Path | None, typer.Option(help="Output: a .html, .csv or .json file. Default: print the verdict.")
     ] = None,
     as_json: JsonOption = False,
     base_url: BaseUrlOption = None,
     data_dir: DataDirOption = None,
 ) -> None:
-    """Show what may be said of the results so far, or write the report."""
+    """Show what the results so far show, or write the report."""
     kind = "json" if output is None else output.suffix.removeprefix(".")
     if kind not in ("html", "csv", "json"):
-        raise CliError(f"{output}: the report is .html, .csv or .json")
+        raise CliError(f"{output}: give a name ending in .html, .csv or .json")
     client = connect(base_url, data_dir)
     path = f"/experiments/{experiment_id}/report"
     with api_errors(client):

@@ -14,11 +14,11 @@ from app.core.tables import DEFAULT_PROJECT
 
 
 def export(
-    model: Annotated[str, typer.Argument(help="A fine-tuned model, any of its ids: ft:…")],
-    to: Annotated[Path, typer.Option(help="The folder to write; it must not exist, or be empty.")],
+    model: Annotated[str, typer.Argument(help="Any id of a fine-tuned model: ft:…")],
+    to: Annotated[Path, typer.Option(help="The folder to write; it must be empty or not exist.")],
     as_json: JsonOption = False,
     data_dir: Annotated[Path | None, typer.Option(help="The data directory.")] = None,
-    project: Annotated[str, typer.Option(help="Whose model it is.")] = DEFAULT_PROJECT,
+    project: Annotated[str, typer.Option(help="The model's project.")] = DEFAULT_PROJECT,
 ) -> None:
     """Write a fine-tuned model and its model card to a folder that transformers, vLLM and llama.cpp load."""
     from app.core.db import read_session

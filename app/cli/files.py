@@ -33,7 +33,7 @@ def list_files(
     if as_json:
         say_json([file.to_dict() for file in page.data])
     elif not page.data:
-        out.print("There is no file yet: policysplit files upload FILE")
+        out.print("There are no files yet: policysplit files upload FILE")
     else:
         rows = [
             (
@@ -53,13 +53,13 @@ def list_files(
 def upload(
     file: Annotated[Path, typer.Argument(help="A JSONL file.")],
     for_evals: Annotated[
-        bool, typer.Option("--evals", help="Its lines are items for evals, not rows to train on.")
+        bool, typer.Option("--evals", help="Its lines are items for evals, not training rows.")
     ] = False,
     as_json: JsonOption = False,
     base_url: BaseUrlOption = None,
     data_dir: DataDirOption = None,
 ) -> None:
-    """Upload a file; each line is checked."""
+    """Upload a file, checking each line."""
     client = connect(base_url, data_dir)
     with api_errors(client), file.open("rb") as content:
         made = client.files.create(file=content, purpose="evals" if for_evals else "fine-tune")
@@ -74,7 +74,7 @@ def download(
     base_url: BaseUrlOption = None,
     data_dir: DataDirOption = None,
 ) -> None:
-    """Write a file's content to the disk."""
+    """Save a file's content to disk."""
     client = connect(base_url, data_dir)
     with api_errors(client):
         content = client.files.content(file_id).read()
@@ -103,7 +103,7 @@ def check(
     file: Annotated[Path, typer.Argument(help="A JSONL file.")],
     as_json: JsonOption = False,
 ) -> None:
-    """Say what an upload would: the first line at fault, or the rows and their fields. Needs no service."""
+    """Check a file as an upload would, without a service: show the first bad line, or the rows and fields."""
     if not file.is_file():
         raise CliError(f"{file} is not a file")
     try:

@@ -27,7 +27,7 @@ app = typer.Typer(help="Fine-tuning jobs of a running service.", no_args_is_help
 JobId = Annotated[str, typer.Argument(help="ftjob-…")]
 #: Of what is begun: a job, an experiment.
 FollowOption = Annotated[
-    bool, typer.Option("--follow/--no-follow", help="Show its progress until it ends, and what came of it.")
+    bool, typer.Option("--follow/--no-follow", help="Show its progress until it ends, then its result.")
 ]
 
 
@@ -42,13 +42,13 @@ def create(
     training_file: Annotated[str | None, typer.Option(help="A JSONL file to upload, or file-….")] = None,
     validation_file: Annotated[str | None, typer.Option(help="A JSONL file to upload, or file-….")] = None,
     suffix: Annotated[str | None, typer.Option(help="Part of the result's name.")] = None,
-    seed: Annotated[int | None, typer.Option(help="Same seed and data: same run.")] = None,
+    seed: Annotated[int | None, typer.Option(help="The same seed and data give the same run.")] = None,
     follow_it: FollowOption = True,
     as_json: JsonOption = False,
     base_url: BaseUrlOption = None,
     data_dir: DataDirOption = None,
 ) -> None:
-    """Create a job; options win over the same fields of --file. With --json it is not followed."""
+    """Create a job; options override fields of --file. With --json it is not followed."""
     body = read_job_file(file) if file else {}
     given = {
         "model": model,
@@ -76,7 +76,7 @@ def estimate(
     base_url: BaseUrlOption = None,
     data_dir: DataDirOption = None,
 ) -> None:
-    """Say what a job would take, from two steps that a worker tries."""
+    """Estimate what a job would take, from two steps run by a worker."""
     body = read_job_file(file)
     given = {"training_file": training_file, "validation_file": validation_file}
     body |= {name: value for name, value in given.items() if value is not None}
@@ -101,7 +101,7 @@ def list_jobs(
         say_json([_fields(job) for job in page.data])
         return
     if not page.data:
-        out.print("There is no job yet: policysplit jobs create --file JOB")
+        out.print("There are no jobs yet: policysplit jobs create --file JOB")
         return
     rows = [
         (
@@ -117,7 +117,7 @@ def list_jobs(
     ]
     say_table(("job", "name", "status", "step", "algorithm", "made", "result, or else model"), rows)
     if page.has_more:
-        out.print("[dim]There are more: --limit 100 shows up to a hundred.[/]")
+        out.print("[dim]There are more: --limit 100 shows up to 100.[/]")
 
 
 @app.command()
@@ -152,7 +152,7 @@ def show(
 
 @app.command("follow")
 def follow_job(job_id: JobId, base_url: BaseUrlOption = None, data_dir: DataDirOption = None) -> None:
-    """Show a job's progress until it ends. Status 1 when it did not succeed."""
+    """Show a job's progress until it ends. Exit status 1 if it did not succeed."""
     client = connect(base_url, data_dir)
     with api_errors(client):
         _follow(client, job_id)
@@ -179,7 +179,7 @@ def pause(
     base_url: BaseUrlOption = None,
     data_dir: DataDirOption = None,
 ) -> None:
-    """Pause a job; what it has learned so far can be used meanwhile."""
+    """Pause a job; meanwhile its last checkpoint can be used."""
     client = connect(base_url, data_dir)
     with api_errors(client):
         job = client.fine_tuning.jobs.pause(job_id)
@@ -218,7 +218,7 @@ def read_job_file(path: Path) -> Told:
     except (ValueError, yaml.YAMLError) as error:
         raise CliError(f"{path} cannot be parsed: {error}") from error
     if not isinstance(body, dict):
-        raise CliError(f"{path} holds {type(body).__name__}, not an object with model, method and so on")
+        raise CliError(f"{path} contains {type(body).__name__}, not an object with model, method and so on")
     return body
 
 
@@ -237,7 +237,7 @@ def upload(client: "openai.OpenAI", value: str) -> str:
     if not path.is_file():
         if value.startswith("file-"):
             return value
-        raise CliError(f"{value!r} is neither a file here nor a file id (file-…)")
+        raise CliError(f"{value!r} is neither a local file nor a file id (file-…)")
     with path.open("rb") as handle:
         uploaded = client.files.create(file=handle, purpose="fine-tune")
     # On the way to what was asked for, which alone is on standard output.

@@ -43,7 +43,7 @@ class Contestant(StrictModel):
 
     name: str = Field(min_length=1)
     model: str
-    mode: str | None = Field(default=None, description="normal or high-entropy; default: what the name says")
+    mode: str | None = Field(default=None, description="normal or high-entropy; default: as in the name")
 
 
 class JudgingFile(StrictModel):
@@ -62,7 +62,7 @@ class JudgingFile(StrictModel):
     def _names_fit(self) -> "JudgingFile":
         names = [one.name for one in self.contestants]
         if len(set(names)) < len(names):
-            raise ValueError("contestants: give each one name of its own")
+            raise ValueError("contestants: give each a different name")
         if self.method not in names:
             raise ValueError(f"method is {self.method!r}, but the contestants are {', '.join(names)}")
         return self
@@ -71,7 +71,7 @@ class JudgingFile(StrictModel):
 def judge(
     file: Annotated[Path, typer.Argument(help="Contestants, prompts and judge, as YAML or JSON.")],
     output: Annotated[
-        Path | None, typer.Option(help="Where to write every text and the report, JSON.")
+        Path | None, typer.Option(help="JSON file to write, with every text and the report.")
     ] = None,
     as_json: JsonOption = False,
     base_url: BaseUrlOption = None,
@@ -178,6 +178,4 @@ def _show(report: Told) -> None:
                 cells = (row["criterion"], signed(row["delta"], 2), ends, f"{row['holm_p']:.3g}")
                 table.add_row(*cells, str(row["prompts"]))
         out.print(table)
-    out.print(
-        "[dim]A judge model's scores are that model's, and no person's. The intervals speak of prompts.[/]"
-    )
+    out.print("[dim]The scores are a judge model's, not a person's. Intervals are over prompts.[/]")

@@ -23,13 +23,13 @@ from app.keys import service
 from app.keys.repository import Caller
 from app.keys.schemas import key_view, project_view
 
-app = typer.Typer(help="Keys of the service. The first one ends keyless use.", no_args_is_help=True)
+app = typer.Typer(help="The service's keys. The first one ends keyless use.", no_args_is_help=True)
 projects_app = typer.Typer(
-    help="Projects: each sees its own files, jobs and models alone.", no_args_is_help=True
+    help="Projects: each sees only its own files, jobs and models.", no_args_is_help=True
 )
 #: Whoever is on the machine.
 _OPERATOR = Caller(DEFAULT_PROJECT, operator=True)
-DataDirOption = Annotated[Path | None, typer.Option(help="The data directory of the service.")]
+DataDirOption = Annotated[Path | None, typer.Option(help="The service's data directory.")]
 
 
 class ScopeName(StrEnum):
@@ -43,18 +43,18 @@ def create(
     name: Annotated[str, typer.Option(help="What the key is for.")],
     project: Annotated[str, typer.Option(help="Id or name of its project.")] = DEFAULT_PROJECT,
     requests_per_minute: Annotated[
-        int | None, typer.Option(min=1, help="Its rate limit, in place of the setting's.")
+        int | None, typer.Option(min=1, help="Its own rate limit, replacing the setting's.")
     ] = None,
     operator: Annotated[
-        bool, typer.Option("--operator", help="It makes projects, and manages the keys of all, over HTTP.")
+        bool, typer.Option("--operator", help="It may create projects and manage all keys over HTTP.")
     ] = False,
     scope: Annotated[
-        list[ScopeName] | None, typer.Option(help="What it may do; again for more. Without: everything.")
+        list[ScopeName] | None, typer.Option(help="What it may do; may be repeated. Default: everything.")
     ] = None,
     as_json: JsonOption = False,
     data_dir: DataDirOption = None,
 ) -> None:
-    """Make a key and print it, this once: only its hash is kept."""
+    """Create a key and print it, only now: just its hash is stored."""
     with _database(data_dir):
         key, secret = service.create_key(name, project, requests_per_minute, operator=operator, scopes=scope)
         (owner,) = service.list_projects(key.project_id)
@@ -73,7 +73,7 @@ def list_keys(as_json: JsonOption = False, data_dir: DataDirOption = None) -> No
     if as_json:
         say_json([key_view(key, project, _OPERATOR) for key, project in rows])
     elif not rows:
-        out.print("There is no key. Anyone on this machine may use the service, and nobody else.")
+        out.print("There are no keys. Anyone on this machine may use the service, and nobody else.")
     else:
         say_table(
             ("key", "name", "secret", "project", "may", "requests/min", "made", "last used", "revoked"),
@@ -100,7 +100,7 @@ def revoke(
     as_json: JsonOption = False,
     data_dir: DataDirOption = None,
 ) -> None:
-    """Refuse a key from now on; running services notice within seconds."""
+    """Revoke a key; running services notice within seconds."""
     with _database(data_dir):
         key = service.revoke_key(key_id)
         (owner,) = service.list_projects(key.project_id)
@@ -113,7 +113,7 @@ def create_project(
     as_json: JsonOption = False,
     data_dir: DataDirOption = None,
 ) -> None:
-    """Make a project."""
+    """Create a project."""
     with _database(data_dir):
         project = service.create_project(name)
     say_done(project_view(project), as_json, f"Made {project.id}: {escape(project.name)}")
@@ -144,8 +144,8 @@ def check_exposure(settings: Settings) -> bool:
         return False
     if not guarded and not is_loopback(settings.host):
         raise CliError(
-            f"on {settings.host!r} others could reach the API, and there is no key yet: make one with "
-            "`policysplit keys create --name …`, or listen on 127.0.0.1"
+            f"with host {settings.host!r} others can reach the API, but there are no keys yet: create one "
+            "with `policysplit keys create --name …`, or listen on 127.0.0.1"
         )
     return guarded
 
@@ -164,7 +164,7 @@ def _database(data_dir: Path | None) -> Iterator[None]:
         raise CliError(str(error)) from error
     except SQLAlchemyError as error:
         raise CliError(
-            f"the database cannot be used: {cause_of(error)}. Is it up to date? `policysplit migrate`"
+            f"the database cannot be used: {cause_of(error)}. Is it up to date? Run `policysplit migrate`"
         ) from error
     finally:
         close_engine(get_engine())

@@ -22,7 +22,7 @@ from app.core.private import keep_private
 
 app = typer.Typer(
     name="policysplit",
-    help="Reinforcement fine-tuning that trains two modes into one set of weights, and serves both.",
+    help="Reinforcement fine-tuning that trains two modes into one set of weights and serves both.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
 )
@@ -61,7 +61,7 @@ def _options(
         bool, typer.Option("--version", callback=_say_version, is_eager=True, help="Print the version.")
     ] = False,
 ) -> None:
-    """Reinforcement fine-tuning that trains two modes into one set of weights, and serves both."""
+    """Reinforcement fine-tuning that trains two modes into one set of weights and serves both."""
 
 
 def main() -> None:

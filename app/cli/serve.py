@@ -42,7 +42,7 @@ def serve(
     directory = DataDir(settings.data_dir)
     directory.create()
     if changed := tighten(directory.path):
-        _line("data", f"[yellow]{changed} files and folders were open to other users[/] and are not any more")
+        _line("data", f"[yellow]{changed} files and folders were open to other users[/] and are now closed")
     with directory.locked() as lock:
         if settings.port == 0:
             settings = settings_with(port=components.free_port(settings.host))
@@ -82,7 +82,7 @@ class Service:
             await self._bring_up(components.redis_component(self._directory.redis, settings))
         await self._migrate()
         if not settings.database_url and (original := relocate(self._directory.path)):
-            _line("data", f"was in {original} before: its jobs and checkpoints name the files here now")
+            _line("data", f"was moved from {original}: its jobs and checkpoints now refer to the files here")
         await self._check_keys()
         await self._bring_up(components.api_component(settings))
         await asyncio.gather(
@@ -120,7 +120,9 @@ class Service:
         if await asyncio.to_thread(check_exposure, self._settings):
             _line("keys", "[green]needed[/]  [dim]`policysplit keys list` shows them[/]")
         else:
-            _line("keys", "none: listens on this machine only  [dim]`policysplit keys create` makes one[/]")
+            _line(
+                "keys", "none: it only listens on this machine  [dim]`policysplit keys create` makes one[/]"
+            )
 
     async def _unless_stopped(self, work: Coroutine[object, object, None]) -> bool:
         """Run ``work``; False when a signal came first."""
@@ -142,7 +144,7 @@ class Service:
                 child.hurry()
             return
         self._asked_to_stop.set()
-        _line("stopping", "[dim]running jobs save themselves first; a second Ctrl-C kills[/]")
+        _line("stopping", "[dim]running jobs save first; a second Ctrl-C kills them[/]")
 
     async def _stop(self) -> None:
         """The API first, so that nothing new comes in; the broker last, because the worker still needs it."""

@@ -17,20 +17,20 @@ DataDirOption = Annotated[Path | None, typer.Option(help="The data directory.")]
 
 @app.command()
 def migrate(as_json: JsonOption = False, data_dir: DataDirOption = None) -> None:
-    """Bring a data directory's files, checkpoints, states and base models into the store.
+    """Copy a data directory's files, checkpoints, states and base models to the store.
 
-    Rows name the store as soon as their files are there. It can be broken off, and run again. Nothing is
-    removed here; stop workers first, for what they write meanwhile stays on their disks.
+    Rows refer to the store once their files are there. It can be interrupted and run again. Nothing is
+    removed here; stop workers first, as what they write meanwhile stays on their disks.
     """
     from app.storage.moving import move
 
     settings = settings_to_act_on(data_dir)
     if not settings.store:
-        raise CliError("POLICYSPLIT_STORE is not set: give s3://BUCKET/PREFIX, or another address of a store")
+        raise CliError("POLICYSPLIT_STORE is not set: give s3://BUCKET/PREFIX or another store's address")
     try:
         moved = move(lambda what: err.print(f"[dim]{what}[/]", soft_wrap=True, highlight=False))
     except ApiError as error:
-        raise CliError(f"{error.message} What went up so far stays there: run the command again.") from error
+        raise CliError(f"{error.message} What has been uploaded stays: run the command again.") from error
     for name in moved.missing:
         err.print(f"{name} has no files here: run this on the host that has them", soft_wrap=True)
     counts = {"files": moved.files, "checkpoints": moved.checkpoints, "states": moved.states}
@@ -44,7 +44,7 @@ def migrate(as_json: JsonOption = False, data_dir: DataDirOption = None) -> None
 
 @app.command()
 def check(as_json: JsonOption = False) -> None:
-    """Tell whether the store can be reached and takes our keys."""
+    """Check that the store can be reached and accepts the credentials."""
     from app.core.settings import get_settings
     from app.core.store.errors import StoreError
     from app.core.store.remote import QUICK, remote

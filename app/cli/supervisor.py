@@ -155,5 +155,5 @@ class Child:
         with contextlib.suppress(OSError), self.log.open("rb") as file:
             file.seek(self._log_start)
             tail = file.read().decode(errors="replace").strip().splitlines()[-lines:]
-            return f". The end of {self.log}:\n" + "\n".join(f"  {line}" for line in tail)
+            return f". Last lines of {self.log}:\n" + "\n".join(f"  {line}" for line in tail)
         return f"; see {self.log}"

@@ -13,10 +13,8 @@ from app.cli.listing import JsonOption, say_done, say_json, say_table, when
 if TYPE_CHECKING:
     import openai
 
-app = typer.Typer(help="Workers, and the queue before them.", no_args_is_help=True)
-WorkerId = Annotated[
-    str, typer.Argument(help="Which worker: its id, as `policysplit workers list` shows it.")
-]
+app = typer.Typer(help="Workers and their queue.", no_args_is_help=True)
+WorkerId = Annotated[str, typer.Argument(help="Id of the worker, as listed by `policysplit workers list`.")]
 _STYLES = {"online": "green", "draining": "yellow", "lost": "red"}
 
 
@@ -24,7 +22,7 @@ _STYLES = {"online": "green", "draining": "yellow", "lost": "red"}
 def list_workers(
     as_json: JsonOption = False, base_url: BaseUrlOption = None, data_dir: DataDirOption = None
 ) -> None:
-    """Show the workers, newest first, and what the queue waits for."""
+    """Show workers, newest first, and what the queue is waiting for."""
     client = connect(base_url, data_dir)
     with api_errors(client):
         workers = get(client, "/workers?limit=100")["data"]
@@ -65,7 +63,7 @@ def drain(
     base_url: BaseUrlOption = None,
     data_dir: DataDirOption = None,
 ) -> None:
-    """Have a worker take no more jobs; what it runs goes on."""
+    """Drain a worker: it takes no more jobs, and its running jobs continue."""
     _change(worker_id, "drain", as_json, connect(base_url, data_dir))
 
 
@@ -76,7 +74,7 @@ def undrain(
     base_url: BaseUrlOption = None,
     data_dir: DataDirOption = None,
 ) -> None:
-    """Have a worker take jobs again."""
+    """Undrain a worker so that it takes jobs again."""
     _change(worker_id, "undrain", as_json, connect(base_url, data_dir))
 
 

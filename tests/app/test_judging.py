@@ -120,7 +120,7 @@ def test_from_a_terminal_with_one_server_that_writes_and_judges(server: Server, 
     command = ("experiments", "judge", str(file), "--output", str(output), "--base-url", f"{server.url}/v1")
     done = run_cli(*command, POLICYSPLIT_GRADER_ALLOWED_HOSTS=json.dumps([server.netloc]))
     assert done.returncode == 0, done.stderr
-    assert "+5.00" in done.stdout and "no person's" in done.stdout
+    assert "+5.00" in done.stdout and "not a person's" in done.stdout
     written = json.loads(output.read_text())
     assert len(written["texts"]) == 32 and written["report"]["prompts"] == 8
     modes = [r.json.get("mode") for r in server.requests if r.json.get("model") == "wild"]

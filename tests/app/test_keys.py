@@ -139,7 +139,7 @@ def test_the_commands(tmp_path: Path):
     where = ("--data-dir", str(tmp_path))
     refused = run_cli("serve", *where, "--host", "0.0.0.0", "--port", "0")
     assert refused.returncode == 1
-    assert "others could reach the API, and there is no key yet" in refused.stderr
+    assert "others can reach the API, but there are no keys yet" in refused.stderr
     team = run_cli("projects", "create", "Team", *where)
     assert team.returncode == 0, team.stderr
     made = run_cli("keys", "create", "--name", "ci", "--project", "Team", *where)
@@ -161,4 +161,4 @@ def test_the_api_alone_refuses_too(tmp_path: Path):
     assert "policysplit migrate" in refused.stderr
     run_cli("migrate", **environment)
     refused = run_cli("api", "--host", "0.0.0.0", **environment)
-    assert "there is no key yet" in refused.stderr
+    assert "there are no keys yet" in refused.stderr

@@ -170,7 +170,7 @@ def test_a_pull_is_cancelled_and_leaves_nothing(api: Api, hub: Hub) -> None:
     assert (told["status"], told["error"], told["done_bytes"]) == ("cancelled", None, None)
     assert told["finished_at"] is not None
     left = [path.name for path in (api.folder / "models" / "team").iterdir()]
-    assert left == [".tiny.lock"], "nothing of it is left"
+    assert left == [".tiny.lock"], "has been removed"
     assert cancel(api, "team/tiny").json()["status"] == "cancelled"
     asked = len(hub.ranges)
     hub.held.set()
@@ -212,7 +212,7 @@ def test_a_pull_of_another_process_is_cancelled(api: Api, hub: Hub) -> None:
     assert any(partial.iterdir())
     assert post(api, "team/tiny").json()["status"] == "running"
     done = run_cli("models", "cancel", "team/tiny", *where)
-    assert (done.returncode, done.stdout) == (0, "team/tiny is cancelled; nothing of it is left.\n"), (
+    assert (done.returncode, done.stdout) == (0, "team/tiny is cancelled and has been removed.\n"), (
         done.stderr
     )
     assert until(api, "team/tiny", over)["status"] == "cancelled"

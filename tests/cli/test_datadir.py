@@ -74,7 +74,7 @@ def test_a_directory_that_nobody_named_is_refused_while_a_service_uses_another(
             assert said in refused.stderr
         assert not (here / ".policysplit").exists(), "nothing was made in the wrong place"
     allowed = run_cli(*command)
-    assert "no service uses" not in allowed.stderr
+    assert "no service is running on" not in allowed.stderr
     assert f"Data directory: {here / '.policysplit'}" in allowed.stderr
 
 
@@ -92,7 +92,7 @@ def test_a_directory_that_was_named_or_is_served_is_taken(
         elsewhere = run_cli("keys", "list", DATABASE_URL=f"sqlite:///{tmp_path / 'absent.db'}")
         for taken in (named, by_environment):
             assert (taken.returncode, f"Data directory: {mine.path}" in taken.stderr) == (0, True)
-        assert "no service uses" not in elsewhere.stderr, "its database is not in the directory"
+        assert "no service is running on" not in elsewhere.stderr, "its database is not in the directory"
         with mine.locked():
             mine.write_address("http://127.0.0.1:2/v1")
             assert mine.served_elsewhere() == {str(used.path): "http://127.0.0.1:1/v1"}

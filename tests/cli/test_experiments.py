@@ -54,7 +54,7 @@ def test_from_a_file_to_the_report(api: Api, tmp_path: Path):
     more = run_cli("experiments", "extend", experiment_id, "--seeds", "3", "--arm", "gspo", *at)
     assert more.stdout.startswith("running:"), more.stderr
     refused = run_cli("experiments", "report", experiment_id, "--output", "report.pdf", *at)
-    assert refused.returncode != 0 and "the report is .html, .csv or .json" in refused.stderr
+    assert refused.returncode != 0 and "give a name ending in .html, .csv or .json" in refused.stderr
 
 
 @on_sqlite

@@ -8,7 +8,7 @@ from tests.fixtures.service import run_cli
 
 @on_sqlite
 @pytest.mark.parametrize(
-    ("key", "why"), [("", "wants a key"), ("sk-of-another-service", "unknown or has been revoked")]
+    ("key", "why"), [("", "requires a key"), ("sk-of-another-service", "unknown or has been revoked")]
 )
 def test_a_refusal_says_where_a_key_goes(keyed: Keyed, key: str, why: str):
     refused = run_cli(

@@ -217,7 +217,7 @@ def test_neither_a_restart_nor_the_backup_of_a_running_service_loses_anything(
     made = run_cli("backup", str(archive), "--data-dir", str(serve.data_dir))
     assert made.returncode == 0, made.stderr
     again = run_cli("backup", str(archive), "--data-dir", str(serve.data_dir))
-    assert again.returncode == 1 and "is there already" in again.stderr
+    assert again.returncode == 1 and "already exists" in again.stderr
     occupied = run_cli("restore", str(archive), "--data-dir", str(serve.data_dir))
     assert occupied.returncode == 1 and "is not empty" in occupied.stderr
 
@@ -285,7 +285,7 @@ def test_a_component_that_dies_is_restarted(serve: ServeProcess) -> None:
 def test_a_second_serve_on_the_same_data_is_refused(serve: ServeProcess) -> None:
     second = run_cli("serve", "--data-dir", str(serve.data_dir), "--port", "0")
     assert second.returncode == 1
-    assert f"already being served by process {serve.processes()[0].pid} at {serve.base_url}" in second.stderr
+    assert f"already in use by process {serve.processes()[0].pid} at {serve.base_url}" in second.stderr
 
 
 def test_a_port_in_use_is_named(tmp_path_factory: pytest.TempPathFactory) -> None:

@@ -28,16 +28,18 @@ if TYPE_CHECKING:
 def demo(
     name: Annotated[str, typer.Option("--task", help=f"What to train: {', '.join(TASKS)}.")] = "sums",
     seed: Annotated[int, typer.Option(min=0, help="Seed of the job.")] = 0,
-    seeds: Annotated[str | None, typer.Option(help="Several seeds one after the other, e.g. 0,1,2.")] = None,
-    steps: Annotated[int | None, typer.Option(min=1, help="Training steps; default: as in the task.")] = None,
-    keep: Annotated[bool, typer.Option("--keep", help="Leave the service running afterwards.")] = False,
-    data_dir: Annotated[Path, typer.Option(help="Where the demo's service keeps everything.")] = Path(
+    seeds: Annotated[
+        str | None, typer.Option(help="Several seeds, run one after another, such as 0,1,2.")
+    ] = None,
+    steps: Annotated[int | None, typer.Option(min=1, help="Training steps; default: the task's.")] = None,
+    keep: Annotated[bool, typer.Option("--keep", help="Keep the service running afterwards.")] = False,
+    data_dir: Annotated[Path, typer.Option(help="Data directory of the demo's service.")] = Path(
         ".policysplit/demo"
     ),
 ) -> None:
     """Train SmolLM2-135M in two modes in minutes, on 2 cores, then ask both the same questions."""
     if name not in TASKS:
-        raise CliError(f"--task {name!r} is not a task of the demo; there are {', '.join(TASKS)}")
+        raise CliError(f"--task {name!r} is not a task of the demo; give one of {', '.join(TASKS)}")
     task = TASKS[name]
     chosen = _seeds(seeds) if seeds is not None else [seed]
     directory = data_dir.expanduser().resolve()
@@ -56,7 +58,7 @@ def demo(
         if keep:
             _stay(url, task, results[-1])
     out.print(
-        f"[dim]All that the demo made is in {directory}; delete it whenever you like.[/]", soft_wrap=True
+        f"[dim]Everything the demo made is in {directory}; delete it whenever you like.[/]", soft_wrap=True
     )
 
 
@@ -79,7 +81,7 @@ class Clock:
 def _train_all(
     client: "openai.OpenAI", task: Task, directory: Path, seeds: list[int], steps: int | None, clock: Clock
 ) -> list[Result]:
-    with clock.phase("Make and upload the data"):
+    with clock.phase("Create and upload the data"):
         training = directory / "data" / "training.jsonl"
         validation = directory / "data" / "validation.jsonl"
         rows, unseen = task.write_data(training, validation)
@@ -134,7 +136,7 @@ def _times(clock: Clock) -> None:
 def _stay(url: str, task: Task, result: Result) -> None:
     _, unseen = task.rows()
     body = {"model": f"{result.model}:high-entropy", "messages": unseen[0]["messages"]}
-    out.print(f"\nThe service stays up at [bold]{url}[/] until Ctrl-C. Try:", soft_wrap=True)
+    out.print(f"\nThe service keeps running at [bold]{url}[/] until Ctrl-C. Try:", soft_wrap=True)
     out.print(
         f"  curl {url}/chat/completions -H 'content-type: application/json' -d '{json.dumps(body)}'",
         markup=False,

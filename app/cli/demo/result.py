@@ -111,8 +111,8 @@ def verdict(result: Result) -> list[str]:
     for _, metric, _ in result.variety:
         high, normal = (result.after(metric.format(m=mode)) for mode in "HN")
         sentences.append(
-            f"In {result.samples} samples the high-entropy mode gives {high:.1f} different right answers, "
-            f"the normal mode {normal:.1f}."
+            f"In {result.samples} samples, the high-entropy mode gives {high:.1f} different right "
+            f"answers, the normal mode {normal:.1f}."
         )
     return sentences
 

@@ -19,7 +19,7 @@ from app.core.tables import InferenceWorker, TrainingWorker
 
 #: What networks and pauses of processes may come to.
 _NOISE_SECONDS = 1.0
-_SYNCHRONISE = "have NTP (chrony, systemd-timesyncd) set the clocks of this host and of that one"
+_SYNCHRONISE = "synchronise the clocks of this host and that one with NTP (chrony, systemd-timesyncd)"
 
 
 def clocks() -> Iterator[Finding]:
@@ -37,9 +37,9 @@ def clocks() -> Iterator[Finding]:
         for name, offset in wrong
     )
     if max(abs(offset) for _, offset in wrong) > limit:
-        yield failed("clock", f"{text}: leases that are held look as if they had run out", _SYNCHRONISE)
+        yield failed("clock", f"{text}: valid leases appear expired", _SYNCHRONISE)
     else:
-        yield warning("clock", text, f"{_SYNCHRONISE}: beyond {limit:g} s jobs are taken from their workers")
+        yield warning("clock", text, f"{_SYNCHRONISE}: beyond {limit:g} s, jobs are taken from their workers")
 
 
 #: Whose clock, how far it is ahead of ours, and what of that may be the measurement's own, in seconds.

@@ -46,7 +46,9 @@ def examine(data_dir: Path | None = None) -> list[Finding]:
         settings_with(data_dir=data_dir)
     except CliError as error:
         # Without settings there is nothing else to look at.
-        return [failed("settings", str(error), "correct that variable: `policysplit settings` has them all")]
+        return [
+            failed("settings", str(error), "correct that variable: `policysplit settings` lists them all")
+        ]
     return [finding for check in _checks() for finding in check()]
 
 

@@ -34,8 +34,8 @@ def workers() -> Iterator[Finding]:
     if lost := [row.id for row in rows if status_of(row) == "lost"]:
         yield warning(
             "workers",
-            f"not heard of any more: {', '.join(lost)}",
-            "look at their hosts; their jobs are taken over by others, and their rows go by themselves",
+            f"no longer heard from: {', '.join(lost)}",
+            "check their hosts; other workers take over their jobs, and their entries disappear on their own",
         )
     live = [row for row in rows if status_of(row) != "lost"]
     if not lacking and not lost:
@@ -49,9 +49,9 @@ def _versions(live: Workers) -> Finding:
     own = version("policysplit")
     others = [f"{row.id} ({row.version or 'before 0.1.0'})" for row in live if row.version != own]
     if not others:
-        return ok("versions", f"all workers are of {own}, as this host is")
+        return ok("versions", f"all workers run {own}, like this host")
     return warning(
         "versions",
-        f"this host is of {own}, and of another version: {', '.join(others)}",
-        "go on with the upgrade: releases that follow each other work together (docs/guides/upgrading.md)",
+        f"this host runs {own}; other versions: {', '.join(others)}",
+        "finish the upgrade: consecutive releases work together (docs/guides/upgrading.md)",
     )

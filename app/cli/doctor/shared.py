@@ -39,8 +39,8 @@ def database() -> Iterator[Finding]:
         yield failed(
             "database",
             f"{shown} is not there",
-            "`policysplit serve` or `policysplit migrate` makes it; or name the data directory (--data-dir), "
-            "or set DATABASE_URL",
+            "create it with `policysplit serve` or `policysplit migrate`; or give --data-dir, or set "
+            "DATABASE_URL",
         )
         return
     try:
@@ -50,8 +50,8 @@ def database() -> Iterator[Finding]:
         yield failed(
             "database",
             f"{shown} does not answer: {cause_of(error)}",
-            "start it, or correct DATABASE_URL (address, name, user, password); on SQLite the data directory "
-            "has to be writable",
+            "start it, or correct DATABASE_URL (address, name, user, password); with SQLite the data "
+            "directory must be writable",
         )
         return
     yield ok("database", f"{shown} answers ({get_engine().dialect.name})")
@@ -62,11 +62,12 @@ def database() -> Iterator[Finding]:
     elif standing.newer:
         yield warning(
             "schema",
-            f"at revision {standing.current}, of a later version; this one ({standing.head}) works with it",
-            "go on with the upgrade: install that version here, too (docs/guides/upgrading.md)",
+            f"at revision {standing.current}, from a later version; this version ({standing.head}) works "
+            "with it",
+            "finish the upgrade: install that version here, too (docs/guides/upgrading.md)",
         )
     else:
-        yield ok("schema", f"at revision {standing.head}, as this version needs it")
+        yield ok("schema", f"at revision {standing.head}, as this version requires")
     if told := connections_warning():
         found, _, do = told.partition(". Set ")
         yield warning("connections", found, f"set {do}")
@@ -83,15 +84,15 @@ def broker() -> Iterator[Finding]:
         yield failed(
             "broker",
             f"{shown} does not answer: {error or type(error).__name__}",
-            "start Redis, or correct BROKER_URL; without a BROKER_URL it is the one that `policysplit serve` "
-            "starts, and there while that runs",
+            "start Redis, or correct BROKER_URL; without BROKER_URL, it is the Redis that runs with "
+            "`policysplit serve`",
         )
         return
     if policy not in (None, "noeviction"):
         yield warning(
             "broker",
-            f"{shown} throws messages away when its memory is full (maxmemory-policy {policy})",
-            "set maxmemory-policy to noeviction; lost messages are sent again, half a minute later",
+            f"{shown} discards messages when its memory is full (maxmemory-policy {policy})",
+            "set maxmemory-policy to noeviction; lost messages are only resent half a minute later",
         )
     else:
         yield ok("broker", f"{shown} answers")
@@ -122,6 +123,8 @@ def store() -> Iterator[Finding]:
         yield failed("store", found, do or "see the store's own log")
         return
     if given != content:
-        yield failed("store", f"{url} gives other bytes than it took", "look at its disks, and at any proxy")
+        yield failed(
+            "store", f"{url} returns different bytes than were written", "check its disks, and any proxy"
+        )
     else:
-        yield ok("store", f"{url} takes, gives and removes an object")
+        yield ok("store", f"{url} can write, read and delete an object")
