@@ -11,43 +11,43 @@ from app.core.counting import COUNTED, LONG_SECONDS
 from trainer.spec.events import StepMetrics
 from trainer.spec.modes import Mode
 
-_STEPS = Counter("policysplit_steps", "Steps of trainers, also those done again", registry=COUNTED)
+_STEPS = Counter("policysplit_steps", "Training steps, including repeated ones", registry=COUNTED)
 _STEP_SECONDS = Histogram(
     "policysplit_step_seconds",
-    "Seconds a training step took",
+    "Seconds per training step",
     buckets=LONG_SECONDS,
     registry=COUNTED,
 )
 _PHASE_SECONDS = Histogram(
     "policysplit_step_phase_seconds",
-    "Seconds of a step by phase: generate, grade, score, forward_backward, optimizer, …",
+    "Seconds per step by phase: generate, grade, score, forward_backward, optimizer, …",
     ["phase"],
     buckets=LONG_SECONDS,
     registry=COUNTED,
 )
 _TOKENS = Counter(
     "policysplit_step_tokens",
-    "Tokens that steps sampled (generated), and that they trained on (trained)",
+    "Tokens sampled (generated) and trained on (trained) in steps",
     ["what"],
     registry=COUNTED,
 )
 _REWARDS = Histogram(
     "policysplit_step_reward",
-    "Mean training reward of a step, by mode",
+    "Mean training reward per step, by mode",
     ["mode"],
     buckets=(-1.0, -0.5, 0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0, 2.0),
     registry=COUNTED,
 )
-_RESPONSES = Counter("policysplit_responses", "Responses of training, by mode", ["mode"], registry=COUNTED)
+_RESPONSES = Counter("policysplit_responses", "Training responses by mode", ["mode"], registry=COUNTED)
 _GRADER_ERRORS = Counter(
     "policysplit_grader_errors",
-    "Responses of training that a grader failed on, by its type and the kind of error",
+    "Training responses that a grader failed on, by grader type and kind of error",
     ["type", "kind"],
     registry=COUNTED,
 )
 _ATTEMPTS = Counter(
     "policysplit_attempts_ended",
-    "Attempts at jobs that this worker has ended, by how and why",
+    "Finished attempts at jobs of this worker, by outcome and cause",
     ["outcome", "cause"],
     registry=COUNTED,
 )

@@ -136,9 +136,10 @@ class _Keys:
         except SQLAlchemyError:
             if digest in self._known:
                 return 200, ""
-            return 503, "The database does not answer, so that no key can be looked up.\n"
+            return 503, "The database does not answer, so keys cannot be checked.\n"
         self._known.pop(digest, None)
         return (
             401,
-            "Give an operator's key: 'Authorization: Bearer sk-…' (policysplit keys create --operator).\n",
+            "An operator's key is required: 'Authorization: Bearer sk-…' (policysplit keys create "
+            "--operator).\n",
         )

@@ -45,7 +45,7 @@ def engine_slots(settings: Settings) -> Slots:
     if gpus and each > len(gpus):
         raise TooFewGpus(
             f"POLICYSPLIT_ENGINE_GPUS is {each}, but there are {len(gpus)} GPUs here ({', '.join(gpus)}): "
-            f"give {len(gpus)} at most"
+            f"give at most {len(gpus)}"
         )
     return Slots(shares(gpus, max(1, len(gpus) // each), share=False))
 

@@ -38,7 +38,7 @@ class LeaseLost(Exception):
     """Another worker, or nobody, holds the row now: stop what runs for it and write nothing."""
 
     def __init__(self, claim: "Claim"):
-        super().__init__(f"the lease of {claim.id}, attempt {claim.attempt}, is no longer ours")
+        super().__init__(f"the lease of {claim.id}, attempt {claim.attempt}, has been lost")
 
 
 @dataclass(frozen=True)

@@ -110,7 +110,7 @@ def _announce(job_ids: Sequence[str]) -> int:
         if announce(job_id):
             sent += 1
     if sent:
-        _log.info("sent %s wake-up messages again", sent)
+        _log.info("resent %s wake-up messages", sent)
     return sent
 
 
@@ -141,7 +141,7 @@ def _end_lost_attempt(job_id: str, attempt: int) -> None:
         ).one_or_none()
         if job is None:
             return  # its worker is back, or another reconciler was faster
-        cause = f"its worker {job.lease_owner} has not been heard of"
+        cause = f"its worker {job.lease_owner} has not been heard from"
         status = end_attempt(session, job, Ending(Outcome.LOST, cause, Cause.LOST_HOST, detail=cause))
     _log.warning("%s: attempt %s is lost, %s; the job is %s now", job_id, attempt, cause, status)
 

@@ -37,7 +37,7 @@ def sweep(now: datetime | None = None) -> None:
         if _is_due(store, now):
             _sweep_store(store, now)
     except StoreError as error:
-        _log.warning("the store was not looked through: %s", error)
+        _log.warning("the store could not be searched for orphans: %s", error)
 
 
 def sweep_host(now: datetime | None = None) -> None:
@@ -74,7 +74,7 @@ def _sweep_store(store: Remote, now: datetime) -> None:
     old = [reference for reference, when in newest.items() if now - when > _DAY]
     for reference in set(old) - _named(old):
         store.remove([one.path for one in store.list(reference.prefix)])
-        _log.info("%s, which no row names, is gone from the store", reference.prefix)
+        _log.info("removed %s from the store, as no row refers to it", reference.prefix)
 
 
 def _reference(path: str) -> Reference | None:

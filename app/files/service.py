@@ -98,7 +98,7 @@ def file_for(
         wanted = " or ".join(f"'{one}'" for one in purposes)
         raise BadRequest(
             f"Invalid value for '{param}': {abbreviated(file_id)} has the purpose '{file.purpose}'; it "
-            f"must be {wanted}.",
+            f"should be {wanted}.",
             param=param,
         )
     return file

@@ -148,11 +148,13 @@ def test_limits_of_lines_and_files(client: openai.OpenAI, api: Api, monkeypatch:
     from app.core.settings import get_settings
 
     monkeypatch.setattr(get_settings(), "max_line_bytes", 100)
-    with pytest.raises(openai.BadRequestError, match="Line 2 is longer than 100 bytes"):
+    with pytest.raises(openai.BadRequestError, match="Line 2 is longer than the limit of 100 bytes"):
         api.upload(client, GOOD + GOOD[:-2] + b', "x": "' + b"a" * 100 + b'"}\n')
     monkeypatch.setattr(get_settings(), "max_upload_bytes", 1000)
     for size in (2000, 200_000, 20_000_000):
-        with pytest.raises(openai.APIStatusError, match="larger than 1000 bytes") as caught:
+        with pytest.raises(
+            openai.APIStatusError, match="larger than this server's limit of 1000 bytes"
+        ) as caught:
             api.upload(client, b"a" * size)
         assert caught.value.status_code == 413
 

@@ -68,7 +68,7 @@ def test_a_line_of_100_mb_is_refused_in_little_memory(client: openai.OpenAI, api
     headers = {"content-type": "multipart/form-data; boundary=b"}
     answer = httpx.post(f"{api.url}/v1/files", content=pieces(), headers=headers, timeout=60)
     assert answer.status_code == 400
-    assert "Line 1 is longer than 16777216 bytes" in answer.json()["error"]["message"]
+    assert "Line 1 is longer than the limit of 16777216 bytes" in answer.json()["error"]["message"]
     assert time.monotonic() - began < 20
     grown = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) << 10
     assert grown < 100 << 20, f"memory grew by {grown >> 20} MiB"

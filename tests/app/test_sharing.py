@@ -124,7 +124,7 @@ def test_permissions_are_listed_in_both_orders(keyed: Keyed, finished: Finished)
 @on_sqlite
 def test_what_cannot_be_shared_is_said(keyed: Keyed, finished: Finished):
     permissions = keyed.owner.fine_tuning.checkpoints.permissions
-    with pytest.raises(openai.BadRequestError, match=r"'project_ids\.1'.*no project \"proj_no\""):
+    with pytest.raises(openai.BadRequestError, match=r"'project_ids\.1'.*\"proj_no\" does not exist"):
         permissions.create(finished.result, project_ids=[keyed.stranger_project, "proj_no"])
     assert permissions.list(finished.result).data == [], "all or none"
     with pytest.raises(openai.BadRequestError, match="belongs to"):

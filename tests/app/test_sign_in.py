@@ -203,7 +203,7 @@ def test_a_token_that_is_not_for_this_sign_in_lets_nobody_in(
     monkeypatch.setattr("app.signin.service.ATTEMPT_SECONDS", 1)
     monkeypatch.setattr("joserfc._rfc7519.claims._generate_now", lambda: int(now))
     answer = browser.http.get(returned.headers["location"])
-    assert answer.status_code == 400 and "Do the clocks agree to 60 s?" in answer.text
+    assert answer.status_code == 400 and "Do the clocks agree to within 60 s?" in answer.text
 
 
 @on_sqlite

@@ -115,7 +115,7 @@ def test_rows_of_another_method_are_refused_with_their_line(client: openai.OpenA
         (
             {"training_file": taught, "method": {"type": "supervised", "reinforcement": {"grader": GRADER}}},
             "method",
-            "settings of 'reinforcement' are given",
+            "settings for 'reinforcement' are given",
         ),
         (
             {"training_file": taught, "hyperparameters": {"batch_size": 4}},

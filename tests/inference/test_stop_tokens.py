@@ -33,7 +33,7 @@ def test_stop_tokens_are_those_of_training(tiny_model: Path, tmp_path: Path, nam
     [
         (
             "{% for a in range(99999) %}{% for b in range(99999) %}{% endfor %}{% endfor %}",
-            "did not end within 5 s",
+            "did not finish within 5 s",
         ),
         ("{{ 'x' * 99999999999 }}", "MemoryError"),
     ],

@@ -226,7 +226,7 @@ def test_a_checkpoint_is_not_served_by_an_engine_that_renders_its_prompts_otherw
         if not edited:
             assert client.chat.completions.create(**options).usage
             continue
-        with pytest.raises(openai.InternalServerError, match="another prompt of a conversation") as caught:
+        with pytest.raises(openai.InternalServerError, match="renders a conversation") as caught:
             client.chat.completions.create(**options)
         assert (caught.value.status_code, caught.value.code) == (503, "prompt_mismatch")
     assert (record.read_text() == before) is edited

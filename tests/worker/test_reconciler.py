@@ -66,7 +66,7 @@ def test_a_lost_attempt_is_ended_by_one_of_many_reconcilers(service: Service) ->
     assert (job.status, job.lease_owner) == ("queued", None)
     assert [attempt.outcome for attempt in service.attempts(job_id)] == ["lost"]
     texts = [event.message for event in service.events(job_id)]
-    assert len(texts) == 2 and "its worker lost has not been heard of" in texts[1]
+    assert len(texts) == 2 and "its worker lost has not been heard from" in texts[1]
 
 
 def test_a_living_lease_is_left_alone(service: Service) -> None:

@@ -68,7 +68,7 @@ def test_a_lost_replay_fails_and_a_lost_message_is_sent_again(queued_service: Se
     reconcile_replays()
     assert (shown(job_id)["status"], shown(job_id)["error"]) == (
         "failed",
-        "Its worker was lost. Ask for it again.",
+        "Its worker was lost. Request the replay again.",
     )
 
 

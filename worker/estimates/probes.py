@@ -59,7 +59,7 @@ def run_probe(estimate_id: str, owner: str, shutdown: Shutdown) -> None:
             else:
                 _finish(session, held, **outcome)
     except LeaseLost as lost:
-        _log.warning("%s; its probe is stopped and nothing is written", lost)
+        _log.warning("%s; stopping its probe without recording anything", lost)
         return
     _log.info("%s: attempt %s: %s", held.id, held.attempt, outcome)
 
@@ -78,7 +78,7 @@ def claim(estimate_id: str, owner: str) -> tuple[Claim, RunSpec] | None:
             return None
         held, (stored,) = found
         if held.attempt > MAX_ATTEMPTS:
-            text = f"Its probe was lost {MAX_ATTEMPTS} times, with the workers that ran it."
+            text = f"Its probe was lost {MAX_ATTEMPTS} times along with the worker running it."
             _finish(session, held, **_error("worker_lost", text))
             return None
     return held, RunSpec.model_validate(stored)
@@ -146,8 +146,8 @@ def _probe(held: Claim, spec: RunSpec, run_dir: Path, shutdown: Shutdown) -> Out
         return _error(failed.code, failed.message, failed.param)
     if time.monotonic() >= deadline:
         text = (
-            f"The probe was stopped after {settings.estimate_seconds:g} s, with {len(measured.steps)} of its "
-            "steps done: a job with smaller steps can be estimated, or one on a faster machine."
+            f"The probe was stopped after {settings.estimate_seconds:g} s, with {len(measured.steps)} of "
+            "its steps done: try a job with smaller steps, or a faster machine."
         )
         return _error("probe_timeout", text)
     return _error("trainer_crashed", f"The probe ended with code {code}. {trainer.log_tail()[-500:]}".strip())

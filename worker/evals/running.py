@@ -60,7 +60,7 @@ def _run(owner: str, shutdown: Shutdown, intake: Intake) -> None:
             _log.warning("the database cannot be reached: %s", error.orig)
         except Exception:
             # A run that fails in a way that nobody foresaw must not end all later ones.
-            _log.exception("looking for a run of an eval failed")
+            _log.exception("looking for an eval run failed")
         shutdown.wait(LOOK_SECONDS)
 
 
@@ -86,7 +86,7 @@ def run_next(owner: str, shutdown: Shutdown) -> str | None:
             _log.exception("%s failed", taken.id)
             held.end("failed", {"code": "internal_error", "message": "The worker failed; its log says why."})
     except LeaseLost as lost:
-        _log.warning("%s; nothing more of it is written", lost)
+        _log.warning("%s; nothing more of it is recorded", lost)
     return taken.id
 
 

@@ -52,8 +52,8 @@ def check_address(settings: Settings) -> None:
     """Raise ValueError if the settings would open the engines to the network without a secret."""
     if settings.inference_token is None and not is_loopback(settings.inference_host):
         raise ValueError(
-            f"POLICYSPLIT_INFERENCE_HOST is {settings.inference_host!r}, which others can reach: set "
-            "POLICYSPLIT_INFERENCE_TOKEN, the same for the API and the inference workers, or use 127.0.0.1"
+            f"POLICYSPLIT_INFERENCE_HOST is {settings.inference_host!r}, which others can reach: set the "
+            "same POLICYSPLIT_INFERENCE_TOKEN for the API and the inference workers, or use 127.0.0.1"
         )
 
 
@@ -64,8 +64,8 @@ def advertised_url(settings: Settings, port: int) -> str:
     host = settings.inference_host
     if host in ("0.0.0.0", "::", ""):
         raise ValueError(
-            f"POLICYSPLIT_INFERENCE_HOST is {host!r}, every interface: set POLICYSPLIT_INFERENCE_URL to the "
-            "address at which the API reaches this worker, e.g. http://gpu-3.internal:8701"
+            f"POLICYSPLIT_INFERENCE_HOST is {host!r}, all interfaces: set POLICYSPLIT_INFERENCE_URL to "
+            "the address at which the API reaches this worker, such as http://gpu-3.internal:8701"
         )
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 

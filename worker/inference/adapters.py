@@ -89,9 +89,9 @@ class Adapters:
             ) as answer:
                 if answer.status != 200:
                     said = detail_of(await answer.read())
-                    raise RequestRefused(f"The engine refuses the adapter: {said}", code="model_missing")
+                    raise RequestRefused(f"The engine rejected the adapter: {said}", code="model_missing")
         except (aiohttp.ClientError, TimeoutError, ConnectionError) as error:
-            raise EngineUnavailable("the engine ended while it loaded an adapter", retry_after=1.0) from error
+            raise EngineUnavailable("the engine ended while loading an adapter", retry_after=1.0) from error
 
 
 def _retrieve(loading: "asyncio.Task[None]") -> None:

@@ -80,7 +80,7 @@ class EngineProcess:
         while time.monotonic() < deadline:
             if self.ended.is_set():
                 raise EngineUnavailable(
-                    f"the {self.engine.name} server ended while it loaded the model: {self.cause()}"
+                    f"the {self.engine.name} server ended while loading the model: {self.cause()}"
                 )
             with contextlib.suppress(aiohttp.ClientError, TimeoutError, ConnectionError):
                 path, limit = self.engine.health_path, aiohttp.ClientTimeout(2.0)

@@ -62,15 +62,15 @@ class Loads(Collector):
         """One family a number."""
         requests = GaugeMetricFamily(
             "policysplit_engine_requests",
-            "Requests at an engine: running, or waiting for their turn",
+            "Requests at an engine, running or waiting",
             labels=["model", "state"],
         )
         memory = GaugeMetricFamily(
-            "policysplit_engine_memory_bytes", "What an engine takes of the budget", labels=["model"]
+            "policysplit_engine_memory_bytes", "Memory an engine takes from the budget", labels=["model"]
         )
         cache = GaugeMetricFamily(
             "policysplit_engine_kv_cache_used",
-            "Share of an engine's memory for tokens that is in use",
+            "Share of an engine's key-value cache in use",
             labels=["model"],
         )
         for one in self._loads:

@@ -75,7 +75,7 @@ class Places:
         except StoreError as error:
             raise EngineUnavailable(error.message, retry_after=5.0, code=error.code) from None
         except OSError as error:
-            raise EngineUnavailable(f"the model cannot be kept on this host: {error}") from None
+            raise EngineUnavailable(f"the model cannot be stored on this host: {error}") from None
 
     async def _fetch(self, place: str) -> None:
         self._held[place] = await asyncio.to_thread(_hold, place)

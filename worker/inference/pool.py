@@ -162,7 +162,7 @@ class EnginePool:
     async def restart(self, entry: Loaded) -> None:
         """End an engine that does not answer any more; the next request starts another."""
         if entry.process is not None:
-            log.warning("the engine of %s does not answer and is ended", entry.host.folder)
+            log.warning("the engine of %s does not answer; ending it", entry.host.folder)
             await entry.process.stop()
 
     async def close(self) -> None:
@@ -200,7 +200,7 @@ class EnginePool:
             await asyncio.wait_for(asyncio.shield(entry.starting), self._start_seconds)
         except TimeoutError:
             raise EngineUnavailable(
-                f"the model is not loaded yet after {self._start_seconds:g} s", retry_after=5.0
+                f"the model was still not loaded after {self._start_seconds:g} s", retry_after=5.0
             ) from None
 
     async def _start(self, entry: Loaded) -> None:
@@ -254,7 +254,7 @@ class EnginePool:
                 entry.gpus = self._gpus.take()
         except TimeoutError:
             raise EngineUnavailable(
-                "every loaded model is in use and the memory budget leaves no room for another",
+                "all loaded models are in use, and the memory budget has no room for another",
                 retry_after=5.0,
             ) from None
 

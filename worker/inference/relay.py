@@ -101,7 +101,7 @@ class Relay:
             complete = True
             if not await self._is_well(child):
                 await self._pool.restart(loaded)
-            raise EngineUnavailable("the engine ended while it answered", retry_after=1.0) from error
+            raise EngineUnavailable("the engine ended while answering", retry_after=1.0) from error
         finally:
             if not complete:
                 await self._settle(child)
@@ -119,7 +119,7 @@ class Relay:
 
     async def _give_up(self, loaded: Loaded) -> NoReturn:
         await self._pool.restart(loaded)
-        raise EngineUnavailable("the engine ended while it answered", retry_after=1.0)
+        raise EngineUnavailable("the engine ended while answering", retry_after=1.0)
 
     async def _settle(self, child: EngineProcess) -> None:
         """After a cancelled request: return when the engine has really stopped working on it."""
@@ -149,4 +149,4 @@ class Relay:
                 return RequestRefused(reason, param="messages")
             await asyncio.sleep(0.02)  # the log comes through a pipe, after the answer
         log.error("the engine answered %d: %s", status, child.cause())
-        return EngineFailed("The engine failed on this request; the inference worker's log has the reason.")
+        return EngineFailed("The engine failed on this request; see the inference worker's log.")

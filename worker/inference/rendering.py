@@ -75,13 +75,13 @@ class Rendering:
             async with self._process.client.post(call.path, json=call.body, timeout=timeout) as answer:
                 if answer.status == 404:  # a command of the operator's own
                     log.warning(
-                        "%s does not tell token ids: its prompts are taken on trust", self._engine.name
+                        "%s does not report token ids, so its prompts cannot be checked", self._engine.name
                     )
                     return None
                 answer.raise_for_status()
                 told: Any = await answer.json()
         except (aiohttp.ClientError, TimeoutError, ConnectionError) as error:
-            raise EngineUnavailable("the engine did not tell its token ids", retry_after=1.0) from error
+            raise EngineUnavailable("the engine did not report its token ids", retry_after=1.0) from error
         return told["tokens"]
 
 
@@ -89,7 +89,8 @@ def _difference(engine: str, mode: Mode, trained: list[int], served: list[int]) 
     pairs = zip(trained, served, strict=False)
     first = next((i for i, (one, other) in enumerate(pairs) if one != other), min(len(trained), len(served)))
     return (
-        f"the {engine} engine makes another prompt of a conversation in {mode} mode than training did "
-        f"({len(served)} tokens for {len(trained)}, the first other one at {first}), so the model is not "
-        "served: its chat template or tokenizer was changed, or the engine's arguments change how it renders"
+        f"the {engine} engine renders a conversation in {mode} mode differently than training did "
+        f"({len(served)} tokens instead of {len(trained)}, the first difference at {first}), so the model "
+        "is not served: its chat template or tokenizer was changed, or the engine's arguments affect "
+        "rendering"
     )

@@ -55,7 +55,7 @@ def main() -> int:
         try:
             sink.close(succeeded)
         except Exception as error:
-            tell(warning=f"The integration {kind!r} could not be told that the job has ended: {error}"[:500])
+            tell(warning=f"The integration {kind!r} could not be notified of the job's end: {error}"[:500])
     return 0
 
 

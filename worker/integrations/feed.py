@@ -32,7 +32,7 @@ class Feed:
     def __init__(self, request: dict[str, Any], log: Path, warn: Callable[[str], None]):
         self._warn = warn
         self._answered = threading.Event()
-        self._refusal: str | None = "The integrations ended while they were set up."
+        self._refusal: str | None = "The integrations ended during set-up."
         asked, ask = os.pipe()
         answers, answer = os.pipe()
         self._ask, self._answers = os.fdopen(ask, "w"), os.fdopen(answers)
@@ -101,7 +101,7 @@ class Feed:
                 _log.warning("%s", answer["warning"])
                 self._warn(answer["warning"])
         if self._answered.is_set() and self._refusal is None and self._process.exit_code() != 0:
-            self._warn("The integrations ended unexpectedly; they receive no more metrics.")
+            self._warn("The integrations ended unexpectedly and receive no more metrics.")
         self._answered.set()
 
 

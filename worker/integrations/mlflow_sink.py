@@ -39,7 +39,7 @@ def open_sink(options: dict[str, Any], facts: JobFacts) -> MlflowSink:
     """Raises SetupFailed where no server is named, or it does not answer."""
     if not os.environ.get(_URI):
         raise SetupFailed(
-            f"the worker's environment has no {_URI}: its operator sets it to the tracking server"
+            f"{_URI} is not set in the worker's environment: the operator must set it to the tracking server"
         )
     # Its own defaults try for minutes; a job would wait for all of them.
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
@@ -48,7 +48,7 @@ def open_sink(options: dict[str, Any], facts: JobFacts) -> MlflowSink:
         client = MlflowClient()
         return MlflowSink(client, _run(client, options, facts))
     except MlflowException as error:
-        raise SetupFailed(f"the tracking server at {_URI} refuses: {str(error)[:500]}") from error
+        raise SetupFailed(f"the tracking server at {_URI} refused: {str(error)[:500]}") from error
 
 
 def _named(name: str) -> str:

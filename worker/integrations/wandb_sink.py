@@ -31,7 +31,8 @@ def open_sink(options: dict[str, Any], facts: JobFacts) -> WandbSink:
     offline = os.environ.get("WANDB_MODE", "").lower() in _OFFLINE
     if not offline and not os.environ.get("WANDB_API_KEY"):
         raise SetupFailed(
-            "the worker's environment has no WANDB_API_KEY: its operator sets it, or WANDB_MODE=offline"
+            "WANDB_API_KEY is not set in the worker's environment: the operator must set it, or "
+            "WANDB_MODE=offline"
         )
     facts.run_dir.mkdir(parents=True, exist_ok=True)
     try:

@@ -64,7 +64,7 @@ def pause_if_used_up(session: Session, claim: Claim, columns: tuple[Any, ...], c
         return False
     row = hold(session, claim)
     row.pause_requested = True
-    text = f"{reason} The job is being paused; resuming it grants its budgets again."
+    text = f"{reason} The job is being paused; resuming it renews its budgets."
     change_status(session, row, JobStatus.PAUSING, message=text)
     return True
 

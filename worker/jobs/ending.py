@@ -114,9 +114,9 @@ def classify_ending(
     if asked is Asked.STALL:
         text, cause = "the trainer made no progress and was ended", Cause.STALLED
     elif isinstance(end, Stopped):
-        text = "the trainer was told to stop by someone other than its worker"
+        text = "something other than its worker told the trainer to stop"
     elif cause is Cause.OUT_OF_MEMORY:
-        text = "the trainer was killed by the system, which had no memory left"
+        text = "the system ran out of memory and killed the trainer"
     else:
         text = f"the trainer {_describe_exit(exit_code)} without a result"
     return Ending(Outcome.CRASHED, text, cause, detail=f"{text}\n{log_tail}".strip())
@@ -125,7 +125,7 @@ def classify_ending(
 def disk_full(step: int | None, detail: str | None = None) -> Ending:
     """A job that waits for room; ``step`` is what it could still save."""
     saved = f"after step {step}" if step is not None else "at its last checkpoint"
-    text = f"The disk is full: the job has been paused {saved}. Make room, then resume it."
+    text = f"The disk is full: the job has been paused {saved}. Free some space, then resume it."
     return Ending(Outcome.PAUSED, text, Cause.DISK_FULL, detail=detail or None)
 
 
@@ -152,7 +152,7 @@ def _describe_exit(code: int) -> str:
         name = signal.Signals(-code).name
     except ValueError:
         name = "unknown"
-    likely = ", which is what the system does when memory runs out" if -code == signal.SIGKILL else ""
+    likely = ", probably because the system ran out of memory" if -code == signal.SIGKILL else ""
     return f"was ended by signal {-code} ({name}{likely})"
 
 
@@ -187,7 +187,7 @@ def end_attempt(session: Session, job: Job, ending: Ending, results: StoredFile 
         _pause(session, job, ending, now)
     else:
         job.not_before = now
-        text = "The worker is shutting down; the job is resumed as soon as a worker is free."
+        text = "The worker is shutting down; the job resumes as soon as a worker is free."
         change_status(session, job, JobStatus.QUEUED, message=text, now=now)
     # Of a worker that was lost its lease says how long it was there.
     count_attempt(session, job, until=min(now, lease or now) if ending.outcome is Outcome.LOST else now)
@@ -240,7 +240,7 @@ def _requeue(session: Session, job: Job, ending: Ending, crashes: int, now: floa
     wait = min(settings.retry_backoff_seconds * 2 ** (crashes - 1), MAX_BACKOFF_SECONDS)
     job.not_before = now + wait
     text = (
-        f"Attempt {job.attempt} ended unexpectedly because {ending.message}; the job starts again from its "
+        f"Attempt {job.attempt} ended unexpectedly because {ending.message}; the job restarts from its "
         f"last checkpoint in {wait:.0f} s (crash {crashes} of at most {settings.max_attempts})."
     )
     change_status(session, job, JobStatus.QUEUED, message=text, level="warn", now=now)

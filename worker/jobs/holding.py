@@ -42,8 +42,8 @@ class Flags:
 
 
 _NOW = bindparam("now", type_=Double)
-_TAKEN = "A worker has taken the job and is trying its grader."
-_STARTED, _AGAIN = "The job has started.", "The job has started again (attempt {attempt})."
+_TAKEN = "A worker has taken the job and is checking its grader."
+_STARTED, _AGAIN = "The job has started.", "The job has restarted (attempt {attempt})."
 
 
 @dataclass(frozen=True)
@@ -96,7 +96,7 @@ def _records(taken: CTE | Subquery, json_object: Any) -> tuple[Insert, Insert]:
     text = case(
         (
             its.status == JobStatus.VALIDATING_FILES.value,
-            "A worker has taken the job and is trying its grader.",
+            "A worker has taken the job and is checking its grader.",
         ),
         (its.attempt == 1, _STARTED),
         else_=again,

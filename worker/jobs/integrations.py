@@ -84,4 +84,4 @@ class Integrations:
                 add_event(session, self._claim.id, "warn", "message", text)
         except Exception:
             # It is a remark: nothing of the job depends on it.
-            _log.exception("%s: could not be told: %s", self._claim.id, text)
+            _log.exception("%s: could not record an event: %s", self._claim.id, text)

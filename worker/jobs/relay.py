@@ -250,7 +250,7 @@ class Relay:
             select(Checkpoint.id).where(Checkpoint.job_id == self._claim.id, Checkpoint.step == event.step)
         )
         place = self._uploads.place_of(self._run_dir / event.path, event.step, event.manifest_sha256)
-        assert place is not None, "events of checkpoints that are on their way wait"
+        assert place is not None, "waiting for checkpoints on their way to the store"
         checkpoint = upsert_checkpoint(
             session,
             hold(session, self._claim),
@@ -284,8 +284,7 @@ class Relay:
             self._claim.id,
             "warn",
             "message",
-            f"{len(faults)} of the trainer's events could not be read and were left out; "
-            f"the first: {faults[0]}",
+            f"{len(faults)} of the trainer's events could not be read and were skipped; first: {faults[0]}",
             {"count": len(faults), "file": self.path.name},
         )
 
@@ -325,8 +324,8 @@ class Relay:
             return f"checkpoint of step {event.step}: {event.path} has no {MANIFEST_NAME}"
         if (found := file_sha256(manifest)) != event.manifest_sha256:
             return (
-                f"checkpoint of step {event.step}: the manifest's SHA-256 is {found}, "
-                f"the event says {event.manifest_sha256}"
+                f"checkpoint of step {event.step}: the manifest's SHA-256 is {found}, but the event says "
+                f"{event.manifest_sha256}"
             )
         return None
 

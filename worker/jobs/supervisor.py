@@ -84,7 +84,7 @@ def _run(claim: Claim, shutdown: Shutdown) -> Outcome | None:
         try:
             ending = Supervisor(claim, shutdown).run()
         except LeaseLost as error:
-            _log.warning("%s; its trainer is stopped and nothing is written", error)
+            _log.warning("%s; stopping its trainer without recording anything", error)
             return None
         _log.info("%s: attempt %s: %s %s", claim.id, claim.attempt, ending.outcome, ending.message)
         return ending.outcome
@@ -198,7 +198,7 @@ class Supervisor:
         """Say once why the job waits for the store."""
         if problem is not None and problem != self._told_of_store:
             data: dict[str, object] = {"code": "store_unavailable"}
-            if self._attempt(lambda: self._tell("warn", f"{problem} It is tried again and again.", data)):
+            if self._attempt(lambda: self._tell("warn", f"{problem} Retrying.", data)):
                 self._told_of_store = problem
 
     def _integrate(self) -> Ending | None:
@@ -257,7 +257,7 @@ class Supervisor:
         if ended and self._exit_by == float("inf"):
             self._exit_by = now + EXIT_SECONDS
         if now >= min(self._kill_at, self._exit_by):
-            _log.warning("%s: the trainer does not end, killing its process group", self._claim.id)
+            _log.warning("%s: the trainer does not stop; killing its process group", self._claim.id)
             trainer.kill()
             self._kill_at = self._exit_by = now + EXIT_SECONDS
 
@@ -273,7 +273,7 @@ class Supervisor:
             if self._attempt(lambda: self._tell("warn", stall.message, data)):
                 watch.told()
         if watch.hopeless:
-            _log.warning("%s: the trainer makes no progress and is ended", self._claim.id)
+            _log.warning("%s: the trainer makes no progress; ending it", self._claim.id)
             self._asked = Asked.STALL
             trainer.kill()
 
@@ -430,7 +430,7 @@ class Supervisor:
         return self._move_to_pausing("The job is being paused.", "info")
 
     def _tell_of_disk(self) -> bool:
-        room = f"less than the {self._settings.disk_reserve_bytes:,} bytes that are kept free"
+        room = f"less than the {self._settings.disk_reserve_bytes:,} bytes that must stay free"
         return self._move_to_pausing(f"The disk has {room}; the job is being paused.", "error")
 
     def _move_to_pausing(self, message: str, level: Level) -> bool:

@@ -109,7 +109,7 @@ class Uploads:
                 if self._stopped.is_set():
                     return  # it counts as pending: the run's folder stays
             except Exception:
-                _log.exception("%s: something could not be sent to the store", self._job_id)
+                _log.exception("%s: an upload to the store failed", self._job_id)
             self._tasks.task_done()
             self._wake.set()
 

@@ -41,7 +41,7 @@ def run_next_replay(owner: str, shutdown: Shutdown) -> str | None:
         status = "failed" if result is None else "succeeded"
         _finish(claim, status, result=result, error=error, finished_at=time.time())
     except LeaseLost as lost:
-        _log.warning("%s; its trainer is stopped and nothing is written", lost)
+        _log.warning("%s; stopping its trainer without recording anything", lost)
         return None
     _log.info("%s: step %s of %s: %s", claim.id, step, job_id, error or result)
     return claim.id
@@ -66,7 +66,7 @@ def reconcile_replays() -> None:
         session.execute(
             update(JobReplay)
             .where(*REPLAYS.lost())
-            .values(status="failed", error="Its worker was lost. Ask for it again.", finished_at=now)
+            .values(status="failed", error="Its worker was lost. Request the replay again.", finished_at=now)
         )
         silent = session.scalars(
             update(JobReplay)

@@ -45,7 +45,7 @@ def grammar_of_calls(
         functions = [one for one in functions if one["name"] == name]
         if not functions:
             known = ", ".join(tool["function"]["name"] for tool in tools)
-            raise BadChoice(f"tool_choice asks for {name!r}, but the tools are: {known}")
+            raise BadChoice(f"tool_choice names {name!r}, but the tools are: {known}")
     first, last = (mark if mark in special else json.dumps(mark) for mark in (OPEN, CLOSE))
     one = " | ".join(f"call_{number}" for number in range(len(functions)))
     again = ' ("\\n" call)*' if marked and several and not isinstance(choice, dict) else ""

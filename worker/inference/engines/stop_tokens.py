@@ -41,7 +41,7 @@ def stop_token_ids(folder: Path) -> tuple[int, ...]:
     except subprocess.TimeoutExpired:
         done = None
     if done is None or done.returncode == -signal.SIGXCPU:
-        raise EngineFailed(f"The model's chat template did not end within {SECONDS} s.")
+        raise EngineFailed(f"The model's chat template did not finish within {SECONDS} s.")
     if done.returncode:
         last = done.stderr.strip().rpartition("\n")[2]
         raise EngineFailed(f"The model's stop tokens cannot be read: {last}")

@@ -117,10 +117,10 @@ class TransformersEngine:
         return Call("/idle", {})
 
     def load_adapter(self, adapter: Path) -> Call:
-        raise NotImplementedError("no target of this engine is an adapter")
+        raise NotImplementedError("this engine does not serve adapters")
 
     def unload_adapter(self, adapter: Path) -> Call:
-        raise NotImplementedError("no target of this engine is an adapter")
+        raise NotImplementedError("this engine does not serve adapters")
 
     def refusal(self, status: int, body: bytes) -> InferenceError:
         return refused(body)

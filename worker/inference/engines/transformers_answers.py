@@ -71,9 +71,7 @@ class Answers:
         biases = {int(token): bias for token, bias in body.get("logit_bias", {}).items()}
         if beyond := [token for token in (*ids, *biases) if token >= size]:
             param = "logit_bias" if beyond[0] in biases else "prompt"
-            raise _refused(
-                f"{param} has the token id {beyond[0]}; those of this model end at {size - 1}", param
-            )
+            raise _refused(f"{param} has the token id {beyond[0]}; this model's highest is {size - 1}", param)
         top = _told(kind, body)
         wanted = _forced(body)
         if self._vocabulary is None and (top is not None or wanted):
@@ -118,7 +116,7 @@ def _vocabulary(model: Any, tokenizer: Any, config: GenerationConfig, size: int)
         written = tokenizer.backend_tokenizer.to_str()
         return Vocabulary(written, [stops] if isinstance(stops, int) else stops, size)
     except BadForm as error:
-        raise _refused(f"Log-probabilities and forms cannot be had from this model: {error}") from None
+        raise _refused(f"This model cannot give log-probabilities or enforce a format: {error}") from None
 
 
 def _matcher(vocabulary: Vocabulary, tokenizer: Any, body: Body) -> Matcher:
@@ -139,7 +137,7 @@ def _matcher(vocabulary: Vocabulary, tokenizer: Any, body: Body) -> Matcher:
         raise _refused(str(error), "tool_choice") from None
     except BadForm as error:
         param = "tools" if calls else "response_format"
-        raise _refused(f"answers cannot be held to the schema of {param}: {error}", param) from None
+        raise _refused(f"the schema of {param} cannot be enforced on answers: {error}", param) from None
 
 
 def _reader(model: Any, tokenizer: Any, body: Body, ids: list[int]) -> Reader:
@@ -217,7 +215,7 @@ def _call(index: int, call: ToolCall) -> Body:
 def _said(error: BaseException) -> object:
     if isinstance(error, BadForm):
         return {
-            "message": f"The answer could not be held to its form: {error}",
+            "message": f"The answer's format could not be enforced: {error}",
             "type": "invalid_request_error",
         }
     return str(error)

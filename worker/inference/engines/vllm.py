@@ -89,8 +89,8 @@ class VllmEngine:
         if not self._command and not self._on_cpu and not _is_installed("vllm"):
             raise ValueError(
                 "POLICYSPLIT_ENGINE is 'vllm', but vLLM is not installed here: install the extra "
-                "policysplit[vllm] on a GPU host, run make install VLLM=1 for the CPU, or name the vllm "
-                "command of another environment in POLICYSPLIT_ENGINE_COMMAND"
+                "policysplit[vllm] on a GPU host, run make install VLLM=1 for the CPU, or set "
+                "POLICYSPLIT_ENGINE_COMMAND to the vllm command of another environment"
             )
 
     def target(self, folder: Path) -> Target:
