@@ -78,8 +78,8 @@ FAULTS = [
     Fault(
         "loss",
         "trainer/steps/group_loss.py",
-        "total = total.to(logp_T) + (loss_T * factor_T.to(logp_T))[kept_T].sum()",
-        "total = total.to(logp_T) + (loss_T * factor_T.to(logp_T)).sum()",
+        "total = total + (loss_T * onto(factor_T, logp_T))[kept_T].sum()",
+        "total = total + (loss_T * onto(factor_T, logp_T)).sum()",
         "rows that do not train are not masked",
         ("reductions", "objective_properties"),
     ),
@@ -103,8 +103,8 @@ FAULTS = [
     Fault(
         "regularizer",
         "trainer/objective/regularizer.py",
-        "return (b_T - b_T.mean()) / (b_T.std() + 1e-6)",
-        "return b_T / (b_T.std() + 1e-6)",
+        "z_T = (b_T - b_T.mean()) / (b_T.std() + 1e-6)",
+        "z_T = b_T / (b_T.std() + 1e-6)",
         "the z-score is not centred",
         ("regularizer", "tree"),
     ),

@@ -15,6 +15,7 @@ from torch import Tensor
 from trainer.objective.advantage import group_advantage
 from trainer.objective.loss import BatchCounts, TokenLoss, clipped_token_loss
 from trainer.objective.metrics import MetricSums
+from trainer.objective.transfer import placed
 from trainer.objective.uniqueness import unique_rewards
 from trainer.spec.algorithm import Objective
 from trainer.spec.modes import Mode
@@ -66,7 +67,7 @@ class GroupPlan:
 
     def own(self, values_T: Tensor) -> Tensor:
         """Of values of all the sampled group's response tokens, those of the part's own; shapes (T,)."""
-        return values_T if self.tokens_T is None else values_T[self.tokens_T.to(values_T.device)]
+        return values_T if self.tokens_T is None else values_T[placed(self.tokens_T, values_T.device)]
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ from trainer.algorithms.base import TokenInputs
 from trainer.algorithms.token_choice import BatchTokens, TokenChoiceAlgorithm
 from trainer.objective.covariance import draw_within, token_covariance
 from trainer.objective.loss import TokenLoss, clipped_token_loss
+from trainer.objective.transfer import placed
 from trainer.spec.algorithm import ClipCov
 
 
@@ -37,5 +38,5 @@ class ClipCovAlgorithm(TokenChoiceAlgorithm):
 
     def token_loss(self, tokens: TokenInputs) -> TokenLoss:
         token = super().token_loss(tokens)
-        detached_T = self.chosen(tokens.plan).to(token.loss_T.device)
+        detached_T = placed(self.chosen(tokens.plan), token.loss_T.device)
         return replace(token, loss_T=torch.where(detached_T, token.loss_T.detach(), token.loss_T))

@@ -15,6 +15,7 @@ from torch import Tensor
 from trainer.algorithms.base import AdvantageInputs, Algorithm, BatchItem
 from trainer.objective.metrics import MetricSums
 from trainer.objective.shaping import entropy_ratio, mean_per_response
+from trainer.objective.transfer import fetch
 from trainer.spec.algorithm import EdgeGrpo
 from trainer.spec.modes import Mode
 
@@ -29,13 +30,16 @@ class EdgeGrpoAlgorithm(Algorithm):
         self, batch: Sequence[BatchItem], generator: torch.Generator, metrics: MetricSums
     ) -> None:
         mode = Mode.NORMAL
+        scored = [
+            mean_per_response(
+                item.entropy_T[mode], item.plan.group.response_of_T, len(item.plan.group.rollouts)
+            )
+            for item in batch
+        ]
         per_group: dict[int, Tensor] = {}
         trained: list[Tensor] = []
-        for item in batch:
+        for item, entropy_G in zip(batch, fetch(scored), strict=True):
             group = item.plan.group
-            entropy_G = mean_per_response(
-                item.entropy_T[mode], group.response_of_T, len(group.rollouts)
-            ).cpu()
             per_group[group.index] = entropy_G
             trained.append(entropy_G[item.plan.trains_G[mode] & (group.lengths_G > 0)])
         of_batch = torch.cat(trained)

@@ -10,6 +10,7 @@ from torch import Tensor
 from trainer.algorithms.base import AdvantageInputs, Algorithm
 from trainer.objective.metrics import MetricSums
 from trainer.objective.shaping import entropy_bonus
+from trainer.objective.transfer import chosen, onto
 from trainer.spec.algorithm import EntropyAdvantage
 
 
@@ -20,12 +21,16 @@ class EntropyAdvantageAlgorithm(Algorithm):
 
     def shape_advantage(self, tokens: AdvantageInputs, metrics: MetricSums) -> Tensor:
         plan, mode = tokens.plan, tokens.mode
-        advantage_T = tokens.rewarded_T.to(tokens.entropy_T)
+        rewarded_T = tokens.rewarded_T.to(tokens.entropy_T.dtype)
+        advantage_T = onto(rewarded_T, tokens.entropy_T)
         bonus_T = entropy_bonus(tokens.entropy_T, advantage_T, self.spec.scale, self.spec.kappa)
-        trained_T = plan.trains_G[mode][plan.group.response_of_T].to(advantage_T.device)
-        bound_T = advantage_T.abs() / self.spec.kappa
-        active_T = trained_T & (bound_T > 0)
+        trains_T = plan.trains_G[mode][plan.group.response_of_T]
+        bound_T = rewarded_T.abs() / self.spec.kappa
+        trained_T, active_T = (
+            chosen(mask_T, advantage_T.device) for mask_T in (trains_T, trains_T & (bound_T > 0))
+        )
+        clipped_T = bonus_T >= onto(bound_T, bonus_T)
         metrics.add_mean(f"train/{mode.label}/bonus_abs", bonus_T[trained_T])
         metrics.add_max(f"train/{mode.label}/bonus_max", bonus_T[trained_T])
-        metrics.add_mean(f"train/{mode.label}/bonus_clipfrac", (bonus_T >= bound_T)[active_T].double())
+        metrics.add_mean(f"train/{mode.label}/bonus_clipfrac", clipped_T[active_T].double())
         return advantage_T + bonus_T

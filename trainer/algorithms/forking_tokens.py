@@ -13,6 +13,7 @@ from torch import Tensor
 from trainer.algorithms.base import TokenInputs
 from trainer.algorithms.token_choice import BatchTokens, TokenChoiceAlgorithm
 from trainer.objective.loss import TokenLoss
+from trainer.objective.transfer import placed
 from trainer.spec.algorithm import ForkingTokens
 
 
@@ -40,5 +41,5 @@ class ForkingTokensAlgorithm(TokenChoiceAlgorithm):
 
     def token_loss(self, tokens: TokenInputs) -> TokenLoss:
         token = super().token_loss(tokens)
-        chosen_T = self.chosen(tokens.plan).to(token.loss_T.device)
+        chosen_T = placed(self.chosen(tokens.plan), token.loss_T.device)
         return replace(token, loss_T=torch.where(chosen_T, token.loss_T, torch.zeros_like(token.loss_T)))

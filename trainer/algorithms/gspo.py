@@ -9,6 +9,7 @@ import torch
 from trainer.algorithms.base import Algorithm, TokenInputs
 from trainer.objective.loss import MAX_LOG_RATIO, TokenLoss, clipped_ratio_loss
 from trainer.objective.shaping import mean_per_response
+from trainer.objective.transfer import placed
 from trainer.spec.algorithm import Gspo
 
 
@@ -19,7 +20,7 @@ class GspoAlgorithm(Algorithm):
 
     def token_loss(self, tokens: TokenInputs) -> TokenLoss:
         group = tokens.plan.group
-        response_of_T = group.response_of_T.to(tokens.logp_T.device)
+        response_of_T = placed(group.response_of_T, tokens.logp_T.device)
         log_ratio_T = tokens.logp_T - tokens.old_logp_T
         log_ratio_G = mean_per_response(log_ratio_T, response_of_T, len(group.rollouts))
         ratio_G = torch.exp(log_ratio_G.clamp(-MAX_LOG_RATIO, MAX_LOG_RATIO))

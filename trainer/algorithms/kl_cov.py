@@ -11,6 +11,7 @@ from trainer.algorithms.base import TokenInputs
 from trainer.algorithms.token_choice import BatchTokens, TokenChoiceAlgorithm
 from trainer.objective.covariance import largest, token_covariance
 from trainer.objective.loss import TokenLoss, importance_ratio
+from trainer.objective.transfer import placed
 from trainer.spec.algorithm import KlCov
 
 
@@ -29,7 +30,7 @@ class KlCovAlgorithm(TokenChoiceAlgorithm):
     def token_loss(self, tokens: TokenInputs) -> TokenLoss:
         loss_T = -importance_ratio(tokens.logp_T, tokens.old_logp_T) * tokens.advantage_T
         distance_T = (tokens.logp_T - tokens.old_logp_T).abs()
-        chosen_T = self.chosen(tokens.plan).to(loss_T.device)
+        chosen_T = placed(self.chosen(tokens.plan), loss_T.device)
         loss_T = torch.where(chosen_T, loss_T + self.spec.kl_coefficient * distance_T, loss_T)
         if tokens.importance_T is not None:
             loss_T = loss_T * tokens.importance_T

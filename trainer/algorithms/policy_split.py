@@ -19,6 +19,7 @@ from trainer.objective.advantage import group_advantage
 from trainer.objective.metrics import MetricSums
 from trainer.objective.mixing import pair_rows
 from trainer.objective.regularizer import policy_split_bonus
+from trainer.objective.transfer import chosen, onto, placed
 from trainer.objective.uniqueness import unique_rewards
 from trainer.spec.algorithm import PolicySplit
 from trainer.spec.modes import Mode
@@ -82,14 +83,15 @@ class PolicySplitAlgorithm(Algorithm):
     def shape_advantage(self, tokens: AdvantageInputs, metrics: MetricSums) -> Tensor:
         plan, mode = tokens.plan, tokens.mode
         response_of_T = plan.group.response_of_T
-        advantage_T = tokens.rewarded_T
+        rewarded_T = tokens.rewarded_T
         eta = self._eta(mode, tokens.step)
         if eta == 0:
-            return advantage_T
+            return rewarded_T
         own = tokens.old_logp_T[mode]
         other = tokens.old_logp_T.get(mode.other, own)
-        advantage_T = advantage_T.to(own)
-        pool_T = self._pool(plan.group, mode)[response_of_T].to(own.device)
+        rewarded_T = rewarded_T.to(own.dtype)
+        advantage_T = onto(rewarded_T, own)
+        pool_T = chosen(self._pool(plan.group, mode)[response_of_T], own.device)
         bonus_T = torch.zeros_like(advantage_T)
         bonus_T[pool_T] = policy_split_bonus(
             own[pool_T],
@@ -100,23 +102,25 @@ class PolicySplitAlgorithm(Algorithm):
             kappa=self.spec.kappa,
             clip_order=self.spec.clip_order,
         )
-        trained_T = plan.trains_G[mode][response_of_T].to(own.device)
+        trains_T = plan.trains_G[mode][response_of_T]
+        trained_T = chosen(trains_T, own.device)
         size_T = bonus_T[trained_T].abs()
-        bound_T = advantage_T[trained_T].abs() / self.spec.kappa
+        bound_T = rewarded_T[trains_T].abs() / self.spec.kappa
         if self.spec.clip_order == "outside":
             bound_T = bound_T * abs(eta)
         metrics.add_mean(f"train/{mode.label}/bonus_abs", size_T)
         metrics.add_max(f"train/{mode.label}/bonus_max", size_T)
         # Tokens of a zero-advantage group have a bound of zero: clamped, but nothing was cut off that counts.
-        active = bound_T > 0
-        metrics.add_mean(f"train/{mode.label}/bonus_clipfrac", (size_T >= bound_T)[active].double())
+        active_T = chosen(bound_T > 0, own.device)
+        clipped_T = size_T >= onto(bound_T, own)
+        metrics.add_mean(f"train/{mode.label}/bonus_clipfrac", clipped_T[active_T].double())
         return advantage_T + bonus_T
 
     def importance(self, plan: GroupPlan, mode: Mode, old_logp_T: dict[Mode, Tensor]) -> Tensor | None:
         """omega = min(exp(old_logp[M] - old_logp[behaviour]), 2) on cross rows, 1 on own rows."""
         if self.spec.cross_importance == "none":
             return None
-        own = plan.group.produced_by(mode)[plan.group.response_of_T].to(old_logp_T[mode].device)
+        own = placed(plan.group.produced_by(mode)[plan.group.response_of_T], old_logp_T[mode].device)
         ratio_T = torch.exp(old_logp_T[mode] - old_logp_T[mode.other]).clamp(max=CROSS_IMPORTANCE_CAP)
         return torch.where(own, torch.ones_like(ratio_T), ratio_T).detach()
 

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from trainer.algorithms.base import Algorithm, BatchItem, GroupPlan
 from trainer.objective.metrics import MetricSums
+from trainer.objective.transfer import chosen, onto
 from trainer.spec.modes import Mode
 
 
@@ -45,11 +46,11 @@ class TokenChoiceAlgorithm(Algorithm):
         advantage: list[Tensor] = []
         old: list[Tensor] = []
         for item, trained_T in zip(batch, trained, strict=True):
-            on_device = trained_T.to(item.logp_T[mode].device)
+            on_device = chosen(trained_T, item.logp_T[mode].device)
             logp.append(item.logp_T[mode][on_device])
             entropy.append(item.entropy_T[mode][on_device])
             advantage_T = item.plan.advantage_G[mode][item.plan.group.response_of_T][trained_T]
-            advantage.append(advantage_T.to(logp[-1]))
+            advantage.append(onto(advantage_T, logp[-1]))
             old.append((item.old_logp_T or item.logp_T)[mode][on_device])
         tokens = BatchTokens(torch.cat(logp), torch.cat(entropy), torch.cat(advantage), torch.cat(old))
         chosen_T = self.choose(tokens, generator)

@@ -25,6 +25,7 @@ from trainer.model.logprobs import OutputLayer
 from trainer.model.policy import Policy
 from trainer.model.scoring import score_groups
 from trainer.objective.metrics import MetricSums
+from trainer.objective.transfer import chosen
 from trainer.spec.evaluation import EvaluationSpec
 from trainer.spec.modes import Mode
 from trainer.statistics.outcomes import ModeLabel, ModeOutcomes
@@ -126,7 +127,7 @@ def _observe_tokens(
     (scores,) = score_groups(policy, [group], modes)
     response_of_T = group.response_of_T
     for mode in modes:
-        own_T = group.produced_by(mode)[response_of_T].to(policy.device)
+        own_T = chosen(group.produced_by(mode)[response_of_T], policy.device)
         entropy_T = scores[mode].entropy_T[own_T]
         own = replace(group, rollouts=[r for r in group.rollouts if r.behavior_mode is mode])
         observe_thought_entropy(own, entropy_T, "eval", metrics)
@@ -137,6 +138,6 @@ def _observe_tokens(
             scores[Mode.NORMAL].hidden_TD, scores[Mode.HIGH_ENTROPY].hidden_TD, output
         )
         for mode in modes:
-            prefix_T = group.produced_by(mode)[response_of_T].to(policy.device)
+            prefix_T = chosen(group.produced_by(mode)[response_of_T], policy.device)
             for name, value_T in divergences.items():
                 metrics.add_mean(f"eval/{name}/prefix_{mode.label}", value_T[prefix_T])

@@ -19,9 +19,11 @@ def mode_regularizer(logp_own_T: Tensor, logp_other_T: Tensor, alpha: float) -> 
 
 def standardize(b_T: Tensor) -> Tensor:
     """z-score over all tokens given; zeros when they do not vary. Shape (T,)."""
-    if b_T.numel() < 2 or bool(b_T.min() == b_T.max()):
+    if b_T.numel() < 2:
         return torch.zeros_like(b_T)
-    return (b_T - b_T.mean()) / (b_T.std() + 1e-6)
+    # Chosen on the device: to ask whether they vary would be to wait for it.
+    z_T = (b_T - b_T.mean()) / (b_T.std() + 1e-6)
+    return torch.where(b_T.min() == b_T.max(), torch.zeros_like(z_T), z_T)
 
 
 def clamp_bonus(

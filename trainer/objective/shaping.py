@@ -3,6 +3,8 @@
 import torch
 from torch import Tensor
 
+from trainer.objective.transfer import placed
+
 
 def overlong_penalty(lengths_G: Tensor, limit: int, buffer: float) -> Tensor:
     """Soft overlong punishment (DAPO, arXiv 2503.14476, section 3.4), float64, shape (G,).
@@ -16,7 +18,7 @@ def overlong_penalty(lengths_G: Tensor, limit: int, buffer: float) -> Tensor:
 
 def mean_per_response(value_T: Tensor, response_of_T: Tensor, responses: int) -> Tensor:
     """Mean of ``value_T`` over the tokens of each response, shape (G,); 0 for a response without tokens."""
-    response_of_T = response_of_T.to(value_T.device)
+    response_of_T = placed(response_of_T, value_T.device)
     zeros_G = value_T.new_zeros(responses)
     sums_G = zeros_G.index_add(0, response_of_T, value_T)
     counts_G = zeros_G.index_add(0, response_of_T, torch.ones_like(value_T))

@@ -9,6 +9,7 @@ from trainer.algorithms.base import AdvantageInputs, Algorithm, GroupPlan, Token
 from trainer.model.scoring import Scores
 from trainer.objective.loss import MAX_LOG_RATIO, BatchCounts, token_weights
 from trainer.objective.metrics import MetricSums
+from trainer.objective.transfer import chosen, onto, placed
 from trainer.spec.algorithm import ReferenceKl
 from trainer.spec.modes import Mode
 
@@ -97,7 +98,7 @@ def group_loss(
     length_T = plan.group.lengths_G[response_of_T]
     weights = algorithm.mode_weights(step)
     weighted_tokens = sum(weights[mode] * counts[mode].tokens for mode in weights)
-    total = torch.zeros(())
+    total = next(iter(scores.values())).logp_T.new_zeros(())
     for mode, weight in weights.items():
         mask_T = plan.trains_G[mode][response_of_T]
         if weight == 0.0 or mode not in scores or not bool(mask_T.any()):
@@ -115,7 +116,7 @@ def group_loss(
             logp_T,
             old.logp_T[mode],
             entropy_T,
-            of_group.advantage_T.to(logp_T),
+            onto(of_group.advantage_T, logp_T),
             of_group.importance_T,
         )
         token = algorithm.token_loss(tokens)
@@ -132,8 +133,8 @@ def group_loss(
             algorithm.max_response_tokens or 1,
         )
         # Masked by selection, not by multiplication: an infinite ratio on an untrained row stays out.
-        kept_T = mask_T.to(logp_T.device)
-        total = total.to(logp_T) + (loss_T * factor_T.to(logp_T))[kept_T].sum()
+        kept_T = chosen(mask_T, logp_T.device)
+        total = total + (loss_T * onto(factor_T, logp_T))[kept_T].sum()
         if token.regularizer_T is not None:
             total = total + weight * token.regularizer_T[kept_T].sum() / max(counts[mode].tokens, 1)
         prefix = f"train/{mode.label}"
@@ -175,14 +176,14 @@ def _importance(
     if not cap:
         return importance_T
     old_T = old_logp_T[mode]
-    sampled_T = torch.tensor([x for r in plan.group.rollouts for x in r.logprobs]).to(old_T)
-    own_T = plan.group.produced_by(mode)[plan.group.response_of_T].to(old_T.device)
-    weighed_T = own_T
+    sampled_T = onto(torch.tensor([x for r in plan.group.rollouts for x in r.logprobs]), old_T)
+    weighed_T = plan.group.produced_by(mode)[plan.group.response_of_T]
+    own_T = placed(weighed_T, old_T.device)
     if algorithm.off_policy and mode.other in old_logp_T:
         old_T = torch.where(own_T, old_T, old_logp_T[mode.other])
-        weighed_T = torch.ones_like(own_T)
+        weighed_T = torch.ones_like(weighed_T)
     ratio_T = torch.exp(old_T - sampled_T)
-    trained_T = weighed_T & plan.trains_G[mode][plan.group.response_of_T].to(old_T.device)
+    trained_T = chosen(weighed_T & plan.trains_G[mode][plan.group.response_of_T], old_T.device)
     metrics.add_mean("rollout/importance_clipped", (ratio_T > cap)[trained_T].double())
-    ratio_T = torch.where(weighed_T, ratio_T.clamp(max=cap), torch.ones_like(ratio_T))
+    ratio_T = torch.where(placed(weighed_T, old_T.device), ratio_T.clamp(max=cap), torch.ones_like(ratio_T))
     return ratio_T if importance_T is None else importance_T * ratio_T

@@ -4,6 +4,7 @@ The weights are still those that sampled. Nothing here has a gradient.
 """
 
 import time
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -13,6 +14,7 @@ from trainer.model.divergence import mode_divergences
 from trainer.model.logprobs import OutputLayer
 from trainer.model.scoring import Scores
 from trainer.objective.metrics import MetricSums
+from trainer.objective.transfer import chosen, placed
 from trainer.spec.modes import Mode
 from trainer.steps.context import StepContext
 
@@ -32,7 +34,7 @@ class Observer:
         self._device = context.policy.device
         self.metrics = MetricSums()
         self.entropy_T: dict[int, Tensor] = {}
-        """As in ``UpdateResult``."""
+        """As in ``UpdateResult``, once what is pending in ``metrics`` has been fetched."""
         self.divergence_seconds = 0.0
 
     @torch.no_grad()
@@ -49,20 +51,21 @@ class Observer:
         """Entropy and log-probabilities of the responses that ``mode`` produced."""
         group = plan.group
         produced_T = group.produced_by(mode)[group.response_of_T]
-        own_T = produced_T.to(self._device)
+        own_T = chosen(produced_T, self._device)
         tokens_T = torch.arange(len(produced_T)) if plan.tokens_T is None else plan.tokens_T
         entropy_T = self.entropy_T.get(group.index)
         if entropy_T is None:
             tokens = int((plan.part_of or plan).group.lengths_G.sum())
             entropy_T = torch.full((tokens,), float("nan"))
             self.entropy_T[group.index] = entropy_T
-        entropy_T[tokens_T[produced_T]] = scores.entropy_T[own_T].float().cpu()
-        self.metrics.add_mean(f"train/{mode.label}/entropy_nats", scores.entropy_T[own_T])
-        self.metrics.add_mean(f"train/{mode.label}/entropy_bits", scores.entropy_T[own_T] * NATS_TO_BITS)
+        own_entropy_T = scores.entropy_T[own_T]
+        self.metrics.pending.later(own_entropy_T, partial(_put, entropy_T, tokens_T[produced_T]))
+        self.metrics.add_mean(f"train/{mode.label}/entropy_nats", own_entropy_T)
+        self.metrics.add_mean(f"train/{mode.label}/entropy_bits", own_entropy_T * NATS_TO_BITS)
         self.metrics.add_mean(f"train/{mode.label}/surprisal", -scores.logp_T[own_T])
         # As the engine scored them when sampling: where the two disagree, rho = 1 is not on-policy.
         sampled_T = torch.tensor([x for r in group.rollouts for x in r.logprobs], dtype=torch.float64)
-        gap_T = (scores.logp_T.double().cpu() - sampled_T)[produced_T].abs()
+        gap_T = (scores.logp_T.double() - placed(sampled_T, self._device))[own_T].abs()
         self.metrics.add_mean("rollout/logprob_gap_mean", gap_T)
         self.metrics.add_max("rollout/logprob_gap_max", gap_T)
 
@@ -72,8 +75,8 @@ class Observer:
         response_of_T = plan.group.response_of_T
         for mode, name in names.items():
             cross_T = (plan.trains_G[mode] & plan.group.produced_by(mode.other))[response_of_T]
-            cross_T = cross_T.to(old_logp_T[mode].device)
-            ratio_T = torch.exp((old_logp_T[mode] - old_logp_T[mode.other])[cross_T].double())
+            off_T = (old_logp_T[mode] - old_logp_T[mode.other])[chosen(cross_T, self._device)]
+            ratio_T = torch.exp(off_T.double())
             self.metrics.add_quantile(f"cross/ratio_p99/{name}", ratio_T, 0.99)
             self.metrics.add_mean(f"cross/ratio_mean/{name}", ratio_T)
             self.metrics.add_effective_share(f"cross/ess/{name}", ratio_T)
@@ -85,10 +88,16 @@ class Observer:
         tokens: slice | Tensor = slice(self._first, None, self._stride)
         if plan.tokens_T is not None:
             tokens = (plan.tokens_T % self._stride == self._first).nonzero().squeeze(-1)
-        normal, high = (scores[mode].hidden_TD[tokens] for mode in Mode)
+        there = tokens if isinstance(tokens, slice) else placed(tokens, self._device)
+        normal, high = (scores[mode].hidden_TD[there] for mode in Mode)
         divergences = mode_divergences(normal, high, output)
         for mode in Mode:
-            produced_T = plan.group.produced_by(mode)[plan.group.response_of_T][tokens].to(normal.device)
+            produced_T = plan.group.produced_by(mode)[plan.group.response_of_T][tokens]
+            own_T = chosen(produced_T, self._device)
             for name, value_T in divergences.items():
-                self.metrics.add_mean(f"diag/{name}/prefix_{mode.label}", value_T[produced_T])
+                self.metrics.add_mean(f"diag/{name}/prefix_{mode.label}", value_T[own_T])
         self.divergence_seconds += time.perf_counter() - started
+
+
+def _put(whole_T: Tensor, at: Tensor, values: Tensor) -> None:
+    whole_T[at] = values.to(whole_T)

@@ -16,6 +16,7 @@ from trainer.distributed.ranks import Ranks
 from trainer.model.packing import Layout
 from trainer.model.rows import Row, micro_batches, row_positions
 from trainer.model.scoring import group_rows
+from trainer.objective.transfer import fetch, placed
 from trainer.spec.modes import Mode
 from trainer.steps.group_loss import Given, Old
 
@@ -144,22 +145,24 @@ def together(
 
     Collective. What a piece does not have is 0: responses without tokens alone.
     """
-    cpu = torch.device("cpu")
-    told = ranks.gather(
-        [
-            (plan.group.index, plan.tokens_T, name, mode, value_T.to(cpu))
-            for plan, old in pieces
-            for name, values in (("logp_T", old.logp_T), ("entropy_T", old.entropy_T or {}))
-            for mode, value_T in values.items()
+    own = [
+        (plan.group.index, plan.tokens_T, name, mode, value_T)
+        for plan, old in pieces
+        for name, values in (("logp_T", old.logp_T), ("entropy_T", old.entropy_T or {}))
+        for mode, value_T in values.items()
+    ]
+    if ranks.world > 1:
+        own = [
+            (*about, value_T) for (*about, _), value_T in zip(own, fetch([x[-1] for x in own]), strict=True)
         ]
-    )
+    told = ranks.gather(own)
     tokens = {plan.group.index: int(plan.group.lengths_G.sum()) for plan in plans}
     whole: dict[int, dict[str, dict[Mode, Tensor]]] = {}
     for index, tokens_T, name, mode, value_T in (piece for of_rank in told for piece in of_rank):
         values = whole.setdefault(index, {}).setdefault(name, {})
         if tokens_T is None:
-            values[mode] = value_T.to(device)
+            values[mode] = placed(value_T, device)
         else:
-            of_group_T = values.setdefault(mode, value_T.new_zeros(tokens[index]).to(device))
-            of_group_T[tokens_T.to(device)] = value_T.to(device)
+            of_group_T = values.setdefault(mode, value_T.new_zeros(tokens[index], device=device))
+            of_group_T[placed(tokens_T, device)] = placed(value_T, device)
     return {index: Old(values["logp_T"], values.get("entropy_T")) for index, values in whole.items()}

@@ -16,6 +16,7 @@ from trainer.model.scoring import score_rows
 from trainer.objective.metrics import MetricSums
 from trainer.objective.preference import preference_loss
 from trainer.objective.supervised import supervised_loss
+from trainer.objective.transfer import Total, chosen
 from trainer.spec.modes import Mode
 from trainer.steps.parts import MICRO_BATCH_TOKENS
 from trainer.steps.progress import Progress
@@ -105,7 +106,7 @@ class PreferenceTeaching(Teaching):
         assert scores.likeliest_T is not None
         # Of the preferred answers: the others are not to be said.
         wanted_T = torch.tensor([at % 2 == 0 for at, length in enumerate(lengths) for _ in range(length)])
-        wanted_T = wanted_T.to(scores.logp_T.device)
+        wanted_T = chosen(wanted_T, scores.logp_T.device)
         metrics.add_mean("loss", found.loss_B)
         metrics.add_mean("token_accuracy", scores.likeliest_T[wanted_T].double())
         metrics.add_mean(f"{Mode.NORMAL.label}/entropy_nats", scores.entropy_T[wanted_T])
@@ -152,14 +153,15 @@ def teach(
     units = teaching.units(examples)
     size = teaching.size(units)
     result = Taught(optimizer.learning_rate(update), trained_tokens(units))
-    loss = 0.0
+    loss = Total()
     for part in _parts(policy, units, ranks, tokens_per_micro_batch):
         if part:
             total = teaching.loss(policy, part, size, result.metrics)
             total.backward()
-            loss += float(total.detach())
+            result.metrics.pending.later(total, loss.add)
         progress.beat()
-    result.loss = sum(ranks.gather(loss))
+    result.metrics.pending.fetch()
+    result.loss = sum(ranks.gather(loss.value))
     optimizer.add_up(ranks)
     started = time.perf_counter()
     result.grad_norm = optimizer.step(update)

@@ -22,6 +22,7 @@ from trainer.model.optim import MasterAdamW
 from trainer.model.policy import Policy
 from trainer.model.scoring import Scores, score_parts
 from trainer.objective.metrics import MetricSums
+from trainer.objective.transfer import Total
 from trainer.spec.modes import Mode
 from trainer.steps.context import StepContext
 from trainer.steps.group_loss import Given, Old, batch_counts, formed, group_loss
@@ -141,14 +142,16 @@ class _Batch:
             self._form(metrics, observer)
         if algorithm.needs_batch_pass and (first or algorithm.observes_every_update):
             self._show_whole_batch(metrics)
-        loss = 0.0
+        loss = Total()
         for micro in (*self._whole, *self._divided):
             total = self._loss(micro, metrics, observer)
             if total.requires_grad:
                 total.backward()
-            loss += float(total.detach())
+            metrics.pending.later(total, loss.add)
             self._context.progress.beat()
-        return loss
+        # The one time that a step waits for the device before its optimizer does.
+        metrics.pending.fetch()
+        return loss.value
 
     def _loss(self, micro: MicroBatch, metrics: MetricSums, observer: Observer | None) -> Tensor:
         """A micro-batch's share of the batch loss; a scalar."""
