@@ -152,8 +152,10 @@ def together(
         for mode, value_T in values.items()
     ]
     if ranks.world > 1:
+        fetched = fetch([value_T for *_, value_T in own])
         own = [
-            (*about, value_T) for (*about, _), value_T in zip(own, fetch([x[-1] for x in own]), strict=True)
+            (index, tokens_T, name, mode, value_T)
+            for (index, tokens_T, name, mode, _), value_T in zip(own, fetched, strict=True)
         ]
     told = ranks.gather(own)
     tokens = {plan.group.index: int(plan.group.lengths_G.sum()) for plan in plans}
