@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from tests.fixtures.groups import H, N
+from tests.fixtures.groups import H, N, load_tiny_policy
 from tests.fixtures.models import build_tiny_model
 from tests.fixtures.runs import events_of, tiny_spec, write_rows
 from tests.fixtures.templates import DROPS_SYSTEM, GEMMA, GEMMA3, LLAMA3, QWEN3, SMOLLM2
@@ -178,3 +178,10 @@ def test_conversations_that_the_template_refuses_are_found_before_training(tmp_p
     with pytest.raises(InvalidSpec, match="line 7 in normal mode: System role not supported") as caught:
         train(spec_with(GEMMA, tmp_path, rows, high_entropy_placement="user_prefix"), tmp_path / "run")
     assert caught.value.param == "training_data"
+
+
+def test_a_token_says_the_same_each_time_it_is_asked(tiny_model: Path):
+    policy = load_tiny_policy(tiny_model)
+    expected = [str(policy.tokenizer.decode([token])) for token in range(len(policy.tokenizer))]
+    for _ in range(2):
+        assert [policy.token_text(token) for token in range(len(policy.tokenizer))] == expected

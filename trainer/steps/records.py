@@ -38,7 +38,7 @@ def rollout_records(policy: Policy, groups: list[Group], entropy_T: dict[int, Te
                     dropped=dropped,
                     logprobs=[round(value, 5) for value in rollout.logprobs],
                     entropies=[round(value, 5) for value in entropy.tolist()] if scored else [],
-                    token_texts=[str(policy.tokenizer.decode([token])) for token in rollout.response_ids],
+                    token_texts=[policy.token_text(token) for token in rollout.response_ids],
                 )
             )
     return records
