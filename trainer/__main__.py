@@ -35,8 +35,8 @@ from trainer.system.run_lock import sole_trainer
 EXIT_FINISHED, EXIT_FAILED, EXIT_INVALID, EXIT_DISK_FULL, EXIT_STOPPED = 0, 1, 2, 74, 75
 #: What helps where memory runs out: a prompt's responses, in all modes, are one forward pass.
 LESS_MEMORY = (
-    "A prompt's responses are scored together: fewer rollout.samples_per_prompt, a smaller "
-    "rollout.max_response_tokens, or gradient_checkpointing take less; of rows, a smaller max_tokens"
+    "A prompt's responses are scored together: reduce rollout.samples_per_prompt or "
+    "rollout.max_response_tokens, or set gradient_checkpointing; with rows, reduce max_tokens"
 )
 _log = logging.getLogger("trainer")
 #: What the system says when there is no room.
@@ -47,18 +47,23 @@ def main(arguments: list[str] | None = None) -> int:
     """Run the trainer; returns the exit code."""
     parser = argparse.ArgumentParser(prog="python -m trainer", description="Train one run to its end.")
     parser.add_argument("--spec", type=Path, required=True, help="the run's specification, JSON")
-    parser.add_argument("--run-dir", type=Path, required=True, help="where events, checkpoints and state go")
+    parser.add_argument(
+        "--run-dir", type=Path, required=True, help="directory for events, checkpoints and state"
+    )
     parser.add_argument(
         "--events", default="events.jsonl", help="name of the events file in the run directory"
     )
     parser.add_argument(
-        "--attempt", type=int, default=0, help="of several trainers in a run directory the highest one stays"
+        "--attempt",
+        type=int,
+        default=0,
+        help="of several trainers in a run directory, the one with the highest attempt continues",
     )
     parser.add_argument(
         "--replay",
         type=int,
         metavar="STEP",
-        help="do this one step again, from the nearest state before it; writes replay-STEP.json alone",
+        help="repeat only this step, from the nearest earlier state; writes only replay-STEP.json",
     )
     parser.add_argument(
         "--ranks", type=int, default=1, metavar="N", help="train on so many processes here, one a GPU"
@@ -171,7 +176,7 @@ def _sole(options: argparse.Namespace, first: bool) -> AbstractContextManager[No
         return nullcontext()
 
     def superseded() -> None:
-        _log.warning("a newer attempt has begun: this one is over")
+        _log.warning("a newer attempt has started: this one ends")
         end_self()
 
     return sole_trainer(options.run_dir, options.attempt, superseded)

@@ -156,8 +156,8 @@ class Run(BaseRun):
         if self._algorithm.objective.needs_answers and not grader.gives_answers:
             grader.close()
             raise InvalidSpec(
-                "the algorithm prefers answers that few responses give, but the reward function does not say "
-                "what a response answers: give it a method answer(item, text)",
+                "the algorithm prefers answers that few responses give, but the reward function does not "
+                "extract answers: give it a method answer(item, text)",
                 "grader",
             )
         for param, items in (("training_data", self._training), ("validation_data", self._validation)):
@@ -221,8 +221,8 @@ class Run(BaseRun):
             self._try_to_save()
         if gap.notable:
             self._progress.say(
-                f"Log-probabilities when sampled and when scored differ by {gap.mean:.2g} nats a token on "
-                f"average ({gap.largest:.2g} at most): training takes them for the same.",
+                f"Log-probabilities at sampling and at scoring differ by {gap.mean:.2g} nats a token on "
+                f"average ({gap.largest:.2g} at most); training treats them as equal.",
                 level="warn",
                 data={"trial": asdict(gap)},
             )

@@ -31,7 +31,7 @@ class ReplayResult(StrictModel):
 
     step: int
     source: Literal["state", "checkpoint", "beginning"]
-    from_step: int = Field(description="Steps that were finished where it began")
+    from_step: int = Field(description="Steps done in the state it started from")
     digest: StepDigest
 
 

@@ -187,7 +187,7 @@ BAD: list[tuple[dict[str, Any], dict[str, Any], str | None, str]] = [
     ({}, grader(reference="{{ item.hint }}"), "training_file", "'item.hint', which line 3 of"),
     ({}, grader(reference="{{ items.answer }}"), f"{RL}.grader.reference", "variable 'items.answer'"),
     ({}, grader(input="{{ sample.text }}"), f"{RL}.grader.input", "sample.output_text"),
-    ({}, grader(input="{{ sample.output_text }"), f"{RL}.grader.input", "opens a variable"),
+    ({}, grader(input="{{ sample.output_text }"), f"{RL}.grader.input", "is not a valid variable"),
     ({}, {"lora": {"dropout": 0.1}}, f"{RL}.lora.dropout", "give 0"),
     ({}, {"lora": {"target_modules": []}}, f"{RL}.lora.target_modules", "at least 1 item"),
     ({}, {"high_entropy_placement": "end"}, f"{RL}.high_entropy_placement", "'system' or 'user_prefix'"),

@@ -200,7 +200,7 @@ BAD: list[tuple[dict[str, Any], str, str]] = [
     (PYTHON | {"source": "def grade(sample, item)\n  return 1"}, "grader.source", "SyntaxError"),
     (PYTHON | {"memory_mb": 1}, "grader.memory_mb", "greater than or equal to 64"),
     (JUDGE, "grader.endpoint", "no endpoint 'default'"),
-    (JUDGE | {"base_url": "http://169.254.169.254/v1"}, "grader.base_url", "not a public one"),
+    (JUDGE | {"base_url": "http://169.254.169.254/v1"}, "grader.base_url", "not have a public address"),
     (JUDGE | {"range": [1, 0]}, "grader.range", "lower one first"),
     (JUDGE | {"input": [{"role": "tool", "content": "x"}]}, "grader.input.0.role", "'user', 'assistant'"),
     (MULTI | {"calculate_output": "exact +"}, "grader.calculate_output", "ends where"),

@@ -55,8 +55,8 @@ def test_a_response_format_is_shown_and_runs(client: openai.OpenAI, api: Api):
 @pytest.mark.parametrize(
     ("form", "param", "says"),
     [
-        ({"type": "json_schema"}, "", "json_schema belongs to the type 'json_schema'"),
-        ({"type": "json_schema", "name": "a", "schema": {}}, "", "stand in json_schema"),
+        ({"type": "json_schema"}, "", "json_schema is only allowed with the type 'json_schema'"),
+        ({"type": "json_schema", "name": "a", "schema": {}}, "", "put them in json_schema"),
         (
             {"type": "json_schema", "json_schema": {"name": "a", "schema": {"type": "objekt"}}},
             ".json_schema.schema",
@@ -65,7 +65,7 @@ def test_a_response_format_is_shown_and_runs(client: openai.OpenAI, api: Api):
         (
             {"type": "json_schema", "json_schema": {"name": "a", "schema": {"$ref": "#/nowhere"}}},
             ".json_schema.schema",
-            "names nothing in the schema",
+            "does not exist in the schema",
         ),
         ({"type": "xml"}, ".type", "'text', 'json_object' or 'json_schema'"),
     ],

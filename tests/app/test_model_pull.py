@@ -143,7 +143,7 @@ def test_a_pull_under_a_service_that_is_killed_ends_with_it_and_is_continued(
     api_process.start()
     cut = httpx.get(f"{api.url}/v1/models/pull/team/tiny").json()
     assert (cut["status"], cut["error"]["code"]) == ("failed", "interrupted")
-    assert any(partial.iterdir()), "what has come is kept"
+    assert any(partial.iterdir()), "what was downloaded is kept"
     assert post(api, "team/tiny").json()["status"] == "running"
     done = until(api, "team/tiny", over)
     assert (done["status"], done["error"]) == ("succeeded", None)

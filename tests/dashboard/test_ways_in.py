@@ -84,7 +84,7 @@ def test_who_has_no_model_gets_one_where_it_is_missed(
         expect(page.get_by_role("button", name="Get SmolLM2-135M-Instruct")).to_be_visible()
         page.get_by_label("by its name on the model hub").fill("team/none")
         page.get_by_role("button", name="Look it up").click()
-        expect(page.get_by_role("alert")).to_contain_text("The model hub has no team/none")
+        expect(page.get_by_role("alert")).to_contain_text("The model hub does not have team/none")
 
         page.get_by_label("by its name on the model hub").fill("team/tiny")
         page.get_by_label("by its name on the model hub").press("Enter")

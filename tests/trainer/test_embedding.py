@@ -141,8 +141,8 @@ def broken(tiny_encoder: Path, folder: Path, change) -> str:
     [
         (lambda f: (f / "config.json").unlink(), "it has no config.json"),
         (lambda f: (f / "model.safetensors").rename(f / "pytorch_model.bin"), "no .safetensors weights"),
-        (lambda f: (f / "tokenizer.json").unlink(), "does not work as an encoder of text"),
-        (lambda f: (f / "model.safetensors").write_bytes(b"torn"), "does not work as an encoder of text"),
+        (lambda f: (f / "tokenizer.json").unlink(), "does not work as a text encoder"),
+        (lambda f: (f / "model.safetensors").write_bytes(b"torn"), "does not work as a text encoder"),
         (
             lambda f: (f / "1_Pooling/config.json").write_text('{"pooling_mode_cls_token": true}'),
             "pools by ['pooling_mode_cls_token']; only the mean",

@@ -196,7 +196,9 @@ def test_what_cannot_be_forced_or_made_up_for_is_refused(changes: dict[str, Any]
 def test_a_schema_that_cannot_be_followed_is_refused_before_training(policy: Policy):
     schema = {"name": "a", "schema": {"not": {"type": "string"}}}
     form = ResponseFormat.model_validate({"type": "json_schema", "json_schema": schema})
-    with pytest.raises(InvalidSpec, match="cannot be held to response_format: Unimplemented keys") as refused:
+    with pytest.raises(
+        InvalidSpec, match="response_format cannot be enforced: Unimplemented keys"
+    ) as refused:
         check_forced(policy, form, [Item(MESSAGES, {})])
     assert refused.value.param == "response_format.json_schema.schema"
 
@@ -204,7 +206,7 @@ def test_a_schema_that_cannot_be_followed_is_refused_before_training(policy: Pol
 def test_thoughts_that_the_template_opens_are_not_held_to_the_form(tmp_path: Path):
     template = CHATML.replace("assistant\n{% endif", "assistant\n<think>\n{% endif")
     opened = load_tiny_policy(build_tiny_model(tmp_path / "model", chat_template=template))
-    with pytest.raises(InvalidSpec, match="turn thoughts off by chat_template_kwargs"):
+    with pytest.raises(InvalidSpec, match="turn thoughts off in chat_template_kwargs"):
         check_forced(opened, HELD, [Item(MESSAGES, {})])
 
 

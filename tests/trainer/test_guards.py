@@ -244,5 +244,5 @@ def test_a_diverging_run_fails_with_the_reason_and_keeps_what_it_told(tiny_model
     failed = events[-1]
     assert isinstance(failed, Failed)
     assert failed.code == "training_diverged"
-    assert "training cannot go on" in failed.message
+    assert "training cannot continue" in failed.message
     assert any(isinstance(event, StepMetrics) for event in events)

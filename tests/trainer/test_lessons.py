@@ -133,9 +133,9 @@ def test_a_template_that_forgets_thoughts_makes_a_row_of_each_turn(tmp_path: Pat
 @pytest.mark.parametrize(
     ("template", "options", "messages", "says"),
     [
-        (QWEN3, {"enable_thinking": False}, TWO_TURNS, "begins the assistant's turn in another way"),
+        (QWEN3, {"enable_thinking": False}, TWO_TURNS, "starts the assistant's turn differently"),
         (QWEN3, {}, [TWO_TURNS[0], {"role": "assistant", "content": "<think>x</think>1"}], "leaves"),
-        (LLAMA3, {}, TWO_TURNS, "no token that ends a turn"),
+        (LLAMA3, {}, TWO_TURNS, "no end-of-turn token"),
         (
             MARKED.replace(
                 "<|im_end|>{% endgeneration %}",
@@ -143,7 +143,7 @@ def test_a_template_that_forgets_thoughts_makes_a_row_of_each_turn(tmp_path: Pat
             ).replace("{{ m['content'] }}{% endgeneration %}", "{{ m['content'] }}{% endgeneration %}-"),
             {},
             [TWO_TURNS[0], {**TWO_TURNS[1], "weight": 0}, *TWO_TURNS[2:]],
-            "which is which cannot be told",
+            "so they cannot be matched",
         ),
     ],
     ids=["beginning", "left-out", "endless", "pieces"],

@@ -75,12 +75,12 @@ def test_failures_of_the_function_are_errors_and_never_zeros(spec: RunSpec, tmp_
 @pytest.mark.parametrize(
     ("value", "says"),
     [
-        (1.5, "gave 1.5; a reward is from 0 to 1"),
+        (1.5, "gave 1.5; a reward must be from 0 to 1"),
         (float("nan"), "gave nan"),
         (None, "TypeError"),
         ("often", "ValueError"),
-        (Grade(None), "gave no reward"),
-        (Grade(-1.0), "gave -1; a reward is from 0 to 1"),
+        (Grade(None), "returned no reward"),
+        (Grade(-1.0), "gave -1; a reward must be from 0 to 1"),
         (Grade(None, error="the judge is away"), "the judge is away"),
     ],
 )
@@ -111,7 +111,7 @@ def test_there_is_exactly_one_source_of_rewards(tiny_model: Path, spec: RunSpec,
         train(spec, tmp_path / "run")
     assert caught.value.param == "grader"
     both = tiny_spec(tiny_model, tmp_path / "data.jsonl")
-    with pytest.raises(InvalidSpec, match="'string_check' and a reward function"):
+    with pytest.raises(InvalidSpec, match="'string_check', but a reward function"):
         train(both, tmp_path / "run", lambda item, text: 1.0)
     with pytest.raises(ValueError, match="grader\n  Field required"):
         RunSpec.model_validate(spec.model_dump(exclude={"grader"}))

@@ -167,6 +167,6 @@ def test_what_the_template_would_drop_is_refused_with_its_line(
 ):
     items = items_of(tmp_path, PLAIN, row)
     with pytest.raises(
-        InvalidSpec, match=rf"leaves {field} of line 2 out of the prompt.*leave it out of the data"
+        InvalidSpec, match=rf"omits {field} of line 2 from the prompt.*leave it out of the data"
     ):
         check_items(policy_with(template), items, "training_data")

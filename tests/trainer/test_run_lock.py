@@ -38,7 +38,10 @@ def test_an_older_attempt_ends_when_a_newer_one_comes(tmp_path: Path) -> None:
     old = hold(tmp_path, 1)
     with sole_trainer(tmp_path, 2, lambda: None):
         assert old.wait(0) == 9, "it had ended before the newer one went on"
-        with pytest.raises(RunDirBusy, match="attempt 2 has begun"), sole_trainer(tmp_path, 1, lambda: None):
+        with (
+            pytest.raises(RunDirBusy, match="attempt 2 has started"),
+            sole_trainer(tmp_path, 1, lambda: None),
+        ):
             pass
     old.communicate()
 
@@ -56,7 +59,7 @@ def test_of_two_started_by_hand_the_first_one_stays(tmp_path: Path, monkeypatch:
     monkeypatch.setattr("trainer.system.run_lock.FREEZE_SECONDS", 0.1)
     monkeypatch.setattr("trainer.system.run_lock.PATIENCE_SECONDS", 0.5)
     first = hold(tmp_path, 0)
-    with pytest.raises(RunDirBusy, match="another trainer works"), sole_trainer(tmp_path, 0, lambda: None):
+    with pytest.raises(RunDirBusy, match="another trainer is using"), sole_trainer(tmp_path, 0, lambda: None):
         pass
     assert first.poll() is None
     first.kill()

@@ -111,7 +111,7 @@ def spec_with(template: str, folder: Path, rows: Path | None = None, **changes: 
 
 @pytest.mark.parametrize(
     ("template", "reason"),
-    [(GEMMA, "System role not supported"), (DROPS_SYSTEM, "leaves it out of the prompt")],
+    [(GEMMA, "System role not supported"), (DROPS_SYSTEM, "omits it from the prompt")],
 )
 def test_policy_split_without_a_system_role_is_refused_with_the_way_out(
     tmp_path: Path, template: str, reason: str

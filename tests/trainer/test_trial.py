@@ -31,7 +31,7 @@ def test_each_family_trains_the_policy_that_it_samples(tmp_path: Path, family: s
 def test_a_model_that_samples_otherwise_than_it_scores_is_refused_before_training(tmp_path: Path):
     """A state space whose cache does not know of padding."""
     model = build_architecture(tmp_path / "model", "mamba2")
-    with pytest.raises(InvalidSpec, match="another policy when it is sampled") as caught:
+    with pytest.raises(InvalidSpec, match="a different policy when sampled") as caught:
         train(family_spec(model, tmp_path, 3), tmp_path / "run")
     assert caught.value.param == "model.path"
     assert not [e for e in events_of(tmp_path / "run") if isinstance(e, StepMetrics)]

@@ -129,7 +129,7 @@ def test_responses_end_at_the_turn_and_so_does_what_is_served(tmp_path: Path, eo
 def test_a_model_without_any_end_is_refused(tmp_path: Path):
     model = with_eos(tmp_path / "model", None, template=PLAIN)
     with pytest.raises(
-        InvalidSpec, match=r"no token ends a response.*eos_token in tokenizer_config.json"
+        InvalidSpec, match=r"no token that ends a response.*eos_token in tokenizer_config.json"
     ) as caught:
         loaded(model)
     assert caught.value.param == "model.path"

@@ -100,7 +100,7 @@ class Ablation:
 
     def _misfit(self, error: ValidationError) -> str:
         said = "; ".join(f"{'.'.join(map(str, item['loc']))}: {item['msg']}" for item in error.errors())
-        return f"ablation {self.name} does not fit the run: {said}"
+        return f"ablation {self.name} does not suit the run: {said}"
 
 
 def ablation_names() -> list[str]:
@@ -124,7 +124,9 @@ def load_ablation(name: str, total_steps: int) -> Ablation:
         step = _freeze_step(name, moment, total_steps) if at else round(file.freeze_at * total_steps)
         overrides = {**overrides, "algorithm": {**overrides["algorithm"], "freeze_step": step}}
     elif at:
-        raise InvalidSpec(f"{name!r}: ablation {stem} has no freeze whose moment could be chosen", "ablation")
+        raise InvalidSpec(
+            f"{name!r}: ablation {stem} has no freeze, so its time cannot be chosen", "ablation"
+        )
     return Ablation(name, file.description, overrides, file.eta_normal_in_eta)
 
 

@@ -115,7 +115,7 @@ def _read_counters(folder: Path) -> Counters:
     if json_sha256(record["counters"]) != record["counters_sha256"]:
         raise ValueError(f"{COUNTERS} does not match its SHA-256")
     if (found := file_sha256(folder / TENSORS)) != record["sha256"]:
-        raise ValueError(f"{TENSORS} has SHA-256 {found}, {COUNTERS} says {record['sha256']}")
+        raise ValueError(f"{TENSORS} has SHA-256 {found}, but {COUNTERS} says {record['sha256']}")
     return Counters(**record["counters"])
 
 

@@ -96,8 +96,8 @@ def _compare(run_dir: Path, recorded: _Recorded, mine: _Recorded) -> None:
     if problems:
         more = f" and {len(problems) - _SHOWN} more" if len(problems) > _SHOWN else ""
         raise InvalidSpec(
-            f"{run_dir} holds another run: {'; '.join(problems[:_SHOWN])}{more}. Give an empty run directory "
-            f"or the spec in its {RUN_NAME}",
+            f"{run_dir} contains another run: {'; '.join(problems[:_SHOWN])}{more}. Give an empty run "
+            f"directory or the spec in its {RUN_NAME}",
             differing[0],
         )
 
@@ -107,7 +107,7 @@ def _check_steps(run_dir: Path, done: list[int], planned: int, steps: int) -> No
         return
     if planned in done:
         raise InvalidSpec(
-            f"the run in {run_dir} has ended after its {planned} steps and keeps no state to go on from: "
+            f"the run in {run_dir} has ended after its {planned} steps and has no state to continue from: "
             f"total_steps cannot become {steps}. Give an empty run directory",
             "total_steps",
         )

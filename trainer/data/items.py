@@ -130,7 +130,7 @@ class _EnvironmentItems(Sequence[Item]):
         except (ValueError, TypeError, KeyError) as error:
             what = f"item {index} of the reasoning-gym task {self._spec.task!r}"
             why = next(iter(answer.values())) if "item" not in answer else error
-            raise InvalidSpec(f"{what} cannot be drawn: {why}", self._param) from None
+            raise InvalidSpec(f"{what} cannot be generated: {why}", self._param) from None
         if self._spec.instruction:
             question = f"{question}\n{self._spec.instruction}"
         messages: list[Message] = [{"role": "user", "content": question}]

@@ -18,12 +18,12 @@ def check_forced(policy: Policy, form: ResponseFormat, items: Sequence[Item]) ->
         check_form(form)
     except BadForm as error:
         param = "response_format" if form.json_schema is None else "response_format.json_schema.schema"
-        raise InvalidSpec(f"responses cannot be held to response_format: {error}", param) from error
+        raise InvalidSpec(f"response_format cannot be enforced: {error}", param) from error
     prompt = policy.prompt_ids(items[0].messages, Mode.NORMAL, items[0].tools)
     if opens_thought(policy.response_text(prompt[-PROMPT_END:])):
         raise InvalidSpec(
-            "rollout.force_response_format is true, but the chat template begins each response within "
-            "thoughts, which would be held to the form in place of the answer: turn thoughts off by "
-            "chat_template_kwargs, as with {'enable_thinking': false}, or set it to false",
+            "rollout.force_response_format is true, but the chat template begins each response inside "
+            "thoughts, so the format would apply to those instead of the answer: turn thoughts off in "
+            "chat_template_kwargs, such as with {'enable_thinking': false}, or set it to false",
             "rollout.force_response_format",
         )

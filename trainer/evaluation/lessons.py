@@ -49,7 +49,7 @@ def _preference(policy: Policy, told: Preference) -> dict[Mode, list[Row]]:
         for answer in (told.preferred, told.other)
     )
     if preferred.response_ids == other.response_ids:
-        raise Unclear("the preferred output and the other are the same tokens: nothing is preferred")
+        raise Unclear("the preferred and the non-preferred output have the same tokens: nothing is preferred")
     if preferred.context_ids == other.context_ids:
         other = Row(preferred.context_ids, other.response_ids, other.trained)
     return {Mode.NORMAL: [preferred, other]}
@@ -91,8 +91,8 @@ def _check_vocabulary(policy: Policy, examples: Sequence[Example]) -> None:
         )
         if highest >= vocabulary:
             raise InvalidSpec(
-                f"line {example.line} has the token {policy.tokenizer.convert_ids_to_tokens(highest)!r} with "
-                f"id {highest}, but the model has embeddings of {vocabulary} tokens: its tokenizer is "
-                "another model's",
+                f"line {example.line} has the token {policy.tokenizer.convert_ids_to_tokens(highest)!r} "
+                f"with id {highest}, but the model has embeddings of {vocabulary} tokens: the tokenizer "
+                "belongs to another model",
                 "model.path",
             )

@@ -41,7 +41,7 @@ class Findings:
     def without_rewards(self) -> str:
         """What else there was than grades."""
         missed = sum(r.parse_error is not None for group in self.groups for r in group.rollouts)
-        form = f", {missed} responses not of the response_format" if missed else ""
+        form = f", {missed} responses not matching response_format" if missed else ""
         return f"{len(self.errors)} errors{form}"
 
     @property
@@ -92,7 +92,7 @@ def preflight(context: StepContext, items: Sequence[Item], spec: PreflightSpec) 
         level, text = _judge(found, spec)
     except TrainerError:
         context.progress.say(
-            "The grader was tried before training; what came of it is in the data.", "warn", data
+            "The grader was checked before training; the data has the results.", "warn", data
         )
         raise
     context.progress.say(text, level, data)
@@ -129,13 +129,12 @@ def _judge(found: Findings, spec: PreflightSpec) -> tuple[Literal["info", "warn"
         values = ", ".join(f"{value} for {count}" for value, count in counts.most_common(3))
         text = (
             f"before training, the rewards of {seen} were the same within every prompt (reward {values}; "
-            f"{found.without_rewards}), so there is nothing to prefer and nothing to learn. "
-            f"An answer was {_shortened(found)!r}"
+            f"{found.without_rewards}), so there is nothing to learn. One answer was {_shortened(found)!r}"
         )
         if spec.on_zero_variance == "fail":
             raise ZeroVariance(
-                f"{text}. Check the grader and the prompts; where rewards are known to be this rare, or this "
-                "common, give preflight.samples a larger number or set preflight.on_zero_variance to 'warn'",
+                f"{text}. Check the grader and the prompts; if rewards are known to be this rare or this "
+                "common, increase preflight.samples or set preflight.on_zero_variance to 'warn'",
                 "grader",
             )
         return "warn", f"{text}."

@@ -52,7 +52,7 @@ def prompt_room(policy: Policy, rollout: RolloutSpec) -> Room:
             f"{context} tokens for prompt and response together: give less than {context}",
             "rollout.max_response_tokens",
         )
-    why = f"what the model's context, {context}, leaves beside rollout.max_response_tokens"
+    why = f"what the model's context of {context} leaves besides rollout.max_response_tokens"
     return Room(left, "rollout.max_response_tokens", why)
 
 
@@ -88,7 +88,7 @@ def fit_prompts(
     if not too_long:
         return Kept(items, ()), None
     rows = "; ".join(list(too_long.values())[:NAMED]) + ("; …" if len(too_long) > NAMED else "")
-    of = f"of the first {len(places):,} that are drawn" if made_on_demand else f"of {len(items):,}"
+    of = f"of the first {len(places):,}" if made_on_demand else f"of {len(items):,}"
     what = (
         f"{len(too_long):,} {of} prompts of {param} have more than {room.tokens:,} tokens, {room.why}: {rows}"
     )
@@ -118,9 +118,9 @@ def _longest(policy: Policy, item: Item, modes: Iterable[Mode], param: str) -> t
     vocabulary = policy.output_VD.shape[0]
     if (highest := max(max(ids[one], default=0) for one in modes)) >= vocabulary:
         raise InvalidSpec(
-            f"the prompt of {item.where} has the token {policy.tokenizer.convert_ids_to_tokens(highest)!r} "
-            f"with id {highest}, but the model has embeddings of {vocabulary} tokens: its tokenizer is "
-            "another model's",
+            f"the prompt of {item.where} has the token "
+            f"{policy.tokenizer.convert_ids_to_tokens(highest)!r} with id {highest}, but the model has "
+            f"embeddings of {vocabulary} tokens: the tokenizer belongs to another model",
             "model.path",
         )
     return len(ids[mode]), None if len(ids[mode]) == len(ids[modes[0]]) else mode

@@ -71,10 +71,10 @@ def try_rollout(context: StepContext, items: Sequence[Item]) -> Gap:
         ) from error
     if not gap.mean <= limit:
         raise InvalidSpec(
-            f"{kind} is another policy when it is sampled from (engine {rollout.engine}) than when it is "
-            f"scored: their log-probabilities differ by {gap.mean:.3g} nats a token on average "
-            f"({gap.largest:.3g} at most, {gap.tokens} tokens), and {limit:g} is what rounding explains. It "
-            "cannot be trained here; try the other rollout.engine, or a model of another architecture",
+            f"{kind} is a different policy when sampled (engine {rollout.engine}) than when scored: "
+            f"log-probabilities differ by {gap.mean:.3g} nats a token on average ({gap.largest:.3g} at "
+            f"most, {gap.tokens} tokens), and rounding explains only {limit:g}. It cannot be trained "
+            "here; try the other rollout.engine, or a model of another architecture",
             "model.path",
         )
     return gap
@@ -110,8 +110,8 @@ def try_checkpoint(policy: Policy, parent: Path) -> None:
         raise
     except Exception as error:
         raise InvalidSpec(
-            f"a checkpoint of this model cannot be written and read back: {type(error).__name__}: {error}. "
-            "Mend the files of the model folder that it names",
+            f"a checkpoint of this model cannot be written and read back: {type(error).__name__}: "
+            f"{error}. Repair the files that it names in the model folder",
             "model.path",
         ) from error
     finally:
@@ -122,11 +122,11 @@ def _read_back(policy: Policy, folder: Path) -> None:
     AutoConfig.from_pretrained(folder, local_files_only=True)
     tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
     if tokenizer.get_chat_template() != policy.tokenizer.get_chat_template():
-        raise ValueError("the chat template is another one after it was saved")
+        raise ValueError("the chat template changed when it was saved")
     named = GenerationConfig.from_pretrained(folder).eos_token_id
     named = set(named if isinstance(named, list) else [named]) | {tokenizer.eos_token_id}
     if lost := policy.stop_ids - named:
-        raise ValueError(f"the tokens {sorted(lost)}, which end a response, are not named after it was saved")
+        raise ValueError(f"the tokens {sorted(lost)}, which end a response, were lost when it was saved")
     saved = 0
     for file in folder.glob("*.safetensors"):
         with safe_open(file, framework="pt") as opened:

@@ -21,7 +21,7 @@ REMEDY = (
 )
 #: Why there are no votes, and what to do for them.
 WITHOUT_VOTES = (
-    f"the grader does not say what a response answers. For votes {REMEDY}, or give evaluation.embedding_model"
+    f"the grader does not extract answers. For votes, {REMEDY}, or give evaluation.embedding_model"
 )
 
 

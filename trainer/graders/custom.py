@@ -29,13 +29,13 @@ def function_grader(reward: RewardFunction) -> Grader:
         except Exception as error:
             return Grade(None, error=f"the reward function failed: {type(error).__name__}: {error}")
         if found.reward is None and not found.error:
-            return Grade(None, error="the reward function gave no reward")
+            return Grade(None, error="the reward function returned no reward")
         return found
 
     return OnScale(
         LocalGrader(grade, answer is not None),
         "reward",
-        remedy=": divide what the function returns by the best score",
+        remedy=": divide the function's result by the best possible score",
     )
 
 
@@ -43,12 +43,13 @@ def choose_grader(spec: GraderSpec | None, reward: RewardFunction | None) -> Gra
     """The grader that the spec defines, or the function. Raises InvalidSpec unless exactly one is given."""
     if reward is None and spec is None:
         raise InvalidSpec(
-            "grader is null, so nothing says what a response is worth: define a grader, or call "
-            "trainer.api.train with a reward function",
+            "grader is null, so responses cannot be rewarded: define a grader, or call trainer.api.train "
+            "with a reward function",
             "grader",
         )
     if reward is not None and spec is not None:
         raise InvalidSpec(
-            f"grader is of type {spec.type!r} and a reward function is given, too: give one of them", "grader"
+            f"grader is of type {spec.type!r}, but a reward function is also given: give one of them",
+            "grader",
         )
     return function_grader(reward) if reward is not None else build_grader(spec)  # type: ignore[arg-type]

@@ -22,12 +22,10 @@ def _checked_template(template: str) -> str:
 Template = Annotated[str, Field(max_length=1 << 20), AfterValidator(_checked_template)]
 Name = Annotated[
     str,
-    Field(
-        min_length=1, max_length=256, description="What events and errors call it, and a formula reads it by"
-    ),
+    Field(min_length=1, max_length=256, description="Its name in events, errors and formulas"),
 ]
 T = TypeVar("T")
-Type = Annotated[T, Field(description="Chooses the grader; each type has fields of its own")]
+Type = Annotated[T, Field(description="Type of grader; each has its own fields")]
 OperatorsName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]{1,64}$")]
 """A name that the operator has given to an endpoint or a secret; never the secret itself."""
 
@@ -38,8 +36,8 @@ class GraderFields(StrictModel):
     name: Name
     pass_threshold: float | None = Field(
         default=None,
-        description="Taken and shown, as Azure and hosted evals do; the reward stays what the grader gives, "
-        "and an event says so",
+        description="Accepted for compatibility with Azure and hosted evals; it does not change the "
+        "reward, as an event says",
     )
 
 
@@ -50,7 +48,7 @@ class ScaleFields(GraderFields):
         default=None,
         min_length=2,
         max_length=2,
-        description="The lowest and the highest score, which become the rewards 0 and 1, such as [0, 5] of a "
+        description="The lowest and highest score, mapped to the rewards 0 and 1, such as [0, 5] for a "
         "rubric; default [0, 1]",
     )
 
@@ -70,8 +68,8 @@ class ScaleFields(GraderFields):
 class RemoteFields(GraderFields):
     """How a grader reaches an endpoint. The endpoint's key is the operator's and not in here."""
 
-    concurrency: int = Field(default=8, ge=1, le=64, description="Requests under way at a time")
-    timeout_seconds: float = Field(default=60, gt=0, le=600, description="For one try")
+    concurrency: int = Field(default=8, ge=1, le=64, description="Concurrent requests")
+    timeout_seconds: float = Field(default=60, gt=0, le=600, description="Time limit per attempt")
     max_retries: int = Field(
-        default=3, ge=0, le=10, description="Further tries after a failed one, 0 to 10, with growing pauses"
+        default=3, ge=0, le=10, description="Retries after a failed attempt, 0 to 10, with growing pauses"
     )

@@ -60,7 +60,7 @@ class Vocabulary:
 
     def __init__(self, tokenizer: str, stop_ids: Sequence[int], size: int):
         if not stop_ids:
-            raise BadForm("the model names no token that ends an answer")
+            raise BadForm("the model does not name a token that ends an answer")
         try:
             self._tokens = LLTokenizer(tokenizer, n_vocab=size, eos_token=list(stop_ids))
         except ValueError as error:

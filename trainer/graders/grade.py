@@ -244,7 +244,9 @@ class OnScale(Grader):
                 return replace(grade, reward=end)
         if 0 < reward < 1:
             return replace(grade, reward=reward)
-        expected = "a reward is from 0 to 1" if self._scale == (0, 1) else f"its range is {low:g} to {high:g}"
+        expected = (
+            "a reward must be from 0 to 1" if self._scale == (0, 1) else f"its range is {low:g} to {high:g}"
+        )
         error = f"the grader gave {grade.reward:.9g}; {expected}{self._remedy}"
         return replace(grade, reward=None, error=error, off_scale=math.isfinite(grade.reward))
 

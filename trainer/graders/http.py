@@ -67,7 +67,7 @@ def signing_key(secret: str) -> bytes:
         return base64.b64decode(secret.removeprefix("whsec_"), validate=True)
     except binascii.Error:
         raise InvalidSpec(
-            "the operator's secret begins with whsec_ and continues with what is not base64"
+            "the operator's secret begins with whsec_ but continues with text that is not base64"
         ) from None
 
 

@@ -20,16 +20,14 @@ Label = Annotated[str, StringConstraints(min_length=1, max_length=256)]
 class JudgeFields(RemoteFields):
     """Where a model answers, by OpenAI's API."""
 
-    model: str = Field(
-        min_length=1, max_length=256, description="The judge, by the name that its endpoint has for it"
-    )
+    model: str = Field(min_length=1, max_length=256, description="Name of the judge model at its endpoint")
     endpoint: OperatorsName | None = Field(
-        default=None, description="One of the operator's endpoints, by name; default: the one named default"
+        default=None, description="Name of one of the operator's endpoints; default: default"
     )
     base_url: str | None = Field(
         default=None,
         max_length=2048,
-        description="An endpoint without a key, in place of one of the operator's, e.g. https://host/v1",
+        description="An endpoint without a key, instead of one of the operator's, such as https://host/v1",
     )
 
     @model_validator(mode="after")
@@ -45,7 +43,7 @@ class JudgeText(StrictModel):
     type: Literal["input_text", "output_text"] = Field(
         description="input_text and output_text mean the same here"
     )
-    text: Template = Field(description="What is said, with {{item.…}} and {{sample.…}} filled in")
+    text: Template = Field(description="The text, in which {{item.…}} and {{sample.…}} are filled in")
 
 
 def _kind_of_content(value: object) -> str:
@@ -69,8 +67,8 @@ class JudgeMessage(StrictModel):
     """A message to a judge; text alone, with templates."""
 
     role: Literal["user", "assistant", "system", "developer"] = Field(description="Who speaks")
-    content: Content = Field(description="A template, or a list of texts that are joined by newlines")
-    type: Literal["message"] | None = Field(default=None, description="May say message, and changes nothing")
+    content: Content = Field(description="A template, or a list of texts to be joined by newlines")
+    type: Literal["message"] | None = Field(default=None, description="May be message; ignored")
 
     @property
     def template(self) -> str:
@@ -82,26 +80,25 @@ class SamplingParams(StrictModel):
     """How the judge answers."""
 
     temperature: float | None = Field(
-        default=None, ge=0, le=2, description="0 is greedy; default that of the endpoint"
+        default=None, ge=0, le=2, description="0: greedy; default: the endpoint's"
     )
     top_p: float | None = Field(
         default=None,
         gt=0,
         le=1,
-        description="Sample among the likeliest tokens that together have this probability; default that of "
-        "the endpoint",
+        description="Sample from the most likely tokens with this total probability; default: the endpoint's",
     )
     seed: int | None = Field(
-        default=None, ge=-(2**63), lt=2**63, description="For answers that can be had again; default none"
+        default=None, ge=-(2**63), lt=2**63, description="For reproducible answers; default: none"
     )
     max_completions_tokens: int | None = Field(
         default=None,
         ge=1,
         lt=2**31,
-        description="Most tokens of the judge's answer; default that of the endpoint",
+        description="Maximum tokens of the judge's answer; default: the endpoint's",
     )
     reasoning_effort: Literal["none", "minimal", "low", "medium", "high", "xhigh", "max"] | None = Field(
-        default=None, description="How long a judge that thinks may think; default that of the endpoint"
+        default=None, description="How long a reasoning judge may think; default: the endpoint's"
     )
 
 
@@ -113,10 +110,10 @@ class ScoreModelGrader(JudgeFields, ScaleFields):
     input: list[JudgeMessage] = Field(
         min_length=1,
         max_length=64,
-        description="The conversation that the judge answers with a number, with templates in it",
+        description="Conversation, with templates, that the judge answers with a number",
     )
     sampling_params: SamplingParams | None = Field(
-        default=None, description="How the judge samples; default as its endpoint does"
+        default=None, description="How the judge samples; default: as its endpoint does"
     )
 
 
@@ -128,16 +125,16 @@ class LabelModelGrader(JudgeFields):
     input: list[JudgeMessage] = Field(
         min_length=1,
         max_length=64,
-        description="The conversation that the judge answers with a label, with templates in it",
+        description="Conversation, with templates, that the judge answers with a label",
     )
     labels: list[Label] = Field(
-        min_length=1, max_length=100, description="What the judge chooses from: different texts, up to 100"
+        min_length=1, max_length=100, description="Labels the judge chooses from: up to 100 different texts"
     )
     passing_labels: list[Label] = Field(
-        min_length=1, description="Those of them that are the reward 1; the others are 0"
+        min_length=1, description="Labels with the reward 1; the others have 0"
     )
     sampling_params: SamplingParams | None = Field(
-        default=None, description="How the judge samples; default as its endpoint does"
+        default=None, description="How the judge samples; default: as its endpoint does"
     )
 
     @field_validator("labels")
@@ -162,8 +159,8 @@ class CreativeWritingGrader(JudgeFields):
     type: Type[Literal["creative_writing"]] = "creative_writing"
     name: Name = "creative_writing"
     input: Template = Field(default="{{sample.output_text}}", description="The text to score: a template")
-    prompt: Template = Field(default="{{item.prompt}}", description="What the text was to answer")
-    scale: Literal[10, 20] = Field(default=20, description="The best score of a criterion")
+    prompt: Template = Field(default="{{item.prompt}}", description="The prompt that the text answers")
+    scale: Literal[10, 20] = Field(default=20, description="The best score for a criterion")
     sampling_params: SamplingParams | None = Field(
-        default=None, description="How the judge samples; default as its endpoint does"
+        default=None, description="How the judge samples; default: as its endpoint does"
     )

@@ -47,7 +47,9 @@ class Multi(Grader):
         try:
             value = self._formula(scores)
         except (ValueError, ArithmeticError) as error:
-            raise GraderError(f"the formula has no value: {error}", "formula_parse_error", usage) from None
+            raise GraderError(
+                f"the formula cannot be evaluated: {error}", "formula_parse_error", usage
+            ) from None
         value = finite(value, "the formula's value", "formula_parse_error")
         return Grade(value, scores | {self._name: value}, usage=usage, answer=self._answer(parts))
 

@@ -32,18 +32,17 @@ class GraderSettings(BaseSettings):
 
     grader_endpoints: dict[str, Endpoint] = Field(
         default_factory=dict,
-        description="Endpoints that judges and embeddings answer at, JSON: "
-        '{"default": {"url": "https://host/v1", "key_env": "VARIABLE"}}; key_env names the variable that has '
-        "the key. They may be in a private network",
+        description='Endpoints for judges and embeddings, JSON: {"default": {"url": "https://host/v1", '
+        '"key_env": "VARIABLE"}}; key_env is the variable with the key. They may be in a '
+        "private network",
     )
     grader_secrets: dict[str, str] = Field(
         default_factory=dict,
-        description='Secrets that sign requests of http graders, JSON: {"name": "VARIABLE"}',
+        description='Secrets that sign the requests of http graders, JSON: {"name": "VARIABLE"}',
     )
     grader_allowed_hosts: list[str] = Field(
         default_factory=list,
-        description='Hosts, JSON: ["host", "host:port"], that graders may reach though their addresses are '
-        "private",
+        description='Hosts, JSON: ["host", "host:port"], that graders may reach despite private addresses',
     )
 
 
@@ -54,8 +53,8 @@ def endpoint_named(name: str | None) -> tuple[Endpoint, str | None]:
     if wanted not in endpoints:
         known = ", ".join(sorted(endpoints)) or "none"
         raise InvalidSpec(
-            f"the operator has no endpoint {wanted!r} (POLICYSPLIT_GRADER_ENDPOINTS has: {known}); name one "
-            "of these, or give base_url",
+            f"the operator has no endpoint {wanted!r} (POLICYSPLIT_GRADER_ENDPOINTS has: {known}); give "
+            "one of these, or base_url",
             "grader.endpoint",
         )
     endpoint = endpoints[wanted]

@@ -12,13 +12,11 @@ class JsonSchema(BaseModel):
 
     name: str = Field(
         pattern=r"^[A-Za-z0-9_-]{1,64}$",
-        description="What the form is called; letters, digits, _ and -, up to 64",
+        description="Name of the format; letters, digits, _ and -, up to 64",
     )
-    description: str | None = Field(default=None, description="What the form is for; the model is not told")
-    schema_: dict[str, object] = Field(alias="schema", description="The JSON schema that an answer must fit")
-    strict: bool | None = Field(
-        default=None, description="Taken as OpenAI's clients send it; answers fit the schema either way"
-    )
+    description: str | None = Field(default=None, description="Purpose of the format; not shown to the model")
+    schema_: dict[str, object] = Field(alias="schema", description="The JSON schema that answers must fit")
+    strict: bool | None = Field(default=None, description="Ignored: answers always fit the schema")
 
 
 class ResponseFormat(BaseModel):
@@ -27,11 +25,10 @@ class ResponseFormat(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True)
 
     type: Literal["text", "json_object", "json_schema"] = Field(
-        description="text: anything; json_object: any JSON object; json_schema: JSON of the form in "
-        "json_schema"
+        description="text: anything; json_object: any JSON object; json_schema: JSON that fits json_schema"
     )
     json_schema: JsonSchema | None = Field(
-        default=None, description="The form, with the type json_schema alone"
+        default=None, description="The format; only with the type json_schema"
     )
 
     @property
@@ -44,7 +41,7 @@ class ResponseFormat(BaseModel):
     def _is_not_flat(cls, value: object) -> object:
         if isinstance(value, dict) and ("schema" in value or "name" in value):
             raise ValueError(
-                "name and schema stand beside type, as in the Responses API; here they stand in json_schema: "
+                "name and schema are next to type, as in the Responses API; put them in json_schema: "
                 "{'type': 'json_schema', 'json_schema': {'name': …, 'schema': …}}"
             )
         return value
@@ -52,5 +49,5 @@ class ResponseFormat(BaseModel):
     @model_validator(mode="after")
     def _has_its_schema(self) -> "ResponseFormat":
         if (self.json_schema is not None) != (self.type == "json_schema"):
-            raise ValueError("json_schema belongs to the type 'json_schema', and no other")
+            raise ValueError("json_schema is only allowed with the type 'json_schema'")
         return self

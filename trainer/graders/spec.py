@@ -48,12 +48,12 @@ class StringCheckGrader(GraderFields):
 
     type: Type[Literal["string_check"]] = "string_check"
     name: Name = "string_check"
-    input: Template = Field(description="What is compared: a template, such as {{sample.output_text}}")
-    reference: Template = Field(description="What it is compared with: a template, such as {{item.answer}}")
+    input: Template = Field(description="Text to compare: a template, such as {{sample.output_text}}")
+    reference: Template = Field(description="Text to compare it with: a template, such as {{item.answer}}")
     operation: Literal["eq", "ne", "like", "ilike"] = Field(
         default="eq",
-        description="eq: equal; ne: not equal; like: reference occurs in input; ilike: likewise, without "
-        "regard to case",
+        description="eq: equal; ne: not equal; like: reference occurs in input; ilike: likewise, ignoring "
+        "case",
     )
 
 
@@ -65,17 +65,19 @@ class EnvironmentGrader(GraderFields):
 
     type: Type[Literal["environment"]] = "environment"
     name: Name = "environment"
-    task: str = Field(description="A reasoning-gym task, e.g. chain_sum")
+    task: str = Field(description="A reasoning-gym task, such as chain_sum")
     parameters: dict[str, object] = Field(
         default_factory=dict,
-        description="Parameters of the task that its scorer reads; default the task's own",
+        description="Parameters for the task's scorer; default: the task's own",
     )
     extract: Literal["text", "last_number", "last_line", "answer_tag"] = Field(
         default="text",
-        description="Which part of the response is the answer: all of it, its last number, its last "
+        description="Part of the response that is the answer: all of it, its last number, its last "
         "non-empty line, or the text between <answer> tags",
     )
-    timeout_seconds: float = Field(default=30, gt=0, le=300, description="For each response, 300 at most")
+    timeout_seconds: float = Field(
+        default=30, gt=0, le=300, description="Time limit per response, at most 300"
+    )
 
 
 class PythonGrader(ScaleFields):
@@ -92,9 +94,9 @@ class PythonGrader(ScaleFields):
     source: str = Field(
         max_length=256 << 10, description="Python that defines grade(sample, item), up to 256 KiB"
     )
-    image_tag: str | None = Field(default=None, description="Has no effect here")
-    timeout_seconds: float = Field(default=10, gt=0, le=120, description="For each sample")
-    memory_mb: int = Field(default=512, ge=64, le=8192, description="Address space for each sample")
+    image_tag: str | None = Field(default=None, description="Ignored")
+    timeout_seconds: float = Field(default=10, gt=0, le=120, description="Limit per sample")
+    memory_mb: int = Field(default=512, ge=64, le=8192, description="Address space per sample")
 
     @field_validator("source")
     @classmethod
@@ -118,16 +120,16 @@ class TextSimilarityGrader(JudgeFields):
 
     type: Type[Literal["text_similarity"]] = "text_similarity"
     name: Name = "text_similarity"
-    input: Template = Field(description="What is compared: a template, such as {{sample.output_text}}")
-    reference: Template = Field(description="What it is compared with: a template, such as {{item.answer}}")
+    input: Template = Field(description="Text to compare: a template, such as {{sample.output_text}}")
+    reference: Template = Field(description="Text to compare it with: a template, such as {{item.answer}}")
     evaluation_metric: TextMetric = Field(
-        description="How likeness is measured; cosine of embeddings, all others of words"
+        description="Similarity measure; cosine compares embeddings, all others words"
     )
     model: str = Field(
         default="text-embedding-3-large",
         min_length=1,
         max_length=256,
-        description="The embedding model of cosine",
+        description="The embedding model for cosine",
     )
 
 
@@ -137,12 +139,12 @@ class MathVerifyGrader(GraderFields):
     type: Type[Literal["math_verify"]] = "math_verify"
     name: Name = "math_verify"
     input: Template = Field(
-        default="{{sample.output_text}}", description="Where the answer is looked for: a template"
+        default="{{sample.output_text}}", description="Text to find the answer in: a template"
     )
     reference: Template = Field(
         default="{{item.answer}}", description="The right answer, in LaTeX or plain: a template"
     )
-    timeout_seconds: float = Field(default=10, gt=0, le=300, description="For each sample")
+    timeout_seconds: float = Field(default=10, gt=0, le=300, description="Limit per sample")
 
 
 class HttpGrader(RemoteFields, ScaleFields):
@@ -150,8 +152,8 @@ class HttpGrader(RemoteFields, ScaleFields):
 
     type: Type[Literal["http"]] = "http"
     name: Name = "http"
-    url: str = Field(max_length=2048, description="Where item and response are posted")
-    secret: OperatorsName = Field(description="One of the operator's secrets, by name; it signs the requests")
+    url: str = Field(max_length=2048, description="URL to which item and response are posted")
+    secret: OperatorsName = Field(description="Name of one of the operator's secrets, used to sign requests")
 
 
 _Simple = (
@@ -182,7 +184,7 @@ class MultiGrader(ScaleFields):
         Annotated[dict[str, SimpleGrader], Field(min_length=1, max_length=32), Tag("named")]
         | Annotated[SimpleGrader, Tag("one")],
         Discriminator(_kind_of_graders),
-    ] = Field(description="The graders by name, up to 32, or a single one")
+    ] = Field(description="Up to 32 graders by name, or a single one")
     calculate_output: str = Field(
         max_length=2000,
         description="Numbers, names of graders, + - * / ^, parentheses, and the functions min, max, abs, "
@@ -197,7 +199,7 @@ class MultiGrader(ScaleFields):
         for name in value if isinstance(value, dict) else [value.name]:
             if not NAME.fullmatch(name):
                 raise ValueError(
-                    f"{name[:80]!r} cannot stand in a formula; a name has letters, digits and underscores"
+                    f"{name[:80]!r} cannot be used in a formula; names have letters, digits and underscores"
                 )
         return value
 

@@ -59,12 +59,12 @@ def template_problem(template: str) -> str | None:
     written = found[: end + 2 if 0 < end < 80 else 80]
     if "|" in written:
         return (
-            f"'{written}' opens a variable with a filter, and there are no filters: "
-            f"write {{{{ {ACCEPTED} }}}}. A text is put in as it is, lists and objects as JSON"
+            f"'{written}' uses a filter, but filters are not supported: write {{{{ {ACCEPTED} }}}}. Texts "
+            "are inserted as they are, lists and objects as JSON"
         )
     if re.search(r"\.{2}|\.\s*\}|\.\s*\[", written):
         return f"the template variable '{written}' has an empty part"
-    return f"'{written}' opens a variable that is not one; write {{{{ {ACCEPTED} }}}}"
+    return f"'{written}' is not a valid variable; write {{{{ {ACCEPTED} }}}}"
 
 
 _OF_TEXTS = {(name,) for name in _TEXTS}

@@ -79,7 +79,7 @@ class OneOf:
                 if said in alike or len(alike) == 1:
                     return said if said in alike else alike[0]
         missing = f"no JSON object with {self._KEY!r}" if found is None else f"{self._KEY} is {value!r}"
-        raise ValueError(f"{missing}, and a label is one of: {', '.join(self._labels)[:300]}")
+        raise ValueError(f"{missing}; labels are: {', '.join(self._labels)[:300]}")
 
 
 def _objects(text: str, names: Sequence[str]) -> Iterator[dict[str, object]]:

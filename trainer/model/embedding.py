@@ -77,9 +77,9 @@ def load_encoder(path: str, device: torch.device) -> Encoder:
         tried = encoder.embed(["", "a", "a few words"])
     except Exception as error:
         reason = str(error).partition("\n")[0]
-        raise InvalidSpec(f"{path} does not work as an encoder of text: {reason}", PARAM) from error
+        raise InvalidSpec(f"{path} does not work as a text encoder: {reason}", PARAM) from error
     if not torch.allclose(tried.norm(dim=-1), torch.ones(len(tried))):
-        raise InvalidSpec(f"{path} does not work as an encoder of text: its vectors have no length", PARAM)
+        raise InvalidSpec(f"{path} does not work as a text encoder: its vectors have zero length", PARAM)
     return encoder
 
 

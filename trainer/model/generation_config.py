@@ -35,9 +35,9 @@ def fit_generation_config(
     notes = [*_make_savable(model), *_name_the_turn_end(model, tokenizer, variables)]
     if not any(stop < model.get_output_embeddings().weight.shape[0] for stop in stop_ids(model, tokenizer)):
         raise InvalidSpec(
-            "no token ends a response of this model: its tokenizer names no eos_token, its generation config "
-            "no eos_token_id, and its chat template ends an assistant's turn with no special token, so every "
-            "response would run to its limit. Name one as eos_token in tokenizer_config.json",
+            "this model has no token that ends a response: no eos_token in its tokenizer, no eos_token_id "
+            "in its generation config, and no special token at the end of an assistant's turn in its chat "
+            "template, so every response would run to its limit. Set eos_token in tokenizer_config.json",
             "model.path",
         )
     return notes
@@ -63,8 +63,9 @@ def _name_the_turn_end(
     model.generation_config.eos_token_id = sorted(known | {end})
     named = ", ".join(repr(tokenizer.convert_ids_to_tokens(stop)) for stop in sorted(known)) or "no token"
     return [
-        f"The model names {named} as the end of a text, but its chat template ends an assistant's turn with "
-        f"{tokenizer.convert_ids_to_tokens(end)!r}: responses end there, too, and checkpoints name it."
+        f"The model names {named} as the end of a text, but its chat template ends an assistant's turn "
+        f"with {tokenizer.convert_ids_to_tokens(end)!r}: responses also end there, and checkpoints "
+        "include it."
     ]
 
 
@@ -83,8 +84,8 @@ def _make_savable(model: PreTrainedModel) -> list[str]:
     if unset:
         options = ", ".join(f"{name} {value}" for name, value in unset.items())
         notes.append(
-            f"The model's generation_config has {options}, which have no effect without do_sample or beams "
-            "and cannot be saved beside that: checkpoints leave them out."
+            f"The model's generation_config has {options}, which have no effect without do_sample or "
+            "beams and cannot be saved with that: checkpoints leave them out."
         )
     try:
         config.validate(strict=True)
@@ -92,6 +93,6 @@ def _make_savable(model: PreTrainedModel) -> list[str]:
         ends = {"bos_token_id": config.bos_token_id, "eos_token_id": config.eos_token_id}
         model.generation_config = GenerationConfig(**ends)
         notes.append(
-            f"The model's generation_config cannot be saved ({error}): checkpoints have its token ids alone."
+            f"The model's generation_config cannot be saved ({error}): checkpoints keep only its token ids."
         )
     return notes

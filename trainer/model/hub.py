@@ -85,7 +85,8 @@ def look_up(repository: str) -> HubModel:
         raise _gated(repository) from error
     except RepositoryNotFoundError as error:
         raise PullError(
-            f"the model hub has no {repository} (a private one needs HF_TOKEN)", "model_not_found"
+            f"the model hub does not have {repository} (private repositories need HF_TOKEN)",
+            "model_not_found",
         ) from error
     except HFValidationError as error:
         raise PullError(f"{repository!r} is not a valid repository name: {error}", "invalid_value") from error
@@ -101,7 +102,7 @@ def look_up(repository: str) -> HubModel:
         )
     if len(found) > MAX_FILES or any(one.size is None for one in found):
         raise PullError(
-            f"{repository} has more than {MAX_FILES} files, or some whose size the hub does not tell"
+            f"{repository} has more than {MAX_FILES} files, or some whose size the hub does not report"
         )
     files = tuple(
         HubFile(one.rfilename, one.size or 0, one.lfs.sha256 if one.lfs is not None else None)
@@ -166,8 +167,8 @@ def _fetch(
         tries = TRIES if moved else tries - 1
         if here < file.size and tries == 0:
             raise PullError(
-                f"the download of {file.name} broke off after {here:,} of {file.size:,} bytes ({cut}); what "
-                "has come is kept: pull the model again to continue there",
+                f"the download of {file.name} broke off after {here:,} of {file.size:,} bytes ({cut}); "
+                "what was downloaded is kept: pull the model again to continue",
                 "download_broke_off",
             )
         if here < file.size and not moved:
@@ -175,7 +176,7 @@ def _fetch(
     if file.sha256 is not None and _sha256(part) != file.sha256:
         part.unlink()
         raise PullError(
-            f"{file.name} of {model.repository} came with another hash than the hub tells: try again"
+            f"{file.name} of {model.repository} has a different hash than the hub reports: try again"
         )
     put_in_place(part, target)
 

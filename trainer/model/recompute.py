@@ -22,7 +22,7 @@ def recompute_layers(model: nn.Module) -> None:
     if not layers:
         raise InvalidSpec(
             f"model.gradient_checkpointing is true, but {type(model).__name__} has no layers that can be "
-            "computed again: give false",
+            "recomputed: give false",
             "model.gradient_checkpointing",
         )
     for layer in layers:

@@ -33,8 +33,9 @@ def fit_template(
         check_items(policy, of_param, param)
     if reads_the_clock(policy):
         notes.append(
-            "The model's chat template writes the current date into each prompt, so a run that is resumed "
-            "on another day goes on with other prompts; a date_string in chat_template_kwargs fixes it."
+            "The model's chat template writes the current date into each prompt, so a run resumed on "
+            "another day continues with different prompts; date_string in chat_template_kwargs fixes the "
+            "date."
         )
     return notes
 
@@ -72,16 +73,15 @@ def placement_problem(policy: Policy) -> InvalidSpec | None:
     user = [{"role": "user", "content": "Hello"}]
     marked = messages_for_mode(user, Mode.HIGH_ENTROPY, _MARK, policy.placement)
     try:
-        reason = None if _MARK in policy.render(marked) else "the template leaves it out of the prompt"
+        reason = None if _MARK in policy.render(marked) else "the template omits it from the prompt"
     except TemplateError as error:
         reason = f"the template says: {error}"
     if reason is None:
         return None
     if policy.placement == "system":
         message = (
-            "this model's chat template has no system role, in which the high-entropy prompt would stand "
-            f"({reason}): give high_entropy_placement 'user_prefix', which puts the prompt in front of the "
-            "first user message"
+            f"this model's chat template has no system role for the high-entropy prompt ({reason}): set "
+            "high_entropy_placement to 'user_prefix', which puts it before the first user message"
         )
     else:
         message = f"this model's chat template does not accept a user message ({reason})"
@@ -113,9 +113,9 @@ def check_items(policy: Policy, items: Sequence[Item], param: str) -> None:
                 ) from error
             if left_out is not None:
                 raise InvalidSpec(
-                    f"the model's chat template leaves {left_out} of {where} out of the prompt in "
-                    f"{mode} mode: leave it out of the data, put it into a message's content, or train a "
-                    "model whose template shows it",
+                    f"the model's chat template omits {left_out} of {where} from the prompt in {mode} "
+                    "mode: leave it out of the data, put it in a message's content, or train a model "
+                    "whose template shows it",
                     param,
                 )
 

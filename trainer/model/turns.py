@@ -70,9 +70,9 @@ def missing_ends(policy: Policy, rows: Iterable[Row]) -> str | None:
         if any(one and token in policy.stop_ids for token, one in zip(row.response_ids, learnt, strict=True)):
             return None
     return (
-        "The model's chat template marks what the assistant says with {% generation %}, and leaves the token "
-        "that ends a turn outside of it. It is followed: the model learns what to say, and not where to end. "
-        "Put the end of the turn before {% endgeneration %} to have that learnt, too."
+        "The model's chat template marks what the assistant says with {% generation %}, but not the token "
+        "that ends a turn. Training follows it: the model learns what to say, but not where to end. Put "
+        "the end of the turn before {% endgeneration %} to train that, too."
     )
 
 
@@ -92,8 +92,8 @@ def _marked(policy: Policy, shown: list[Message], wanted: list[bool], tools: Too
     if not all(said):
         if len(pieces) != len(said):
             raise Unclear(
-                f"it has {len(said)} messages of the assistant, some with the weight 0, but the model's chat "
-                f"template marks {len(pieces)} pieces: which is which cannot be told; give no weights"
+                f"it has {len(said)} assistant messages, some with the weight 0, but the model's chat "
+                f"template marks {len(pieces)} pieces, so they cannot be matched; give no weights"
             )
         pieces = [piece for piece, one in zip(pieces, said, strict=True) if one]
     learnt = [False] * len(ids)
@@ -102,7 +102,7 @@ def _marked(policy: Policy, shown: list[Message], wanted: list[bool], tools: Too
     if learnt:
         learnt[0] = False
     if not any(learnt):
-        raise Unclear("the model's chat template marks nothing of what the assistant says")
+        raise Unclear("the model's chat template marks none of what the assistant says")
     return _Tokens(ids, learnt)
 
 
@@ -122,16 +122,16 @@ def _turn(policy: Policy, shown: list[Message], index: int, tools: Tools) -> _To
     text = policy.render(shown[: index + 1], tools, asks=False)
     if not text.startswith(prompt):
         raise Unclear(
-            "the model's chat template begins the assistant's turn in another way than it asks for one, so "
-            "what is said cannot be told: leave the variables of the template as they are, or mark the turns "
-            "in it with {% generation %}"
+            "the model's chat template starts the assistant's turn differently than the generation "
+            "prompt, so what is said cannot be located: leave the template's variables as they are, or "
+            "mark the turns in it with {% generation %}"
         )
     said = text[len(prompt) :]
     for part in _parts(shown[index]):
         if part.strip() not in said:
             raise Unclear(
-                f"the model's chat template leaves {part.strip()[:40]!r} of the assistant's message out of "
-                "what it says: leave it out of the data"
+                f"the model's chat template leaves {part.strip()[:40]!r} out of the assistant's message: "
+                "leave it out of the data"
             )
     prompt_ids, said_ids = (
         [int(one) for one in policy.tokenizer(part, add_special_tokens=False)["input_ids"]]
@@ -140,8 +140,8 @@ def _turn(policy: Policy, shown: list[Message], index: int, tools: Tools) -> _To
     ends = [at for at, token in enumerate(said_ids) if token in policy.stop_ids]
     if not ends:
         raise Unclear(
-            "the model's chat template writes no token that ends a turn behind the assistant's message: the "
-            "model would not learn to end"
+            "the model's chat template puts no end-of-turn token after the assistant's message: the model "
+            "would not learn to stop"
         )
     said_ids = said_ids[: ends[-1] + 1]
     return _Tokens(prompt_ids + said_ids, [False] * len(prompt_ids) + [True] * len(said_ids))

@@ -34,7 +34,7 @@ class Forms:
     def _vocabulary(self) -> Vocabulary:
         policy = self._policy
         if not policy.tokenizer.is_fast:
-            raise BadForm("its tokenizer is not one of the tokenizers library")
+            raise BadForm("its tokenizer is not from the tokenizers library")
         written = policy.tokenizer.backend_tokenizer.to_str()
         return Vocabulary(written, sorted(policy.stop_ids), policy.output_VD.shape[0])
 
@@ -73,5 +73,5 @@ def _told() -> Iterator[None]:
     try:
         yield
     except BadForm as error:
-        problem = f"responses cannot be held to response_format: {error}"
+        problem = f"response_format cannot be enforced: {error}"
         raise InvalidSpec(problem, "response_format") from error

@@ -89,8 +89,8 @@ class VllmEngine(RolloutEngine):
         )
         if self.setup.holds and policy.tokenizer.eos_token_id is None:
             raise InvalidSpec(
-                "vLLM can hold no response to a form here: the model's tokenizer names no eos_token, the one "
-                "that it ends such responses with. Name one in tokenizer_config.json, or give rollout.engine "
+                "vLLM cannot enforce response_format here: the model's tokenizer has no eos_token to end "
+                "such responses with. Set one in tokenizer_config.json, or give rollout.engine "
                 "'transformers'",
                 "rollout.force_response_format",
             )

@@ -77,7 +77,7 @@ class Engine:
 
         if current_platform.device_type != setup.device_type:
             raise ValueError(
-                f"the vLLM installed here is for {current_platform.device_type}, and the model is on "
+                f"the vLLM installed here is for {current_platform.device_type}, but the model is on "
                 f"{setup.device_type}"
             )
         self._connection = connection

@@ -187,7 +187,7 @@ class BaseRun(ABC):
             self._progress.say(dropped.message, level="warn", data=dropped.data)
         if self.policy.adapted:
             trained, frozen = self._optimizer.trained, self.policy.parameters
-            self._progress.say(f"LoRA trains {trained:,} weights; {frozen - trained:,} stay as they are.")
+            self._progress.say(f"LoRA trains {trained:,} weights; {frozen - trained:,} are frozen.")
         for problem in self._folder.problems:
             self._progress.say(f"{problem}; resuming after step {self.counters.step}", level="warn")
         self._folder.report_existing(up_to=self.counters.step)

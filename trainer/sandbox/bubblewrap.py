@@ -25,8 +25,8 @@ class NoIsolation(Exception):
 def refusal(error: NoIsolation) -> str:
     """The end of a sentence that says why something is refused here, and what to do about it."""
     return (
-        f"runs isolated or not at all, and this machine cannot isolate it: {error}. Install the extra "
-        "policysplit[graders], and let the user of this service make user namespaces"
+        f"only runs isolated, and this machine cannot isolate it: {error}. Install the extra "
+        "policysplit[graders], and let this service's user create user namespaces"
     )
 
 

@@ -119,7 +119,7 @@ class ChildProcess:
         with contextlib.suppress(BlockingIOError):
             while self._listen():
                 pass
-        return self._said.decode(errors="replace").strip() or "it ended without saying why"
+        return self._said.decode(errors="replace").strip() or "it ended without giving a reason"
 
     def kill(self) -> None:
         """Have it end, while another thread may be waiting for its answer."""

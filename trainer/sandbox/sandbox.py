@@ -152,7 +152,7 @@ def _start(service: Service) -> ChildProcess:
     except ChildDied as error:
         raise NoIsolation(f"bubblewrap: {error}") from error
     except ChildTimedOut as error:
-        raise NoIsolation(f"no sandbox within {START_SECONDS:g} s") from error
+        raise NoIsolation(f"the sandbox did not start within {START_SECONDS:g} s") from error
     if answer.get("ready") is True:
         return child
     child.close()
@@ -166,8 +166,8 @@ def _read(line: bytes) -> dict[str, object]:
     try:
         answer = json.loads(line)
     except (ValueError, RecursionError):
-        return {"failed": "gave what is not an answer"}
-    return answer if isinstance(answer, dict) else {"failed": "gave what is not an answer"}
+        return {"failed": "returned an invalid answer"}
+    return answer if isinstance(answer, dict) else {"failed": "returned an invalid answer"}
 
 
 @lru_cache

@@ -48,8 +48,8 @@ class Collector:
         if len(collected.kept) < wanted:
             context.progress.say(
                 f"step {context.step + 1}: after {collected.rounds} rounds of sampling only "
-                f"{len(collected.kept)} of {wanted} prompts have rewards that differ; "
-                "the step trains on these",
+                f"{len(collected.kept)} of {wanted} prompts have differing rewards; the step trains on "
+                "these",
                 level="warn",
             )
         return collected

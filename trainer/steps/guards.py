@@ -61,7 +61,7 @@ def check_finite(step: int, loss: float, grad_norm: float) -> None:
     """Raise GuardTripped when the loss or the gradient is not finite."""
     for name, value in (("loss", loss), ("gradient norm", grad_norm)):
         if not math.isfinite(value):
-            raise GuardTripped(f"the {name} of step {step} is {value}: training cannot go on")
+            raise GuardTripped(f"the {name} of step {step} is {value}: training cannot continue")
 
 
 def observe_modes(groups: Sequence[Group], entropy_T: Mapping[int, Tensor]) -> dict[Mode, ModeStep]:

@@ -83,7 +83,7 @@ class Reach:
     def check_url(self, url: str) -> None:
         """Raise Refused for a URL that could never be asked. Names are not resolved here."""
         if len(url) > MAX_URL:
-            raise Refused(f"it has {len(url)} characters, and it may have {MAX_URL}")
+            raise Refused(f"it has {len(url)} characters; it may have {MAX_URL}")
         try:
             parts = urlsplit(url)
             host, port = parts.hostname, parts.port
@@ -93,11 +93,9 @@ class Reach:
         if parts.scheme not in _PORTS or not host or not url.isprintable() or " " in url:
             raise Refused(f"it should be a URL that begins with {schemes}")
         if not url.isascii():
-            raise Refused(
-                "it has other characters than ASCII: write %XX for them, and xn--… in a host's name"
-            )
+            raise Refused("it has non-ASCII characters: write %XX for them, or xn--… in a host's name")
         if parts.username is not None or parts.password is not None:
-            raise Refused("it has a user name or password in it, and a URL is not the place for secrets")
+            raise Refused("it contains a user name or password, but secrets do not belong in a URL")
         if parts.fragment:
             raise Refused("it has a fragment (#…), which is never sent")
         try:
@@ -130,8 +128,7 @@ class Reach:
 
     def _not_public(self, host: str) -> Refused:
         return Refused(
-            f"{host} has an address that is not a public one; the operator may allow the host in "
-            f"{self.setting}"
+            f"{host} does not have a public address; the operator can allow the host in {self.setting}"
         )
 
 

@@ -100,7 +100,7 @@ class _GuardedBackend(httpcore.SyncBackend):
     def left(self, timeout: float | None) -> float:
         left = self._of_thread.deadline - time.monotonic()
         if left <= 0:
-            raise httpcore.ReadTimeout("the request's time is up")
+            raise httpcore.ReadTimeout("the request timed out")
         return left if timeout is None else min(timeout, left)
 
     def connect_tcp(

@@ -46,7 +46,7 @@ def sole_trainer(run_dir: Path, attempt: int, on_superseded: Callable[[], None])
     with (run_dir / LOCK_NAME).open("a+b") as lock:
         newest = _newest(run_dir)
         if 0 < attempt < newest:
-            raise RunDirBusy(f"attempt {newest} has begun in {run_dir}: attempt {attempt} is over")
+            raise RunDirBusy(f"attempt {newest} has started in {run_dir}: attempt {attempt} ends")
         if newest < attempt:
             write_atomically(run_dir / OWNER_NAME, json.dumps({"attempt": attempt}))
         _acquire(lock.fileno(), run_dir, attempt)
@@ -79,9 +79,9 @@ def _acquire(descriptor: int, run_dir: Path, attempt: int) -> None:
                 raise
         waited = time.monotonic() - began
         if 0 < attempt < _newest(run_dir):
-            raise RunDirBusy(f"a newer attempt than {attempt} has begun in {run_dir}")
+            raise RunDirBusy(f"a newer attempt than {attempt} has started in {run_dir}")
         if waited > PATIENCE_SECONDS:
-            raise RunDirBusy(f"another trainer works in {run_dir}: {_read(run_dir / LOCK_NAME)}")
+            raise RunDirBusy(f"another trainer is using {run_dir}: {_read(run_dir / LOCK_NAME)}")
         if waited > FREEZE_SECONDS:
             _kill_older(run_dir, attempt)
         # A lock cannot be waited for with a limit.

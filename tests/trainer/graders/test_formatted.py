@@ -90,9 +90,9 @@ def test_text_asks_for_nothing():
     [
         ({"type": "objekt"}, "at $.type: 'objekt' is not valid"),
         ({"properties": {"a": {"minimum": "1"}}}, "at $.properties.a.minimum: '1' is not of type 'number'"),
-        ({"$ref": "#/$defs/a"}, "$ref '#/$defs/a' names nothing in the schema"),
-        ({"$ref": "https://example.com/schema.json"}, "names nothing in the schema"),
-        ({"$ref": "#"}, "the schema refers to itself without end"),
+        ({"$ref": "#/$defs/a"}, "$ref '#/$defs/a' does not exist in the schema"),
+        ({"$ref": "https://example.com/schema.json"}, "does not exist in the schema"),
+        ({"$ref": "#"}, "the schema refers to itself endlessly"),
     ],
 )
 def test_a_schema_that_cannot_be_checked_is_refused(schema: dict[str, Any], says: str):

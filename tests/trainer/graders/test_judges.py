@@ -195,7 +195,7 @@ def test_what_is_asked_keeps_the_judges_rules(
 def test_a_base_url_gets_no_key_and_must_be_public(
     build: Callable[..., Grader], server: Server, monkeypatch: pytest.MonkeyPatch
 ):
-    with pytest.raises(InvalidSpec, match="not a public one") as caught:
+    with pytest.raises(InvalidSpec, match="not have a public address") as caught:
         build(SCORE, base_url=f"{server.url}/v1")
     assert caught.value.param == "grader.base_url"
     monkeypatch.setenv("POLICYSPLIT_GRADER_ALLOWED_HOSTS", '["127.0.0.1"]')

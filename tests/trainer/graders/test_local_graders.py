@@ -83,11 +83,11 @@ def test_what_a_variable_says_is_never_read_as_a_template():
         ("{{other.x}}", "'other.x' is unknown"),
         ("{{sample.output_texts}}", "item.FIELD, sample.output_text"),
         ("{{item.a..b}}", "empty part"),
-        ("{{item.a", "opens a variable"),
-        ("{{item.__class__.x()}}", "opens a variable"),
-        ("{{ item.a | upper }}", "opens a variable"),
-        ("{{" * 100_000, "opens a variable"),
-        ("{{" + " " * 500_000, "opens a variable"),
+        ("{{item.a", "is not a valid variable"),
+        ("{{item.__class__.x()}}", "is not a valid variable"),
+        ("{{ item.a | upper }}", "uses a filter"),
+        ("{{" * 100_000, "is not a valid variable"),
+        ("{{" + " " * 500_000, "is not a valid variable"),
     ],
 )
 def test_templates_that_are_none_are_refused_quickly(template: str, says: str):
@@ -190,7 +190,7 @@ def test_a_rubric_is_scaled_by_its_range_or_is_off_the_scale_of_rewards():
     assert off.reward is None and off.off_scale
     assert (
         off.error
-        == "the grader gave 5; a reward is from 0 to 1: give the grader its range, [lowest, highest]"
+        == "the grader gave 5; a reward must be from 0 to 1: give the grader its range, [lowest, highest]"
     )
     scaled = build_grader(rubric.model_copy(update={"range": [0, 5]}))
     assert [scaled({}, text).reward for text in ("good", "bad")] == [1.0, 0.4]
@@ -236,11 +236,11 @@ def test_null_and_what_is_not_there_have_no_value(template: str):
 @pytest.mark.parametrize(
     ("template", "says"),
     [
-        ("{{item.x | tojson}}", "with a filter, and there are no filters"),
-        ("{{ item.x|upper }}", "with a filter"),
+        ("{{item.x | tojson}}", "uses a filter, but filters are not supported"),
+        ("{{ item.x|upper }}", "uses a filter"),
         ("{{item..x}}", "empty part"),
-        ("{{item.x[a]}}", "opens a variable that is not one; write"),
-        ("{{item['x']}}", "opens a variable that is not one; write"),
+        ("{{item.x[a]}}", "is not a valid variable; write"),
+        ("{{item['x']}}", "is not a valid variable; write"),
         ("{{item.x[1:2]}}", r"[0] or .0 for an element"),
         ("{{sample.output_texts}}", "is unknown; it should be item.FIELD"),
         ("{{sample[0]}}", "is unknown"),

@@ -364,7 +364,7 @@ def test_without_isolation_it_is_refused_and_never_run_bare(monkeypatch: pytest.
     sandbox.require_isolation.cache_clear()
     try:
         source = f"open({str(trace)!r}, 'w')\ndef grade(sample, item):\n    return 1"
-        with pytest.raises(InvalidSpec, match=r"isolated or not at all.*bwrap: no permissions"):
+        with pytest.raises(InvalidSpec, match=r"only runs isolated.*bwrap: no permissions"):
             python(PythonGrader(source=source), 1)
         assert Path(f"{trace}.asked").exists() and not trace.exists()
     finally:

@@ -97,5 +97,5 @@ def test_a_value_comes_back_as_it_was(value: Any):
 
 
 def test_what_has_no_place_in_a_value_is_refused():
-    with pytest.raises(TypeError, match=r"builtins\.object cannot be carried"):
+    with pytest.raises(TypeError, match=r"builtins\.object cannot be passed to the sandbox"):
         values.dumps({"a": object()})

@@ -73,7 +73,7 @@ def problem_of(task: str, parameters: dict[str, object]) -> dict[str, object]:
             continue
         is_file = any(field.name == name for field in fields)
         message = (
-            f"the parameter {name!r} names a file, and a task reads no files of this machine"
+            f"the parameter {name!r} names a file, but tasks may not read files on this machine"
             if is_file
             else f"it has no parameter {name!r}"
         )

@@ -35,7 +35,7 @@ def _prepared(schema: object) -> Handle:
         try:
             next(validator.iter_errors(value), None)
         except RecursionError:
-            raise Refused("the schema refers to itself without end") from None
+            raise Refused("the schema refers to itself endlessly") from None
 
     def handle(question: bytes) -> dict[str, object]:
         return {"problem": _problem(validator, json.loads(question)["text"])}
@@ -64,7 +64,7 @@ def _validator(schema: Any) -> "Validator":
         try:
             resolver.lookup(reference)
         except Unresolvable:
-            raise Refused(f"$ref {reference[:_SHOWN]!r} names nothing in the schema") from None
+            raise Refused(f"$ref {reference[:_SHOWN]!r} does not exist in the schema") from None
     return kind(schema, registry=registry)
 
 

@@ -175,7 +175,7 @@ class Child:
                     if data.endswith(b"\n"):
                         lines, data = [*lines, data], b""
                     if len(data) > self._limit:
-                        raise Ended(f"gave more than {self._limit} bytes")
+                        raise Ended(f"returned more than {self._limit} bytes")
                     yield from lines[:count]
                     if lines:
                         count -= len(lines[:count])

@@ -34,7 +34,7 @@ def _plain(value: Any) -> object:
         return {f"${kind.__name__}": [_plain(one) for one in value]}
     if kind.__module__ == "numpy" and hasattr(value, "tolist"):
         return _plain(value.tolist())
-    raise TypeError(f"a value of the type {kind.__module__}.{kind.__name__} cannot be carried")
+    raise TypeError(f"a value of the type {kind.__module__}.{kind.__name__} cannot be passed to the sandbox")
 
 
 def _restored(value: object) -> Any:
