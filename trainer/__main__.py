@@ -24,7 +24,7 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from trainer.errors import DiskFull, EngineFailed, InvalidSpec, RankLost, RunDirBusy, TrainerError, rank_lost
-from trainer.spec.events import EventWriter, Failed
+from trainer.spec.events import EventWriter, Failed, MessageEvent
 from trainer.spec.run import RunSpec
 from trainer.system import logs
 from trainer.system.files import write_atomically
@@ -103,7 +103,6 @@ def _launch(options: argparse.Namespace) -> int | None:
     os.environ.setdefault("OMP_NUM_THREADS", str(share))
     with large_imports():
         importlib.import_module("trainer.loop")
-        importlib.import_module("trainer.distributed.same_code")
         from trainer.distributed.launch import launch
     ended = launch(options.ranks)
     if ended is None or ended.exit_code >= 0:
@@ -136,12 +135,15 @@ def _run(options: argparse.Namespace, first: bool, stop: threading.Event) -> int
             )
         try:
             with large_imports():  # torch and transformers take seconds
+                from trainer.distributed.busy_gpus import busy_gpus
                 from trainer.distributed.ranks import join_ranks
                 from trainer.distributed.same_code import check_same_code
                 from trainer.loop import build_run
 
             with join_ranks(lost) as ranks:
                 check_same_code(ranks)
+                for text in busy_gpus(ranks):
+                    events.write(MessageEvent(level="warn", message=text))
                 finished = build_run(spec, options.run_dir, events, stop, ranks=ranks).run()
         except TrainerError as error:
             code = EXIT_INVALID if isinstance(error, InvalidSpec) else EXIT_FAILED

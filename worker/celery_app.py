@@ -19,16 +19,18 @@ from app.core.queue import QUEUE_NAME
 from app.core.settings import get_settings
 from worker.evals.running import start_evals
 from worker.figures_server import FiguresServer
-from worker.intake import Intake
+from worker.intake import Intake, gate
+from worker.jobs.room import Room
 from worker.lease import new_owner
 from worker.reconciler import start_reconciler
 from worker.registration import Registration
 from worker.shutdown import Shutdown
 
 SHUTDOWN = Shutdown()
-INTAKE = Intake()
+ROOM = Room()
+INTAKE = Intake(lambda: ROOM.free)
 OWNER = new_owner()
-REGISTRATION = Registration(OWNER, INTAKE)
+REGISTRATION = Registration(OWNER, INTAKE, ROOM)
 _log = logging.getLogger(__name__)
 
 
@@ -63,6 +65,7 @@ def configuration() -> dict[str, object]:
 
 app = Celery("policysplit")
 app.add_defaults(configuration)
+app.steps["consumer"].add(gate(INTAKE))  # pyright: ignore[reportOptionalSubscript]
 
 
 def _tell_figures() -> None:

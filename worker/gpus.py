@@ -4,6 +4,7 @@ Whatever a slot starts (a job's trainer, an estimate's probe, a replay) sees its
 """
 
 import threading
+from collections.abc import Collection
 from functools import lru_cache
 
 from app.core.gpus import TooFewGpus, inventory, shares
@@ -25,15 +26,45 @@ class Slots:
             self._users[slot] += 1
             return slot
 
-    def give_back(self, slot: int) -> None:
-        """Its GPUs are free again."""
+    @property
+    def free(self) -> int:
+        """How many GPUs are in slots that nobody uses; without GPUs, how many such slots there are."""
         with self._lock:
-            self._users[slot] -= 1
+            return self._count(self._unused())
 
-    def environment(self, slot: int) -> dict[str, str]:
-        """What a process of the slot has to be told; nothing on a machine without GPUs."""
-        gpus = self._shares[slot]
+    def take_together(self, gpus: int) -> tuple[int, ...]:
+        """Slots that nobody uses, as many as so many GPUs are in, or all of them; without GPUs, so many."""
+        with self._lock:
+            taken: list[int] = []
+            for slot in self._unused():
+                if (found := self._count(taken)) >= gpus:
+                    break
+                if self._count([*taken, slot]) > found:  # not another slot of the same GPU
+                    taken.append(slot)
+            for slot in taken:
+                self._users[slot] += 1
+            return tuple(taken)
+
+    def give_back(self, *slots: int) -> None:
+        """Their GPUs are free again."""
+        with self._lock:
+            for slot in slots:
+                self._users[slot] -= 1
+
+    def environment(self, *slots: int) -> dict[str, str]:
+        """What a process of the slots has to be told; nothing on a machine without GPUs."""
+        gpus = self._gpus(slots)
         return {"CUDA_VISIBLE_DEVICES": ",".join(gpus)} if gpus else {}
+
+    def _unused(self) -> list[int]:
+        return [slot for slot, users in self._users.items() if not users]
+
+    def _count(self, slots: Collection[int]) -> int:
+        return len(self._gpus(slots)) if any(self._shares) else len(slots)
+
+    def _gpus(self, slots: Collection[int]) -> list[str]:
+        """Each once, in the order of the slots."""
+        return list(dict.fromkeys(gpu for slot in slots for gpu in self._shares[slot]))
 
 
 def engine_slots(settings: Settings) -> Slots:

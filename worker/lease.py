@@ -43,11 +43,15 @@ class LeaseLost(Exception):
 
 @dataclass(frozen=True)
 class Claim:
-    """A worker's hold on the row ``id``. ``attempt`` and ``owner`` are the fencing token."""
+    """A worker's hold on the row ``id``. ``attempt`` and ``owner`` are the fencing token.
+
+    ``gpus``: of a job, how many of the worker's it has.
+    """
 
     id: str
     attempt: int
     owner: str
+    gpus: int = 1
 
 
 def new_owner() -> str:

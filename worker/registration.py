@@ -1,4 +1,7 @@
-"""This worker's row, by which people see that it is there, and have it drained (``app.workers``)."""
+"""This worker's row, by which people see that it is there, and have it drained (``app.workers``).
+
+With each look at it goes one at the large jobs that wait for room (``worker.jobs.room``).
+"""
 
 import logging
 import threading
@@ -9,6 +12,7 @@ from sqlalchemy.exc import InterfaceError, OperationalError
 from app.core.settings import get_settings
 from app.core.tables import TrainingWorker
 from worker.intake import Intake
+from worker.jobs.room import Room
 from worker.presence import facts, remove_row, write_row
 from worker.shutdown import Shutdown
 
@@ -20,8 +24,8 @@ _log = logging.getLogger(__name__)
 class Registration:
     """Keeps the row fresh while it runs, and opens and shuts the ``intake`` as the row says."""
 
-    def __init__(self, owner: str, intake: Intake):
-        self._id, self._intake = owner, intake
+    def __init__(self, owner: str, intake: Intake, room: Room):
+        self._id, self._intake, self._room = owner, intake, room
         self._facts: dict[str, object] = {}
         self._wake, self._ended = threading.Event(), threading.Event()
         self._thread: threading.Thread | None = None
@@ -53,7 +57,9 @@ class Registration:
                 self._wake.clear()
                 self._turned_at = time.monotonic()
                 try:
-                    self._intake.set_open(not self.write(draining=shutdown.requested))
+                    drains = self.write(draining=shutdown.requested)
+                    self._intake.set_open(not drains)
+                    self._room.look(self._id, drains=drains)
                 except (OperationalError, InterfaceError) as error:
                     _log.warning("the worker's row could not be written: %s", error.orig)
                 except Exception:

@@ -43,6 +43,9 @@ def create(
     validation_file: Annotated[str | None, typer.Option(help="A JSONL file to upload, or file-….")] = None,
     suffix: Annotated[str | None, typer.Option(help="Part of the result's name.")] = None,
     seed: Annotated[int | None, typer.Option(help="The same seed and data give the same run.")] = None,
+    gpus: Annotated[
+        int | None, typer.Option(min=1, help="GPUs of one worker; where workers have none, slots.")
+    ] = None,
     follow_it: FollowOption = True,
     as_json: JsonOption = False,
     base_url: BaseUrlOption = None,
@@ -58,6 +61,8 @@ def create(
         "seed": seed,
     }
     body |= {name: value for name, value in given.items() if value is not None}
+    if gpus is not None:
+        body["resources"] = {**(body.get("resources") or {}), "gpus": gpus}
     client = connect(base_url, data_dir)
     with api_errors(client):
         upload_files(client, body)

@@ -43,7 +43,7 @@ def list_workers(
 def _row(one: Told) -> tuple[str, ...]:
     status = one["status"]
     if one["type"] == "training":
-        runs = " ".join([f"{one['running']}/{one['slots']} jobs", *one["jobs"]])
+        runs = " ".join([f"{one['slots_taken']}/{one['slots']} slots", *one["jobs"]])
     else:
         runs = f"{one['models_loaded']} models, {one['running']} requests"
     return (

@@ -128,6 +128,12 @@ class Settings(GraderSettings):
         "CUDA_VISIBLE_DEVICES, or all",
     )
     gpu_share: bool = Field(default=False, description="Allow more slots than GPUs; jobs then share GPUs")
+    reserve_seconds: float = Field(
+        default=60.0,
+        ge=0,
+        description="How long a job of several GPUs, when it is its turn and it fits nowhere, waits until a "
+        "worker keeps what becomes free for it",
+    )
     trainer_environment: list[str] = Field(
         default_factory=list,
         description='JSON list of variables, ["NAME"], passed from a worker\'s environment to trainers, '

@@ -26,6 +26,7 @@ class EstimateResult(BaseModel):
     total_seconds: Interval = Field(
         description="Seconds from its start on a worker to its end, including all of these"
     )
+    gpu_hours: Interval = Field(description="Those seconds times its GPUs, in hours; 0 on the CPU")
     total_steps: int = Field(description="Training steps the job would have")
     probe: dict[str, float] = Field(description="What was measured: seconds per phase, and steps run")
 

@@ -32,7 +32,7 @@ from app.jobs.naming import name_of, words_of
 from app.jobs.quota import check_quota, check_size, planned_samples
 from app.jobs.resolution import resolve
 from app.jobs.resolved import Resolved
-from app.jobs.resources import on_resources
+from app.jobs.resources import check_fleet, on_resources
 from app.jobs.schemas import CreateJob
 from app.jobs.sources import Sources, data_of, find_sources, rows_of
 from app.jobs.status import change_status
@@ -84,6 +84,7 @@ def check_job(project_id: str, request: CreateJob, *, job_id: str = "ftjob-", se
     """What would run. Raises BadRequest for everything that would have the job refused."""
     with read_session() as session:
         sources = find_sources(session, project_id, request)
+        check_fleet(session, request.resources)
     _check_data(request, sources)
     resolved = resolve(
         request,

@@ -33,7 +33,7 @@ from sqlalchemy import (
     tuple_,
     union_all,
 )
-from sqlalchemy.orm import aliased
+from sqlalchemy.orm import Session, aliased
 
 from app.core.db import get_engine
 from app.core.job_status import HELD
@@ -211,22 +211,40 @@ def own_due(project_id: str, now: float) -> Select[Job]:
     return select(Job).where(*is_due(now), Job.project_id == project_id).order_by(*_OWN_ORDER)
 
 
-def first_due(now: ColumnElement[float] | float, *, heads: int, postgresql: bool) -> Select[str]:
-    """Ids of the jobs that are due and next, in order: of each project the first ``heads``."""
+def any_fits(session: Session, now: float, room: int) -> bool:
+    """Whether a job that is due needs no more than so many GPUs of a worker."""
+    return session.scalar(select(Job.id).where(*is_due(now), Job.least_gpus <= room).limit(1)) is not None
+
+
+def first_due(
+    now: ColumnElement[float] | float,
+    *,
+    heads: int,
+    postgresql: bool,
+    room: ColumnElement[int] | None = None,
+) -> Select[str]:
+    """Ids of the jobs that are due and next, in order: of each project the first ``heads``.
+
+    With ``room`` those alone that begin with so many GPUs of a worker, or fewer.
+    """
+
+    def waiting(job: type[Job]) -> tuple[ColumnElement[bool], ...]:
+        return is_due(now, job) if room is None else (*is_due(now, job), job.least_gpus <= room)
+
     rank = func.row_number().over(partition_by=Job.project_id, order_by=_OWN_ORDER).label("rank")
     due = select(Job.id, Job.project_id, Job.priority, Job.created_at, rank)
     # Written out: of a limit that it does not know PostgreSQL thinks so ill that it plans anew each time.
     limit = literal_column(str(heads), Integer)
     if postgresql:
-        due = due.where(*is_due(now), Job.project_id == Project.id).order_by(*_OWN_ORDER).limit(limit)
+        due = due.where(*waiting(Job), Job.project_id == Project.id).order_by(*_OWN_ORDER).limit(limit)
         first = due.correlate(Project).lateral()
         query = select(Job.id).select_from(Project).join(first, true()).join(Job, Job.id == first.c.id)
         # Again, of the row that will be locked: it may have been taken since.
-        query = query.where(*is_due(now))
+        query = query.where(*waiting(Job))
     else:
         # It knows no LATERAL, but finds the rows of a list of ids that it makes for each project.
         own = aliased(Job)
-        ids = select(own.id).where(*is_due(now, own), own.project_id == Project.id)
+        ids = select(own.id).where(*waiting(own), own.project_id == Project.id)
         ids = ids.order_by(own.priority.desc(), own.created_at, own.id).limit(limit).correlate(Project)
         first = due.select_from(Project).join(Job, Job.id.in_(ids)).subquery()
         query = select(first.c.id)

@@ -1,8 +1,11 @@
-"""Whether the GPUs that a job asks for go together with the rest of it."""
+"""Whether the GPUs that a job asks for go together with the rest of it, and whether workers have them."""
+
+from sqlalchemy.orm import Session
 
 from app.core.errors import BadRequest
+from app.core.fleet import blocks, counted
 from app.jobs.schemas import CreateJob
-from trainer.spec.resources import DEFAULT_RESOURCES
+from trainer.spec.resources import DEFAULT_RESOURCES, Resources
 from trainer.spec.run import RunSpec
 from trainer.spec.taught import Taught
 
@@ -29,3 +32,32 @@ def on_resources(request: CreateJob, run: RunSpec) -> RunSpec:
         )
     # One GPU stays unsaid, so that a worker of before reads the run.
     return run if asked.as_started() == _ONE_GPU else run.model_copy(update={"resources": asked.as_started()})
+
+
+def check_fleet(session: Session, resources: Resources) -> None:
+    """Raise BadRequest, saying what there is, for what no connected worker could ever run.
+
+    Where none is connected nobody knows: the job waits for one.
+    """
+    fleet = blocks(session)
+    if resources.started_by == "ray":
+        raise BadRequest(
+            f"Invalid value for 'resources.launcher': 'ray'. {_largest(session)}, and no Ray cluster is "
+            "connected: give gpus that one worker has, nodes 1 and launcher 'auto'.",
+            param="resources.launcher" if resources.nodes == 1 else "resources.nodes",
+        )
+    if fleet and resources.of_a_worker > max(block.gpus for block in fleet):
+        raise BadRequest(
+            f"Invalid value for 'resources.gpus': {resources.gpus}. {_largest(session)}, and no Ray cluster "
+            "is connected: give that or fewer, or connect a worker that has more.",
+            param="resources.gpus",
+        )
+
+
+def _largest(session: Session) -> str:
+    """``The largest of 3 workers has 8 GPUs``."""
+    fleet = blocks(session)
+    if not fleet:
+        return "No worker is connected"
+    most = counted(max(block.gpus for block in fleet), [block.worker for block in fleet])
+    return f"The largest of {len(fleet)} workers has {most}" if len(fleet) > 1 else f"The worker has {most}"

@@ -1,7 +1,7 @@
 """The queue, the workers and the jobs that run, as the database has them: every API tells the same."""
 
 import time
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Iterable
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
@@ -11,6 +11,7 @@ from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from app.core.db import read_session
+from app.core.fleet import blocks
 from app.core.job_status import HELD, TERMINAL, JobStatus
 from app.core.live_workers import status_of
 from app.core.tables import NO_REWARD, InferenceWorker, Job, JobReward, TrainingWorker
@@ -60,7 +61,11 @@ def _workers(session: Session) -> Iterable[Metric]:
     slots = GaugeMetricFamily(
         "policysplit_slots", "Jobs a worker can run at a time", labels=["worker", "host"]
     )
-    taken = GaugeMetricFamily("policysplit_slots_taken", "Jobs that it runs", labels=["worker", "host"])
+    taken = GaugeMetricFamily(
+        "policysplit_slots_taken",
+        "Slots its jobs take, one of several GPUs several",
+        labels=["worker", "host"],
+    )
     gpus = GaugeMetricFamily("policysplit_gpus", "GPUs of a worker", labels=["worker", "host", "type"])
     loaded = GaugeMetricFamily(
         "policysplit_models_loaded",
@@ -72,14 +77,14 @@ def _workers(session: Session) -> Iterable[Metric]:
         "Requests an inference worker is answering",
         labels=["worker", "host"],
     )
-    held = Counter(session.scalars(select(Job.lease_owner).where(Job.status.in_(_HELD))))
+    free = {one.worker.id: one.free_slots for one in blocks(session)}
     seen: dict[tuple[str, str], int] = defaultdict(int)
     for row in session.scalars(select(TrainingWorker)):
         status = status_of(row)
         seen["training", status] += 1
         if status != "lost":
             slots.add_metric([row.id, row.host], row.slots)
-            taken.add_metric([row.id, row.host], held[row.id])
+            taken.add_metric([row.id, row.host], row.slots - free.get(row.id, row.slots))
             gpus.add_metric([row.id, row.host, "training"], len(row.gpus))
     for row in session.scalars(select(InferenceWorker)):
         status = status_of(row)

@@ -7,7 +7,7 @@ from pydantic import BaseModel, Field
 from app.core.description import Kind
 from app.core.live_workers import WorkerStatus
 
-WaitsFor = Literal["worker", "undrain", "slot", "time", "pickup"]
+WaitsFor = Literal["worker", "undrain", "slot", "gpus", "time", "pickup"]
 
 
 class WorkerObject(BaseModel):
@@ -28,6 +28,9 @@ class WorkerObject(BaseModel):
     heartbeat_at: int = Field(description="When it was last heard from, Unix time in seconds")
     gpus: list[str] = Field(description="The GPUs it may use, as CUDA names them; empty: it uses the CPU")
     slots: int | None = Field(description="Number of jobs it can run at a time; null for inference")
+    slots_taken: int | None = Field(
+        description="How many of them its jobs take: a job of several GPUs takes several; null for inference"
+    )
     running: int = Field(description="Number of jobs it is running, or requests it is answering")
     jobs: list[str] = Field(
         description="Ids of the jobs it is running: those of the caller's project, or all for the operator"
@@ -56,6 +59,9 @@ class WaitingJob(BaseModel):
     id: str = Field(description="Id of the job, `ftjob-…`")
     name: str = Field(description="Display name of the job")
     project_id: str = Field(description="The project it belongs to")
+    gpus: int = Field(
+        description="GPUs it needs together on one worker; where workers have none, slots instead"
+    )
     queue_position: int = Field(description="Its place among all ready jobs; 1 is next")
     created_at: int = Field(description="When it was created, Unix time in seconds")
 
@@ -69,10 +75,14 @@ class Queue(BaseModel):
     workers: int = Field(description="Training workers that take jobs")
     draining: int = Field(description="Training workers that are draining")
     slots: int = Field(description="Number of jobs that workers taking jobs can run at a time")
-    free_slots: int = Field(description="Number of further jobs they could run now")
+    free_slots: int = Field(description="Number of further jobs of one GPU they could run now")
+    largest_free_block: int = Field(
+        description="Most GPUs, or slots where workers have none, that a job would find free on one worker"
+    )
     waits_for: WaitsFor | None = Field(
         description="What the next job waits for. worker: none is connected; undrain: all connected "
-        "workers are draining; slot: all slots are taken; pickup: nothing, a free worker "
+        "workers are draining; slot: all slots are taken; gpus: no worker has as many free as "
+        "any job that waits needs; pickup: nothing, a free worker "
         "takes it within moments; time: all waiting jobs are to be retried later; null: no "
         "job waits"
     )

@@ -11,11 +11,12 @@ from sqlalchemy.orm import Session
 from app.core.audit import Change, record
 from app.core.db import read_session, write_session
 from app.core.errors import BadRequest, NotFound
+from app.core.fleet import Block, block, blocks, waits_for_gpus
 from app.core.job_status import HELD
-from app.core.live_workers import lacking, live_training_workers, status_of
+from app.core.live_workers import lacking, status_of
 from app.core.paging import unknown_cursor
 from app.core.tables import InferenceWorker, Job, TrainingWorker
-from app.jobs.order import first_due, own_due, waiting_by_project
+from app.jobs.order import any_fits, first_due, own_due, waiting_by_project
 from app.jobs.repository import queue_positions
 from app.keys.repository import Caller
 from app.workers.schemas import WaitsFor
@@ -32,6 +33,7 @@ class Held:
     id: str
     project_id: str
     owner: str | None
+    gpus: int
 
 
 def list_workers(caller: Caller, *, after: str | None, limit: int) -> list[View]:
@@ -78,13 +80,16 @@ def queue(caller: Caller) -> View:
     with read_session() as session:
         rows = session.execute(waiting_by_project(now)).all()
         held = _held(session)
-        workers = live_training_workers(session)
+        fleet = blocks(session)
         waiting = sum(row.waiting for row in rows)
-        open_ids = {one.id for one in workers if not one.draining}
-        taken = sum(one.owner in open_ids for one in held)
-        slots = sum(one.slots for one in workers if not one.draining)
-        free = max(0, slots - taken)
-        waits_for = _waits_for(waiting, sum(row.later for row in rows), workers, free)
+        open_blocks = [one for one in fleet if one.takes_jobs]
+        slots = sum(one.worker.slots for one in open_blocks)
+        free = sum(one.free_slots for one in open_blocks)
+        largest = max((one.free for one in open_blocks), default=0)
+        waits_for = _waits_for(waiting, sum(row.later for row in rows), fleet)
+        message = _message(waits_for, slots)
+        if waits_for == "pickup" and not any_fits(session, now, largest):
+            waits_for, message = "gpus", _of_large(session, now, open_blocks)
         upcoming = _next(session, caller, now)
     running = Counter(one.project_id for one in held)
     found = {row.project_id: row for row in rows}
@@ -93,12 +98,13 @@ def queue(caller: Caller) -> View:
         "object": "queue",
         "waiting": waiting,
         "running": len(held),
-        "workers": len(open_ids),
-        "draining": len(workers) - len(open_ids),
+        "workers": len(open_blocks),
+        "draining": len(fleet) - len(open_blocks),
         "slots": slots,
         "free_slots": free,
+        "largest_free_block": largest,
         "waits_for": waits_for,
-        "message": _message(waits_for, slots),
+        "message": message,
         "projects": [
             {
                 "project_id": project_id,
@@ -113,13 +119,23 @@ def queue(caller: Caller) -> View:
     }
 
 
-def _waits_for(waiting: int, later: int, workers: Sequence[TrainingWorker], free: int) -> WaitsFor | None:
+def _waits_for(waiting: int, later: int, fleet: Sequence[Block]) -> WaitsFor | None:
     if not waiting:
         return "time" if later else None
-    return lacking(workers) or ("pickup" if free else "slot")
+    free = any(one.free_slots for one in fleet if one.takes_jobs)
+    return lacking([one.worker for one in fleet]) or ("pickup" if free else "slot")
+
+
+def _of_large(session: Session, now: float, fleet: Sequence[Block]) -> str:
+    """What to say where every job that waits needs more GPUs than any worker has free."""
+    postgresql = session.get_bind().dialect.name == "postgresql"
+    first = session.scalar(first_due(now, heads=1, postgresql=postgresql).limit(1))
+    gpus = session.scalar(select(Job.least_gpus).where(Job.id == first)) or 1
+    return waits_for_gpus("The next job", gpus, fleet)
 
 
 def _message(waits_for: WaitsFor | None, slots: int) -> str:
+    """Of all but ``gpus``, which :func:`_of_large` tells."""
     match waits_for:
         case "worker":
             return "No worker is connected: jobs wait until one is."
@@ -132,7 +148,7 @@ def _message(waits_for: WaitsFor | None, slots: int) -> str:
             return "A slot is free: a worker takes the next job within moments."
         case "time":
             return "The waiting jobs will be retried later."
-        case None:
+        case None | "gpus":
             return "No job waits."
 
 
@@ -151,6 +167,7 @@ def _next(session: Session, caller: Caller, now: float) -> list[View]:
             "id": job.id,
             "name": job.name,
             "project_id": job.project_id,
+            "gpus": job.least_gpus,
             "queue_position": places[job.id],
             "created_at": int(job.created_at),
         }
@@ -160,7 +177,9 @@ def _next(session: Session, caller: Caller, now: float) -> list[View]:
 
 
 def _held(session: Session) -> list[Held]:
-    rows = session.execute(select(Job.id, Job.project_id, Job.lease_owner).where(Job.status.in_(_HELD)))
+    rows = session.execute(
+        select(Job.id, Job.project_id, Job.lease_owner, Job.held_gpus).where(Job.status.in_(_HELD))
+    )
     return [Held(*row) for row in rows]
 
 
@@ -181,6 +200,7 @@ def _training_view(row: TrainingWorker, own: Sequence[Held], caller: Caller) -> 
     return {
         **_common(row, "training"),
         "slots": row.slots,
+        "slots_taken": row.slots - block(row, [one.gpus for one in own]).free_slots,
         "running": len(own),
         "jobs": sorted(jobs),
         "engine": None,
@@ -192,6 +212,7 @@ def _inference_view(row: InferenceWorker) -> View:
     return {
         **_common(row, "inference"),
         "slots": None,
+        "slots_taken": None,
         "running": row.active,
         "jobs": [],
         "engine": row.engine,

@@ -14,7 +14,7 @@ from app.core.settings import get_settings
 from app.core.tables import DEFAULT_PROJECT, Job
 from app.keys.service import create_key
 from app.workers.schemas import Queue, WorkerObject
-from tests.fixtures.api import Api, Keyed, create_job, sums
+from tests.fixtures.api import GRADER, Api, Keyed, create_job, sums
 from tests.fixtures.described import check_described
 from tests.fixtures.fleet import inference_worker, training_worker
 
@@ -97,6 +97,48 @@ def test_the_queue_says_what_it_waits_for(api: Api) -> None:
         session.get_one(Job, second).not_before = time.time() + 600
     assert waits_for() == "time"
     assert told(api, "/queue")["projects"][0]["later"] == 1
+
+
+def test_a_job_of_several_gpus_is_checked_against_the_workers_and_waits_visibly(api: Api) -> None:
+    with api.client() as client:
+        small = new_job(client, api)
+        assert small.training_file is not None
+    method = {"type": "reinforcement", "reinforcement": {"grader": GRADER}}
+    body = {"model": api.model, "training_file": small.training_file, "method": method}
+
+    def post(**resources: Any) -> httpx.Response:
+        return httpx.post(f"{api.url}/v1/fine_tuning/jobs", json=body | {"resources": resources})
+
+    assert post(gpus=64).status_code == 200, "nobody knows what there will be"
+    worker = training_worker(slots=8, gpus=[str(number) for number in range(8)])
+    training_worker("cpu:1:a", slots=2, gpus=[])
+    refused = post(gpus=16).json()["error"]
+    assert refused["param"] == "resources.gpus"
+    assert "The largest of 2 workers has 8 GPUs, and no Ray cluster is connected" in refused["message"]
+    job = post(gpus=8, min_gpus=4).json()
+    assert job["resources"] == {
+        "gpus": 8,
+        "nodes": 1,
+        "rollout_gpus": 0,
+        "tensor_parallel": 1,
+        "min_gpus": 4,
+        "launcher": "torchrun",
+    }
+    shown = told(api, f"/fine_tuning/jobs/{job['id']}")
+    assert shown["resources"] == job["resources"]
+    hold(small.id, worker)
+    queue = told(api, "/queue")
+    assert (queue["waits_for"], queue["slots"], queue["free_slots"]) == ("gpus", 10, 9)
+    assert queue["largest_free_block"] == 7
+    assert queue["message"] == "The next job waits for 64 GPUs; the largest worker has 8."
+    assert [one["gpus"] for one in queue["next"]] == [64, 8]
+    with write_session() as session:
+        session.execute(update(Job).where(Job.id == job["id"]).values(held_gpus=8))
+    hold(job["id"], worker)
+    with write_session() as session:
+        session.execute(update(Job).where(Job.id == small.id).values(status="paused", lease_owner=None))
+    assert told(api, f"/workers/{worker}")["slots_taken"] == 8
+    assert (told(api, "/queue")["free_slots"], told(api, "/queue")["largest_free_block"]) == (2, 2)
 
 
 def test_a_project_sees_its_own_jobs_and_the_operator_drains(keyed: Keyed, operator: str) -> None:

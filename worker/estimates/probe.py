@@ -77,6 +77,7 @@ def estimate_run(spec: RunSpec, measured: Measured) -> dict[str, object]:
     count = _counts(spec)
     beside = seconds["start"] + sum(count[name] * seconds[name] for name in count)
     total, shortest, longest = (beside + spec.total_steps * one for one in (step, low, high))
+    gpus = 0 if measured.device.startswith("cpu") else spec.resources.gpus
     memory = float(measured.finished.peak_memory_bytes or 0)
     return {
         "peak_memory_bytes": {
@@ -85,6 +86,7 @@ def estimate_run(spec: RunSpec, measured: Measured) -> dict[str, object]:
         },
         "seconds_per_step": _interval(step, low, high),
         "total_seconds": _interval(total, shortest, longest),
+        "gpu_hours": _interval(*(one * gpus / 3600 for one in (total, shortest, longest))),
         "total_steps": spec.total_steps,
         "probe": {"steps": float(len(steps)), **{name: round(value, 3) for name, value in seconds.items()}},
     }

@@ -17,9 +17,10 @@ from app.core.tables import Estimate
 from app.estimates import repository
 from app.estimates.service import announce
 from trainer.spec.events import read_events
+from trainer.spec.resources import Resources
 from trainer.spec.run import RunSpec
 from worker.estimates.probe import Measured, estimate_run, probe_spec
-from worker.jobs.launcher import Trainer, events_name, write_spec
+from worker.jobs.launcher import Trainer, command_line, events_name, write_spec
 from worker.jobs.places import fetched
 from worker.lease import Claim, Lease, LeaseLost
 from worker.shutdown import Shutdown
@@ -40,7 +41,7 @@ class Outcome(TypedDict, total=False):
     error: dict[str, str | None]
 
 
-def run_probe(estimate_id: str, owner: str, shutdown: Shutdown) -> None:
+def run_probe(estimate_id: str, owner: str, shutdown: Shutdown, slots: tuple[int, ...] | None = None) -> None:
     """Claim the estimate and run its probe; nothing happens when it does not wait."""
     if shutdown.requested or (taken := claim(estimate_id, owner)) is None:
         return
@@ -48,7 +49,7 @@ def run_probe(estimate_id: str, owner: str, shutdown: Shutdown) -> None:
     run_dir = get_settings().runs_dir / "estimates" / f"{held.id}-{held.attempt}"
     try:
         try:
-            outcome = _probe(held, spec, run_dir, shutdown)
+            outcome = _probe(held, spec, run_dir, shutdown, slots)
         finally:
             # Whoever reads that the estimate has ended finds nothing of it left.
             shutil.rmtree(run_dir, ignore_errors=True)
@@ -62,6 +63,13 @@ def run_probe(estimate_id: str, owner: str, shutdown: Shutdown) -> None:
         _log.warning("%s; stopping its probe without recording anything", lost)
         return
     _log.info("%s: attempt %s: %s", held.id, held.attempt, outcome)
+
+
+def gpus_of(estimate_id: str) -> int:
+    """How many GPUs of a worker the probe takes: as many as the job would."""
+    with read_session() as session:
+        spec = session.scalar(select(Estimate.run_spec).where(Estimate.id == estimate_id))
+    return Resources.model_validate((spec or {}).get("resources") or {}).of_a_worker
 
 
 def claim(estimate_id: str, owner: str) -> tuple[Claim, RunSpec] | None:
@@ -105,7 +113,9 @@ def announce_probes() -> None:
         repository.remove_older(session, time.time() - KEPT_SECONDS)
 
 
-def _probe(held: Claim, spec: RunSpec, run_dir: Path, shutdown: Shutdown) -> Outcome | None:
+def _probe(
+    held: Claim, spec: RunSpec, run_dir: Path, shutdown: Shutdown, slots: tuple[int, ...] | None
+) -> Outcome | None:
     """``{"result": …}`` or ``{"error": …}``; None when the worker is shutting down. Raises LeaseLost."""
     settings = get_settings()
 
@@ -122,7 +132,8 @@ def _probe(held: Claim, spec: RunSpec, run_dir: Path, shutdown: Shutdown) -> Out
     write_spec(run_dir, own)
     measured = Measured(began=time.time())
     ended = threading.Event()
-    trainer = Trainer.start(settings.trainer_command, run_dir, held.attempt, ended.set)
+    command = command_line(settings.trainer_command, spec.resources, spec.resources.of_a_worker)
+    trainer = Trainer.start(command, run_dir, held.attempt, ended.set, slots)
     deadline = time.monotonic() + settings.estimate_seconds
     renewed, given_up = time.monotonic(), False
     try:

@@ -21,6 +21,8 @@ class Cause(StrEnum):
     GRADER = "grader"
     ENGINE = "engine"
     SIGNAL = "signal"
+    LOST_RANK = "lost_rank"
+    """One of the processes that trained together failed or died; the message names it and its host."""
     STALLED = "stalled"
     DISK_FULL = "disk_full"
     INVALID = "invalid"
@@ -35,6 +37,7 @@ _BY_CODE = {
     "zero_variance": Cause.GRADER,
     "engine_failed": Cause.ENGINE,
     "disk_full": Cause.DISK_FULL,
+    "rank_lost": Cause.LOST_RANK,
     "invalid_spec": Cause.INVALID,
     "training_diverged": Cause.DIVERGED,
 }
@@ -47,6 +50,8 @@ def cause_of(end: Finished | Stopped | Failed | None, exit_code: int, killed_for
     if isinstance(end, Finished):
         return Cause.FINISHED
     if isinstance(end, Failed):
+        if end.code == "rank_lost" and killed_for_memory:
+            return Cause.OUT_OF_MEMORY
         return _BY_CODE.get(end.code, Cause.ERROR)
     if exit_code == EXIT_DISK_FULL:
         return Cause.DISK_FULL

@@ -19,7 +19,7 @@ from worker.jobs.holding import hold
 from worker.lease import Claim
 
 #: Of a job's row: what a :class:`Clock` is made from, and what budgets are looked at by.
-COLUMNS = (Job.clock_step, Job.clock_at, Job.stepped_at, Job.budget_seconds, Job.gpus)
+COLUMNS = (Job.clock_step, Job.clock_at, Job.stepped_at, Job.budget_seconds, Job.gpus, Job.held_gpus)
 BUDGET = (Job.method, Job.status, Job.step, Job.total_steps, Job.budget_step)
 
 
@@ -32,13 +32,16 @@ class Clock:
     stepped_at: float | None
     budget_seconds: float
     gpus: int
+    """Whose seconds are counted: none on the CPU."""
+    held_gpus: int = 1
+    """What the attempt has of its worker, GPUs or slots that stand in for them."""
 
     def see(self, event: Event) -> None:
         """Move on by an event of the trainer's."""
         if isinstance(event, Started):
             self.clock_step = self.clock_at = None
             self.stepped_at = event.time
-            self.gpus = 0 if event.device.startswith("cpu") else 1
+            self.gpus = 0 if event.device.startswith("cpu") else self.held_gpus
         elif isinstance(event, StepMetrics):
             if self.stepped_at is not None:
                 self.budget_seconds += max(0.0, event.time - self.stepped_at)

@@ -33,6 +33,7 @@ from app.files.storage import StoredFile
 from app.jobs.naming import words_of
 from app.jobs.status import change_status
 from trainer.spec.events import Failed, Finished, Stopped
+from trainer.spec.resources import Resources
 from worker.jobs.causes import Cause, cause_of
 from worker.jobs.holding import hold
 from worker.jobs.results import FILENAME
@@ -239,6 +240,9 @@ def _requeue(session: Session, job: Job, ending: Ending, crashes: int, now: floa
     settings = get_settings()
     wait = min(settings.retry_backoff_seconds * 2 ** (crashes - 1), MAX_BACKOFF_SECONDS)
     job.not_before = now + wait
+    least = Resources.model_validate(job.run_spec.get("resources") or {}).min_gpus
+    if least is not None:
+        job.least_gpus = min(job.least_gpus, least)
     text = (
         f"Attempt {job.attempt} ended unexpectedly because {ending.message}; the job restarts from its "
         f"last checkpoint in {wait:.0f} s (crash {crashes} of at most {settings.max_attempts})."

@@ -1,13 +1,14 @@
 """A worker's hold on a job: its lease (``worker.lease``), with what a job's claim brings along."""
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any
 
 from sqlalchemy import (
     CTE,
     Insert,
+    Integer,
     String,
     Subquery,
     bindparam,
@@ -42,6 +43,8 @@ class Flags:
 
 
 _NOW = bindparam("now", type_=Double)
+_ROOM = bindparam("room", type_=Integer)
+_ONLY = bindparam("only", type_=String)
 _TAKEN = "A worker has taken the job and is checking its grader."
 _STARTED, _AGAIN = "The job has started.", "The job has restarted (attempt {attempt})."
 
@@ -58,12 +61,18 @@ class _Statements:
     records: tuple[Insert, ...] = ()
 
 
-def claim_next(owner: str) -> Claim | None:
-    """Take the waiting job whose turn it is, of those that nobody has locked; None where there is none."""
+def claim_next(owner: str, room: int = 1, only: str | None = None) -> Claim | None:
+    """Take the waiting job whose turn it is, of those that nobody has locked; None where there is none.
+
+    Args:
+        room: how many of the worker's GPUs are free: a job that begins with more is passed over.
+        only: the one job that the room is kept for.
+    """
     postgresql = _is_postgresql()
     # SQLite has one writer: nobody can have taken anything since the first look.
-    looks = HEADS if postgresql else HEADS[:1]
-    claims = (_claim(_statements(heads, postgresql), owner) for heads in looks)
+    looks = HEADS if postgresql and only is None else HEADS[:1]
+    its = {"room": room} if only is None else {"room": room, "only": only}
+    claims = (_claim(_statements(heads, postgresql, only is not None), owner, its) for heads in looks)
     return next((found for found in claims if found is not None), None)
 
 
@@ -72,19 +81,26 @@ def _is_postgresql() -> bool:
 
 
 @lru_cache
-def _statements(heads: int, postgresql: bool) -> _Statements:
-    waiting = first_due(_NOW, heads=heads, postgresql=postgresql)
+def _statements(heads: int, postgresql: bool, only: bool) -> _Statements:
+    if only:
+        waiting = select(Job.id).where(*is_due(_NOW), Job.id == _ONLY, Job.least_gpus <= _ROOM)
+    else:
+        waiting = first_due(_NOW, heads=heads, postgresql=postgresql, room=_ROOM)
     status = case(
         (preflight_status.is_due(), JobStatus.VALIDATING_FILES.value), else_=JobStatus.RUNNING.value
     )
     values = values_of_claim(status, _NOW) | {"clock_step": None, "clock_at": None, "stepped_at": None}
-    claiming = JOBS.claiming(waiting, Job.status, **values)
+    held = case((Job.wanted_gpus <= _ROOM, Job.wanted_gpus), else_=_ROOM)
+    values |= {"held_gpus": held, "reserved_by": None, "turn_at": None}
+    claiming = JOBS.claiming(waiting, Job.held_gpus, Job.status, **values)
     if not postgresql:
         its = select(Job.id, Job.attempt, Job.status).where(Job.id == bindparam("taken")).subquery()
         return _Statements(claiming, _records(its, func.json_object))
     taken = claiming.cte("taken")
     attempt, event = _records(taken, func.json_build_object)
-    both = select(taken.c.id, taken.c.attempt).add_cte(attempt.cte("attempts"), event.cte("events"))
+    both = select(taken.c.id, taken.c.attempt, taken.c.held_gpus).add_cte(
+        attempt.cte("attempts"), event.cte("events")
+    )
     return _Statements(both)
 
 
@@ -109,22 +125,27 @@ def _records(taken: CTE | Subquery, json_object: Any) -> tuple[Insert, Insert]:
     )
 
 
-def _claim(statements: _Statements, owner: str) -> Claim | None:
-    its = {"now": time.time(), "event_id": new_event_id()}
+def _claim(statements: _Statements, owner: str, its: dict[str, Any]) -> Claim | None:
+    its = its | {"now": time.time(), "event_id": new_event_id()}
     with write_connection(one_statement=not statements.records) as connection:
         found = JOBS.claim(connection, statements.claiming, owner, **its)
         if found is None:
             return None
-        claim, _ = found
+        claim, (gpus, *_) = found
         for record in statements.records:
             connection.execute(record, its | {"taken": claim.id, "its_owner": owner})
-    return claim
+    return replace(claim, gpus=gpus)
 
 
-def any_due() -> bool:
-    """Whether a job waits for nothing but its turn, locked or not."""
+def any_due(room: int | None = None, only: str | None = None) -> bool:
+    """Whether a job waits for nothing but its turn, locked or not; of those that have room, or that one."""
+    query = select(Job.id).where(*is_due(time.time()))
+    if room is not None:
+        query = query.where(Job.least_gpus <= room)
+    if only is not None:
+        query = query.where(Job.id == only)
     with read_session() as session:
-        return session.scalar(select(Job.id).where(*is_due(time.time())).limit(1)) is not None
+        return session.scalar(query.limit(1)) is not None
 
 
 def started_text(attempt: int) -> str:

@@ -33,7 +33,14 @@ def command_line(command: list[str], resources: Resources, gpus: int) -> list[st
     train (``trainer.distributed.launch``).
     """
     ranks = gpus - resources.rollout_gpus
+    if not resources.rollout_gpus:
+        ranks -= ranks % resources.tensor_parallel
     return [*command, "--ranks", str(ranks)] if resources.started_by == "torchrun" and ranks > 1 else command
+
+
+def fewer_text(resources: Resources, gpus: int) -> str:
+    """What the event says of a run that goes on with less than it wants, as its ``min_gpus`` allows."""
+    return f"There are {gpus} of {resources.gpus} GPUs left for the job: it goes on with these."
 
 
 def events_name(attempt: int) -> str:
@@ -44,30 +51,42 @@ def events_name(attempt: int) -> str:
 class Trainer:
     """A running trainer."""
 
-    def __init__(self, process: Guarded, log_path: Path, slot: int):
+    def __init__(self, process: Guarded, log_path: Path, slot: int | None):
         self._process = process
-        self._slot: int | None = slot
+        self._slot = slot
         self._log_path = log_path
 
     @classmethod
     def start(
-        cls, command: list[str], run_dir: Path, attempt: int, on_exit: Callable[[], None] = lambda: None
+        cls,
+        command: list[str],
+        run_dir: Path,
+        attempt: int,
+        on_exit: Callable[[], None] = lambda: None,
+        slots: tuple[int, ...] | None = None,
     ) -> "Trainer":
         """Start ``command`` on the specification in ``run_dir``; ``on_exit`` is called from a thread.
+
+        It sees the GPUs of ``slots``, which the caller has taken; without, of one that it takes meanwhile.
 
         Raises OSError when the command cannot be started.
         """
         arguments = ("--events", events_name(attempt), "--attempt", str(attempt))
-        return cls._start(command, run_dir, arguments, run_dir / f"trainer-{attempt}.log", on_exit)
+        return cls._start(command, run_dir, arguments, run_dir / f"trainer-{attempt}.log", on_exit, slots)
 
     @classmethod
     def start_replay(
-        cls, command: list[str], run_dir: Path, step: int, on_exit: Callable[[], None] = lambda: None
+        cls,
+        command: list[str],
+        run_dir: Path,
+        step: int,
+        on_exit: Callable[[], None] = lambda: None,
+        slots: tuple[int, ...] | None = None,
     ) -> "Trainer":
         """Start ``command`` to do one step again (``trainer.replay``). Raises OSError as :meth:`start`."""
         log_path = run_dir / f"replay-{step}.log"
         log_path.unlink(missing_ok=True)
-        return cls._start(command, run_dir, ("--replay", str(step)), log_path, on_exit)
+        return cls._start(command, run_dir, ("--replay", str(step)), log_path, on_exit, slots)
 
     @classmethod
     def _start(
@@ -77,8 +96,10 @@ class Trainer:
         arguments: tuple[str, ...],
         log_path: Path,
         on_exit: Callable[[], None],
+        slots: tuple[int, ...] | None,
     ) -> "Trainer":
-        slot = gpus.slots().take()
+        slot = gpus.slots().take() if slots is None else None
+        seen = (slot,) if slot is not None else slots or ()
         spec = run_dir / SPEC_NAME
         try:
             with log_path.open("ab") as log:
@@ -87,12 +108,13 @@ class Trainer:
                     stdout=log,
                     stderr=subprocess.STDOUT,
                     environment=trainer_environment(spec)
-                    | gpus.slots().environment(slot)
+                    | gpus.slots().environment(*seen)
                     | logs.environment(),
                     on_exit=on_exit,
                 )
         except BaseException:
-            gpus.slots().give_back(slot)
+            if slot is not None:
+                gpus.slots().give_back(slot)
             raise
         return cls(process, log_path, slot)
 

@@ -42,11 +42,11 @@ class StallWatch:
     def __init__(self, trainer: Trainer, run_dir: Path, attempt: int, settings: Settings):
         self._trainer, self._settings = trainer, settings
         self._events = run_dir / events_name(attempt)
-        self._stacks = run_dir / f"stacks-{attempt}.txt"
+        self._run_dir, self._attempt = run_dir, attempt
         self._size = -1
         self._since = time.monotonic()
         self._asked_at: float | None = None
-        self._read_from = 0
+        self._read_from: dict[Path, int] = {}
         self._told = False
 
     def look(self) -> Stall | None:
@@ -58,7 +58,7 @@ class StallWatch:
         if self._told or not limit or now - self._since < limit:
             return None
         if self._asked_at is None:
-            self._asked_at, self._read_from = now, _size(self._stacks)
+            self._asked_at, self._read_from = now, {path: _size(path) for path in self._stacks()}
             self._ask_for_stacks()
             return None
         if now - self._asked_at < DUMP_SECONDS:
@@ -82,13 +82,22 @@ class StallWatch:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(self._trainer.pid, signal.SIGUSR1)
 
+    def _stacks(self) -> list[Path]:
+        """The files of the trainer's processes, the first rank's first (``trainer.__main__``)."""
+        of_ranks = self._run_dir.glob(f"stacks-{self._attempt}-rank*.txt")
+        number = {path: int(path.stem.rpartition("rank")[2]) for path in of_ranks}
+        return [self._run_dir / f"stacks-{self._attempt}.txt", *sorted(number, key=number.__getitem__)]
+
     def _read_stacks(self) -> str:
-        try:
-            with self._stacks.open("rb") as file:
-                file.seek(self._read_from)
-                return file.read(MAX_STACK).decode(errors="replace").strip()
-        except OSError:
-            return ""
+        """What each has written since it was asked, an equal part of what an event may have."""
+        paths = self._stacks()
+        found: list[str] = []
+        for rank, path in enumerate(paths):
+            with contextlib.suppress(OSError), path.open("rb") as file:
+                file.seek(self._read_from.get(path, 0))
+                if text := file.read(MAX_STACK // len(paths)).decode(errors="replace").strip():
+                    found.append(text if len(paths) == 1 else f"rank {rank}:\n{text}")
+        return "\n\n".join(found)
 
     def _state(self) -> str:
         try:

@@ -31,8 +31,10 @@ from app.files import storage
 from app.files.storage import StoredFile
 from app.jobs.status import change_status
 from trainer.spec.events import Finished, StepMetrics
+from trainer.spec.resources import Resources
 from trainer.system import logs
 from worker import figures
+from worker.gpus import Slots
 from worker.jobs import clock, holding
 from worker.jobs.causes import memory_kills
 from worker.jobs.disk_reserve import folder_bytes, lacks_room, no_room
@@ -40,10 +42,11 @@ from worker.jobs.ending import Asked, Ending, Outcome, apply_ending, classify_en
 from worker.jobs.heartbeat import Heartbeat
 from worker.jobs.holding import Flags
 from worker.jobs.integrations import Integrations
-from worker.jobs.launcher import Trainer, write_spec
+from worker.jobs.launcher import Trainer, command_line, fewer_text, write_spec
 from worker.jobs.places import FIRST_WAIT, Fetching
 from worker.jobs.relay import End, Relay, unrelayed_attempts
 from worker.jobs.results import store_results
+from worker.jobs.room import Room
 from worker.jobs.stall import StallWatch
 from worker.jobs.tracing import AttemptTrace
 from worker.jobs.uploads import Uploads
@@ -62,27 +65,29 @@ T = TypeVar("T")
 _log = logging.getLogger(__name__)
 
 
-def run_next(owner: str, shutdown: Shutdown) -> Outcome | None:
+def run_next(owner: str, shutdown: Shutdown, room: Room | None = None) -> Outcome | None:
     """Run the waiting job whose turn it is (``app.jobs.order``) to the end of the attempt.
 
-    None when there was nothing to do, when the lease was lost on the way, or when the worker is shutting
-    down: whoever acts on the row next finds it right.
+    ``room`` is the worker's; without, it is for one GPU. None when there was nothing to do, when the lease
+    was lost on the way, or when the worker is shutting down: whoever acts on the row next finds it right.
     """
+    room = room or Room(Slots([()]))
     while not shutdown.requested:
-        if (claim := holding.claim_next(owner)) is not None:
-            return _run(claim, shutdown)
-        if not holding.any_due():
+        with room.claimed(owner) as taken:
+            if taken is not None:
+                return _run(*taken, shutdown)
+        if not room.any_due():
             break
         # Others have all of them locked: for as long as a claim takes, or a request.
         shutdown.wait(LOCKED_SECONDS)
     return None
 
 
-def _run(claim: Claim, shutdown: Shutdown) -> Outcome | None:
+def _run(claim: Claim, slots: tuple[int, ...], shutdown: Shutdown) -> Outcome | None:
     with logs.about(job=claim.id, attempt=claim.attempt):
         _log.info("%s: claimed as attempt %s", claim.id, claim.attempt)
         try:
-            ending = Supervisor(claim, shutdown).run()
+            ending = Supervisor(claim, slots, shutdown).run()
         except LeaseLost as error:
             _log.warning("%s; stopping its trainer without recording anything", error)
             return None
@@ -93,8 +98,8 @@ def _run(claim: Claim, shutdown: Shutdown) -> Outcome | None:
 class Supervisor:
     """One attempt at one job."""
 
-    def __init__(self, claim: Claim, shutdown: Shutdown):
-        self._claim = claim
+    def __init__(self, claim: Claim, slots: tuple[int, ...], shutdown: Shutdown):
+        self._claim, self._slots = claim, slots
         self._shutdown = shutdown
         self._settings = get_settings()
         self._run_dir: Path = self._settings.runs_dir / claim.id
@@ -133,14 +138,16 @@ class Supervisor:
             return refusal
         assert fetching.spec is not None
         spec = fetching.spec
+        resources = Resources.model_validate(spec.get("resources") or {})
         try:
             write_spec(self._run_dir, spec)
             self._catch_up()
             if (refusal := self._integrate()) is not None:
                 return refusal
-            trainer = Trainer.start(
-                self._settings.trainer_command, self._run_dir, self._claim.attempt, self._wake.set
-            )
+            if self._claim.gpus < resources.of_a_worker:
+                self._persist(lambda: self._tell("warn", fewer_text(resources, self._claim.gpus), {}))
+            command = command_line(self._settings.trainer_command, resources, self._claim.gpus)
+            trainer = Trainer.start(command, self._run_dir, self._claim.attempt, self._wake.set, self._slots)
         except OSError as error:
             self._integrations.close()
             cause = f"the trainer could not be started: {error}"

@@ -24,14 +24,14 @@ REPLAYS = Lease(JobReplay, ["running"])
 _log = logging.getLogger(__name__)
 
 
-def run_next_replay(owner: str, shutdown: Shutdown) -> str | None:
+def run_next_replay(owner: str, shutdown: Shutdown, slots: tuple[int, ...] | None = None) -> str | None:
     """Take the oldest waiting replay and run it to its end; its id, or None when none waits, when the lease
     was lost on the way, or when the worker is shutting down."""
     if shutdown.requested or (taken := _claim(owner)) is None:
         return None
     claim, job_id, step = taken
     try:
-        result, error = _run(claim, job_id, step, shutdown)
+        result, error = _run(claim, job_id, step, shutdown, slots)
         if result is None and error is None:
             _finish(claim, "queued", enqueued_at=0.0)
             return None  # the worker stops: another one does it
@@ -93,7 +93,7 @@ def _claim(owner: str) -> tuple[Claim, str, int] | None:
 
 
 def _run(
-    claim: Claim, job_id: str, step: int, shutdown: Shutdown
+    claim: Claim, job_id: str, step: int, shutdown: Shutdown, slots: tuple[int, ...] | None
 ) -> tuple[dict[str, Any] | None, str | None]:
     """The trainer's result, or why there is none; neither when the worker stops. Raises LeaseLost."""
     settings = get_settings()
@@ -112,7 +112,7 @@ def _run(
     try:
         if not (run_dir / SPEC_NAME).exists():
             write_spec(run_dir, spec)
-        trainer = Trainer.start_replay(settings.trainer_command, run_dir, step, wake.set)
+        trainer = Trainer.start_replay(settings.trainer_command, run_dir, step, wake.set, slots)
     except OSError as error:
         return None, f"The trainer could not be started: {error}."
     try:

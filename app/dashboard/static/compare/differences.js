@@ -2,7 +2,7 @@
 import { leaves } from "../core/paths.js";
 import { settingsOf } from "../jobs/names.js";
 
-const TOP = ["model", "seed", "training_file", "environment", "validation_file", "validation_environment"];
+const TOP = ["model", "seed", "training_file", "environment", "validation_file", "validation_environment", "resources"];
 
 /** `[{path, values, differs}]`, a value a job, undefined where it has no such setting. */
 export function differences(jobs) {

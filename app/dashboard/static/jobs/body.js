@@ -36,12 +36,19 @@ const TAKEN = ["model", "training_file", "environment", "validation_file", "vali
 /** A body that would make the same job again. */
 export function cloneBody(job) {
   const given = TAKEN.filter((name) => job[name] !== null && job[name] !== undefined);
-  const body = { ...Object.fromEntries(given.map((name) => [name, strip(job[name])])), method: strip(job.method) };
+  const body = { ...Object.fromEntries(given.map((name) => [name, strip(job[name])])), ...resourcesOf(job), method: strip(job.method) };
   // What was "auto" then is in the other keys by its number now; said twice it could contradict itself.
   const place = `method.${job.method.type}`;
   const { batch_size, beta } = settingsOf(job).hyperparameters ?? {};
   const only = learnsFromRows(job) ? { batch_size, ...(beta && { beta }) } : undefined;
   return put(put(body, `${place}.hyperparameters`, only), `${place}.budget.steps`, job.progress.total_steps);
+}
+
+/** What it ran on where that was more than one GPU; the launcher is chosen anew, for other numbers want others. */
+function resourcesOf({ resources }) {
+  if (!resources || (resources.gpus === 1 && resources.launcher !== "ray")) return {};
+  const { launcher, ...numbers } = strip(resources);
+  return { resources: launcher === "ray" ? { ...numbers, launcher } : numbers };
 }
 
 /** The body with a method of another type; what both have of it, and of the items, stays. */
@@ -75,7 +82,7 @@ export function samples(body, base, keyed) {
   ];
 }
 
-const OURS = ["environment", "validation_environment"];
+const OURS = ["environment", "validation_environment", "resources"];
 
 function pythonOf(body, base, keyed) {
   const own = Object.entries(body).filter(([key]) => !OURS.includes(key));

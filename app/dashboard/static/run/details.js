@@ -33,7 +33,7 @@ export function Checkpoints({ job, about }) {
 }
 
 export function Configuration({ job }) {
-  const shown = { model: job.model, seed: job.seed, training_file: job.training_file, environment: job.environment, validation_file: job.validation_file, validation_environment: job.validation_environment, metadata: job.metadata, ...settingsOf(job) };
+  const shown = { model: job.model, seed: job.seed, resources: job.resources, training_file: job.training_file, environment: job.environment, validation_file: job.validation_file, validation_environment: job.validation_environment, metadata: job.metadata, ...settingsOf(job) };
   return html`<${Code} title="Configuration" samples=${[["JSON", JSON.stringify(shown, null, 2)]]} />`;
 }
 

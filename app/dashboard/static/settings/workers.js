@@ -55,7 +55,7 @@ function Queue({ queue }) {
     ${queue.slots > 0 && html`<${Bar} now=${taken} of=${queue.slots} label=${`${count(taken)} of ${plural(queue.slots, "slot")} taken`} />`}
     ${queue.next.length > 0 &&
     html`<ol class="largest" aria-label="Next">${queue.next.map(
-      (job) => html`<li key=${job.id}><a class="ellipsis" href=${link("jobs", job.id)}>${job.name}</a><span class="small muted nowrap">no. ${count(job.queue_position)}</span><span class="small muted nowrap" title=${dateTime(job.created_at)}>${ago(job.created_at)}</span></li>`,
+      (job) => html`<li key=${job.id}><a class="ellipsis" href=${link("jobs", job.id)}>${job.name}</a>${job.gpus > 1 && html`<span class="small muted nowrap">${plural(job.gpus, "GPU")}</span>`}<span class="small muted nowrap">no. ${count(job.queue_position)}</span><span class="small muted nowrap" title=${dateTime(job.created_at)}>${ago(job.created_at)}</span></li>`,
     )}</ol>`}
     ${queue.projects.length > 1 &&
     html`<p class="small muted">${queue.projects.map((one) => `${one.project_id}: ${count(one.waiting)} waiting, ${count(one.running)} running`).join(" · ")}</p>`}
@@ -87,11 +87,11 @@ function Row({ worker, operator, onDrain }) {
 }
 
 /** What a worker is at; another one takes over from one that is lost. */
-function Work({ worker: { type, status, running, slots, jobs, engine, models_loaded: models } }) {
+function Work({ worker: { type, status, running, slots, slots_taken: taken, jobs, engine, models_loaded: models } }) {
   if (status === "lost") return html`<span class="muted">${running > 0 && type === "training" ? `another one takes over ${plural(running, "job")}` : "–"}</span>`;
   if (type === "inference") return html`serves ${plural(models, "model")} <span class="muted tiny">${engine} · ${plural(running, "request")}</span>`;
   const others = running - jobs.length;
-  return html`${count(running)} of ${plural(slots, "slot")}${jobs.map((id) => html` <a key=${id} class="mono tiny" href=${link("jobs", id)}>${id}</a>`)}${others > 0 && html` <span class="muted tiny">${plural(others, "job")} of other projects</span>`}`;
+  return html`${count(taken)} of ${plural(slots, "slot")}${jobs.map((id) => html` <a key=${id} class="mono tiny" href=${link("jobs", id)}>${id}</a>`)}${others > 0 && html` <span class="muted tiny">${plural(others, "job")} of other projects</span>`}`;
 }
 
 /** Why a queued job waits, where somebody has to do something about it. */

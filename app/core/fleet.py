@@ -1,0 +1,72 @@
+"""What the workers that run jobs have: how many GPUs each, and how many of them are free.
+
+Where a worker has none, its slots stand in for them. Counted from the rows of workers and of the jobs that
+they hold; the worker itself counts what its processes have (``worker.gpus``).
+"""
+
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from app.core.job_status import HELD
+from app.core.live_workers import live_training_workers
+from app.core.tables import Job, TrainingWorker
+
+_HELD = [status.value for status in HELD]
+
+
+@dataclass(frozen=True)
+class Block:
+    """The GPUs of one worker, which a job that no cluster runs has to find together."""
+
+    worker: TrainingWorker
+    gpus: int
+    """How many there are."""
+    free: int
+    """How many a job would find."""
+    free_slots: int
+    """How many jobs of one GPU would find a place."""
+
+    @property
+    def takes_jobs(self) -> bool:
+        return not self.worker.draining
+
+
+def blocks(session: Session) -> list[Block]:
+    """Those of the live workers."""
+    workers = live_training_workers(session)
+    held: dict[str | None, list[int]] = defaultdict(list)
+    for owner, gpus in session.execute(select(Job.lease_owner, Job.held_gpus).where(Job.status.in_(_HELD))):
+        held[owner].append(gpus)
+    return [block(worker, held[worker.id]) for worker in workers]
+
+
+def block(worker: TrainingWorker, held: Iterable[int]) -> Block:
+    """That of a worker whose jobs have ``held`` GPUs each."""
+    slots, gpus = worker.slots, len(worker.gpus) or worker.slots
+    if slots >= gpus:  # a slot has one GPU, which it may share
+        free_slots = max(0, slots - sum(held))
+        return Block(worker, gpus, min(gpus, free_slots), free_slots)
+    each = gpus // slots
+    free_slots = max(0, slots - sum(-(-one // each) for one in held))
+    return Block(worker, gpus, gpus if free_slots == slots else free_slots * each, free_slots)
+
+
+def counted(number: int, workers: Sequence[TrainingWorker]) -> str:
+    """``8 GPUs``; where no worker has any, ``8 slots``."""
+    word = "slot" if workers and not any(worker.gpus for worker in workers) else "GPU"
+    return f"{number} {word}{'' if number == 1 else 's'}"
+
+
+def waits_for_gpus(who: str, gpus: int, fleet: Sequence[Block]) -> str:
+    """What to say of a job that finds so many on no worker of those now."""
+    wanted = counted(gpus, [one.worker for one in fleet])
+    largest = max((one.gpus for one in fleet), default=0)
+    if not fleet:
+        return f"{who} waits for {wanted}; no worker is connected."
+    if largest < gpus:
+        return f"{who} waits for {wanted}; the largest worker has {largest}."
+    return f"{who} waits for {wanted}; the largest free block is {max(one.free for one in fleet)}."
