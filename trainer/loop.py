@@ -280,6 +280,7 @@ class Run(BaseRun):
             seed=self.spec.seed,
             progress=self._progress,
             ranks=self._ranks,
+            positions=self.spec.optimizer.tokens_per_micro_batch,
             reference=self._reference,
             tally=Tally(self.spec.grader),
             form=form if form is not None and form.restricts else None,

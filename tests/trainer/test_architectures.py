@@ -1,9 +1,12 @@
 """Models of several families: scoring against a plain forward pass, greedy rollouts against ``generate``."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 from tests.fixtures.architectures import WINDOW, build_architecture
 from tests.fixtures.groups import H, N, load_tiny_policy, make_group
@@ -80,6 +83,26 @@ def test_greedy_rollouts_are_those_of_generate(policy: Policy):
         )
         assert sample.response_ids == expected[0, len(prompt) :].tolist()
     assert len({tuple(s.response_ids) for s in samples}) == 3
+
+
+def test_nothing_is_as_large_as_a_row_squared(policy: Policy):
+    """No mask, no scores: in no operation of the way there and back, whatever layout and windows."""
+    group = make_group(policy, [1, 0], [N, N], lengths=[97, 91])
+    length = len(group.prompt_ids[N]) + (97 if policy.layout == "per_row" else 97 + 91)
+    seen: set[tuple[int, ...]] = set()
+
+    class Shapes(TorchDispatchMode):
+        def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+            found = func(*args, **(kwargs or {}))
+            seen.update(tuple(x.shape) for x in tree_leaves(found) if isinstance(x, torch.Tensor))
+            return found
+
+    with Shapes():
+        (scored,) = score_groups(policy, [group], (N,))
+        scored[N].logp_T.sum().backward()
+    policy.model.zero_grad()
+    assert any(length in shape for shape in seen)
+    assert not [shape for shape in seen if shape.count(length) > 1]
 
 
 @pytest.mark.parametrize(

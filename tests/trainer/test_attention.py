@@ -5,7 +5,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from trainer.model.attention import Tree, masked_tree_attention, tree_attention
+from trainer.model.attention import ONE_RECTANGLE, _of_about_one_length, tree_attention
+from trainer.model.trees import Tree, masked_tree_attention
 
 SIZE = 8
 
@@ -48,6 +49,28 @@ def test_parts_equal_one_mask(sizes, heads):
     slow = outcome(masked_tree_attention, tensors, trees, weights)
     for one, other in zip(fast, slow, strict=True):
         assert torch.allclose(one, other, rtol=1e-9, atol=1e-11)
+
+
+@pytest.mark.parametrize("lengths", [[40, 1, 3, 0, 2, 1, 19, 4], [1] * 9 + [40]], ids=["several", "two"])
+def test_responses_of_very_unequal_lengths_go_into_several_rectangles(monkeypatch, lengths):
+    """In float64, against one mask; at most half of what is computed is padding."""
+    monkeypatch.setattr("trainer.model.attention.ONE_RECTANGLE", 0)
+    trees = laid_out([(5, lengths), (3, [2, 2]), (1, lengths[::-1])])
+    tensors = inputs(trees, 4, 2, torch.float64)
+    weights = torch.randn(4, trees[-1].end, SIZE, generator=torch.Generator().manual_seed(1)).double()
+    fast = outcome(tree_attention, tensors, trees, weights)
+    slow = outcome(masked_tree_attention, tensors, trees, weights)
+    for one, other in zip(fast, slow, strict=True):
+        assert torch.allclose(one, other, rtol=1e-9, atol=1e-11)
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.lists(st.integers(1, 20000), min_size=1, max_size=40))
+def test_rectangles_hold_every_response_once_and_at_most_as_much_padding_as_tokens(lengths):
+    found = _of_about_one_length(lengths)
+    assert sorted(i for some in found for i in some) == list(range(len(lengths)))
+    padded = sum(len(some) * max(lengths[i] for i in some) for some in found)
+    assert padded <= max(ONE_RECTANGLE, 2 * sum(lengths))
 
 
 @pytest.mark.parametrize(("dtype", "close"), [(torch.float32, 2e-6), (torch.bfloat16, 0.02)])

@@ -8,9 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.fixtures.groups import H, N, load_tiny_policy, make_group
-from trainer.model.attention import tree_mask
 from trainer.model.packing import pack
 from trainer.model.scoring import score_groups
+from trainer.model.trees import tree_mask
 from trainer.spec.modes import Mode
 
 BEHAVIOR = [N, H, N, H]

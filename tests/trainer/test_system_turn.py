@@ -43,12 +43,13 @@ def test_rows_of_both_modes_end_in_identical_response_ids(tiny_model):
     responses = [r.response_ids for r in group.rollouts]
     prompts = [group.prompt_ids[mode] for mode in Mode]
     packed = pack(prompts, [responses, responses], policy.pad_id, "per_row")
-    assert packed.mask_BL is not None
     for number, mode in enumerate(Mode):
         for place, response in enumerate(responses):
             row = number * len(responses) + place
-            real = packed.input_ids_BL[row][packed.mask_BL[row]].tolist()
-            assert real == group.prompt_ids[mode] + response
+            whole = group.prompt_ids[mode] + response
+            padded = packed.input_ids_BL[row].tolist()
+            assert padded == whole + [policy.pad_id] * (len(padded) - len(whole))
+            assert packed.position_ids_BL[row].tolist() == list(range(len(padded)))
     tokens = packed.token_T.reshape(len(prompts), -1)
     assert torch.equal(tokens[0], tokens[1])
     assert tokens[0].tolist() == [token for response in responses for token in response]

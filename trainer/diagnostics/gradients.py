@@ -9,20 +9,22 @@ The gradients are those of the policy loss, each mode at weight 1 (a frozen mode
 They go to buffers of their own: neither ``.grad`` nor the optimizer sees them.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 import torch
 from torch import Tensor
 
 from trainer.algorithms.base import AdvantageInputs, Algorithm, GroupPlan, TokenInputs
 from trainer.diagnostics.hidden_states import decoder_layers
+from trainer.model.packing import Layout
 from trainer.model.policy import Policy
-from trainer.model.scoring import Scores, score_groups
+from trainer.model.scoring import Scores, divided, prompts_of, score_groups
 from trainer.objective.loss import BatchCounts, token_weights
 from trainer.objective.metrics import MetricSums
 from trainer.spec.modes import Mode
-from trainer.steps.group_loss import batch_counts
+from trainer.steps.group_loss import Old, batch_counts
 from trainer.types import Group
 
 N, H = Mode.NORMAL, Mode.HIGH_ENTROPY
@@ -38,11 +40,13 @@ def gradient_metrics(
     step: int,
     temperature: float,
     generator: torch.Generator,
+    positions: int | None = None,
 ) -> dict[str, float]:
     """``diag/grad_*`` of sampled and graded ``groups``; see :func:`gradient_statistics`.
 
     ``diag/grad_groups`` counts the groups whose rewards differ; the others have no gradient, and with none
-    there is nothing else to report. ``generator`` draws the null's split.
+    there is nothing else to report. ``generator`` draws the null's split; ``positions`` is the largest
+    micro-batch: a group of more is scored by a pass of its own, and then differentiated part by part.
     """
     parameters = [p for p in policy.model.parameters() if p.requires_grad]
     plans = [plan for plan in map(algorithm.plan, groups) if plan.has_advantage]
@@ -56,20 +60,30 @@ def gradient_metrics(
     }
     for plan in plans:
         half_G = torch.rand(len(plan.group.rollouts), generator=generator) < 0.5
-        blocks = _score(policy, plan.group, temperature, half_G)
-        for block, part, loss, last in _losses(algorithm, plan, blocks, counts, step):
-            found = torch.autograd.grad(loss, parameters, retain_graph=not last, allow_unused=True)
-            for name in (part, "null") if block.in_null else (part,):
-                for total, gradient in zip(sums[name], found, strict=True):
-                    if gradient is not None:
-                        total += gradient
+        blocks = _blocks(plan.group, half_G, policy.layout, positions)
+        score = partial(_score, policy, temperature=temperature)
+        at_once = (
+            len(divided([(plan.group, prompts_of(plan.group, tuple(Mode)))], policy.layout, positions)) == 1
+        )
+        with torch.set_grad_enabled(at_once):
+            scored = [score(block) if at_once else _numbers(score(block)) for block in blocks]
+        old = _together(plan.group, blocks, scored)
+        for block, of_block in zip(blocks, scored, strict=True):
+            with torch.enable_grad():
+                scores = of_block if at_once else score(block)
+            for part, loss, last in _losses(algorithm, plan, block, scores, old, counts, step):
+                found = torch.autograd.grad(loss, parameters, retain_graph=not last, allow_unused=True)
+                for name in (part, "null") if block.in_null else (part,):
+                    for total, gradient in zip(sums[name], found, strict=True):
+                        if gradient is not None:
+                            total += gradient
     number = {id(p): n for n, layer in enumerate(decoder_layers(policy), start=1) for p in layer.parameters()}
     return values | gradient_statistics(**sums, layers=[number.get(id(p)) for p in parameters])
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Block:
-    """Half of a group's responses under one mode's prompt, scored by themselves.
+    """Half of a group's responses under one mode's prompt, or a part of them, scored by themselves.
 
     What concerns the block is then differentiated through its own rows alone, and the null's part is the sum
     of one half's N rows and the other half's H rows: it costs no backward pass of its own.
@@ -77,73 +91,92 @@ class Block:
 
     mode: Mode
     in_null: bool
+    group: Group
+    """With its own responses alone."""
     tokens_T: Tensor
-    """Which of the group's response tokens are in it; boolean, shape (T,)."""
-    scores: Scores
-    """Of its own tokens."""
+    """Which of the whole group's response tokens are in it; boolean, shape (T,)."""
 
 
-def _score(policy: Policy, group: Group, temperature: float, half_G: Tensor) -> list[Block]:
+def _blocks(group: Group, half_G: Tensor, layout: Layout, positions: int | None) -> list[Block]:
     blocks = []
     for mode in Mode:
         for side in (False, True):
             rollouts = [r for r, half in zip(group.rollouts, half_G.tolist(), strict=True) if half is side]
-            part = replace(group, rollouts=rollouts)
-            if int(part.lengths_G.sum()):
-                with torch.enable_grad():
-                    (scores,) = score_groups(policy, [part], (mode,), temperature)
-                tokens_T = (half_G == side)[group.response_of_T].to(policy.device)
-                blocks.append(Block(mode, side is (mode is H), tokens_T, scores[mode]))
+            of_side = replace(group, rollouts=rollouts)
+            if not int(of_side.lengths_G.sum()):
+                continue
+            for (part,) in divided([(of_side, [group.prompt_ids[mode]])], layout, positions):
+                own = set(map(id, part.rollouts))
+                own_G = torch.tensor([id(r) in own for r in group.rollouts])
+                blocks.append(Block(mode, side is (mode is H), part, own_G[group.response_of_T]))
     return blocks
 
 
+def _score(policy: Policy, block: Block, temperature: float) -> Scores:
+    (scores,) = score_groups(policy, [block.group], (block.mode,), temperature)
+    return scores[block.mode]
+
+
+def _numbers(scores: Scores) -> Scores:
+    """Without hidden states."""
+    return replace(scores, hidden_TD=scores.hidden_TD[:, :0].clone())
+
+
 def _losses(
-    algorithm: Algorithm, plan: GroupPlan, blocks: Sequence[Block], counts: dict[Mode, BatchCounts], step: int
-) -> Iterator[tuple[Block, str, Tensor, bool]]:
-    """Every block's parts of the gradient and the losses they come from; its last may free its graph."""
-    response_of_T = plan.group.response_of_T
-    old_logp_T = {mode: _together(blocks, mode, lambda scores: scores.logp_T) for mode in Mode}
-    entropy_T = {mode: _together(blocks, mode, lambda scores: scores.entropy_T) for mode in Mode}
-    for block in blocks:
-        mode = block.mode
-        inputs = AdvantageInputs(plan, mode, old_logp_T, entropy_T[mode], step)
-        whole_T = algorithm.shape_advantage(inputs, MetricSums()).to(old_logp_T[mode])
-        rewarded_T = inputs.rewarded_T.to(whole_T)
-        parts = [("normal", whole_T)]
-        if mode is H:
-            parts = [("accuracy", rewarded_T), ("bonus", whole_T - rewarded_T)]
-        factor_T = token_weights(
-            algorithm.objective.aggregation,
-            1.0,
-            counts[mode],
-            counts[mode].tokens,
-            plan.group.lengths_G[response_of_T],
-        )
-        trained_T = plan.trains_G[mode][response_of_T].to(block.tokens_T.device) & block.tokens_T
-        for part, advantage_T in parts:
-            with torch.enable_grad():
-                tokens = TokenInputs(
-                    plan,
-                    mode,
-                    # Of all tokens, those of the block alone with gradients.
-                    old_logp_T[mode].masked_scatter(block.tokens_T, block.scores.logp_T),
-                    old_logp_T[mode],
-                    entropy_T[mode],
-                    advantage_T,
-                    algorithm.importance(plan, mode, old_logp_T),
-                )
-                loss_T = algorithm.token_loss(tokens).loss_T
-                loss = (loss_T * factor_T.to(loss_T))[trained_T].sum()
-            yield block, part, loss, part == parts[-1][0]
+    algorithm: Algorithm,
+    plan: GroupPlan,
+    block: Block,
+    scores: Scores,
+    old: Old,
+    counts: dict[Mode, BatchCounts],
+    step: int,
+) -> Iterator[tuple[str, Tensor, bool]]:
+    """A block's parts of the gradient and the losses they come from; the last may free its graph."""
+    mode, response_of_T = block.mode, plan.group.response_of_T
+    assert old.entropy_T is not None
+    inputs = AdvantageInputs(plan, mode, old.logp_T, old.entropy_T[mode], step)
+    tokens_T = block.tokens_T.to(scores.logp_T.device)
+    # Of all tokens, those of the block alone with gradients; ratios are those of this pass itself.
+    with torch.enable_grad():
+        current_T = old.logp_T[mode].masked_scatter(tokens_T, scores.logp_T)
+    whole_T = algorithm.shape_advantage(inputs, MetricSums()).to(current_T)
+    rewarded_T = inputs.rewarded_T.to(whole_T)
+    parts = [("normal", whole_T)]
+    if mode is H:
+        parts = [("accuracy", rewarded_T), ("bonus", whole_T - rewarded_T)]
+    factor_T = token_weights(
+        algorithm.objective.aggregation,
+        1.0,
+        counts[mode],
+        counts[mode].tokens,
+        plan.group.lengths_G[response_of_T],
+    )
+    trained_T = plan.trains_G[mode][response_of_T].to(tokens_T.device) & tokens_T
+    for part, advantage_T in parts:
+        with torch.enable_grad():
+            tokens = TokenInputs(
+                plan,
+                mode,
+                current_T,
+                current_T.detach(),
+                old.entropy_T[mode],
+                advantage_T,
+                algorithm.importance(plan, mode, old.logp_T),
+            )
+            loss_T = algorithm.token_loss(tokens).loss_T
+            loss = (loss_T * factor_T.to(loss_T))[trained_T].sum()
+        yield part, loss, part == parts[-1][0]
 
 
-def _together(blocks: Sequence[Block], mode: Mode, value: Callable[[Scores], Tensor]) -> Tensor:
-    """A value of all the group's response tokens under one mode, without gradient; shape (T,)."""
-    own = [(block.tokens_T, value(block.scores).detach()) for block in blocks if block.mode is mode]
-    whole_T = own[0][1].new_zeros(len(own[0][0]))
-    for tokens_T, of_block_T in own:
-        whole_T[tokens_T] = of_block_T
-    return whole_T
+def _together(group: Group, blocks: Sequence[Block], scored: Sequence[Scores]) -> Old:
+    """Log-probabilities and entropies of all the group's response tokens under both modes."""
+    tokens = int(group.lengths_G.sum())
+    logp_T, entropy_T = ({mode: scored[0].logp_T.new_zeros(tokens) for mode in Mode} for _ in range(2))
+    for block, scores in zip(blocks, scored, strict=True):
+        tokens_T = block.tokens_T.to(scores.logp_T.device)
+        logp_T[block.mode][tokens_T] = scores.logp_T.detach()
+        entropy_T[block.mode][tokens_T] = scores.entropy_T.detach()
+    return Old(logp_T, entropy_T)
 
 
 def gradient_statistics(

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from trainer.diagnostics.similarity import linear_cka, mean_cosine
 from trainer.model.packing import pack
 from trainer.model.policy import Policy
+from trainer.model.scoring import divided
 from trainer.spec.modes import NEUTRAL_PROMPT, Mode
 from trainer.types import Group
 
@@ -24,11 +25,14 @@ MAX_TOKENS = 4096
 
 
 @torch.no_grad()
-def hidden_state_metrics(policy: Policy, groups: Sequence[Group]) -> dict[str, float]:
+def hidden_state_metrics(
+    policy: Policy, groups: Sequence[Group], positions: int | None = None
+) -> dict[str, float]:
     """``diag/hidden_{cos,cka}/L*`` between the modes, and ``diag/hidden_{cos,cka}_neutral/L*``, the control.
 
     L* is the number of a decoder layer, from 1, at a quarter, half, three quarters and the end of the model;
-    its output (the residual stream) is read where each response token is predicted.
+    its output (the residual stream) is read where each response token is predicted. ``positions`` is the
+    largest micro-batch.
     """
     neutral = neutral_policy(policy)
     limit = max(1, MAX_TOKENS // max(len(groups), 1))
@@ -37,7 +41,7 @@ def hidden_state_metrics(policy: Policy, groups: Sequence[Group]) -> dict[str, f
         if int(group.lengths_G.sum()):
             control = neutral.prompt_ids(group.messages, Mode.HIGH_ENTROPY, group.tools)
             prompts = [*(group.prompt_ids[mode] for mode in Mode), control]
-            for layer, state_PTD in _states(policy, group, prompts, limit).items():
+            for layer, state_PTD in _states(policy, group, prompts, limit, positions):
                 states.setdefault(layer, []).append(state_PTD)
     values = {}
     for layer, parts in states.items():
@@ -78,13 +82,30 @@ def probed_layers(count: int) -> list[int]:
     return sorted({ceil(depth * count) for depth in DEPTHS})
 
 
-def _states(policy: Policy, group: Group, prompts: Sequence[Sequence[int]], limit: int) -> dict[int, Tensor]:
-    """Per layer, states of at most ``limit`` response tokens behind each prompt; shape (prompts, T, D)."""
+def _states(
+    policy: Policy, group: Group, prompts: Sequence[Sequence[int]], limit: int, positions: int | None
+) -> Iterator[tuple[int, Tensor]]:
+    """By layer, part after part, states of at most ``limit`` response tokens behind each prompt; shape
+    (prompts, T, D)."""
+    total = int(group.lengths_G.sum())
+    picked_T = torch.linspace(0, total - 1, min(limit, total)).round().long()
+    start = 0
+    for (part,) in divided([(group, prompts)], policy.layout, positions):
+        end = start + int(part.lengths_G.sum())
+        own_T = picked_T[(picked_T >= start) & (picked_T < end)] - start
+        if len(own_T):
+            yield from _states_of(policy, part, prompts, own_T).items()
+        start = end
+
+
+def _states_of(
+    policy: Policy, group: Group, prompts: Sequence[Sequence[int]], picked_T: Tensor
+) -> dict[int, Tensor]:
+    """Per layer, states of these of the response tokens behind each prompt, from one forward pass."""
     responses = [[r.response_ids for r in group.rollouts]] * len(prompts)
     packed = pack(prompts, responses, policy.pad_id, policy.layout)
     total = len(packed.token_T) // len(prompts)
-    picked = torch.linspace(0, total - 1, min(limit, total)).round().long()
-    picked = (picked + total * torch.arange(len(prompts))[:, None]).flatten()
+    picked = (picked_T + total * torch.arange(len(prompts))[:, None]).flatten()
     row, position = (index[picked].to(policy.device) for index in (packed.row_T, packed.position_T))
     with _outputs(policy) as outputs:
         policy.decoder(**packed.decoder_inputs(policy.device))

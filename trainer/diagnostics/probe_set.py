@@ -65,7 +65,7 @@ class ProbeSet:
     def _probe(self, context: StepContext, groups: list[Group], values: dict[str, float]) -> dict[str, float]:
         started = time.perf_counter()
         if "hidden_states" in self._which:
-            values |= hidden_state_metrics(context.policy, groups)
+            values |= hidden_state_metrics(context.policy, groups, context.positions)
             started = _lap(values, "hidden_states", started)
             context.progress.beat()
         if "gradients" not in self._which:
@@ -78,6 +78,7 @@ class ProbeSet:
             step=context.step,
             temperature=context.rollout.temperature,
             generator=context.generator("probe labels"),
+            positions=context.positions,
         )
         _lap(values, "gradients", started)
         context.progress.beat()

@@ -23,7 +23,7 @@ from trainer.model.divergence import mode_divergences
 from trainer.model.embedding import Encoder
 from trainer.model.logprobs import OutputLayer
 from trainer.model.policy import Policy
-from trainer.model.scoring import score_groups
+from trainer.model.scoring import divided, prompts_of, score_groups
 from trainer.objective.metrics import MetricSums
 from trainer.objective.transfer import chosen
 from trainer.spec.evaluation import EvaluationSpec
@@ -89,8 +89,9 @@ def evaluate(
         if context.form is not None:
             observe_form(group, "eval", metrics)
         measured = _first_of_each(group, modes, evaluation.token_metric_samples)
-        _observe_tokens(policy, output, measured, modes, metrics)
-        on_progress()
+        for (part,) in divided([(measured, prompts_of(measured, modes))], policy.layout, context.positions):
+            _observe_tokens(policy, output, part, modes, metrics)
+            on_progress()
     metrics.add_up(ranks)
     values = metrics.result() | accuracy_metrics(groups, modes, votes)
     values |= graded_counts(groups, modes) | diversity_metrics(groups, modes, policy.stop_ids)

@@ -16,7 +16,7 @@ from transformers import AutoConfig, AutoTokenizer, GenerationConfig
 from trainer.data.items import Item
 from trainer.errors import EngineFailed, InvalidSpec, TrainerError
 from trainer.model.policy import Policy
-from trainer.model.scoring import score_groups
+from trainer.model.scoring import divided, prompts_of, score_groups
 from trainer.spec.modes import Mode
 from trainer.steps.context import StepContext
 from trainer.steps.generation import build_group, sample_groups
@@ -59,7 +59,7 @@ def try_rollout(context: StepContext, items: Sequence[Item]) -> Gap:
         # Held to no form: what was left in of the distribution is nothing that scoring could be compared to.
         free = replace(context, rollout=short, form=None)
         sample_groups(free, groups, dict.fromkeys(modes, 1), "trial")
-        gap = _gap(policy, groups, modes, rollout.temperature, limit)
+        gap = _gap(context, groups, modes, limit)
     except _NAMED_ELSEWHERE:
         raise
     except Exception as error:
@@ -81,15 +81,16 @@ def try_rollout(context: StepContext, items: Sequence[Item]) -> Gap:
 
 
 @torch.no_grad()
-def _gap(
-    policy: Policy, groups: list[Group], modes: tuple[Mode, ...], temperature: float, limit: float
-) -> Gap:
+def _gap(context: StepContext, groups: list[Group], modes: tuple[Mode, ...], limit: float) -> Gap:
+    policy, temperature = context.policy, context.rollout.temperature
+    prompted = [(group, prompts_of(group, modes)) for group in groups]
     gaps = []
-    for group, scores in zip(groups, score_groups(policy, groups, modes, temperature), strict=True):
-        sampled_T = torch.tensor([x for r in group.rollouts for x in r.logprobs], dtype=torch.float64)
-        for mode in modes:
-            own_T = group.produced_by(mode)[group.response_of_T]
-            gaps.append((scores[mode].logp_T.double().cpu() - sampled_T)[own_T].abs())
+    for micro in divided(prompted, policy.layout, context.positions):
+        for group, scores in zip(micro, score_groups(policy, micro, modes, temperature), strict=True):
+            sampled_T = torch.tensor([x for r in group.rollouts for x in r.logprobs], dtype=torch.float64)
+            for mode in modes:
+                own_T = group.produced_by(mode)[group.response_of_T]
+                gaps.append((scores[mode].logp_T.double().cpu() - sampled_T)[own_T].abs())
     gap_T = torch.cat(gaps)
     mean = float(gap_T.mean())
     return Gap(mean, float(gap_T.max()), len(gap_T), notable=mean > NOTABLE * limit)

@@ -23,14 +23,18 @@ from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import scaled_dot_product_attention
 from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
 from trainer.model.autograd import Saved
+from trainer.model.trees import Tree, spanned_tree_attention
 
 IMPLEMENTATION = "policysplit_tree"
+
+ONE_RECTANGLE = 8192
+"""Positions up to which the responses of a tree are padded to the longest, however unequal they are: more
+calls of a kernel would cost more than the padding."""
 
 CHANGES = ("softcap", "s_aux", "position_bias", "sliding_window")
 """Options by which models change what attention computes."""
@@ -49,24 +53,6 @@ class Context(Protocol):
     def attend(self, layer: int, query: Tensor, key: Tensor, value: Tensor, scale: float) -> Tensor:
         """Attention of layer ``layer``: queries, keys and values (B, H, L, D) to outputs (B, L, H, D)."""
         ...
-
-
-@dataclass(frozen=True)
-class Tree:
-    """Where a prompt and its responses lie in a packed row: ``start``, then the responses one by one."""
-
-    start: int
-    prompt: int
-    responses: tuple[int, ...]
-
-    @property
-    def first(self) -> int:
-        """Position of the first response token."""
-        return self.start + self.prompt
-
-    @property
-    def end(self) -> int:
-        return self.first + sum(self.responses)
 
 
 @dataclass(frozen=True)
@@ -98,40 +84,11 @@ def tree_attention(
 ) -> Tensor:
     """Attention output of a packed row; query heads may be a multiple of key heads; shape (H, L, D).
 
-    The fast path on the CPU, ``masked_tree_attention`` elsewhere.
+    By kernels of the CPU there, ``spanned_tree_attention`` elsewhere.
     """
     if query_HLD.device.type != "cpu":
-        return masked_tree_attention(query_HLD, key_HLD, value_HLD, trees, scale)
+        return spanned_tree_attention(query_HLD, key_HLD, value_HLD, trees, scale)
     return _TreeAttention.apply(query_HLD, key_HLD, value_HLD, tuple(trees), scale)  # type: ignore[return-value]
-
-
-def masked_tree_attention(
-    query_HLD: Tensor, key_HLD: Tensor, value_HLD: Tensor, trees: Sequence[Tree], scale: float
-) -> Tensor:
-    """The same, tree by tree with a mask (L, L) each: the reference, and the path of other devices."""
-    outputs = []
-    for tree in trees:
-        part = slice(tree.start, tree.end)
-        mask = tree_mask(tree).to(query_HLD.device)
-        output = scaled_dot_product_attention(
-            query_HLD[None, :, part],
-            key_HLD[None, :, part],
-            value_HLD[None, :, part],
-            attn_mask=mask,
-            scale=scale,
-            enable_gqa=query_HLD.shape[0] != key_HLD.shape[0],
-        )
-        outputs.append(output[0])
-    return torch.cat(outputs, dim=1)
-
-
-def tree_mask(tree: Tree) -> Tensor:
-    """Who attends to whom in a tree: earlier positions of the same segment, and of the prompt; (L, L)."""
-    segment = torch.repeat_interleave(
-        torch.arange(1 + len(tree.responses)), torch.tensor([tree.prompt, *tree.responses])
-    )
-    same = segment[:, None] == segment[None, :]
-    return (same | (segment == 0)[None, :]).tril()
 
 
 class _SavedTrees(Saved, Protocol):
@@ -155,9 +112,11 @@ class _TreeAttention(torch.autograd.Function):
             out[:, prompt], lse[:, prompt] = of_prompt[0][0], of_prompt[1][0]
             if tree.first == tree.end:
                 continue
-            own = _Rectangle(tree, q.device)
-            out_b, lse_b = _attend(*(own.gather(x[:, response]) for x in (q, k, v)), scale=scale)
-            out_b, lse_b = own.scatter(out_b), own.scatter(lse_b)
+            own = _Rectangles(tree.responses, q.device)
+            of_own = [
+                _attend(*some, scale=scale) for some in own.gather(*(x[:, response] for x in (q, k, v)))
+            ]
+            out_b, lse_b = map(own.scatter, zip(*of_own, strict=True))
             heads = len(k)
             out_a, lse_a = _flash(
                 _fold(q[:, response], heads)[None], k[None, :, prompt], v[None, :, prompt], scale=scale
@@ -186,10 +145,11 @@ class _TreeAttention(torch.autograd.Function):
             grad_q[:, prompt], grad_k[:, prompt], grad_v[:, prompt] = (x[0] for x in of_prompt)
             if tree.first == tree.end:
                 continue
-            own = _Rectangle(tree, q.device)
-            rectangles = [own.gather(x[:, response]) for x in (grad, q, k, v, out, lse)]
-            own.clear_padding(rectangles[0])
-            of_own = [own.scatter(x) for x in _attend_backward(*rectangles, scale=ctx.scale)]
+            own = _Rectangles(tree.responses, q.device)
+            rectangles = own.gather(*(x[:, response] for x in (grad, q, k, v, out, lse)))
+            own.clear_padding([some[0] for some in rectangles])
+            found = [_attend_backward(*some, scale=ctx.scale) for some in rectangles]
+            of_own = [own.scatter(x) for x in zip(*found, strict=True)]
             heads = len(k)
             grad_a, q_a, out_a, lse_a = (_fold(x[:, response], heads)[None] for x in (grad, q, out, lse))
             k_a, v_a = k[None, :, prompt], v[None, :, prompt]
@@ -233,39 +193,78 @@ def _summed(x: Tensor, heads: int) -> Tensor:
     return x if x.shape[-3] == heads else x.unflatten(-3, (heads, -1)).sum(dim=-3)
 
 
-class _Rectangle:
-    """The response tokens of a tree as a batch of responses padded to the longest, and back.
+class _Rectangles:
+    """The response tokens of a tree as batches of responses, each padded to its longest, and back.
 
-    A padding position repeats the first token. Behind a response's own tokens, causality hides it from them.
+    One batch, unless padding would more than double many tokens: then responses of about one length go
+    together, and memory stays linear in tokens where one is long beside short ones.
     """
 
-    def __init__(self, tree: Tree, device: torch.device):
-        lengths = [length for length in tree.responses if length]
-        self._rows, self._longest = len(lengths), max(lengths)
-        self._index = self._place = self._padding = None
-        if min(lengths) == self._longest:
-            return
+    def __init__(self, responses: Sequence[int], device: torch.device):
+        lengths = [length for length in responses if length]
+        together = _of_about_one_length(lengths)
+        self._rectangles = [_Rectangle(lengths, members, device) for members in together]
+        self._order = None
+        if len(together) > 1:
+            of_response = torch.arange(sum(lengths)).split(lengths)
+            self._order = torch.cat([of_response[i] for some in together for i in some]).argsort().to(device)
+
+    def gather(self, *tensors: Tensor) -> list[list[Tensor]]:
+        """By rectangle, (H, T, ...) of each tensor to (responses, H, longest, ...)."""
+        return [[rectangle.gather(x) for x in tensors] for rectangle in self._rectangles]
+
+    def scatter(self, parts: Sequence[Tensor]) -> Tensor:
+        """(responses, H, longest, ...) of each rectangle back to (H, T, ...)."""
+        flat = [rectangle.scatter(x) for rectangle, x in zip(self._rectangles, parts, strict=True)]
+        return flat[0] if self._order is None else torch.cat(flat, dim=1).index_select(1, self._order)
+
+    def clear_padding(self, parts: Sequence[Tensor]) -> None:
+        """Zero (responses, H, longest, D) of each rectangle at padding positions."""
+        for rectangle, x in zip(self._rectangles, parts, strict=True):
+            rectangle.clear_padding(x)
+
+
+def _of_about_one_length(lengths: Sequence[int]) -> list[list[int]]:
+    """Responses, by number, that go into one rectangle: at most half of it is padding, or it is small."""
+    if len(lengths) * max(lengths) <= max(ONE_RECTANGLE, 2 * sum(lengths)):
+        return [list(range(len(lengths)))]
+    found: list[list[int]] = []
+    for number in sorted(range(len(lengths)), key=lambda i: -lengths[i]):
+        if not found or 2 * lengths[number] < lengths[found[-1][0]]:
+            found.append([])
+        found[-1].append(number)
+    return found
+
+
+class _Rectangle:
+    """Some of a tree's responses, padded. A padding position repeats the first token: behind a response's own
+    tokens, causality hides it from them."""
+
+    def __init__(self, lengths: Sequence[int], members: Sequence[int], device: torch.device):
         length = torch.tensor(lengths)
+        start = (length.cumsum(0) - length)[members]
+        length = length[members]
+        self._rows, self._longest = len(members), int(length.max())
+        self._index = self._place = self._padding = None
         column = torch.arange(self._longest)
         inside = column < length[:, None]
-        token = (length.cumsum(0) - length)[:, None] + column
-        self._index = torch.where(inside, token, 0).flatten().to(device)
-        self._place = inside.flatten().nonzero().squeeze(-1).to(device)
-        self._padding = (~inside).to(device)
+        padded = not bool(inside.all())
+        if padded or len(members) < len(lengths):
+            self._index = torch.where(inside, start[:, None] + column, 0).flatten().to(device)
+        if padded:
+            self._place = inside.flatten().nonzero().squeeze(-1).to(device)
+            self._padding = (~inside).to(device)
 
     def gather(self, x: Tensor) -> Tensor:
-        """(H, T, ...) to (responses, H, longest, ...)."""
         if self._index is not None:
             x = x.index_select(1, self._index)
         return x.unflatten(1, (self._rows, self._longest)).transpose(0, 1)
 
     def scatter(self, x: Tensor) -> Tensor:
-        """(responses, H, longest, ...) back to (H, T, ...)."""
         x = x.transpose(0, 1).flatten(1, 2)
         return x if self._place is None else x.index_select(1, self._place)
 
     def clear_padding(self, x: Tensor) -> None:
-        """Zero (responses, H, longest, D) at padding positions."""
         if self._padding is not None:
             x.masked_fill_(self._padding[:, None, :, None], 0.0)
 

@@ -19,12 +19,42 @@ from torch import Tensor
 
 from trainer.model.autograd import Saved
 from trainer.model.packed_linear import can_pack, packed, packed_product, widens
+from trainer.model.products import add_product, sums_stay, wide_product
 from trainer.spec.model import LogitsDtype
 
 CHUNK_TOKENS = 512
 CACHED_TOKENS = 64
 KEPT_BYTES = 256 * 2**20
-"""Probabilities that the forward pass leaves for the backward pass, whatever the batch."""
+"""Probabilities that the forward pass leaves for the backward pass on a CPU, whatever the batch."""
+
+DEVICE_SHARE = 32
+"""On a device with memory of its own: one part in so many for a chunk, one for kept probabilities."""
+CHUNK_COPIES = 4
+"""Of a chunk's logits in float32 at once: logits, probabilities, their gradient and what is between."""
+LEAST_CHUNK = 128
+"""Tokens below which a product with the output matrix mostly waits for that matrix."""
+
+
+class Cost(NamedTuple):
+    """What the logits of a batch may take."""
+
+    chunk: int
+    """Tokens whose logits there are at once."""
+    kept_bytes: int
+    """Probabilities that are kept for the way back."""
+
+    @classmethod
+    def on(cls, memory: int, vocabulary: int) -> "Cost":
+        """On a device with ``memory`` bytes."""
+        share = memory // DEVICE_SHARE
+        return cls(max(LEAST_CHUNK, share // (CHUNK_COPIES * 4 * vocabulary)), share)
+
+    @classmethod
+    def of(cls, output_VD: Tensor) -> "Cost":
+        """On the device of the output matrix."""
+        if not output_VD.is_cuda:
+            return cls(CHUNK_TOKENS, KEPT_BYTES)
+        return cls.on(torch.cuda.get_device_properties(output_VD.device).total_memory, len(output_VD))
 
 
 class OutputLayer:
@@ -36,7 +66,7 @@ class OutputLayer:
 
     def __init__(self, output_VD: Tensor, logits_dtype: LogitsDtype = "float32"):
         exact = logits_dtype == "float32" and output_VD.dtype.itemsize < 4
-        self._into_float32 = exact and output_VD.is_cuda
+        self._into_float32 = exact and sums_stay(output_VD)
         weight_VD = output_VD.detach()
         wide = widens(output_VD)
         #: Rounded to after a product in float32; None: what the product gives is right.
@@ -50,7 +80,7 @@ class OutputLayer:
     def __call__(self, hidden_TD: Tensor, temperature: float = 1.0) -> Tensor:
         """Logits at ``temperature``, float32 or better; shape (T, D) to (T, V). Without gradient."""
         if self._into_float32:
-            logits = torch.mm(hidden_TD, self._weight_VD.t(), out_dtype=torch.float32)
+            logits = wide_product(hidden_TD, self._weight_VD.t())
         elif self._packed:
             logits = packed_product(hidden_TD.to(self._dtype), self._weight_VD).float()
         else:
@@ -66,10 +96,10 @@ def token_logprobs(
     output_VD: Tensor,
     token_T: Tensor,
     temperature: float = 1.0,
-    chunk: int = CHUNK_TOKENS,
+    chunk: int | None = None,
     logits_dtype: LogitsDtype = "float32",
     output: OutputLayer | None = None,
-    kept_bytes: int = KEPT_BYTES,
+    kept_bytes: int | None = None,
 ) -> tuple[Tensor, Tensor]:
     """log pi(o_t) and H_t (nats) at temperature ``temperature``; both shape (T,), float32, differentiable.
 
@@ -78,10 +108,15 @@ def token_logprobs(
         output_VD: the output matrix (tied or not).
         token_T: the tokens.
         output: the output layer of ``output_VD``, if there is one already.
+        chunk, kept_bytes: as in ``Cost``; default: what suits the device.
     """
     output = output or OutputLayer(output_VD, logits_dtype)
+    if chunk is None or kept_bytes is None:
+        usual = Cost.of(output_VD)
+        chunk, kept_bytes = chunk or usual.chunk, usual.kept_bytes if kept_bytes is None else kept_bytes
+    cost = Cost(chunk, kept_bytes)
     return _LinearLogProbs.apply(  # type: ignore[return-value]
-        hidden_TD, output_VD, token_T, temperature, output, _Cost(chunk, kept_bytes), False
+        hidden_TD, output_VD, token_T, temperature, output, cost, False
     )[:2]
 
 
@@ -95,13 +130,8 @@ def compared_logprobs(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """The same, and whether o_t is the likeliest token: boolean, (T,), empty where it ``compares`` none."""
     return _LinearLogProbs.apply(  # type: ignore[return-value]
-        hidden_TD, output_VD, token_T, temperature, output, _Cost(CHUNK_TOKENS, KEPT_BYTES), compares
+        hidden_TD, output_VD, token_T, temperature, output, Cost.of(output_VD), compares
     )
-
-
-class _Cost(NamedTuple):
-    chunk: int
-    kept_bytes: int
 
 
 class _SavedChunks(Saved, Protocol):
@@ -110,6 +140,8 @@ class _SavedChunks(Saved, Protocol):
     output: OutputLayer
 
     def mark_non_differentiable(self, *tensors: Tensor) -> None: ...
+
+    def set_materialize_grads(self, value: bool) -> None: ...
 
 
 class _LinearLogProbs(torch.autograd.Function):
@@ -121,7 +153,7 @@ class _LinearLogProbs(torch.autograd.Function):
         token_T: Tensor,
         temperature: float,
         output: OutputLayer,
-        cost: _Cost,
+        cost: Cost,
         compares: bool,
     ) -> tuple[Tensor, Tensor, Tensor]:
         chunk, kept_bytes = cost
@@ -152,12 +184,15 @@ class _LinearLogProbs(torch.autograd.Function):
         ctx.save_for_backward(hidden_TD, output_VD, token_T, logp_T, log_z_T, entropy_T, kept_TV)
         ctx.temperature, ctx.chunk, ctx.output = temperature, chunk, output
         ctx.mark_non_differentiable(likeliest_T)
+        # What the loss does not use has no gradient, which is known without reading any number of the device.
+        ctx.set_materialize_grads(False)
         return logp_T, entropy_T, likeliest_T
 
     @staticmethod
-    def backward(ctx: _SavedChunks, *gradients: Tensor) -> tuple[Tensor | None, ...]:
-        grad_logp_T, grad_entropy_T, _ = gradients
+    def backward(ctx: _SavedChunks, *gradients: Tensor | None) -> tuple[Tensor | None, ...]:
         hidden_TD, output_VD, token_T, logp_T, log_z_T, entropy_T, kept_TV = ctx.saved_tensors
+        entropy_used = gradients[1] is not None and bool(gradients[1].any())
+        grad_logp_T, grad_entropy_T = (torch.zeros_like(logp_T) if x is None else x for x in gradients[:2])
         grad_hidden = torch.empty_like(hidden_TD)
         # Frozen under adapters: then a matrix of the vocabulary's size is neither made nor filled.
         grad_output = (
@@ -165,7 +200,6 @@ class _LinearLogProbs(torch.autograd.Function):
             if ctx.needs_input_grad[1]
             else None
         )
-        entropy_used = bool(grad_entropy_T.any())
         # Without instructions for bfloat16 its plain products run on one core, a hundred times slower.
         factor_dtype = torch.float32 if widens(hidden_TD) else hidden_TD.dtype
         factor_VD, factor_TD = output_VD.to(factor_dtype), hidden_TD.to(factor_dtype)
@@ -202,15 +236,10 @@ class _LinearLogProbs(torch.autograd.Function):
             else:
                 # It is half of a confident token's gradient or more: the rounded product leaves it out.
                 grad_z = grad_z.scatter_(-1, token, 0.0).to(factor_dtype)
-                grad_hidden[part] = _product(grad_z, factor_VD) + sampled * output_VD[token_T[part]]
+                grad_hidden[part] = wide_product(grad_z, factor_VD) + sampled * output_VD[token_T[part]]
                 grad_z.scatter_(-1, token, sampled.to(factor_dtype))
             if grad_output is not None:
-                grad_output += grad_z.t() @ factor_TD[part]
+                add_product(grad_output, grad_z.t(), factor_TD[part])
         if grad_output is not None:
             grad_output = grad_output.to(output_VD.dtype)
         return grad_hidden, grad_output, None, None, None, None, None
-
-
-def _product(a: Tensor, b: Tensor) -> Tensor:
-    """a @ b of rounded factors, not rounded itself where the device has such a product."""
-    return torch.mm(a, b, out_dtype=torch.float32) if a.is_cuda else a @ b

@@ -15,7 +15,8 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from trainer.model.attention import Tree, Trees, context_inputs
+from trainer.model.attention import Trees, context_inputs
+from trainer.model.trees import Tree
 
 Layout = Literal["shared_prefix", "per_row"]
 
@@ -35,17 +36,14 @@ class PackedRows:
     row_T: Tensor
     position_T: Tensor
     token_T: Tensor
-    mask_BL: Tensor | None = None
-    """Boolean, False at the padding of plain rows."""
 
     def decoder_inputs(self, device: torch.device) -> dict[str, object]:
         """Arguments for the forward pass of a model without its output layer."""
         ids, positions = self.input_ids_BL.to(device), self.position_ids_BL.to(device)
         if self.trees is not None:
             return context_inputs(ids, positions, Trees(self.trees))
-        assert self.mask_BL is not None
-        mask = self.mask_BL.to(device)
-        return {"input_ids": ids, "position_ids": positions, "attention_mask": mask, "use_cache": False}
+        # Padding is behind all that is read of a row: causality hides it, and no mask is needed.
+        return {"input_ids": ids, "position_ids": positions, "use_cache": False}
 
 
 def pack(
@@ -93,21 +91,18 @@ def _plain(
     ]
     length = max(len(prompt) + len(response) for prompt, response in rows)
     input_ids = torch.full((len(rows), length), pad_id, dtype=torch.long)
-    mask = torch.zeros((len(rows), length), dtype=torch.bool)
     row_T: list[int] = []
     position_T: list[int] = []
     for row, (prompt, response) in enumerate(rows):
         ids = [*prompt, *response]
         input_ids[row, : len(ids)] = torch.tensor(ids)
-        mask[row, : len(ids)] = True
         row_T += [row] * len(response)
         position_T += range(len(prompt) - 1, len(ids) - 1)
     return PackedRows(
         input_ids,
-        torch.arange(length).repeat(len(rows), 1) * mask,
+        torch.arange(length).repeat(len(rows), 1),
         None,
         torch.tensor(row_T, dtype=torch.long),
         torch.tensor(position_T, dtype=torch.long),
         torch.tensor([token for _, response in rows for token in response], dtype=torch.long),
-        mask,
     )

@@ -29,6 +29,8 @@ from trainer.model.logprobs import OutputLayer
 from trainer.model.packed_linear import pack_linear_layers
 from trainer.model.packing import Layout
 from trainer.model.recompute import recompute_layers
+from trainer.model.row_attention import IMPLEMENTATION as ROWS
+from trainer.model.row_attention import LAYERS
 from trainer.spec.chat_template import knows_developer
 from trainer.spec.messages import for_template
 from trainer.spec.model import LogitsDtype, LoraSpec, ModelSpec
@@ -313,15 +315,17 @@ def _check_output_layer(model: Any) -> None:
 def _layout(model: PreTrainedModel) -> Layout:
     """Shared prefixes where every layer attends to all that is before, by transformers' own interface.
 
-    Windows would need masks of their own; what else a model may do to its attention shows when it is tried.
+    What else a model may do to its attention shows when it is tried. Others have rows of their own, without
+    dense masks where the kinds of their layers are known.
     """
     config = model.config.get_text_config()
     kinds = set(getattr(config, "layer_types", None) or ["full_attention"])
     windowed = getattr(config, "sliding_window", None) and getattr(config, "use_sliding_window", True)
-    if windowed or kinds != {"full_attention"}:
-        return "per_row"
-    model.set_attn_implementation(IMPLEMENTATION)
-    if attends_by_context(model.get_decoder(), config.num_hidden_layers):
-        return "shared_prefix"
-    model.set_attn_implementation("sdpa")
+    loaded_with = str(config._attn_implementation)
+    if not windowed and kinds == {"full_attention"}:
+        model.set_attn_implementation(IMPLEMENTATION)
+        if attends_by_context(model.get_decoder(), config.num_hidden_layers):
+            return "shared_prefix"
+    by_rows = loaded_with == "sdpa" and kinds <= LAYERS
+    model.set_attn_implementation(ROWS if by_rows else loaded_with)
     return "per_row"

@@ -15,6 +15,9 @@ from trainer.model.packing import Layout
 
 U = TypeVar("U")
 
+LARGEST_MICRO_BATCH_TOKENS = 16384
+"""Positions of the largest micro-batch, unless a run says otherwise: a group of more takes two passes."""
+
 
 @dataclass(frozen=True, eq=False)
 class Row:

@@ -1,7 +1,8 @@
 """Log-probabilities and entropies of rows; of a group's responses under the prompt of each mode."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import groupby
 
 import torch
 from torch import Tensor
@@ -9,7 +10,7 @@ from torch import Tensor
 from trainer.model.logprobs import compared_logprobs
 from trainer.model.packing import Layout, pack
 from trainer.model.policy import Policy
-from trainer.model.rows import Row, by_context
+from trainer.model.rows import LARGEST_MICRO_BATCH_TOKENS, Row, by_context, micro_batches, row_positions
 from trainer.spec.modes import Mode
 from trainer.types import Group
 
@@ -93,9 +94,40 @@ def _picked(rows: Sequence[Row], runs: Sequence[Sequence[int]]) -> Tensor | None
     )
 
 
+def prompts_of(group: Group, modes: Sequence[Mode]) -> list[list[int]]:
+    """The group's prompt in each of ``modes``."""
+    return [group.prompt_ids[mode] for mode in modes]
+
+
 def group_rows(group: Group, modes: Sequence[Mode]) -> list[Row]:
     """All responses of a group under the prompts of ``modes``, mode after mode."""
-    return [Row(group.prompt_ids[mode], r.response_ids) for mode in modes for r in group.rollouts]
+    return [Row(prompt, r.response_ids) for prompt in prompts_of(group, modes) for r in group.rollouts]
+
+
+def divided(
+    groups: Sequence[tuple[Group, Sequence[Sequence[int]]]], layout: Layout, positions: int | None = None
+) -> list[list[Group]]:
+    """Groups, each with the prompts that its responses are read behind, in micro-batches to be scored.
+
+    All of them where they fit one; otherwise by responses, in their order, without those that have no tokens.
+    What trains is divided by ``trainer.steps.parts``.
+
+    Args:
+        positions: the largest micro-batch, but for a response that is larger by itself.
+    """
+    bound = LARGEST_MICRO_BATCH_TOKENS if positions is None else positions
+    units = [
+        (group, r, [Row(prompt, r.response_ids) for prompt in prompts])
+        for group, prompts in groups
+        for r in group.rollouts
+    ]
+    if row_positions([row for _, _, rows in units for row in rows], layout) <= bound:
+        return [[group for group, _ in groups]]
+    found = micro_batches(
+        [unit for unit in units if unit[1].response_ids], lambda unit: unit[2], bound, layout
+    )
+    runs = ([list(run) for _, run in groupby(micro, key=lambda unit: id(unit[0]))] for micro in found)
+    return [[replace(run[0][0], rollouts=[r for _, r, _ in run]) for run in of_micro] for of_micro in runs]
 
 
 def score_groups(

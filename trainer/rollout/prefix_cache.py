@@ -2,8 +2,9 @@
 
 Rows (responses being sampled) of one prompt share its keys and values: their queries are put together and
 multiplied with them as one matrix. Own keys and values of all rows lie side by side, since every row has
-decoded equally many tokens. Scores of both parts go through one softmax. On the CPU everything here is
-float32: bfloat16 products would round the scores, and are hardly faster at these sizes.
+decoded equally many tokens. Scores of both parts go through one softmax. Scores are float32, as in training:
+on the CPU all is, where bfloat16 products would round them and are hardly faster at these sizes; on CUDA
+products of bfloat16 give float32.
 
 Axis suffixes: _P prompts, _R rows of a prompt, _B all rows, _K key heads, _N query heads of a key head,
 _L prompt tokens, _T decoded tokens, _D head size.
@@ -15,6 +16,7 @@ import torch
 from torch import Tensor
 
 from trainer.model.attention import Trees
+from trainer.model.products import sums_stay, wide_product
 
 GROWTH = 64
 """Decoded tokens that room is made for at a time."""
@@ -92,16 +94,22 @@ class PrefixCache:
         own_key[:, :, self._decoded] = key[:, :, 0]
         own_value[:, :, self._decoded] = value[:, :, 0]
         own_key_BKTD, own_value_BKTD = (x[:, :, : self._decoded + 1] for x in (own_key, own_value))
-        query_BKND = query.to(own_key.dtype).view(rows, heads, -1, query.shape[-1]) * scale
-        of_prompt = self._to_prompts(query_BKND) @ prompt_key_PKLD.transpose(-1, -2)
+        query_BKND = query.to(own_key.dtype).view(rows, heads, -1, query.shape[-1])
+        scaled_late = sums_stay(query_BKND)  # a narrow query would be rounded once more
+        if not scaled_late:
+            query_BKND = query_BKND * scale
+        of_prompt = wide_product(self._to_prompts(query_BKND), prompt_key_PKLD.transpose(-1, -2))
         if self._hidden_PL is not None:
             of_prompt.masked_fill_(self._hidden_PL[:, None, None], -torch.inf)
-        scores = torch.cat([self._to_rows(of_prompt), query_BKND @ own_key_BKTD.transpose(-1, -2)], dim=-1)
+        of_own = wide_product(query_BKND, own_key_BKTD.transpose(-1, -2))
+        scores = torch.cat([self._to_rows(of_prompt), of_own], dim=-1)
+        if scaled_late:
+            scores *= scale
         weights = scores.softmax(dim=-1, dtype=torch.promote_types(scores.dtype, torch.float32))
         weights = weights.to(own_key.dtype)
         length = prompt_key_PKLD.shape[2]
-        output_BKND = self._to_rows(self._to_prompts(weights[..., :length]) @ prompt_value_PKLD)
-        output_BKND = output_BKND + weights[..., length:] @ own_value_BKTD
+        of_prompt = wide_product(self._to_prompts(weights[..., :length]), prompt_value_PKLD)
+        output_BKND = self._to_rows(of_prompt) + wide_product(weights[..., length:], own_value_BKTD)
         return output_BKND.flatten(1, 2)[:, None].to(query.dtype)
 
     def _to_prompts(self, x_BKN: Tensor) -> Tensor:
@@ -128,7 +136,7 @@ class _Prefill:
 
     def _stacked(self, x_KLD: Tensor) -> Tensor:
         """(K, all prompt tokens, D) to (P, K, L, D)."""
-        dtype = torch.promote_types(x_KLD.dtype, torch.float32) if x_KLD.device.type == "cpu" else x_KLD.dtype
+        dtype = x_KLD.dtype if sums_stay(x_KLD) else torch.promote_types(x_KLD.dtype, torch.float32)
         heads, _, size = x_KLD.shape
         stacked = x_KLD.new_zeros((len(self._trees.trees), heads, self._longest, size), dtype=dtype)
         for number, tree in enumerate(self._trees.trees):

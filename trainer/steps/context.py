@@ -34,6 +34,8 @@ class StepContext:
     progress: Progress
     ranks: Ranks = ALONE
     """All of them go through a phase together; what is split between them is the phase's affair."""
+    positions: int | None = None
+    """The largest micro-batch, ``optimizer.tokens_per_micro_batch``; None: the trainer's own."""
     reference: Policy | None = None
     """The model that training began with, where the objective has a penalty on leaving it."""
 

@@ -14,7 +14,7 @@ from torch import Tensor
 from trainer.algorithms.base import GroupPlan
 from trainer.distributed.ranks import Ranks
 from trainer.model.packing import Layout
-from trainer.model.rows import Row, micro_batches, row_positions
+from trainer.model.rows import LARGEST_MICRO_BATCH_TOKENS, Row, micro_batches, row_positions
 from trainer.model.scoring import group_rows
 from trainer.objective.transfer import fetch, placed
 from trainer.spec.modes import Mode
@@ -22,9 +22,6 @@ from trainer.steps.group_loss import Given, Old
 
 MICRO_BATCH_TOKENS = 4096
 """Positions up to which groups go together: more make matrix products hardly faster, and need memory."""
-
-LARGEST_MICRO_BATCH_TOKENS = 16384
-"""Positions of the largest micro-batch, unless a run says otherwise: a group of more takes two passes."""
 
 
 @dataclass(eq=False)
