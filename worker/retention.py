@@ -11,7 +11,7 @@ Metrics stay: they are small, and the job is nothing without them; what of ended
 import logging
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 
 from sqlalchemy import ColumnElement, delete, exists, select, tuple_
 from sqlalchemy.orm import Session
@@ -35,13 +35,17 @@ from app.core.tables import (
     MetricSeries,
     Project,
     Rollout,
+    RolloutArchive,
 )
 from app.evals import deletion as evals
 from app.files import storage
 from app.jobs import deletion
 from app.jobs.deletion import delete_some, remove_deleted
+from app.rollouts.archive import stand_in
 from app.series.repository import next_series_with_points, pack_some
 from app.storage.expiry import DAY, checkpoint_may_go, file_may_go, kept_days
+from worker.archiving import archive
+from worker.archiving import remove as remove_part
 from worker.shutdown import Shutdown
 from worker.sweeping import sweep
 
@@ -84,8 +88,13 @@ def expire(now: float | None = None, shutdown: Shutdown | None = None) -> None:
     """One pass over everything that has a limit, until nothing is due or the worker stops."""
     now = time.time() if now is None else now
     stops, kept = Pauses(shutdown), kept_days()
+    archives = _Archives(now, kept["rollout_archives"])
     if days := kept["rollouts"]:
-        _expire_rows(Rollout, "rollouts", now - days * DAY, stops)
+        _expire_rows(Rollout, "rollouts", now - days * DAY, stops, archives.made)
+    if get_settings().archive_rollouts == "ended":
+        archives.make_all(now, stops)
+    if kept["rollout_archives"]:
+        archives.expire(stops)
     if days := kept["events"]:
         _expire_rows(JobEvent, "events", now - days * DAY, stops)
     if days := kept["checkpoints"]:
@@ -117,11 +126,21 @@ def _ended_jobs(before: float, stops: Pauses, *having: ColumnElement[bool]) -> I
         place = (rows[-1].finished_at, rows[-1].id)
 
 
-def _expire_rows(table: type[Rollout] | type[JobEvent], what: str, before: float, stops: Pauses) -> None:
-    """A transaction takes as many jobs as there is room for: most have few rows."""
+def _expire_rows(
+    table: type[Rollout] | type[JobEvent],
+    what: str,
+    before: float,
+    stops: Pauses,
+    archived: Callable[[Sequence[str], Pauses], tuple[Sequence[str], set[str]]] | None = None,
+) -> None:
+    """A transaction takes as many jobs as there is room for: most have few rows.
+
+    ``archived``: which of some jobs may lose their rows, and of which of these there is an archive.
+    """
     there = exists().where(table.job_id == Job.id)
     for jobs in _ended_jobs(before, stops, there):
-        left, total = list(reversed(jobs)), 0
+        may_go, kept = (jobs, set[str]()) if archived is None else archived(jobs, stops)
+        left, total = list(reversed(may_go)), 0
         while left and not stops():
             room, ended = deletion.ROWS, dict[str, int]()
             with write_session() as session:
@@ -131,21 +150,70 @@ def _expire_rows(table: type[Rollout] | type[JobEvent], what: str, before: float
                     if room:
                         ended[left.pop()], total = total, 0
                 if table is Rollout:
-                    _tell(session, ended, what)
+                    _tell(session, ended, what, kept)
             for job_id, count in ended.items():
                 _log.info("%s: %s %s have expired", job_id, count, what)
         if total and table is Rollout:
             with write_session() as session:
-                _tell(session, {left[-1]: total}, what)
+                _tell(session, {left[-1]: total}, what, kept)
 
 
-def _tell(session: Session, counts: Mapping[str, int], what: str) -> None:
-    told: dict[str, tuple[str, dict[str, object]]] = {
-        job_id: (f"{count:,} {what} have expired.", {what: count})
-        for job_id, count in counts.items()
-        if count
-    }
+def _tell(session: Session, counts: Mapping[str, int], what: str, archived: Collection[str] = ()) -> None:
+    told: dict[str, tuple[str, dict[str, object]]] = {}
+    for job_id, count in counts.items():
+        if count:
+            rest = ": they are read from the archive from now on." if job_id in archived else "."
+            told[job_id] = f"{count:,} {what} have expired{rest}", {what.replace(" ", "_"): count}
     add_messages(session, told)
+
+
+class _Archives:
+    """What is done about archives of rollouts in a pass: none is made that would expire in it."""
+
+    def __init__(self, now: float, days: float):
+        self._worth = now - days * DAY if days else 0.0
+
+    def made(self, jobs: Sequence[str], stops: Pauses) -> tuple[Sequence[str], set[str]]:
+        """Have archives stand in for rows that are to go; which rows may, and which have one."""
+        waiting = set[str]()
+        if get_settings().archive_rollouts != "never":
+            with read_session() as session:
+                query = select(Job.id).where(Job.id.in_(jobs), Job.finished_at >= self._worth)
+                wanted = session.scalars(query).all()
+            waiting = {job_id for job_id in wanted if not archive(job_id, stops)}
+        may_go = [job_id for job_id in jobs if job_id not in waiting]
+        with write_session() as session:
+            return may_go, stand_in(session, may_go)
+
+    def make_all(self, now: float, stops: Pauses) -> None:
+        """Of each ended job that has rollouts and no whole archive."""
+        has_rows = exists().where(Rollout.job_id == Job.id)
+        has_all = exists().where(RolloutArchive.job_id == Job.id, RolloutArchive.complete)
+        for jobs in _ended_jobs(now, stops, Job.finished_at >= self._worth, has_rows, ~has_all):
+            for job_id in jobs:
+                archive(job_id, stops)
+
+    def expire(self, stops: Pauses) -> None:
+        has_some = exists().where(RolloutArchive.job_id == Job.id)
+        columns = (
+            RolloutArchive.number,
+            RolloutArchive.digest,
+            RolloutArchive.bytes,
+            RolloutArchive.count.label("rollouts"),
+        )
+        for jobs in _ended_jobs(self._worth, stops, has_some):
+            for job_id in jobs:
+                with write_session() as session:
+                    job = session.scalar(select(Job).where(Job.id == job_id).with_for_update())
+                    mine = delete(RolloutArchive).where(RolloutArchive.job_id == job_id)
+                    parts = session.execute(mine.returning(*columns)).all()
+                    if job is not None:
+                        job.disk_bytes = max(0, job.disk_bytes - sum(part.bytes for part in parts))
+                        _tell(session, {job_id: sum(part.rollouts for part in parts)}, "archived rollouts")
+                for part in parts:
+                    remove_part(job_id, part.number, part.digest)
+                if stops():
+                    return
 
 
 def _expire_checkpoints(before: float, stops: Pauses) -> None:

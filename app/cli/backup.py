@@ -112,6 +112,8 @@ class _Copy:
 
     def __init__(self, settings: Settings, archive: tarfile.TarFile):
         self._root = settings.data_dir.resolve()
+        # What is there is another's to copy.
+        self._has_store = bool(settings.store)
         self._archive = archive
         self._hashes: dict[str, str] = {}
         self._size = 0
@@ -155,13 +157,24 @@ class _Copy:
     def _missing(self, database: Path) -> list[str]:
         """What the database speaks of and the archive has not."""
         with contextlib.closing(sqlite3.connect(database)) as connection:
-            files = [f"files/{row[0]}" for row in connection.execute("SELECT id FROM files")]
+            ids = [] if self._has_store else connection.execute("SELECT id FROM files").fetchall()
+            files = [f"files/{row[0]}" for row in ids]
             manifests = [
                 f"{Path(row[0]).relative_to(self._root).as_posix()}/policysplit.json"
                 for row in connection.execute("SELECT path FROM checkpoints")
                 if Path(row[0]).is_relative_to(self._root)
             ]
-        return [name for name in (*files, *manifests) if name not in self._hashes]
+            archives = [] if self._has_store else _archives(connection)
+        have = {str(Path(name).parent) for name in self._hashes} | self._hashes.keys()
+        return [name for name in (*files, *manifests, *archives) if name not in have]
+
+
+def _archives(database: sqlite3.Connection) -> list[str]:
+    """The folders of archived rollouts; a database that is not upgraded yet knows of none."""
+    if not database.execute("SELECT 1 FROM sqlite_master WHERE name = 'rollout_archives'").fetchone():
+        return []
+    rows = database.execute("SELECT job_id, number, digest FROM rollout_archives")
+    return [f"runs/{job_id}/rollouts/part-{number}/{digest}" for job_id, number, digest in rows]
 
 
 class _Hashing:

@@ -17,7 +17,7 @@ DataDirOption = Annotated[Path | None, typer.Option(help="The data directory.")]
 
 @app.command()
 def migrate(as_json: JsonOption = False, data_dir: DataDirOption = None) -> None:
-    """Copy a data directory's files, checkpoints, states and base models to the store.
+    """Copy a data directory's files, checkpoints, archives, states and base models to the store.
 
     Rows refer to the store once their files are there. It can be interrupted and run again. Nothing is
     removed here; stop workers first, as what they write meanwhile stays on their disks.
@@ -33,12 +33,18 @@ def migrate(as_json: JsonOption = False, data_dir: DataDirOption = None) -> None
         raise CliError(f"{error.message} What has been uploaded stays: run the command again.") from error
     for name in moved.missing:
         err.print(f"{name} has no files here: run this on the host that has them", soft_wrap=True)
-    counts = {"files": moved.files, "checkpoints": moved.checkpoints, "states": moved.states}
+    counts = {
+        "files": moved.files,
+        "checkpoints": moved.checkpoints,
+        "rollout_archives": moved.rollout_archives,
+        "states": moved.states,
+    }
     say_done(
         {"store": settings.store, **counts, "models": moved.models, "missing": moved.missing},
         as_json,
-        f"In {settings.store}: {moved.files} files, {moved.checkpoints} checkpoints, {moved.states} states "
-        f"and {moved.models} base models of this host.",
+        f"In {settings.store}: {moved.files} files, {moved.checkpoints} checkpoints, "
+        f"{moved.rollout_archives} archives of rollouts, {moved.states} states and {moved.models} base "
+        "models of this host.",
     )
 
 

@@ -210,6 +210,11 @@ class Reads:
         self._running: set[Connection] = set()
         self._ended = False
 
+    @property
+    def ended(self) -> bool:
+        """Whether nobody wants the answer any more."""
+        return self._ended
+
     @contextmanager
     def running(self, connection: Connection) -> Iterator[None]:
         """The connection's queries end with the others' within the block."""

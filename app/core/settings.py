@@ -184,6 +184,17 @@ class Settings(GraderSettings):
     retain_rollouts_days: float = Field(
         default=0, ge=0, description="Days after a job's end until its rollouts are removed; 0: never"
     )
+    archive_rollouts: Literal["never", "expiring", "ended"] = Field(
+        default="expiring",
+        description="Compressed archives of rollouts, read in place of rows that are gone: expiring: of what "
+        "is to be removed by policy, before it is; ended: of each job once it has ended; never: what is "
+        "removed is gone",
+    )
+    retain_rollout_archives_days: float = Field(
+        default=0,
+        ge=0,
+        description="Archives of rollouts are removed so long after their job's end; 0: never",
+    )
     retain_events_days: float = Field(
         default=0, ge=0, description="Days after a job's end until its events are removed; 0: never"
     )

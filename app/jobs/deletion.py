@@ -29,6 +29,7 @@ from app.core.tables import (
     MetricPoint,
     MetricSeries,
     Rollout,
+    RolloutArchive,
 )
 from app.core.unfinished import unfinished
 from app.files import storage
@@ -82,7 +83,7 @@ def remove_deleted(stops: Callable[[], bool] = lambda: False) -> int:
         shutil.rmtree(get_settings().runs_dir / job_id, ignore_errors=True)
         remove_below(f"runs/{job_id}")
         with write_session() as session:
-            for table in (MetricSeries, JobAttempt, JobReplay):
+            for table in (MetricSeries, JobAttempt, JobReplay, RolloutArchive):
                 session.execute(delete(table).where(table.job_id == job_id))
             session.execute(delete(Job).where(Job.id == job_id))
         _log.info("%s has been removed", job_id)

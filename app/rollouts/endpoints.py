@@ -1,21 +1,24 @@
-"""``/v1/fine_tuning/jobs/{id}/rollouts``."""
+"""``/v1/fine_tuning/jobs/{id}/rollouts`` and ``rollouts.jsonl``."""
 
 from typing import Annotated
 
 from fastapi import APIRouter, Query, Response
+from fastapi.responses import StreamingResponse
 
 from app.core.auth import ProjectId
-from app.core.description import ListOf, answers
+from app.core.description import ListOf, answers, answers_text
 from app.core.paging import After, Limit, page
 from app.core.parameters import JobId, RolloutId
 from app.core.requests import StrictRoute
 from app.core.scopes import READ
 from app.rollouts import service
+from app.rollouts.filters import Filter
 from app.rollouts.objects import RolloutDetails, RolloutObject
-from app.rollouts.repository import Filter
 from trainer.spec.modes import Mode
 
 router = APIRouter(prefix="/v1/fine_tuning/jobs", tags=["rollouts"], route_class=StrictRoute)
+
+Step = Annotated[int | None, Query(ge=0, lt=2**31, description="Only responses of this step")]
 
 
 @router.get("/{fine_tuning_job_id}/rollouts", **answers(ListOf[RolloutObject]), **READ)
@@ -24,7 +27,7 @@ def list_rollouts(
     project: ProjectId,
     after: After = None,
     limit: Limit = 20,
-    step: Annotated[int | None, Query(ge=0, lt=2**31, description="Only responses of this step")] = None,
+    step: Step = None,
     group: Annotated[
         int | None,
         Query(ge=0, lt=2**31, description="Only responses to the prompt at this position in its step"),
@@ -64,6 +67,23 @@ def list_rollouts(
         search=search,
     )
     return page(service.listing(project, fine_tuning_job_id, wanted, after=after, limit=limit), limit)
+
+
+@router.get(
+    "/{fine_tuning_job_id}/rollouts.jsonl",
+    **answers_text("A response a line, each as it is when it is retrieved", "application/jsonl"),
+    **READ,
+)
+def get_rollouts_jsonl(fine_tuning_job_id: JobId, project: ProjectId, step: Step = None) -> StreamingResponse:
+    """Download all responses that a job sampled, token by token.
+
+    JSON, a response a line, in the order in which they were drawn; also those that are in an archive.
+    """
+    return StreamingResponse(
+        service.jsonl_lines(project, fine_tuning_job_id, step),
+        media_type="application/jsonl",
+        headers={"content-disposition": f'attachment; filename="{fine_tuning_job_id}-rollouts.jsonl"'},
+    )
 
 
 @router.get("/{fine_tuning_job_id}/rollouts/{rollout_id}", **answers(RolloutDetails), **READ)

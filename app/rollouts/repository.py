@@ -1,7 +1,6 @@
 """Rows of rollouts: written by the worker, read by the API."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from sqlalchemy import Select, or_, select, text, tuple_
 from sqlalchemy.orm import Session, defer
@@ -9,6 +8,7 @@ from sqlalchemy.orm import Session, defer
 from app.core.settings import get_settings
 from app.core.tables import Rollout
 from app.core.upsert import upsert_rows
+from app.rollouts.filters import Filter, Key
 from trainer.spec.events import RolloutRecord
 
 #: Of a search, how many rollouts are looked at in order before the index is asked.
@@ -74,49 +74,33 @@ def _storable(text: str) -> str:
     return text.replace("\x00", "\ufffd")
 
 
-@dataclass(frozen=True)
-class Filter:
-    """Which rollouts to list; None does not restrict."""
-
-    step: int | None = None
-    group: int | None = None
-    mode: str | None = None
-    item: int | None = None
-    min_reward: float | None = None
-    max_reward: float | None = None
-    graded: bool | None = None
-    search: str | None = None
-
-
 def find(session: Session, job_id: str, number: int) -> Rollout | None:
     return session.scalars(select(Rollout).where(Rollout.id == number, Rollout.job_id == job_id)).first()
 
 
 def listing(
-    session: Session, job_id: str, wanted: Filter, *, after: Rollout | None, limit: int
+    session: Session, job_id: str, wanted: Filter, *, after: Key | None, limit: int
 ) -> Sequence[Rollout]:
     """Up to ``limit`` rollouts in the order of step, group and index; without their per-token details."""
     query = select(Rollout).options(defer(Rollout.details, raiseload=True)).where(Rollout.job_id == job_id)
-    for column, value in (
-        (Rollout.step, wanted.step),
-        (Rollout.group, wanted.group),
-        (Rollout.mode, wanted.mode),
-        (Rollout.item, wanted.item),
-    ):
-        if value is not None:
-            query = query.where(column == value)
-    if wanted.min_reward is not None:
-        query = query.where(Rollout.reward >= wanted.min_reward)
-    if wanted.max_reward is not None:
-        query = query.where(Rollout.reward <= wanted.max_reward)
-    if wanted.graded is not None:
-        query = query.where(Rollout.reward.is_not(None) if wanted.graded else Rollout.reward.is_(None))
+    query = wanted.narrowed(query)
     key = (Rollout.step, Rollout.group, Rollout.index)
     if after is not None:
-        query = query.where(tuple_(*key) > tuple_(after.step, after.group, after.index))
+        query = query.where(tuple_(*key) > tuple_(*after))
     if wanted.search is None:
         return session.scalars(query.order_by(*key).limit(limit)).all()
     return _searched(session, query, wanted.search, limit)
+
+
+def next_rows(
+    session: Session, job_id: str, *, after: Key | None, limit: int, step: int | None = None
+) -> Sequence[Rollout]:
+    """The next ``limit`` rollouts in the order of their keys, with their details."""
+    key = (Rollout.step, Rollout.group, Rollout.index)
+    query = Filter(step=step).narrowed(select(Rollout).where(Rollout.job_id == job_id))
+    if after is not None:
+        query = query.where(tuple_(*key) > tuple_(*after))
+    return session.scalars(query.order_by(*key).limit(limit)).all()
 
 
 def _searched(session: Session, query: Select[Rollout], words: str, limit: int) -> Sequence[Rollout]:

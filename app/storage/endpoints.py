@@ -37,15 +37,15 @@ class Retention(BaseModel):
     """How long something is kept, and how much of the project's is removed next."""
 
     what: What = Field(
-        description="What is removed: rollouts or events of ended jobs, their checkpoints other than the "
-        "result, uploaded files that no job needs, items of ended eval runs"
+        description="What is removed: rollouts of ended jobs, archives of rollouts, events, checkpoints other "
+        "than the result, uploaded files that no job needs, items of ended eval runs"
     )
     days: float | None = Field(
         description="How long after the end of the job or run, or the upload; null: never"
     )
     expiring_count: int | None = Field(
-        description=f"How many will be removed within {AHEAD_DAYS} days: for rollouts and events, the "
-        "number of jobs; for eval items, of runs; null if nothing is ever removed"
+        description=f"How many will be removed within {AHEAD_DAYS} days: for rollouts, their archives and "
+        "events, the number of jobs; for eval items, of runs; null if nothing is ever removed"
     )
     expiring_bytes: int | None = Field(
         description="Their total size in bytes; null if not measured individually"

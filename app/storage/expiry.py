@@ -8,14 +8,14 @@ from sqlalchemy.orm import Session, aliased
 
 from app.checkpoints.repository import is_result
 from app.core.settings import get_settings
-from app.core.tables import Checkpoint, EvalOutputItem, EvalRun, File, Job, JobEvent, Rollout
+from app.core.tables import Checkpoint, EvalOutputItem, EvalRun, File, Job, JobEvent, Rollout, RolloutArchive
 from app.core.unfinished import unfinished
 from app.files.schemas import PURPOSES
 
 DAY = 86_400.0
 #: How far ahead it is said what expires.
 AHEAD_DAYS = 7
-What = Literal["rollouts", "events", "checkpoints", "files", "eval_items"]
+What = Literal["rollouts", "rollout_archives", "events", "checkpoints", "files", "eval_items"]
 Condition = tuple[ColumnElement[bool], ...]
 
 
@@ -32,6 +32,7 @@ def kept_days() -> dict[What, float]:
     settings = get_settings()
     return {
         "rollouts": settings.retain_rollouts_days,
+        "rollout_archives": settings.retain_rollout_archives_days,
         "events": settings.retain_events_days,
         "checkpoints": settings.retain_checkpoints_days,
         "files": settings.retain_files_days,
@@ -56,7 +57,8 @@ def file_may_go() -> Condition:
 
 
 def expiring(session: Session, project_id: str, what: What, days: float, now: float) -> Expiring:
-    """Of rollouts and events the jobs whose they are, of evals' items their runs, else the things."""
+    """Of rollouts, their archives and events the jobs whose they are, of evals' items their runs, else the
+    things."""
     since, before = now - days * DAY, now - max(0.0, days - AHEAD_DAYS) * DAY
     if what == "files":
         by_policy = and_(File.created_at > since, File.created_at <= before)
@@ -81,6 +83,12 @@ def expiring(session: Session, project_id: str, what: What, days: float, now: fl
     if what == "checkpoints":
         query = select(func.count(Checkpoint.id)).join(Job, Job.id == Checkpoint.job_id)
         return Expiring(session.scalar(query.where(*ended, *checkpoint_may_go())) or 0)
+    if what == "rollout_archives":
+        jobs = func.count(RolloutArchive.job_id.distinct())
+        archives = select(jobs, func.coalesce(func.sum(RolloutArchive.bytes), 0))
+        owned = archives.join(Job, Job.id == RolloutArchive.job_id).where(*ended)
+        count, size = session.execute(owned).one()
+        return Expiring(count, int(size))
     table = Rollout if what == "rollouts" else JobEvent
     has_some = exists().where(table.job_id == Job.id)
     return Expiring(session.scalar(select(func.count(Job.id)).where(*ended, has_some)) or 0)

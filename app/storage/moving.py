@@ -8,14 +8,22 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
-from sqlalchemy import select, update
+from sqlalchemy import exists, select, update
 
 from app.core.db import read_session, write_session
 from app.core.settings import get_settings
 from app.core.store.artefacts import base_place, is_stored, keep, publish_base
-from app.core.store.runs import checkpoint_name, link_state, send_state, steps_in
+from app.core.store.remote import remote
+from app.core.store.runs import (
+    archive_here,
+    archive_reference,
+    checkpoint_name,
+    link_state,
+    send_state,
+    steps_in,
+)
 from app.core.store.specs import with_places
-from app.core.tables import Checkpoint, Estimate, File, Job
+from app.core.tables import Checkpoint, Estimate, File, Job, RolloutArchive
 from app.core.unfinished import unfinished
 from app.files.storage import keep_in_store, path_of, place_of
 from app.models.catalog import own_models
@@ -30,6 +38,7 @@ class Moved:
 
     files: int = 0
     checkpoints: int = 0
+    rollout_archives: int = 0
     states: int = 0
     models: int = 0
     missing: list[str] = field(default_factory=list[str])
@@ -59,6 +68,7 @@ def move(told: Callable[[str], None]) -> Moved:
         with write_session() as session:
             session.execute(update(Checkpoint).where(*same).values(path=place))
         moved.checkpoints += 1
+    _move_archives(moved, told)
     for job in _rows(Job, *unfinished()):
         run_dir = get_settings().runs_dir / job.id
         if steps := steps_in(run_dir / "state"):
@@ -69,6 +79,25 @@ def move(told: Callable[[str], None]) -> Moved:
         for row in _rows(table):
             _move_spec(table, row.id, row.run_spec)
     return moved
+
+
+def _move_archives(moved: Moved, told: Callable[[str], None]) -> None:
+    """Their rows name no place: a host that has the files reads them, another one asks the store."""
+    store = remote()
+    assert store is not None
+    for job in _rows(Job, exists().where(RolloutArchive.job_id == Job.id)):
+        parts = select(RolloutArchive).where(RolloutArchive.job_id == job.id).order_by(RolloutArchive.number)
+        with read_session() as session:
+            found = session.scalars(parts).all()
+        for part in found:
+            reference = archive_reference(job.id, part.number, part.digest)
+            here = archive_here(job.id, part.number, part.digest)
+            if here.is_dir():
+                told(f"rollouts of {job.id}, steps {part.first_step} to {part.last_step}")
+                keep(reference.name, here)
+                moved.rollout_archives += 1
+            elif not store.has(reference.tree_path):
+                moved.missing.append(f"{job.id}, rollouts of steps {part.first_step} to {part.last_step}")
 
 
 def _rows(table: type[Row], *having: Any) -> Iterator[Row]:

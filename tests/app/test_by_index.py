@@ -12,7 +12,8 @@ from app.core.db import build_engine, close_engine, get_engine, read_session
 from app.core.migrate import upgrade_to_head
 from app.core.tables import AuditEntry
 from app.main import create_app
-from app.rollouts.repository import Filter, listing
+from app.rollouts.filters import Filter
+from app.rollouts.repository import listing
 from tests.fixtures.api import GRADER, Api
 from tests.fixtures.databases import temporary_database
 from tests.fixtures.evals import CONFIG, answered
@@ -90,7 +91,7 @@ REQUESTS: dict[str, list[Asked]] = {
         f"GET {JOB}/{what}": [({"fine_tuning_job_id": ENDED}, {}, None)]
         for what in (
             *("timeline", "attempts", "replays", "events", "checkpoints"),
-            *("metrics", "metrics.csv"),
+            *("metrics", "metrics.csv", "rollouts.jsonl"),
         )
     },
     f"GET {JOB}/metrics/stream": [],

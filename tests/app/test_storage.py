@@ -177,6 +177,7 @@ def test_what_expires_soon_is_told(client: openai.OpenAI, api: Api, monkeypatch:
     (size,) = {file.bytes for file in client.files.list(purpose="fine-tune")}
     assert told(rollouts=6.5) == {
         "rollouts": (6.5, 1, None),
+        "rollout_archives": (None, None, None),
         "events": (None, None, None),
         "checkpoints": (None, None, None),
         "files": (None, 0, 0),

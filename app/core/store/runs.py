@@ -1,9 +1,10 @@
-"""What a run's folder leaves in the store beside its checkpoints: the states that other hosts resume from."""
+"""What a run's folder leaves in the store: checkpoints, states that other hosts resume from, archives."""
 
 import os
 import shutil
 from pathlib import Path
 
+from app.core.settings import get_settings
 from app.core.store.artefacts import keep, remove_below
 from app.core.store.remote import remote
 from app.core.store.trees import Reference
@@ -17,6 +18,16 @@ OUTGOING = "outgoing"
 def checkpoint_name(job_id: str, step: int) -> str:
     """What a checkpoint is called in the store."""
     return f"runs/{job_id}/checkpoints/step-{step}"
+
+
+def archive_reference(job_id: str, number: int, digest: str) -> Reference:
+    """What a part of the archive of a job's rollouts is in the store."""
+    return Reference(f"runs/{job_id}/rollouts/part-{number}", digest)
+
+
+def archive_here(job_id: str, number: int, digest: str) -> Path:
+    """Where the same lies without a store."""
+    return get_settings().data_dir.resolve() / archive_reference(job_id, number, digest).prefix
 
 
 def states_name(job_id: str) -> str:

@@ -15,7 +15,7 @@ from app.core.tables.experiments import Experiment, ExperimentRun
 from app.core.tables.files import File
 from app.core.tables.jobs import NO_REWARD, Job, JobMetadata, JobReward
 from app.core.tables.projects import ApiKey, Project
-from app.core.tables.rollouts import JobOutcomes, Rollout
+from app.core.tables.rollouts import JobOutcomes, Rollout, RolloutArchive
 from app.core.tables.schema import SchemaFloor
 from app.core.tables.series import MetricBlock, MetricPoint, MetricSeries
 from app.core.tables.sessions import SignIn
@@ -54,6 +54,7 @@ __all__ = [
     "PriceList",
     "Project",
     "Rollout",
+    "RolloutArchive",
     "SchemaFloor",
     "SignIn",
     "Table",

@@ -33,6 +33,34 @@ class Rollout(Table):
     details: Mapped[JsonObject] = mapped_column(Json)
 
 
+class RolloutArchive(Table):
+    """A part of the archive of an ended job's rollouts: files of those from one to another, in their order.
+
+    The files are there before the row is (``app.rollouts.archive``).
+    """
+
+    __tablename__ = "rollout_archives"
+    job_id: Mapped[str] = mapped_column(ForeignKey("jobs.id", ondelete="CASCADE"), primary_key=True)
+    # Of the job's parts, from 0.
+    number: Mapped[int] = mapped_column(Integer, primary_key=True)
+    # Of the list of its files (app.core.store.trees).
+    digest: Mapped[str] = mapped_column(String(64))
+    bytes: Mapped[int] = mapped_column(BigInteger)
+    # How many rollouts it has; the steps of the first and of the last one, and the whole key of that.
+    count: Mapped[int] = mapped_column(Integer)
+    first_step: Mapped[int] = mapped_column(Integer)
+    last_step: Mapped[int] = mapped_column(Integer)
+    last_group: Mapped[int] = mapped_column(Integer)
+    last_index: Mapped[int] = mapped_column(Integer)
+    # The smallest and the largest ``id`` among them.
+    lowest_id: Mapped[int] = mapped_column(BigInteger)
+    highest_id: Mapped[int] = mapped_column(BigInteger)
+    # No rollouts of the job come after it.
+    complete: Mapped[bool] = mapped_column(Boolean)
+    # Its rows are gone, or going, and it is read for them. So of all parts of a job or none.
+    sole: Mapped[bool] = mapped_column(Boolean, default=False)
+
+
 class JobOutcomes(Table):
     """A job's last evaluation, item by item: what runs are compared by, in pairs."""
 

@@ -9,6 +9,7 @@ import { Bar, Problem, Skeleton } from "../ui/parts.js";
 /** What is kept, how long, and what of it goes soon: `[name, since, thing]`. */
 const KEPT = {
   rollouts: ["Rollouts", "after the job's end", "job"],
+  rollout_archives: ["Archives of rollouts", "after the job's end", "job"],
   events: ["Events", "after the job's end", "job"],
   checkpoints: ["Checkpoints but the result", "after the job's end", "checkpoint"],
   eval_items: ["Items of evals' runs", "after the run's end", "run"],

@@ -1,5 +1,6 @@
 // What the model wrote: by step and prompt, or found by a text.
-import { get, jobPath } from "../core/api.js";
+import { save } from "../charts/export.js";
+import { blob, get, jobPath } from "../core/api.js";
 import { count } from "../core/format.js";
 import { cls, html, useEffect, useState } from "../core/html.js";
 import { useLoad, useSettled } from "../core/poll.js";
@@ -11,6 +12,7 @@ import { Hits } from "../rollouts/hits.js";
 import { ORDER_NAMES, ordered } from "../rollouts/order.js";
 import { Icon } from "../ui/icons.js";
 import { Empty, Problem, Segments, Skeleton } from "../ui/parts.js";
+import { say } from "../ui/toasts.js";
 
 const MODES = [
   ["", "Both modes"],
@@ -76,6 +78,7 @@ export function Rollouts({ job, query }) {
                 <${HeatScale} tint=${tint} />
                 <span class="grow" />
                 <label class="check"><input type="checkbox" checked=${diffing} onChange=${(event) => setQuery({ diff: event.target.checked ? "1" : "" })} />Difference of the modes</label>
+                ${step !== null && html`<button type="button" class="btn tight" onClick=${() => saveStep(id, step)}><${Icon} name="download" />Step as JSONL</button>`}
               </div>
               <div class="stack">
                 ${filters.item && drawn.length > 1 && html`<${Course} key=${filters.item} jobId=${id} groups=${drawn} />`}
@@ -134,6 +137,15 @@ async function list(id, query, signal) {
     more = page.has_more;
   }
   return { rows, more };
+}
+
+/** All of a job's may be more than a browser has room for. */
+async function saveStep(id, step) {
+  try {
+    save(await blob(jobPath(id, "/rollouts.jsonl"), { step }), `${id}-step-${step}.jsonl`);
+  } catch (error) {
+    say(error.message);
+  }
 }
 
 function grouped(rows) {
