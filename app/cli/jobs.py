@@ -4,7 +4,7 @@ import json
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 import yaml
@@ -236,7 +236,7 @@ def upload_files(
             body[name] = upload(client, find(str(body[name])))
 
 
-def upload(client: "openai.OpenAI", value: str) -> str:
+def upload(client: "openai.OpenAI", value: str, purpose: Literal["fine-tune", "evals"] = "fine-tune") -> str:
     """The id of ``value``: a file id as it is, a local path uploaded."""
     path = Path(value)
     if not path.is_file():
@@ -244,7 +244,7 @@ def upload(client: "openai.OpenAI", value: str) -> str:
             return value
         raise CliError(f"{value!r} is neither a local file nor a file id (file-…)")
     with path.open("rb") as handle:
-        uploaded = client.files.create(file=handle, purpose="fine-tune")
+        uploaded = client.files.create(file=handle, purpose=purpose)
     # On the way to what was asked for, which alone is on standard output.
     err.print(f"Uploaded {escape(str(path))} as {uploaded.id}.", soft_wrap=True)
     return uploaded.id

@@ -8,7 +8,7 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from app.cli import experiments, files, jobs, keys, models, parts, store, workers
+from app.cli import evals, experiments, files, jobs, keys, models, parts, store, workers
 from app.cli.backup import backup, restore
 from app.cli.chat import chat
 from app.cli.console import say_error
@@ -40,6 +40,7 @@ app.command()(backup)
 app.command()(restore)
 app.add_typer(jobs.app, name="jobs")
 app.add_typer(experiments.app, name="experiments")
+app.add_typer(evals.app, name="evals")
 app.add_typer(files.app, name="files")
 app.add_typer(files.datasets_app, name="datasets")
 app.add_typer(models.app, name="models")

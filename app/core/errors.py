@@ -50,11 +50,22 @@ class Unauthorized(ApiError):
     default_code = "invalid_api_key"
 
 
-class KeyRevoked(Unauthorized):
-    """401, or the end of a stream: the key was revoked while its request was answered."""
+class AccessEnded(Unauthorized):
+    """401, or the end of a stream: what let a request in went while it was answered."""
+
+
+class KeyRevoked(AccessEnded):
+    """The key was revoked."""
 
     def __init__(self) -> None:
         super().__init__("The key was revoked.")
+
+
+class SignedOut(AccessEnded):
+    """The browser's sign-in is over."""
+
+    def __init__(self) -> None:
+        super().__init__("This browser is not signed in any more.")
 
 
 class Forbidden(ApiError):

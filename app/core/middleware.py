@@ -14,7 +14,7 @@ from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.core.error_handlers import error_response, unexpected
-from app.core.errors import BadRequest, KeyRevoked
+from app.core.errors import AccessEnded, BadRequest
 from app.core.ids import new_request_id
 from app.core.pages import CLOSED_POLICY, HEADERS
 from trainer.system import logs
@@ -65,7 +65,7 @@ class RequestContext:
                 await error_response(bad)(scope, receive, send_with_headers)
                 return
             await self._app(scope, receive, send_with_headers)
-        except KeyRevoked as error:
+        except AccessEnded as error:
             _log.info("request %s: %s", request_id, error)
             if not answering:
                 await error_response(error)(scope, receive, send_with_headers)

@@ -9,7 +9,7 @@ import json
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
-from typing import Any, Protocol
+from typing import Any
 
 from app.core.errors import BadRequest
 from app.core.settings import get_settings
@@ -79,15 +79,9 @@ def given_text(sample: dict[str, object]) -> str | None:
     return content if isinstance(content, str) else None
 
 
-class CheckRows(Protocol):
-    """Whether rows fit; closed when it is done with."""
-
-    def problem(self, items: Sequence[dict[str, object]]) -> tuple[int, str] | None: ...
-    def close(self) -> None: ...
-
-
 class ItemSchema:
-    """A JSON schema of items, evaluated in the sandbox: a stranger's patterns are a stranger's code.
+    """A JSON schema of items, evaluated in the sandbox: a stranger's patterns are a stranger's code. Closed
+    when it is done with.
 
     Raises BadRequest where it is not a schema, or cannot be evaluated here.
     """
@@ -119,7 +113,7 @@ class ItemSchema:
 
 
 def check_rows(
-    rows: Iterable[EvalRow], schema: CheckRows, criteria: Sequence[Grader], asking: Asking | None, param: str
+    rows: Iterable[EvalRow], schema: ItemSchema, criteria: Sequence[Grader], asking: Asking | None, param: str
 ) -> int:
     """How many rows there are. Raises BadRequest naming the first that cannot be asked or graded, and why."""
     named = sorted(set[str]().union(*map(template_variables, criteria)))

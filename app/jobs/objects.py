@@ -22,11 +22,12 @@ class JobError(BaseModel):
 
 
 class JobHyperparameters(BaseModel):
-    """The requested values, with every "auto" resolved; the others are in ``method``."""
+    """The requested values, with every "auto" resolved; the others are in ``method``. Null where the
+    service has lost them."""
 
-    batch_size: int = Field(description="Prompts, or rows, per step")
-    learning_rate_multiplier: float = Field(description="Factor on the method's learning rate")
-    n_epochs: int = Field(description="Passes over the training data")
+    batch_size: int | None = Field(description="Prompts, or rows, per step")
+    learning_rate_multiplier: float | None = Field(description="Factor on the method's learning rate")
+    n_epochs: int | None = Field(description="Passes over the training data")
 
 
 class Progress(BaseModel):

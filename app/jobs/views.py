@@ -35,10 +35,11 @@ def _facts(job: Job) -> Facts:
     columns = {column.key: getattr(job, column.key) for column in FACT_COLUMNS}
     return SimpleNamespace(
         **columns,
-        hyperparameters=settings_of(job.method)["hyperparameters"],
-        training_data=job.run_spec["training_data"],
-        validation_data=job.run_spec.get("validation_data"),
-        resources=job.run_spec.get("resources"),
+        # A row that is damaged says less than others, and keeps none of them from being listed.
+        hyperparameters=settings_of(job.method or {}).get("hyperparameters"),
+        training_data=(job.run_spec or {}).get("training_data"),
+        validation_data=(job.run_spec or {}).get("validation_data"),
+        resources=(job.run_spec or {}).get("resources"),
     )
 
 
@@ -58,11 +59,12 @@ def view_without_method(job: Facts, queue_position: int | None) -> dict[str, obj
         "status": job.status,
         "error": job.error,
         "hyperparameters": {
-            key: job.hyperparameters[key] for key in ("batch_size", "learning_rate_multiplier", "n_epochs")
+            key: (job.hyperparameters or {}).get(key)
+            for key in ("batch_size", "learning_rate_multiplier", "n_epochs")
         },
         "training_file": job.training_file,
         "validation_file": job.validation_file,
-        "result_files": job.result_files,
+        "result_files": job.result_files or [],
         "trained_tokens": job.trained_tokens,
         "seed": job.seed,
         "integrations": job.integrations or [],
@@ -109,7 +111,7 @@ def estimated_finish(job: Job | Facts, now: float) -> int | None:
 
 
 def _environment(data: dict[str, object] | None) -> dict[str, object] | None:
-    return data if data is not None and data["type"] == "environment" else None
+    return data if data is not None and data.get("type") == "environment" else None
 
 
 def _seconds(when: float | None) -> int | None:

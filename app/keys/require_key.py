@@ -22,7 +22,7 @@ from app.core.quick_reads import QuickReads
 from app.core.settings import get_settings
 from app.core.tables import DEFAULT_PROJECT
 from app.keys.cache import KeyCache
-from app.keys.open_requests import OpenRequests
+from app.keys.open_requests import LetIn, OpenRequests
 from app.keys.rate import RateLimiter
 from app.keys.repository import Caller
 from app.keys.secret import digest_of, is_secret
@@ -54,11 +54,11 @@ class RequireKey:
         public = is_public(scope["path"])
         try:
             if await self._is_keyless(scope, reads):
-                caller, digest = _keyless_caller(scope, public), None
+                caller, by = _keyless_caller(scope, public), None
             elif public:
-                caller = digest = None
+                caller = by = None
             else:
-                caller, digest = await self._caller(scope, reads)
+                caller, by = await self._caller(scope, reads)
         except ApiError as error:
             await error_response(error)(scope, receive, send)
             return
@@ -68,7 +68,7 @@ class RequireKey:
                     raise
                 await database_away(scope["state"]["request_id"], error)(scope, receive, send)
                 return
-            caller = digest = None
+            caller = by = None
         if caller is not None:
             scope["state"]["caller"] = caller
             scope["state"]["project"] = caller.project_id
@@ -77,7 +77,7 @@ class RequireKey:
             if caller.key_id is not None:
                 uses: Uses = scope["state"]["key_uses"]
                 uses.note(caller.key_id)
-        with contextlib.nullcontext() if digest is None else self._open.noted(reads, digest):
+        with contextlib.nullcontext() if by is None else self._open.noted(reads, by):
             await self._app(scope, receive, send)
 
     async def _is_keyless(self, scope: Scope, reads: QuickReads) -> bool:
@@ -93,13 +93,13 @@ class RequireKey:
             secret is None or not is_secret(secret) or not await self._keys.is_first(reads, digest_of(secret))
         )
 
-    async def _caller(self, scope: Scope, reads: QuickReads) -> tuple[Caller, str | None]:
-        """Whose request it is, and the digest of the key; None where somebody has signed in."""
+    async def _caller(self, scope: Scope, reads: QuickReads) -> tuple[Caller, LetIn]:
+        """Whose request it is, and what lets it in."""
         secret = _bearer(scope)
         if secret is None:
             if (person := await signed_in(scope, reads)) is not None:
-                await _check_project_rate(scope, person)
-                return person, None
+                await _check_project_rate(scope, person[0])
+                return person[0], LetIn(person[1], is_sign_in=True)
             raise Unauthorized(
                 "No key was given: send it in the header 'Authorization: Bearer sk-…'. The operator of "
                 "this service creates keys with `policysplit keys create`.",
@@ -115,7 +115,7 @@ class RequireKey:
         if limit and caller.key_id is not None:
             await rates.check(caller.key_id, limit)
         await _check_project_rate(scope, caller)
-        return caller, digest
+        return caller, LetIn(digest)
 
 
 async def _check_project_rate(scope: Scope, caller: Caller) -> None:

@@ -26,19 +26,26 @@ _CALLER = (
 )
 
 
-async def signed_in(scope: Scope, reads: QuickReads) -> Caller | None:
-    """Who is signed in where the request comes from; None without a cookie, or with one that is over.
+async def signed_in(scope: Scope, reads: QuickReads) -> tuple[Caller, str] | None:
+    """Who is signed in where the request comes from, and the digest of the cookie; None without one, or with
+    one that is over.
 
     Raises Forbidden for a request that a page of another origin caused.
     """
     if (secret := session_cookie(scope)) is None:
         return None
-    rows = await reads.rows(_CALLER, digest=digest_of(secret), now=time.time())
+    digest = digest_of(secret)
+    rows = await reads.rows(_CALLER, digest=digest, now=time.time())
     if not rows:
         return None
     refuse_other_origins(scope)
     project, email, operator, scopes, limit = rows[0]
-    return Caller(project, None, None, bool(operator), frozenset(scopes.split()), limit, email)
+    return Caller(project, None, None, bool(operator), frozenset(scopes.split()), limit, email), digest
+
+
+async def is_signed_in(reads: QuickReads, digest: str) -> bool:
+    """Whether the sign-in with this digest of its cookie is not over."""
+    return bool(await reads.rows(_CALLER, digest=digest, now=time.time()))
 
 
 def session_cookie(scope: Scope, name: str = COOKIE) -> str | None:

@@ -20,7 +20,8 @@ _UNKEPT = {"cache-control": "no-store"}
 @router.get("/session")
 async def session(request: Request) -> dict[str, object]:
     """Who is signed in in this browser, and whether one can."""
-    caller = await signed_in(request.scope, request.state.quick_reads)
+    found = await signed_in(request.scope, request.state.quick_reads)
+    caller = None if found is None else found[0]
     return {
         "sign_in": "/auth/login" if get_settings().oidc_issuer else None,
         "provider": get_settings().oidc_name,

@@ -67,7 +67,8 @@ class StorageUse(BaseModel):
     project_id: str = Field(description="The project of the requesting key")
     files: CountAndBytes = Field(description="Uploaded files and jobs' result files")
     jobs: CountAndBytes = Field(
-        description="Jobs, with everything their runs keep on disk: checkpoints, states to resume from, logs"
+        description="Jobs, with everything their runs keep: checkpoints, states to resume from, archives of "
+        "rollouts, logs"
     )
     checkpoints: Count = Field(description="Saved checkpoints; their bytes are included in the jobs'")
     bytes: int = Field(description="Total of files and jobs, in bytes")
@@ -81,7 +82,7 @@ class StorageUse(BaseModel):
 def storage_use(project: ProjectId) -> dict[str, object]:
     """Get the project's disk usage, and what is removed automatically.
 
-    Bytes of its files and its runs: checkpoints, states to resume from, logs.
+    Bytes of its files and its runs: checkpoints, states to resume from, archives of rollouts, logs.
     """
     return used(project)
 

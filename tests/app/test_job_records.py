@@ -10,6 +10,7 @@ from typing import Any
 import httpx
 import openai
 import pytest
+from sqlalchemy import JSON
 
 from app.checkpoints.repository import remove_checkpoint, upsert_checkpoint
 from app.core.db import read_session, write_session
@@ -301,3 +302,30 @@ def test_training_goes_on_from_a_finished_model(client: openai.OpenAI, api: Api,
         child = create_job(client, api, file, model=name)
         with read_session() as session:
             assert session.get_one(Job, child.id).run_spec["model"]["path"] == str(folders[step])
+
+
+@on_sqlite
+@pytest.mark.parametrize(
+    ("method", "run_spec"),
+    [({}, {}), (JSON.NULL, JSON.NULL), ({"type": "reinforcement"}, {"training_data": {}})],
+)
+def test_a_damaged_row_keeps_no_job_from_being_listed(
+    client: openai.OpenAI, api: Api, job_id: str, method: Any, run_spec: Any
+):
+    """Nor does any route fail that shows the job itself."""
+    other = create_job(client, api, api.upload(client, sums())).id
+    with write_session() as session:
+        job = session.get_one(Job, job_id)
+        job.method, job.run_spec, job.result_files = method, run_spec, []
+    assert [job.id for job in client.fine_tuning.jobs.list()] == [other, job_id]
+    with httpx.Client(base_url=api.url) as http:
+        paths = http.get("/openapi.json").json()["paths"]
+        asked = [path for path, how in paths.items() if path.count("{") == 1 and "get" in how]
+        of_job = [path.format(fine_tuning_job_id=job_id) for path in asked if "{fine_tuning_job_id}" in path]
+        assert len(of_job) > 8
+        answers = {path: http.get(path).status_code for path in of_job if not path.endswith("/stream")}
+        assert {status for status in answers.values() if status >= 500} == set(), answers
+        shown = http.get(f"/v1/fine_tuning/jobs/{job_id}").json()
+        assert shown["hyperparameters"] == dict.fromkeys(shown["hyperparameters"]) and shown["status"]
+        assert http.post(f"/v1/fine_tuning/jobs/{job_id}/cancel").json()["status"] == "cancelled"
+        assert http.delete(f"/v1/fine_tuning/jobs/{job_id}").status_code == 200

@@ -18,7 +18,7 @@ from app.core.db import read_session, write_session
 from app.core.settings import get_settings
 from app.core.tables import DEFAULT_PROJECT, AuditEntry, SignIn
 from app.keys.sessions import COOKIE
-from tests.fixtures.api import Api, Keyed, on_sqlite
+from tests.fixtures.api import Api, Keyed, create_job, on_sqlite, sums
 from tests.fixtures.http_server import Reply, Server
 from worker.figures_server import FiguresServer
 
@@ -261,6 +261,27 @@ def test_what_a_provider_or_a_browser_sends_askew_is_refused_in_words(
             assert (answer.status_code, words in answer.text) == (status, True), answer.text
             assert COOKIE not in one.http.cookies
         assert come_back(public, sub="ada").status_code == 303
+
+
+@on_sqlite
+def test_an_open_stream_ends_with_its_sign_in(service: Keyed, browser: Browser) -> None:
+    browser.sign_in("ada")
+    file = service.api.upload(service.stranger, sums())
+    job_id = create_job(service.stranger, service.api, file).id
+    path = f"{browser.here}/v1/fine_tuning/jobs/{job_id}/events?stream=true"
+    with browser.http.stream("GET", path, headers={"sec-fetch-site": "same-origin"}) as stream:
+        lines = stream.iter_lines()
+        assert "Created" in next(line for line in lines if line.startswith("data: "))
+        other = Browser(browser.here)
+        with other.http:
+            other.http.cookies = browser.http.cookies
+            assert other.ask("POST", "/auth/logout").status_code == 204
+        *_, last = (line for line in lines if line.startswith("data: "))
+    error = json.loads(last.removeprefix("data: "))["error"]
+    assert (error["code"], error["message"]) == (
+        "invalid_api_key",
+        "This browser is not signed in any more.",
+    )
 
 
 @on_sqlite
