@@ -37,8 +37,8 @@ class Retention(BaseModel):
     """How long something is kept, and how much of the project's is removed next."""
 
     what: What = Field(
-        description="What is removed: rollouts of ended jobs, archives of rollouts, events, checkpoints other "
-        "than the result, uploaded files that no job needs, items of ended eval runs"
+        description="What is removed: rollouts of ended jobs, archives of rollouts, events, checkpoints "
+        "other than the result, uploaded files that no job needs, items of ended eval runs"
     )
     days: float | None = Field(
         description="How long after the end of the job or run, or the upload; null: never"

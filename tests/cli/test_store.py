@@ -141,6 +141,7 @@ def test_the_commands_say_what_came_of_it(local_service: Service, bucket: str) -
         "store": bucket,
         "files": 0,
         "checkpoints": 0,
+        "rollout_archives": 0,
         "states": 0,
         "models": 0,
         "missing": [],
