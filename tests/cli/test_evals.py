@@ -63,7 +63,7 @@ def test_from_files_to_results(api: Api, client: openai.OpenAI, tmp_path: Path) 
     source["source"]["id"] = "gone.jsonl"
     (tmp_path / "run.json").write_text(json.dumps({"data_source": source}))
     missing = run_cli("evals", "run", eval_id, str(tmp_path / "run.json"), *at)
-    assert missing.returncode == 1 and "neither a file here nor a file id" in missing.stderr
+    assert missing.returncode == 1 and "is neither a local file nor a file id" in missing.stderr
 
 
 @on_sqlite

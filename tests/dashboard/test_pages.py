@@ -327,6 +327,13 @@ def test_jobs_are_filtered_cloned_and_cancelled_with_the_keyboard(browser: Brows
         page.get_by_role("button", name="Reward, high-entropy mode").press("Enter")
         expect(names).to_have_text(rewards[::-1])
         assert serious(page) == []
+        # On a phone, which shows no heads of columns, too.
+        page.set_viewport_size(PHONE)
+        page.get_by_label("Sort by").select_option("Name")
+        expect(names).to_have_text(["endless", "from-the-form"])
+        page.get_by_role("button", name="Rising").click()
+        expect(names).to_have_text(["from-the-form", "endless"])
+        page.set_viewport_size(DESKTOP)
         page.goto(f"{base}/#/jobs?sort=name&order=desc")
         expect(names).to_have_text(["from-the-form", "endless"])
         page.get_by_label("Select all").check()

@@ -16,6 +16,7 @@ const MOST_PAGES = 20;
 const MOST_SEARCHED = 200;
 /** What the list can be in the order of, and which way at first. */
 const COLUMNS = { name: "asc", status: "asc", created_at: "desc", normal_reward: "desc", high_entropy_reward: "desc" };
+const SORT_NAMES = { name: "Name", status: "Status", created_at: "Created", normal_reward: "Reward, normal mode", high_entropy_reward: "Reward, high-entropy mode" };
 const FILTERS = {
   all: [],
   active: ["validating_files", "queued", "running", "pausing", "paused"],
@@ -71,6 +72,7 @@ export function Jobs({ query }) {
           <${Icon} name="search" /><span class="sr">Search by name, model, id, tag or note</span>
           <input ref=${box} class="input" type="search" placeholder="Name, model, tag …" value=${text} onInput=${(event) => setQuery({ q: event.target.value, pages: "" })} />
         </label>
+        <${Sort} sort=${sort} order=${order} />
       </div>
       ${selected.length > 0 && html`<${Selection} jobs=${selected} onDone=${() => { setChosen(new Set()); reload(); }} onClear=${() => setChosen(new Set())} />`}
       ${error && html`<div style=${{ padding: "14px 18px" }}><${Problem} error=${error} retry=${reload} /></div>`}
@@ -135,11 +137,25 @@ function Header({ name, sort, order, right, children }) {
 
 const sortOf = ({ sort, order }, ...names) => (!names.includes(sort) ? null : order === "asc" ? "ascending" : "descending");
 
+const other = (order) => (order === "asc" ? "desc" : "asc");
+const sortBy = (name, order) => setQuery({ sort: name === "created_at" ? "" : name, order: order === "desc" ? "" : order, pages: "" });
+
+/** The same on a phone, where the columns have no heads. */
+function Sort({ sort, order }) {
+  return html`<div class="row small jobs-sort">
+    <label class="row small grow">Sort by
+      <select class="input" value=${sort} onChange=${(event) => sortBy(event.target.value, COLUMNS[event.target.value])}>
+        ${Object.entries(SORT_NAMES).map(([name, words]) => html`<option key=${name} value=${name}>${words}</option>`)}
+      </select>
+    </label>
+    <button type="button" class="btn" aria-label=${order === "asc" ? "Rising; press for falling" : "Falling; press for rising"} onClick=${() => sortBy(sort, other(order))}>${order === "asc" ? "↑" : "↓"}</button>
+  </div>`;
+}
+
 /** Puts the list in an order; pressed again, the other way round. */
 function SortBy({ name, sort, order, label, children }) {
   const on = name === sort;
-  const next = on ? (order === "asc" ? "desc" : "asc") : COLUMNS[name];
-  const change = () => setQuery({ sort: name === "created_at" ? "" : name, order: next === "desc" ? "" : next, pages: "" });
+  const change = () => sortBy(name, on ? other(order) : COLUMNS[name]);
   return html`<button type="button" class=${cls("sort", on && "on")} aria-label=${label} onClick=${change}>${children}<span class="way" aria-hidden="true">${on ? (order === "asc" ? "↑" : "↓") : ""}</span></button>`;
 }
 
