@@ -25,6 +25,7 @@ class Measured:
 
     steps: list[dict[str, Any]] = field(default_factory=list)
     peak_bytes: int = 0
+    gpu_peak_bytes: int = 0
 
     @property
     def seconds(self) -> list[float]:
@@ -51,7 +52,7 @@ def measure(module: str, job: Job) -> Measured:
         except ValueError:
             continue  # TRL prints its own log
         if "peak_bytes" in told:
-            found.peak_bytes = told["peak_bytes"]
+            found.peak_bytes, found.gpu_peak_bytes = told["peak_bytes"], told["gpu_peak_bytes"]
         else:
             found.steps.append(told)
     return found

@@ -44,9 +44,8 @@ def spec(job: Job, folder: Path) -> RunSpec:
     return RunSpec.model_validate(fields)
 
 
-def main() -> None:
-    """Run and tell."""
-    job = from_arguments()
+def steps_of(job: Job) -> list[dict[str, Any]]:
+    """Run it here; what each step after warm-up took."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         asked = spec(job, folder)
@@ -54,15 +53,21 @@ def main() -> None:
             run = Run(asked, folder, events, reward=lambda item, text: reward(text))
             run.run()
         steps = [event for event, _ in read_events(folder / "events.jsonl") if isinstance(event, StepMetrics)]
-    for event in steps[job.warm_up :]:
-        values = event.values
-        phases = {key[5:]: value for key, value in values.items() if key.startswith("time/")}
-        say(
-            seconds=values["train/step_seconds"],
-            tokens=values["train/tokens_generated"],
-            trained=values["train/tokens_trained"],
-            phases=phases,
-        )
+    return [
+        {
+            "seconds": event.values["train/step_seconds"],
+            "tokens": event.values["train/tokens_generated"],
+            "trained": event.values["train/tokens_trained"],
+            "phases": {key[5:]: value for key, value in event.values.items() if key.startswith("time/")},
+        }
+        for event in steps[job.warm_up :]
+    ]
+
+
+def main() -> None:
+    """Run and tell."""
+    for step in steps_of(from_arguments()):
+        say(**step)
     say_memory()
 
 

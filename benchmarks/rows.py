@@ -2,10 +2,10 @@
 
 A group of sixteen responses trains by ``policy_split``, each under both prompts: in one pass, or in
 micro-batches of rows as large as a run's default after a pass without gradient. Response tokens grow from 1 K
-to 64 K. Each cell is a process of its own with one thread, whose processor time is told, so that other work
-changes little; the memory that a small update takes is measured first and taken off. The
-model is drawn at random, two layers of width 128, so that the table needs no download; ``--model DIR`` takes
-another.
+to 64 K; the last line has one response of 3,000 tokens beside 200 of 20. Each cell is a process of its own
+with one thread, whose processor time is told, so that other work changes little; the memory that a small
+update takes is measured first and taken off. The model is drawn at random, two layers of width 128, so that
+the table needs no download; ``--model DIR`` takes another.
 """
 
 import argparse
@@ -18,8 +18,8 @@ from pathlib import Path
 
 from tests.fixtures.models import build_tiny_model
 
-LENGTHS = (1024, 4096, 16384, 65536)
-RESPONSES = 16
+LENGTHS = {f"{tokens:,}": [tokens // 16] * 16 for tokens in (1024, 4096, 16384, 65536)}
+LENGTHS["7,000, uneven"] = [3000, *[20] * 200]
 WHOLE = 10**9
 
 
@@ -28,7 +28,7 @@ def peak() -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
 
-def one(model: Path, tokens: int, bound: int | None) -> None:
+def one(model: Path, lengths: list[int], bound: int | None) -> None:
     """Print the bytes beyond those of a small update, and the seconds of one core."""
     import torch
 
@@ -49,12 +49,11 @@ def one(model: Path, tokens: int, bound: int | None) -> None:
     messages = [{"role": "user", "content": "Why?"}]
     prompts = {mode: policy.prompt_ids(messages, mode) for mode in Mode}
 
-    def train(total: int) -> None:
-        ids = torch.randint(3, 200, (total,), generator=torch.Generator().manual_seed(0)).tolist()
-        size = total // RESPONSES
+    def train(sizes: list[int]) -> None:
+        ids = torch.randint(3, 200, (sum(sizes),), generator=torch.Generator().manual_seed(0)).split(sizes)
         rollouts = [
-            Rollout(mode, ids[i * size : (i + 1) * size], [-5.0] * size, truncated=True, reward=float(i < 5))
-            for i, mode in enumerate(list(Mode) * (RESPONSES // 2))
+            Rollout(list(Mode)[i % 2], own.tolist(), [-5.0] * len(own), truncated=True, reward=float(i < 5))
+            for i, own in enumerate(ids)
         ]
         update(
             step_context(policy, build_algorithm(PolicySplit())),
@@ -65,9 +64,9 @@ def one(model: Path, tokens: int, bound: int | None) -> None:
             divergence_stride=8,
         )
 
-    train(RESPONSES)
+    train([1] * len(lengths))
     before, started = peak(), time.process_time()
-    train(tokens)
+    train(lengths)
     print(peak() - before, time.process_time() - started)
 
 
@@ -75,21 +74,21 @@ def main() -> None:
     """Print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--model", type=Path, help="a model folder in Hugging Face format")
-    parser.add_argument("--tokens", type=int, help=argparse.SUPPRESS)
+    parser.add_argument("--lengths", help=argparse.SUPPRESS)
     parser.add_argument("--bound", type=int, help=argparse.SUPPRESS)
     options = parser.parse_args()
-    if options.tokens:
-        one(options.model, options.tokens, options.bound)
+    if options.lengths:
+        one(options.model, LENGTHS[options.lengths], options.bound)
         return
     print("| response tokens | one pass, MB | s | rows, MB | s |")
     print("|---|---|---|---|---|")
     with tempfile.TemporaryDirectory() as scratch:
         model = options.model or build_tiny_model(Path(scratch) / "model", head_dim=32)
         for tokens in LENGTHS:
-            cells = [f"{tokens:,}"]
+            cells = [tokens]
             for bound in (["--bound", str(WHOLE)], []):
                 command = [sys.executable, "-m", "benchmarks.rows", "--model", str(model)]
-                command += ["--tokens", str(tokens), *bound]
+                command += ["--lengths", tokens, *bound]
                 done = subprocess.run(command, capture_output=True, text=True, check=True)
                 size, seconds = map(float, done.stdout.split())
                 cells += [f"{size / 1e6:,.0f}", f"{seconds:.1f}"]

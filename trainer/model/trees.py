@@ -7,8 +7,8 @@ A tree is a prompt and, behind it, the responses that see it and themselves. The
     responses  on themselves       causal sequences
     responses  on their prompts    a tree's responses are one sequence of queries
 
-So no more products are made than there are pairs, whatever the lengths, where a block mask would compute
-whole blocks of 128 by 128 and be compiled; and nothing of the size queries x keys is kept.
+Every sequence has tiles of its own, of which the last alone is not full, where a block mask over the row
+would compute blocks of 128 by 128 and be compiled for it; nothing of the size queries x keys is kept.
 """
 
 from collections.abc import Sequence
