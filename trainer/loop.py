@@ -59,8 +59,8 @@ from trainer.model.policy import load_reference
 from trainer.model.templates import fit_template
 from trainer.rollout import build_engine
 from trainer.rollout.engine import RolloutEngine
-from trainer.rollout.sharded_engine import ShardedEngine
 from trainer.runs.base import BaseRun
+from trainer.runs.engine_choice import with_engine
 from trainer.runs.taught import TaughtRun
 from trainer.spec.data import JsonlData
 from trainer.spec.events import (
@@ -97,6 +97,7 @@ class Run(BaseRun):
         ranks: Ranks = ALONE,
         folder: RunFolder | None = None,
     ):
+        spec = with_engine(spec, run_dir)
         super().__init__(spec, run_dir, events, stop, ranks, folder)
         self._training = load_items(spec.training_data, "training_data")
         self._validation = (
@@ -137,9 +138,7 @@ class Run(BaseRun):
             saved=self.counters.batches,
         )
         # With the weights of the state.
-        self._engine: RolloutEngine = build_engine(spec, self.policy, self._stop.is_set)
-        if ranks.world > 1:
-            self._engine = ShardedEngine(self._engine, ranks)
+        self._engine: RolloutEngine = build_engine(spec, self.policy, self._stop.is_set, ranks)
         self._algorithm.load_state(self.counters.algorithm_state)
         # Last, for it may start threads and processes, which run() ends.
         self._grader = ranks.on_first(lambda: self._build_grader(reward), GradedElsewhere)
@@ -249,6 +248,8 @@ class Run(BaseRun):
         probed |= self._batches.join(context)
         with context.phase("sync"):
             self._engine.sync()
+        for note in self._engine.notes():
+            self._progress.say(f"step {context.step + 1}: {note}", level="warn")
         values = step_metrics(context, collected, result) | probed
         if self.spec.rollout.staleness:
             values["train/rollout_age"] = float(batch.age)

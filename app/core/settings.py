@@ -338,12 +338,18 @@ class Settings(GraderSettings):
         description='JSON list of variables, ["NAME"], passed from an inference worker\'s environment to '
         "engines, besides those of the interpreter, accelerators and model libraries",
     )
+    inference_spread_requests: int = Field(
+        default=16,
+        ge=0,
+        description="Requests at once, with each inference worker that has a model loaded, from which "
+        "another worker with less to do loads it too; 0: never",
+    )
     engine_gpus: int = Field(
         default=1,
         ge=1,
         description="GPUs per engine, taken from POLICYSPLIT_GPUS, those with the fewest engines first. "
-        "Give more than 1 if the engine's arguments use several, as --tensor-parallel-size "
-        "does",
+        "vLLM divides a model's weights over as many of them as divide its attention heads, "
+        "unless the engine's arguments name a --tensor-parallel-size",
     )
     engine_memory_bytes: int = Field(
         default=8 << 30, description="Memory for loaded checkpoints; beyond it they are evicted"

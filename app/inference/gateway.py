@@ -4,7 +4,7 @@ import asyncio
 import random
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Iterable, Iterator
+from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager, suppress
 
 import aiohttp
@@ -40,16 +40,38 @@ class Gateway:
 
     def ranked(self, workers: Iterable[Worker], folder: str) -> list[Worker]:
         """Where to send a request for ``folder``: first where it is loaded, then where least is done."""
-        now = time.monotonic()
         return sorted(
             workers,
             key=lambda worker: (
-                folder not in worker.loaded and self._answered.get((worker.id, folder), 0.0) < now,
-                max(self._active[worker.id], worker.active),
+                not self._has(worker, folder),
+                self._load_of(worker),
                 len(worker.loaded),
                 random.random(),
             ),
         )
+
+    def widen(self, workers: Sequence[Worker], folder: str, requests: int) -> None:
+        """Have the model in ``folder`` loaded on one more host when each that has it has ``requests``.
+
+        The request that finds it so does not wait for it; ``workers``, ranked, are those that may have it.
+        0: never. A host that has as much to do with other models is left alone.
+        """
+        having = [worker for worker in workers if self._has(worker, folder)]
+        others = [worker for worker in workers if worker not in having]
+        if not requests or not having or not others:
+            return
+        if any((worker.id, folder) in self._loading for worker in others):
+            return
+        least = min(map(self._load_of, having))
+        if least >= requests and 2 * self._load_of(others[0]) <= least:
+            self.load(others[0], folder)
+
+    def _has(self, worker: Worker, folder: str) -> bool:
+        until = self._answered.get((worker.id, folder), 0.0)
+        return folder in worker.loaded or until >= time.monotonic()
+
+    def _load_of(self, worker: Worker) -> int:
+        return max(self._active[worker.id], worker.active)
 
     def answered(self, worker: Worker, folder: str) -> None:
         """``worker`` has just answered for ``folder``."""

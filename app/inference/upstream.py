@@ -61,8 +61,9 @@ async def sample(
 ) -> AsyncGenerator[Event]:
     """The events of one answer from the first of ``workers`` that can give it.
 
-    Where none can be reached, those that have come meanwhile and have the features ``needs`` are asked: one
-    that was started anew. Raises an ApiError. Ends with a Finish.
+    One that ends before it has told anything of the answer is passed over, too: the seed makes another's the
+    same. Where none can be reached, those that have come meanwhile and have the features ``needs`` are asked:
+    one that was started anew. Raises an ApiError. Ends with a Finish.
     """
     body = request.model_dump_json().encode()
     settings = get_settings()
@@ -76,6 +77,8 @@ async def sample(
         headers["traceparent"] = traceparent
     refusal: ApiError | None = None
     ranked = gateway.ranked(workers, request.folder)
+    gateway.widen(ranked, request.folder, settings.inference_spread_requests)
+    is_told = False
     for worker in ranked:  # which may grow
         with gateway.counted(worker):
             try:
@@ -91,21 +94,21 @@ async def sample(
                     # An engine that takes stop sequences off by itself names the feature.
                     stops = StopFilter([] if "stop" in worker.features else request.stop)
                     async for event in _events(response.content, stops):
+                        is_told = True
                         yield event
                 return
-            except aiohttp.ClientConnectorError:
+            except (aiohttp.ServerTimeoutError, TimeoutError) as error:
+                raise Unavailable("The model did not answer in time.", code="engine_timeout") from error
+            except (aiohttp.ClientError, ConnectionError) as error:
+                if not isinstance(error, aiohttp.ClientConnectorError):
+                    refusal = Unavailable("The inference worker ended while answering.", code="engine_lost")
+                if is_told:
+                    raise (refusal or NoInferenceWorker()) from error
                 gateway.directory.drop(worker)
                 if worker is ranked[-1]:
                     known = {one.id for one in ranked}
                     now = [w for w in await gateway.directory.workers() if w.features >= needs]
                     ranked += gateway.ranked([w for w in now if w.id not in known], request.folder)
-                continue
-            except (aiohttp.ServerTimeoutError, TimeoutError) as error:
-                raise Unavailable("The model did not answer in time.", code="engine_timeout") from error
-            except (aiohttp.ClientError, ConnectionError) as error:
-                raise Unavailable(
-                    "The inference worker ended while answering.", code="engine_lost"
-                ) from error
     if refusal is not None and refusal.code == "model_missing" and not is_model(Path(request.folder)):
         raise NotFound(
             "The model's weights are gone: they were removed from the disk during the request.",

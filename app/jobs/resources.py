@@ -21,10 +21,8 @@ def on_resources(request: CreateJob, run: RunSpec) -> RunSpec:
             continue
         if isinstance(run.algorithm, Taught):
             problem = f"a {run.algorithm.type} job samples nothing: leave it out"
-        elif run.rollout.engine != "vllm":
-            problem = (
-                f"rollout.engine is {run.rollout.engine!r}, which has no engines of its own: give 'vllm'"
-            )
+        elif run.rollout.engine == "transformers":
+            problem = "rollout.engine is 'transformers', which has no GPUs of its own: give 'vllm' or 'auto'"
         else:
             continue
         raise BadRequest(

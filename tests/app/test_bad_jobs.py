@@ -98,7 +98,7 @@ BAD: list[tuple[dict[str, Any], dict[str, Any], str | None, str]] = [
     ),
     (
         {},
-        {"rollout": {"vllm": {"sleep": False}}},
+        {"rollout": {"engine": "transformers", "vllm": {"sleep": False}}},
         f"{RL}.rollout",
         "rollout.engine is 'transformers'",
     ),

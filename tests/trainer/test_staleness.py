@@ -45,8 +45,6 @@ def spec_of(model: Path, folder: Path, staleness: int, **changes: Any) -> RunSpe
 class Beside(RolloutEngine):
     """The built-in engine on weights of its own: what vLLM is, in one process."""
 
-    has_own_weights = True
-
     def __init__(self, policy: Policy, folder: Path):
         self._policy = policy
         self._own = load_tiny_policy(folder, double=False)
@@ -55,6 +53,10 @@ class Beside(RolloutEngine):
 
     def generate(self, requests: Sequence[SampleRequest], **options: Any) -> list[Sample]:
         return self._engine.generate(requests, **options)
+
+    @property
+    def has_own_weights(self) -> bool:
+        return True
 
     def sync(self) -> None:
         self._own.model.load_state_dict(self._policy.model.state_dict())
@@ -169,7 +171,7 @@ def test_what_was_sampled_ahead_is_saved_and_trained_by_who_goes_on(tiny_model: 
             if isinstance(event, StepMetrics):
                 stop.set()
 
-    finished = False
+    finished, third, attempt = False, None, 0
     for attempt in range(STEPS + 1):
         if finished:
             break
@@ -182,9 +184,11 @@ def test_what_was_sampled_ahead_is_saved_and_trained_by_who_goes_on(tiny_model: 
     assert finished and attempt >= STEPS - 1
     whole, cut = steps_of(tmp_path / "whole"), steps_of(tmp_path / "cut")
     assert [whole[step].digest for step in whole] == [cut[step].digest for step in whole]
-    assert third.digest == whole[3].digest
+    assert third is not None and third.digest == whole[3].digest
+    digest = whole[4].digest
+    assert digest is not None
     fourth = replay(spec, tmp_path / "whole", 4)
-    assert (fourth.source, fourth.digest.rollouts) == ("beginning", whole[4].digest.rollouts)
+    assert (fourth.source, fourth.digest.rollouts) == ("beginning", digest.rollouts)
 
 
 def test_a_stop_while_the_engine_beside_the_update_fails_saves_no_half_step(tiny_model: Path, tmp_path: Path):

@@ -21,7 +21,7 @@ from trainer.rollout.transformers_engine import TransformersEngine
 from trainer.rollout.vllm_engine import VllmEngine
 from trainer.spec.model import ModelSpec
 from trainer.spec.modes import Mode
-from trainer.spec.run import RolloutSpec, VllmSpec
+from trainer.spec.rollout import RolloutSpec, VllmSpec
 from trainer.types import Group, Rollout
 
 pytestmark = pytest.mark.vllm
@@ -169,6 +169,7 @@ def test_after_an_update_it_samples_as_one_that_loads_the_saved_checkpoint(
             p.add_(0.02 * torch.randn(p.shape, generator=generator))
     assert engine.generate(requests(6), **options) == old  # not yet
     engine.rest()
+    engine.wake()
     engine.sync()
     found = engine.generate(requests(6), **options)
     assert found != old
@@ -177,6 +178,7 @@ def test_after_an_update_it_samples_as_one_that_loads_the_saved_checkpoint(
     policy.save(tmp_path)
     fresh = start(load_tiny_policy(tmp_path, double=False), tmp_path)
     assert fresh.generate(requests(6), **options) == found
+    fresh.run_ahead()  # nobody has the weights that one in its place would need
     os.kill(fresh.process_ids[0], signal.SIGKILL)
     with pytest.raises(EngineFailed, match="ended by signal 9"):
         fresh.generate(requests(6), **options)
@@ -190,8 +192,9 @@ def test_after_an_update_it_samples_as_one_that_loads_the_saved_checkpoint(
 def test_an_engine_that_is_stopped_is_ended_and_named(
     policy: Policy, vllm_model: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr("trainer.rollout.vllm_engine.STOPPED_SECONDS", 0.5)
+    monkeypatch.setattr("trainer.rollout.vllm_replica.STOPPED_SECONDS", 0.5)
     stopped = start(policy, vllm_model)
+    stopped.run_ahead()
     (pid,) = stopped.process_ids
     os.kill(pid, signal.SIGSTOP)
     with pytest.raises(EngineFailed, match=r"was stopped \(SIGSTOP\) and was ended; its log is on stderr"):

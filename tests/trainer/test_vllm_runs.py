@@ -11,12 +11,14 @@ import psutil
 import pytest
 
 from tests.fixtures.engines import is_guard, until
-from tests.fixtures.runs import events_of, tiny_spec, trainer_process, write_rows
+from tests.fixtures.runs import events_of, rank_processes, tiny_spec, trainer_process, write_rows
 from trainer.api import train
 from trainer.loop import Run
-from trainer.spec.events import Event, EventWriter, Phase, Rollouts, StepMetrics, Stopped
+from trainer.spec.events import Event, EventWriter, MessageEvent, Phase, Rollouts, StepMetrics, Stopped
 from trainer.spec.manifest import read_manifest
-from trainer.spec.run import CheckpointSpec, DiagnosticsSpec, RolloutSpec, RunSpec, VllmSpec
+from trainer.spec.resources import Resources
+from trainer.spec.rollout import VllmSpec
+from trainer.spec.run import CheckpointSpec, DiagnosticsSpec, RolloutSpec, RunSpec
 from trainer.system.memory import GIB
 
 pytestmark = pytest.mark.vllm
@@ -120,7 +122,7 @@ def test_each_step_samples_with_the_weights_of_the_one_before(untied_vllm_model:
 def test_a_stop_is_obeyed_while_the_engine_hangs(
     vllm_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr("trainer.rollout.vllm_engine.STOPPING_SECONDS", 0.5)
+    monkeypatch.setattr("trainer.rollout.vllm_replica.STOPPING_SECONDS", 0.5)
     stop = threading.Event()
 
     class Freezing(EventWriter):
@@ -137,6 +139,64 @@ def test_a_stop_is_obeyed_while_the_engine_hangs(
     last = events_of(tmp_path / "run")[-1]
     assert isinstance(last, Stopped) and last.step == 1
     read_manifest(tmp_path / "run/checkpoints/step-1", verify=True)
+
+
+def test_an_engine_that_dies_beside_the_update_does_not_end_the_run(untied_vllm_model: Path, tmp_path: Path):
+    """Two engines that sample a step ahead, of which one is killed: the other samples what it had not."""
+    spec = spec_of(untied_vllm_model, tmp_path).model_copy(
+        update={
+            "rollout": ROLLOUT.model_copy(update={"staleness": 1}),
+            "resources": Resources(gpus=3, rollout_gpus=2),
+            "total_steps": 3,
+        }
+    )
+    killed: list[int] = []
+
+    class Killing(EventWriter):
+        def write(self, event: Event) -> None:
+            super().write(event)
+            if (
+                isinstance(event, Phase)
+                and (event.step, event.phase) == (2, "forward_backward")
+                and not killed
+            ):
+                for child in psutil.Process().children(recursive=True):
+                    if "trainer.rollout.vllm_process" in child.cmdline() and not is_guard(child):
+                        killed.append(child.pid)
+                        child.kill()
+                        break
+
+    with Killing(tmp_path / "run/events.jsonl") as events:
+        run = Run(spec, tmp_path / "run", events)
+        assert len(run._engine.process_ids) == 2
+        assert run.run()
+    values = steps_of(tmp_path / "run")
+    assert [values[step]["train/rollout_age"] for step in (1, 2, 3)] == [0, 1, 1]
+    assert values[1]["rollout/logprob_gap_max"] < 2e-4
+    moved = [values[step]["train/grad_norm"] > 0 for step in (1, 2)]
+    assert [values[step]["rollout/logprob_gap_max"] > 2e-4 for step in (2, 3)] == moved
+    assert any(moved)
+    assert all(values[step]["time/ahead"] > 0 for step in (1, 2))
+    said = [e.message for e in events_of(tmp_path / "run") if isinstance(e, MessageEvent)]
+    assert killed and any("ended by signal 9" in message for message in said), said
+
+
+def test_the_first_ranks_engine_samples_for_all_ranks(vllm_model: Path, tmp_path: Path):
+    """And grades, beside the update of all, who then know what it came to."""
+    spec = spec_of(vllm_model, tmp_path).model_copy(
+        update={
+            "rollout": ROLLOUT.model_copy(update={"staleness": 1}),
+            "resources": Resources(gpus=3, rollout_gpus=1),
+            "total_steps": 2,
+        }
+    )
+    first, second = rank_processes(spec, tmp_path / "run")
+    said = [process.communicate(timeout=300)[0] for process in (first, second)]
+    assert (first.returncode, second.returncode) == (0, 0), said
+    values = steps_of(tmp_path / "run")
+    assert [values[step]["train/rollout_age"] for step in (1, 2)] == [0, 1]
+    assert values[1]["rollout/logprob_gap_max"] < 2e-4 and values[1]["time/ahead"] > 0
+    assert all(values[step]["train/samples_generated"] == 12 for step in (1, 2))
 
 
 def rollouts_of(run_dir: Path) -> dict[tuple[int, int, int], str]:

@@ -1,5 +1,6 @@
 """Slots and GPUs: who gets which, on machines with some, none and too few."""
 
+import json
 import os
 import subprocess
 import sys
@@ -10,6 +11,8 @@ import pytest
 
 from app.core.settings import Settings, get_settings
 from worker import gpus
+from worker.inference.engines import Host
+from worker.inference.engines.vllm import VllmEngine
 from worker.jobs.launcher import Trainer
 
 
@@ -117,3 +120,21 @@ def test_a_worker_with_more_slots_than_gpus_does_not_start(tmp_path: Path):
     assert ended.returncode == 1
     assert "POLICYSPLIT_WORKER_SLOTS is 3, but there are 2 GPUs here (0, 1)" in ended.stderr
     assert "POLICYSPLIT_GPU_SHARE=true" in ended.stderr
+
+
+@pytest.mark.parametrize(("heads", "given", "wanted"), [(8, 4, 4), (6, 4, 3), (7, 4, 1), (8, 1, 1)])
+def test_vllm_divides_a_model_over_the_gpus_that_divide_its_heads(
+    tmp_path: Path, heads: int, given: int, wanted: int
+):
+    (tmp_path / "config.json").write_text(json.dumps({"num_attention_heads": heads}))
+    settings = Settings(engine_gpus=given, engine_command=["vllm"])
+    engine = VllmEngine(settings)
+    engine._on_cpu = False  # as on a host with GPUs, whichever vLLM is installed here
+    command = engine.launch(Host(tmp_path), tmp_path / "http").command
+    option = "--tensor-parallel-size"
+    found = int(command[command.index(option) + 1]) if option in command else 1
+    assert found == wanted
+    engine._arguments = [f"{option}=2"]
+    assert [one for one in engine.launch(Host(tmp_path), tmp_path / "http").command if option in one] == [
+        f"{option}=2"
+    ]

@@ -59,6 +59,7 @@ class ProbeSet:
         started = time.perf_counter()
         same_draws = replace(context, step=0)
         sample_groups(same_draws, groups, same_draws.samples, "probe")
+        context.engine.rest()  # the probes take its memory, on a GPU that it shares with them
         _lap(values, "sample", started)
         return context.ranks.from_first(lambda: self._probe(replace(context, ranks=ALONE), groups, values))
 

@@ -72,6 +72,7 @@ def evaluate(
         top_p=evaluation.top_p,
         top_k=evaluation.top_k,
     )
+    context.engine.rest()
     errors = grade_groups(context, groups, all_may_fail=context.step > 0)
     # The first rank has the grader; what is measured, and which checkpoint is the best by it, all must know.
     votes = ranks.from_first(lambda: context.grader.gives_answers)

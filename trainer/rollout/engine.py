@@ -40,6 +40,11 @@ class RolloutEngine(Protocol):
         """Whether it samples with the weights of the last ``sync``, also while the policy's change."""
         return False
 
+    @property
+    def own(self) -> "RolloutEngine":
+        """What the first rank may sample with by itself, beside what ranks do together."""
+        return self
+
     def generate(
         self,
         requests: Sequence[SampleRequest],
@@ -66,7 +71,22 @@ class RolloutEngine(Protocol):
         """Take the policy's weights as they are now; to be called after each change of them."""
 
     def rest(self) -> None:
-        """Nothing is generated before the next ``sync``: the memory may go to the update."""
+        """Nothing is generated before the next ``sync`` or ``wake``: the memory may go to the update."""
+
+    @property
+    def resting(self) -> bool:
+        """Whether it is to be woken before it generates."""
+        return False
+
+    def wake(self) -> None:
+        """Be ready to generate with the policy's weights, which are those of the last ``sync``."""
+
+    def run_ahead(self) -> None:
+        """The policy's weights change from now on to the next ``sync``, and it samples meanwhile."""
+
+    def notes(self) -> Sequence[str]:
+        """Sentences for who follows the run, since this was last asked."""
+        return ()
 
     def close(self) -> None:
         """End what the engine started. It generates no more."""

@@ -54,5 +54,12 @@ class ShardedEngine(RolloutEngine):
     def rest(self) -> None:
         self._engine.rest()
 
+    def wake(self) -> None:
+        self._engine.wake()
+
+    def notes(self) -> Sequence[str]:
+        """Of every rank's; collective."""
+        return [note for of_rank in self._ranks.gather(self._engine.notes()) for note in of_rank]
+
     def close(self) -> None:
         self._engine.close()

@@ -1,31 +1,25 @@
-"""vLLM as the rollout engine: a process of its own beside the trainer, fed with each step's new weights.
+"""vLLM as the rollout engine: processes of their own beside the trainer, fed with each step's new weights.
 
     trainer ── prompts, seeds, weights ──▶ vllm_process: vLLM's LLM and the model as vLLM has it
             ◀── responses, log-probs, "still at it" ──
 
-Of its own, because vLLM changes torch for the whole process it is in (threads, streams, process groups). A
-guard ends it with the trainer, however that ends; the trainer ends it when it is stopped or hangs.
+One on the trainer's GPU, or several replicas on GPUs of their own, over which requests are spread by prefix
+and load (``trainer.rollout.spread``). One that dies while it samples is replaced: what it had not finished is
+sampled again, with the same seeds, by the others, or by the one that is started in its place.
 
 What is the same as with the built-in engine: exact prompt ids, both modes in one batch, stop tokens and their
-place at the end of a response, log-probs of the distribution that was sampled from. A request is drawn with
-its own seed, whatever else is in the batch; but vLLM's kernels round differently in batches of different
-size, so a response that is cut off and drawn again in another batch can take another turn. The same batch on
-the same weights gives the same responses: all requests are there before the first one is computed.
+place at the end of a response, log-probs of the distribution that was sampled from. Where requests are seeded
+(``rollout.vllm.seeds``) one is drawn with its own seed, whatever else is in the batch; but vLLM's kernels
+round differently in batches of different size, so a response that is cut off and drawn again in another batch
+can take another turn. The same batch on the same weights gives the same responses: all requests are there
+before the first one is computed.
 """
 
 import importlib.util
-import os
-import sys
-import threading
-import time
-import weakref
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
-from multiprocessing import Pipe
+import logging
+from collections.abc import Callable, Mapping, Sequence
 from multiprocessing.connection import Connection
-from typing import Any
 
-import psutil
 import torch
 
 from trainer.errors import EngineFailed, InvalidSpec
@@ -33,30 +27,38 @@ from trainer.graders.forced import schema_of
 from trainer.graders.response_format import ResponseFormat
 from trainer.model.policy import Policy
 from trainer.rollout.engine import RolloutEngine, Sample, SampleRequest
-from trainer.rollout.vllm_protocol import Draw, Failed, Generate, Load, Progress, Setup, Sleep
-from trainer.rollout.weight_transfer import checkpoint_weights, send_weights
+from trainer.rollout.places import ALONE_HERE, Places
+from trainer.rollout.spread import spread
+from trainer.rollout.vllm_protocol import (
+    PIPE,
+    Draw,
+    Failed,
+    Generate,
+    Setup,
+    Sleep,
+    Transfer,
+    TransferCall,
+)
+from trainer.rollout.vllm_replica import Replica, exchange
+from trainer.rollout.weight_transfer import CudaSender, Engines, PipeSender, Sender
 from trainer.spec.model import ModelSpec
-from trainer.spec.run import RolloutSpec, VllmSpec
-from trainer.system.guarded import Guarded
+from trainer.spec.rollout import RolloutSpec, VllmSpec
 
-NOT_INHERITED = {
-    # torchrun tells a rank who it is; the engine's process is not a rank.
-    *("RANK", "LOCAL_RANK", "GROUP_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT"),
-    # An older way to say kv_cache_bytes, which would win.
-    "VLLM_CPU_KVCACHE_SPACE",
-}
-SECONDS_TO_END = 10.0
-STDERR = 2
-#: How often the process is looked at, and for how long it may be stopped (by SIGSTOP, a debugger).
-LOOK_SECONDS, STOPPED_SECONDS = 1.0, 10.0
-#: How long it may say nothing: while it starts or takes weights, while it samples, when a stop was asked for.
-LOAD_SECONDS, SILENT_SECONDS, STOPPING_SECONDS = 1800.0, 600.0, 10.0
+log = logging.getLogger(__name__)
+
+#: Of a GPU's memory, beside the trainer and on GPUs of its own.
+BESIDE_SHARE, ALONE_SHARE = 0.4, 0.9
+#: How often one call of ``generate`` replaces engines.
+MOST_LOSSES = 3
 
 
 class VllmEngine(RolloutEngine):
     """Starts vLLM, with the policy's weights, and waits for it. Raises InvalidSpec where it cannot work.
 
-    ``stopping`` tells that the trainer is to end: an engine that says nothing is then waited for no longer.
+    Args:
+        stopping: tells that the trainer is to end: an engine that says nothing is then waited for no longer,
+            and none is replaced.
+        with_weights: give them the policy's weights; else ``sync`` is to be called, by every rank.
     """
 
     def __init__(
@@ -65,6 +67,9 @@ class VllmEngine(RolloutEngine):
         model: ModelSpec,
         rollout: RolloutSpec,
         stopping: Callable[[], bool] = lambda: False,
+        places: Places = ALONE_HERE,
+        *,
+        with_weights: bool = True,
     ):
         if importlib.util.find_spec("vllm") is None:
             raise InvalidSpec(
@@ -72,21 +77,9 @@ class VllmEngine(RolloutEngine):
                 "policysplit[vllm] on a GPU host, or run make install VLLM=1 for the CPU",
                 "rollout.engine",
             )
-        self._policy = policy
+        self._policy, self._places = policy, places
         self._stopping = stopping
-        self._heard = 0.0
-        options = rollout.vllm or VllmSpec()
-        longest = rollout.max_prompt_tokens + rollout.max_response_tokens
-        self.setup = Setup(
-            model=model.path,
-            dtype=model.dtype,
-            device_type=policy.device.type,
-            max_length=min(longest, policy.context_length or longest),
-            gpu_memory_share=options.gpu_memory_share,
-            kv_cache_bytes=options.kv_cache_bytes,
-            sleeps=options.sleep and policy.device.type == "cuda",
-            holds=rollout.force_response_format,
-        )
+        self.setup = engine_setup(policy, model, rollout, places)
         if self.setup.holds and policy.tokenizer.eos_token_id is None:
             raise InvalidSpec(
                 "vLLM cannot enforce response_format here: the model's tokenizer has no eos_token to end "
@@ -94,23 +87,23 @@ class VllmEngine(RolloutEngine):
                 "'transformers'",
                 "rollout.force_response_format",
             )
-        self._awake = True
-        self._connection, theirs = Pipe()
-        self._process = _start_process(theirs, policy.device)
-        theirs.close()
-        # Also when nobody calls close: at the latest when the interpreter ends.
-        self._end = weakref.finalize(self, _end_process, self._process, self._connection)
+        self._sender = weight_sender(policy, self, self.setup, places)
+        self._awake, self._ahead = True, False
+        self._notes: list[str] = []
+        self._replicas = [Replica(self.setup, gpus) for gpus in places.gpus]
         try:
-            self._ask(self.setup)
-            self.sync()
+            self._ask(dict.fromkeys(self._replicas, self.setup))
+            self._sender.connect()
+            if with_weights:
+                self.sync()
         except EngineFailed as error:
             self.close()
             raise InvalidSpec(f"vLLM cannot work with this model here: {error}", "rollout.engine") from error
 
     @property
     def process_ids(self) -> Sequence[int]:
-        """Of the one process that vLLM is in."""
-        return (self._process.pid,)
+        """Of those that vLLM is in."""
+        return [replica.process_id for replica in self._replicas]
 
     @property
     def has_own_weights(self) -> bool:
@@ -127,13 +120,36 @@ class VllmEngine(RolloutEngine):
         form: ResponseFormat | None = None,
         on_progress: Callable[[], None] | None = None,
     ) -> list[Sample]:
-        if not self._awake:
-            self.sync()
+        assert self._awake, "an engine that rests is to be woken: sending weights takes every rank"
         stop_ids = sorted(self._policy.stop_ids)
-        draws = [Draw(r.prompt_ids, r.seed, max_tokens) for r in requests]
         schema = None if form is None else schema_of(form)
-        asked = Generate(draws, stop_ids, temperature, top_p, top_k, schema)
-        found = self._ask(asked, on_progress=on_progress)
+
+        def asked(indices: Sequence[int]) -> Generate:
+            draws = [Draw(requests[i].prompt_ids, requests[i].seed, max_tokens) for i in indices]
+            return Generate(draws, stop_ids, temperature, top_p, top_k, schema)
+
+        found: dict[int, tuple[list[int], list[float]]] = {}
+        left, losses = list(range(len(requests))), 0
+        while left:
+            living = self._living()
+            parts = spread([requests[i] for i in left], len(living), max_tokens)
+            mine = {r: [left[i] for i in part] for r, part in zip(living, parts, strict=True) if part}
+            answers = exchange({r: asked(mine[r]) for r in mine}, self._stopping, on_progress=on_progress)
+            lost: list[EngineFailed] = []
+            for replica, answer in answers.items():
+                if isinstance(answer, Failed):
+                    raise EngineFailed(answer.reason)
+                if isinstance(answer, EngineFailed):
+                    lost.append(answer)
+                else:
+                    assert isinstance(answer, list)
+                    found |= dict(zip(mine[replica], answer, strict=True))
+            left = [i for i in left if i not in found]
+            losses += len(lost)
+            if lost and (self._stopping() or losses > MOST_LOSSES or not self._can_go_on()):
+                raise lost[0]
+            for error in lost:
+                self._note(f"{error}. What it had not finished is sampled again")
         return [
             Sample(
                 ids,
@@ -141,114 +157,118 @@ class VllmEngine(RolloutEngine):
                 [0.0] * len(ids) if temperature == 0 else logprobs,
                 truncated=ids[-1] not in self._policy.stop_ids,
             )
-            for ids, logprobs in found
+            for ids, logprobs in (found[i] for i in range(len(requests)))
         ]
 
     def sync(self) -> None:
         if not self._awake:
             torch.cuda.empty_cache()  # what the update no longer needs
-        with checkpoint_weights(self._policy) as weights:
-            self._ask(Load(), lambda: send_weights(self._connection, weights))
+        self._replace_lost()
+        self._sender.send()
         if self._policy.device.type == "cuda":
             torch.cuda.ipc_collect()
-        self._awake = True
+        self._awake, self._ahead = True, False
 
     def rest(self) -> None:
         if self.setup.sleeps and self._awake:
-            self._ask(Sleep())
+            self._ask({replica: Sleep() for replica in self._replicas if not replica.lost})
             self._awake = False
 
+    @property
+    def resting(self) -> bool:
+        return not self._awake
+
+    def wake(self) -> None:
+        if not self._awake:
+            self.sync()
+
+    def run_ahead(self) -> None:
+        self._ahead = True
+
+    def notes(self) -> list[str]:
+        notes, self._notes = self._notes, []
+        return notes
+
     def close(self) -> None:
-        self._end()
+        for replica in self._replicas:
+            replica.close()
+
+    def transfer(
+        self,
+        call: TransferCall,
+        argument_of: Callable[[int], Mapping[str, object]] = lambda _: {},
+        then_send: Callable[[Connection], None] | None = None,
+    ) -> None:
+        """A call of the weight transfer, to all engines."""
+        self._ask({r: Transfer(call, argument_of(n)) for n, r in enumerate(self._replicas)}, then_send)
+
+    def _living(self) -> list[Replica]:
+        """The engines that sample, with the weights of the last ``sync``. Raises EngineFailed."""
+        if not any(not replica.lost for replica in self._replicas):
+            if not self._can_go_on():
+                raise EngineFailed("the rollout engine's process has ended; its log is on stderr")
+            self.sync()
+        return [replica for replica in self._replicas if not replica.lost]
+
+    def _can_go_on(self) -> bool:
+        """Whether one is left; or one can be started, for who sends it the weights that it is to have: the
+        policy has them no longer while it runs ahead, and several ranks send them together."""
+        return any(not r.lost for r in self._replicas) or (self._places.alone and not self._ahead)
+
+    def _replace_lost(self) -> None:
+        """Start engines in place of those that have ended."""
+        for replica in self._replicas:
+            if (error := replica.found_lost()) is not None:
+                self._note(f"{error}. Another takes its place")
+        lost = [number for number, replica in enumerate(self._replicas) if replica.lost]
+        for number in lost:
+            self._replicas[number].close()
+            self._replicas[number] = Replica(self.setup, self._places.gpus[number])
+        if lost:
+            self._ask({self._replicas[number]: self.setup for number in lost})
+            self._sender.connect()
+
+    def _note(self, message: str) -> None:
+        log.warning("%s", message)
+        self._notes.append(message[0].upper() + message[1:] + ".")
 
     def _ask(
-        self,
-        message: object,
-        then_send: Callable[[], None] | None = None,
-        on_progress: Callable[[], None] | None = None,
-    ) -> Any:
-        """Send ``message`` and what belongs to it; the answer. Raises EngineFailed."""
-        given_up: list[str] = []
-        try:
-            limit = SILENT_SECONDS if isinstance(message, Generate) else LOAD_SECONDS
-            with self._watched(limit, given_up):
-                with suppress(BrokenPipeError, ConnectionResetError):  # it may have said why before it ended
-                    self._connection.send(message)
-                    if then_send is not None:
-                        then_send()
-                while isinstance(answer := self._connection.recv(), Progress):
-                    self._heard = time.monotonic()
-                    if on_progress is not None:
-                        on_progress()
-        except (EOFError, OSError) as error:
-            code = self._process.close()
-            how = f"ended by signal {-code}" if code < 0 else f"ended with code {code}"
-            if given_up:
-                how = f"{given_up[0]} and was ended"
-            raise EngineFailed(f"the rollout engine's process {how}; its log is on stderr") from error
-        if isinstance(answer, Failed):
-            raise EngineFailed(answer.reason)
-        return answer
-
-    @contextmanager
-    def _watched(self, limit: float, given_up: list[str]) -> Iterator[None]:
-        """Within the block the process is ended when it is stopped or says nothing; why, in ``given_up``.
-
-        By a thread: the block may be writing to a pipe that nobody reads, or reading half a message.
-        """
-        over = threading.Event()
-        self._heard = time.monotonic()
-
-        def watch() -> None:
-            while not over.wait(LOOK_SECONDS):
-                silent = time.monotonic() - self._heard
-                if silent > STOPPED_SECONDS and _is_stopped(self._process.pid):
-                    given_up.append("was stopped (SIGSTOP)")
-                elif silent > (STOPPING_SECONDS if self._stopping() else limit):
-                    given_up.append(f"reported nothing for {silent:.0f} s")
-                else:
-                    continue
-                self._process.close()
-                return
-
-        thread = threading.Thread(target=watch, name="engine-watch", daemon=True)
-        thread.start()
-        try:
-            yield
-        finally:
-            over.set()
-            thread.join()
+        self, asked: Mapping[Replica, object], then_send: Callable[[Connection], None] | None = None
+    ) -> None:
+        """Messages that are answered when they are done. Raises EngineFailed."""
+        for answer in exchange(asked, self._stopping, then_send).values():
+            if isinstance(answer, Failed):
+                raise EngineFailed(answer.reason)
+            if isinstance(answer, EngineFailed):
+                raise answer
 
 
-def _is_stopped(pid: int) -> bool:
-    with suppress(psutil.Error):
-        return psutil.Process(pid).status() in (psutil.STATUS_STOPPED, psutil.STATUS_TRACING_STOP)
-    return False
+def engine_setup(policy: Policy, model: ModelSpec, rollout: RolloutSpec, places: Places) -> Setup:
+    """What every engine is started with."""
+    options = rollout.vllm or VllmSpec()
+    longest = rollout.max_prompt_tokens + rollout.max_response_tokens
+    on_gpu = policy.device.type == "cuda"
+    return Setup(
+        model=model.path,
+        dtype=model.dtype,
+        device_type=policy.device.type,
+        max_length=min(longest, policy.context_length or longest),
+        gpu_memory_share=options.gpu_memory_share or (ALONE_SHARE if places.apart else BESIDE_SHARE),
+        kv_cache_bytes=options.kv_cache_bytes,
+        # On GPUs of its own it is in nobody's way.
+        sleeps=options.sleep and on_gpu and not places.apart,
+        holds=rollout.force_response_format,
+        transfer=("nccl" if places.apart else "ipc") if on_gpu else PIPE,
+        tensor_parallel=places.tensor_parallel,
+        seeded=(options.seeds or ("batch" if on_gpu else "request")) == "request",
+    )
 
 
-def _start_process(theirs: Connection, device: torch.device) -> Guarded:
-    environment = {name: value for name, value in os.environ.items() if name not in NOT_INHERITED}
-    environment |= {
-        # The engine and its scheduler in one process, where the weights can be reached.
-        "VLLM_ENABLE_V1_MULTIPROCESSING": "0",
-        "VLLM_NO_USAGE_STATS": "1",
-        "HF_HUB_OFFLINE": "1",
-        "OMP_NUM_THREADS": str(torch.get_num_threads()),
-    }
-    environment.setdefault("VLLM_LOGGING_LEVEL", "ERROR")
-    if device.type == "cpu":
-        # vLLM compiles two small functions with the C++ compiler even so: ten seconds, and nothing is faster.
-        environment["TORCH_COMPILE_DISABLE"] = "1"
-    if device.type == "cuda":
-        visible = [name for name in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if name]
-        number = torch.cuda.current_device() if device.index is None else device.index
-        environment["CUDA_VISIBLE_DEVICES"] = visible[number] if visible else str(number)
-    safely = ["-P"] if sys.flags.safe_path else []  # as this process was started
-    command = [sys.executable, *safely, "-m", "trainer.rollout.vllm_process", str(theirs.fileno())]
-    return Guarded(command, stdout=STDERR, stderr=STDERR, environment=environment, pass_fds=[theirs.fileno()])
-
-
-def _end_process(process: Guarded, connection: Connection) -> None:
-    connection.close()
-    process.wait(SECONDS_TO_END)
-    process.close()
+def weight_sender(
+    policy: Policy, engines: Engines | None, setup: Setup, places: Places, rank: int = 0
+) -> Sender:
+    """Who sends the policy's weights; ``engines`` of the first rank, None on the others."""
+    if setup.transfer == PIPE:
+        return PipeSender(policy, engines)
+    workers = len(places.gpus) * places.tensor_parallel if places.apart else None
+    return CudaSender(policy, engines, rank, workers, places.tensor_parallel)

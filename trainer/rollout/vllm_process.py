@@ -1,4 +1,4 @@
-"""The process that vLLM is in: ``python -m trainer.rollout.vllm_process FD``, started by ``vllm_engine``.
+"""The process that vLLM is in: ``python -m trainer.rollout.vllm_process FD``, started by ``vllm_replica``.
 
 FD is its end of the pipe. It ends when the pipe is closed.
 """
@@ -6,11 +6,24 @@ FD is its end of the pipe. It ends when the pipe is closed.
 import signal
 import sys
 import time
+from collections.abc import Sequence
 from multiprocessing.connection import Connection
 from typing import Any
 
-from trainer.rollout.vllm_protocol import Done, Draw, Failed, Generate, Load, Progress, Setup, Sleep
-from trainer.rollout.weight_transfer import receive_weights
+import torch
+
+from trainer.rollout.vllm_protocol import (
+    PIPE,
+    Done,
+    Draw,
+    Failed,
+    Generate,
+    Progress,
+    Setup,
+    Sleep,
+    Transfer,
+)
+from trainer.seeds import derive_seed
 from trainer.system.imports import large_imports
 
 PROGRESS_SECONDS = 1.0
@@ -60,6 +73,11 @@ def engine_options(setup: Setup) -> dict[str, Any]:
             # torch cannot do on the CPU. Remove when a prompt over MAX_BATCHED_TOKENS works without.
             "enable_chunked_prefill": False,
         }
+    if setup.tensor_parallel > 1:
+        options |= {
+            "tensor_parallel_size": setup.tensor_parallel,
+            "distributed_executor_backend": "mp",
+        }
     return options | {
         "gpu_memory_utilization": setup.gpu_memory_share,
         "kv_cache_memory_bytes": setup.kv_cache_bytes,
@@ -73,6 +91,7 @@ class Engine:
     def __init__(self, connection: Connection, setup: Setup):
         with large_imports():
             from vllm import LLM  # pyright: ignore[reportMissingImports]
+            from vllm.config import WeightTransferConfig  # pyright: ignore[reportMissingImports]
             from vllm.platforms import current_platform  # pyright: ignore[reportMissingImports]
 
         if current_platform.device_type != setup.device_type:
@@ -81,8 +100,15 @@ class Engine:
                 f"{setup.device_type}"
             )
         self._connection = connection
+        self._on_cpu = setup.device_type == "cpu"
+        self._seeded = setup.seeded
         self._asleep = False
-        self._llm = LLM(**engine_options(setup))
+        if setup.transfer == PIPE:
+            from trainer.rollout.pipe_transfer import register_pipe
+
+            register_pipe(connection)
+        transfer = WeightTransferConfig(backend=setup.transfer)
+        self._llm = LLM(**engine_options(setup), weight_transfer_config=transfer)
         if setup.holds:
             _compile_forms_at_once(self._llm.llm_engine)
         # What its kernels cannot do they tell when they are called.
@@ -94,24 +120,35 @@ class Engine:
         match message:
             case Generate():
                 return self._generate(message)
-            case Load():
-                self._load()
+            case Transfer():
+                self._transfer(message)
             case Sleep():
-                self._llm.sleep(level=2)  # the weights are dropped: new ones come with the next Load
+                self._llm.sleep(level=2)  # the weights are dropped: new ones come before the next batch
                 self._asleep = True
         return Done()
 
-    def _load(self) -> None:
+    def _transfer(self, message: Transfer) -> None:
+        argument = dict(message.argument)
+        match message.call:
+            case "init_weight_transfer_engine":
+                self._llm.init_weight_transfer_engine({"init_info": argument})
+            case "start_weight_update":
+                if self._asleep:
+                    self._llm.wake_up(tags=["weights"])
+                self._llm.start_weight_update()
+            case "update_weights":
+                self._llm.update_weights({"update_info": argument})
+            case "finish_weight_update":
+                self._llm.finish_weight_update()
+                self._use_new_weights()
+            case "shutdown_weight_transfer_engine":
+                self._llm.shutdown_weight_transfer_engine()
+
+    def _use_new_weights(self) -> None:
+        if self._on_cpu:
+            self._llm.apply_model(_pack_output_layer)
         if self._asleep:
-            self._llm.wake_up(tags=["weights"])
-        weights = receive_weights(self._connection)
-        try:
-            self._llm.collective_rpc("reload_weights", kwargs={"weights_iterator": weights})
-        finally:
-            for _ in weights:  # what was not asked for stays in the pipe otherwise
-                pass
-        self._llm.apply_model(_pack_output_layer)
-        if self._asleep:
+            # After the weights, whose old copies are gone by now.
             self._llm.wake_up(tags=["kv_cache"])
             self._asleep = False
         # Keys and values of shared prompts belong to the old weights.
@@ -127,12 +164,14 @@ class Engine:
 
         engine: Any = self._llm.llm_engine
         schema = message.schema
+        if not self._seeded:
+            engine.collective_rpc(_seed_batch, args=(batch_seed(message.draws),))
         for number, draw in enumerate(message.draws):
             parameters = SamplingParams(
                 temperature=message.temperature,
                 top_p=message.top_p,
                 top_k=message.top_k or 0,
-                seed=draw.seed,
+                seed=draw.seed if self._seeded else None,
                 max_tokens=draw.max_tokens,
                 stop_token_ids=message.stop_ids,
                 ignore_eos=True,  # the stop tokens are the trainer's
@@ -159,6 +198,16 @@ class Engine:
                 told = time.monotonic()
                 self._connection.send(Progress())
         return [found[number] for number in range(len(message.draws))]
+
+
+def batch_seed(draws: Sequence[Draw]) -> int:
+    """One seed for a batch, from those of its requests: the same batch is drawn the same way."""
+    return derive_seed(0, "batch", *(draw.seed for draw in draws))
+
+
+def _seed_batch(_worker: object, seed: int) -> None:
+    """On every worker of the engine, from the same one on: they draw the same tokens."""
+    torch.manual_seed(seed)
 
 
 def _compile_forms_at_once(engine: Any) -> None:

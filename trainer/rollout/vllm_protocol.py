@@ -1,8 +1,19 @@
 """What the trainer and the engine's process say to each other; one answer a message, Progress in between."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import NamedTuple
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Literal, NamedTuple
+
+#: The weight transfer that is not vLLM's.
+PIPE = "pipe"
+
+TransferCall = Literal[
+    "init_weight_transfer_engine",
+    "start_weight_update",
+    "update_weights",
+    "finish_weight_update",
+    "shutdown_weight_transfer_engine",
+]
 
 
 @dataclass(frozen=True)
@@ -18,6 +29,11 @@ class Setup:
     sleeps: bool
     holds: bool
     """Whether responses may be held to forms."""
+    transfer: str
+    """Which of vLLM's weight-transfer engines takes weights: ``ipc``, ``nccl``; PIPE is our own."""
+    tensor_parallel: int = 1
+    seeded: bool = True
+    """Whether each request has a seed, or a batch has one."""
 
 
 class Draw(NamedTuple):
@@ -42,13 +58,16 @@ class Generate:
 
 
 @dataclass(frozen=True)
-class Load:
-    """New weights follow (``trainer.rollout.weight_transfer``); wakes the engine if it sleeps."""
+class Transfer:
+    """A call of vLLM's weight transfer, with what it is given. New weights wake an engine that sleeps."""
+
+    call: TransferCall
+    argument: Mapping[str, object] = field(default_factory=dict[str, object])
 
 
 @dataclass(frozen=True)
 class Sleep:
-    """Free the GPU's memory. The next message is Load."""
+    """Free the GPU's memory. The next message is of new weights."""
 
 
 @dataclass(frozen=True)

@@ -17,9 +17,8 @@ from trainer.spec.evaluation import EvaluationSpec
 from trainer.spec.model import LoraSpec, ModelSpec
 from trainer.spec.modes import DEFAULT_HIGH_ENTROPY_PROMPT, Placement
 from trainer.spec.resources import DEFAULT_RESOURCES, Resources
+from trainer.spec.rollout import VLLM_LOWEST_TEMPERATURE, RolloutSpec
 from trainer.spec.taught import Dpo, Supervised, Taught, check_taught
-
-VLLM_LOWEST_TEMPERATURE = 0.01
 
 #: Names that are not variables of a chat template, but arguments of ``apply_chat_template``.
 TEMPLATE_ARGUMENTS = frozenset(
@@ -29,80 +28,6 @@ TEMPLATE_ARGUMENTS = frozenset(
         *("return_tensors", "return_dict", "return_assistant_tokens_mask"),
     }
 )
-
-
-class VllmSpec(StrictModel):
-    """How vLLM shares the machine with the trainer. Its longest sequence is that of the rollouts."""
-
-    gpu_memory_share: float = Field(
-        default=0.4, gt=0, lt=1, description="Of the GPU's memory, for weights and cache; unused on the CPU"
-    )
-    kv_cache_bytes: int | None = Field(
-        default=None,
-        ge=1 << 20,
-        le=1 << 50,
-        description="Size of the key-value cache; default the rest of gpu_memory_share, on the CPU 2 GiB",
-    )
-    sleep: bool = Field(
-        default=True,
-        description="On a GPU: give the memory to the trainer while it updates; unused on the CPU",
-    )
-
-
-class RolloutSpec(StrictModel):
-    """How a step's samples are drawn."""
-
-    prompts_per_step: int = Field(
-        default=8, ge=1, le=1_000_000, description="Groups of a step; each has samples_per_prompt responses"
-    )
-    samples_per_prompt: int = Field(
-        default=8,
-        ge=2,
-        le=100_000,
-        description="Responses to each prompt, G: over both modes together, half each",
-    )
-    max_prompt_tokens: int = Field(
-        default=1024, ge=1, le=10_000_000, description="Longer prompts are treated as overlong_prompts says"
-    )
-    max_response_tokens: int = Field(
-        default=256, ge=1, le=10_000_000, description="Where a response is cut off"
-    )
-    temperature: float = Field(
-        default=1.0,
-        gt=0,
-        le=100,
-        description="Of sampling in training; the loss sees log-probabilities at the same temperature",
-    )
-    engine: Literal["transformers", "vllm"] = Field(
-        default="transformers",
-        description="transformers: the training model itself; vllm: a process beside it",
-    )
-    vllm: VllmSpec | None = Field(default=None, description="With engine vllm: how it shares the machine")
-    staleness: int = Field(
-        default=0,
-        ge=0,
-        le=64,
-        # Left out where it says nothing, so that a worker of before reads such a document.
-        exclude_if=lambda steps: steps == 0,
-        description="How many steps sampling is ahead of training: a step's responses are those of the "
-        "weights of so many steps before. With an engine beside the trainer sampling and grading then go on "
-        "while it updates. Responses are weighed by truncated importance weights "
-        "(rollout_importance_cap); 0: each step samples with the weights that it trains",
-    )
-    force_response_format: bool = Field(
-        default=False,
-        # Left out where it says nothing, so that a worker of before reads such a document.
-        exclude_if=lambda forces: not forces,
-        description="Hold responses to response_format while they are sampled, in training and evaluation: "
-        "only tokens with which they can still become of the form are drawn. A token then counts by the "
-        "probability that the model itself gives to all that were allowed in its place",
-    )
-
-    @model_validator(mode="after")
-    def _options_have_their_engine(self) -> "RolloutSpec":
-        if self.vllm is not None and self.engine != "vllm":
-            raise ValueError(f"rollout.vllm is given, but rollout.engine is {self.engine!r}: give 'vllm'")
-        return self
 
 
 class OptimizerSpec(StrictModel):

@@ -8,8 +8,9 @@ With k = 1::
 
 Which weights sample a batch depends on its step alone, however long anything takes: those after
 max(0, step - 1 - k) steps, counting from 1. So a run comes to the same again. An engine with weights of its
-own samples while the update goes on, and its batch is graded there, too; one that computes with the weights
-that train samples right before it, and its batches are the same. All that is sampled ahead is there when the
+own samples while the update goes on, and its batch is graded there, too, all by the first rank alone, for
+what ranks do together has its order; one that computes with the weights that train samples right before it,
+and its batches are the same. All that is sampled ahead is there when the
 step ends, before the engine takes new weights, and is saved with the run's state: a resumed run trains it.
 """
 
@@ -20,6 +21,8 @@ from dataclasses import dataclass, replace
 
 from pydantic import BaseModel, ConfigDict
 
+from trainer.distributed.ranks import ALONE
+from trainer.errors import EngineFailed
 from trainer.rollout.engine import RolloutEngine
 from trainer.spec.events import Event, Grading, Phase
 from trainer.steps.collection import Collector
@@ -76,6 +79,8 @@ class Batches:
         batches = _Saved.model_validate_json(saved).batches if saved else []
         self._batches = {batch.step: batch for batch in batches}
         self._beside: _Beside | None = None
+        self._ahead: list[int] = []
+        """The steps that it samples for."""
 
     def take(self, step: int, items: int) -> Batch:
         """The batch of ``step``, which comes next; sampled now if it was not before.
@@ -99,12 +104,16 @@ class Batches:
             for later in missing:
                 self._collect(self._context_of(later), step, items)
             return False
+        engine.wake()  # with the weights of now: later they are others
+        engine.run_ahead()
         contexts = [self._context_of(later) for later in missing]
-        self._beside = _Beside(contexts, lambda context: self._collect(context, step, items))
+        alone = [replace(one, ranks=ALONE, engine=engine.own) for one in contexts if one.ranks.first]
+        self._ahead = missing
+        self._beside = _Beside(alone, lambda context: self._collect(context, step, items))
         return True
 
     def join(self, context: StepContext) -> dict[str, float]:
-        """Wait for what is sampled beside the update; ``time/ahead``, the seconds that it took.
+        """Wait for what is sampled beside the update; ``time/ahead``, the seconds that it took; collective.
 
         Raises what ``Collector.collect`` does; StoppedWithin where it was given up for a stop: of the step
         whose update is done by now the run has not all.
@@ -112,11 +121,20 @@ class Batches:
         beside, self._beside = self._beside, None
         if beside is None:
             return {}
+
+        def wait() -> tuple[list[Batch], float]:
+            seconds = beside.join(context.progress)
+            return [self._batches[step] for step in self._ahead], seconds
+
         try:
             with context.phase("generate"):
-                return {"time/ahead": beside.join(context.progress)}
+                batches, seconds = context.ranks.from_first(wait)
         except StopAsked as stop:
+            if context.ranks.world > 1:  # the others know nothing of it
+                raise EngineFailed("the rollout engine gave up at a stop") from stop
             raise StoppedWithin from stop
+        self._batches |= {batch.step: batch for batch in batches}
+        return {"time/ahead": seconds}
 
     def trained(self, step: int) -> None:
         """Forget the batch of ``step``."""

@@ -56,6 +56,7 @@ def sample_groups(
                 requests.append(SampleRequest(tuple(group.prompt_ids[mode]), one_seed))
                 owners.append((group, mode))
                 number += 1
+    context.engine.wake()
     drawn = context.engine.generate(
         requests,
         max_tokens=context.rollout.max_response_tokens,

