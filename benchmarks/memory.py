@@ -4,6 +4,9 @@ One group of eight responses is scored under one prompt and pulled back to the w
 again on the way back as one would at such lengths, in a process of its own for each. What the model and
 its gradients take is measured first and taken off. The last column has a vocabulary of 1,024 entries: what
 the other 48,000 cost is the difference, and it does not grow with the tokens.
+
+With ``--plan`` the plans of ``trainer.spec.memory_plan`` are compared with what two updates take: of all
+weights and of adapters, in bfloat16 and float32, with layers computed again and not.
 """
 
 import argparse
@@ -55,13 +58,111 @@ def one(model: Path, tokens: int, vocabulary: int | None) -> None:
     print(peak() - before)
 
 
+def planned(model: Path, dtype: str, adapts: bool, recomputes: bool) -> None:
+    """Print the bytes that two updates of a batch take, and those that were planned."""
+    import psutil
+    import torch
+
+    from trainer.algorithms import build_algorithm
+    from trainer.graders.custom import function_grader
+    from trainer.model.optim import MasterAdamW
+    from trainer.model.packed_linear import widens_bfloat16
+    from trainer.model.policy import load_policy
+    from trainer.rollout.transformers_engine import TransformersEngine
+    from trainer.spec.algorithm import Grpo
+    from trainer.spec.memory_plan import Device, memory_plan
+    from trainer.spec.model_size import model_size
+    from trainer.spec.modes import Mode
+    from trainer.spec.run import RunSpec
+    from trainer.steps.context import StepContext
+    from trainer.steps.progress import Progress
+    from trainer.steps.update import update
+    from trainer.types import Group, Rollout
+
+    prompts, samples, length, prompt = 2, 4, 64, 32
+    spec = RunSpec.model_validate(
+        {
+            "run_id": "plan",
+            "model": {"path": str(model), "dtype": dtype, "gradient_checkpointing": recomputes},
+            "lora": {} if adapts else None,
+            "training_data": {"type": "jsonl", "path": "none.jsonl"},
+            "grader": {"type": "string_check", "input": "a", "reference": "a", "operation": "eq"},
+            "algorithm": {"type": "grpo"},
+            "rollout": {
+                "prompts_per_step": prompts,
+                "samples_per_prompt": samples,
+                "max_prompt_tokens": prompt,
+                "max_response_tokens": length,
+            },
+            "diagnostics": {"interval": 0},
+            "total_steps": 1,
+        }
+    )
+    torch.randn(8, 8) @ torch.randn(8, 8)
+    before = psutil.Process().memory_info().rss
+    policy = load_policy(spec.model, "", lora=spec.lora, seed=0)
+    optimizer = MasterAdamW(policy.model, spec.optimizer)
+    draw = torch.Generator().manual_seed(0)
+    groups = []
+    for index in range(prompts):
+        of_prompt, *of_rows = torch.randint(3, 1000, (1 + samples, length), generator=draw).tolist()
+        rollouts = [
+            Rollout(Mode.NORMAL, row, [0.0] * length, truncated=True, reward=float(place % 2))
+            for place, row in enumerate(of_rows)
+        ]
+        groups.append(Group(index, index, {}, [], dict.fromkeys(Mode, of_prompt[:prompt]), rollouts))
+    context = StepContext(
+        step=0,
+        policy=policy,
+        algorithm=build_algorithm(Grpo(), length),
+        engine=TransformersEngine(policy),
+        grader=function_grader(lambda item, text: 0.0),
+        rollout=spec.rollout,
+        seed=0,
+        progress=Progress(lambda event: None),
+    )
+    for number in range(2):
+        update(context, optimizer, groups, first_update=number)
+    plan = memory_plan(spec, model_size(model), Device(widens=widens_bfloat16()))
+    print(plan.in_words(), file=sys.stderr)
+    print(peak() - before, plan.peak_bytes)
+
+
+def plans(model: Path) -> None:
+    """Print the table of plans."""
+    print("| trained | weights | layers computed again | planned, MB | taken, MB | planned / taken |")
+    print("|---|---|---|---|---|---|")
+    for adapts in (False, True):
+        for dtype in ("bfloat16", "float32"):
+            for recomputes in (False, True):
+                command = [sys.executable, "-m", "benchmarks.memory", "--model", str(model), "--dtype", dtype]
+                command += ["--adapts"] * adapts + ["--recomputes"] * recomputes
+                done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
+                taken, told = map(int, done.stdout.split()[-2:])
+                print(
+                    f"| {'adapters' if adapts else 'all'} | {dtype} | {'yes' if recomputes else 'no'} "
+                    f"| {told / 1e6:,.0f} | {taken / 1e6:,.0f} | {told / taken:.2f} |",
+                    flush=True,
+                )
+
+
 def main() -> None:
     """Print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--model", type=Path, required=True, help="a model folder in Hugging Face format")
     parser.add_argument("--tokens", type=int, help=argparse.SUPPRESS)
     parser.add_argument("--vocabulary", type=int, help=argparse.SUPPRESS)
+    parser.add_argument("--plan", action="store_true", help="compare plans with what updates take")
+    parser.add_argument("--dtype", help=argparse.SUPPRESS)
+    parser.add_argument("--adapts", action="store_true", help=argparse.SUPPRESS)
+    parser.add_argument("--recomputes", action="store_true", help=argparse.SUPPRESS)
     options = parser.parse_args()
+    if options.dtype:
+        planned(options.model, options.dtype, options.adapts, options.recomputes)
+        return
+    if options.plan:
+        plans(options.model)
+        return
     if options.tokens:
         one(options.model, options.tokens, options.vocabulary)
         return

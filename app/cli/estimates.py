@@ -34,6 +34,8 @@ def show_estimate(client: "openai.OpenAI", body: Told, as_json: bool = False) ->
         say_json(estimate)
     else:
         out.print(estimate_table(estimate["result"]))
+        if estimate["result"].get("memory_plan"):
+            out.print(memory_table(estimate["result"]["memory_plan"]))
 
 
 def estimate_table(result: Told) -> Table:
@@ -49,6 +51,19 @@ def estimate_table(result: Told) -> Table:
     ]
     for name, interval, shown in rows:
         table.add_row(name, *(shown(interval[key]) for key in ("value", "low", "high")))
+    return table
+
+
+def memory_table(plan: Told) -> Table:
+    """What the memory is for, with the longest prompts and responses."""
+    table = Table(title="planned memory of each process that trains")
+    for header in ("for", "needed", "GiB"):
+        table.add_column(header, justify="right" if header == "GiB" else "left")
+    for line in plan["lines"]:
+        table.add_row(line["what"], line["phase"], f"{line['bytes'] / 2**30:.2f}")
+    table.add_section()
+    table.add_row("at the least", "", f"{plan['certain_bytes'] / 2**30:.2f}")
+    table.add_row("with the longest prompts and responses", "", f"{plan['peak_bytes'] / 2**30:.2f}")
     return table
 
 

@@ -16,10 +16,32 @@ class PeakMemory(Interval):
     device: str = Field(description="Name of the GPU whose memory this is, or cpu")
 
 
+class PlannedMemory(BaseModel):
+    """Memory for one thing."""
+
+    what: str = Field(description="What it is for, such as weights, moments or activations")
+    bytes: int = Field(description="Bytes of one device")
+    phase: Literal["always", "sampling", "update", "probes"] = Field(
+        description="When it is needed: always, or while sampling, updating or running diagnostics, "
+        "one after the other"
+    )
+
+
+class PlannedPeak(BaseModel):
+    """What the memory is for, worked out from the model's size for the longest prompts and responses."""
+
+    peak_bytes: int = Field(description="The most at once: what is always needed and the largest phase")
+    certain_bytes: int = Field(description="What the job needs whatever its data; with less it is refused")
+    lines: list[PlannedMemory] = Field(description="All that it adds up to")
+
+
 class EstimateResult(BaseModel):
     """What a job would take, in seconds and bytes."""
 
     peak_memory_bytes: PeakMemory = Field(description="The most memory that training uses at once")
+    memory_plan: PlannedPeak | None = Field(
+        default=None, description="What each process that trains has memory for; null if not known"
+    )
     seconds_per_step: Interval = Field(
         description="Seconds per step, without evaluation, checkpoints and diagnostics"
     )

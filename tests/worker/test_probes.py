@@ -85,7 +85,7 @@ def step(number: int, **seconds: float) -> StepMetrics:
     return StepMetrics(step=number, total_steps=2, values=values)
 
 
-def test_the_total_counts_all_that_a_run_does(spec: RunSpec):
+def test_the_total_counts_all_that_a_run_does(spec: RunSpec, tmp_path: Path):
     measured = Measured(began=100.0)
     measured.read(
         [
@@ -96,7 +96,7 @@ def test_the_total_counts_all_that_a_run_does(spec: RunSpec):
             Finished(step=2, trained_tokens=1, peak_memory_bytes=1000),
         ]
     )
-    result: Any = estimate_run(spec, measured)
+    result: Any = estimate_run(spec, measured, Path(spec.model.path))
     # Steps of 5 - 1 and 9 - 3 s.
     assert result["seconds_per_step"] == {"value": 5.0, "low": 3.0, "high": 7.5}
     # A step samples 8 responses, the preflight 16: 6.4 s. Evaluations: before, after 4, 8 and 10.
@@ -106,6 +106,10 @@ def test_the_total_counts_all_that_a_run_does(spec: RunSpec):
     assert result["total_seconds"]["low"] == pytest.approx((expected - 10) * 0.75)
     assert result["total_seconds"]["high"] == pytest.approx((expected + 10) * 1.25)
     assert result["peak_memory_bytes"] == {"device": "cpu", "value": 1000, "low": 900, "high": 1350}
+    plan = result["memory_plan"]
+    assert plan["certain_bytes"] < plan["peak_bytes"]
+    assert {"weights", "moments", "activations"} <= {line["what"] for line in plan["lines"]}
+    assert estimate_run(spec, measured, tmp_path / "nowhere")["memory_plan"] is None
 
 
 def test_a_probe_is_the_run_cut_short(spec: RunSpec):

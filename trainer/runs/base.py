@@ -10,18 +10,24 @@ from collections.abc import Sequence
 from contextlib import AbstractContextManager, ExitStack
 from pathlib import Path
 
+import torch
+
 from trainer.checkpoints.checkpoint import Counters
 from trainer.checkpoints.digest import weights_sha256
 from trainer.checkpoints.run_folder import RunFolder
 from trainer.distributed.ranks import ALONE, Ranks
+from trainer.errors import InvalidSpec
 from trainer.evaluation.prompts import Dropped
 from trainer.evaluation.trial import try_checkpoint
 from trainer.model.optim import MasterAdamW
+from trainer.model.packed_linear import widens_bfloat16
 from trainer.model.policy import Policy, load_policy
 from trainer.spec.events import EventWriter, Finished, Grading, Started, StepDigest, StepMetrics, Stopped
+from trainer.spec.memory_plan import Device, doubt, memory_plan, refusal
+from trainer.spec.model_size import model_size
 from trainer.spec.run import RunSpec
 from trainer.steps.progress import Progress, StopAsked, StoppedWithin
-from trainer.system.memory import MemoryWatch
+from trainer.system.memory import MemoryWatch, device_memory
 
 
 class BaseRun(ABC):
@@ -57,6 +63,7 @@ class BaseRun(ABC):
     def _load_policy(self) -> None:
         """Take the folder and load the model."""
         spec = self.spec
+        self._check_memory()
         self._folder.claim()
         self.policy = load_policy(
             spec.model,
@@ -66,6 +73,21 @@ class BaseRun(ABC):
             lora=spec.lora,
             seed=spec.seed,
         )
+
+    def _check_memory(self) -> None:
+        """Raises InvalidSpec where the device is too small for what the run has whatever its data."""
+        device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        cpu = device.type == "cpu"
+        has = Device(cpu, device_memory(device), cpu and widens_bfloat16())
+        try:
+            size = model_size(Path(self.spec.model.path))
+        except InvalidSpec:
+            return  # what loads the model says what is wrong with its folder
+        plan = memory_plan(self.spec, size, has, self._ranks.world)
+        if problem := refusal(plan, has):
+            raise InvalidSpec(problem, "model")
+        if told := doubt(plan, has):
+            self._notes.append(told)
 
     def _restore(self) -> None:
         """The optimizer, with what a state of the folder has."""

@@ -3,11 +3,13 @@
 import resource
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 import psutil
 import torch
 
 GIB = 1 << 30
+_CGROUP = Path("/sys/fs/cgroup")
 
 
 class MemoryWatch:
@@ -44,6 +46,19 @@ class MemoryWatch:
         torch.cuda.reset_peak_memory_stats(self._device)
         self._gpu_peak = max(self._gpu_peak, peak)
         return peak
+
+
+def device_memory(device: torch.device) -> int:
+    """Bytes that a process can have of ``device``: a GPU's own, else the host's with its swap, or what the
+    process's control group is limited to."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_properties(device).total_memory
+    whole = psutil.virtual_memory().total + psutil.swap_memory().total
+    try:
+        limit, swap = ((_CGROUP / name).read_text().strip() for name in ("memory.max", "memory.swap.max"))
+    except OSError:  # another system, or the host's own group
+        return whole
+    return min(whole, int(limit) + int(swap)) if limit.isdigit() and swap.isdigit() else whole
 
 
 def _resident(pid: int | None) -> int:

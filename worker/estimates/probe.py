@@ -15,8 +15,12 @@ all have the same reward are not trained, and there are fewer of those later tha
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from pathlib import Path
 
+from trainer.errors import InvalidSpec
 from trainer.spec.events import Event, Failed, Finished, Started, StepMetrics
+from trainer.spec.memory_plan import Device, memory_plan
+from trainer.spec.model_size import model_size
 from trainer.spec.run import CheckpointSpec, RunSpec
 
 STEPS = 2
@@ -67,8 +71,8 @@ class Measured:
                     pass
 
 
-def estimate_run(spec: RunSpec, measured: Measured) -> dict[str, object]:
-    """The estimate of a run, as the API shows it, from a probe that has finished."""
+def estimate_run(spec: RunSpec, measured: Measured, model: Path) -> dict[str, object]:
+    """The estimate of a run, as the API shows it, from a probe that has finished; ``model``: its folder."""
     assert measured.finished is not None
     seconds = _phases(spec, measured)
     steps = _step_seconds(measured)
@@ -84,12 +88,22 @@ def estimate_run(spec: RunSpec, measured: Measured) -> dict[str, object]:
             "device": measured.device,
             **_interval(memory, memory, memory, *_MEMORY_MARGIN),
         },
+        "memory_plan": _planned(spec, measured.device, model),
         "seconds_per_step": _interval(step, low, high),
         "total_seconds": _interval(total, shortest, longest),
         "gpu_hours": _interval(*(one * gpus / 3600 for one in (total, shortest, longest))),
         "total_steps": spec.total_steps,
         "probe": {"steps": float(len(steps)), **{name: round(value, 3) for name, value in seconds.items()}},
     }
+
+
+def _planned(spec: RunSpec, device: str, model: Path) -> dict[str, object] | None:
+    """What the memory is for, of each process that trains; None of a model whose folder cannot be read."""
+    try:
+        size = model_size(model)
+    except InvalidSpec:
+        return None
+    return memory_plan(spec, size, Device(cpu=device == "cpu")).told()
 
 
 def _phases(spec: RunSpec, measured: Measured) -> dict[str, float]:

@@ -151,7 +151,7 @@ def _probe(
         return None
     measured.read(event for event, _ in read_events(run_dir / events_name(held.attempt)))
     if measured.finished is not None:
-        return {"result": estimate_run(spec, measured)}
+        return {"result": estimate_run(spec, measured, Path(own["model"]["path"]))}
     if measured.failed is not None:
         failed = measured.failed
         return _error(failed.code, failed.message, failed.param)

@@ -1,0 +1,150 @@
+"""What a run would take of its device: what is certain its parts hold, what cannot fit is refused."""
+
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from tests.fixtures.runs import tiny_spec, write_rows
+from trainer.api import train
+from trainer.errors import InvalidSpec
+from trainer.model.optim import MasterAdamW
+from trainer.model.policy import load_policy
+from trainer.spec.algorithm import Grpo, PolicySplit, ReferenceKl
+from trainer.spec.memory_plan import (
+    Device,
+    Line,
+    MemoryPlan,
+    doubt,
+    memory_plan,
+    micro_batch_positions,
+    refusal,
+)
+from trainer.spec.model import LoraSpec, ModelSpec
+from trainer.spec.model_size import model_size
+from trainer.spec.run import OptimizerSpec, RolloutSpec, RunSpec
+from trainer.system import memory
+
+
+def spec_of(folder: Path, dtype: str = "float32", **changes: Any) -> RunSpec:
+    model = ModelSpec.model_validate({"path": str(folder), "dtype": dtype})
+    return tiny_spec(folder, Path("rows.jsonl"), model=model, **changes)
+
+
+def held(tensors: list[torch.Tensor]) -> int:
+    return sum(tensor.numel() * tensor.element_size() for tensor in {id(t): t for t in tensors}.values())
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize("lora", [None, LoraSpec(rank=4), LoraSpec(rank=2, target_modules=["q_proj"])])
+def test_what_is_certain_is_what_the_model_and_its_optimizer_hold(
+    tiny_model: Path, dtype: str, lora: LoraSpec | None
+):
+    spec = spec_of(tiny_model, dtype, lora=lora)
+    policy = load_policy(spec.model, "", lora=lora, seed=0)
+    optimizer = MasterAdamW(policy.model, spec.optimizer)
+    trained = [p for p in policy.model.parameters() if p.requires_grad]
+    sum(p.float().sum() for p in trained).backward()  # type: ignore[union-attr]
+    masters = list(optimizer.masters().values())
+    gradients = [master.grad for master in masters if master.grad is not None]
+    size = held(gradients)
+    optimizer.step(0)
+    state = optimizer.state_tensors()
+    moments = [value for name, value in state.items() if name.startswith("exp_avg")]
+    expected = held([*policy.model.parameters(), *masters]) + size + held(moments)
+    plan = memory_plan(spec, model_size(tiny_model), Device())
+    assert plan.certain_bytes == expected
+    assert plan.peak_bytes > expected
+
+
+def test_a_model_s_size_is_that_of_its_modules(tiny_model: Path):
+    size = model_size(tiny_model)
+    model = load_policy(ModelSpec(path=str(tiny_model), dtype="float32"), "").model
+    layers = [m for m in model.modules() if isinstance(m, nn.Linear) and m is not model.lm_head]
+    assert size.parameters == sum(p.numel() for p in model.parameters())
+    assert sorted(shape for _, *shape in size.linear) == sorted(list(m.weight.shape) for m in layers)
+    assert size.output == model.lm_head.weight.numel()
+    assert size.exact
+
+
+def test_ranks_divide_what_is_sharded(tiny_model: Path):
+    size, device = model_size(tiny_model), Device(cpu=False)
+    alone = memory_plan(spec_of(tiny_model), size, device)
+    replicated = memory_plan(spec_of(tiny_model), size, device, ranks=4)
+    sharded = memory_plan(spec_of(tiny_model), size, device, ranks=4, sharded=True)
+    assert replicated == alone
+    assert sharded.certain_bytes == alone.certain_bytes // 4
+
+
+def test_only_a_run_that_certainly_does_not_fit_is_refused(tiny_model: Path):
+    spec = spec_of(tiny_model)
+    plan = memory_plan(spec, model_size(tiny_model), Device())
+    enough = Device(memory_bytes=plan.certain_bytes)
+    few = Device(memory_bytes=plan.certain_bytes - 1)
+    assert refusal(plan, enough) is None and refusal(plan, Device()) is None
+    assert (said := doubt(plan, enough)) is not None and "tokens_per_micro_batch" in said
+    assert doubt(plan, Device(memory_bytes=plan.peak_bytes)) is None
+    problem = refusal(plan, few)
+    assert problem is not None
+    for what in ("at the least", "host has", "weights", "moments", "gradients (update)", "lora"):
+        assert what in problem
+    assert "GPU has" in str(refusal(plan, replace(few, cpu=False)))
+    # Of a model that a run may load a part of, nothing is certain.
+    unknown = memory_plan(spec, replace(model_size(tiny_model), exact=False), few)
+    assert unknown.certain_bytes == 0 and refusal(unknown, few) is None
+
+
+def test_phases_follow_one_another():
+    lines = (Line("a", 5), Line("b", 3, "sampling"), Line("c", 2, "update"), Line("d", 2, "update"))
+    assert MemoryPlan(lines).peak_bytes == 9
+
+
+def test_options_move_what_they_should(tiny_model: Path):
+    size = model_size(tiny_model)
+
+    def of(what: str, spec: RunSpec, device: Device = Device(cpu=False)) -> int:
+        return sum(line.bytes for line in memory_plan(spec, size, device).lines if line.what == what)
+
+    plain = spec_of(tiny_model, algorithm=Grpo())
+    again = plain.model.model_copy(update={"gradient_checkpointing": True})
+    assert of("activations", plain.model_copy(update={"model": again})) < of("activations", plain)
+    assert of("reference", plain) == 0
+    referred = spec_of(tiny_model, algorithm=Grpo(reference_kl=ReferenceKl(coefficient=0.1)))
+    assert of("reference", referred) == of("weights", referred)
+    assert of("reference", referred.model_copy(update={"lora": LoraSpec()})) == 0
+    vllm = spec_of(tiny_model, rollout=RolloutSpec(engine="vllm"))
+    assert of("vLLM", vllm, Device(cpu=False, memory_bytes=1000)) == 400
+    assert of("keys and values", vllm) == 0 < of("keys and values", plain)
+
+
+def test_positions_are_those_of_the_largest_micro_batch(tiny_model: Path):
+    def of(tokens: int | None, samples: int, algorithm: Grpo | PolicySplit) -> int:
+        rollout = RolloutSpec(
+            prompts_per_step=3, samples_per_prompt=samples, max_prompt_tokens=100, max_response_tokens=900
+        )
+        optimizer = OptimizerSpec(tokens_per_micro_batch=tokens)
+        return micro_batch_positions(
+            spec_of(tiny_model, rollout=rollout, optimizer=optimizer, algorithm=algorithm)
+        )
+
+    assert of(None, 2, Grpo()) == 4096  # two groups of 1,900 and part of the third
+    assert of(None, 8, Grpo()) == 100 + 8 * 900
+    assert of(None, 8, PolicySplit()) == 2 * (100 + 8 * 900)
+    assert of(None, 16, PolicySplit()) == 16384
+    assert of(2000, 8, Grpo()) == 2000
+    assert of(500, 8, Grpo()) == 1000  # a row is the least
+
+
+def test_a_run_that_cannot_fit_ends_before_its_model_is_loaded(
+    tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(memory.psutil, "virtual_memory", lambda: SimpleNamespace(total=1000))
+    monkeypatch.setattr(memory.psutil, "swap_memory", lambda: SimpleNamespace(total=0))
+    spec = tiny_spec(tiny_model, write_rows(tmp_path / "rows.jsonl"))
+    with pytest.raises(InvalidSpec, match="at the least, and the host has 0") as refused:
+        train(spec, tmp_path / "run")
+    assert refused.value.param == "model"

@@ -1,0 +1,234 @@
+"""What memory a run takes of each device, worked out before it starts from its specification. Torch-free.
+
+What is kept from step to step is there always; beside it, one after the other, is what sampling, the update
+and the probes need, and the peak is the former and the largest of the latter. Weights, masters, moments and
+gradients are certain: a run that trains has them whatever its data. The rest depends on how long prompts and
+responses are, and is worked out for the longest that the specification allows.
+``benchmarks.memory --plan`` compares plans with what was measured.
+
+With hidden size D, feed-forward width F, query and key widths Q and K, and s bytes a number, a layer keeps
+for its way back of each position
+
+    norms 2 (4 D + 2 s D), queries, keys, values and attention s (2 Q + 2 K), feed-forward 4 s F
+
+and with recomputation its input s D alone, and one layer all of it.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from trainer.spec.algorithm import PolicySplit
+from trainer.spec.model_size import ModelSize
+from trainer.spec.run import RunSpec
+from trainer.spec.taught import Dpo, Taught
+
+Phase = Literal["always", "sampling", "update", "probes"]
+GIB = 1 << 30
+#: As in trainer.steps.parts, trainer.model.logprobs and trainer.rollout.transformers_engine.
+MICRO_BATCH_TOKENS, LARGEST_MICRO_BATCH_TOKENS = 4096, 16384
+CHUNK_TOKENS, KEPT_BYTES = 512, 256 << 20
+ROWS_AT_ONCE, CACHE_GROWTH = 128, 64
+#: Copies of the trained weights that the probe of gradients adds up in.
+PROBE_SUMS = 4
+#: Of float32 logits that a chunk has at once: themselves, probabilities, and their gradient.
+LOGITS_AT_ONCE = 3
+
+
+@dataclass(frozen=True)
+class Line:
+    """Bytes for one thing on one device, and when they are needed."""
+
+    what: str
+    bytes: int
+    phase: Phase = "always"
+    certain: bool = False
+    """Whether the run has them whatever its data."""
+
+
+@dataclass(frozen=True)
+class MemoryPlan:
+    """All that one process of a run takes of its device."""
+
+    lines: tuple[Line, ...]
+
+    @property
+    def certain_bytes(self) -> int:
+        """What the run has at once whatever its data; a device with less cannot train it."""
+        return sum(line.bytes for line in self.lines if line.certain)
+
+    @property
+    def peak_bytes(self) -> int:
+        """The most at once, for the longest prompts and responses."""
+        beside: dict[Phase, int] = {"always": 0}
+        for line in self.lines:
+            beside[line.phase] = beside.get(line.phase, 0) + line.bytes
+        always = beside.pop("always")
+        return always + max(beside.values(), default=0)
+
+    def in_words(self) -> str:
+        """``weights 0.25 GiB, masters 0.50 GiB, …``, without what is nothing."""
+        return ", ".join(
+            f"{line.what}{'' if line.phase == 'always' else f' ({line.phase})'} {_gib(line.bytes)}"
+            for line in self.lines
+            if line.bytes
+        )
+
+    def told(self) -> dict[str, object]:
+        """As the API shows it."""
+        return {
+            "peak_bytes": self.peak_bytes,
+            "certain_bytes": self.certain_bytes,
+            "lines": [
+                {"what": one.what, "bytes": one.bytes, "phase": one.phase} for one in self.lines if one.bytes
+            ],
+        }
+
+
+@dataclass(frozen=True)
+class Device:
+    """What a run's process computes on."""
+
+    cpu: bool = True
+    memory_bytes: int | None = None
+    """All that it has; None: unknown."""
+    widens: bool = False
+    """Whether bfloat16 weights are multiplied as float32 copies (``trainer.model.packed_linear``)."""
+
+
+def memory_plan(
+    spec: RunSpec, size: ModelSize, device: Device, ranks: int = 1, sharded: bool = False
+) -> MemoryPlan:
+    """The plan of one process of ``ranks`` that train, each with a part of the state where ``sharded``.
+
+    A model whose configuration does not name its widths has no lines for what depends on them.
+    """
+    number = 4 if spec.model.dtype == "float32" else 2
+    adapted = _adapters(spec, size)
+    trained = size.parameters if adapted is None else adapted
+    share = ranks if sharded else 1
+    trains = size.exact and spec.total_steps > 0
+    own_masters = spec.model.dtype == "float32"
+    lines = [
+        Line("weights", (size.parameters + (adapted or 0)) * number // share, certain=size.exact),
+        Line("masters", 0 if own_masters else 4 * trained // share, certain=size.exact),
+        Line("moments", 8 * trained // share, certain=trains),
+        Line("gradients", 4 * trained // share, "update", certain=trains),
+    ]
+    if _has_reference(spec) and adapted is None:
+        lines.append(Line("reference", size.parameters * number // share))
+    if device.cpu:
+        wide = 4 if device.widens or number == 4 else 2
+        exact = spec.model.logits_dtype == "float32"
+        lines.append(Line("packed copies of layers", size.in_layers * wide))
+        lines.append(Line("packed output matrix", size.output * (4 if exact else wide)))
+    return MemoryPlan((*lines, *_sampling(spec, size, device), *_update(spec, size, adapted, number, share)))
+
+
+def refusal(plan: MemoryPlan, device: Device) -> str | None:
+    """Why the run cannot fit the device; None where it can, or where nobody knows how much there is.
+
+    A run is refused for what is certain alone.
+    """
+    if device.memory_bytes is None or plan.certain_bytes <= device.memory_bytes:
+        return None
+    return (
+        f"the run needs {_gib(plan.certain_bytes)} at the least, and the {_place(device)} has "
+        f"{_gib(device.memory_bytes)}: {plan.in_words()}. Give lora to train adapters alone, a smaller "
+        "model, or more GPUs, between which a run is divided"
+    )
+
+
+def doubt(plan: MemoryPlan, device: Device) -> str | None:
+    """What to tell where the longest prompts and responses would not fit; None where they would."""
+    if device.memory_bytes is None or plan.peak_bytes <= device.memory_bytes:
+        return None
+    return (
+        f"With the longest prompts and responses the run would need {_gib(plan.peak_bytes)}, and the "
+        f"{_place(device)} has {_gib(device.memory_bytes)}: {plan.in_words()}. "
+        "optimizer.tokens_per_micro_batch and model.gradient_checkpointing make the update smaller."
+    )
+
+
+def _gib(size: int) -> str:
+    return f"{size / GIB:.2f} GiB"
+
+
+def _place(device: Device) -> str:
+    return "host" if device.cpu else "GPU"
+
+
+def _adapters(spec: RunSpec, size: ModelSize) -> int | None:
+    """Numbers of the adapters; None without any."""
+    if spec.lora is None:
+        return None
+    wanted = spec.lora.target_modules
+    return spec.lora.rank * sum(
+        rows + columns for name, rows, columns in size.linear if wanted is None or name in wanted
+    )
+
+
+def _has_reference(spec: RunSpec) -> bool:
+    if isinstance(spec.algorithm, Taught):
+        return isinstance(spec.algorithm, Dpo)
+    return spec.algorithm.reference_kl is not None
+
+
+def _sampling(spec: RunSpec, size: ModelSize, device: Device) -> Sequence[Line]:
+    if isinstance(spec.algorithm, Taught):
+        return ()
+    rollout = spec.rollout
+    number = 4 if device.cpu or spec.model.dtype == "float32" else 2
+    if rollout.engine == "vllm":
+        settings = rollout.vllm
+        if device.cpu or device.memory_bytes is None:
+            return ()  # a process of its own, whose memory the run does not see
+        share = 0.4 if settings is None else settings.gpu_memory_share
+        sleeps = settings is None or settings.sleep
+        return (Line("vLLM", int(share * device.memory_bytes), "sampling" if sleeps else "always"),)
+    rows = min(rollout.prompts_per_step * rollout.samples_per_prompt, ROWS_AT_ONCE)
+    prompts = min(rows, -(-rows * _modes(spec) // rollout.samples_per_prompt))
+    response = -(-rollout.max_response_tokens // CACHE_GROWTH) * CACHE_GROWTH
+    tokens = prompts * rollout.max_prompt_tokens + rows * response
+    return (
+        Line("keys and values", tokens * 2 * size.keys * size.layers * number, "sampling"),
+        Line("logits of sampling", LOGITS_AT_ONCE * rows * size.vocabulary * 4, "sampling"),
+    )
+
+
+def _update(spec: RunSpec, size: ModelSize, adapted: int | None, number: int, share: int) -> Sequence[Line]:
+    positions = micro_batch_positions(spec)
+    layer = 2 * (4 + 2 * number) * size.hidden + number * (2 * size.queries + 2 * size.keys + 4 * size.inner)
+    kept = number * size.hidden
+    each = size.layers * kept + layer if spec.model.gradient_checkpointing else size.layers * (layer + kept)
+    logits = LOGITS_AT_ONCE * min(CHUNK_TOKENS, positions) * size.vocabulary * 4
+    probabilities = min(KEPT_BYTES, positions * size.vocabulary * number)
+    lines = [
+        Line("activations", positions * each, "update"),
+        Line("logits of a chunk", logits + probabilities, "update"),
+        Line("gradient of the output matrix", 0 if adapted is not None else 4 * size.output, "update"),
+    ]
+    probed = spec.diagnostics.interval and "gradients" in spec.diagnostics.which
+    if probed and isinstance(spec.algorithm, PolicySplit):
+        sums = PROBE_SUMS * 4 * (size.parameters if adapted is None else adapted) // share
+        lines.append(Line("sums of the gradients' probe", sums, "probes"))
+    return lines
+
+
+def _modes(spec: RunSpec) -> int:
+    return 2 if isinstance(spec.algorithm, PolicySplit) else 1
+
+
+def micro_batch_positions(spec: RunSpec) -> int:
+    """Positions of the largest micro-batch, with the longest prompts and responses."""
+    largest = spec.optimizer.tokens_per_micro_batch or LARGEST_MICRO_BATCH_TOKENS
+    rollout = spec.rollout
+    if isinstance(spec.algorithm, Taught):
+        return min(largest, MICRO_BATCH_TOKENS)
+    row = rollout.max_prompt_tokens + rollout.max_response_tokens
+    group = _modes(spec) * (
+        rollout.max_prompt_tokens + rollout.samples_per_prompt * rollout.max_response_tokens
+    )
+    if group > largest:
+        return max(largest, row)
+    return max(group, min(MICRO_BATCH_TOKENS, largest, group * rollout.prompts_per_step))
