@@ -5,7 +5,7 @@ again on the way back as one would at such lengths, in a process of its own for 
 its gradients take is measured first and taken off. The last column has a vocabulary of 1,024 entries: what
 the other 48,000 cost is the difference, and it does not grow with the tokens.
 
-With ``--plan`` the plans of ``trainer.spec.memory_plan`` are compared with what two updates take: of all
+With ``--plan`` the plans of ``trainer.spec.memory_plan`` are compared with what an update takes: of all
 weights and of adapters, in bfloat16 and float32, with layers computed again and not.
 """
 
@@ -59,7 +59,7 @@ def one(model: Path, tokens: int, vocabulary: int | None) -> None:
 
 
 def planned(model: Path, dtype: str, adapts: bool, recomputes: bool) -> None:
-    """Print the bytes that two updates of a batch take, and those that were planned."""
+    """Print the bytes that an update takes, and those that were planned."""
     import psutil
     import torch
 
@@ -110,7 +110,8 @@ def planned(model: Path, dtype: str, adapts: bool, recomputes: bool) -> None:
             Rollout(Mode.NORMAL, row, [0.0] * length, truncated=True, reward=float(place % 2))
             for place, row in enumerate(of_rows)
         ]
-        groups.append(Group(index, index, {}, [], dict.fromkeys(Mode, of_prompt[:prompt]), rollouts))
+        prompt_ids: dict[Mode, list[int]] = {mode: list(of_prompt[:prompt]) for mode in Mode}
+        groups.append(Group(index, index, {}, [], prompt_ids, rollouts))
     context = StepContext(
         step=0,
         policy=policy,
@@ -121,8 +122,11 @@ def planned(model: Path, dtype: str, adapts: bool, recomputes: bool) -> None:
         seed=0,
         progress=Progress(lambda event: None),
     )
-    for number in range(2):
-        update(context, optimizer, groups, first_update=number)
+    # Moments come with the first step of the optimizer: an update that has them and gradients is the larger.
+    for master in optimizer.masters().values():
+        master.grad = torch.zeros_like(master)
+    optimizer.step(0)
+    update(context, optimizer, groups, first_update=1)
     plan = memory_plan(spec, model_size(model), Device(widens=widens_bfloat16()))
     print(plan.in_words(), file=sys.stderr)
     print(peak() - before, plan.peak_bytes)

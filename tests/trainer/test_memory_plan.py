@@ -1,5 +1,6 @@
 """What a run would take of its device: what is certain its parts hold, what cannot fit is refused."""
 
+import inspect
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -12,8 +13,13 @@ from torch import nn
 from tests.fixtures.runs import tiny_spec, write_rows
 from trainer.api import train
 from trainer.errors import InvalidSpec
+from trainer.model import logprobs
+from trainer.model import rows as rows_of_models
 from trainer.model.optim import MasterAdamW
 from trainer.model.policy import load_policy
+from trainer.rollout import prefix_cache
+from trainer.rollout.transformers_engine import TransformersEngine
+from trainer.spec import memory_plan as plans
 from trainer.spec.algorithm import Grpo, PolicySplit, ReferenceKl
 from trainer.spec.memory_plan import (
     Device,
@@ -27,6 +33,7 @@ from trainer.spec.memory_plan import (
 from trainer.spec.model import LoraSpec, ModelSpec
 from trainer.spec.model_size import model_size
 from trainer.spec.run import OptimizerSpec, RolloutSpec, RunSpec
+from trainer.steps import parts
 from trainer.system import memory
 
 
@@ -137,6 +144,15 @@ def test_positions_are_those_of_the_largest_micro_batch(tiny_model: Path):
     assert of(None, 16, PolicySplit()) == 16384
     assert of(2000, 8, Grpo()) == 2000
     assert of(500, 8, Grpo()) == 1000  # a row is the least
+
+
+def test_the_trainer_s_sizes_are_those_of_the_plan():
+    rows = inspect.signature(TransformersEngine).parameters["max_batch"].default
+    assert rows == plans.ROWS_AT_ONCE and plans.CACHE_GROWTH == prefix_cache.GROWTH
+    assert plans.MICRO_BATCH_TOKENS == parts.MICRO_BATCH_TOKENS
+    assert plans.LARGEST_MICRO_BATCH_TOKENS == rows_of_models.LARGEST_MICRO_BATCH_TOKENS
+    for name in ("CHUNK_TOKENS", "KEPT_BYTES", "DEVICE_SHARE"):
+        assert getattr(plans, name) == getattr(logprobs, name)
 
 
 def test_a_run_that_cannot_fit_ends_before_its_model_is_loaded(

@@ -83,7 +83,8 @@ class BaseRun(ABC):
             size = model_size(Path(self.spec.model.path))
         except InvalidSpec:
             return  # what loads the model says what is wrong with its folder
-        plan = memory_plan(self.spec, size, has, self._ranks.world)
+        # Several ranks may each have all of it; a run is refused only where a part of it is too much.
+        plan = memory_plan(self.spec, size, has, self._ranks.world, sharded=self._ranks.world > 1)
         if problem := refusal(plan, has):
             raise InvalidSpec(problem, "model")
         if told := doubt(plan, has):

@@ -27,7 +27,7 @@ Phase = Literal["always", "sampling", "update", "probes"]
 GIB = 1 << 30
 #: As in trainer.steps.parts, trainer.model.logprobs and trainer.rollout.transformers_engine.
 MICRO_BATCH_TOKENS, LARGEST_MICRO_BATCH_TOKENS = 4096, 16384
-CHUNK_TOKENS, KEPT_BYTES = 512, 256 << 20
+CHUNK_TOKENS, KEPT_BYTES, DEVICE_SHARE = 512, 256 << 20, 32
 ROWS_AT_ONCE, CACHE_GROWTH = 128, 64
 #: Copies of the trained weights that the probe of gradients adds up in.
 PROBE_SUMS = 4
@@ -122,7 +122,9 @@ def memory_plan(
         exact = spec.model.logits_dtype == "float32"
         lines.append(Line("packed copies of layers", size.in_layers * wide))
         lines.append(Line("packed output matrix", size.output * (4 if exact else wide)))
-    return MemoryPlan((*lines, *_sampling(spec, size, device), *_update(spec, size, adapted, number, share)))
+    return MemoryPlan(
+        (*lines, *_sampling(spec, size, device), *_update(spec, size, device, adapted, number, share))
+    )
 
 
 def refusal(plan: MemoryPlan, device: Device) -> str | None:
@@ -181,8 +183,8 @@ def _sampling(spec: RunSpec, size: ModelSize, device: Device) -> Sequence[Line]:
     number = 4 if device.cpu or spec.model.dtype == "float32" else 2
     if rollout.engine == "vllm":
         settings = rollout.vllm
-        if device.cpu or device.memory_bytes is None:
-            return ()  # a process of its own, whose memory the run does not see
+        if device.cpu or device.memory_bytes is None or spec.resources.rollout_gpus:
+            return ()  # processes of their own, whose memory is not in the plan
         share = 0.4 if settings is None else settings.gpu_memory_share
         sleeps = settings is None or settings.sleep
         return (Line("vLLM", int(share * device.memory_bytes), "sampling" if sleeps else "always"),)
@@ -196,12 +198,16 @@ def _sampling(spec: RunSpec, size: ModelSize, device: Device) -> Sequence[Line]:
     )
 
 
-def _update(spec: RunSpec, size: ModelSize, adapted: int | None, number: int, share: int) -> Sequence[Line]:
+def _update(
+    spec: RunSpec, size: ModelSize, device: Device, adapted: int | None, number: int, share: int
+) -> Sequence[Line]:
     positions = micro_batch_positions(spec)
     layer = 2 * (4 + 2 * number) * size.hidden + number * (2 * size.queries + 2 * size.keys + 4 * size.inner)
     kept = number * size.hidden
     each = size.layers * kept + layer if spec.model.gradient_checkpointing else size.layers * (layer + kept)
     logits = LOGITS_AT_ONCE * min(CHUNK_TOKENS, positions) * size.vocabulary * 4
+    if not device.cpu and device.memory_bytes is not None:
+        logits = min(LOGITS_AT_ONCE * positions * size.vocabulary * 4, device.memory_bytes // DEVICE_SHARE)
     probabilities = min(KEPT_BYTES, positions * size.vocabulary * number)
     lines = [
         Line("activations", positions * each, "update"),
