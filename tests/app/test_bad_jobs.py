@@ -209,7 +209,7 @@ BAD: list[tuple[dict[str, Any], dict[str, Any], str | None, str]] = [
         {},
         {"chat_template_kwargs": {"tools": []}},
         f"{RL}.chat_template_kwargs",
-        "an argument of the templating",
+        "is set by the trainer itself",
     ),
     ({"suffix": "a b"}, {}, "suffix", '"a b"'),
     ({"suffix": "a" * 65}, {}, "suffix", "at most 64"),

@@ -94,7 +94,7 @@ def test_a_form_is_forced_where_the_job_says_so(client: openai.OpenAI, api: Api)
             ".response_format.json_schema.schema",
             'Unimplemented keys: ["not"]',
         ),
-        ({}, "", "without a response_format there is nothing that responses could be held to"),
+        ({}, "", "there is no response_format to enforce"),
         (
             {"response_format": FORM, "algorithm": {"type": "grpo", "rollout_importance_cap": 0}},
             "",

@@ -100,7 +100,7 @@ def test_rows_of_another_method_are_refused_with_their_line(client: openai.OpenA
         (
             {"training_file": taught, "validation_file": asked},
             "validation_file",
-            "of a supervised job. Line 1",
+            "do not suit a supervised job. Line 1",
         ),
         (
             {"training_file": taught, "method": reinforcement},

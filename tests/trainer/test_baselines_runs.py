@@ -125,7 +125,7 @@ def test_options_of_other_algorithms_are_refused(tiny_model: Path, data: Path, a
 
 
 def test_a_band_without_width_is_refused():
-    with pytest.raises(ValueError, match="no token lies between"):
+    with pytest.raises(ValueError, match="no token is in between"):
         ClipCov(band_low=5.0, band_high=5.0)
 
 

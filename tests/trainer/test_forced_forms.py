@@ -180,8 +180,8 @@ def test_a_run_is_held_to_its_form_and_a_step_of_it_is_the_same_again(tiny_model
 @pytest.mark.parametrize(
     ("changes", "says"),
     [
-        ({"response_format": None}, "without a response_format there is nothing"),
-        ({"response_format": ResponseFormat(type="text")}, "without a response_format there is nothing"),
+        ({"response_format": None}, "there is no response_format to enforce"),
+        ({"response_format": ResponseFormat(type="text")}, "there is no response_format to enforce"),
         ({"algorithm": Grpo(rollout_importance_cap=0)}, "algorithm.rollout_importance_cap is 0"),
     ],
 )

@@ -168,7 +168,7 @@ def test_rows_that_teach_nothing_are_refused():
             "weight is given with",
         ),
         ({"messages": [{"role": "assistant", "content": "b"}]}, "begins with the assistant's"),
-        ({"messages": TWO_TURNS, "functions": []}, "'functions' is of the older form"),
+        ({"messages": TWO_TURNS, "functions": []}, "'functions' is in an older format"),
         ({"messages": TWO_TURNS, "parallel_tool_calls": 1}, "must be true or false"),
     ]:
         with pytest.raises(BadMessages, match=says):

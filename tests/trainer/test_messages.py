@@ -71,7 +71,7 @@ def of(message: Any, **row: Any) -> dict[str, Any]:
         ),
         (of({"role": "user", "content": None}), "'messages.0' has no 'content'"),
         (of({"role": "user", "content": "q", "tool_calls": [CALL]}), "not 'assistant'"),
-        (of({"role": "tool", "content": "3"}), "tool_call_id, the call that is answered"),
+        (of({"role": "tool", "content": "3"}), "tool_call_id is only allowed with the role 'tool'"),
         (
             of(
                 {
@@ -90,7 +90,7 @@ def of(message: Any, **row: Any) -> dict[str, Any]:
         ({"prompt": "q"}, "'messages' is missing; the keys are: prompt"),
         (
             of({"role": "user", "content": [{"type": "input_text", "text": "x"}]}),
-            "a part of the type 'input_text', the Responses API's name of it: write 'text'",
+            "a part of the type 'input_text', as in the Responses API: write 'text'",
         ),
         (
             of({"role": "user", "content": ["x"]}),

@@ -129,11 +129,11 @@ def test_what_was_evaluated_is_kept_before_what_was_not():
     ("changes", "says"),
     [
         ({"checkpoint": {"select": "best"}, "validation_data": None}, "no validation data"),
-        ({"checkpoint": {"metric": "eval/H/reward"}}, "samples from the normal mode alone"),
+        ({"checkpoint": {"metric": "eval/H/reward"}}, "only samples from the normal mode"),
         ({"checkpoint": {"metric": "eval/N/pass@8"}}, "powers of two up to 1"),
         (
             {"checkpoint": {"metric": "eval/N/maj@1"}, "grader": StringCheckGrader(**LIKE)},
-            "'string_check' does not say what a response answers.*or give evaluation.embedding_model",
+            "'string_check' does not extract answers.*or give evaluation.embedding_model",
         ),
         ({"checkpoint": {"metric": "eval/N/length"}}, "string_pattern|String should match pattern"),
     ],

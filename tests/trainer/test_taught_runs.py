@@ -207,7 +207,7 @@ def test_rows_that_are_too_long_are_named_or_left_out(model: Path, tmp_path: Pat
     ("changes", "says"),
     [
         ({"training_data": {"type": "environment", "task": "chain_sum"}}, "learns from the rows of a file"),
-        ({"checkpoint": CheckpointSpec(metric="eval/N/accuracy")}, "measures the validation loss alone"),
+        ({"checkpoint": CheckpointSpec(metric="eval/N/accuracy")}, "only measures the validation loss"),
         ({"optimizer": OptimizerSpec(updates_per_batch=2)}, "updates_per_batch is 2"),
     ],
 )

@@ -303,7 +303,7 @@ def test_half_of_a_mixture_s_draws_come_from_each_mode():
 def test_a_grader_that_knows_no_answers_is_refused_with_what_to_do(algorithm, tmp_path):
     """Before anything is loaded; the same grader with λ = 0 is taken."""
     data = write_rows(tmp_path / "data.jsonl")
-    with pytest.raises(ValueError, match="does not say what a response answers: use a grader that does"):
+    with pytest.raises(ValueError, match="does not extract answers: use a grader that does"):
         tiny_spec(tmp_path, data, algorithm)
     tiny_spec(tmp_path, data, PolicySplit(exploration=AnswerExploration(scale=0)))
 

@@ -94,7 +94,7 @@ class PythonGrader(ScaleFields):
     source: str = Field(
         max_length=256 << 10, description="Python that defines grade(sample, item), up to 256 KiB"
     )
-    image_tag: str | None = Field(default=None, description="Ignored")
+    image_tag: str | None = Field(default=None, description="Ignored: there is only one image")
     timeout_seconds: float = Field(default=10, gt=0, le=120, description="Limit per sample")
     memory_mb: int = Field(default=512, ge=64, le=8192, description="Address space per sample")
 

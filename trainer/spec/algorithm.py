@@ -10,14 +10,14 @@ from pydantic import Field, model_validator
 from trainer.graders.spec import StrictModel
 
 T = TypeVar("T")
-Type = Annotated[T, Field(description="Chooses the algorithm; the defaults of the other fields are its own")]
+Type = Annotated[T, Field(description="Type of algorithm; each has its own defaults for the other fields")]
 Aggregation = Annotated[
     Literal["token_mean_per_mode", "token_mean", "sequence_mean", "sequence_sum", "constant_length"],
     Field(
-        description="How token losses become one: token_mean over all tokens of the batch, "
-        "token_mean_per_mode over those of each mode; sequence_mean over a response's tokens, then over "
-        "responses; sequence_sum their sum, then over responses; constant_length that sum divided by "
-        "rollout.max_response_tokens"
+        description="How token losses are aggregated: token_mean: over all tokens of the batch; "
+        "token_mean_per_mode: over each mode's tokens; sequence_mean: over a response's "
+        "tokens, then over responses; sequence_sum: the sum per response, then over "
+        "responses; constant_length: that sum divided by rollout.max_response_tokens"
     ),
 ]
 
@@ -28,10 +28,10 @@ class ReferenceKl(StrictModel):
     k1 = x, k2 = x^2 / 2, k3 = e^-x - 1 + x. As a loss only k2 has the gradient of the reverse KL.
     """
 
-    coefficient: float = Field(gt=0, le=1e6, description="Beta: what a nat of distance costs")
+    coefficient: float = Field(gt=0, le=1e6, description="Beta: penalty per nat of distance")
     estimator: Literal["k1", "k2", "k3"] = Field(
         default="k3",
-        description="How the distance is estimated from the sampled tokens; k3 is never negative",
+        description="Estimator of the distance from sampled tokens; k3 is never negative",
     )
 
 
@@ -40,7 +40,7 @@ class Objective(StrictModel):
 
     aggregation: Aggregation = "token_mean"
     reference_kl: ReferenceKl | None = Field(
-        default=None, description="Holds training near the model that it began with; default: nothing does"
+        default=None, description="Penalty for leaving the starting model; default: none"
     )
 
     @property
@@ -52,10 +52,10 @@ class Objective(StrictModel):
         default=None,
         ge=0,
         le=1e6,
-        description="Weigh own rows by min(pi_trainer / pi_rollout, cap): truncated importance sampling "
-        "between rollout engine and trainer. Default 2 where rollout.engine is vllm, rollout.staleness is "
-        "above 0 or rollout.force_response_format is true, none where the model that trains "
-        "samples itself and freely, for which the ratio is 1; 0: none",
+        description="Weight own rows by min(pi_trainer / pi_rollout, cap): truncated importance sampling "
+        "between rollout engine and trainer. Default: 2 where rollout.engine is vllm, "
+        "rollout.staleness is above 0 or rollout.force_response_format is true, none where "
+        "the model that trains samples itself and freely, for which the ratio is 1; 0: none",
     )
 
 
@@ -66,14 +66,14 @@ class ClippedObjective(Objective):
         default=0.2,
         gt=0,
         lt=1,
-        description="Epsilon: importance ratios below 1 minus this give no gradient where the advantage is "
+        description="Epsilon: importance ratios below 1 minus this give no gradient if the advantage is "
         "negative",
     )
     clip_high: float = Field(
         default=0.2,
         gt=0,
         le=1e6,
-        description="Epsilon: importance ratios above 1 plus this give no gradient where the advantage is "
+        description="Epsilon: importance ratios above 1 plus this give no gradient if the advantage is "
         "positive",
     )
 
@@ -85,9 +85,9 @@ class SingleMode(Objective):
         default=0.0,
         ge=0,
         le=100,
-        description="Pull a reward towards the next lower one of its group by c to the power of minus this, "
-        "where c is how many responses of the group give the same answer; 0: leave rewards as they are. The "
-        "control of policy_split's exploration at the level of answers",
+        description="Pull a reward towards the next lower one of its group by c to the power of minus "
+        "this, where c is how many responses of the group give the same answer; 0: leave "
+        "rewards unchanged. The control for policy_split's exploration at the level of answers",
     )
 
     @property
@@ -152,22 +152,23 @@ class Dapo(ClippedSingleMode):
         default=9,
         ge=0,
         le=10_000,
-        description="How often a step may sample further items for the groups whose responses all got the "
-        "same reward; then it trains on fewer. The paper has no bound",
+        description="How often a step may sample more items to replace groups whose rewards are all the "
+        "same; then it trains on fewer. The paper has no limit",
     )
     overlong_buffer: int | None = Field(
         default=None,
         ge=0,
         le=10_000_000,
         description="C: within the last C tokens before the limit the reward falls linearly by "
-        "overlong_penalty; default a fifth of rollout.max_response_tokens, 0 for no penalty",
+        "overlong_penalty; default: a fifth of rollout.max_response_tokens; 0: no penalty",
     )
     overlong_penalty: float = Field(
         default=1.0,
         gt=0,
         le=1e6,
-        description="What a response at the limit loses. Rewards here go from 0 to 1, the paper's from -1 to "
-        "1: its penalty of 1 is 0.5 here in proportion, and 1 takes all of a right answer's lead",
+        description="Penalty for a response at the limit. Rewards here range from 0 to 1, in the paper "
+        "from -1 to 1: its penalty of 1 corresponds to 0.5 here, and 1 cancels a right "
+        "answer's whole lead",
     )
 
 
@@ -179,10 +180,10 @@ class Gspo(ClippedSingleMode):
         default=3e-4,
         gt=0,
         lt=1,
-        description="Epsilon of a whole response's ratio, which moves far less than a token's",
+        description="Epsilon for a whole response's ratio, which varies far less than a token's",
     )
     clip_high: float = Field(
-        default=4e-4, gt=0, le=1e6, description="Epsilon of a whole response's ratio, upwards"
+        default=4e-4, gt=0, le=1e6, description="Upper epsilon for a whole response's ratio"
     )
     aggregation: Aggregation = "sequence_mean"
 
@@ -206,14 +207,12 @@ class AdaptiveEntropy(ClippedSingleMode):
 
     type: Type[Literal["adaptive_entropy"]] = "adaptive_entropy"
     target_entropy: float = Field(
-        default=0.2, gt=0, le=1e6, description="Nats; at and above it there is no bonus"
+        default=0.2, gt=0, le=1e6, description="In nats; at or above it there is no bonus"
     )
     initial_coefficient: float = Field(
         default=0.0, ge=0, le=1e6, description="The coefficient at the first step, per nat"
     )
-    coefficient_step: float = Field(
-        default=1e-4, gt=0, le=1e6, description="What it goes up or down by after each step, per nat"
-    )
+    coefficient_step: float = Field(default=1e-4, gt=0, le=1e6, description="Change after each step, per nat")
     max_coefficient: float = Field(
         default=5e-3, gt=0, le=1e6, description="The coefficient never exceeds this, per nat"
     )
@@ -236,20 +235,20 @@ class ClipCov(ClippedSingleMode):
     """Clip-Cov (arXiv 2505.22617): tokens drawn from a band of the covariance give no gradient."""
 
     type: Type[Literal["clip_cov"]] = "clip_cov"
-    share: float = Field(default=2e-4, gt=0, le=1, description="Of the batch's tokens; at least one")
+    share: float = Field(default=2e-4, gt=0, le=1, description="Share of the batch's tokens; at least one")
     band_low: float = Field(
-        default=1.0, ge=-1e6, le=1e6, description="Lower end of the covariances that tokens are drawn from"
+        default=1.0, ge=-1e6, le=1e6, description="Lower end of the covariances from which tokens are drawn"
     )
     band_high: float = Field(
-        default=5.0, ge=-1e6, le=1e6, description="Upper end of the covariances that tokens are drawn from"
+        default=5.0, ge=-1e6, le=1e6, description="Upper end of the covariances from which tokens are drawn"
     )
 
     @model_validator(mode="after")
     def _band_has_a_width(self) -> "ClipCov":
         if self.band_low >= self.band_high:
             raise ValueError(
-                f"band_low is {self.band_low} and band_high {self.band_high}: no token lies between; give a "
-                "band_low below band_high"
+                f"band_low is {self.band_low} and band_high {self.band_high}: no token is in between; "
+                "give a band_low below band_high"
             )
         return self
 
@@ -258,12 +257,12 @@ class KlCov(SingleMode):
     """KL-Cov (arXiv 2505.22617): a penalty on tokens of high covariance; acts from a second update on."""
 
     type: Type[Literal["kl_cov"]] = "kl_cov"
-    share: float = Field(default=2e-3, gt=0, le=1, description="Of the batch's tokens; at least one")
+    share: float = Field(default=2e-3, gt=0, le=1, description="Share of the batch's tokens; at least one")
     kl_coefficient: float = Field(
         default=1.0,
         ge=0,
         le=1e6,
-        description="Beta: what a nat of distance from the policy that sampled costs on a chosen token",
+        description="Beta: penalty on a chosen token per nat of distance from the sampling policy",
     )
 
 
@@ -280,10 +279,10 @@ class EdgeGrpo(ClippedSingleMode):
     type: Type[Literal["edge_grpo"]] = "edge_grpo"
     aggregation: Aggregation = "sequence_mean"
     ratio_low: float = Field(
-        default=0.1, gt=0, le=1, description="Least factor of an advantage, for undecided responses"
+        default=0.1, gt=0, le=1, description="Smallest factor on an advantage, for uncertain responses"
     )
     ratio_high: float = Field(
-        default=10.0, ge=1, le=1e6, description="Greatest factor of an advantage, for confident responses"
+        default=10.0, ge=1, le=1e6, description="Largest factor on an advantage, for confident responses"
     )
 
 
@@ -293,16 +292,18 @@ class PolicySplit(ClippedObjective):
     type: Type[Literal["policy_split"]] = "policy_split"
     aggregation: Aggregation = "token_mean_per_mode"
     eta: float = Field(default=0.03, ge=0, le=1e6, description="Size of the high-entropy mode's bonus")
-    alpha: float = Field(default=0.5, ge=0, le=1, description="Entropy (1) against divergence from N (0)")
+    alpha: float = Field(
+        default=0.5, ge=0, le=1, description="Share of entropy (1) against divergence from N (0)"
+    )
     kappa: float = Field(default=2.0, gt=0, le=1e6, description="The bonus is clamped to |A|/kappa")
     clip_order: Literal["inside", "outside"] = Field(
         default="inside", description="inside: clamp(eta*B); outside: eta*clamp(B)"
     )
     weight_normal: float = Field(
-        default=0.5, ge=0, le=1e6, description="Weight of the normal mode's loss; 0: it is not trained"
+        default=0.5, ge=0, le=1e6, description="Weight of the normal mode's loss; 0: not trained"
     )
     weight_high_entropy: float = Field(
-        default=0.5, ge=0, le=1e6, description="Weight of the high-entropy mode's loss; 0: it is not trained"
+        default=0.5, ge=0, le=1e6, description="Weight of the high-entropy mode's loss; 0: not trained"
     )
     sharing: Literal["both", "h_to_n", "n_to_h", "none", "none_pooled"] = Field(
         default="both",
@@ -312,7 +313,7 @@ class PolicySplit(ClippedObjective):
         default=None,
         ge=0,
         le=100_000,
-        description="Rollouts a prompt sampled in high-entropy mode; default half",
+        description="Rollouts per prompt in high-entropy mode; default: half",
     )
     eta_normal: float = Field(
         default=0.0, ge=-1e6, le=1e6, description="The mirrored bonus of the normal mode"
@@ -321,7 +322,7 @@ class PolicySplit(ClippedObjective):
         default=1,
         ge=1,
         lt=2**31,
-        description="Steps over which the bonus grows to eta; 1: it is there from the first step",
+        description="Steps over which the bonus grows to eta; 1: in full from the first step",
     )
     freeze_step: int | None = Field(
         default=None, ge=0, lt=2**31, description="Loss weight 0 from this step on"
@@ -330,21 +331,21 @@ class PolicySplit(ClippedObjective):
         default="high-entropy", description="The mode whose loss weight freeze_step sets to 0"
     )
     freeze_sampling: bool = Field(
-        default=False, description="From freeze_step on sample from the mode that still trains alone"
+        default=False, description="From freeze_step on, sample only from the mode that still trains"
     )
     exploration: Exploration = Field(
         default_factory=TokenExploration,
-        description="What the high-entropy mode is rewarded for beside the task: improbable tokens (the "
-        "paper, and the default), or answers that few others of the group give",
+        description="What the high-entropy mode is rewarded for besides the task: improbable tokens (the "
+        "paper, and the default), or answers rare in the group",
     )
     cross_importance: Literal["none", "truncated"] = Field(
         default="none",
-        description="How the other mode's rollouts are weighed: not at all, or by the ratio of the modes' "
-        "probabilities, at most 2",
+        description="How the other mode's rollouts are weighted: not at all, or by the ratio of the "
+        "modes' probabilities, at most 2",
     )
     cross_negative: Literal["keep", "drop"] = Field(
         default="keep",
-        description="keep: also learn from the other mode's bad responses; drop: from its good ones only",
+        description="keep: also learn from the other mode's bad responses; drop: only from its good ones",
     )
 
     @property

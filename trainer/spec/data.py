@@ -20,14 +20,14 @@ class EnvironmentData(StrictModel):
     type: Literal["environment"] = Field(default="environment", description="Items of a reasoning-gym task")
     task: str = Field(description="Name of a reasoning-gym task, such as chain_sum")
     parameters: dict[str, object] = Field(
-        default_factory=dict, description="Parameters of the task, such as min_terms; default the task's own"
+        default_factory=dict, description="Parameters of the task, such as min_terms; default: the task's own"
     )
-    size: int = Field(default=1000, ge=1, le=10_000_000, description="How many different items there are")
+    size: int = Field(default=1000, ge=1, le=10_000_000, description="Number of distinct items")
     seed: int = Field(
-        default=0, ge=0, lt=2**31, description="What the items are drawn from; others have other items"
+        default=0, ge=0, lt=2**31, description="Seed of the items; a different seed gives different items"
     )
     instruction: str = Field(
-        default="", max_length=65_536, description="Text put after each question, e.g. the answer format"
+        default="", max_length=65_536, description="Text appended to each question, such as the answer format"
     )
 
 

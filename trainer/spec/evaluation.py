@@ -16,29 +16,30 @@ class EvaluationSpec(StrictModel):
     """Evaluation of both modes on the validation data; also at the first and the last step."""
 
     interval: int = Field(
-        default=0, ge=0, lt=2**31, description="Every how many steps; 0: first and last only"
+        default=0, ge=0, lt=2**31, description="Steps between evaluations; 0: only first and last"
     )
     max_items: int = Field(
-        default=64, ge=1, le=10_000_000, description="Validation items that are evaluated, from the first"
+        default=64, ge=1, le=10_000_000, description="Number of validation items to evaluate, from the first"
     )
-    samples_per_item: int = Field(
-        default=1, ge=1, le=1_000_000, description="Responses to each item in each mode"
-    )
+    samples_per_item: int = Field(default=1, ge=1, le=1_000_000, description="Responses per item and mode")
     token_metric_samples: int | None = Field(
         default=None,
         ge=1,
         le=1_000_000,
-        description="Of these so many are measured token by token (entropy, divergence of the modes), which "
-        "takes longer than to sample them; default: all",
+        description="How many of these to measure token by token (entropy, divergence of the modes), "
+        "which takes longer than sampling; default: all",
     )
     temperature: float = Field(
-        default=1.0, ge=0, le=100, description="Of sampling in evaluation; 0: always the likeliest token"
+        default=1.0,
+        ge=0,
+        le=100,
+        description="Sampling temperature in evaluation; 0: always the most likely token",
     )
     top_p: float = Field(
-        default=1.0, gt=0, le=1, description="Sample among the likeliest tokens that together have this much"
+        default=1.0, gt=0, le=1, description="Sample from the most likely tokens with this total probability"
     )
     top_k: int | None = Field(
-        default=None, ge=1, lt=2**31, description="Sample among this many likeliest tokens"
+        default=None, ge=1, lt=2**31, description="Sample from this many most likely tokens"
     )
     preset: Literal["paper", "greedy"] | None = Field(
         default=None,
@@ -49,15 +50,15 @@ class EvaluationSpec(StrictModel):
     embedding_model: str | None = Field(
         default=None,
         min_length=1,
-        description="Folder of an encoder of text (in a job: its name) that measures how different the "
-        "meanings of an item's responses are; it stays as it is, unlike the model that is trained",
+        description="Folder (in a job: name) of a text encoder that measures how much an item's responses "
+        "differ in meaning; it is not trained",
     )
     answer_similarity: float = Field(
         default=0.9,
         gt=0,
         le=1,
-        description="With embedding_model, where the grader does not say what a response answers: from which "
-        "cosine on two responses are the same answer, for maj@k and distinct_right@k",
+        description="With embedding_model, if the grader does not extract answers: cosine from which two "
+        "responses count as the same answer, for maj@k and distinct_right@k",
     )
 
     @model_validator(mode="before")

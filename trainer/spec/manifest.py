@@ -65,7 +65,7 @@ def read_manifest(folder: Path, verify: bool = False) -> Manifest:
             if not file.is_file():
                 raise IncompleteCheckpoint(f"{folder} lacks {name}")
             if (found := file_sha256(file)) != expected:
-                raise IncompleteCheckpoint(f"{file} has SHA-256 {found}, the manifest says {expected}")
+                raise IncompleteCheckpoint(f"{file} has SHA-256 {found}, but the manifest says {expected}")
     return manifest
 
 

@@ -39,7 +39,7 @@ class TextPart(_Strict):
     """A part of a message's content. Models here read text only."""
 
     type: Literal["text"] = Field(description="Always text")
-    text: str = Field(description="What is said; parts are joined without anything between")
+    text: str = Field(description="The text; parts are joined without a separator")
 
     @model_validator(mode="before")
     @classmethod
@@ -48,7 +48,7 @@ class TextPart(_Strict):
             raise ValueError(f"a part is {_abbreviated(value)}, but must be an object with 'type' and 'text'")
         kind = cast(dict[str, object], value).get("type") if isinstance(value, dict) else None
         if kind in ("input_text", "output_text"):
-            raise ValueError(f"a part of the type {kind!r}, the Responses API's name of it: write 'text'")
+            raise ValueError(f"a part of the type {kind!r}, as in the Responses API: write 'text'")
         if isinstance(kind, str) and kind != "text":
             raise ValueError(
                 f"a part of the type {kind[:_SHOWN]!r}, but models here read text only: leave it out"
@@ -66,9 +66,9 @@ Content = Annotated[
 class CalledFunction(_Strict):
     """The function that a model called, and with what: a JSON object, as text or as it is."""
 
-    name: str = Field(description="The tool that it asked for")
+    name: str = Field(description="Name of the tool called")
     arguments: str | dict[str, object] = Field(
-        description="What it was called with: a JSON object, as text or as it is"
+        description="Arguments of the call: a JSON object, or one as text"
     )
 
     @field_validator("arguments")
@@ -86,7 +86,7 @@ class CalledFunction(_Strict):
 class ToolCall(_Strict):
     """A call of a tool in an earlier answer."""
 
-    id: str = Field(description="Id of the call, which the answer to it names in tool_call_id")
+    id: str = Field(description="Id of the call, given as tool_call_id in its result")
     type: Literal["function"] = Field(default="function", description="Always function")
     function: CalledFunction = Field(description="What was called")
 
@@ -102,30 +102,30 @@ class ChatMessage(_Strict):
     """A turn. Some keys are those of an answer that is sent back; what is not text must be empty."""
 
     role: Role = Field(
-        description="Who speaks; developer becomes system where the model's chat template does not know it"
+        description="Who speaks; developer becomes system if the model's chat template does not know it"
     )
     content: Content | None = Field(
-        default=None, description="A text, or a list of parts that are joined; null only beside tool_calls"
+        default=None, description="A text, or a list of parts to be joined; null only with tool_calls"
     )
-    name: str | None = Field(default=None, description="Of who speaks; few chat templates show it")
+    name: str | None = Field(default=None, description="Name of the speaker; few chat templates show it")
     tool_calls: list[ToolCall] | None = Field(
-        default=None, description="Calls that an earlier answer made; with the role assistant alone"
+        default=None, description="Calls in an earlier answer; only with the role assistant"
     )
     tool_call_id: str | None = Field(
-        default=None, description="The call that this message answers; with the role tool, and there always"
+        default=None,
+        description="Id of the call that this message is the result of; required with the role tool, "
+        "and only there",
     )
-    refusal: str | None = Field(default=None, description="As in an answer that is sent back: null")
+    refusal: str | None = Field(default=None, description="For sending back an answer: null")
     annotations: list[object] | None = Field(
-        default=None, max_length=0, description="As in an answer that is sent back: null or empty"
+        default=None, max_length=0, description="For sending back an answer: null or empty"
     )
-    audio: dict[str, object] | None = Field(
-        default=None, description="As in an answer that is sent back: null"
-    )
+    audio: dict[str, object] | None = Field(default=None, description="For sending back an answer: null")
     function_call: dict[str, object] | None = Field(
-        default=None, description="As in an answer that is sent back: null"
+        default=None, description="For sending back an answer: null"
     )
     reasoning_content: str | None = Field(
-        default=None, description="A model's earlier thoughts are not shown to it again"
+        default=None, description="Earlier thoughts are not shown to the model again"
     )
 
     @field_validator("role", mode="before")
@@ -141,7 +141,7 @@ class ChatMessage(_Strict):
     @classmethod
     def _is_null(cls, value: object) -> object:
         if value is not None:
-            raise ValueError("models here read a message's text alone: leave it out, or give null")
+            raise ValueError("models here read only a message's text: leave it out, or give null")
         return value
 
     @field_validator("function_call", mode="before")
@@ -158,9 +158,7 @@ class ChatMessage(_Strict):
         if self.tool_calls and self.role != "assistant":
             raise ValueError(f"tool_calls is given with the role {self.role!r}, not 'assistant'")
         if (self.tool_call_id is not None) != (self.role == "tool"):
-            raise ValueError(
-                "tool_call_id, the call that is answered, belongs to the role 'tool', and no other"
-            )
+            raise ValueError("tool_call_id is only allowed with the role 'tool', which requires it")
         return self
 
     def templated(self, *, knows_developer: bool = False) -> Message:
@@ -183,17 +181,17 @@ class Function(_Strict):
 
     name: str = Field(
         pattern=r"^[A-Za-z0-9_-]{1,64}$",
-        description="What the model calls it by; letters, digits, _ and -, up to 64",
+        description="The name the model calls it by; letters, digits, _ and -, up to 64",
     )
     description: str | None = Field(
-        default=None, description="When and what for to call it, which the model reads"
+        default=None, description="When to call it and what for; shown to the model"
     )
     parameters: dict[str, object] | None = Field(
-        default=None, description="A JSON schema of the arguments; default none"
+        default=None, description="A JSON schema of the arguments; default: none"
     )
     strict: bool | None = Field(
         default=None,
-        description="Whether arguments must fit the schema, where the model's engine can do that",
+        description="Whether arguments must fit the schema, if the model's engine supports that",
     )
 
 

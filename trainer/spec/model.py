@@ -14,16 +14,16 @@ class ModelSpec(StrictModel):
 
     path: str
     dtype: Literal["bfloat16", "float32"] = Field(
-        default="bfloat16", description="Precision of the weights in use; the optimizer keeps float32 masters"
+        default="bfloat16", description="Precision of the weights; the optimizer keeps float32 masters"
     )
     logits_dtype: LogitsDtype = Field(
         default="float32",
-        description="float32: bfloat16 hidden states and weights are multiplied with float32 results; model: "
-        "the logits are rounded to dtype first (trainer.model.logprobs has the cost)",
+        description="float32: bfloat16 hidden states and weights are multiplied with float32 results; "
+        "model: logits are first rounded to dtype (trainer.model.logprobs has the cost)",
     )
     gradient_checkpointing: bool = Field(
         default=False,
-        description="Keep the inputs of layers alone and compute the layers again on the way back",
+        description="Keep only the inputs of layers and recompute the layers in the backward pass",
     )
 
 
@@ -34,7 +34,10 @@ class LoraSpec(StrictModel):
     """
 
     rank: int = Field(
-        default=16, ge=1, le=65_536, description="Width of the adapters; more learn more and take more memory"
+        default=16,
+        ge=1,
+        le=65_536,
+        description="Rank of the adapters; higher ranks learn more and take more memory",
     )
     alpha: float = Field(
         default=32.0,
@@ -42,11 +45,13 @@ class LoraSpec(StrictModel):
         le=1e6,
         description="Scale of the adapters: alpha/rank times their product is added to the weights",
     )
-    dropout: float = Field(default=0.0, description="0 alone: the policy that trains is the one that sampled")
+    dropout: float = Field(
+        default=0.0, description="Must be 0, so that the trained policy is the one that sampled"
+    )
     target_modules: list[Annotated[str, Field(min_length=1)]] | None = Field(
         default=None,
         min_length=1,
-        description="Names of linear layers, such as q_proj; default all but the output layer",
+        description="Names of linear layers, such as q_proj; default: all but the output layer",
     )
 
     @field_validator("dropout")
@@ -54,7 +59,7 @@ class LoraSpec(StrictModel):
     def _no_dropout(cls, value: float) -> float:
         if value != 0:
             raise ValueError(
-                f"lora.dropout is {value}, but with dropout the policy that is trained is another one than "
-                "the policy that sampled: give 0"
+                f"lora.dropout is {value}, but with dropout the trained policy differs from the one that "
+                "sampled: give 0"
             )
         return value

@@ -25,11 +25,11 @@ class VllmSpec(StrictModel):
         default=None,
         ge=1 << 20,
         le=1 << 50,
-        description="Size of the key-value cache; default the rest of gpu_memory_share, on the CPU 2 GiB",
+        description="Size of the key-value cache; default: the rest of gpu_memory_share, or 2 GiB on the CPU",
     )
     sleep: bool = Field(
         default=True,
-        description="On a GPU: give the memory to the trainer while it updates; unused on the CPU",
+        description="On a GPU: free the memory for the trainer during updates; unused on the CPU",
     )
     seeds: Literal["request", "batch"] | None = Field(
         default=None,
@@ -44,25 +44,26 @@ class RolloutSpec(StrictModel):
     """How a step's samples are drawn."""
 
     prompts_per_step: int = Field(
-        default=8, ge=1, le=1_000_000, description="Groups of a step; each has samples_per_prompt responses"
+        default=8, ge=1, le=1_000_000, description="Groups per step; each has samples_per_prompt responses"
     )
     samples_per_prompt: int = Field(
         default=8,
         ge=2,
         le=100_000,
-        description="Responses to each prompt, G: over both modes together, half each",
+        description="Responses per prompt, G: over both modes, half each",
     )
     max_prompt_tokens: int = Field(
-        default=1024, ge=1, le=10_000_000, description="Longer prompts are treated as overlong_prompts says"
+        default=1024, ge=1, le=10_000_000, description="Longer prompts are handled as overlong_prompts says"
     )
     max_response_tokens: int = Field(
-        default=256, ge=1, le=10_000_000, description="Where a response is cut off"
+        default=256, ge=1, le=10_000_000, description="Tokens after which a response is cut off"
     )
     temperature: float = Field(
         default=1.0,
         gt=0,
         le=100,
-        description="Of sampling in training; the loss sees log-probabilities at the same temperature",
+        description="Sampling temperature in training; the loss uses log-probabilities at the same "
+        "temperature",
     )
     engine: Literal["auto", "transformers", "vllm"] = Field(
         default="auto",
@@ -85,9 +86,9 @@ class RolloutSpec(StrictModel):
         default=False,
         # Left out where it says nothing, so that a worker of before reads such a document.
         exclude_if=lambda forces: not forces,
-        description="Hold responses to response_format while they are sampled, in training and evaluation: "
-        "only tokens with which they can still become of the form are drawn. A token then counts by the "
-        "probability that the model itself gives to all that were allowed in its place",
+        description="Enforce response_format while sampling, in training and evaluation: only tokens that "
+        "can still lead to a match are drawn. A token then counts by the probability that the "
+        "model itself gives to all tokens allowed in its place",
     )
 
     @model_validator(mode="after")

@@ -21,7 +21,7 @@ class TaughtMessage(ChatMessage):
     """A turn of a conversation that is learnt."""
 
     weight: Annotated[int, Field(ge=0, le=1)] | None = Field(
-        default=None, description="With the role assistant alone: 0 for a turn that is not learnt; default 1"
+        default=None, description="Only with the role assistant: 0 for a turn that is not learnt; default 1"
     )
 
     @model_validator(mode="after")
@@ -47,7 +47,7 @@ def read_question(row: Mapping[str, object]) -> Conversation:
     if told.messages[-1].role not in ANSWERED:
         raise BadMessages(
             f"'messages' ends with a message of role '{told.messages[-1].role}'; the last one must be the "
-            "user's, or a tool's, for the model is trained on its own answers to it"
+            "user's or a tool's, because the model is trained on its own answers to it"
         )
     return told
 
@@ -59,7 +59,7 @@ def read_lesson(row: Mapping[str, object]) -> Lesson:
     if told.messages[-1].role != "assistant":
         raise BadMessages(
             f"'messages' ends with a message of role '{told.messages[-1].role}'; the last one must be the "
-            "assistant's, for the model is trained to say what the assistant says"
+            "assistant's, because the model is trained to say what it says"
         )
     learnt = tuple(one.role == "assistant" and cast(TaughtMessage, one).weight != 0 for one in told.messages)
     if not any(learnt):
@@ -68,7 +68,7 @@ def read_lesson(row: Mapping[str, object]) -> Lesson:
             "the weight 1"
         )
     if told.messages[0].role == "assistant":
-        raise BadMessages("'messages' begins with the assistant's; give what it answers in front of it")
+        raise BadMessages("'messages' begins with the assistant's; put the message that it answers before it")
     return Lesson(told.templated(knows_developer=True), told.templated_tools(), learnt)
 
 
@@ -129,7 +129,7 @@ def _check_beside(row: Mapping[str, object], prefix: str) -> None:
     """Raise BadMessages for what stands beside messages and would change what they mean."""
     for name, instead in (("functions", "tools"), ("function_call", "tools")):
         if row.get(name) is not None:
-            raise BadMessages(f"'{prefix}{name}' is of the older form: give '{prefix}{instead}'")
+            raise BadMessages(f"'{prefix}{name}' is in an older format: give '{prefix}{instead}'")
     parallel = row.get("parallel_tool_calls")
     if parallel is not None and not isinstance(parallel, bool):
         raise BadMessages(

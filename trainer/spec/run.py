@@ -34,7 +34,7 @@ class OptimizerSpec(StrictModel):
     """AdamW."""
 
     learning_rate: float = Field(
-        default=3e-6, gt=0, le=100, description="Step size after warm-up, constant from there on"
+        default=3e-6, gt=0, le=100, description="Learning rate after warm-up, constant from then on"
     )
     warmup_steps: int = Field(
         default=0,
@@ -42,10 +42,14 @@ class OptimizerSpec(StrictModel):
         lt=2**31,
         description="Steps over which the learning rate rises from 0 to learning_rate",
     )
-    weight_decay: float = Field(default=1e-2, ge=0, le=100, description="Decoupled decay of the weights")
-    beta1: float = Field(default=0.9, ge=0, lt=1, description="Decay of the mean of gradients")
-    beta2: float = Field(default=0.999, ge=0, lt=1, description="Decay of the mean of squared gradients")
-    epsilon: float = Field(default=1e-8, gt=0, le=1, description="Added to the root of the mean of squares")
+    weight_decay: float = Field(
+        default=1e-2, ge=0, le=100, description="Decay of the weights, decoupled from the gradient"
+    )
+    beta1: float = Field(default=0.9, ge=0, lt=1, description="Decay rate of the gradients' running mean")
+    beta2: float = Field(
+        default=0.999, ge=0, lt=1, description="Decay rate of the squared gradients' running mean"
+    )
+    epsilon: float = Field(default=1e-8, gt=0, le=1, description="Added to the root of the mean square")
     max_grad_norm: float = Field(
         default=1.0, gt=0, le=1e9, description="Gradients with a larger norm are scaled down to it"
     )
@@ -56,10 +60,11 @@ class OptimizerSpec(StrictModel):
         default=None,
         ge=1,
         le=1_000_000_000,
-        description="Tokens of one forward and backward at most, or a single longer response: what an update "
-        "takes of memory grows with it, however many responses a prompt has. A prompt with more is trained "
-        "in parts, where the algorithm asks for it after a pass that only scores; gradients are the same. "
-        "Default 16,384; prompts go together up to 4,096, beyond which computing is hardly faster",
+        description="Maximum tokens per forward and backward pass, or a single longer response: an "
+        "update's memory grows with it, however many responses a prompt has. A prompt with "
+        "more is trained in parts, after a scoring pass if the algorithm needs one; gradients "
+        "are the same. Default 16,384; prompts are combined up to 4,096, beyond which "
+        "computing is hardly faster",
     )
 
     @model_validator(mode="before")
@@ -77,23 +82,25 @@ class OptimizerSpec(StrictModel):
 class CheckpointSpec(StrictModel):
     """Checkpoints are also written at the end and when the run is asked to stop."""
 
-    interval: int = Field(default=0, ge=0, lt=2**31, description="Every how many steps; 0: the end only")
+    interval: int = Field(
+        default=0, ge=0, lt=2**31, description="Steps between checkpoints; 0: only at the end"
+    )
     keep_best: int = Field(
         default=3,
         ge=0,
         le=10_000,
-        description="How many of the best checkpoints stay beside the last; the others' weights are removed",
+        description="Number of best checkpoints to keep besides the last; the others' weights are removed",
     )
     select: Literal["last", "best"] | None = Field(
         default=None,
-        description="Which checkpoint is the run's result: the last one, or the best by metric of those that "
-        "were evaluated when they were saved; default best with validation data, last without",
+        description="The checkpoint that is the run's result: the last one, or the best by metric among "
+        "those evaluated when saved; default: best with validation data, last without",
     )
     metric: str = Field(
         default="eval/N/reward",
         pattern=r"^eval/([NH]/(reward|accuracy|(pass|maj)@[1-9]\d{0,3})|mix/pass@[1-9]\d{0,3})$",
-        description="The validation metric that the best is chosen and kept by: eval/N/… or eval/H/… with "
-        "reward, accuracy, pass@K or maj@K; or eval/mix/pass@K",
+        description="The validation metric by which the best is chosen and kept: eval/N/… or eval/H/… "
+        "with reward, accuracy, pass@K or maj@K; or eval/mix/pass@K",
     )
 
 
@@ -107,18 +114,18 @@ class DiagnosticsSpec(StrictModel):
         default=50,
         ge=0,
         lt=2**31,
-        description="Run the probes before every how many steps, from the first; 0: never",
+        description="Steps between probes, from the first on; 0: never",
     )
     probe_items: int = Field(
         default=4,
         ge=1,
         le=10_000,
-        description="Prompts of the fixed probe set, from the validation data if there is any",
+        description="Prompts in the fixed probe set, from the validation data if there is any",
     )
     which: list[Literal["hidden_states", "gradients"]] = Field(
         default=["hidden_states", "gradients"],
-        description="hidden_states: how alike the modes' layers are; gradients: whether the modes' gradients "
-        "agree (needs memory for four more float32 copies of the trained weights)",
+        description="hidden_states: how similar the modes' layers are; gradients: whether the modes' "
+        "gradients agree (needs memory for four more float32 copies of the trained weights)",
     )
     divergence_stride: int = Field(
         default=8,
@@ -135,18 +142,19 @@ class PreflightSpec(StrictModel):
         default=64,
         ge=0,
         le=100_000,
-        description="Responses at most; usually the first 16 are enough. 0: train without the check",
+        description="Maximum number of responses; usually the first 16 are enough. 0: train without the "
+        "check",
     )
     on_zero_variance: Literal["fail", "warn"] = Field(
-        default="fail", description="What to do when no prompt has responses with different rewards"
+        default="fail", description="What to do if no prompt has responses with different rewards"
     )
 
 
 def _not_ours(options: dict[str, JsonValue]) -> dict[str, JsonValue]:
     if taken := sorted(TEMPLATE_ARGUMENTS & options.keys()):
         raise ValueError(
-            f"{taken[0]!r} is an argument of the templating itself, which the trainer sets; give variables "
-            "that the chat template reads, such as enable_thinking"
+            f"{taken[0]!r} is set by the trainer itself; give variables that the chat template reads, "
+            "such as enable_thinking"
         )
     return options
 
@@ -157,17 +165,17 @@ ChatTemplateKwargs = Annotated[dict[str, JsonValue], AfterValidator(_not_ours)]
 OverlongPrompts = Annotated[
     Literal["fail", "drop"],
     Field(
-        description="What to do, before training, with rows whose prompt is longer than rollout."
-        "max_prompt_tokens or leaves no room for the response in the model's context: fail names them, drop "
-        "leaves them out and tells which"
+        description="What to do before training with rows whose prompt is longer than "
+        "rollout.max_prompt_tokens or leaves no room for the response in the model's context: "
+        "fail: name them; drop: leave them out and report which"
     ),
 ]
 Guards = Annotated[
     Literal["stop", "warn", "off"],
     Field(
-        description="When a mode's entropy has doubled while its reward fell, for several steps and beyond "
-        "the noise of their batches: stop saves a checkpoint and ends the run, after a warning; warn only "
-        "tells; off does not check. A loss or gradient that is not finite always ends the run"
+        description="If a mode's entropy doubles while its reward falls, for several steps and beyond the "
+        "noise of their batches: stop: warn, then save a checkpoint and end the run; warn: "
+        "only report it; off: do not check. A non-finite loss or gradient always ends the run"
     ),
 ]
 
@@ -190,10 +198,10 @@ class RunSpec(StrictModel):
     chat_template_kwargs: ChatTemplateKwargs = Field(
         default_factory=dict, description="Variables of the chat template, such as enable_thinking"
     )
-    lora: LoraSpec | None = Field(default=None, description="Train adapters; default all weights")
+    lora: LoraSpec | None = Field(default=None, description="Train adapters; default: all weights")
     response_format: ResponseFormat | None = Field(
         default=None,
-        description="The form that answers must have: one that is of another form, or no JSON, gets the "
+        description="The format answers must have: one that does not match, or is not JSON, gets the "
         "reward 0 and counts in train/{N,H}/parse_error",
     )
     rollout: RolloutSpec = Field(default_factory=RolloutSpec)
@@ -207,7 +215,7 @@ class RunSpec(StrictModel):
     overlong_prompts: OverlongPrompts = "fail"
     guards: Guards = "stop"
     total_steps: int = Field(
-        ge=0, lt=2**31, description="0: evaluate the model as it is, and save it as a checkpoint"
+        ge=0, lt=2**31, description="0: only evaluate the model, and save it as a checkpoint"
     )
     seed: int = Field(default=0, ge=0, lt=2**31)
     resources: Resources = Field(
@@ -227,8 +235,8 @@ class RunSpec(StrictModel):
         # A reward function of the library is asked when the run is built.
         if self.algorithm.needs_answers and self.grader is not None and not gives_answers(self.grader):
             raise ValueError(
-                f"{self.algorithm.type} is to prefer answers that few responses give, but the grader of type "
-                f"{self.grader.type!r} does not say what a response answers: {REMEDY}"
+                f"{self.algorithm.type} prefers answers that few responses give, but the grader of type "
+                f"{self.grader.type!r} does not extract answers: {REMEDY}"
             )
         return self
 
@@ -238,14 +246,14 @@ class RunSpec(StrictModel):
             return self
         if self.response_format is None or not self.response_format.restricts:
             raise ValueError(
-                "rollout.force_response_format is true, but without a response_format there is nothing that "
-                "responses could be held to: give one of the type 'json_schema' or 'json_object', or false"
+                "rollout.force_response_format is true, but there is no response_format to enforce: give "
+                "one of the type 'json_schema' or 'json_object', or false"
             )
         if isinstance(self.algorithm, Objective) and self.algorithm.rollout_importance_cap == 0:
             raise ValueError(
-                "algorithm.rollout_importance_cap is 0, but with rollout.force_response_format responses are "
-                "of another distribution than the model's own, for which only these weights make up: leave "
-                "it out, or give a number above 0"
+                "algorithm.rollout_importance_cap is 0, but with rollout.force_response_format responses "
+                "do not follow the model's own distribution, which only these weights correct: leave it "
+                "out, or give a number above 0"
             )
         return self
 
@@ -270,7 +278,7 @@ class RunSpec(StrictModel):
     def _best_can_be_told(self) -> "RunSpec":
         if self.checkpoint.select == "best" and self.validation_data is None:
             raise ValueError(
-                "checkpoint.select is 'best', but there is no validation data to tell which is: give "
+                "checkpoint.select is 'best', but there is no validation data to choose it by: give "
                 "validation data, or 'last'"
             )
         if isinstance(self.algorithm, Taught):
@@ -279,20 +287,20 @@ class RunSpec(StrictModel):
         splits = isinstance(self.algorithm, PolicySplit) and self.algorithm.high_entropy_samples != 0
         if mode != "N" and not splits:
             raise ValueError(
-                f"checkpoint.metric is {self.checkpoint.metric!r}, but this run samples from the normal mode "
-                "alone: give a metric of eval/N"
+                f"checkpoint.metric is {self.checkpoint.metric!r}, but this run only samples from the "
+                "normal mode: give a metric of eval/N"
             )
         most = self.evaluation.samples_per_item * (2 if mode == "mix" else 1)
         k = int(name.partition("@")[2] or 1)
         if k > most or k & (k - 1) or (mode == "mix" and k == 1):
             raise ValueError(
                 f"checkpoint.metric is {self.checkpoint.metric!r}, but with evaluation.samples_per_item "
-                f"{self.evaluation.samples_per_item} there are such metrics for powers of two up to {most}"
+                f"{self.evaluation.samples_per_item} such metrics exist for powers of two up to {most}"
             )
         if name.startswith("maj@") and self.grader is not None and not self.has_votes:
             raise ValueError(
                 f"checkpoint.metric is {self.checkpoint.metric!r}, but the grader of type "
-                f"{self.grader.type!r} does not say what a response answers: {REMEDY}, or give "
+                f"{self.grader.type!r} does not extract answers: {REMEDY}, or give "
                 "evaluation.embedding_model"
             )
         return self
@@ -328,8 +336,8 @@ class RunSpec(StrictModel):
         if self.evaluation.embedding_model is not None:
             if self.validation_data is None:
                 raise ValueError(
-                    "evaluation.embedding_model is given, but there is no validation data whose responses it "
-                    "could compare: give validation data, or leave it out"
+                    "evaluation.embedding_model is given, but there is no validation data for it: give "
+                    "validation data, or leave it out"
                 )
             if self.evaluation.samples_per_item < 2:
                 raise ValueError(

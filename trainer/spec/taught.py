@@ -12,22 +12,20 @@ if TYPE_CHECKING:
 OverlongRows = Annotated[
     Literal["fail", "drop"],
     Field(
-        description="What to do, before training, with rows that have more tokens than max_tokens or than "
-        "the model's context: fail names them, drop leaves them out and tells which"
+        description="What to do before training with rows that have more tokens than max_tokens or the "
+        "model's context: fail: name them; drop: leave them out and report which"
     ),
 ]
 MaxTokens = Annotated[
     int | None,
-    Field(
-        ge=2, le=10_000_000, description="The most tokens that a row may have; default the model's context"
-    ),
+    Field(ge=2, le=10_000_000, description="Maximum tokens per row; default: the model's context"),
 ]
 
 
 class Taught(StrictModel):
     """What they share."""
 
-    batch_size: int = Field(default=8, ge=1, le=1_000_000, description="Rows a step")
+    batch_size: int = Field(default=8, ge=1, le=1_000_000, description="Rows per step")
     max_tokens: MaxTokens = None
     overlong_rows: OverlongRows = "fail"
 
@@ -43,8 +41,8 @@ class Supervised(Taught):
     type: Literal["supervised"] = "supervised"
     modes: Literal["normal", "both"] = Field(
         default="normal",
-        description="Under which prompts each row trains: as it is, or also under the high-entropy prompt, "
-        "as a start for policy_split",
+        description="Prompts under which each row trains: as it is, or also under the high-entropy "
+        "prompt, as a starting point for policy_split",
     )
 
 
@@ -55,9 +53,7 @@ class Dpo(Taught):
     """
 
     type: Literal["dpo"] = "dpo"
-    beta: float = Field(
-        default=0.1, gt=0, le=2, description="How much a nat of distance from the reference counts"
-    )
+    beta: float = Field(default=0.1, gt=0, le=2, description="Penalty per nat of distance from the reference")
 
 
 def check_taught(spec: "RunSpec") -> None:
@@ -72,14 +68,14 @@ def check_taught(spec: "RunSpec") -> None:
             )
     if spec.optimizer.updates_per_batch != 1:
         raise ValueError(
-            f"optimizer.updates_per_batch is {spec.optimizer.updates_per_batch}, but {name} goes through its "
-            "rows by epochs: leave it out"
+            f"optimizer.updates_per_batch is {spec.optimizer.updates_per_batch}, but {name} iterates over "
+            "its rows by epochs: leave it out"
         )
     for param in ("grader", "response_format"):
         if getattr(spec, param) is not None:
             raise ValueError(f"{param} is given, but {name} has no rewards: leave it out")
     if spec.checkpoint.metric != type(spec.checkpoint).model_fields["metric"].default:
         raise ValueError(
-            f"checkpoint.metric is {spec.checkpoint.metric!r}, but {name} measures the validation loss "
-            "alone: leave it out"
+            f"checkpoint.metric is {spec.checkpoint.metric!r}, but {name} only measures the validation "
+            "loss: leave it out"
         )
