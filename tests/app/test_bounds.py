@@ -111,7 +111,7 @@ def test_caps_of_a_project(client: openai.OpenAI, api: Api, monkeypatch: pytest.
         with monkeypatch.context() as patch:
             patch.setattr(get_settings(), f"project_max_{setting}", most)
             made = [create_job(client, api, file, reinforcement=ten) for _ in range(2)]
-            with pytest.raises(openai.PermissionDeniedError, match=f"have .* {setting}; .* more than {most}"):
+            with pytest.raises(openai.PermissionDeniedError, match=f"have .* {setting}; .* limit of {most}"):
                 create_job(client, api, file, reinforcement=ten)
             client.fine_tuning.jobs.cancel(made[0].id)
             made.append(create_job(client, api, file, reinforcement=ten))

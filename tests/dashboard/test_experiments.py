@@ -161,7 +161,7 @@ def test_an_experiment_is_filled_in_and_what_is_wrong_is_said_at_its_field(brows
         expect(page.locator("[id='arms-error']")).to_contain_text("at least 2 items")
         for arm in ("grpo_2x", "gspo"):
             page.get_by_label("Arms", exact=True).last.select_option(arm)
-        page.get_by_label("The claim is against").select_option("grpo_2x")
+        page.get_by_label("Compare with").select_option("grpo_2x")
         size = page.get_by_label("What it comes to")
         expect(size).to_contain_text("9 3 arms × 1 task × 3 seeds")
         expect(size).to_contain_text("about 1 h 30 min")

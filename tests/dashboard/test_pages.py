@@ -133,7 +133,7 @@ def test_rollouts_are_read_searched_and_compared(browser: Browser, base: str, jo
         page.get_by_role("button", name="Entropy", exact=True).click()
         tokens = page.locator(".tokens").first.locator("span")
         expect(tokens.first).to_have_attribute("title", re.compile(r"entropy \d"))
-        page.get_by_label("Difference of the modes").check()
+        page.get_by_label("Difference between the modes").check()
         expect(page.get_by_role("heading", name="Difference")).to_be_visible()
         page.get_by_label("Search in prompts and responses").fill("no such text anywhere")
         expect(page.get_by_role("heading", name="No matching responses")).to_be_visible()

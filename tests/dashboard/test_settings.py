@@ -47,12 +47,12 @@ def test_the_first_key_is_made_in_three_clicks_and_the_tab_goes_on_with_it(brows
         page = opened.page
         page.goto(f"{api.url}/#/jobs")
         page.get_by_role("link", name="Settings").click()
-        expect(page.get_by_text("This service has no key")).to_be_visible()
+        expect(page.get_by_text("This service has no keys")).to_be_visible()
         looks_right(page)
         page.get_by_label("What is the key for?").fill("nightly")
         page.get_by_role("button", name="Make the key").click()
         dialog = page.get_by_role("dialog")
-        expect(dialog).to_contain_text("This tab goes on with this one")
+        expect(dialog).to_contain_text("This tab continues with this one")
         secret = dialog.get_by_label("Secret").inner_text()
         # A click beside it does not lose what is nowhere else.
         page.mouse.click(5, 5)
@@ -134,7 +134,7 @@ def test_a_webhook_is_added_tried_and_deleted(
         job = create_job(client, api, api.upload(client, sums()))
         client.fine_tuning.jobs.cancel(job.id)
         page.reload()
-        expect(card.get_by_text("Nothing was sent yet.")).to_be_visible()
+        expect(card.get_by_text("Nothing has been sent yet.")).to_be_visible()
         looks_right(page)
         card.get_by_role("button", name="New secret").click()
         page.get_by_role("button", name="Give a new secret").click()
@@ -166,7 +166,7 @@ def test_storage_shows_what_there_is_and_what_goes(
         for text in ("3.00 GiB", "1 job", "2 files", "100 %", "< 0.01 %"):
             expect(use).to_contain_text(text)
         expect(page.get_by_label("Largest runs").get_by_role("link", name="large")).to_be_visible()
-        kept = page.get_by_label("Removed by itself").locator("tbody tr")
+        kept = page.get_by_label("Removed automatically").locator("tbody tr")
         expect(kept.filter(has_text="Rollouts")).to_contain_text("for ever")
         expect(kept.filter(has_text="Uploads")).to_contain_text("3 days after the upload")
         expect(kept.filter(has_text="Uploads")).to_contain_text("1 file")

@@ -76,11 +76,11 @@ def test_who_has_no_model_gets_one_where_it_is_missed(
         page = opened.page
         page.goto(f"{api.url}/#/jobs/new")
         expect(
-            page.get_by_role("status").filter(has_text="No model is here yet: get one from the list")
+            page.get_by_role("status").filter(has_text="There are no models yet: get one from the list")
         ).to_be_visible()
         expect(page.get_by_role("button", name="Get SmolLM2-135M-Instruct")).to_be_visible()
         page.goto(f"{api.url}/#/playground")
-        expect(page.get_by_role("heading", name="No model to talk to")).to_be_visible()
+        expect(page.get_by_role("heading", name="No models available")).to_be_visible()
         expect(page.get_by_role("button", name="Get SmolLM2-135M-Instruct")).to_be_visible()
         page.get_by_label("by its name on the model hub").fill("team/none")
         page.get_by_role("button", name="Look it up").click()

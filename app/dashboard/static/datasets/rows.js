@@ -15,7 +15,7 @@ export function Rows({ found, part }) {
   ];
   return html`
     <section class="card run-facts" aria-label="Facts"><dl>${facts.map(([name, value]) => html`<div key=${name}><dt>${name}</dt><dd class="num">${value ?? "–"}</dd></div>`)}</dl></section>
-    ${part && html`<p class="small muted">Of the first rows: the file is longer than a page reads.</p>`}
+    ${part && html`<p class="small muted">Based on the first rows, as the file is too long to read in full.</p>`}
     <${Errors} found=${found} />
     ${found.duplicates.length > 0 &&
     html`<div class="note tone-wait"><${Icon} name="warn" /><span>${plural(found.duplicates.length, "row")} repeat an earlier prompt: line ${count(found.duplicates[0].line)} is as line ${count(found.duplicates[0].of)}.</span></div>`}

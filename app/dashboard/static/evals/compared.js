@@ -16,7 +16,7 @@ export function Compared({ id, runs, metric, criteria, done }) {
   return html`
     <div class="section-title">
       <h2>Side by side</h2>
-      <p>Paired by item, with the first run; intervals and p are corrected for all pairs that are shown.</p>
+      <p>Paired by item with the first run; intervals and p are corrected for all pairs shown.</p>
       <label class="row small nowrap">Compare by
         <select class="input" value=${metric} onChange=${(event) => setQuery({ metric: event.target.value === "passed" ? "" : event.target.value })}>
           ${metrics.map(([value, text]) => html`<option key=${value} value=${value}>${text}</option>`)}

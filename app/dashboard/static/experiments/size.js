@@ -63,7 +63,7 @@ export function Size({ found, of = [] }) {
       </div>
     </dl>
     ${found?.measured_on.length > 0 && html`<p class="tiny muted">By ${found.measured_on.slice(0, SHOWN_JOBS).map((id, i) => html`${i > 0 && ", "}<a key=${id} class="mono" href=${link("jobs", id)}>${id}</a>`)}${found.measured_on.length > SHOWN_JOBS && ` and ${count(found.measured_on.length - SHOWN_JOBS)} more`}, of the same model and size.</p>`}
-    ${unknown.length > 0 && unknown.length <= MOST_PROBES && !probing && html`<div class="row wrap"><button type="button" class="btn" onClick=${measure}>Measure</button><span class="tiny muted">No job of this model and size has succeeded yet. A worker tries two steps of each kind of run.</span></div>`}
+    ${unknown.length > 0 && unknown.length <= MOST_PROBES && !probing && html`<div class="row wrap"><button type="button" class="btn" onClick=${measure}>Measure</button><span class="tiny muted">No job of this model and size has succeeded yet. A worker runs two steps of each kind of run.</span></div>`}
     ${probing && html`<p class="small muted" role="status">Measuring ${probing} …</p>`}
     ${error && html`<${Problem} error=${error} />`}
     ${found?.notes.map((note) => html`<p key=${note} class="small soft">${note}</p>`)}

@@ -28,7 +28,7 @@ export function Selection({ jobs, onDone, onClear }) {
     ${jobs.length > 1 && jobs.length <= MOST && html`<a class="btn tight" href=${link("compare", { jobs: jobs.map((job) => job.id).join(",") })}><${Icon} name="compare" />Compare</a>`}
     ${jobs.length > MOST && html`<span class="tiny muted">Compare takes up to ${MOST}.</span>`}
     ${open.length > 0 && html`<${Confirm} kind="danger tight" confirm=${`Cancel ${plural(open.length, "job")}`} question="A cancelled job cannot be resumed." onConfirm=${() => each(open, (job) => post(jobPath(job.id, "/cancel")), "Cancelling")}><${Icon} name="stop" />Cancel ${open.length}<//>`}
-    ${over.length > 0 && html`<${Confirm} kind="danger tight" confirm=${`Delete ${plural(over.length, "job")}`} question="Their checkpoints, results, metrics and rollouts go with them, for good." onConfirm=${() => each(over, (job) => remove(jobPath(job.id)), "Deleted")}><${Icon} name="bad" />Delete ${over.length}<//>`}
+    ${over.length > 0 && html`<${Confirm} kind="danger tight" confirm=${`Delete ${plural(over.length, "job")}`} question="This also deletes their checkpoints, results, metrics and rollouts, for good." onConfirm=${() => each(over, (job) => remove(jobPath(job.id)), "Deleted")}><${Icon} name="bad" />Delete ${over.length}<//>`}
     <span class="grow" />
     <button type="button" class="btn quiet tight" disabled=${busy} onClick=${onClear}>Clear</button>
   </div>`;

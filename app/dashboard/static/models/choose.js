@@ -8,7 +8,7 @@ import { GetModel } from "./get.js";
 export const trainable = (models) => models.data.filter((model) => model.mode === "normal").map((model) => model.id);
 
 /** The error of a form that has no model to begin with. */
-export const missingModel = (body) => (body.model ? null : { message: "No model is here yet: get one from the list of models.", param: "model" });
+export const missingModel = (body) => (body.model ? null : { message: "There are no models yet: get one from the list of models.", param: "model" });
 
 export function ModelInput({ form, names }) {
   const { model } = form.body;

@@ -87,7 +87,7 @@ function Diff({ sides }) {
   const best = (rows) => [...rows].sort((a, b) => (b.reward ?? -1) - (a.reward ?? -1))[0];
   const [a, b] = sides.map(([mode, rows]) => rows.find((row) => row.id === picked[mode]) ?? best(rows));
   const parts = useMemo(() => diff(a.response, b.response), [a.id, b.id]);
-  return html`<section class="card pad" aria-label="Difference of the modes">
+  return html`<section class="card pad" aria-label="Difference between the modes">
     <div class="row wrap">
       <h3 class="grow">Difference</h3>
       ${sides.map(
@@ -105,7 +105,7 @@ function Diff({ sides }) {
         part.in === "a" ? html`<del key=${i}>${part.text}</del>` : part.in === "b" ? html`<ins key=${i}>${part.text}</ins>` : html`<span key=${i}>${part.text}</span>`,
       )}
     </p>
-    <p class="tiny muted">Struck through: normal mode alone. Underlined: high-entropy mode alone.</p>
+    <p class="tiny muted">Struck through: only in normal mode. Underlined: only in high-entropy mode.</p>
   </section>`;
 }
 

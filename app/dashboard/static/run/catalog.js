@@ -19,15 +19,15 @@ const line = (name, label, token, dash) => ({ name, label, token, dash });
 
 const LEARNING = [
   { id: "lesson-loss", title: "Loss on rows", unit: "nats", lines: [...modes("train/*/loss"), ...modes("eval/*/loss").map((one) => ({ ...one, label: `${one.label}, validation`, dash: DASH }))], floor: 0, about: "Mean −log probability of the tokens to learn; validation: on all rows of the validation file" },
-  { id: "token-accuracy", title: "Token accuracy", unit: "%", share: true, floor: 0, lines: [line("train/token_accuracy", "training", "--c1"), line("eval/token_accuracy", "validation", "--c3", DASH)], about: "Share of the tokens to learn that the model finds likeliest" },
-  { id: "preference", title: "Preferred answers rewarded more", unit: "%", share: true, floor: 0, lines: [line("train/preference_accuracy", "training", "--c1"), line("eval/preference_accuracy", "validation", "--c3", DASH)], about: "Share of pairs whose preferred answer has become likelier than the other, against the model that training began with" },
+  { id: "token-accuracy", title: "Token accuracy", unit: "%", share: true, floor: 0, lines: [line("train/token_accuracy", "training", "--c1"), line("eval/token_accuracy", "validation", "--c3", DASH)], about: "Share of the tokens to learn that the model finds most likely" },
+  { id: "preference", title: "Preferred answers rewarded more", unit: "%", share: true, floor: 0, lines: [line("train/preference_accuracy", "training", "--c1"), line("eval/preference_accuracy", "validation", "--c3", DASH)], about: "Share of pairs whose preferred answer has become more likely than the other, relative to the starting model" },
   { id: "preference-margin", title: "Margin of the preferred answers", unit: "nats", lines: [line("train/preference_margin", "training", "--c1"), line("eval/preference_margin", "validation", "--c3", DASH)], about: "Mean implied reward of the preferred answers over the others'" },
-  { id: "preference-rewards", title: "Implied rewards", unit: "nats", lines: [line("train/preferred_reward", "preferred", "--c1"), line("train/non_preferred_reward", "the other", "--c3"), line("eval/preferred_reward", "preferred, validation", "--c1", DASH), line("eval/non_preferred_reward", "the other, validation", "--c3", DASH)], about: "β times the log ratio of an answer to the model that training began with" },
-  { id: "few-loss", title: "Validation loss, a few rows", unit: "nats", lines: modes("valid/*/loss"), floor: 0, about: "On a few rows of the validation file, others each step" },
+  { id: "preference-rewards", title: "Implied rewards", unit: "nats", lines: [line("train/preferred_reward", "preferred", "--c1"), line("train/non_preferred_reward", "the other", "--c3"), line("eval/preferred_reward", "preferred, validation", "--c1", DASH), line("eval/non_preferred_reward", "the other, validation", "--c3", DASH)], about: "β times an answer's log ratio to the starting model" },
+  { id: "few-loss", title: "Validation loss, a few rows", unit: "nats", lines: modes("valid/*/loss"), floor: 0, about: "On a few rows of the validation file, different ones each step" },
   { id: "reward", title: "Reward", range: [0, 1], lines: modes("train/*/reward"), about: "Mean reward of a step's responses, by the mode that sampled them" },
-  { id: "validation", title: "Validation reward", range: [0, 1], lines: modes("eval/*/reward"), about: "Mean reward on items that are not trained" },
-  { id: "distinct-right", title: "Different right answers", lines: modes("train/*/distinct_right"), floor: 0, about: "Right answers to a prompt that differ, among the responses that a mode sampled in a step" },
-  { id: "largest-share", title: "Share of the commonest right answer", unit: "%", share: true, lines: modes("train/*/largest_share"), floor: 0, about: "100 %: a mode's right answers to a prompt are all the same" },
+  { id: "validation", title: "Validation reward", range: [0, 1], lines: modes("eval/*/reward"), about: "Mean reward on items that are not trained on" },
+  { id: "distinct-right", title: "Different right answers", lines: modes("train/*/distinct_right"), floor: 0, about: "Number of different right answers to a prompt among a mode's responses in a step" },
+  { id: "largest-share", title: "Share of the most common right answer", unit: "%", share: true, lines: modes("train/*/largest_share"), floor: 0, about: "100 %: a mode's right answers to a prompt are all the same" },
   { id: "entropy", title: "Token entropy", unit: "nats", lines: modes("train/*/entropy_nats"), floor: 0, about: "Mean entropy of the next-token distribution over a mode's own responses" },
   {
     id: "kl",
@@ -40,8 +40,8 @@ const LEARNING = [
   { id: "length", title: "Response length", unit: "tokens", lines: modes("train/*/length"), floor: 0 },
   { id: "parts-length", title: "Length of thoughts and answers", unit: "tokens", lines: parts("length"), floor: 0, about: "Of responses with thoughts, by the mode that sampled them" },
   { id: "parts-entropy", title: "Entropy of thoughts and answers", unit: "nats", lines: parts("entropy_nats"), floor: 0, about: "Mean entropy of the next-token distribution within each part" },
-  { id: "truncated", title: "Truncated responses", unit: "%", share: true, lines: modes("train/*/truncated"), floor: 0, about: "Share of responses that were cut at the limit" },
-  { id: "parse-error", title: "Responses not of the format", unit: "%", share: true, lines: [...modes("train/*/parse_error"), ...modes("eval/*/parse_error").map((one) => ({ ...one, label: `${one.label}, validation`, dash: DASH }))], floor: 0, about: "Share of responses that the job's response_format does not allow; their reward is 0" },
+  { id: "truncated", title: "Truncated responses", unit: "%", share: true, lines: modes("train/*/truncated"), floor: 0, about: "Share of responses cut off at the limit" },
+  { id: "parse-error", title: "Responses not matching the format", unit: "%", share: true, lines: [...modes("train/*/parse_error"), ...modes("eval/*/parse_error").map((one) => ({ ...one, label: `${one.label}, validation`, dash: DASH }))], floor: 0, about: "Share of responses that do not match the job's response_format; their reward is 0" },
 ];
 
 const METHOD = [
@@ -55,11 +55,11 @@ const METHOD = [
 
 const TIMES = ["generate", "score", "forward_backward", "optimizer", "sync", "divergence", "evaluate", "checkpoint"];
 const MACHINE = [
-  { id: "importance-clipped", title: "Truncated weights, rollout to trainer", unit: "%", share: true, lines: [line("rollout/importance_clipped", "of the tokens that train", "--c1")], floor: 0, about: "Share of tokens that the trainer finds so much likelier than the engine did that their weight is cut at the cap" },
-  { id: "logprob-gap", title: "Log-prob gap, rollout to trainer", unit: "nats", lines: [line("rollout/logprob_gap_mean", "mean", "--c1"), line("rollout/logprob_gap_max", "largest", "--c3", DASH)], floor: 0, about: "How far the engine that samples is from the model that trains" },
-  { id: "step-time", title: "Time of a step", unit: "s", stacked: true, floor: 0, lines: TIMES.map((name, i) => line(`time/${name}`, name.replace("_", " + "), MORE[i])), about: "Seconds of a step, by what they went into" },
+  { id: "importance-clipped", title: "Truncated weights, rollout to trainer", unit: "%", share: true, lines: [line("rollout/importance_clipped", "of the tokens that train", "--c1")], floor: 0, about: "Share of tokens that the trainer finds so much more likely than the engine that their weight is capped" },
+  { id: "logprob-gap", title: "Log-prob gap, rollout to trainer", unit: "nats", lines: [line("rollout/logprob_gap_mean", "mean", "--c1"), line("rollout/logprob_gap_max", "largest", "--c3", DASH)], floor: 0, about: "How far the sampling engine is from the model being trained" },
+  { id: "step-time", title: "Time of a step", unit: "s", stacked: true, floor: 0, lines: TIMES.map((name, i) => line(`time/${name}`, name.replace("_", " + "), MORE[i])), about: "Seconds per step, by phase" },
   { id: "throughput", title: "Throughput", unit: "tokens/s", lines: [line("train/tokens_per_second", "sampled, or learnt", "--c1")], floor: 0 },
-  { id: "memory", title: "Memory", unit: "GiB", lines: [line("memory/resident_gib", "trainer and engine", "--c1"), line("memory/gpu_peak_gib", "GPU, trainer, peak of the step", "--c3")], floor: 0, about: "Resident memory of the trainer and its rollout engine at the end of a step; of the GPU what the trainer had reserved at the most" },
+  { id: "memory", title: "Memory", unit: "GiB", lines: [line("memory/resident_gib", "trainer and engine", "--c1"), line("memory/gpu_peak_gib", "GPU, trainer, peak of the step", "--c3")], floor: 0, about: "Resident memory of the trainer and its rollout engine at the end of a step; for the GPU, the most that the trainer had reserved" },
 ];
 
 const OPTIMISATION = [

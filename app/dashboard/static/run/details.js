@@ -80,7 +80,7 @@ function Attempts({ attempts }) {
 }
 
 function Saved({ job, checkpoints }) {
-  if (!checkpoints.length) return html`<${Nothing}>None is saved yet; one is written at the end, at a pause, and at each validation.<//>`;
+  if (!checkpoints.length) return html`<${Nothing}>None saved yet; one is written at the end, on pausing, and at each validation.<//>`;
   return html`<div class="table-box" tabindex="0" role="region" aria-label="Checkpoints">
     <table>
       <thead>

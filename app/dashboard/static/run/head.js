@@ -28,13 +28,13 @@ export function Head({ job, tab, live, onChange }) {
           <h1>${jobName(job)}</h1>
           <${Status} job=${job} pill />
           <span class="num small soft">step ${count(step)} <span class="muted">of ${count(total)}</span></span>
-          ${live && isActive(job) && html`<span class="live tiny muted" title="New steps appear by themselves">live</span>`}
+          ${live && isActive(job) && html`<span class="live tiny muted" title="New steps appear automatically">live</span>`}
         </div>
         <p class="small">${job.model} · ${algorithmOf(job)} · ${source(job)}</p>
       </div>
       <div class="actions">
         <a class="btn" href=${link("compare", { jobs: job.id })}><${Icon} name="compare" />Compare</a>
-        ${!learnsFromRows(job) && html`<a class="btn" href=${link("experiments", "new", { from: job.id })} title="Compare its method with others, with several seeds"><${Icon} name="experiments" />Experiment</a>`}
+        ${!learnsFromRows(job) && html`<a class="btn" href=${link("experiments", "new", { from: job.id })} title="Compare its method with others over several seeds"><${Icon} name="experiments" />Experiment</a>`}
         <${Actions} job=${job} onChange=${onChange} />
       </div>
     </div>

@@ -34,7 +34,7 @@ export function Audit() {
       : !asked.data
         ? html`<${Skeleton} height="240px" />`
         : html`<section class="card" aria-label="Changes">
-            ${asked.data.rows.length ? html`<${Table} rows=${asked.data.rows} />` : html`<${Empty} title="No changes">Whatever somebody makes, changes or deletes is told of here.<//>`}
+            ${asked.data.rows.length ? html`<${Table} rows=${asked.data.rows} />` : html`<${Empty} title="No changes">Everything that is created, changed or deleted is recorded here.<//>`}
             <${More} more=${asked.data.more} loading=${asked.loading} onMore=${() => setPages(pages + 1)} />
           </section>`}
   </div>`;

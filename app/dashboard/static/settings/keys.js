@@ -40,15 +40,15 @@ export function Keys({ query }) {
   const names = Object.fromEntries(keys.map((one) => [one.id, one.name]));
   const shared = { names, many: projects.length > 1, operator, onRevoke: revoke };
   return html`<div class="stack">
-    ${keyless && html`<div class="note"><${Icon} name="info" /><span class="grow">This service has no key: it answers this machine alone, and whoever is on it. The first key ends that; no request is answered without one then.</span></div>`}
+    ${keyless && html`<div class="note"><${Icon} name="info" /><span class="grow">This service has no keys: it answers anyone on this machine, and nobody else. The first key ends that: then every request needs one.</span></div>`}
     <${Make} key=${operator} operator=${operator} first=${keyless} projects=${projects} chosen=${query.get("project")} onDone=${done} />
     <section class="card" aria-label="Keys">
-      ${live.length ? html`<${Table} keys=${live} ...${shared} />` : html`<${Empty} icon="key" title="No keys">Programs, colleagues, and pages on other machines each want one.<//>`}
+      ${live.length ? html`<${Table} keys=${live} ...${shared} />` : html`<${Empty} icon="key" title="No keys">Programs, colleagues and pages on other machines each need one.<//>`}
       <${More} more=${more.keys} loading=${asked.loading} onMore=${() => setPages(pages + 1)} />
     </section>
     ${gone.length > 0 && html`<details class="card gone"><summary>${plural(gone.length, "revoked key")}</summary><${Table} keys=${gone} ...${shared} /></details>`}
     ${fresh && html`<${Secret} title=${`The key ${fresh.name}`} secret=${fresh.secret} onClose=${() => setFresh(null)}>
-      ${fresh.first && html`<div class="note"><${Icon} name="info" /><span class="grow">From now on no request is answered without a key. This tab goes on with this one.</span></div>`}
+      ${fresh.first && html`<div class="note"><${Icon} name="info" /><span class="grow">From now on every request needs a key. This tab continues with this one.</span></div>`}
     <//>`}
   </div>`;
 }
@@ -100,7 +100,7 @@ function Make({ operator, first, projects, chosen, onDone }) {
       ${Object.entries(SCOPES).map(([scope, what]) => html`<label key=${scope} class="check"><input type="checkbox" checked=${scopes.includes(scope)} onChange=${(event) => setScopes(Object.keys(SCOPES).filter((one) => (one === scope ? event.target.checked : scopes.includes(one))))} /><span><code>${scope}</code> <span class="muted">${what}</span></span></label>`)}
     </div>
     ${operator &&
-    html`<label class="check"><input type="checkbox" checked=${admin} onChange=${(event) => setAdmin(event.target.checked)} />An operator's key: it makes projects, and manages the keys of all</label>`}
+    html`<label class="check"><input type="checkbox" checked=${admin} onChange=${(event) => setAdmin(event.target.checked)} />An operator's key: it may create projects and manage all keys</label>`}
     ${error && !["name", "project_id", "requests_per_minute"].includes(error.param) && html`<${Problem} error=${error} />`}
   </form>`;
 }

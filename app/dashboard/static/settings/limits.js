@@ -8,7 +8,7 @@ import { say } from "../ui/toasts.js";
 const GB = 1e9;
 /** By the API's name: `[label, unit of the form in the API's, step, hint]`. */
 const FIELDS = {
-  jobs: ["Jobs at a time", 1, "1", "that have not ended"],
+  jobs: ["Jobs at a time", 1, "1", "unfinished"],
   gpu_hours_per_month: ["GPU-hours a month", 1, "any", "then jobs are paused"],
   storage_bytes: ["Storage, GB", GB, "any", "files and runs"],
   requests_per_minute: ["Requests a minute", 1, "1", "of all its keys"],
@@ -47,7 +47,7 @@ export function Limits({ project, onClose, onDone }) {
     <form class="stack" onSubmit=${submit}>
       ${Object.entries(FIELDS).map(
         ([name, [label, , step, hint]]) => html`<${Field} key=${name} id=${`limit-${name}`} label=${label} hint=${hint} error=${error?.param === `limits.${name}` && error.message}>
-          <input id=${`limit-${name}`} class="input num" type="number" min="0" step=${step} placeholder="no limit of its own" value=${given[name]} onInput=${(event) => setGiven({ ...given, [name]: event.target.value })} />
+          <input id=${`limit-${name}`} class="input num" type="number" min="0" step=${step} placeholder="no own limit" value=${given[name]} onInput=${(event) => setGiven({ ...given, [name]: event.target.value })} />
         <//>`,
       )}
       ${error && !error.param?.startsWith("limits.") && html`<${Problem} error=${error} />`}

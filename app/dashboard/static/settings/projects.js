@@ -35,12 +35,12 @@ export function Projects() {
   return html`<div class="stack">
     ${operator
       ? html`<form class="card pad make" aria-label="New project" onSubmit=${submit}>
-      <${Field} id="project-name" label="Name of a new project" hint="Its files, jobs, models and keys are seen by its own keys alone." error=${error?.message}>
+      <${Field} id="project-name" label="Name of a new project" hint="Only its own keys see its files, jobs, models and keys." error=${error?.message}>
         <input id="project-name" class="input" maxlength="256" required value=${name} onInput=${(event) => setName(event.target.value)} />
       <//>
       <button type="submit" class="btn primary" disabled=${!name.trim()}><${Icon} name="plus" />Make the project</button>
       </form>`
-      : html`<div class="note"><${Icon} name="info" /><span class="grow">The key in use works in this project and sees no other. Projects are made by the operator: <code>policysplit projects create NAME</code>, or here with a key that <code>policysplit keys create --operator</code> made.</span></div>`}
+      : html`<div class="note"><${Icon} name="info" /><span class="grow">The key in use belongs to this project and sees no other. The operator creates projects: <code>policysplit projects create NAME</code>, or here with a key that <code>policysplit keys create --operator</code> made.</span></div>`}
     <section class="card" aria-label="Projects">
       <div class="table-box"><table class="jobs">
         <thead><tr><th scope="col">Project</th><th scope="col">Id</th><th scope="col">May use</th><th scope="col">Made</th><th scope="col"></th></tr></thead>

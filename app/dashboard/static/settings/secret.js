@@ -6,7 +6,7 @@ import { Dialog, copy } from "../ui/parts.js";
 /** Only Escape and the button close it: a click beside it would lose what is nowhere else. */
 export function Secret({ title, secret, onClose, children }) {
   return html`<${Dialog} title=${title} onClose=${onClose} firm>
-    <p class="soft small">Copy it now: it is shown this once, and nobody can look it up.</p>
+    <p class="soft small">Copy it now: it is shown only once, and nobody can look it up.</p>
     <code class="secret" aria-label="Secret">${secret}</code>
     ${children}
     <div class="row" style=${{ justifyContent: "flex-end" }}>

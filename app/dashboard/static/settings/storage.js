@@ -38,7 +38,7 @@ export function Storage() {
     </section>
     ${largest.length > 0 &&
     html`<section class="card" aria-label="Largest runs">
-      <div class="card-head"><h2>Largest runs</h2><span class="small muted">A deleted job takes all of it along.</span></div>
+      <div class="card-head"><h2>Largest runs</h2><span class="small muted">Deleting a job frees all of it.</span></div>
       <ul class="largest">${largest.map(
         (one) => html`<li key=${one.id}>
           <a class="ellipsis" href=${link("jobs", one.id)}>${one.name}</a>
@@ -47,8 +47,8 @@ export function Storage() {
         </li>`,
       )}</ul>
     </section>`}
-    <section class="card" aria-label="Removed by itself">
-      <div class="card-head"><h2>Removed by itself</h2><span class="small muted">As the operator has set, with <code>POLICYSPLIT_RETAIN_…_DAYS</code>.</span></div>
+    <section class="card" aria-label="Removed automatically">
+      <div class="card-head"><h2>Removed automatically</h2><span class="small muted">Set by the operator with <code>POLICYSPLIT_RETAIN_…_DAYS</code>.</span></div>
       <div class="table-box"><table class="jobs">
         <thead><tr><th scope="col">What</th><th scope="col">Kept</th><th scope="col" class="right">Goes within 7 days</th></tr></thead>
         <tbody>${use.retention.map((one) => html`<${Kept} key=${one.what} rule=${one} />`)}</tbody>

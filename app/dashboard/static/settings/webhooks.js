@@ -30,8 +30,8 @@ export function Webhooks() {
     <${Add} types=${types} onDone=${secret} />
     ${endpoints.length
       ? endpoints.map((one) => html`<${Endpoint} key=${one.id} endpoint=${one} onSecret=${secret} onChange=${asked.reload} />`)
-      : html`<section class="card"><${Empty} icon="webhook" title="No webhooks yet">An address of yours is told when a job succeeds, fails or is cancelled: signed, and tried again until it answers.<//></section>`}
-    ${fresh && html`<${Secret} title=${`The signing secret of ${fresh.name}`} secret=${fresh.signing_secret} onClose=${() => setFresh(null)}><p class="small soft">What the endpoint receives is verified with it, such as by <code>client.webhooks.unwrap</code>.</p><//>`}
+      : html`<section class="card"><${Empty} icon="webhook" title="No webhooks yet">Your URL is notified when a job succeeds, fails or is cancelled, with a signature, and retried until it answers.<//></section>`}
+    ${fresh && html`<${Secret} title=${`The signing secret of ${fresh.name}`} secret=${fresh.signing_secret} onClose=${() => setFresh(null)}><p class="small soft">Use it to verify what the endpoint receives, such as with <code>client.webhooks.unwrap</code>.</p><//>`}
   </div>`;
 }
 
@@ -93,8 +93,8 @@ function Endpoint({ endpoint, onSecret, onChange }) {
       <div class="hook"><h2>${endpoint.name}</h2><p class="small mono soft address">${endpoint.url}</p></div>
       <div class="row wrap">
         <button type="button" class="btn tight" disabled=${busy} onClick=${test}>${busy ? "Sending …" : "Send a sample"}</button>
-        <${Confirm} kind="tight" confirm="Give a new secret" question="What is sent from now on is signed with the new one; for a day also with the old one." onConfirm=${() => act(() => post(`${path}/rotate_secret`, { keep_old_secret_active_for_24_hours: true }), onSecret)}>New secret<//>
-        <${Confirm} kind="danger tight" confirm="Delete the webhook" question="It is told nothing more, not even what still waits to be delivered." onConfirm=${drop}>Delete<//>
+        <${Confirm} kind="tight" confirm="Give a new secret" question="From now on events are signed with the new one; for a day also with the old one." onConfirm=${() => act(() => post(`${path}/rotate_secret`, { keep_old_secret_active_for_24_hours: true }), onSecret)}>New secret<//>
+        <${Confirm} kind="danger tight" confirm="Delete the webhook" question="Nothing more is sent to it, not even pending deliveries." onConfirm=${drop}>Delete<//>
       </div>
     </div>
     <div class="row wrap small pad-in"><span class="muted">Told when a job</span>${endpoint.event_types.map((type) => html`<span key=${type} class="tag">${nameOf(type)}</span>`)}<span class="muted tiny mono">${endpoint.signing_secret_hint}</span></div>
@@ -118,7 +118,7 @@ function Deliveries({ path }) {
   if (asked.error) return html`<div class="pad-in"><${Problem} error=${asked.error} retry=${asked.reload} /></div>`;
   if (!asked.data) return html`<div class="pad-in"><${Skeleton} height="40px" /></div>`;
   const rows = asked.data.data;
-  if (!rows.length) return html`<p class="small muted pad-in">Nothing was sent yet.</p>`;
+  if (!rows.length) return html`<p class="small muted pad-in">Nothing has been sent yet.</p>`;
   return html`<div class="table-box"><table class="jobs">
     <thead><tr><th scope="col">Delivery</th><th scope="col">State</th><th scope="col">Tries</th><th scope="col" class="right">When</th><th scope="col"><span class="sr">Action</span></th></tr></thead>
     <tbody>${rows.map((one) => {

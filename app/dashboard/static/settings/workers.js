@@ -36,7 +36,7 @@ export function Workers() {
     <${Queue} queue=${queue} />
     <section class="card" aria-label="Workers">
       <div class="card-head"><h2>Workers</h2><span class="small muted">Those that run jobs, and those that serve models.</span></div>
-      ${workers.length ? html`<${Table} workers=${workers} operator=${who.data?.operator} onDrain=${drain} />` : html`<${Empty} title="No worker is connected">Start one beside each set of GPUs: <code>python -m worker</code>. <code>policysplit serve</code> starts one by itself.<//>`}
+      ${workers.length ? html`<${Table} workers=${workers} operator=${who.data?.operator} onDrain=${drain} />` : html`<${Empty} title="No worker is connected">Start one for each set of GPUs: <code>python -m worker</code>. <code>policysplit serve</code> starts one by itself.<//>`}
       ${more && html`<p class="more muted small">The newest ${count(MOST)} are shown.</p>`}
     </section>
   </div>`;
@@ -80,7 +80,7 @@ function Row({ worker, operator, onDrain }) {
     </td>
     <td class="right muted nowrap job-created" title=${dateTime(worker.heartbeat_at)}>${ago(worker.heartbeat_at)}</td>
     <td class="right end">
-      ${operator && trains && worker.status === "online" && html`<button type="button" class="btn" title="It takes no more jobs; what it runs goes on" onClick=${() => onDrain(worker, "drain")}>Drain</button>`}
+      ${operator && trains && worker.status === "online" && html`<button type="button" class="btn" title="It takes no more jobs; running ones continue" onClick=${() => onDrain(worker, "drain")}>Drain</button>`}
       ${operator && worker.status === "draining" && html`<button type="button" class="btn" onClick=${() => onDrain(worker, "undrain")}>Take jobs again</button>`}
     </td>
   </tr>`;

@@ -73,7 +73,7 @@ function Key() {
   if (!useStore(hasKey)) {
     return closed && html`<button type="button" class="btn quiet tight" onClick=${openPrompt}><${Icon} name="key" />Give a key</button>`;
   }
-  return html`<button type="button" class="btn quiet tight" onClick=${forgetKey} title="Forget the key of this tab">
+  return html`<button type="button" class="btn quiet tight" onClick=${forgetKey} title="Forget this tab's key">
     <${Icon} name="key" />Forget key
   </button>`;
 }

@@ -17,7 +17,7 @@ function Form({ message }) {
     event.preventDefault();
     if (key.trim()) giveKey(key.trim());
   };
-  return html`<${Dialog} title="This service wants a key" onClose=${() => keyPrompt.get() !== null && closePrompt()}>
+  return html`<${Dialog} title="This service requires a key" onClose=${() => keyPrompt.get() !== null && closePrompt()}>
     <p class="soft small">${message}</p>
     ${signIn && html`<a class="btn primary" href=${signIn}>Sign in with ${provider}</a>`}
     <form class="stack" onSubmit=${submit}>
@@ -32,7 +32,7 @@ function Form({ message }) {
           value=${key}
           onInput=${(event) => setKey(event.target.value)}
         />
-        <span class="hint">Kept in this tab until it is closed, and sent to this service alone.</span>
+        <span class="hint">Kept in this tab until it is closed, and sent only to this service.</span>
       </div>
       <div class="row" style=${{ justifyContent: "flex-end" }}>
         <button type="submit" class="btn primary" disabled=${!key.trim()}>Use this key</button>

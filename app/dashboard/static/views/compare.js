@@ -38,14 +38,14 @@ export function Compare({ query }) {
     <div class="page-head">
       <div>
         <h1>Compare</h1>
-        <p>Up to seven runs on the same charts. A colour is a run; solid lines are the normal mode, dashed ones the high-entropy mode.</p>
+        <p>Up to seven runs on the same charts. Each run has a colour; solid lines are the normal mode, dashed ones the high-entropy mode.</p>
       </div>
     </div>
     ${(recent.error ?? chosen.error) && html`<${Problem} error=${recent.error ?? chosen.error} />`}
     <${Chips} known=${known} jobs=${jobs} toggle=${toggle} />
     <${Picker} jobs=${recent.data} ids=${ids} toggle=${toggle} text=${text} setText=${setText} shown=${jobs} />
     ${ids.length === 0
-      ? recent.data?.length !== 0 && html`<div class="card" style=${{ marginTop: "16px" }}><${Empty} icon="compare" title="Choose runs to compare">Tick two or more runs above: their curves are laid over each other here.<//></div>`
+      ? recent.data?.length !== 0 && html`<div class="card" style=${{ marginTop: "16px" }}><${Empty} icon="compare" title="Choose runs to compare">Select two or more runs above to overlay their curves here.<//></div>`
       : jobs.length
         ? html`<${Overlay} key=${jobs.map((job) => job.id).join()} jobs=${jobs} />`
         : chosen.loading && html`<${Skeleton} height="320px" />`}
@@ -78,7 +78,7 @@ function Chips({ known, jobs, toggle }) {
 
 function Picker({ jobs, ids, toggle, text, setText, shown }) {
   if (jobs === null) return html`<${Skeleton} height="120px" />`;
-  if (!jobs.length && !text) return html`<div class="card"><${Empty} title="No jobs yet" action=${html`<a class="btn primary" href=${link("jobs", "new")}>Create the first job</a>`}>There is nothing to compare so far.<//></div>`;
+  if (!jobs.length && !text) return html`<div class="card"><${Empty} title="No jobs yet" action=${html`<a class="btn primary" href=${link("jobs", "new")}>Create the first job</a>`}>There is nothing to compare yet.<//></div>`;
   return html`<section class="card" aria-label="Choose runs">
     <div class="card-head"><label class="search"><${Icon} name="search" /><span class="sr">Search runs</span><input class="input" type="search" placeholder="Name, model, tag …" value=${text} onInput=${(event) => setText(event.target.value)} /></label>
     <span class="small muted">${count(ids.length)} of ${MOST}</span></div>
@@ -113,9 +113,9 @@ function Overlay({ jobs }) {
   }, []);
   const charts = names === null ? [] : chartsOf(jobs, source);
   return html`
-    <div class="section-title"><h2>Curves</h2><p>Drag to zoom, double-click to see all.</p></div>
+    <div class="section-title"><h2>Curves</h2><p>Drag to zoom, double-click to reset.</p></div>
     ${names === null ? html`<${Skeleton} height="268px" />` : html`<div class="charts">${charts.map((spec) => html`<${Chart} key=${spec.id} spec=${spec} source=${source} group=${group} settings=${settings} />`)}</div>`}
-    <div class="section-title"><h2>Final metrics</h2><p>Mean of the last tenth of a run's steps ± the deviation of its points.</p></div>
+    <div class="section-title"><h2>Final metrics</h2><p>Mean over the last tenth of a run's steps ± standard deviation of its points.</p></div>
     ${names === null ? html`<${Skeleton} height="120px" />` : html`<${Finals} jobs=${jobs} />`}
     <div class="section-title"><h2>Configuration</h2></div>
     <${Differences} jobs=${jobs} />

@@ -29,7 +29,7 @@ export function Datasets() {
     </div>
     <${Drop} onDone=${(file) => go("datasets", file.id)} />
     <section class="card" aria-label="Files" style=${{ marginTop: "16px" }}>
-      ${files.error ? html`<div style=${{ padding: "14px 18px" }}><${Problem} error=${files.error} retry=${files.reload} /></div>` : files.data === null ? html`<div style=${{ padding: "18px" }}><${Skeleton} height="76px" /></div>` : files.data.data.length ? html`<${Table} files=${files.data.data} />` : html`<${Empty} icon="datasets" title="No files yet">Drop a JSONL file above: one object a line: what is asked and whatever the grader reads, a conversation to learn, or a question with two answers.<//>`}
+      ${files.error ? html`<div style=${{ padding: "14px 18px" }}><${Problem} error=${files.error} retry=${files.reload} /></div>` : files.data === null ? html`<div style=${{ padding: "18px" }}><${Skeleton} height="76px" /></div>` : files.data.data.length ? html`<${Table} files=${files.data.data} />` : html`<${Empty} icon="datasets" title="No files yet">Drop a JSONL file above: one object per line: a prompt and whatever the grader reads, a conversation to learn, or a question with two answers.<//>`}
       ${files.data?.has_more && html`<p class="more muted small">The newest ${count(MOST)} are shown.</p>`}
     </section>
   `;
@@ -117,7 +117,7 @@ export function Dataset({ id }) {
       <div><h1>${file.filename}</h1><p>${plural(file.rows, "row")} · ${file.methods && `${learntBy(file)} · `}${bytes(file.bytes)} · ${dateTime(file.created_at)}</p></div>
       <div class="actions">
         <a class="btn primary" href=${link("jobs", "new", { file: id })}><${Icon} name="plus" />Train on it</a>
-        <${Confirm} confirm="Delete the file" question="Jobs that have ended keep what they were trained on by name alone." onConfirm=${drop}>Delete<//>
+        <${Confirm} confirm="Delete the file" question="Finished jobs keep only the name of their training data." onConfirm=${drop}>Delete<//>
       </div>
     </div>
     <div class="stack">

@@ -21,15 +21,15 @@ export function EvalForm() {
     <div class="page-head">
       <div>
         <h1>New eval</h1>
-        <p>What items look like, and what makes an answer pass. Its runs are compared by that, so it does not change later.</p>
+        <p>What items look like, and what makes an answer pass. Runs are compared by this, so it cannot be changed later.</p>
       </div>
     </div>
     <form class="stack" onSubmit=${draft.send} novalidate style=${{ maxWidth: "760px" }}>
       <${Part} title="Eval">
         <${TextInput} form=${form} path="name" label="Name" maxlength="256" />
-        <${JsonInput} form=${form} path="data_source_config.item_schema" label="Schema of an item" rows=${7} hint="A JSON schema; {} takes any object." />
+        <${JsonInput} form=${form} path="data_source_config.item_schema" label="Schema of an item" rows=${7} hint="A JSON schema; {} accepts any object." />
       <//>
-      <${Part} title="Criteria" about="An item passes when all of them let it. pass_threshold is on the grader's own scale; without it the whole score is needed.">
+      <${Part} title="Criteria" about="An item passes if it passes all of them. pass_threshold is on the grader's own scale; without it the full score is needed.">
         <${JsonInput} form=${form} path="testing_criteria" label="Graders" rows=${12} hint=${`Each one of: ${Object.keys(GRADERS).join(", ")}.`} />
       <//>
       <${Send} draft=${draft} verb="Create eval" doing="Creating …">${plural(form.body.testing_criteria?.length ?? 0, "criterion", "criteria")}: checked when it is created.<//>

@@ -55,8 +55,8 @@ function Form({ id, start: { models, files } }) {
   return html`<form class="stack" onSubmit=${draft.send} novalidate style=${{ maxWidth: "760px" }}>
     <${Part} title="What is asked">
       <div class="fields wide">
-        <${Select} form=${form} path="data_source.model" label="Model" options=${models.length ? models.map((name) => [name, name]) : [["", "No model is there yet"]]} hint="Ids that end with :high-entropy ask for that mode" />
-        <${Select} form=${form} path="data_source.source.id" label="Items" options=${files.length ? files.map((file) => [file.id, `${file.filename} · ${file.purpose}`]) : [["", "No file is there yet: upload one with the purpose evals"]]} hint="Of a file for training each row is an item" />
+        <${Select} form=${form} path="data_source.model" label="Model" options=${models.length ? models.map((name) => [name, name]) : [["", "No model is there yet"]]} hint="Ids ending with :high-entropy select that mode" />
+        <${Select} form=${form} path="data_source.source.id" label="Items" options=${files.length ? files.map((file) => [file.id, `${file.filename} · ${file.purpose}`]) : [["", "No file is there yet: upload one with the purpose evals"]]} hint="In a training file, each row is an item" />
         <${TextInput} form=${form} path="name" label="Name" maxlength="256" placeholder="the model's id" />
       </div>
       <${JsonInput} form=${form} path="data_source.input_messages" label="Messages" rows=${9} hint='With {{item.FIELD}}; or {"type": "item_reference", "item_reference": "item.messages"}' />
@@ -64,16 +64,16 @@ function Form({ id, start: { models, files } }) {
     <${Part} title="How it samples">
       <div class="fields">
         <${NumberInput} form=${form} path="data_source.sampling_params.temperature" label="Temperature" placeholder="1" />
-        <${NumberInput} form=${form} path="data_source.sampling_params.max_completion_tokens" label="Longest answer, tokens" placeholder="as the context has room" />
-        <${NumberInput} form=${form} path="data_source.sampling_params.seed" label="Seed" placeholder="42" hint="Runs with the same one draw alike" />
+        <${NumberInput} form=${form} path="data_source.sampling_params.max_completion_tokens" label="Longest answer, tokens" placeholder="what the context has room for" />
+        <${NumberInput} form=${form} path="data_source.sampling_params.seed" label="Seed" placeholder="42" hint="Runs with the same seed sample alike" />
       </div>
     <//>
     <details class="card pad">
       <summary><h2 style=${{ display: "inline" }}>Everything, as JSON</h2></summary>
       <div style=${{ marginTop: "14px" }}>
-        <${JsonInput} form=${form} path="body" value=${draft.body} onValue=${(value) => value && draft.setBody(value)} label="Body of the request" rows=${18} hint="Answers that are there already (jsonl), rows in the request and an operator's endpoint go here." />
+        <${JsonInput} form=${form} path="body" value=${draft.body} onValue=${(value) => value && draft.setBody(value)} label="Body of the request" rows=${18} hint="For existing answers (jsonl), rows in the request, or an operator's endpoint." />
       </div>
     </details>
-    <${Send} draft=${draft} verb="Start run" doing="Checking the rows …">Each row is checked before the run is taken in.<//>
+    <${Send} draft=${draft} verb="Start run" doing="Checking the rows …">Every row is checked before the run is accepted.<//>
   </form>`;
 }

@@ -52,8 +52,8 @@ function Head({ of, run, reload }) {
         ${["queued", "in_progress"].includes(run.status) && html`<button type="button" class="btn" onClick=${act("pause", "Pausing the run")}><${Icon} name="pause" />Pause</button>`}
         ${run.status === "paused" && html`<button type="button" class="btn" onClick=${act("resume", "The run goes on")}><${Icon} name="play" />Resume</button>`}
         ${isEnded(run)
-          ? html`<${Confirm} confirm="Delete the run" question="What it made of each item goes with it." onConfirm=${act("delete", "The run is gone")}>Delete<//>`
-          : html`<${Confirm} confirm="Cancel the run" question="No further item is asked. What is done stays." onConfirm=${act("cancel", "Canceling the run")}><${Icon} name="stop" />Cancel<//>`}
+          ? html`<${Confirm} confirm="Delete the run" question="This also deletes its results for each item." onConfirm=${act("delete", "The run is gone")}>Delete<//>`
+          : html`<${Confirm} confirm="Cancel the run" question="No further items are run. Finished ones are kept." onConfirm=${act("cancel", "Canceling the run")}><${Icon} name="stop" />Cancel<//>`}
       </div>
     </div>
   `;

@@ -36,7 +36,7 @@ export function EvalPage({ id, query }) {
     (all.length
       ? html`<${Runs} made=${asked.data} runs=${all} chosen=${chosen} />
           ${chosen.length > 0 && html`<${Compared} id=${id} runs=${chosen} metric=${query.get("metric") ?? "passed"} criteria=${asked.data.testing_criteria} done=${done} />`}`
-      : html`<section class="card"><${Empty} icon="evals" title="No runs yet" action=${create}>A run asks one model, in one mode, or grades answers that are there.<//></section>`)}
+      : html`<section class="card"><${Empty} icon="evals" title="No runs yet" action=${create}>A run queries one model in one mode, or grades existing answers.<//></section>`)}
   `;
 }
 
@@ -58,7 +58,7 @@ function Head({ made, create }) {
       </div>
       <div class="actions">
         ${create}
-        <${Confirm} confirm="Delete the eval" question="Its runs go with it, and what they made of each item." onConfirm=${removal}>Delete<//>
+        <${Confirm} confirm="Delete the eval" question="This also deletes its runs and their results for each item." onConfirm=${removal}>Delete<//>
       </div>
     </div>
   `;

@@ -16,13 +16,13 @@ export function Evals() {
     <div class="page-head">
       <div>
         <h1>Evals</h1>
-        <p>What models answer to items, graded by criteria; both modes side by side.</p>
+        <p>Models' answers to items, graded by criteria; both modes side by side.</p>
       </div>
       <div class="actions">${create}</div>
     </div>
     <section class="card" aria-label="Evals">
       ${error && html`<div style=${{ padding: "14px 18px" }}><${Problem} error=${error} retry=${reload} /></div>`}
-      ${data === null && !error ? html`<div style=${{ padding: "18px" }}><${Skeleton} height="76px" /></div>` : data?.data.length ? html`<${Table} rows=${data.data} />` : !error && html`<${Empty} icon="evals" title="No evals yet" action=${create}>An eval has criteria for answers. Each run of it asks one model, in one mode, and runs are compared item by item.<//>`}
+      ${data === null && !error ? html`<div style=${{ padding: "18px" }}><${Skeleton} height="76px" /></div>` : data?.data.length ? html`<${Table} rows=${data.data} />` : !error && html`<${Empty} icon="evals" title="No evals yet" action=${create}>An eval has criteria for answers. Each run queries one model in one mode, and runs are compared item by item.<//>`}
       ${data?.has_more && html`<p class="more muted small">The newest ${count(MOST)} are shown.</p>`}
     </section>
   `;

@@ -37,7 +37,7 @@ export function ExperimentForm({ from }) {
     <div class="page-head">
       <div>
         <h1>New experiment</h1>
-        <p>Each arm trains on each task with each seed, a job each; the report says which differences are more than chance.</p>
+        <p>Each arm trains on each task with each seed, as one job; the report says which differences are more than chance.</p>
       </div>
     </div>
     ${start.error ? html`<${Problem} error=${start.error} retry=${start.reload} />` : start.data ? html`<${Form} start=${start.data} reload=${start.reload} />` : html`<${Skeleton} height="480px" />`}
@@ -65,7 +65,7 @@ function Form({ start, reload }) {
     <form class="stack" onSubmit=${draft.send} novalidate>
       <${Part} title="What is compared">
         <div class="fields wide">
-          <${Field} id="from" label="Begin with" hint="Its settings and data, for all arms">
+          <${Field} id="from" label="Begin with" hint="Its settings and data apply to all arms">
             <select id="from" class="input" value=${job?.id ?? NEW} onChange=${(event) => setQuery({ from: event.target.value })}>
               ${jobs.map((one) => html`<option key=${one.id} value=${one.id}>${jobName(one)} · ${one.model}</option>`)}
               <option value=${NEW}>A task of its own</option>
@@ -73,11 +73,11 @@ function Form({ start, reload }) {
           <//>
         </div>
         <${TextInput} form=${form} path="name" label="Name" maxlength="256" />
-        <${ArmsInput} form=${form} hint="policy_split is compared with each other arm, or the first is where it is not there. grpo_2x costs what policy_split costs." />
+        <${ArmsInput} form=${form} hint="policy_split, or else the first arm, is compared with each other arm. grpo_2x costs as much as policy_split." />
         <div class="fields">
-          <${SeedsInput} form=${form} hint="A verdict needs three, or rather five" />
+          <${SeedsInput} form=${form} hint="A verdict needs at least three, better five" />
           <${NumberInput} form=${form} path="budget.steps" label="Steps of each run" />
-          <${Select} form=${form} path="compare.against" label="The claim is against" options=${[["", "every other arm"], ...arms.map((name) => [name, name])]} />
+          <${Select} form=${form} path="compare.against" label="Compare with" options=${[["", "every other arm"], ...arms.map((name) => [name, name])]} />
         </div>
       <//>
       <${Part} title="Model">
@@ -90,7 +90,7 @@ function Form({ start, reload }) {
       <//>
       <${Part} title="Evaluation and size">
         <div class="fields">
-          <${NumberInput} form=${form} path="split.dev" label="Items for choosing settings" placeholder="16" hint="The first; nothing is claimed of them" />
+          <${NumberInput} form=${form} path="split.dev" label="Items for choosing settings" placeholder="16" hint="The first ones; claims do not use them" />
           <${NumberInput} form=${form} path="split.test" label="Items to compare on" placeholder="64" />
           <${NumberInput} form=${form} path="reinforcement.evaluation.samples_per_item" label="Samples an item" placeholder="1" />
           <${TextInput} form=${form} path="metric" label="Metric" placeholder="accuracy" hint="accuracy, reward, pass@K, distinct_right@K" />
@@ -99,13 +99,13 @@ function Form({ start, reload }) {
           <${NumberInput} form=${form} path="reinforcement.rollout.max_response_tokens" label="Longest response, tokens" placeholder="256" />
           <${NumberInput} form=${form} path="reinforcement.optimizer.learning_rate" label="Learning rate" placeholder="3e-6" />
           <${NumberInput} form=${form} path="max_parallel" label="Jobs at a time" placeholder="all" />
-          <${NumberInput} form=${form} path="budget.run_hours" label="Hours of all runs" placeholder="no bound" hint="No run starts beyond" />
+          <${NumberInput} form=${form} path="budget.run_hours" label="Hours of all runs" placeholder="no bound" hint="No run starts after this" />
         </div>
       <//>
       <details class="card pad">
         <summary><h2 style=${{ display: "inline" }}>Everything, as JSON</h2></summary>
         <div style=${{ marginTop: "14px" }}>
-          <${JsonInput} form=${form} path="body" value=${body} onValue=${(value) => value && setBody(value)} label="Body of the request" rows=${20} hint="The form above edits this, and this edits the form. Further tasks and arms with settings of their own go here." />
+          <${JsonInput} form=${form} path="body" value=${body} onValue=${(value) => value && setBody(value)} label="Body of the request" rows=${20} hint="Edits here change the form above, and the other way round. Add further tasks, and arms with their own settings, here." />
         </div>
       </details>
       <${Send} draft=${draft} verb="Create experiment" doing="Creating …">Ready: ${sizeInWords(draft.found)}.<//>

@@ -66,7 +66,7 @@ function Head({ experiment, reload }) {
           </button>`,
         )}
         ${["running", "out_of_budget"].includes(status) &&
-        html`<${Confirm} confirm="Cancel the experiment" question="No further run starts, and those that run are cancelled. What has ended stays." onConfirm=${cancel}>
+        html`<${Confirm} confirm="Cancel the experiment" question="No further runs start, and running ones are cancelled. Finished ones are kept." onConfirm=${cancel}>
           <${Icon} name="stop" />Cancel
         <//>`}
       </div>

@@ -20,7 +20,7 @@ export function Experiments() {
     <div class="page-head">
       <div>
         <h1>Experiments</h1>
-        <p>Arms on tasks with seeds, and what may be said of the difference.</p>
+        <p>Arms on tasks with several seeds, and what their differences show.</p>
       </div>
       <div class="actions">
         <a class="btn primary" href=${link("experiments", "new")}><${Icon} name="plus" />New experiment</a>

@@ -60,7 +60,7 @@ export function Graders({ query }) {
       </div>
       <div class="sticky" aria-live="polite">
         ${error && html`<${Problem} error=${error} />`}
-        ${result ? html`<${Result} result=${result} />` : !error && html`<div class="card"><${Empty} icon="graders" title="No reward yet">Grade the response to see its reward, the scores it is made of, and what went wrong.<//></div>`}
+        ${result ? html`<${Result} result=${result} />` : !error && html`<div class="card"><${Empty} icon="graders" title="No reward yet">Grade the response to see its reward, the underlying scores, and any errors.<//></div>`}
       </div>
     </form>
   `;
@@ -84,7 +84,7 @@ function Result({ result }) {
       ${!failed.length && html`<div class="bar" style=${{ marginTop: "8px" }}><i style=${{ width: `${100 * Math.min(1, Math.max(0, result.reward))}%` }} /></div>`}
     </div>
     ${failed.length > 0 &&
-    html`<div class="note tone-bad"><${Icon} name="bad" /><div><b>${failed.join(", ")}</b><br />${metadata.error ?? "The response could not be graded."}<br /><span class="muted">In training such a response is left out; it is not a zero.</span></div></div>`}
+    html`<div class="note tone-bad"><${Icon} name="bad" /><div><b>${failed.join(", ")}</b><br />${metadata.error ?? "The response could not be graded."}<br /><span class="muted">In training such a response is left out, not counted as zero.</span></div></div>`}
     ${scores.length > 0 &&
     html`<div class="table-box"><table>
       <thead><tr><th>Part</th><th class="right">Reward</th></tr></thead>

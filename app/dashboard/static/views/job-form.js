@@ -66,7 +66,7 @@ function Form({ names, initial, reload }) {
       <details class="card pad">
         <summary><h2 style=${{ display: "inline" }}>Everything, as JSON</h2></summary>
         <div style=${{ marginTop: "14px" }}>
-          <${JsonInput} form=${form} path="body" value=${body} onValue=${(value) => value && setBody(value)} label="Body of the request" rows=${20} hint="The form above edits this, and this edits the form." />
+          <${JsonInput} form=${form} path="body" value=${body} onValue=${(value) => value && setBody(value)} label="Body of the request" rows=${20} hint="Edits here change the form above, and the other way round." />
         </div>
       </details>
       <${Send} draft=${draft} verb="Create job" doing="Creating …">Ready: ${plural(draft.found?.total_steps ?? 0, "step")}.<//>
@@ -81,7 +81,7 @@ function Taught({ form, type }) {
     <${Part} title="Method">
       <div class="fields">
         ${type === "supervised" && html`<${Select} form=${form} path=${`${place}.modes`} label="Prompts" options=${[["", "As the rows are"], ["both", "Both modes"]]} />`}
-        ${type === "dpo" && html`<${NumberInput} form=${form} path=${`${place}.hyperparameters.beta`} label="β" placeholder="0.1" hint="What distance from the model that it begins with counts" />`}
+        ${type === "dpo" && html`<${NumberInput} form=${form} path=${`${place}.hyperparameters.beta`} label="β" placeholder="0.1" hint="Penalty for distance from the starting model" />`}
         <${NumberInput} form=${form} path=${`${place}.optimizer.learning_rate`} label="Learning rate" placeholder=${type === "dpo" ? "1e-6; LoRA 1e-5" : "1e-5; LoRA 1e-4"} />
         <${NumberInput} form=${form} path=${`${place}.lora.rank`} label="Rank of LoRA" placeholder="all weights" />
       </div>

@@ -59,7 +59,7 @@ export function Jobs({ query }) {
     <div class="page-head">
       <div>
         <h1>Jobs</h1>
-        <p>Fine-tuning runs: by rewards in both modes, by answers, by preferences.</p>
+        <p>Fine-tuning runs: from rewards in both modes, from answers, from preferences.</p>
       </div>
       <div class="actions">
         <a class="btn primary" href=${link("jobs", "new")}><${Icon} name="plus" />New job</a>

@@ -57,7 +57,7 @@ export function Playground({ query }) {
     ${models.data === null
       ? html`<${Skeleton} height="220px" />`
       : !normal.length
-        ? html`<div class="card pad stack"><${Empty} icon="playground" title="No model to talk to">Get one here or with <code>policysplit models pull</code>, or let a job finish.<//><${GetModel} onDone=${models.reload} /></div>`
+        ? html`<div class="card pad stack"><${Empty} icon="playground" title="No models available">Get one here or with <code>policysplit models pull</code>, or let a job finish.<//><${GetModel} onDone=${models.reload} /></div>`
         : html`<form class="card pad stack" onSubmit=${ask} novalidate>
             <${Field} id="model" label="Model" hint=${dual ? "Both modes answer from the same weights." : "This model has one mode: no high-entropy prompt was trained into it."}>
               <select id="model" class="input mono" value=${id} onChange=${(event) => setQuery({ model: event.target.value })}>
@@ -79,7 +79,7 @@ export function Playground({ query }) {
             <details>
               <summary class="small label">How to sample</summary>
               <div class="stack" style=${{ marginTop: "12px" }}>
-                <${Field} id="system" label="System message" hint="In high-entropy mode the trained prompt stands beside it.">
+                <${Field} id="system" label="System message" hint="In high-entropy mode the trained prompt is added.">
                   <textarea id="system" class="input" rows="2" value=${system} onInput=${(event) => change({ system: event.target.value })} />
                 <//>
                 <div class="fields">
@@ -99,7 +99,7 @@ export function Playground({ query }) {
             </div>
           </form>`}
     ${Object.keys(answers).length > 0 && html`<div class="sides" style=${{ marginTop: "20px" }}>${modes.filter((mode) => answers[mode]).map((mode) => html`<${Side} key=${mode} mode=${mode} answer=${answers[mode]} />`)}</div>`}
-    ${Object.keys(answers).length === 0 && normal.length > 0 && html`<p class="muted small" style=${{ marginTop: "18px" }}>The first answer of a model takes longer: its weights are loaded. Finished runs are on the <a href=${link("jobs", { status: "succeeded" })}>jobs page</a>.</p>`}
+    ${Object.keys(answers).length === 0 && normal.length > 0 && html`<p class="muted small" style=${{ marginTop: "18px" }}>A model's first answer takes longer, while its weights are loaded. Finished runs are on the <a href=${link("jobs", { status: "succeeded" })}>jobs page</a>.</p>`}
   `;
 }
 

@@ -77,7 +77,7 @@ export function Rollouts({ job, query }) {
                 <${Segments} label="Tint of tokens" value=${tint} options=${TINTS} onChange=${(one) => setQuery({ tint: one === "none" ? "" : one })} />
                 <${HeatScale} tint=${tint} />
                 <span class="grow" />
-                <label class="check"><input type="checkbox" checked=${diffing} onChange=${(event) => setQuery({ diff: event.target.checked ? "1" : "" })} />Difference of the modes</label>
+                <label class="check"><input type="checkbox" checked=${diffing} onChange=${(event) => setQuery({ diff: event.target.checked ? "1" : "" })} />Difference between the modes</label>
                 ${step !== null && html`<button type="button" class="btn tight" onClick=${() => saveStep(id, step)}><${Icon} name="download" />Step as JSONL</button>`}
               </div>
               <div class="stack">
