@@ -101,9 +101,11 @@ def _launch(options: argparse.Namespace) -> int | None:
         return None  # which is told below, as for one process
     share = max(1, len(os.sched_getaffinity(0)) // options.ranks) if hasattr(os, "sched_getaffinity") else 1
     os.environ.setdefault("OMP_NUM_THREADS", str(share))
+    from trainer.distributed.launch import hold_signals, launch
+
+    hold_signals()
     with large_imports():
         importlib.import_module("trainer.loop")
-        from trainer.distributed.launch import launch
     ended = launch(options.ranks)
     if ended is None or ended.exit_code >= 0:
         return None if ended is None else ended.exit_code

@@ -4,11 +4,12 @@ Where a worker has none, its slots stand in for them. Counted from the rows of w
 they hold; the worker itself counts what its processes have (``worker.gpus``).
 """
 
+import time
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import select
+from sqlalchemy import ColumnElement, literal_column, select
 from sqlalchemy.orm import Session
 
 from app.core.job_status import HELD
@@ -53,6 +54,18 @@ def block(worker: TrainingWorker, held: Iterable[int]) -> Block:
     each = gpus // slots
     free_slots = max(0, slots - sum(-(-one // each) for one in held))
     return Block(worker, gpus, gpus if free_slots == slots else free_slots * each, free_slots)
+
+
+def large_waiting() -> tuple[ColumnElement[bool], ...]:
+    """The conditions that a job of several GPUs waits; written out, as its index is."""
+    status = Job.status == literal_column("'queued'")
+    return status, Job.wanted_gpus > literal_column("1"), Job.cancel_requested.is_(False)
+
+
+def keepers(session: Session) -> dict[str, str]:
+    """The workers that keep what becomes free for a job that waits, and for which."""
+    kept = select(Job.reserved_by, Job.id).where(*large_waiting(), Job.not_before <= time.time())
+    return {owner: job_id for owner, job_id in session.execute(kept) if owner is not None}
 
 
 def counted(number: int, workers: Sequence[TrainingWorker]) -> str:

@@ -39,10 +39,11 @@ def check_fleet(session: Session, resources: Resources) -> None:
     """
     fleet = blocks(session)
     if resources.started_by == "ray":
+        field, value = ("nodes", resources.nodes) if resources.nodes > 1 else ("launcher", "'ray'")
         raise BadRequest(
-            f"Invalid value for 'resources.launcher': 'ray'. {_largest(session)}, and no Ray cluster is "
-            "connected: give gpus that one worker has, nodes 1 and launcher 'auto'.",
-            param="resources.launcher" if resources.nodes == 1 else "resources.nodes",
+            f"Invalid value for 'resources.{field}': {value}. No Ray cluster is connected, which that takes. "
+            f"{_largest(session)}: give gpus that one worker has, nodes 1 and launcher 'auto'.",
+            param=f"resources.{field}",
         )
     if fleet and resources.of_a_worker > max(block.gpus for block in fleet):
         raise BadRequest(

@@ -6,7 +6,7 @@ from pydantic import Field, StringConstraints, field_validator, model_validator
 
 from app.core.parameters import Metadata
 from app.jobs.integrations import Integration
-from app.jobs.methods import CommonHyperparameters, Method
+from app.jobs.methods import CommonHyperparameters, Method, Nullable
 from trainer.graders.spec import StrictModel
 from trainer.spec.data import EnvironmentData
 from trainer.spec.resources import Resources
@@ -48,7 +48,7 @@ class CreateJob(StrictModel):
     priority: Annotated[int, Field(strict=True, ge=-100, le=100)] = Field(
         default=0, description="The project's waiting job with the highest priority runs next"
     )
-    resources: Resources = Field(
+    resources: Annotated[Resources, Nullable] = Field(
         default_factory=Resources, description="The GPUs that it is to have; default one"
     )
     metadata: Metadata | None = Field(

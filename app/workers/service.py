@@ -11,7 +11,7 @@ from sqlalchemy.orm import Session
 from app.core.audit import Change, record
 from app.core.db import read_session, write_session
 from app.core.errors import BadRequest, NotFound
-from app.core.fleet import Block, block, blocks, waits_for_gpus
+from app.core.fleet import Block, block, blocks, keepers, waits_for_gpus
 from app.core.job_status import HELD
 from app.core.live_workers import lacking, status_of
 from app.core.paging import unknown_cursor
@@ -88,7 +88,9 @@ def queue(caller: Caller) -> View:
         largest = max((one.free for one in open_blocks), default=0)
         waits_for = _waits_for(waiting, sum(row.later for row in rows), fleet)
         message = _message(waits_for, slots)
-        if waits_for == "pickup" and not any_fits(session, now, largest):
+        kept = keepers(session)
+        for_any = max((one.free for one in open_blocks if one.worker.id not in kept), default=0)
+        if waits_for == "pickup" and not any_fits(session, now, for_any):
             waits_for, message = "gpus", _of_large(session, now, open_blocks)
         upcoming = _next(session, caller, now)
     running = Counter(one.project_id for one in held)

@@ -39,7 +39,7 @@ BAD: list[tuple[dict[str, Any], dict[str, Any], str | None, str]] = [
     ({"resources": {"gpu": 2}}, {}, "resources.gpu", "Did you mean 'gpus'?"),
     ({"resources": {"gpus": 0}}, {}, "resources.gpus", "0. Input should be greater than or equal to 1"),
     ({"resources": {"gpus": 3, "nodes": 2}}, {}, "resources.nodes", "gpus is 3: give a divisor"),
-    ({"resources": {"gpus": 4, "nodes": 2}}, {}, "resources.nodes", "no Ray cluster is connected"),
+    ({"resources": {"gpus": 4, "nodes": 2}}, {}, "resources.nodes", "2. No Ray cluster is connected"),
     ({"resources": {"gpus": 2, "rollout_gpus": 2}}, {}, "resources.rollout_gpus", "give 1 at most"),
     ({"resources": {"gpus": 2, "rollout_gpus": 1}}, {}, "resources.rollout_gpus", "give 'vllm'"),
     (

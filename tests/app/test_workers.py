@@ -132,8 +132,17 @@ def test_a_job_of_several_gpus_is_checked_against_the_workers_and_waits_visibly(
     assert queue["largest_free_block"] == 7
     assert queue["message"] == "The next job waits for 64 GPUs; the largest worker has 8."
     assert [one["gpus"] for one in queue["next"]] == [64, 8]
+    with api.client() as client:
+        another = new_job(client, api)
+    assert told(api, "/queue")["waits_for"] == "pickup"
+    training_worker("cpu:1:a", slots=2, gpus=[], draining=True)
     with write_session() as session:
-        session.execute(update(Job).where(Job.id == job["id"]).values(held_gpus=8))
+        session.execute(update(Job).where(Job.id == job["id"]).values(reserved_by=worker))
+    assert told(api, "/queue")["waits_for"] == "gpus", "what is free is kept for the large one"
+    training_worker("cpu:1:a", slots=2, gpus=[])
+    with write_session() as session:
+        session.execute(update(Job).where(Job.id == another.id).values(status="paused"))
+        session.execute(update(Job).where(Job.id == job["id"]).values(held_gpus=8, reserved_by=None))
     hold(job["id"], worker)
     with write_session() as session:
         session.execute(update(Job).where(Job.id == small.id).values(status="paused", lease_owner=None))

@@ -44,17 +44,22 @@ class Launched:
     lost: str | None
 
 
+def hold_signals() -> None:
+    """From here on signals wait for the launcher, also those that come while it imports."""
+    for number in _PASSED_ON:
+        signal.signal(number, lambda *_: None)
+    # Waited for, not interrupted by: see _Launcher.run.
+    signal.pthread_sigmask(signal.SIG_BLOCK, _AWAITED)
+
+
 def launch(ranks: int) -> Launched | None:
     """Become the launcher of so many ranks, and return when all have ended; None in each of the ranks.
 
-    To be called by a process with one thread, in which nothing of torch has run.
+    To be called after :func:`hold_signals`, by a process in which nothing of torch has run and no other
+    thread is about to.
     """
     with socket.create_server((HOST, 0), backlog=max(128, ranks)) as listener:
         port = listener.getsockname()[1]
-        for number in _PASSED_ON:
-            signal.signal(number, lambda *_: None)
-        # Waited for, not interrupted by: see _Launcher.run.
-        signal.pthread_sigmask(signal.SIG_BLOCK, _AWAITED)
         pipes, pids = [], []
         for rank in range(ranks):
             reading, writing = os.pipe()

@@ -13,11 +13,11 @@ import time
 from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 
-from sqlalchemy import ColumnElement, Select, or_, select, update
+from sqlalchemy import ColumnElement, or_, select, update
 from sqlalchemy.orm import Session
 
 from app.core.db import get_engine, read_session, write_session
-from app.core.fleet import Block, blocks, counted, waits_for_gpus
+from app.core.fleet import Block, blocks, counted, keepers, large_waiting, waits_for_gpus
 from app.core.job_log import add_event
 from app.core.queue import send_wakeup
 from app.core.settings import get_settings
@@ -99,7 +99,7 @@ class Room:
 
     def _look(self, owner: str) -> str | None:
         with read_session() as session:
-            if session.scalar(_any_large()) is None:
+            if session.scalar(select(Job.id).where(*large_waiting()).limit(1)) is None:
                 return None
             own = session.scalars(select(Job).where(Job.reserved_by == owner, *is_due(time.time()))).first()
             postgresql = get_engine().dialect.name == "postgresql"
@@ -107,7 +107,8 @@ class Room:
             ids = session.scalars(order).all()
             found = {job.id: job for job in session.scalars(select(Job).where(Job.id.in_(ids)))}
             fleet = [block for block in blocks(session) if block.takes_jobs]
-        keeping = {one: job_id for job_id, one in _keepers([block.worker.id for block in fleet])}
+            live = {block.worker.id for block in fleet}
+            keeping = {one: job_id for one, job_id in keepers(session).items() if one in live}
         for job_id in ids:
             job = found.get(job_id)
             free = (block.free for block in fleet if keeping.get(block.worker.id) in (None, job_id))
@@ -122,10 +123,6 @@ class Room:
     def _release(self, owner: str) -> None:
         with write_session() as session:
             _set(session, Job.reserved_by == owner, reserved_by=None)
-
-
-def _any_large() -> Select[str]:
-    return select(Job.id).where(*is_due(time.time()), Job.wanted_gpus > 1).limit(1)
 
 
 def _see(job: Job, fleet: Sequence[Block], owner: str, keeping: dict[str, str]) -> bool:
@@ -180,13 +177,6 @@ def _may_go_on_with(job: Job, fleet: Sequence[Block]) -> int | None:
 
 def _workers(fleet: Sequence[Block]) -> list[TrainingWorker]:
     return [block.worker for block in fleet]
-
-
-def _keepers(live: Sequence[str]) -> list[tuple[str, str]]:
-    """Jobs, each with the live worker that keeps room for it."""
-    with read_session() as session:
-        query = select(Job.id, Job.reserved_by).where(*is_due(time.time()), Job.reserved_by.in_(live))
-        return [(job_id, owner) for job_id, owner in session.execute(query) if owner is not None]
 
 
 def _set(session: Session, *conditions: ColumnElement[bool], **values: object) -> bool:
