@@ -345,10 +345,11 @@ class Run(BaseRun):
             self._events.write(Rollouts(step=self.counters.step, rollouts=records))
 
     def _digest(self, collected: Collected, result: UpdateResult) -> StepDigest | None:
-        """The same for what the step came to."""
+        """The same for what the step came to; collective."""
+        weights = self._weights_sha256()
         if not self._ranks.first:
             return None
-        return step_digest(collected.sampled, result.grad_norm, self._weights_sha256())
+        return step_digest(collected.sampled, result.grad_norm, weights)
 
     def _tell(
         self, values: dict[str, float], digest: StepDigest | None = None, train: Sequence[Grading] = ()

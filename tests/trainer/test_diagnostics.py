@@ -12,7 +12,7 @@ from tests.fixtures.groups import H, N, load_tiny_policy, make_group
 from tests.fixtures.models import build_tiny_model
 from tests.fixtures.runs import events_of, tiny_spec, write_rows
 from trainer.algorithms import build_algorithm
-from trainer.diagnostics.gradients import gradient_metrics, gradient_statistics
+from trainer.diagnostics.gradients import gradient_metrics, gradient_statistics, layer_products
 from trainer.diagnostics.hidden_states import hidden_state_metrics, neutral_policy, probed_layers
 from trainer.diagnostics.similarity import linear_cka, mean_cosine
 from trainer.errors import InvalidSpec
@@ -124,26 +124,26 @@ def test_the_control_has_the_prompt_s_length(tiny_model: Path, prompt: str):
 def test_planted_gradients_give_their_cosines():
     a, b = random(3, 4), random(5, seed=1)
     zero = [torch.zeros_like(a), torch.zeros_like(b)]
-    same = gradient_statistics([a, b], [a, b], zero, zero, [1, 2])
+    same = gradient_statistics(layer_products([a, b], [a, b], zero, zero, [1, 2]))
     assert same["diag/grad_cos"] == pytest.approx(1.0)
     assert same["diag/grad_cos/L1"] == same["diag/grad_cos/L2"] == pytest.approx(1.0)
     assert same["diag/grad_conflict_rate"] == 0.0
     assert same["diag/grad_bonus_ratio"] == 0.0
     assert "diag/grad_cos_bonus" not in same
-    conflict = gradient_statistics([a, b], [-2 * a, -2 * b], zero, [a / 2, b / 2], [1, 2])
+    conflict = gradient_statistics(layer_products([a, b], [-2 * a, -2 * b], zero, [a / 2, b / 2], [1, 2]))
     assert conflict["diag/grad_cos"] == pytest.approx(-1.0)
     assert conflict["diag/grad_conflict_rate"] == 1.0
-    half = gradient_statistics([a, b], [a, -0.1 * b], zero, [a, 0 * b], [1, 2])
+    half = gradient_statistics(layer_products([a, b], [a, -0.1 * b], zero, [a, 0 * b], [1, 2]))
     assert half["diag/grad_conflict_rate"] == 0.5
     # Parts of the null: (a, 0) and the rest of the sum, (2a, 0.9b) - (a, 0).
     assert half["diag/grad_conflict_rate_null"] == 0.0
-    outside = gradient_statistics([a, b], [a, -b], zero, zero, [None, 1])
+    outside = gradient_statistics(layer_products([a, b], [a, -b], zero, zero, [None, 1]))
     assert "diag/grad_cos/L1" in outside and len([n for n in outside if "/L" in n]) == 1
 
 
 def test_the_bonus_against_numbers():
     one, two = torch.tensor([1.0, 0.0]), torch.tensor([0.0, 1.0])
-    found = gradient_statistics([one], [one + two], [-2 * one], [one], [1])
+    found = gradient_statistics(layer_products([one], [one + two], [-2 * one], [one], [1]))
     assert found["diag/grad_cos"] == pytest.approx(-1 / math.sqrt(2))
     assert found["diag/grad_cos_bonus"] == pytest.approx(-1.0)
     assert found["diag/grad_bonus_ratio"] == pytest.approx(2 / math.sqrt(2))

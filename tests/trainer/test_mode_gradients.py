@@ -11,7 +11,7 @@ from torch import Tensor
 from tests.fixtures.groups import H, N, bare_group, plain_scores
 from trainer.algorithms import build_algorithm
 from trainer.algorithms.base import AdvantageInputs
-from trainer.diagnostics.gradients import gradient_statistics
+from trainer.diagnostics.gradients import gradient_statistics, layer_products
 from trainer.objective.metrics import MetricSums
 from trainer.spec.algorithm import PolicySplit
 from trainer.spec.modes import Mode
@@ -90,7 +90,9 @@ def mode_gradients(
     loss, _ = loss_of(spec, group, {mode: z[mode] + shift[mode] for mode in Mode})
     g_n, g_h = torch.autograd.grad(loss, (shift[N], shift[H]))
     zero = torch.zeros_like(g_n)
-    found = gradient_statistics(normal=[g_n], accuracy=[g_h], bonus=[zero], null=[zero], layers=[1])
+    found = gradient_statistics(
+        layer_products(normal=[g_n], accuracy=[g_h], bonus=[zero], null=[zero], layers=[1])
+    )
     assert found["diag/grad_cos/L1"] == found["diag/grad_cos"]
     assert found["diag/grad_conflict_rate"] == float(found["diag/grad_cos"] < 0)
     return g_n, g_h, found["diag/grad_cos"]

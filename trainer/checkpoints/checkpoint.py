@@ -4,18 +4,27 @@
 manifest, and with LoRA the adapter by itself in ``adapter``. ``state/step-N`` holds what only the trainer
 needs: float32 masters of what is trained, AdamW moments, counters. Randomness needs no state
 (``trainer.seeds``). Both appear whole or not at all.
+
+A state of one process, or of ranks that each have all weights, is one safetensors file; of a sharded model it
+is a file of each rank (``trainer.checkpoints.shards``). Either is read by any number of processes. They are
+two because the first needs no pickle and no process group, and is what states of before are.
 """
 
+import copy
 import hashlib
 import json
 import shutil
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from safetensors.torch import load_file, save_file
+from torch import Tensor
 
+from trainer.checkpoints.shards import BackgroundSave, read_parts, read_whole
+from trainer.distributed.ranks import ALONE, Ranks
+from trainer.distributed.sharding import is_sharded
 from trainer.model.optim import MasterAdamW
 from trainer.model.policy import Policy
 from trainer.spec.manifest import MANIFEST_NAME, IncompleteCheckpoint, Manifest, file_sha256, read_manifest
@@ -73,49 +82,82 @@ def save_state(parent: Path, optimizer: MasterAdamW, counters: Counters) -> None
     """Write the state of ``counters.step`` and then drop all but it and the one before."""
     with atomic_folder(parent / f"step-{counters.step}") as temporary:
         save_file(optimizer.state_tensors(), temporary / TENSORS)
-        counted = asdict(counters)
-        record = {
-            "counters": counted,
-            "counters_sha256": json_sha256(counted),
-            "sha256": file_sha256(temporary / TENSORS),
-        }
-        (temporary / COUNTERS).write_text(json.dumps(record))
-    # One of a later step is damaged, or the run would have gone on from it.
+        _write_record(temporary, counters, {"sha256": file_sha256(temporary / TENSORS)})
+    _drop_states(parent, counters.step)
+
+
+def save_parts(parent: Path, optimizer: MasterAdamW, counters: Counters, beside: BackgroundSave) -> None:
+    """The same of a sharded model, written while training goes on; collective."""
+    counters = copy.deepcopy(counters)
+
+    def finish(folder: Path, hashes: dict[str, str]) -> None:
+        if hashes:
+            _write_record(folder, counters, {"files": hashes})
+        else:
+            _drop_states(parent, counters.step)
+
+    beside.start(parent / f"step-{counters.step}", optimizer.state_tensors(), finish)
+
+
+def _write_record(folder: Path, counters: Counters, hashes: dict[str, Any]) -> None:
+    counted = asdict(counters)
+    record = {"counters": counted, "counters_sha256": json_sha256(counted), **hashes}
+    (folder / COUNTERS).write_text(json.dumps(record))
+
+
+def _drop_states(parent: Path, step: int) -> None:
+    """All but that of ``step`` and the one before."""
     found = step_folders(parent)
-    kept = [step for step in found if step <= counters.step][-KEPT_STATES:]
-    for step, folder in found.items():
-        if step not in kept:
+    # One of a later step is damaged, or the run would have gone on from it.
+    kept = [number for number in found if number <= step][-KEPT_STATES:]
+    for number, folder in found.items():
+        if number not in kept:
             shutil.rmtree(folder)
 
 
 def load_state(
-    parent: Path, optimizer: MasterAdamW, up_to: int | None = None
+    parent: Path, optimizer: MasterAdamW, up_to: int | None = None, ranks: Ranks = ALONE
 ) -> tuple[Counters | None, list[str]]:
     """Restore the newest state that is as it was written, or none; and what is wrong with newer ones.
 
-    ``up_to``: the last step whose state may be taken.
+    Whoever wrote it: one process or any number of ranks. Collective; each rank looks at some of the files.
+
+    Args:
+        up_to: the last step whose state may be taken.
     """
     problems: list[str] = []
     for step, folder in reversed(step_folders(parent).items()):
         if up_to is not None and step > up_to:
             continue
+        problem, counters = "", None
         try:
-            counters = _read_counters(folder)
+            counters = _read_counters(folder, ranks)
         except (OSError, ValueError, KeyError, TypeError) as error:
-            problems.append(f"the state of step {step} is damaged ({error})")
+            problem = str(error)
+        if found := [one for one in ranks.gather(problem) if one]:
+            problems.append(f"the state of step {step} is damaged ({found[0]})")
             continue
-        optimizer.load_state_tensors(load_file(folder / TENSORS))
+        optimizer.load_state_tensors(_read_tensors(folder, optimizer.masters(), ranks))
         return counters, problems
     return None, problems
 
 
-def _read_counters(folder: Path) -> Counters:
+def _read_tensors(folder: Path, masters: Mapping[str, Tensor], ranks: Ranks) -> dict[str, Tensor]:
+    sharded = is_sharded(masters.values())
+    if not (folder / TENSORS).is_file():
+        return read_parts(folder, masters, ranks.beside if sharded else None)
+    return read_whole(folder / TENSORS, masters) if sharded else load_file(folder / TENSORS)
+
+
+def _read_counters(folder: Path, ranks: Ranks) -> Counters:
     """The counters of a state; raises when a part of it is missing or is not what was written."""
     record = json.loads((folder / COUNTERS).read_bytes())
     if json_sha256(record["counters"]) != record["counters_sha256"]:
         raise ValueError(f"{COUNTERS} does not match its SHA-256")
-    if (found := file_sha256(folder / TENSORS)) != record["sha256"]:
-        raise ValueError(f"{TENSORS} has SHA-256 {found}, but {COUNTERS} says {record['sha256']}")
+    hashes: dict[str, str] = record["files"] if "files" in record else {TENSORS: record["sha256"]}
+    for name in ranks.share(sorted(hashes)):
+        if (found := file_sha256(folder / name)) != hashes[name]:
+            raise ValueError(f"{name} has SHA-256 {found}, but {COUNTERS} says {hashes[name]}")
     return Counters(**record["counters"])
 
 

@@ -4,7 +4,7 @@ A resumed run is compared with an uninterrupted one by these, and a replayed ste
 """
 
 import hashlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 
 import torch
 from torch import Tensor
@@ -52,10 +52,10 @@ def lesson_digest(
     )
 
 
-def weights_sha256(weights: Mapping[str, Tensor]) -> str:
-    """SHA-256 of tensors with their names, hex."""
+def weights_sha256(weights: Iterable[tuple[str, Tensor]]) -> str:
+    """SHA-256 of tensors with their names, which are in order; hex."""
     digest = hashlib.sha256()
-    for name, tensor in sorted(weights.items()):
+    for name, tensor in weights:
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
         # As bytes, whatever the type: NumPy has no bfloat16.
         digest.update(tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().data)

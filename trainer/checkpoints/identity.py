@@ -24,6 +24,7 @@ RUN_NAME = "run.json"
 _MAY_CHANGE = {
     "model.gradient_checkpointing",
     "optimizer.tokens_per_micro_batch",
+    "optimizer.sharding",
     "checkpoint.interval",
     "checkpoint.keep_best",
     "guards",

@@ -4,13 +4,16 @@ Which folders there are and what is in them is ``trainer.checkpoints.checkpoint`
 and go.
 """
 
+import logging
 import shutil
 from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Self
 
 from trainer.checkpoints import checkpoint as checkpoints
 from trainer.checkpoints.checkpoint import Counters, Score
 from trainer.checkpoints.identity import claim_folder
+from trainer.checkpoints.shards import BackgroundSave
 from trainer.distributed.ranks import ALONE, Ranks
 from trainer.errors import InvalidSpec
 from trainer.model.optim import MasterAdamW
@@ -20,12 +23,14 @@ from trainer.spec.events import CheckpointRemoved, CheckpointSaved, EventWriter
 from trainer.spec.manifest import IncompleteCheckpoint, Manifest, read_manifest
 from trainer.spec.run import RunSpec
 
+_log = logging.getLogger("trainer")
+
 
 class RunFolder:
     """``checkpoints/step-N`` and ``state/step-N`` of one run.
 
-    All of ``ranks`` read the state, and so all must see the folder; the first alone writes. What follows is
-    collective.
+    All of ``ranks`` read the state, and so all must see the folder; the first alone writes, but for their
+    parts of a sharded state. What follows is collective. A context: at its end no state is being written.
     """
 
     def __init__(self, run_dir: Path, spec: RunSpec, events: EventWriter, ranks: Ranks = ALONE):
@@ -37,8 +42,25 @@ class RunFolder:
         self.checkpoints = run_dir / "checkpoints"
         self._scores: dict[int, Score] = {}
         """Of each checkpoint that is kept, by step: what the best are chosen by."""
+        self._saving = None if ranks.beside is None else BackgroundSave(ranks.beside)
         self.problems: list[str] = []
         """What is wrong with states that ``restore`` passed over."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
+        try:
+            self.settle()
+        except BaseException:
+            if error is None:
+                raise
+            _log.exception("the state was not written")
+
+    def settle(self) -> None:
+        """Return when no state is being written; raises what went wrong in it."""
+        if self._saving is not None:
+            self._saving.wait()
 
     def claim(self) -> None:
         """Write down that the folder is this run's; raises InvalidSpec where it is another's."""
@@ -50,7 +72,7 @@ class RunFolder:
         Of a run that is finished the counters alone: there is nothing left to train.
         """
         if (counters := self._finished()) is None:
-            counters, self.problems = checkpoints.load_state(self._states, optimizer)
+            counters, self.problems = checkpoints.load_state(self._states, optimizer, ranks=self._ranks)
         counters = counters or Counters()
         steps = self._ranks.gather(counters.step)
         if len(set(steps)) > 1:
@@ -89,12 +111,22 @@ class RunFolder:
     ) -> None:
         """Write checkpoint and state of ``counters.step``, and drop what they supersede.
 
-        After the last step no state is written: it is several times the size of the model.
+        After the last step no state is written: it is several times the size of the model. A sharded one is
+        written while training goes on.
         """
-        self._ranks.from_first(lambda: self._save(policy, optimizer, counters, metrics))
+        if not self._ranks.first:
+            policy.save(None)
+        self._ranks.from_first(lambda: self._save(policy, counters, metrics))
+        if counters.step < self._spec.total_steps:
+            if policy.sharding is not None and self._saving is not None:
+                checkpoints.save_parts(self._states, optimizer, counters, self._saving)
+            else:
+                self._ranks.from_first(lambda: checkpoints.save_state(self._states, optimizer, counters))
+        self._ranks.from_first(self._drop_superseded)
 
     def shelve_state(self) -> None:
         """A finished run needs no resume state."""
+        self.settle()
         self._ranks.from_first(lambda: shutil.rmtree(self._states, ignore_errors=True))
 
     def _report_existing(self, up_to: int) -> None:
@@ -109,9 +141,7 @@ class RunFolder:
             if step <= up_to and step not in found:
                 self._events.write(CheckpointRemoved(step=step))
 
-    def _save(
-        self, policy: Policy, optimizer: MasterAdamW, counters: Counters, metrics: dict[str, float]
-    ) -> None:
+    def _save(self, policy: Policy, counters: Counters, metrics: dict[str, float]) -> None:
         step = counters.step
         manifest = checkpoints.save_checkpoint(
             self.checkpoints / f"step-{step}",
@@ -132,9 +162,6 @@ class RunFolder:
         )
         self._report(step, manifest)
         self._events.sync()
-        if step < self._spec.total_steps:
-            checkpoints.save_state(self._states, optimizer, counters)
-        self._drop_superseded()
 
     def _report(self, step: int, manifest: Manifest) -> None:
         folder = self.checkpoints / f"step-{step}"

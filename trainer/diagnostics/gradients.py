@@ -18,6 +18,8 @@ from torch import Tensor
 
 from trainer.algorithms.base import AdvantageInputs, Algorithm, GroupPlan, TokenInputs
 from trainer.diagnostics.hidden_states import decoder_layers
+from trainer.distributed.ranks import ALONE, Ranks
+from trainer.distributed.sharding import own_part
 from trainer.model.packing import Layout
 from trainer.model.policy import Policy
 from trainer.model.scoring import Scores, divided, prompts_of, score_groups
@@ -41,13 +43,20 @@ def gradient_metrics(
     temperature: float,
     generator: torch.Generator,
     positions: int | None = None,
+    ranks: Ranks = ALONE,
 ) -> dict[str, float]:
     """``diag/grad_*`` of sampled and graded ``groups``; see :func:`gradient_statistics`.
 
     ``diag/grad_groups`` counts the groups whose rewards differ; the others have no gradient, and with none
     there is nothing else to report. ``generator`` draws the null's split; ``positions`` is the largest
     micro-batch: a group of more is scored by a pass of its own, and then differentiated part by part.
+    ``ranks``: those that the model is sharded over, which compute the same and have a part of each gradient;
+    collective then.
     """
+    sharded_over = None
+    if policy.sharding is not None:
+        sharded_over = ranks
+        policy.sharding.rest()
     parameters = [p for p in policy.model.parameters() if p.requires_grad]
     plans = [plan for plan in map(algorithm.plan, groups) if plan.has_advantage]
     values = {"diag/grad_groups": float(len(plans))}
@@ -55,7 +64,10 @@ def gradient_metrics(
         return values
     counts = batch_counts(plans, tuple(Mode))
     sums: dict[str, Vector] = {
-        part: [torch.zeros_like(p, dtype=torch.promote_types(p.dtype, torch.float32)) for p in parameters]
+        part: [
+            torch.zeros_like(own_part(p), dtype=torch.promote_types(p.dtype, torch.float32))
+            for p in parameters
+        ]
         for part in ("normal", "accuracy", "bonus", "null")
     }
     for plan in plans:
@@ -72,13 +84,29 @@ def gradient_metrics(
             with torch.enable_grad():
                 scores = of_block if at_once else score(block)
             for part, loss, last in _losses(algorithm, plan, block, scores, old, counts, step):
-                found = torch.autograd.grad(loss, parameters, retain_graph=not last, allow_unused=True)
+                found = _differentiate(loss, parameters, sharded_over, not last)
                 for name in (part, "null") if block.in_null else (part,):
                     for total, gradient in zip(sums[name], found, strict=True):
                         if gradient is not None:
                             total += gradient
     number = {id(p): n for n, layer in enumerate(decoder_layers(policy), start=1) for p in layer.parameters()}
-    return values | gradient_statistics(**sums, layers=[number.get(id(p)) for p in parameters])
+    layers = [number.get(id(p)) for p in parameters]
+    of_ranks = ranks.gather(layer_products(**sums, layers=layers))
+    return values | gradient_statistics(added_up(of_ranks))
+
+
+def _differentiate(
+    loss: Tensor, parameters: Sequence[Tensor], ranks: Ranks | None, retain_graph: bool
+) -> Sequence[Tensor | None]:
+    """The gradient, of each parameter; of a model that is sharded over ``ranks`` this rank's part of it."""
+    if ranks is None:
+        return torch.autograd.grad(loss, parameters, retain_graph=retain_graph, allow_unused=True)
+    # Gradients are summed over ranks, which all have the same one: one of them counts.
+    (loss if ranks.first else loss * 0.0).backward(retain_graph=retain_graph)
+    found = [None if p.grad is None else own_part(p.grad) for p in parameters]
+    for parameter in parameters:
+        parameter.grad = None
+    return found
 
 
 @dataclass(frozen=True, eq=False)
@@ -179,15 +207,14 @@ def _together(group: Group, blocks: Sequence[Block], scored: Sequence[Scores]) -
     return Old(logp_T, entropy_T)
 
 
-def gradient_statistics(
-    normal: Vector, accuracy: Vector, bonus: Vector, null: Vector, layers: Sequence[int | None]
-) -> dict[str, float]:
-    """What the gradients of one probe say.
+#: What :func:`gradient_statistics` is made of: sums of products, by layer and by pair of gradients.
+Products = dict[int | None, dict[str, float]]
 
-    ``diag/grad_cos`` cos(g_N, g_accuracy + g_bonus), also per layer as ``diag/grad_cos/L*``;
-    ``diag/grad_cos_bonus`` cos(g_N, g_bonus); ``diag/grad_bonus_ratio`` ||g_bonus|| / ||g_accuracy||;
-    ``diag/grad_conflict_rate`` the share of layers where cos < 0 (its mean over steps is the rate over steps
-    and layers), beside ``diag/grad_conflict_rate_null``. A cosine with a zero gradient is left out.
+
+def layer_products(
+    normal: Vector, accuracy: Vector, bonus: Vector, null: Vector, layers: Sequence[int | None]
+) -> Products:
+    """Products of gradients, those of a part of their numbers a part of the sums.
 
     Args:
         normal, accuracy, bonus: g_N and the parts of g_H, one tensor a parameter.
@@ -195,13 +222,33 @@ def gradient_statistics(
         layers: the layer of each parameter, None outside of the layers.
     """
     pairs = ("NN", "HH", "NH", "BB", "NB", "AA", "xx", "yy", "xy")
-    products: dict[int | None, dict[str, float]] = {}
+    products: Products = {}
     for g_n, g_a, g_b, x, layer in zip(normal, accuracy, bonus, null, layers, strict=True):
         g_h = g_a + g_b
         of = {"N": g_n, "H": g_h, "B": g_b, "A": g_a, "x": x, "y": g_n + g_h - x}
         sums = products.setdefault(layer, dict.fromkeys(pairs, 0.0))
         for pair in pairs:
             sums[pair] += float((of[pair[0]] * of[pair[1]]).sum(dtype=torch.float64))
+    return products
+
+
+def added_up(parts: Sequence[Products]) -> Products:
+    """The products of whole gradients from those of their parts, which have the same layers."""
+    return {
+        layer: {pair: sum(part[layer][pair] for part in parts) for pair in sums}
+        for layer, sums in parts[0].items()
+    }
+
+
+def gradient_statistics(products: Products) -> dict[str, float]:
+    """What the gradients of one probe say.
+
+    ``diag/grad_cos`` cos(g_N, g_accuracy + g_bonus), also per layer as ``diag/grad_cos/L*``;
+    ``diag/grad_cos_bonus`` cos(g_N, g_bonus); ``diag/grad_bonus_ratio`` ||g_bonus|| / ||g_accuracy||;
+    ``diag/grad_conflict_rate`` the share of layers where cos < 0 (its mean over steps is the rate over steps
+    and layers), beside ``diag/grad_conflict_rate_null``. A cosine with a zero gradient is left out.
+    """
+    pairs = next(iter(products.values()))
     overall = {pair: sum(sums[pair] for sums in products.values()) for pair in pairs}
     by_layer = {n: sums for n, sums in sorted(products.items(), key=lambda x: x[0] or 0) if n is not None}
     values = {

@@ -108,7 +108,7 @@ def _states_of(
     picked = (picked_T + total * torch.arange(len(prompts))[:, None]).flatten()
     row, position = (index[picked].to(policy.device) for index in (packed.row_T, packed.position_T))
     with _outputs(policy) as outputs:
-        policy.decoder(**packed.decoder_inputs(policy.device))
+        policy.run(lambda: (policy.decoder(**packed.decoder_inputs(policy.device)).last_hidden_state,))
     return {
         layer: output[row, position].float().unflatten(0, (len(prompts), -1))
         for layer, output in outputs.items()

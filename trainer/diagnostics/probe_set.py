@@ -52,7 +52,8 @@ class ProbeSet:
     def run(self, context: StepContext) -> dict[str, float]:
         """Answer the prompts and probe; ``time/diagnostics/*`` in the result says what each part took.
 
-        All ranks answer, the first one probes; collective.
+        All ranks answer, the first one probes; of a sharded model all do the same, each with its part of
+        the gradients. Collective.
         """
         values: dict[str, float] = {}
         groups = [replace(group, rollouts=[]) for group in self._groups]
@@ -61,7 +62,11 @@ class ProbeSet:
         sample_groups(same_draws, groups, same_draws.samples, "probe")
         context.engine.rest()  # the probes take its memory, on a GPU that it shares with them
         _lap(values, "sample", started)
-        return context.ranks.from_first(lambda: self._probe(replace(context, ranks=ALONE), groups, values))
+        if context.policy.sharding is None:
+            alone = replace(context, ranks=ALONE)
+            return context.ranks.from_first(lambda: self._probe(alone, groups, values))
+        values = self._probe(context, groups, values)
+        return context.ranks.from_first(lambda: values)
 
     def _probe(self, context: StepContext, groups: list[Group], values: dict[str, float]) -> dict[str, float]:
         started = time.perf_counter()
@@ -80,6 +85,7 @@ class ProbeSet:
             temperature=context.rollout.temperature,
             generator=context.generator("probe labels"),
             positions=context.positions,
+            ranks=context.ranks,
         )
         _lap(values, "gradients", started)
         context.progress.beat()

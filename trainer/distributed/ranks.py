@@ -2,10 +2,10 @@
 
 ``trainer.distributed.launch`` starts them, or ``torchrun -m trainer``.
 
-Every rank holds all weights and knows every group. What is split: responses to sample, micro-batches to train
-on, groups to measure. Gradients are summed and metrics merged in the order of ranks, so all ranks go on with
-the same numbers and the same weights. What is done once (grading, writing) is done by the first rank, and the
-others learn what came of it.
+Every rank knows every group. What is split: weights (``trainer.distributed.sharding``; or each rank has them
+all), responses to sample, micro-batches to train on, groups to measure. Gradients are summed and metrics
+merged in the order of ranks, so all ranks go on with the same numbers and the same weights. What is done once
+(grading, writing) is done by the first rank, and the others learn what came of it.
 
 Collective operations must be called by all ranks in the same order. When one fails,
 ``trainer.distributed.peer_monitor`` ends the others.
@@ -24,7 +24,7 @@ import torch.distributed as dist
 from torch import Tensor
 
 from trainer.distributed.peer_monitor import PeerMonitor, connect
-from trainer.errors import InvalidSpec, TrainerError, rank_lost
+from trainer.errors import InvalidSpec, RankLost, TrainerError, rank_lost
 
 T = TypeVar("T")
 
@@ -39,6 +39,8 @@ class Ranks:
 
     world = 1
     rank = 0
+    #: For what a thread does beside the training: collective operations of one group have one order.
+    beside: "dist.ProcessGroup | None" = None
 
     @property
     def first(self) -> bool:
@@ -91,6 +93,12 @@ class JoinedRanks(Ranks):
     def __init__(self, monitor: PeerMonitor):
         self.rank, self.world = dist.get_rank(), dist.get_world_size()
         self._monitor = monitor
+        self.beside = dist.new_group(backend="gloo", timeout=PATIENCE)
+
+    def lost(self) -> RankLost | None:
+        """Why another rank has ended, if one has within the grace period."""
+        reason = self._monitor.reason()
+        return None if reason is None else rank_lost(reason)
 
     def gather(self, value: T) -> list[T]:
         values: list[T | None] = [None] * self.world
@@ -145,6 +153,20 @@ def _buckets(tensors: Sequence[Tensor]) -> Iterator[list[Tensor]]:
 
 
 @contextmanager
+def _told_of_losses(ranks: JoinedRanks) -> Iterator[None]:
+    """Collective operations that torch makes by itself, of shards, fail as those of ``Ranks`` do."""
+    try:
+        yield
+    except torch.OutOfMemoryError:
+        raise
+    except RuntimeError as error:
+        lost = ranks.lost()
+        if lost is None:
+            raise
+        raise lost from error
+
+
+@contextmanager
 def join_ranks(on_lost: Callable[[str], None]) -> Iterator[Ranks]:
     """The ranks that torchrun started together with this process, or this one alone.
 
@@ -167,8 +189,10 @@ def join_ranks(on_lost: Callable[[str], None]) -> Iterator[Ranks]:
         backend = "cpu:gloo,cuda:nccl"
     dist.init_process_group(backend, timeout=PATIENCE)
     monitor = connect(dist.get_rank(), dist.get_world_size(), on_lost)
+    ranks = JoinedRanks(monitor)
     try:
-        yield JoinedRanks(monitor)
+        with _told_of_losses(ranks):
+            yield ranks
     except BaseException as error:
         who = f"rank {dist.get_rank()} on {socket.gethostname()}"
         monitor.close(f"{who} failed: {type(error).__name__}: {error}")

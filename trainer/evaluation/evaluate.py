@@ -21,7 +21,6 @@ from trainer.evaluation.outcomes import (
 )
 from trainer.model.divergence import mode_divergences
 from trainer.model.embedding import Encoder
-from trainer.model.logprobs import OutputLayer
 from trainer.model.policy import Policy
 from trainer.model.scoring import divided, prompts_of, score_groups
 from trainer.objective.metrics import MetricSums
@@ -84,15 +83,19 @@ def evaluate(
                 rollout.answer = answer
         votes = True
     metrics = MetricSums()
-    output = policy.output_layer()
+    passes = 0
     for group in ranks.share(groups):
         _observe_responses(group, metrics)
         if context.form is not None:
             observe_form(group, "eval", metrics)
         measured = _first_of_each(group, modes, evaluation.token_metric_samples)
         for (part,) in divided([(measured, prompts_of(measured, modes))], policy.layout, context.positions):
-            _observe_tokens(policy, output, part, modes, metrics)
+            _observe_tokens(policy, part, modes, metrics)
+            passes += 1
             on_progress()
+    if policy.sharding is not None:  # the others' passes need this rank's part of the weights
+        for _ in range(max(ranks.gather(passes)) - passes):
+            score_groups(policy, [], modes)
     metrics.add_up(ranks)
     values = metrics.result() | accuracy_metrics(groups, modes, votes)
     values |= graded_counts(groups, modes) | diversity_metrics(groups, modes, policy.stop_ids)
@@ -122,9 +125,7 @@ def _first_of_each(group: Group, modes: tuple[Mode, ...], samples: int | None) -
     return replace(group, rollouts=list(chain.from_iterable(of_mode)))
 
 
-def _observe_tokens(
-    policy: Policy, output: OutputLayer, group: Group, modes: tuple[Mode, ...], metrics: MetricSums
-) -> None:
+def _observe_tokens(policy: Policy, group: Group, modes: tuple[Mode, ...], metrics: MetricSums) -> None:
     """Entropy and divergence over the full vocabulary at temperature 1, however the tokens were sampled."""
     (scores,) = score_groups(policy, [group], modes)
     response_of_T = group.response_of_T
@@ -137,7 +138,7 @@ def _observe_tokens(
         metrics.add_mean(f"eval/{mode.label}/entropy_bits", entropy_T * NATS_TO_BITS)
     if len(modes) == 2:
         divergences = mode_divergences(
-            scores[Mode.NORMAL].hidden_TD, scores[Mode.HIGH_ENTROPY].hidden_TD, output
+            scores[Mode.NORMAL].hidden_TD, scores[Mode.HIGH_ENTROPY].hidden_TD, policy.output_layer()
         )
         for mode in modes:
             prefix_T = chosen(group.produced_by(mode)[response_of_T], policy.device)

@@ -54,7 +54,7 @@ def try_rollout(context: StepContext, items: Sequence[Item]) -> Gap:
     groups = [build_group(policy, item, number, item.index, None) for number, item in enumerate(chosen)]
     modes = tuple(mode for mode, count in context.samples.items() if count)
     kind = type(policy.model).__name__
-    limit = LIMIT.get(policy.output_VD.dtype, LIMIT[torch.float32])
+    limit = LIMIT.get(policy.dtype, LIMIT[torch.float32])
     try:
         # Held to no form: what was left in of the distribution is nothing that scoring could be compared to.
         free = replace(context, rollout=short, form=None)

@@ -14,7 +14,7 @@ import peft
 import torch
 from peft.tuners.lora import LoraLayer
 from safetensors.torch import save_file
-from torch import nn
+from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from trainer.errors import InvalidSpec
@@ -68,13 +68,14 @@ def _adapted(model: nn.Module) -> list[tuple[str, Any]]:
 def adapters_off(model: nn.Module) -> Iterator[None]:
     """Within the block the model computes with W alone: the model that training began with."""
     layers = _adapted(model)
+    # Not by enable_adapters, which freezes them meanwhile: what sharding puts together would stay frozen.
     for _, layer in layers:
-        layer.enable_adapters(False)
+        layer._disable_adapters = True
     try:
         yield
     finally:
         for _, layer in layers:
-            layer.enable_adapters(True)
+            layer._disable_adapters = False
 
 
 @contextmanager
@@ -100,10 +101,15 @@ def merged(model: nn.Module) -> Iterator[None]:
             setattr(parent, attribute, layer)
 
 
-def save_adapter(model: PreTrainedModel, folder: Path) -> None:
-    """Write the adapter alone, in peft's format: the weights in use and how they are applied."""
+def save_adapter(model: PreTrainedModel, folder: Path, weights: dict[str, Tensor] | None = None) -> None:
+    """Write the adapter alone, in peft's format: the weights in use and how they are applied.
+
+    ``weights``: those of the adapters, where the model has only parts of them.
+    """
     folder.mkdir()
-    state = peft.get_peft_model_state_dict(model, adapter_name=NAME, save_embedding_layers=False)
-    tensors = {f"base_model.model.{name}": value.contiguous() for name, value in state.items()}
+    state = peft.get_peft_model_state_dict(
+        model, state_dict=weights, adapter_name=NAME, save_embedding_layers=False
+    )
+    tensors = {f"base_model.model.{name}": value.cpu().contiguous() for name, value in state.items()}
     save_file(tensors, folder / "adapter_model.safetensors", metadata={"format": "pt"})
     model.peft_config[NAME].save_pretrained(str(folder))

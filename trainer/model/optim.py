@@ -1,12 +1,13 @@
 """AdamW on float32 master weights, with gradients accumulated in float32."""
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 
 import torch
 from torch import Tensor, nn
 
 from trainer.distributed.ranks import Ranks
+from trainer.distributed.sharding import is_sharded, put_together
 from trainer.spec.run import OptimizerSpec
 
 
@@ -15,6 +16,7 @@ class MasterAdamW:
 
     Each parameter has a float32 master that AdamW updates (float32 weights are their own masters); gradients
     of micro-batches are added in float32 as soon as autograd has them. Matrices decay, vectors don't.
+    Of a sharded model weights, gradients and moments are this rank's shards, and ``step`` is collective.
     """
 
     def __init__(self, model: nn.Module, spec: OptimizerSpec):
@@ -63,10 +65,13 @@ class MasterAdamW:
         return self._spec.learning_rate * (min(1.0, (step + 1) / warmup) if warmup else 1.0)
 
     def add_up(self, ranks: Ranks) -> None:
-        """Sum the gradients over ranks, in float32; collective. Where no rank has one, none has after it."""
-        if ranks.world == 1:
-            return
+        """Sum the gradients over ranks, in float32; collective. Where no rank has one, none has after it.
+
+        Those of shards are sums already.
+        """
         masters = list(self._masters.values())
+        if ranks.world == 1 or is_sharded(masters):
+            return
         found = ranks.gather([master.grad is not None for master in masters])
         for master, *on_rank in zip(masters, *found, strict=True):
             if any(on_rank) and master.grad is None:
@@ -79,7 +84,9 @@ class MasterAdamW:
         When the norm is not finite nothing is updated.
         """
         masters = [m for m in self._masters.values() if m.grad is not None]
-        norm = float(torch.nn.utils.clip_grad_norm_(masters, self._spec.max_grad_norm)) if masters else 0.0
+        norm = 0.0
+        if masters:
+            norm = float(put_together(torch.nn.utils.clip_grad_norm_(masters, self._spec.max_grad_norm)))
         if math.isfinite(norm):
             for group in self._adam.param_groups:
                 group["lr"] = self.learning_rate(step)
@@ -100,6 +107,11 @@ class MasterAdamW:
     def masters(self) -> dict[str, Tensor]:
         """The trained weights as they are optimised, float32, by name."""
         return dict(self._masters)
+
+    def whole_masters(self) -> Iterator[tuple[str, Tensor]]:
+        """The same in the order of their names, shards put together one after the other; collective."""
+        for name, master in sorted(self._masters.items()):
+            yield name, put_together(master)
 
     def state_tensors(self) -> dict[str, Tensor]:
         """Everything that a resumed run needs, by name."""

@@ -1,7 +1,7 @@
 """The model being trained: weights, tokenizer, and the facts about them that the rest needs."""
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -20,7 +20,9 @@ from transformers import (
     PreTrainedModel,
     PreTrainedTokenizerBase,
 )
+from transformers.modeling_layers import GradientCheckpointingLayer
 
+from trainer.distributed.sharding import Outputs, Sharding, shard_model
 from trainer.errors import InvalidSpec
 from trainer.graders.thoughts import ALL_MARKS, CHANNEL_MARKS
 from trainer.model.attention import IMPLEMENTATION, attends_by_context
@@ -31,6 +33,7 @@ from trainer.model.packing import Layout
 from trainer.model.recompute import recompute_layers
 from trainer.model.row_attention import IMPLEMENTATION as ROWS
 from trainer.model.row_attention import LAYERS
+from trainer.model.whole import save_whole
 from trainer.spec.chat_template import knows_developer
 from trainer.spec.messages import for_template
 from trainer.spec.model import LogitsDtype, LoraSpec, ModelSpec
@@ -54,6 +57,8 @@ class Policy:
     """Whether low-rank adapters are what is trained."""
     notes: Sequence[str] = ()
     """What was found about the model when it was loaded that the user should know."""
+    sharding: Sharding | None = None
+    """Where each rank holds a part of the weights."""
     _output: tuple[tuple[int, torch.dtype, int], OutputLayer] | None = field(
         default=None, init=False, repr=False
     )
@@ -67,8 +72,16 @@ class Policy:
         return self.output_VD.device
 
     @property
+    def dtype(self) -> torch.dtype:
+        """What is computed in."""
+        return self.output_VD.dtype if self.sharding is None else self.sharding.dtype
+
+    @property
     def output_VD(self) -> Tensor:
-        """The output matrix, (V, D); the input embedding itself where the two are tied."""
+        """The output matrix, (V, D); the input embedding itself where the two are tied.
+
+        Of a sharded model a shard, but inside ``run`` and ``whole``.
+        """
         return self.model.get_output_embeddings().weight
 
     @property
@@ -99,10 +112,22 @@ class Policy:
         """The model without its output layer."""
         return self.model.get_decoder()
 
+    def run(self, compute: Callable[[], Outputs]) -> Outputs:
+        """A forward pass: what ``compute`` makes with the weights. Of a sharded model collective, and where
+        gradients are enabled a backward pass has to follow (``trainer.distributed.sharding``)."""
+        return compute() if self.sharding is None else self.sharding.run(compute)
+
+    def whole(self) -> AbstractContextManager[None]:
+        """Within the block this process can compute by itself; collective where it begins."""
+        return nullcontext() if self.sharding is None else self.sharding.whole()
+
     def output_layer(self) -> OutputLayer:
-        """Logits from hidden states, with the weights of now."""
+        """Logits from hidden states, with the weights of now. Of a sharded model inside ``run`` or ``whole``,
+        or after a pass and before its backward pass."""
         weight = self.output_VD
-        made_of = (weight.data_ptr(), weight.dtype, weight._version)
+        # Shards are put together in the same memory, whose version stays, whatever has become of them.
+        version = weight._version if self.sharding is None else self.sharding.passes
+        made_of = (weight.data_ptr(), weight.dtype, version)
         if self._output is None or self._output[0] != made_of:
             self._output = (made_of, OutputLayer(weight, self.logits_dtype))
         return self._output[1]
@@ -187,9 +212,22 @@ class Policy:
         with adapters_off(self.model):
             yield
 
-    def save(self, folder: Path) -> None:
-        """Write the whole model and its tokenizer in Hugging Face format; an adapter also by itself."""
-        self.tokenizer.save_pretrained(folder)
+    def save(self, folder: Path | None) -> None:
+        """Write the whole model and its tokenizer in Hugging Face format; an adapter also by itself.
+
+        Of a sharded model collective, layer by layer; None: only give this rank's parts.
+        """
+        if folder is not None:
+            self.tokenizer.save_pretrained(folder)
+        if self.sharding is not None:
+            adapter = save_whole(self.model, self.sharding, folder)
+            if self.adapted and folder is not None:
+                from trainer.model.lora import save_adapter
+
+                save_adapter(self.model, folder / "adapter", adapter)
+            return
+        if folder is None:
+            return
         if not self.adapted:
             self.model.save_pretrained(folder)
             return
@@ -208,8 +246,11 @@ def load_policy(
     chat_template_kwargs: Mapping[str, JsonValue] | None = None,
     lora: LoraSpec | None = None,
     seed: int = 0,
+    to_shard: bool = False,
 ) -> Policy:
     """Load weights (safetensors only) and tokenizer from a local folder; ``seed`` draws adapters.
+
+    ``to_shard``: left as ``shard`` takes it, in the host's memory.
 
     Raises InvalidSpec when the folder is not a model, or the model lacks what training needs.
     """
@@ -231,10 +272,11 @@ def load_policy(
         from trainer.model.lora import add_adapters  # peft takes a second to import
 
         add_adapters(model, lora, seed)
-    if torch.cuda.is_available():
+    if torch.cuda.is_available() and not to_shard:
         model = model.cuda()
     _check_output_layer(model)
-    pack_linear_layers(model.get_decoder())
+    if not to_shard:  # a packed copy would be one of all weights
+        pack_linear_layers(model.get_decoder())
     return Policy(
         model,
         tokenizer,
@@ -248,15 +290,31 @@ def load_policy(
     )
 
 
+def shard(policy: Policy) -> None:
+    """Divide the policy's weights over the ranks; collective. Raises InvalidSpec where that cannot be."""
+    # Those that could be computed again are the model's layers.
+    layers = [module for module in policy.model.modules() if isinstance(module, GradientCheckpointingLayer)]
+    try:
+        policy.sharding = shard_model(policy.model, layers)
+    except ValueError as error:
+        raise InvalidSpec(
+            f"{type(policy.model).__name__} cannot be sharded: {error}. Give optimizer.sharding 'replicated'",
+            "optimizer.sharding",
+        ) from error
+
+
 def load_reference(spec: ModelSpec, policy: Policy) -> Policy:
-    """The model that training of ``policy`` begins with, never to be trained.
+    """The model that training of ``policy`` begins with, never to be trained; sharded if that is.
 
     With adapters it is ``policy`` itself, for they can be off: there is no second copy of the weights.
     """
     if policy.adapted:
         return policy
-    reference = load_policy(spec, policy.high_entropy_prompt)
+    sharded = policy.sharding is not None
+    reference = load_policy(spec, policy.high_entropy_prompt, to_shard=sharded)
     reference.model.requires_grad_(False)
+    if sharded:
+        shard(reference)
     return reference
 
 

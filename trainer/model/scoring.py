@@ -42,7 +42,8 @@ def score_rows(
 
     T are the trained tokens, row after row and in their order within each: row i has the
     ``rows[i].trained_tokens`` that follow those of the rows before. Tokens that are not trained are computed
-    through, but have no place in T. Without rows T is 0, and nothing is computed.
+    through, but have no place in T. Without rows T is 0, and nothing is computed; of a sharded model, whose
+    passes are collective, a pass of one token is, and what is returned is connected to it.
 
     Gradients flow through ``logp_T`` and ``entropy_T`` where they are enabled: a loss is any function of
     these, and its ``backward()`` adds to the weights' gradients. Memory is linear in the positions of the
@@ -54,6 +55,9 @@ def score_rows(
         compares: also say which tokens are the likeliest.
     """
     device = policy.device
+    if not rows and policy.sharding is not None:
+        scores = score_rows(policy, [Row((policy.pad_id,), (policy.pad_id,))], temperature, layout)
+        return Scores(scores.logp_T[:0], scores.entropy_T[:0], scores.hidden_TD[:0], scores.logp_T[:0])
     if not rows:
         none_T = torch.zeros(0, device=device)
         return Scores(
@@ -70,11 +74,16 @@ def score_rows(
     picked_T = _picked(rows, runs)
     if picked_T is not None:
         row_T, position_T, token_T = row_T[picked_T], position_T[picked_T], token_T[picked_T]
-    hidden_BLD = policy.decoder(**packed.decoder_inputs(device)).last_hidden_state
-    hidden_TD = hidden_BLD[row_T.to(device), position_T.to(device)]
-    logp_T, entropy_T, likeliest_T = compared_logprobs(
-        hidden_TD, policy.output_VD, token_T.to(device), policy.output_layer(), temperature, compares
-    )
+
+    def compute() -> tuple[Tensor, ...]:
+        hidden_BLD = policy.decoder(**packed.decoder_inputs(device)).last_hidden_state
+        hidden_TD = hidden_BLD[row_T.to(device), position_T.to(device)]
+        output = policy.output_layer()
+        return hidden_TD, *compared_logprobs(
+            hidden_TD, policy.output_VD, token_T.to(device), output, temperature, compares
+        )
+
+    hidden_TD, logp_T, entropy_T, likeliest_T = policy.run(compute)
     return Scores(logp_T, entropy_T, hidden_TD, likeliest_T if compares else None)
 
 

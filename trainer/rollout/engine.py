@@ -1,6 +1,7 @@
 """The interface of rollout engines: prompts in, sampled responses out."""
 
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -66,6 +67,10 @@ class RolloutEngine(Protocol):
         it restricts. Its end is the response's. Raises InvalidSpec where responses cannot be held to it.
         """
         ...
+
+    def sampling(self) -> AbstractContextManager[None]:
+        """What has to hold on all ranks while any of them generates; collective where it begins."""
+        return nullcontext()
 
     def sync(self) -> None:
         """Take the policy's weights as they are now; to be called after each change of them."""

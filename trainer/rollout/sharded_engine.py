@@ -36,16 +36,17 @@ class ShardedEngine(RolloutEngine):
         prompts = [list(of_prompt) for _, of_prompt in groupby(requests, lambda r: r.prompt_ids)]
         own = [request for of_prompt in self._ranks.share(prompts) for request in of_prompt]
         drawn: list[Sample] = []
-        if own:
-            drawn = self._engine.generate(
-                own,
-                max_tokens=max_tokens,
-                temperature=temperature,
-                top_p=top_p,
-                top_k=top_k,
-                form=form,
-                on_progress=on_progress,
-            )
+        with self._engine.sampling():
+            if own:
+                drawn = self._engine.generate(
+                    own,
+                    max_tokens=max_tokens,
+                    temperature=temperature,
+                    top_p=top_p,
+                    top_k=top_k,
+                    form=form,
+                    on_progress=on_progress,
+                )
         return [sample for of_rank in self._ranks.gather(drawn) for sample in of_rank]
 
     def sync(self) -> None:

@@ -3,9 +3,14 @@
 A prompt is computed and kept once for all of its responses; rows of both modes decode in one batch; finished
 rows leave the batch. Each row draws from its own random stream by inverse transform, and where it is held to
 a form, among the tokens that may follow.
+
+Of a sharded model every rank has all weights while it samples, in the precision that is computed in: ranks
+decode different numbers of tokens, so they could not put layers together at each. A model that does not fit
+one GPU so is sampled by vLLM.
 """
 
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from functools import partial
 
 import torch
@@ -29,6 +34,9 @@ class TransformersEngine(RolloutEngine):
         self._policy = policy
         self._max_batch = max_batch
         self._forms = Forms(policy)
+
+    def sampling(self) -> AbstractContextManager[None]:
+        return self._policy.whole()
 
     @torch.inference_mode()
     def generate(

@@ -20,6 +20,7 @@ from transformers import PreTrainedModel
 from transformers.core_model_loading import revert_weight_conversion
 
 from trainer.model.policy import Policy
+from trainer.model.whole import whole_weights
 from trainer.rollout.vllm_protocol import TransferCall
 
 LOOPBACK = "127.0.0.1"
@@ -27,9 +28,16 @@ LOOPBACK = "127.0.0.1"
 
 @contextmanager
 @torch.no_grad()
-def checkpoint_weights(policy: Policy) -> Iterator[dict[str, Tensor]]:
-    """The weights by the names that ``policy.save`` gives them: adapters are merged, tied ones come once."""
-    if policy.adapted:
+def checkpoint_weights(policy: Policy, keep: bool = True) -> Iterator[dict[str, Tensor]]:
+    """The weights by the names that ``policy.save`` gives them: adapters are merged, tied ones come once.
+
+    Those of a sharded model are put together, all of them, in the precision that is computed in; collective.
+    Who does not ``keep`` them only gives its parts.
+    """
+    if policy.sharding is not None:
+        portions = whole_weights(policy.model, policy.sharding)
+        yield {name: weight for portion in portions if keep for name, weight in portion.items()}
+    elif policy.adapted:
         from trainer.model.lora import merged
 
         with merged(policy.model):
@@ -78,7 +86,7 @@ class PipeSender(Sender):
 
     def send(self) -> None:
         if self._engines is None:
-            with checkpoint_weights(self._policy):  # which may be collective
+            with checkpoint_weights(self._policy, keep=False):  # which may be collective
                 return
         self._engines.transfer("start_weight_update")
         with checkpoint_weights(self._policy) as weights:

@@ -21,7 +21,7 @@ from trainer.evaluation.prompts import Dropped
 from trainer.evaluation.trial import try_checkpoint
 from trainer.model.optim import MasterAdamW
 from trainer.model.packed_linear import widens_bfloat16
-from trainer.model.policy import Policy, load_policy
+from trainer.model.policy import Policy, load_policy, shard
 from trainer.spec.events import EventWriter, Finished, Grading, Started, StepDigest, StepMetrics, Stopped
 from trainer.spec.memory_plan import Device, doubt, memory_plan, refusal
 from trainer.spec.model_size import model_size
@@ -65,6 +65,7 @@ class BaseRun(ABC):
         spec = self.spec
         self._check_memory()
         self._folder.claim()
+        to_shard = self._ranks.world > 1 and spec.optimizer.sharding == "sharded"
         self.policy = load_policy(
             spec.model,
             spec.high_entropy_prompt,
@@ -72,7 +73,10 @@ class BaseRun(ABC):
             chat_template_kwargs=spec.chat_template_kwargs,
             lora=spec.lora,
             seed=spec.seed,
+            to_shard=to_shard,
         )
+        if to_shard:
+            shard(self.policy)
 
     def _check_memory(self) -> None:
         """Raises InvalidSpec where the device is too small for what the run has whatever its data."""
@@ -135,6 +139,7 @@ class BaseRun(ABC):
 
     def _open(self) -> ExitStack:
         stack = ExitStack()
+        stack.enter_context(self._folder)
         for resource in self._resources():
             stack.enter_context(resource)
         return stack
@@ -182,6 +187,8 @@ class BaseRun(ABC):
 
     def _try_to_save(self) -> None:
         """What would go wrong at the first checkpoint goes wrong here."""
+        if not self._ranks.first:
+            self.policy.save(None)
         self._ranks.from_first(lambda: try_checkpoint(self.policy, self._folder.checkpoints))
 
     def _save_checkpoint(self, values: dict[str, float]) -> None:
@@ -189,9 +196,16 @@ class BaseRun(ABC):
             self._folder.save(self.policy, self._optimizer, self.counters, values | self._evaluated())
 
     def _weights_sha256(self) -> str | None:
-        """Of the step just counted, where its checkpoint is saved."""
-        saved = self._due(self.spec.checkpoint.interval)
-        return weights_sha256(self._optimizer.masters()) if saved else None
+        """Of the step just counted, where its checkpoint is saved; the first rank's, collective."""
+        if not self._due(self.spec.checkpoint.interval):
+            return None
+        weights = self._optimizer.whole_masters()
+        if self._ranks.first:
+            return weights_sha256(weights)
+        if self.policy.sharding is not None:
+            for _ in weights:  # the first needs this rank's parts
+                pass
+        return None
 
     # --- beginning, end, and what is told in between -------------------------------------------------------
 
@@ -218,6 +232,7 @@ class BaseRun(ABC):
     def _stopped(self, step: int) -> bool:
         if step == self.counters.step and step and not self._folder.has_checkpoint(step):
             self._save_checkpoint({})
+        self._folder.settle()
         self._events.write(Stopped(step=step, trained_tokens=self.counters.trained_tokens))
         return False
 

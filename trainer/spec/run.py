@@ -66,6 +66,14 @@ class OptimizerSpec(StrictModel):
         "are the same. Default 16,384; prompts are combined up to 4,096, beyond which "
         "computing is hardly faster",
     )
+    sharding: Literal["sharded", "replicated"] = Field(
+        default="sharded",
+        # Left out where it says nothing, so that a worker of before reads such a document.
+        exclude_if=lambda sharding: sharding == "sharded",
+        description="Over several processes: sharded keeps a part of the weights, gradients and moments in "
+        "each (FSDP), replicated all of them in each, which needs less communication. One process has them "
+        "all either way",
+    )
 
     @model_validator(mode="before")
     @classmethod

@@ -29,7 +29,7 @@ class Observer:
 
     def __init__(self, context: StepContext, modes: tuple[Mode, ...], divergence_stride: int):
         compares = divergence_stride > 0 and set(Mode) <= set(modes)
-        self._output = context.policy.output_layer() if compares else None
+        self._compares, self._policy = compares, context.policy
         self._first, self._stride = context.step % max(divergence_stride, 1), divergence_stride
         self._device = context.policy.device
         self.metrics = MetricSums()
@@ -44,8 +44,8 @@ class Observer:
             self._observe_mode(plan, mode, of_mode)
         if set(Mode) <= scores.keys():
             self._observe_cross_rows(plan, old_logp_T)
-        if self._output is not None:
-            self._observe_divergence(self._output, plan, scores)
+        if self._compares:
+            self._observe_divergence(self._policy.output_layer(), plan, scores)
 
     def _observe_mode(self, plan: GroupPlan, mode: Mode, scores: Scores) -> None:
         """Entropy and log-probabilities of the responses that ``mode`` produced."""

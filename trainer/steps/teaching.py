@@ -52,6 +52,10 @@ class Teaching(ABC):
     def size(self, units: Sequence[Unit]) -> int:
         """What the loss of a batch is a mean over."""
 
+    def idle(self, policy: Policy) -> Tensor:
+        """The passes of ``loss`` without units, which other ranks have: 0, connected to them. A scalar."""
+        return score_rows(policy, ()).logp_T.sum()
+
     @abstractmethod
     def loss(self, policy: Policy, units: Sequence[Unit], size: int, metrics: MetricSums) -> Tensor:
         """The units' share of the loss of a batch of ``size``; adds to ``metrics``. A scalar."""
@@ -91,6 +95,11 @@ class PreferenceTeaching(Teaching):
 
     def size(self, units: Sequence[Unit]) -> int:
         return len(units)
+
+    def idle(self, policy: Policy) -> Tensor:
+        with torch.no_grad(), self._reference.as_reference():
+            score_rows(self._reference, ())
+        return super().idle(policy)
 
     def loss(self, policy: Policy, units: Sequence[Unit], size: int, metrics: MetricSums) -> Tensor:
         rows = [row for _, pair in units for row in pair]
@@ -159,6 +168,8 @@ def teach(
             total = teaching.loss(policy, part, size, result.metrics)
             total.backward()
             result.metrics.pending.later(total, loss.add)
+        elif policy.sharding is not None:
+            teaching.idle(policy).backward()
         progress.beat()
     result.metrics.pending.fetch()
     result.loss = sum(ranks.gather(loss.value))
@@ -185,6 +196,8 @@ def measure(
     for part in _parts(policy, teaching.units(examples), ranks, tokens_per_micro_batch):
         if part:
             teaching.loss(policy, part, 1, metrics)
+        else:
+            teaching.idle(policy)
         progress.beat()
     metrics.add_up(ranks)
     return metrics.result()

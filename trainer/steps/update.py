@@ -20,7 +20,7 @@ from torch import Tensor
 from trainer.algorithms.base import BatchItem, GroupPlan
 from trainer.model.optim import MasterAdamW
 from trainer.model.policy import Policy
-from trainer.model.scoring import Scores, score_parts
+from trainer.model.scoring import Scores, score_parts, score_rows
 from trainer.objective.metrics import MetricSums
 from trainer.objective.transfer import Total
 from trainer.spec.modes import Mode
@@ -127,6 +127,8 @@ class _Batch:
                 self._only_scored = large
         self._scored = division.scored(self._large)
         self._generator = context.generator("update")
+        #: Which of the micro-batches have a gradient.
+        self._trained = self._having_a_gradient()
 
     def backward(self, observer: Observer) -> float:
         """The first forward and backward of all micro-batches: this rank's share of the loss, observed."""
@@ -143,8 +145,8 @@ class _Batch:
         if algorithm.needs_batch_pass and (first or algorithm.observes_every_update):
             self._show_whole_batch(metrics)
         loss = Total()
-        for micro in (*self._whole, *self._divided):
-            total = self._loss(micro, metrics, observer)
+        for micro, trained in zip((*self._whole, *self._divided), self._trained, strict=True):
+            total = self._loss(micro, trained, metrics, observer)
             if total.requires_grad:
                 total.backward()
             metrics.pending.later(total, loss.add)
@@ -153,17 +155,36 @@ class _Batch:
         metrics.pending.fetch()
         return loss.value
 
-    def _loss(self, micro: MicroBatch, metrics: MetricSums, observer: Observer | None) -> Tensor:
+    def _having_a_gradient(self) -> list[bool]:
+        """Of each micro-batch, whether it has one; of a sharded model, whether any rank's does: collective.
+
+        A group without any advantage has a gradient of exactly zero: its rows are only observed.
+        """
+        context = self._context
+        always = context.algorithm.trains_without_advantage or context.reference is not None
+        own = [
+            always or any(part.plan.has_advantage for part in micro)
+            for micro in (*self._whole, *self._divided)
+        ]
+        if context.policy.sharding is None:
+            return own
+        return [any(of_ranks) for of_ranks in zip(*context.ranks.gather(own), strict=True)]
+
+    def _loss(
+        self, micro: MicroBatch, trained: bool, metrics: MetricSums, observer: Observer | None
+    ) -> Tensor:
         """A micro-batch's share of the batch loss; a scalar."""
         context, algorithm = self._context, self._context.algorithm
         reference_T = self._reference_logp(micro)
-        # A group without any advantage has a gradient of exactly zero: its rows are only observed.
-        trains = algorithm.trains_without_advantage or any(part.plan.has_advantage for part in micro)
-        with torch.set_grad_enabled(trains or context.reference is not None):
+        sharded = context.policy.sharding is not None
+        with torch.set_grad_enabled(trained):
+            if sharded and not micro:
+                return score_rows(context.policy, ()).logp_T.sum()
+            scored = self._scores(context.policy, micro)
             total = torch.zeros((), device=context.policy.device)
-            for part, scores, of_reference in zip(
-                micro, self._scores(context.policy, micro), reference_T, strict=True
-            ):
+            if sharded:  # its backward pass is made whatever of it has a gradient
+                total = total + next(iter(scored[0].values())).logp_T[:0].sum()
+            for part, scores, of_reference in zip(micro, scored, reference_T, strict=True):
                 part.old = part.old or Old.of(scores, part.given)
                 total = total + group_loss(
                     algorithm,

@@ -1,0 +1,177 @@
+"""Steps by one rank or several, each with its part of the weights: ``torchrun -m … MODEL OUT``."""
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from tests.fixtures.groups import H, N, make_group, positions_of
+from tests.fixtures.steps import step_context
+from trainer.algorithms import build_algorithm
+from trainer.distributed.ranks import ALONE, Ranks, join_ranks
+from trainer.distributed.sharding import own_bytes, put_together
+from trainer.model.optim import MasterAdamW
+from trainer.model.policy import Policy, load_policy, shard
+from trainer.spec.algorithm import AlgorithmSpec, Dapo, Grpo, KlCov, PolicySplit, ReferenceKl
+from trainer.spec.model import LoraSpec, ModelSpec
+from trainer.spec.run import OptimizerSpec
+from trainer.steps.update import update
+from trainer.types import Group
+
+REWARDS = [1.0, 0.0, 0.0, 1.0, 0.5, 0.0]
+FLAT = [1.0] * 6
+#: Very unequal ones, some empty.
+RAGGED = [40, 1, 7, 0, 23, 3]
+STEPS = 5
+#: A short one: what is computed is cheap.
+PROMPT = "Explore."
+
+
+@dataclass(frozen=True)
+class Case:
+    """What is trained on, and how."""
+
+    algorithm: AlgorithmSpec
+    rewards: list[list[float]] = field(default_factory=lambda: [REWARDS[i:] + REWARDS[:i] for i in range(3)])
+    lengths: list[int] | None = None
+    parts: int = 1
+    """Into how many micro-batches the largest group goes, about."""
+    model: dict[str, Any] = field(default_factory=dict)
+    lora: bool = False
+
+
+SPLIT = PolicySplit(eta=0.3, eta_normal=0.1)
+LEAVING = Grpo(reference_kl=ReferenceKl(coefficient=0.1))
+CASES = {
+    "policy_split": Case(SPLIT),
+    "policy_split, lora": Case(SPLIT, lora=True),
+    "policy_split, ragged": Case(SPLIT, [REWARDS, FLAT, REWARDS[::-1]], RAGGED),
+    "policy_split in parts": Case(SPLIT, [REWARDS, FLAT, REWARDS[::-1]], RAGGED, parts=4),
+    "policy_split, computed again": Case(SPLIT, model={"gradient_checkpointing": True}),
+    "grpo": Case(Grpo()),
+    "grpo, lora, in parts": Case(Grpo(), [REWARDS, FLAT, REWARDS[::-1]], RAGGED, parts=4, lora=True),
+    "grpo, reference": Case(LEAVING, [REWARDS, FLAT]),
+    "grpo, reference, lora": Case(LEAVING, [REWARDS, FLAT], lora=True),
+    "kl_cov": Case(KlCov(share=0.1), [REWARDS, FLAT, REWARDS[::-1]]),
+    "dapo": Case(Dapo(), [REWARDS, REWARDS[::-1], REWARDS]),
+    "ranks without a row": Case(Grpo(), [REWARDS]),
+    "a rank without gradient": Case(SPLIT, [REWARDS, FLAT]),
+}
+
+
+@contextmanager
+def policy_of(model: str, case: Case, ranks: Ranks, dtype: torch.dtype = torch.float64) -> Iterator[Policy]:
+    """The model as a policy, in ``dtype``, sharded where there are several ranks."""
+    spec = ModelSpec(path=model, dtype="float32", **case.model)
+    lora = LoraSpec(rank=4) if case.lora else None
+    policy = load_policy(spec, PROMPT, lora=lora, to_shard=ranks.world > 1)
+    policy.model = policy.model.to(dtype)
+    if case.lora:  # B is zero to begin with: A would have no gradient
+        torch.manual_seed(1)
+        for name, parameter in policy.model.named_parameters():
+            if "lora_B" in name:
+                parameter.data = torch.randn_like(parameter) / 10
+    if ranks.world > 1:
+        shard(policy)
+    yield policy
+
+
+def reference_of(model: str, case: Case, policy: Policy) -> Policy | None:
+    """What the policy began as, where the case has a penalty on leaving it."""
+    if build_algorithm(case.algorithm, 64).objective.reference_kl is None:
+        return None
+    if policy.adapted:
+        return policy
+    reference = load_policy(
+        ModelSpec(path=model, dtype="float32"), PROMPT, to_shard=policy.sharding is not None
+    )
+    reference.model = reference.model.double().requires_grad_(False)
+    if policy.sharding is not None:
+        shard(reference)
+    return reference
+
+
+def groups_of(policy: Policy, case: Case, step: int) -> list[Group]:
+    behavior = [N, N, N, H, H, H] if isinstance(case.algorithm, PolicySplit) else [N] * 6
+    return [
+        make_group(policy, one, behavior, index=i, lengths=case.lengths, seed=step)
+        for i, one in enumerate(case.rewards)
+    ]
+
+
+def trained(model: str, case: Case, ranks: Ranks = ALONE) -> dict[str, Tensor | float]:
+    """Five steps, the first of two updates, in the second of which ratios are not 1: the gradients of the
+    first step, loss and norm of each, the weights after the last, whole."""
+    found: dict[str, Tensor | float] = {}
+
+    class Recorder(MasterAdamW):
+        def step(self, step: int) -> float:
+            if step < 2:
+                for name, master in self.masters().items():
+                    if master.grad is not None:
+                        found[f"gradient {step}/{name}"] = put_together(master.grad).clone()
+            return super().step(step)
+
+    with policy_of(model, case, ranks) as policy:
+        algorithm = build_algorithm(case.algorithm, 64)
+        optimizer = Recorder(policy.model, OptimizerSpec(learning_rate=1e-2, max_grad_norm=0.5))
+        reference = reference_of(model, case, policy)
+        for step in range(STEPS):
+            groups = groups_of(policy, case, step)
+            largest = positions_of(policy, groups, algorithm.scored_modes(0))
+            result = update(
+                step_context(policy, algorithm, ranks=ranks, step=step, reference=reference),
+                optimizer,
+                groups,
+                first_update=0 if step == 0 else step + 1,
+                updates=2 if step == 0 else 1,
+                tokens_per_micro_batch=largest // case.parts,
+                divergence_stride=2,
+            )
+            found |= {f"loss {step}": result.loss, f"norm {step}": result.grad_norm}
+            if step == 0:
+                found |= {f"entropy/{index}": value for index, value in result.entropy_T.items()}
+                found |= result.metrics.result()
+        found |= {f"weights/{name}": put_together(one) for name, one in optimizer.masters().items()}
+        assert optimizer.masters()
+        return found
+
+
+def bytes_of(model: str, ranks: Ranks = ALONE) -> dict[str, int]:
+    """What a rank holds after a step: of weights, gradients, moments; and of all of it, whole."""
+    case = CASES["policy_split"]
+    kept: dict[str, int] = {}
+
+    class Weighing(MasterAdamW):
+        def step(self, step: int) -> float:
+            masters = list(self.masters().values())
+            kept["gradients"] = own_bytes(one.grad for one in masters if one.grad is not None)
+            norm = super().step(step)
+            kept["weights"] = own_bytes(policy.model.parameters())
+            kept["moments"] = own_bytes(
+                value for name, value in self.state_tensors().items() if name.startswith("exp_avg")
+            )
+            return norm
+
+    with policy_of(model, case, ranks, torch.float32) as policy:
+        optimizer = Weighing(policy.model, OptimizerSpec())
+        context = step_context(policy, build_algorithm(case.algorithm, 64), ranks=ranks)
+        update(context, optimizer, groups_of(policy, case, 0), first_update=0)
+        return kept
+
+
+def main(model: str, out: str) -> None:
+    """Write what this rank finds in each case to ``out``."""
+    with join_ranks(on_lost=sys.exit) as ranks:
+        found: dict[str, Any] = {name: trained(model, case, ranks) for name, case in CASES.items()}
+        found["bytes"] = bytes_of(model, ranks)
+        torch.save(found, Path(out) / f"rank-{ranks.rank}.pt")
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
