@@ -96,6 +96,7 @@ class RunFolder:
 
     def last_state(self) -> int:
         """The step that a run which is resumed goes on from."""
+        self.settle()
         return self._ranks.from_first(lambda: max(checkpoints.step_folders(self._states), default=0))
 
     def choose(self) -> tuple[int, str]:

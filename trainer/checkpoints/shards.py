@@ -11,12 +11,15 @@ from pathlib import Path
 
 import torch
 import torch.distributed as dist
-import torch.distributed.checkpoint as dcp
 from safetensors import safe_open
 from torch import Tensor
+from torch.distributed.checkpoint.filesystem import FileSystemReader, FileSystemWriter
+from torch.distributed.checkpoint.state_dict_loader import load
+from torch.distributed.checkpoint.state_dict_saver import save
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.tensor import DTensor, distribute_tensor
 
+from trainer.distributed.sharding import own_part
 from trainer.spec.manifest import file_sha256
 from trainer.system.files import atomic_folder
 
@@ -82,8 +85,8 @@ class BackgroundSave:
 
     def _write_parts(self, folder: Path, staged: dict[str, Tensor]) -> dict[str, str]:
         """Every rank's; the hashes of their files."""
-        writer = dcp.FileSystemWriter(folder, single_file_per_rank=True)
-        dcp.save(dict(staged), storage_writer=writer, process_group=self._group)
+        writer = FileSystemWriter(folder, single_file_per_rank=True)
+        save(dict(staged), storage_writer=writer, process_group=self._group)
         own = {path.name: file_sha256(path) for path in folder.glob(f"__{dist.get_rank()}_*.distcp")}
         found: list[dict[str, str]] = [{} for _ in range(dist.get_world_size())]
         dist.all_gather_object(found, own, group=self._group)
@@ -97,13 +100,13 @@ def _on_host(tensor: Tensor) -> Tensor:
     mesh = tensor.device_mesh
     if mesh.device_type != "cpu":
         mesh = init_device_mesh("cpu", tuple(mesh.shape))
-    local = tensor.detach().to_local().cpu().clone()
+    local = own_part(tensor).detach().cpu().clone()
     return DTensor.from_local(
         local, mesh, tensor.placements, run_check=False, shape=tensor.shape, stride=tensor.stride()
     )
 
 
-class _Reader(dcp.FileSystemReader):
+class _Reader(FileSystemReader):
     def _get_metadata_path(self, rank: int | None = None) -> Path:
         return Path(self.path) / LIST
 
@@ -120,7 +123,7 @@ def read_parts(
     for key in reader.read_metadata().state_dict_metadata:
         kind, _, name = key.partition("/")
         found[key] = torch.zeros(()) if kind == "step" else torch.empty_like(masters[name].detach())
-    dcp.load(found, storage_reader=reader, process_group=group, no_dist=group is None)
+    load(found, storage_reader=reader, process_group=group, no_dist=group is None)
     return found
 
 

@@ -93,7 +93,9 @@ class JoinedRanks(Ranks):
     def __init__(self, monitor: PeerMonitor):
         self.rank, self.world = dist.get_rank(), dist.get_world_size()
         self._monitor = monitor
-        self.beside = dist.new_group(backend="gloo", timeout=PATIENCE)
+        beside = dist.new_group(backend="gloo", timeout=PATIENCE)
+        assert isinstance(beside, dist.ProcessGroup)
+        self.beside = beside
 
     def lost(self) -> RankLost | None:
         """Why another rank has ended, if one has within the grace period."""
