@@ -6,7 +6,9 @@ by a thread while training goes on; the folder appears when all of it is on the 
 """
 
 import threading
+import warnings
 from collections.abc import Callable, Iterator, Mapping
+from functools import cache
 from pathlib import Path
 
 import torch
@@ -16,7 +18,7 @@ from torch import Tensor
 from torch.distributed.checkpoint.filesystem import FileSystemReader, FileSystemWriter
 from torch.distributed.checkpoint.state_dict_loader import load
 from torch.distributed.checkpoint.state_dict_saver import save
-from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
 from torch.distributed.tensor import DTensor, distribute_tensor
 
 from trainer.distributed.sharding import own_part
@@ -97,13 +99,17 @@ def _on_host(tensor: Tensor) -> Tensor:
     """A copy that training does not change."""
     if not isinstance(tensor, DTensor):
         return tensor.detach().cpu().clone()
-    mesh = tensor.device_mesh
-    if mesh.device_type != "cpu":
-        mesh = init_device_mesh("cpu", tuple(mesh.shape))
+    mesh = tensor.device_mesh if tensor.device.type == "cpu" else _host_mesh(tensor.device_mesh.size())
     local = own_part(tensor).detach().cpu().clone()
     return DTensor.from_local(
         local, mesh, tensor.placements, run_check=False, shape=tensor.shape, stride=tensor.stride()
     )
+
+
+@cache
+def _host_mesh(ranks: int) -> DeviceMesh:
+    """For copies of what is on GPUs."""
+    return init_device_mesh("cpu", (ranks,))
 
 
 class _Reader(FileSystemReader):
@@ -123,7 +129,10 @@ def read_parts(
     for key in reader.read_metadata().state_dict_metadata:
         kind, _, name = key.partition("/")
         found[key] = torch.zeros(()) if kind == "step" else torch.empty_like(masters[name].detach())
-    load(found, storage_reader=reader, process_group=group, no_dist=group is None)
+    with warnings.catch_warnings():
+        # One process is told that it is one.
+        warnings.filterwarnings("ignore", "torch.distributed is disabled", UserWarning)
+        load(found, storage_reader=reader, process_group=group, no_dist=group is None)
     return found
 
 
