@@ -83,19 +83,22 @@ def evaluate(
                 rollout.answer = answer
         votes = True
     metrics = MetricSums()
-    passes = 0
+    parts: list[Group] = []
     for group in ranks.share(groups):
         _observe_responses(group, metrics)
         if context.form is not None:
             observe_form(group, "eval", metrics)
         measured = _first_of_each(group, modes, evaluation.token_metric_samples)
-        for (part,) in divided([(measured, prompts_of(measured, modes))], policy.layout, context.positions):
-            _observe_tokens(policy, part, modes, metrics)
-            passes += 1
-            on_progress()
-    if policy.sharding is not None:  # the others' passes need this rank's part of the weights
-        for _ in range(max(ranks.gather(passes)) - passes):
-            score_groups(policy, [], modes)
+        prompted = [(measured, prompts_of(measured, modes))]
+        parts += [part for (part,) in divided(prompted, policy.layout, context.positions)]
+    most = max(ranks.gather(len(parts)))
+    for part in parts:
+        _observe_tokens(policy, part, modes, metrics)
+        on_progress()
+    for _ in range(
+        most - len(parts)
+    ):  # the others' passes need this rank's part of the weights, if it is one
+        score_groups(policy, [], modes)
     metrics.add_up(ranks)
     values = metrics.result() | accuracy_metrics(groups, modes, votes)
     values |= graded_counts(groups, modes) | diversity_metrics(groups, modes, policy.stop_ids)
