@@ -145,6 +145,6 @@ def checkpoints(models: Path, parent: Path, ranks: Ranks) -> None:
         whole.FILE_BYTES = size
         policy.save(folder if ranks.first else None)
         with checkpoint_weights(policy) as weights:
-            sent = {name: weight.clone() for name, weight in weights}
+            sent = {name: weight.clone() for name, weight in weights.items()}
         if ranks.first:
             save_file(sent, folder / "sent")
