@@ -17,7 +17,7 @@ from trainer.model import logprobs
 from trainer.model import rows as rows_of_models
 from trainer.model.optim import MasterAdamW
 from trainer.model.policy import load_policy
-from trainer.rollout import prefix_cache
+from trainer.rollout import prefix_cache, vllm_engine
 from trainer.rollout.transformers_engine import TransformersEngine
 from trainer.spec import memory_plan as plans
 from trainer.spec.algorithm import Grpo, PolicySplit, ReferenceKl
@@ -149,6 +149,7 @@ def test_positions_are_those_of_the_largest_micro_batch(tiny_model: Path):
 def test_the_trainer_s_sizes_are_those_of_the_plan():
     rows = inspect.signature(TransformersEngine).parameters["max_batch"].default
     assert rows == plans.ROWS_AT_ONCE and plans.CACHE_GROWTH == prefix_cache.GROWTH
+    assert plans.BESIDE_SHARE == vllm_engine.BESIDE_SHARE
     assert plans.MICRO_BATCH_TOKENS == parts.MICRO_BATCH_TOKENS
     assert plans.LARGEST_MICRO_BATCH_TOKENS == rows_of_models.LARGEST_MICRO_BATCH_TOKENS
     for name in ("CHUNK_TOKENS", "KEPT_BYTES", "DEVICE_SHARE"):

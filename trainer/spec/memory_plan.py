@@ -25,10 +25,11 @@ from trainer.spec.taught import Dpo, Taught
 
 Phase = Literal["always", "sampling", "update", "probes"]
 GIB = 1 << 30
-#: As in trainer.steps.parts, trainer.model.logprobs and trainer.rollout.transformers_engine.
+#: As in trainer.steps.parts, trainer.model.logprobs and the engines of trainer.rollout.
 MICRO_BATCH_TOKENS, LARGEST_MICRO_BATCH_TOKENS = 4096, 16384
 CHUNK_TOKENS, KEPT_BYTES, DEVICE_SHARE = 512, 256 << 20, 32
 ROWS_AT_ONCE, CACHE_GROWTH = 128, 64
+BESIDE_SHARE = 0.4
 #: Copies of the trained weights that the probe of gradients adds up in.
 PROBE_SUMS = 4
 #: Of float32 logits that a chunk has at once: themselves, probabilities, and their gradient.
@@ -185,7 +186,7 @@ def _sampling(spec: RunSpec, size: ModelSize, device: Device) -> Sequence[Line]:
         settings = rollout.vllm
         if device.cpu or device.memory_bytes is None or spec.resources.rollout_gpus:
             return ()  # processes of their own, whose memory is not in the plan
-        share = 0.4 if settings is None else settings.gpu_memory_share
+        share = (settings and settings.gpu_memory_share) or BESIDE_SHARE
         sleeps = settings is None or settings.sleep
         return (Line("vLLM", int(share * device.memory_bytes), "sampling" if sleeps else "always"),)
     rows = min(rollout.prompts_per_step * rollout.samples_per_prompt, ROWS_AT_ONCE)
