@@ -85,6 +85,13 @@ def test_ranks_divide_what_is_sharded(tiny_model: Path):
     sharded = memory_plan(spec_of(tiny_model), size, device, ranks=4, sharded=True)
     assert replicated == alone
     assert sharded.certain_bytes == alone.certain_bytes // 4
+    # Float32 parts of the trained weights are their masters; what is frozen stays as it is.
+    rounded, numbers = spec_of(tiny_model, "bfloat16"), size.parameters
+    assert memory_plan(rounded, size, device, 4, sharded=True).certain_bytes == 4 * numbers
+    adapted = rounded.model_copy(update={"lora": LoraSpec(rank=1)})
+    lines = {one.what: one.bytes for one in memory_plan(adapted, size, device, 4, sharded=True).lines}
+    adapters = lines["moments"] // 2
+    assert lines["weights"] == numbers // 2 + adapters and lines["masters"] == 0
 
 
 def test_only_a_run_that_certainly_does_not_fit_is_refused(tiny_model: Path):

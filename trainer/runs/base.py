@@ -65,7 +65,6 @@ class BaseRun(ABC):
         spec = self.spec
         self._check_memory()
         self._folder.claim()
-        to_shard = self._ranks.world > 1 and spec.optimizer.sharding == "sharded"
         self.policy = load_policy(
             spec.model,
             spec.high_entropy_prompt,
@@ -73,10 +72,15 @@ class BaseRun(ABC):
             chat_template_kwargs=spec.chat_template_kwargs,
             lora=spec.lora,
             seed=spec.seed,
-            to_shard=to_shard,
+            to_shard=self._to_shard,
         )
-        if to_shard:
+        if self._to_shard:
             shard(self.policy)
+
+    @property
+    def _to_shard(self) -> bool:
+        """Whether each rank has a part of the weights alone."""
+        return self._ranks.world > 1 and self.spec.optimizer.sharding == "sharded"
 
     def _check_memory(self) -> None:
         """Raises InvalidSpec where the device is too small for what the run has whatever its data."""
@@ -87,8 +91,7 @@ class BaseRun(ABC):
             size = model_size(Path(self.spec.model.path))
         except InvalidSpec:
             return  # what loads the model says what is wrong with its folder
-        # Several ranks may each have all of it; a run is refused only where a part of it is too much.
-        plan = memory_plan(self.spec, size, has, self._ranks.world, sharded=self._ranks.world > 1)
+        plan = memory_plan(self.spec, size, has, self._ranks.world, sharded=self._to_shard)
         if problem := refusal(plan, has):
             raise InvalidSpec(problem, "model")
         if told := doubt(plan, has):

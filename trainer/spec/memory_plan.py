@@ -109,10 +109,12 @@ def memory_plan(
     trained = size.parameters if adapted is None else adapted
     share = ranks if sharded else 1
     trains = size.exact and spec.total_steps > 0
-    own_masters = spec.model.dtype == "float32"
+    # Parts of trained weights are their own masters (trainer.distributed.sharding).
+    of_trained = 4 if sharded else number
+    frozen = 0 if adapted is None else size.parameters
     lines = [
-        Line("weights", (size.parameters + (adapted or 0)) * number // share, certain=size.exact),
-        Line("masters", 0 if own_masters else 4 * trained // share, certain=size.exact),
+        Line("weights", (frozen * number + trained * of_trained) // share, certain=size.exact),
+        Line("masters", 0 if of_trained == 4 else 4 * trained // share, certain=size.exact),
         Line("moments", 8 * trained // share, certain=trains),
         Line("gradients", 4 * trained // share, "update", certain=trains),
     ]
@@ -121,7 +123,7 @@ def memory_plan(
     if device.cpu:
         wide = 4 if device.widens or number == 4 else 2
         exact = spec.model.logits_dtype == "float32"
-        lines.append(Line("packed copies of layers", size.in_layers * wide))
+        lines.append(Line("packed copies of layers", 0 if sharded else size.in_layers * wide))
         lines.append(Line("packed output matrix", size.output * (4 if exact else wide)))
     return MemoryPlan(
         (*lines, *_sampling(spec, size, device), *_update(spec, size, device, adapted, number, share))
