@@ -5,7 +5,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import pytest
 import torch
 
 from tests.fixtures.groups import H, N, load_tiny_policy
@@ -19,6 +18,7 @@ from trainer.replay import replay
 from trainer.rollout.engine import RolloutEngine, Sample, SampleRequest
 from trainer.rollout.transformers_engine import TransformersEngine
 from trainer.spec.algorithm import Dapo, PolicySplit
+from trainer.spec.evaluation import EvaluationSpec
 from trainer.spec.events import Event, EventWriter, Phase, StepMetrics, Stopped
 from trainer.spec.modes import Mode
 from trainer.spec.run import CheckpointSpec, DiagnosticsSpec, RolloutSpec, RunSpec
@@ -86,11 +86,9 @@ def steps_of(folder: Path) -> dict[int, StepMetrics]:
     return {e.step: e for e in events_of(folder) if isinstance(e, StepMetrics)}
 
 
-@pytest.mark.parametrize("staleness", [1, 2])
-def test_a_step_trains_what_the_weights_of_k_steps_before_sampled(
-    tiny_model: Path, tmp_path: Path, staleness: int
-):
+def test_a_step_trains_what_the_weights_of_k_steps_before_sampled(tiny_model: Path, tmp_path: Path):
     """Log-probs as sampled are those of that checkpoint; omega is that ratio, cut at 2, in both prompts."""
+    staleness = 2
     spec = spec_of(tiny_model, tmp_path, staleness)
     found = run(spec, tmp_path / "run")
     metrics = steps_of(tmp_path / "run")
@@ -226,3 +224,56 @@ def test_zero_is_what_there_was():
     """Nothing is written of it, so that documents are as before; and modes are weighed as before."""
     assert "staleness" not in RolloutSpec().model_dump_json()
     assert PolicySplit().rollout_importance_cap is None
+
+
+def test_an_engine_rests_while_the_model_is_trained_probed_and_measured(tiny_model: Path, tmp_path: Path):
+    """And is woken before it samples: on a GPU that they share, its memory is theirs meanwhile."""
+    phase = ""
+    seen: set[str] = set()
+
+    class Phases(EventWriter):
+        def write(self, event: Event) -> None:
+            nonlocal phase
+            super().write(event)
+            if isinstance(event, Phase):
+                phase = event.phase
+
+    class Sleeping(Beside):
+        asleep = False
+
+        @property
+        def resting(self) -> bool:
+            return self.asleep
+
+        def rest(self) -> None:
+            self.asleep = True
+
+        def wake(self) -> None:
+            self.asleep = False
+
+        def sync(self) -> None:
+            super().sync()
+            self.asleep = False
+
+        def generate(self, requests: Sequence[SampleRequest], **options: Any) -> list[Sample]:
+            assert not self.asleep
+            return super().generate(requests, **options)
+
+    spec = spec_of(
+        tiny_model, tmp_path, 0, total_steps=2, diagnostics=DiagnosticsSpec(interval=1, probe_items=1)
+    )
+    spec = spec.model_copy(
+        update={"validation_data": spec.training_data, "evaluation": EvaluationSpec(interval=1, max_items=1)}
+    )
+    with Phases(tmp_path / "run/events.jsonl") as events:
+        found = Run(spec, tmp_path / "run", events)
+        found._engine = engine = Sleeping(found.policy, tiny_model)
+
+        def look(*_: object) -> None:
+            if phase in ("forward_backward", "diagnostics", "evaluate"):
+                assert engine.asleep, phase
+                seen.add(phase)
+
+        found.policy.model.get_input_embeddings().register_forward_pre_hook(look)
+        assert found.run()
+    assert seen == {"forward_backward", "diagnostics", "evaluate"}
