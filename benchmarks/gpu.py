@@ -118,8 +118,8 @@ def kernels(device: str) -> dict[str, float]:
     qkv = [draw(heads, length, size) for heads in (8, 2, 2)]
     found = {
         "trees": error(
-            lambda *x: spanned_tree_attention(*x, trees, 0.125),
-            lambda *x: masked_tree_attention(*x, trees, 0.125),
+            lambda q, k, v: spanned_tree_attention(q, k, v, trees, 0.125),
+            lambda q, k, v: masked_tree_attention(q, k, v, trees, 0.125),
             qkv,
             draw(8, length, size).double(),
         )
@@ -128,7 +128,7 @@ def kernels(device: str) -> dict[str, float]:
     distance = torch.arange(length, device=device)[:, None] - torch.arange(length, device=device)
     spans = Spans((length,), (length,), torch.device(device), window=window)
     found["windows"] = error(
-        lambda *x: span_attention(*(y.transpose(0, 1) for y in x), spans, 0.125),
+        lambda q, k, v: span_attention(q.transpose(0, 1), k.transpose(0, 1), v.transpose(0, 1), spans, 0.125),
         lambda q, k, v: torch.nn.functional.scaled_dot_product_attention(
             q,
             *(x.repeat_interleave(4, dim=0) for x in (k, v)),

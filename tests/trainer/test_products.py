@@ -4,7 +4,11 @@ The operators' part for the CPU is written here, from their documentation, so th
 run: shapes, types and what is added to what. On a GPU the same tests use its own.
 """
 
+import os
+import subprocess
+import sys
 from collections.abc import Iterator
+from importlib.util import find_spec
 
 import pytest
 import torch
@@ -130,3 +134,34 @@ def test_a_chunk_is_as_large_as_a_device_has_room_for():
     assert kept == memory // 32
     assert Cost.on(8 * 2**30, vocabulary).chunk == LEAST_CHUNK
     assert Cost.on(24 * 2**30, 32_000).chunk > Cost.on(24 * 2**30, vocabulary).chunk
+
+
+LIGER = """
+import torch
+from liger_kernel.ops.fused_linear_cross_entropy import LigerFusedLinearCrossEntropyFunction as Liger
+from trainer.model.logprobs import token_logprobs
+
+draw = torch.Generator().manual_seed(0)
+hidden, output = (torch.randn(size, 32, generator=draw).requires_grad_() for size in (40, 300))
+token = torch.randint(0, 300, (40,), generator=draw)
+theirs = Liger.apply(hidden, output, token)[0]
+ours = -token_logprobs(hidden, output, token, chunk=16)[0].mean()
+pairs = zip(*(torch.autograd.grad(loss, (hidden, output)) for loss in (theirs, ours)))
+print(float((ours - theirs).abs()), *(float((a - b).abs().max() / b.abs().max()) for a, b in pairs))
+"""
+
+
+@pytest.mark.skipif(
+    not (find_spec("liger_kernel") and find_spec("triton")),
+    reason="wants liger-kernel and triton, which are no part of the environment",
+)
+def test_log_probabilities_are_those_of_liger_kernels_fused_loss():
+    """Value and gradients, in float32; its kernel runs in triton's interpreter where there is no GPU."""
+    done = subprocess.run(
+        [sys.executable, "-c", LIGER],
+        env={**os.environ, "TRITON_INTERPRET": "1"},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert max(map(float, done.stdout.split())) < 2e-6
