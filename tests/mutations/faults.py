@@ -210,7 +210,7 @@ FAULTS = [
     Fault(
         "fast paths",
         "trainer/model/attention.py",
-        "own.clear_padding(rectangles[0])",
+        "own.clear_padding([some[0] for some in rectangles])",
         "pass",
         "padding positions pass the first token's gradient on",
         ("attention",),
@@ -222,6 +222,14 @@ FAULTS = [
         "grad_k[:, prompt] -= of_prompt[1][0]",
         "responses' gradient of the prompt's keys has the wrong sign",
         ("attention",),
+    ),
+    Fault(
+        "fast paths",
+        "trainer/model/trees.py",
+        "grad_k[shared] += across[1]",
+        "grad_k[shared] -= across[1]",
+        "the same where a GPU computes it",
+        ("spans",),
     ),
     Fault(
         "fast paths",
