@@ -57,6 +57,7 @@ pytest_plugins = [
     "tests.fixtures.engines",
     "tests.fixtures.otlp",
     "tests.fixtures.outages",
+    "tests.fixtures.ray_nodes",
     "tests.fixtures.receivers",
     "tests.fixtures.service",
     "tests.fixtures.vllm",

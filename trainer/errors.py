@@ -47,6 +47,18 @@ class RankOutOfMemory(RankLost):
     code = "out_of_memory"
 
 
+class HostLost(RankLost):
+    """A host that some of the processes ran on is gone."""
+
+    code = "host_lost"
+
+
+class ClusterFailed(TrainerError):
+    """The cluster that is to train the run, or one of its hosts, is not fit for it as it is."""
+
+    code = "cluster_failed"
+
+
 def rank_lost(reason: str) -> RankLost:
     """The error for why another rank has ended, by its own words."""
     of_memory = "OutOfMemoryError" in reason or "MemoryError" in reason or "out of memory" in reason

@@ -14,6 +14,7 @@ from app.core.tables import TrainingWorker
 from worker.intake import Intake
 from worker.jobs.room import Room
 from worker.presence import facts, remove_row, write_row
+from worker.ray_cluster import RayCluster
 from worker.shutdown import Shutdown
 
 #: More than any wait for the database comes to, with all that is written in a turn.
@@ -27,6 +28,7 @@ class Registration:
     def __init__(self, owner: str, intake: Intake, room: Room):
         self._id, self._intake, self._room = owner, intake, room
         self._facts: dict[str, object] = {}
+        self._cluster = RayCluster(get_settings())
         self._wake, self._ended = threading.Event(), threading.Event()
         self._thread: threading.Thread | None = None
         self._turned_at = time.monotonic()
@@ -35,6 +37,7 @@ class Registration:
         """Begin, in a thread of its own; a worker that is shutting down drains."""
         settings = get_settings()
         self._facts = facts(settings) | {"slots": settings.worker_slots, "draining": False}
+        self._cluster.start()
         self._thread = threading.Thread(target=self._run, args=(shutdown,), name="registration", daemon=True)
         self._thread.start()
 
@@ -46,6 +49,7 @@ class Registration:
     def stop(self) -> None:
         """The worker has ended: its row goes."""
         self._ended.set()
+        self._cluster.stop()
         self._wake.set()
         if self._thread is not None:
             self._thread.join()
@@ -68,7 +72,9 @@ class Registration:
 
     def write(self, *, draining: bool = False) -> bool:
         """Write the row, that it drains, too, or else as people want; whether it drains now."""
-        changed = {"draining": True} if draining else {}
+        changed: dict[str, object] = {"ray": self._cluster.seen}
+        if draining:
+            changed["draining"] = True
         seconds = get_settings().lease_seconds
         (drains,) = write_row(
             TrainingWorker, self._id, self._facts, changed, TrainingWorker.draining, lease_seconds=seconds

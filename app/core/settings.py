@@ -134,6 +134,14 @@ class Settings(GraderSettings):
         description="How long a job of several GPUs, when it is its turn and it fits nowhere, waits until a "
         "worker keeps what becomes free for it",
     )
+    ray_address: str = Field(
+        default="",
+        description="host:port of a Ray cluster's head, for jobs with launcher 'ray'; the worker's host must "
+        "be one of its nodes; empty: the worker takes no such jobs",
+    )
+    ray_device: Literal["gpu", "cpu"] = Field(
+        default="gpu", description="What each process of such a job occupies on the cluster"
+    )
     trainer_environment: list[str] = Field(
         default_factory=list,
         description='JSON list of variables, ["NAME"], passed from a worker\'s environment to trainers, '

@@ -203,7 +203,7 @@ def _job(sent: _Sent, resolved: Resolved, job_id: str, seed: int) -> Job:
         integrations=[one.model_dump(mode="json") for one in request.integrations or ()] or None,
         priority=request.priority,
         wanted_gpus=resources.of_a_worker,
-        least_gpus=resources.of_a_worker,
+        least_gpus=resources.least_of_a_worker,
         result_files=[],
         step=0,
         total_steps=resolved.run_spec.total_steps,

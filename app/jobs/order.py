@@ -221,15 +221,16 @@ def first_due(
     *,
     heads: int,
     postgresql: bool,
-    room: ColumnElement[int] | None = None,
+    room: tuple[ColumnElement[int], ColumnElement[int]] | None = None,
 ) -> Select[str]:
     """Ids of the jobs that are due and next, in order: of each project the first ``heads``.
 
-    With ``room`` those alone that begin with so many GPUs of a worker, or fewer.
+    With ``room`` those alone that begin with so many GPUs of a worker: from the first number, which is 0
+    where it takes runs on a Ray cluster and else 1, to the second.
     """
 
     def waiting(job: type[Job]) -> tuple[ColumnElement[bool], ...]:
-        return is_due(now, job) if room is None else (*is_due(now, job), job.least_gpus <= room)
+        return is_due(now, job) if room is None else (*is_due(now, job), job.least_gpus.between(*room))
 
     rank = func.row_number().over(partition_by=Job.project_id, order_by=_OWN_ORDER).label("rank")
     due = select(Job.id, Job.project_id, Job.priority, Job.created_at, rank)

@@ -1,9 +1,11 @@
 """Whether the GPUs that a job asks for go together with the rest of it, and whether workers have them."""
 
+from collections.abc import Sequence
+
 from sqlalchemy.orm import Session
 
 from app.core.errors import BadRequest
-from app.core.fleet import blocks, counted
+from app.core.fleet import Block, blocks, counted
 from app.jobs.schemas import CreateJob
 from trainer.spec.resources import DEFAULT_RESOURCES, Resources
 from trainer.spec.run import RunSpec
@@ -39,6 +41,14 @@ def check_fleet(session: Session, resources: Resources) -> None:
     """
     fleet = blocks(session)
     if resources.started_by == "ray":
+        if resources.rollout_gpus and any(block.worker.ray for block in fleet):
+            raise BadRequest(
+                f"Invalid value for 'resources.rollout_gpus': {resources.rollout_gpus}, but on a Ray cluster "
+                "all GPUs train: give 0.",
+                param="resources.rollout_gpus",
+            )
+        if _of_clusters(fleet, resources):
+            return
         field, value = ("nodes", resources.nodes) if resources.nodes > 1 else ("launcher", "'ray'")
         raise BadRequest(
             f"Invalid value for 'resources.{field}': {value}. No Ray cluster is connected, which that takes. "
@@ -51,6 +61,23 @@ def check_fleet(session: Session, resources: Resources) -> None:
             "is connected: give that or fewer, or connect a worker that has more.",
             param="resources.gpus",
         )
+
+
+def _of_clusters(fleet: Sequence[Block], resources: Resources) -> bool:
+    """Whether a worker has a Ray cluster; raises BadRequest where none of them has so much."""
+    clusters = [block.worker.ray for block in fleet if block.worker.ray is not None]
+    if not clusters or any(one["problem"] is not None for one in clusters):
+        return bool(clusters)  # of one that does not answer nobody knows: the job waits for it
+    each = resources.ranks // resources.nodes
+    if any(sum(has >= each for has in one["hosts"]) >= resources.nodes for one in clusters):
+        return True
+    unit = clusters[0]["device"].upper() + "s"
+    has = "; ".join(", ".join(map(str, one["hosts"])) or "none" for one in clusters)
+    raise BadRequest(
+        f"Invalid value for 'resources.gpus': {resources.gpus}, on {resources.nodes} hosts of a Ray cluster. "
+        f"The hosts have so many {unit}: {has}. Give fewer gpus, or more nodes.",
+        param="resources.gpus",
+    )
 
 
 def _largest(session: Session) -> str:

@@ -10,6 +10,15 @@ from app.core.live_workers import WorkerStatus
 WaitsFor = Literal["worker", "undrain", "slot", "gpus", "time", "pickup"]
 
 
+class RayClusterView(BaseModel):
+    """A Ray cluster, as a worker last saw it."""
+
+    address: str = Field(description="Address of its head")
+    device: Literal["gpu", "cpu"] = Field(description="What a process of a job takes on it")
+    hosts: list[int] = Field(description="How many of these each of its hosts has, the largest first")
+    problem: str | None = Field(description="Why the cluster could not be asked; null if it answered")
+
+
 class WorkerObject(BaseModel):
     """A process that runs jobs, or one that serves models."""
 
@@ -39,6 +48,9 @@ class WorkerObject(BaseModel):
         description="What serves the models, such as transformers or vllm; null for training"
     )
     models_loaded: int | None = Field(description="Number of models it has loaded; null for training")
+    ray: RayClusterView | None = Field(
+        description="The Ray cluster on which it runs jobs with launcher `ray`; null: it runs none"
+    )
 
 
 class ProjectInQueue(BaseModel):

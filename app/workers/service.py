@@ -207,6 +207,7 @@ def _training_view(row: TrainingWorker, own: Sequence[Held], caller: Caller) -> 
         "jobs": sorted(jobs),
         "engine": None,
         "models_loaded": None,
+        "ray": row.ray,
     }
 
 
@@ -219,6 +220,7 @@ def _inference_view(row: InferenceWorker) -> View:
         "jobs": [],
         "engine": row.engine,
         "models_loaded": len(row.loaded),
+        "ray": None,
     }
 
 

@@ -9,7 +9,7 @@ import pytest
 from openai.types.fine_tuning import FineTuningJob
 from sqlalchemy import update
 
-from app.core.db import write_session
+from app.core.db import read_session, write_session
 from app.core.settings import get_settings
 from app.core.tables import DEFAULT_PROJECT, Job
 from app.keys.service import create_key
@@ -175,3 +175,27 @@ def test_a_project_sees_its_own_jobs_and_the_operator_drains(keyed: Keyed, opera
             (operator, f"/workers/none/{action}", 404),
         ):
             assert ask(api, "POST", path, key).status_code == status, (action, path)
+
+
+def test_a_job_on_several_hosts_is_checked_against_the_ray_clusters_that_workers_have(api: Api) -> None:
+    with api.client() as client:
+        training_file = new_job(client, api).training_file
+    method = {"type": "reinforcement", "reinforcement": {"grader": GRADER}}
+    body = {"model": api.model, "training_file": training_file, "method": method}
+
+    def post(**resources: Any) -> httpx.Response:
+        return httpx.post(f"{api.url}/v1/fine_tuning/jobs", json=body | {"resources": resources})
+
+    cluster = {"address": "head:6379", "device": "gpu", "hosts": [8, 8, 4], "problem": None}
+    worker = training_worker(ray=cluster)
+    assert told(api, f"/workers/{worker}")["ray"] == cluster
+    job = post(gpus=16, nodes=2).json()
+    assert job["resources"]["launcher"] == "ray"
+    with read_session() as session:
+        row = session.get_one(Job, job["id"])
+        assert (row.wanted_gpus, row.least_gpus) == (1, 0)
+    refused = post(gpus=24, nodes=3).json()["error"]
+    assert refused["param"] == "resources.gpus"
+    assert "24, on 3 hosts of a Ray cluster. The hosts have so many GPUs: 8, 8, 4." in refused["message"]
+    training_worker(worker, ray=cluster | {"problem": "the Ray cluster cannot be reached"})
+    assert post(gpus=24, nodes=3).status_code == 200, "nobody knows what it has"

@@ -18,7 +18,7 @@ from tests.cli.test_compose import VARIABLES
 
 FOLDER = Path(__file__).parents[2] / "docs" / "kubernetes"
 GUIDE = FOLDER.parent / "guides" / "kubernetes.md"
-OVERLAYS = ("base", "gpu", "sandbox")
+OVERLAYS = ("base", "gpu", "sandbox", "ray")
 needs_kubectl = pytest.mark.skipif(
     shutil.which("kubectl") is None,
     reason="no kubectl, for kustomize: apt-get install kubernetes-client",
@@ -62,7 +62,8 @@ def test_what_is_written_is_of_the_schemas() -> None:
 def test_what_is_made_of_it_is_too(overlay: str) -> None:
     documents = rendered(overlay)
     for one in documents:
-        kubernetes_validate.validate(one, kubernetes_validate.latest_version(), strict=True)
+        if one["kind"] != "RayCluster":
+            kubernetes_validate.validate(one, kubernetes_validate.latest_version(), strict=True)
     deployments = named(documents, "Deployment")
     assert deployments.keys() == {"api", "worker", "inference"}
     (settings,) = named(documents, "ConfigMap")
@@ -151,3 +152,76 @@ def test_the_guide_makes_every_secret_that_the_parts_take() -> None:
         *("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_ENDPOINT_URL"),
     ):
         assert f"--from-literal={variable}=" in text
+
+
+# --- the Ray cluster: its pods by Kubernetes' schema, what is around them by these lists --------------------
+
+#: Fields of KubeRay's resource, from 1.5 on, that are used here.
+RAY_CLUSTER = {"rayVersion", "authOptions", "headGroupSpec", "workerGroupSpecs"}
+RAY_GROUP = {"groupName", "replicas", "minReplicas", "maxReplicas", "rayStartParams", "template"}
+
+
+def ray_pods() -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
+    """The groups of the Ray cluster, head first, and their pods' templates, as kustomize gives them."""
+    (cluster,) = named(rendered("ray"), "RayCluster").values()
+    assert cluster["apiVersion"] == "ray.io/v1"
+    assert cluster["spec"].keys() <= RAY_CLUSTER
+    assert cluster["spec"]["authOptions"] == {"mode": "token", "secretName": "policysplit-ray"}
+    head, groups = cluster["spec"]["headGroupSpec"], cluster["spec"]["workerGroupSpecs"]
+    assert head.keys() == {"rayStartParams", "template"} and all(one.keys() <= RAY_GROUP for one in groups)
+    for one in (head, *groups):
+        yield one, one["template"]
+
+
+@needs_kubectl
+def test_pods_of_the_ray_cluster_are_of_the_schemas_and_have_no_privilege_and_no_secret() -> None:
+    for group, template in ray_pods():
+        pod = {"apiVersion": "v1", "kind": "Pod", **template}
+        kubernetes_validate.validate(pod, kubernetes_validate.latest_version(), strict=True)
+        spec = template["spec"]
+        around, (container,) = spec["securityContext"], spec["containers"]
+        assert around["runAsNonRoot"] and around["runAsUser"] == 1000
+        assert around["seccompProfile"] == {"type": "RuntimeDefault"}
+        assert spec["automountServiceAccountToken"] is False
+        within = container["securityContext"]
+        assert within["readOnlyRootFilesystem"] and not within["allowPrivilegeEscalation"]
+        assert within["capabilities"] == {"drop": ["ALL"]}
+        assert {"cpu", "memory"} <= container["resources"]["requests"].keys()
+        assert "envFrom" not in container and {one["name"] for one in container["env"]} == {"HOME"}
+        assert {one["name"] for one in container["volumeMounts"]} == {one["name"] for one in spec["volumes"]}
+        assert all(isinstance(value, str) for value in group["rayStartParams"].values())
+        assert container["image"] == "policysplit-ray:0.1.0"
+        for probe in ("startupProbe", "readinessProbe", "livenessProbe"):
+            assert container[probe]["exec"]["command"][:2] == ["ray", "health-check"]
+
+
+@needs_kubectl
+def test_workers_are_drivers_on_the_ray_cluster_and_share_with_its_ranks_what_ranks_need() -> None:
+    documents = rendered("ray")
+    worker = named(documents, "Deployment")["worker"]["spec"]["template"]
+    spec, (container,), (node,) = (
+        worker["spec"],
+        worker["spec"]["containers"],
+        worker["spec"]["initContainers"],
+    )
+    environment = {one["name"]: one.get("value") for one in container["env"]}
+    (name,) = named(documents, "RayCluster")
+    address = environment["POLICYSPLIT_RAY_ADDRESS"]
+    assert address == f"{name}-head-svc:6379", "the service that KubeRay makes for the head"
+    assert f"--address={address}" in node["args"] and {"--num-cpus=0", "--num-gpus=0"} <= set(node["args"])
+    assert node["restartPolicy"] == "Always" and node["image"] == container["image"]
+    assert {"/tmp", "/dev/shm"} <= {one["mountPath"] for one in node["volumeMounts"]}
+    claim = {"name": "data", "persistentVolumeClaim": {"claimName": "data"}}
+    (gpu,) = (template for group, template in ray_pods() if group.get("groupName") == "gpu")
+    assert claim in spec["volumes"] and claim in gpu["spec"]["volumes"]
+    mounts = [one["volumeMounts"] for one in (container, gpu["spec"]["containers"][0])]
+    assert all({"name": "data", "mountPath": "/data"} in one for one in mounts)
+    assert named(documents, "PersistentVolumeClaim")["data"]["spec"]["accessModes"] == ["ReadWriteMany"]
+    # The same pods are let through to each other, and behind the policy that shuts all others out.
+    policy = named(documents, "NetworkPolicy")["ray-among-itself"]["spec"]
+    among = policy["podSelector"]["matchLabels"]
+    assert policy["ingress"] == [{"from": [{"podSelector": {"matchLabels": among}}]}]
+    for template in (worker, *(template for _, template in ray_pods())):
+        assert among.items() <= template["metadata"]["labels"].items()
+        assert template["metadata"]["labels"]["app.kubernetes.io/part-of"] == "policysplit"
+    assert "--from-literal=auth_token=" in GUIDE.read_text()

@@ -10,6 +10,8 @@ import pytest
 
 from app.core.settings import get_settings
 from trainer.sandbox.sandbox import Sandbox, Service
+from trainer.system.environment import for_another_host
+from trainer.system.guard import MARK
 from worker.integrations.feed import Feed
 from worker.jobs.launcher import Trainer, write_spec
 
@@ -17,8 +19,8 @@ TELL = "import json, os, sys; json.dump(dict(os.environ), open(sys.argv[4] + '/s
 HOSTED = {"type": "score_model", "input": [{"role": "user", "content": "x"}], "model": "m"}
 
 
-def _seen(run_dir: Path, grader: dict | None) -> dict[str, str]:
-    write_spec(run_dir, {"grader": grader})
+def _seen(run_dir: Path, grader: dict | None, **spec: object) -> dict[str, str]:
+    write_spec(run_dir, {"grader": grader, **spec})
     ended = threading.Event()
     trainer = Trainer.start([sys.executable, "-c", TELL], run_dir, 1, ended.set)
     assert ended.wait(60)
@@ -70,6 +72,21 @@ def test_a_trainer_gets_the_secrets_of_its_grader_alone(
     seen = _seen(tmp_path, grader)
     assert {name for name, value in seen.items() if value == "sk"} == secrets | {"SITE"}
     assert seen["NCCL_DEBUG"] == "INFO" and seen["https_proxy"] and seen["PATH"]
+
+
+@pytest.mark.parametrize("launcher", ["ray", "torchrun"])
+def test_the_driver_of_a_gang_alone_learns_how_to_join_the_cluster_and_passes_it_on_to_nobody(
+    operator: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, launcher: str
+):
+    monkeypatch.setenv("RAY_AUTH_TOKEN", "sk")
+    monkeypatch.setenv("POLICYSPLIT_RAY_ADDRESS", "head.example:6379")
+    get_settings.cache_clear()
+    seen = _seen(tmp_path, HOSTED, resources={"launcher": launcher})
+    joining = {"RAY_AUTH_TOKEN", "POLICYSPLIT_RAY_ADDRESS"}
+    assert seen.keys() & joining == (joining if launcher == "ray" else set())
+    passed_on = for_another_host(seen)
+    assert passed_on["JUDGE"] == passed_on["SITE"] == "sk" and passed_on["NCCL_DEBUG"] == "INFO"
+    assert not passed_on.keys() & {*joining, "PATH", "HOME", "PYTHONPATH", MARK}
 
 
 @pytest.mark.parametrize(("kind", "secrets"), [("tensorboard", set()), ("wandb", {"WANDB_API_KEY"})])

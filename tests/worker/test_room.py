@@ -8,9 +8,12 @@ import pytest
 from app.core.settings import get_settings
 from tests.fixtures.fleet import training_worker
 from tests.fixtures.workers import Service
+from trainer.gang.__main__ import options_of
+from trainer.spec.resources import Resources
 from worker.gpus import Slots
 from worker.jobs import holding
 from worker.jobs.ending import Ending, Outcome, apply_ending
+from worker.jobs.launcher import command_line
 from worker.jobs.room import Room
 from worker.lease import Claim
 
@@ -197,3 +200,35 @@ def test_a_claim_of_one_gpu_passes_a_larger_job_over(service: Service) -> None:
     claim = holding.claim_next("a release of before")
     assert claim and (claim.id, claim.gpus) == (small, 1)
     assert holding.any_due() and not holding.any_due(1)
+
+
+def test_a_run_on_a_ray_cluster_is_taken_by_a_worker_that_has_one_and_holds_one_slot(
+    service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    worker = Worker("a", slots=2)
+    spec = {"run_id": "x", "total_steps": 3, "resources": {"gpus": 16, "nodes": 2, "launcher": "ray"}}
+    run = service.add_job(run_spec=spec, wanted_gpus=1, least_gpus=0, created_at=1.0)
+    small = service.add_job(created_at=2.0)
+    assert (claim := worker.claim()) is not None and claim.id == small
+    assert worker.claim() is None and not worker.room.any_due()
+    monkeypatch.setenv("POLICYSPLIT_RAY_ADDRESS", "head.example:6379")
+    get_settings.cache_clear()
+    assert worker.room.any_due()
+    assert (claim := worker.claim()) is not None and (claim.id, claim.gpus) == (run, 1)
+    assert worker.room.free == 0
+
+
+def test_the_command_line_of_a_run_on_a_ray_cluster(monkeypatch: pytest.MonkeyPatch) -> None:
+    own = get_settings().trainer_command
+    sixteen = Resources(gpus=16, nodes=2, min_gpus=8, launcher="ray")
+    line = command_line(own, sixteen, 1)
+    assert line[1:4] == ["-P", "-m", "trainer.gang"]
+    tail = ["--spec", "s", "--run-dir", "r", "--events", "e", "--attempt", "3"]
+    told = options_of([*line[4:], *tail])
+    assert (told.ranks, told.min_ranks, told.nodes, told.cpu, told.attempt) == (16, 8, 2, False, 3)
+    monkeypatch.setenv("POLICYSPLIT_RAY_DEVICE", "cpu")
+    get_settings.cache_clear()
+    told = options_of([*command_line(["other", "program"], sixteen, 1)[4:], *tail])
+    assert told.cpu and told.trainer == ["other", "program"]
+    monkeypatch.undo()
+    get_settings.cache_clear()

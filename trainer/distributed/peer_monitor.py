@@ -18,6 +18,8 @@ GRACE_SECONDS = 3.0
 #: A machine without power breaks no connection: it is asked for after so many seconds of silence.
 KEEPALIVE_SECONDS = 10
 CONNECT_SECONDS = 60.0
+#: In the environment: what this rank's host is called, where that is not the machine's name.
+HOST = "POLICYSPLIT_RANK_HOST"
 
 
 class PeerMonitor:
@@ -66,6 +68,11 @@ class PeerMonitor:
             self._on_lost(self._reason)
 
 
+def host_name() -> str:
+    """What people are to know this rank's host by."""
+    return os.environ.get(HOST) or socket.gethostname()
+
+
 def named(rank: int, hosts: Sequence[str]) -> str:
     """A rank, with its host where that is known."""
     return f"rank {rank} on {hosts[rank]}" if hosts else f"rank {rank}"
@@ -76,7 +83,7 @@ def connect(rank: int, world: int, on_lost: Callable[[str], None]) -> PeerMonito
     host = os.environ["MASTER_ADDR"]  # the first rank's machine
     port: list[int] = [0]
     hosts = [""] * world
-    dist.all_gather_object(hosts, socket.gethostname())
+    dist.all_gather_object(hosts, host_name())
     if rank == 0:
         with socket.create_server((host, 0), backlog=world) as server:
             server.settimeout(CONNECT_SECONDS)

@@ -12,7 +12,6 @@ Collective operations must be called by all ranks in the same order. When one fa
 """
 
 import os
-import socket
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
@@ -23,7 +22,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from trainer.distributed.peer_monitor import PeerMonitor, connect
+from trainer.distributed.peer_monitor import PeerMonitor, connect, host_name
 from trainer.errors import InvalidSpec, RankLost, TrainerError, rank_lost
 
 T = TypeVar("T")
@@ -196,7 +195,7 @@ def join_ranks(on_lost: Callable[[str], None]) -> Iterator[Ranks]:
         with _told_of_losses(ranks):
             yield ranks
     except BaseException as error:
-        who = f"rank {dist.get_rank()} on {socket.gethostname()}"
+        who = f"rank {dist.get_rank()} on {host_name()}"
         monitor.close(f"{who} failed: {type(error).__name__}: {error}")
         raise
     monitor.close()

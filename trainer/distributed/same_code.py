@@ -1,19 +1,23 @@
 """Ranks of several hosts run the same code: what differs in a release would differ in numbers, or hang."""
 
 import hashlib
-import socket
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import trainer
-from trainer.distributed.ranks import Ranks
 from trainer.errors import InvalidSpec
 
+if TYPE_CHECKING:  # torch is not imported for versions alone
+    from trainer.distributed.ranks import Ranks
 
-def check_same_code(ranks: Ranks, own: dict[str, str] | None = None) -> None:
+
+def check_same_code(ranks: "Ranks", own: dict[str, str] | None = None) -> None:
     """Raise InvalidSpec, on every rank, naming the first host that has other versions; collective."""
-    told = ranks.gather((socket.gethostname(), _versions() if own is None else own))
+    from trainer.distributed.peer_monitor import host_name
+
+    told = ranks.gather((host_name(), versions() if own is None else own))
     (first_host, first), *others = told
     for rank, (host, its) in enumerate(others, 1):
         for name, value in its.items():
@@ -25,7 +29,8 @@ def check_same_code(ranks: Ranks, own: dict[str, str] | None = None) -> None:
 
 
 @cache
-def _versions() -> dict[str, str]:
+def versions() -> dict[str, str]:
+    """What is installed here, by name."""
     found = {name: _version(name) for name in ("policysplit", "torch", "transformers")}
     return found | {"trainer code": _source_sha256()[:12]}
 

@@ -118,5 +118,10 @@ class Resources(StrictModel):
         """How many GPUs, or slots, its worker has to have for it; those of a Ray cluster are not its own."""
         return 1 if self.started_by == "ray" else self.gpus
 
+    @property
+    def least_of_a_worker(self) -> int:
+        """With how many it begins; 0 where its GPUs are a Ray cluster's, which tells it from the others."""
+        return 0 if self.started_by == "ray" else self.gpus
+
 
 DEFAULT_RESOURCES = Resources()

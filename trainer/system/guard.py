@@ -77,6 +77,16 @@ def start_time(pid: int) -> str:
     return "" if state == "Z" else fields[18]
 
 
+def catches(pid: int, number: int) -> bool:
+    """Whether a process has a handler for the signal, which would else end it; False where nothing tells."""
+    try:
+        status = Path(f"/proc/{pid}/status").read_text()
+    except OSError:
+        return False
+    caught = next(line.split()[1] for line in status.splitlines() if line.startswith("SigCgt:"))
+    return bool(int(caught, 16) >> (number - 1) & 1)
+
+
 def end_orphans() -> None:
     """Kill every process of this user that ran under a guard of which nothing is left.
 

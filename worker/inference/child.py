@@ -16,9 +16,9 @@ from pathlib import Path
 import aiohttp
 
 from app.core.settings import get_settings
+from trainer.system.environment import inherited
 from trainer.system.guard import end_orphans
 from trainer.system.guarded import guard_command, kill_guard
-from worker.environment import inherited
 from worker.inference.engines import Engine, Host
 from worker.inference.errors import EngineUnavailable
 

@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from app.core.settings import get_settings
+from trainer.system.environment import inherited
 from trainer.system.guarded import Guarded
-from worker.environment import inherited
 
 #: The variables by which each is told where to send to, with which key.
 _FAMILIES = {"wandb": "WANDB_", "mlflow": "MLFLOW_"}

@@ -16,7 +16,7 @@ class Cause(StrEnum):
     SHUTDOWN = "shutdown"
     """Its worker was stopped."""
     LOST_HOST = "lost_host"
-    """Its worker was not heard of any more."""
+    """Its worker was not heard of any more, or a host of the Ray cluster that it ran on."""
     OUT_OF_MEMORY = "out_of_memory"
     GRADER = "grader"
     ENGINE = "engine"
@@ -39,6 +39,7 @@ _BY_CODE = {
     "disk_full": Cause.DISK_FULL,
     "rank_lost": Cause.LOST_RANK,
     "invalid_spec": Cause.INVALID,
+    "host_lost": Cause.LOST_HOST,
     "training_diverged": Cause.DIVERGED,
 }
 #: ``python -m trainer`` with a disk too full even for its last event.

@@ -40,7 +40,7 @@ from worker.jobs.results import FILENAME
 from worker.lease import Claim
 
 #: What the trainer fails with that may go well the next time.
-RETRIED = ("internal_error", "engine_failed", "rank_lost")
+RETRIED = ("internal_error", "engine_failed", "rank_lost", "host_lost", "cluster_failed")
 MAX_BACKOFF_SECONDS = 300.0
 
 

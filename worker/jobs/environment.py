@@ -2,13 +2,15 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
 from app.core.settings import get_settings
+from trainer.gang.cluster import ADDRESS
 from trainer.graders.operator import variables_for
 from trainer.graders.spec import Grader
-from worker.environment import inherited
+from trainer.system.environment import inherited
 
 _OF_GRADERS = (
     *("POLICYSPLIT_GRADER_ENDPOINTS", "POLICYSPLIT_GRADER_SECRETS"),
@@ -17,13 +19,17 @@ _OF_GRADERS = (
 
 
 def trainer_environment(spec_path: Path) -> dict[str, str]:
-    """For the trainer of the run that is specified there."""
+    """For the trainer of the run that is specified there; for the driver of its gang on a Ray cluster
+    (``trainer.gang``) with how to join that."""
+    spec: dict[str, Any] = json.loads(spec_path.read_text()) if spec_path.exists() else {}
     named = get_settings().trainer_environment
-    return inherited({*named, *_OF_GRADERS, *_secrets(spec_path)}) | {"PYTHONUNBUFFERED": "1"}
+    joining: dict[str, str] = {}
+    if spec.get("resources", {}).get("launcher") == "ray":
+        joining = inherited(families=("RAY_",)) | {ADDRESS: get_settings().ray_address}
+    return inherited({*named, *_OF_GRADERS, *_secrets(spec)}) | joining | {"PYTHONUNBUFFERED": "1"}
 
 
-def _secrets(spec_path: Path) -> set[str]:
-    spec: dict[str, object] = json.loads(spec_path.read_text()) if spec_path.exists() else {}
+def _secrets(spec: dict[str, Any]) -> set[str]:
     if not spec.get("grader"):
         return set()
     try:

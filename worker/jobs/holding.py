@@ -25,6 +25,7 @@ from app.core.db import get_engine, read_session, write_connection, write_sessio
 from app.core.ids import new_event_id
 from app.core.job_log import appending
 from app.core.job_status import HELD, JobStatus
+from app.core.settings import get_settings
 from app.core.tables import Double, Job, JobAttempt
 from app.jobs.order import HEADS, first_due, is_due
 from app.jobs.status import values_of_claim
@@ -43,7 +44,7 @@ class Flags:
 
 
 _NOW = bindparam("now", type_=Double)
-_ROOM = bindparam("room", type_=Integer)
+_ROOM, _LEAST = bindparam("room", type_=Integer), bindparam("least", type_=Integer)
 _ONLY = bindparam("only", type_=String)
 _TAKEN = "A worker has taken the job and is checking its grader."
 _STARTED, _AGAIN = "The job has started.", "The job has restarted (attempt {attempt})."
@@ -71,7 +72,8 @@ def claim_next(owner: str, room: int = 1, only: str | None = None) -> Claim | No
     postgresql = _is_postgresql()
     # SQLite has one writer: nobody can have taken anything since the first look.
     looks = HEADS if postgresql and only is None else HEADS[:1]
-    its = {"room": room} if only is None else {"room": room, "only": only}
+    its: dict[str, Any] = {"room": room}
+    its |= {"least": least()} if only is None else {"only": only}
     claims = (_claim(_statements(heads, postgresql, only is not None), owner, its) for heads in looks)
     return next((found for found in claims if found is not None), None)
 
@@ -85,7 +87,7 @@ def _statements(heads: int, postgresql: bool, only: bool) -> _Statements:
     if only:
         waiting = select(Job.id).where(*is_due(_NOW), Job.id == _ONLY, Job.least_gpus <= _ROOM)
     else:
-        waiting = first_due(_NOW, heads=heads, postgresql=postgresql, room=_ROOM)
+        waiting = first_due(_NOW, heads=heads, postgresql=postgresql, room=(_LEAST, _ROOM))
     status = case(
         (preflight_status.is_due(), JobStatus.VALIDATING_FILES.value), else_=JobStatus.RUNNING.value
     )
@@ -137,11 +139,16 @@ def _claim(statements: _Statements, owner: str, its: dict[str, Any]) -> Claim | 
     return replace(claim, gpus=gpus)
 
 
+def least() -> int:
+    """With how few of a worker's GPUs the jobs begin that this one takes: 0 where it has a Ray cluster."""
+    return 0 if get_settings().ray_address else 1
+
+
 def any_due(room: int | None = None, only: str | None = None) -> bool:
     """Whether a job waits for nothing but its turn, locked or not; of those that have room, or that one."""
     query = select(Job.id).where(*is_due(time.time()))
     if room is not None:
-        query = query.where(Job.least_gpus <= room)
+        query = query.where(Job.least_gpus.between(least(), room))
     if only is not None:
         query = query.where(Job.id == only)
     with read_session() as session:

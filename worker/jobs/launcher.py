@@ -3,9 +3,11 @@
 import json
 import os
 import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
+from app.core.settings import get_settings
 from trainer.spec.resources import Resources
 from trainer.system import logs
 from trainer.system.files import write_atomically
@@ -14,6 +16,8 @@ from worker import gpus
 from worker.jobs.environment import trainer_environment
 
 SPEC_NAME = "spec.json"
+#: What a worker has its trainers be, after its Python, unless its operator says otherwise.
+OWN_PROGRAM = ["-P", "-m", "trainer"]
 LOG_TAIL_BYTES = 4096
 LOG_TAIL_LINES = 20
 
@@ -30,8 +34,11 @@ def command_line(command: list[str], resources: Resources, gpus: int) -> list[st
     """What the worker starts, and supervises as its one process, for a run that has ``gpus`` of the worker's.
 
     The one place where launchers differ: with ``torchrun`` the trainer makes a process of each GPU that is to
-    train (``trainer.distributed.launch``).
+    train (``trainer.distributed.launch``); with ``ray`` it is the driver of such processes on the hosts of a
+    cluster (``trainer.gang``).
     """
+    if resources.started_by == "ray":
+        return _driver(command, resources)
     ranks = gpus - resources.rollout_gpus
     if not resources.rollout_gpus:
         ranks -= ranks % resources.tensor_parallel
@@ -41,6 +48,17 @@ def command_line(command: list[str], resources: Resources, gpus: int) -> list[st
 def fewer_text(resources: Resources, gpus: int) -> str:
     """What the event says of a run that goes on with less than it wants, as its ``min_gpus`` allows."""
     return f"There are {gpus} of {resources.gpus} GPUs left for the job: it goes on with these."
+
+
+def _driver(command: list[str], resources: Resources) -> list[str]:
+    driver = [sys.executable, "-P", "-m", "trainer.gang", "--ranks", str(resources.ranks)]
+    if resources.min_gpus is not None:
+        driver += ["--min-ranks", str(resources.min_gpus - resources.rollout_gpus)]
+    driver += ["--nodes", str(resources.nodes)]
+    if get_settings().ray_device == "cpu":
+        driver.append("--cpu")
+    # Each host has its own Python: another program than python -m trainer is the same everywhere.
+    return driver if command[1:] == OWN_PROGRAM else [*driver, "--trainer", json.dumps(command)]
 
 
 def events_name(attempt: int) -> str:

@@ -9,8 +9,9 @@ from sqlalchemy import ColumnElement, and_, func
 from app.core.tables import Job
 from trainer.spec.events import Event, Failed, MessageEvent, Phase, Started
 
-#: The trainer's name for the phase (``trainer.loop``).
-PHASE = "preflight"
+#: The trainer's name for the phase (``trainer.loop``), and that of what comes before: waiting for hosts of a
+#: cluster (``trainer.gang``).
+PHASES = ("preflight", "placement")
 
 
 def is_due() -> ColumnElement[bool]:
@@ -22,7 +23,7 @@ def is_due() -> ColumnElement[bool]:
 def is_over(event: Event) -> bool:
     """Whether the event says that the trainer has gone on to something else."""
     if isinstance(event, Phase):
-        return event.phase != PHASE
+        return event.phase not in PHASES
     if isinstance(event, Started):
         return event.step > 0
     return not isinstance(event, MessageEvent | Failed)

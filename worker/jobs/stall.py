@@ -14,6 +14,7 @@ from pathlib import Path
 import psutil
 
 from app.core.settings import Settings
+from trainer.system.guard import catches
 from worker.jobs.launcher import Trainer, events_name
 
 #: From the signal to a stack that is written whole.
@@ -78,7 +79,7 @@ class StallWatch:
 
     def _ask_for_stacks(self) -> None:
         # A process without a handler would be ended by the signal.
-        if self._trainer.running and _catches(self._trainer.pid, signal.SIGUSR1):
+        if self._trainer.running and catches(self._trainer.pid, signal.SIGUSR1):
             with contextlib.suppress(ProcessLookupError):
                 os.kill(self._trainer.pid, signal.SIGUSR1)
 
@@ -104,15 +105,6 @@ class StallWatch:
             return psutil.Process(self._trainer.pid).status()
         except psutil.Error:
             return "unknown"
-
-
-def _catches(pid: int, number: signal.Signals) -> bool:
-    try:
-        status = Path(f"/proc/{pid}/status").read_text()
-    except OSError:
-        return False
-    caught = next(line.split()[1] for line in status.splitlines() if line.startswith("SigCgt:"))
-    return bool(int(caught, 16) >> (number - 1) & 1)
 
 
 def _size(path: Path) -> int:

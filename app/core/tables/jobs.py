@@ -85,7 +85,7 @@ class Job(Table):
     note: Mapped[str | None] = mapped_column(Text)
     tags: Mapped[list[str] | None] = mapped_column(Json)
     # Of one worker, GPUs or the slots that stand in for them: how many it wants, with how many it begins at
-    # least, and how many its attempt has. A run on a Ray cluster wants one, for its driver.
+    # least, and how many its attempt has. A run on a Ray cluster wants one, for its driver; 0 begin it.
     wanted_gpus: Mapped[int] = mapped_column(Integer, default=1, server_default="1")
     least_gpus: Mapped[int] = mapped_column(Integer, default=1, server_default="1")
     held_gpus: Mapped[int] = mapped_column(Integer, default=1, server_default="1")

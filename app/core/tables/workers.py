@@ -1,5 +1,7 @@
 """Processes that work: those that train, and those that serve models."""
 
+from typing import Any
+
 from sqlalchemy import Boolean, Integer, String
 from sqlalchemy.orm import Mapped, mapped_column
 
@@ -9,7 +11,8 @@ from app.core.tables.base import Double, Json, Table
 class TrainingWorker(Table):
     """A process that runs jobs. Its ``id`` is what it owns leases as.
 
-    ``gpus``: the devices that it may use, as CUDA names them. ``draining``: it takes no more jobs.
+    ``gpus``: the devices that it may use, as CUDA names them. ``draining``: it takes no more jobs. ``ray``:
+    the cluster that it starts runs on (``worker.ray_cluster``).
     """
 
     __tablename__ = "training_workers"
@@ -21,6 +24,7 @@ class TrainingWorker(Table):
     started_at: Mapped[float] = mapped_column(Double)
     heartbeat_at: Mapped[float] = mapped_column(Double)
     draining: Mapped[bool] = mapped_column(Boolean, default=False)
+    ray: Mapped[dict[str, Any] | None] = mapped_column(Json)
 
 
 class InferenceWorker(Table):

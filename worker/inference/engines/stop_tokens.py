@@ -17,7 +17,7 @@ from typing import Any
 
 from trainer.spec.chat_template import chat_template
 from trainer.spec.turn_end import turn_end
-from worker.environment import inherited
+from trainer.system.environment import inherited
 from worker.inference.engines.folders import read_json as _read
 from worker.inference.errors import EngineFailed
 

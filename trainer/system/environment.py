@@ -2,11 +2,14 @@
 
 A worker has the database's address with its password, the keys of object stores and of trackers, and whatever
 else its operator's shell exports; its children load models and libraries. What is not listed here, an
-operator names in the setting of that kind of child.
+operator names in the setting of that kind of child. A child on another host has that host's environment, and
+of this one what is not about the host.
 """
 
 import os
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
+
+from trainer.system.guard import MARK
 
 _NAMES = frozenset(
     (
@@ -22,6 +25,11 @@ _FAMILIES = (
     *("KMP_", "MKL_", "OPENBLAS_", "MALLOC_", "HF_", "TRANSFORMERS_", "TOKENIZERS_", "SAFETENSORS_"),
     "VLLM_",
 )
+#: Of a host: where things are on it, and which of its devices are whose.
+_OF_A_HOST = (
+    *("XDG_", "LD_", "CUDA_VISIBLE_", "CUDA_HOME", "NVIDIA_", "ROCR_VISIBLE_", "HIP_VISIBLE_", "KUBERNETES_"),
+    *("PYTHONPATH", "PYTHONHOME", "RAY_", "POLICYSPLIT_RAY_", MARK),
+)
 _SECRET = ("TOKEN", "SECRET", "PASSWORD", "API_KEY")
 
 
@@ -31,6 +39,15 @@ def inherited(names: Collection[str] = (), families: tuple[str, ...] = ()) -> di
         name: value
         for name, value in os.environ.items()
         if name in names or name.startswith(families) or _is_plain(name)
+    }
+
+
+def for_another_host(environment: Mapping[str, str]) -> dict[str, str]:
+    """What of an environment means something on another host, secrets or not."""
+    return {
+        name: value
+        for name, value in environment.items()
+        if name.upper() not in _NAMES and not name.startswith(_OF_A_HOST)
     }
 
 

@@ -1,0 +1,80 @@
+"""``python -m trainer.gang --ranks N --spec spec.json --run-dir DIR``: one run on the hosts of a Ray cluster.
+
+This process, the driver, connects to the cluster that ``POLICYSPLIT_RAY_ADDRESS`` names, waits until all of
+the ranks can be placed, looks at their hosts, and has each of them run ``python -m trainer`` with the same
+arguments, joined as torchrun joins them.
+
+Arguments, exit codes, events and signals are those of ``python -m trainer``: SIGTERM has all ranks stop at
+the next step with a state to resume from, SIGUSR1 has each write its stacks. Ranks' output is this process's,
+with rank and host before each line. When it dies, be it by ``kill -9``, Ray ends its actors on all hosts, and
+their guards what they had started.
+
+The run directory, data and model have to be at the same paths on all hosts.
+"""
+
+import argparse
+import json
+import logging
+import os
+import signal
+import sys
+import threading
+from pathlib import Path
+
+from trainer.errors import ClusterFailed, TrainerError
+from trainer.gang.cluster import connected
+from trainer.gang.driver import OWN, Driver
+from trainer.system import logs
+
+_log = logging.getLogger("trainer.gang")
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the gang; returns the exit code."""
+    options = options_of(arguments)
+    logs.set_up("trainer", "%(message)s", logging.WARNING)
+    stop, dump = threading.Event(), threading.Event()
+    options.run_dir.mkdir(parents=True, exist_ok=True)
+    driver = Driver(options, stop, dump)
+    try:
+        wanted, paths = driver.wanted(), driver.paths()
+        _signals(stop, dump)
+        with connected(lambda reason: os._exit(driver.fail(ClusterFailed(reason)))):
+            _signals(stop, dump)  # again: Ray sets its own
+            return driver.run(wanted, paths)
+    except TrainerError as error:
+        return driver.fail(error)
+    except Exception as error:
+        _log.exception("the gang failed")
+        return driver.fail(ClusterFailed(f"{type(error).__name__}: {error}"))
+
+
+def options_of(arguments: list[str] | None) -> argparse.Namespace:
+    """What the command line says."""
+    parser = argparse.ArgumentParser(
+        prog="python -m trainer.gang", description="Train one run on a Ray cluster."
+    )
+    parser.add_argument("--ranks", type=int, required=True, help="how many processes, of a GPU each")
+    parser.add_argument("--min-ranks", type=int, help="how many will do where the cluster has no more in all")
+    parser.add_argument("--nodes", type=int, help="hosts to be on, as many ranks on each; default: few")
+    parser.add_argument("--cpu", action="store_true", help="of a CPU each, without GPUs")
+    parser.add_argument("--spec", type=Path, required=True, help="the run's specification, JSON")
+    parser.add_argument("--run-dir", type=Path, required=True, help="where events, checkpoints and state go")
+    parser.add_argument("--events", default="events.jsonl", help="name of the events file in it")
+    parser.add_argument("--attempt", type=int, default=0, help="of several trainers the highest one stays")
+    parser.add_argument(
+        "--trainer",
+        type=json.loads,
+        default=OWN,
+        help="JSON list: what the hosts run; default python -m trainer",
+    )
+    return parser.parse_args(arguments)
+
+
+def _signals(stop: threading.Event, dump: threading.Event) -> None:
+    signal.signal(signal.SIGTERM, lambda *_: stop.set())
+    signal.signal(signal.SIGUSR1, lambda *_: dump.set())
+
+
+if __name__ == "__main__":
+    sys.exit(main())

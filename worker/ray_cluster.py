@@ -1,0 +1,65 @@
+"""What the Ray cluster has that this worker's jobs may run on, asked now and then by a process of its own."""
+
+import json
+import logging
+import subprocess
+import sys
+import threading
+from typing import Any
+
+from app.core.settings import Settings
+from trainer.gang.cluster import ADDRESS
+from trainer.system.environment import inherited
+
+ASK_SECONDS = 60.0
+ANSWER_SECONDS = 60.0
+_log = logging.getLogger(__name__)
+
+
+class RayCluster:
+    """``seen`` is what the worker's row says: None where the worker has none to speak of."""
+
+    def __init__(self, settings: Settings):
+        self.seen: dict[str, Any] | None = None
+        self._address = settings.ray_address
+        self._device = settings.ray_device
+        self._ended = threading.Event()
+        self._thread: threading.Thread | None = None
+
+    def start(self) -> None:
+        """Begin to ask, in a thread of its own; the first answer takes a few seconds."""
+        if self._address:
+            self.seen = self._told([], "It was not asked yet.")
+            self._thread = threading.Thread(target=self._run, name="ray-cluster", daemon=True)
+            self._thread.start()
+
+    def stop(self) -> None:
+        """Ask no more."""
+        self._ended.set()
+
+    def _run(self) -> None:
+        while not self._ended.is_set():
+            seen = self.ask()
+            if self.seen is None or seen["problem"] != self.seen["problem"]:
+                _log.info("the Ray cluster at %s: %s", self._address, seen["problem"] or seen["hosts"])
+            self.seen = seen
+            self._ended.wait(ASK_SECONDS)
+
+    def ask(self) -> dict[str, Any]:
+        """Its address, how many GPUs (or CPUs) each of its hosts has, or the problem."""
+        command = [sys.executable, "-P", "-m", "trainer.gang.inventory"]
+        if self._device == "cpu":
+            command.append("--cpu")
+        environment = inherited(families=("RAY_",)) | {ADDRESS: self._address}
+        try:
+            done = subprocess.run(
+                command, env=environment, capture_output=True, text=True, timeout=ANSWER_SECONDS
+            )
+        except (OSError, subprocess.TimeoutExpired) as error:
+            return self._told([], f"It does not answer: {error}")
+        if done.returncode != 0:
+            return self._told([], (done.stderr.strip().splitlines() or ["It gives no answer."])[-1])
+        return self._told(json.loads(done.stdout.splitlines()[-1]), None)
+
+    def _told(self, hosts: list[int], problem: str | None) -> dict[str, Any]:
+        return {"address": self._address, "device": self._device, "hosts": hosts, "problem": problem}
