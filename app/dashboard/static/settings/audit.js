@@ -44,10 +44,10 @@ function Table({ rows }) {
   return html`<div class="table-box" tabindex="0" role="region" aria-label="Entries"><table class="jobs">
     <thead><tr><th scope="col">Change</th><th scope="col">By</th><th scope="col" class="right">When</th></tr></thead>
     <tbody>${rows.map((one) => html`<tr key=${one.id}>
-      <td class="job-name"><b>${one.type.replaceAll(/[._]/g, " ")}</b>
+      <td class="job-name whole"><b>${one.type.replaceAll(/[._]/g, " ")}</b>
         <div class="tiny mono muted ellipsis">${one.resource_id}</div>
         <div class="tiny soft">${details(one)}</div></td>
-      <td class="small" data-label="by"><span class="mono">${one.actor.email ?? one.actor.api_key?.id ?? "the operator"}</span>
+      <td class="small whole" data-label="by"><span class="mono">${one.actor.email ?? one.actor.api_key?.id ?? "the operator"}</span>
         <div class="tiny muted">${[one.actor.ip_address, one.project.name].filter(Boolean).join(" · ")}</div></td>
       <td class="right muted nowrap end" title=${`${dateTime(one.effective_at)}${one.request_id ? ` · ${one.request_id}` : ""}`}>${ago(one.effective_at)}</td>
     </tr>`)}</tbody>

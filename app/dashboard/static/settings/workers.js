@@ -36,7 +36,7 @@ export function Workers() {
     <${Queue} queue=${queue} />
     <section class="card" aria-label="Workers">
       <div class="card-head"><h2>Workers</h2><span class="small muted">Those that run jobs, and those that serve models.</span></div>
-      ${workers.length ? html`<${Table} workers=${workers} operator=${who.data?.operator} onDrain=${drain} />` : html`<${Empty} title="No worker is connected">Start one for each set of GPUs: <code>python -m worker</code>. <code>policysplit serve</code> starts one by itself.<//>`}
+      ${workers.length ? html`<${Table} workers=${workers} operator=${who.data?.operator} onDrain=${drain} />` : html`<${Empty} title="No worker is connected">Start one for each set of GPUs: <code>policysplit worker</code>. <code>policysplit serve</code> starts one by itself.<//>`}
       ${more && html`<p class="more muted small">The newest ${count(MOST)} are shown.</p>`}
     </section>
   </div>`;

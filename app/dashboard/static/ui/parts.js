@@ -1,5 +1,5 @@
 // Small parts that several pages share.
-import { cls, html, useEffect, useRef, useState } from "../core/html.js";
+import { cls, html, useEffect, useLayoutEffect, useRef, useState } from "../core/html.js";
 import { say } from "./toasts.js";
 import { Icon } from "./icons.js";
 
@@ -64,7 +64,13 @@ export function Segments({ label, value, options, onChange }) {
 
 /** Pages beside each other: `tabs` are `[name, text]`, and `to(name)` is the address of one. */
 export function Tabs({ label, tabs, at, to }) {
-  return html`<nav class="tabs" aria-label=${label}>${tabs.map(([name, text]) => html`<a key=${name} href=${to(name)} aria-current=${at === name ? "page" : null}>${text}</a>`)}</nav>`;
+  const nav = useRef(null);
+  // On a phone they are wider than the page: the one that is open is seen.
+  useLayoutEffect(() => {
+    const open = nav.current.querySelector("[aria-current]");
+    if (open) nav.current.scrollLeft = open.offsetLeft - nav.current.offsetLeft - (nav.current.clientWidth - open.offsetWidth) / 2;
+  }, [at]);
+  return html`<nav ref=${nav} class="tabs" aria-label=${label}>${tabs.map(([name, text]) => html`<a key=${name} href=${to(name)} aria-current=${at === name ? "page" : null}>${text}</a>`)}</nav>`;
 }
 
 export function Empty({ icon = "empty", title, children, action }) {
