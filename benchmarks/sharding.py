@@ -12,7 +12,6 @@ import sys
 import tempfile
 import time
 from pathlib import Path
-from typing import Literal
 
 import torch
 import transformers
@@ -44,13 +43,13 @@ SHAPE = {
     "vocab_size": 4096,
     "tie_word_embeddings": True,
 }
-Kept = dict[Literal["weights", "gradients", "moments"], int]
+KINDS = ("weights", "gradients", "moments")
 
 
 class Weighing(MasterAdamW):
     """Tells the bytes of what this rank has when an update is made."""
 
-    kept: Kept
+    kept: dict[str, int]
 
     def step(self, step: int) -> float:
         masters = list(self.masters().values())
@@ -134,7 +133,7 @@ def main() -> int:
             if os.spawnv(os.P_WAIT, sys.executable, [*command, "--scratch", scratch]) != 0:
                 return 1
             ranks = [json.loads((Path(scratch) / f"{world}-{n}.json").read_text()) for n in range(world)]
-            most = [max(of_rank[kind] for of_rank in ranks) / 1e6 for kind in Kept.__args__[0].__args__]
+            most = [max(of_rank[kind] for of_rank in ranks) / 1e6 for kind in KINDS]
             speed = ranks[0]["tokens_per_second"]
             cells = [str(world), *(f"{size:.1f}" for size in (*most, sum(most))), f"{speed:,.0f}"]
             print(f"| {' | '.join(cells)} |", flush=True)
