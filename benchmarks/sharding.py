@@ -2,7 +2,7 @@
 
 Ranks are processes of this machine's CPU, with one thread each, joined by gloo: bytes are those of any
 machine, times are of this one alone and say nothing of GPUs. The model has random weights, eight layers of
-width 256. An update is ``policy_split`` on eight groups of eight responses of 64 tokens, bfloat16 in use.
+width 256. An update is ``policy_split`` on four groups of four responses of 32 tokens, bfloat16 in use.
 """
 
 import argparse
@@ -32,7 +32,7 @@ from trainer.steps.update import update
 from trainer.types import Group, Rollout
 
 WORLDS = (1, 2, 4)
-GROUPS, RESPONSES, TOKENS = 8, 8, 64
+GROUPS, RESPONSES, TOKENS = 4, 4, 32
 UPDATES = 3
 SHAPE = {
     "hidden_size": 256,
@@ -101,8 +101,8 @@ def one(model: Path, out: Path) -> None:
         times = []
         for number in range(UPDATES):
             started = time.perf_counter()
-            # Two groups a pass, so that each of four ranks has one.
-            update(context, optimizer, groups, first_update=number, tokens_per_micro_batch=2_400)
+            # A group a pass, so that each of four ranks has one.
+            update(context, optimizer, groups, first_update=number, tokens_per_micro_batch=300)
             times.append(time.perf_counter() - started)
         tokens = GROUPS * RESPONSES * TOKENS * 2
         found = {**optimizer.kept, "tokens_per_second": tokens / min(times[1:])}
