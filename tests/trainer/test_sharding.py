@@ -1,6 +1,7 @@
 """Ranks that each have a part of the weights train as one process with all of them, and go on from each
 other's states. Every world is started once (``tests.trainer.sharded_training``)."""
 
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -48,6 +49,12 @@ def found(out: Path) -> dict[int, list[dict[str, Any]]]:
     return {world: [torch.load(out / f"{world}-{rank}.pt") for rank in range(world)] for world in WORLDS}
 
 
+@cache
+def trained_alone(model: str, name: str) -> dict[str, torch.Tensor | float]:
+    """By one process."""
+    return trained(model, CASES[name])
+
+
 @pytest.mark.parametrize(("world", "name"), [*((2, name) for name in CASES), *((4, name) for name in FOUR)])
 def test_r12_ranks_with_parts_of_the_weights_train_as_one_with_all(
     models: Path, found: dict[int, list[dict[str, Any]]], world: int, name: str
@@ -56,7 +63,7 @@ def test_r12_ranks_with_parts_of_the_weights_train_as_one_with_all(
 
     In float64, but for norms and positions inside the model.
     """
-    alone = trained(str(models / "tiny"), CASES[name])
+    alone = trained_alone(str(models / "tiny"), name)
     assert any(
         key.startswith("gradient 0/") and bool(torch.as_tensor(value).any()) for key, value in alone.items()
     )
