@@ -30,7 +30,7 @@ ENDING_SECONDS = 2 * GRACE_SECONDS + 4.0
 #: Ray knows that an actor is gone before it says that its node is.
 NODE_SECONDS = 5.0
 #: What is cut off for less may come back.
-SILENT_SECONDS = 20.0
+SILENT_SECONDS = 24.0
 
 
 @dataclass(frozen=True)
@@ -163,7 +163,10 @@ class Gang:
             if dump.is_set():
                 dump.clear()
                 self._ask_all("dump")
-        for rank in self._silent:
+        for rank, since in self._silent.items():
+            # Ray's head asks a host several times before it counts as lost.
+            while is_alive(self._places[rank].node) and time.monotonic() - since < SILENT_SECONDS:
+                time.sleep(LOOK_SECONDS)
             lost = lost or self._lost(rank, f"it has not answered for {SILENT_SECONDS:.0f} s")
         return End(codes, lost, self._places[0].host)
 
