@@ -66,5 +66,6 @@ def fetch(values: Sequence[Tensor]) -> list[Tensor]:
     for device in {one.device for one in values}:
         here = [at for at, one in enumerate(values) if one.device == device]
         together = torch.cat([values[at] for at in here]).cpu()
-        found |= zip(here, together.split([len(values[at]) for at in here]), strict=True)
+        parts = torch.split(together, [len(values[at]) for at in here])
+        found |= zip(here, parts, strict=True)
     return [found[at] for at in range(len(values))]
