@@ -213,7 +213,9 @@ def own_due(project_id: str, now: float) -> Select[Job]:
 
 def any_fits(session: Session, now: float, room: int) -> bool:
     """Whether a job that is due needs no more than so many GPUs of a worker."""
-    return session.scalar(select(Job.id).where(*is_due(now), Job.least_gpus <= room).limit(1)) is not None
+    fits = select(Job.id).where(*is_due(now), Job.least_gpus <= room)
+    # In the index's order, or PostgreSQL takes the first of many to be near and reads the table for it.
+    return session.scalar(fits.order_by(Job.project_id, *_OWN_ORDER).limit(1)) is not None
 
 
 def first_due(

@@ -13,7 +13,7 @@ WaitsFor = Literal["worker", "undrain", "slot", "gpus", "time", "pickup"]
 class RayClusterView(BaseModel):
     """A Ray cluster, as a worker last saw it."""
 
-    address: str = Field(description="Address of its head")
+    address: str = Field(description="Where its head answers, as host:port")
     device: Literal["gpu", "cpu"] = Field(description="What a process of a job takes on it")
     hosts: list[int] = Field(description="How many of these each of its hosts has, the largest first")
     problem: str | None = Field(description="Why the cluster could not be asked; null if it answered")

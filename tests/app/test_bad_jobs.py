@@ -41,7 +41,12 @@ BAD: list[tuple[dict[str, Any], dict[str, Any], str | None, str]] = [
     ({"resources": {"gpus": 3, "nodes": 2}}, {}, "resources.nodes", "gpus is 3: give a divisor"),
     ({"resources": {"gpus": 4, "nodes": 2}}, {}, "resources.nodes", "2. No Ray cluster is connected"),
     ({"resources": {"gpus": 2, "rollout_gpus": 2}}, {}, "resources.rollout_gpus", "give 1 at most"),
-    ({"resources": {"gpus": 2, "rollout_gpus": 1}}, {}, "resources.rollout_gpus", "give 'vllm'"),
+    (
+        {"resources": {"gpus": 2, "rollout_gpus": 1}},
+        {"rollout": {"engine": "transformers"}},
+        "resources.rollout_gpus",
+        "give 'vllm'",
+    ),
     (
         {"resources": {"gpus": 4, "tensor_parallel": 3}},
         {},
