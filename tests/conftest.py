@@ -72,8 +72,8 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 # Files with a few tests that take long: begun first, so that no process waits at the end for another's last.
 _LONG = (
     *("test_vllm_runs", "test_vllm", "test_engines", "test_ranks", "test_serve", "test_run", "test_lora"),
-    *("test_pages", "test_real_trainer", "test_token_ids", "test_vllm_engine", "test_routing"),
-    "test_supervisor",
+    *("test_sharding", "test_vllm_replicas", "test_ray", "test_ranked_jobs", "test_staleness", "test_pages"),
+    *("test_token_ids", "test_vllm_engine", "test_routing", "test_supervisor"),
 )
 
 
