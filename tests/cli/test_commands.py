@@ -27,7 +27,7 @@ def test_the_command_line_imports_no_torch() -> None:
         (("models", "pull", "Nobody"), "SmolLM2-135M-Instruct"),
         (("models", "pull", "some/model"), "HF_HUB_OFFLINE is set"),
         (("demo", "--seeds", "1,x"), "'1,x' is not a list of whole numbers"),
-        (("demo", "--task", "poems"), "'poems' is not a task of the demo; there are numbers, sums"),
+        (("demo", "--task", "poems"), "'poems' is not a task of the demo; give one of numbers, sums"),
     ],
 )
 def test_errors_are_one_sentence(arguments: tuple[str, ...], sentence: str, tmp_path: Path) -> None:

@@ -70,7 +70,7 @@ def test_the_status_says_what_does_not_work_and_which_models_there_are(api: Api)
     worker = training_worker()
     shown = run_cli("workers", "list", "--base-url", api.url).stdout.splitlines()
     assert shown[0].split()[:3] == ["worker", "status", "gpus"]
-    assert shown[1].split()[:5] == [worker, "online", "2", "0/2", "jobs"]
+    assert shown[1].split()[:5] == [worker, "online", "2", "0/2", "slots"]
     assert shown[2] == "0 waiting, 0 running, 0 of 2 slots taken. No job waits."
     drained = run_cli("workers", "drain", worker, "--base-url", api.url).stdout
     assert drained.strip() == f"{worker} is draining; it runs nothing"

@@ -167,7 +167,7 @@ def test_storage_shows_what_there_is_and_what_goes(
             expect(use).to_contain_text(text)
         expect(page.get_by_label("Largest runs").get_by_role("link", name="large")).to_be_visible()
         kept = page.get_by_label("Removed automatically").locator("tbody tr")
-        expect(kept.filter(has_text="Rollouts")).to_contain_text("for ever")
+        expect(kept.filter(has_text=re.compile("^Rollouts"))).to_contain_text("for ever")
         expect(kept.filter(has_text="Uploads")).to_contain_text("3 days after the upload")
         expect(kept.filter(has_text="Uploads")).to_contain_text("1 file")
         looks_right(page)

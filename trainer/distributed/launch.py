@@ -24,7 +24,7 @@ import time
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from trainer.system.guard import PR_SET_PDEATHSIG, prctl
+from trainer.system.guard import end_with_parent
 
 HOST = "127.0.0.1"
 #: From the loss of a rank until the others are killed: they notice by themselves and say why
@@ -77,7 +77,7 @@ def launch(ranks: int) -> Launched | None:
 
 def _become(rank: int, ranks: int, port: int, output: int) -> None:
     """Be that rank: its variables are torchrun's."""
-    prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    end_with_parent()
     for stream in (1, 2):
         os.dup2(output, stream)
     os.close(output)

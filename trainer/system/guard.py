@@ -47,6 +47,11 @@ def prctl(option: int, value: int) -> None:
         ctypes.CDLL(None, use_errno=True).prctl(option, value, 0, 0, 0)
 
 
+def end_with_parent() -> None:
+    """This process is killed when the thread that made it ends."""
+    prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
 def descendants(pid: int | None = None) -> list[int]:
     """Every process below this one, or below ``pid``."""
     import psutil
@@ -140,7 +145,7 @@ class Guard:
                 start_new_session=True,
                 pass_fds=passed,
                 env=os.environ | {MARK: f"{_namespace()}/{parent}/{start_time(parent)}"},
-                preexec_fn=lambda: prctl(PR_SET_PDEATHSIG, signal.SIGKILL),
+                preexec_fn=end_with_parent,
             )
         except OSError as error:
             self._say(f"error {error.errno}")
