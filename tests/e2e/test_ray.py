@@ -21,6 +21,14 @@ from tests.fixtures.runs import events_of, rank_processes, tiny_spec, write_rows
 from trainer.spec.events import Event, Failed, Finished, MessageEvent, Started, StepMetrics, Stopped
 from trainer.spec.run import RolloutSpec, RunSpec
 
+pytestmark = [
+    needs_ray,
+    pytest.mark.skipif(
+        os.environ.get("RAY") != "1",
+        reason="six minutes of Ray clusters of three nodes: make test RAY=1",
+    ),
+]
+
 T = TypeVar("T")
 DRIVERS: list["subprocess.Popen[str]"] = []
 #: Starts a process in a session of its own, says who they are, and waits.
@@ -105,7 +113,6 @@ def spec(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> RunSpec:
     return tiny_spec(tiny_model, data, rollout=rollout, validation_data=None, total_steps=4)
 
 
-@needs_ray
 def test_ranks_on_two_hosts_train_as_two_processes_do(ray_nodes: RayNodes, spec: RunSpec, tmp_path: Path):
     """To the bit: it is the same world, and only who starts it is another."""
     processes = rank_processes(spec, tmp_path / "by-hand")
@@ -122,7 +129,6 @@ def test_ranks_on_two_hosts_train_as_two_processes_do(ray_nodes: RayNodes, spec:
     assert all(torch.equal(expected[name], found[name]) for name in expected)
 
 
-@needs_ray
 def test_a_lost_host_ends_the_attempt_and_the_next_goes_on_with_what_is_left(
     ray_nodes: RayNodes, spec: RunSpec, tmp_path: Path
 ):
@@ -155,7 +161,6 @@ def test_a_lost_host_ends_the_attempt_and_the_next_goes_on_with_what_is_left(
     assert isinstance(events_of(tmp_path)[-1], Stopped)
 
 
-@needs_ray
 def test_a_host_that_is_lost_with_the_first_rank_is_told_by_the_driver(ray_nodes: RayNodes, tmp_path: Path):
     """Of ranks that know nothing of each other: the others are ended by it, with what they had started."""
     driver = gang(ray_nodes, tmp_path, "--ranks", "3", "--nodes", "3", "--attempt", "1", code=WAITER)
@@ -173,7 +178,6 @@ def test_a_host_that_is_lost_with_the_first_rank_is_told_by_the_driver(ray_nodes
         ray_nodes.add(first)
 
 
-@needs_ray
 def test_ranks_give_their_stacks_and_stop_when_the_driver_is_asked(
     ray_nodes: RayNodes, spec: RunSpec, tmp_path: Path
 ):
@@ -197,7 +201,6 @@ def processes_of(run_dir: Path) -> list[psutil.Process]:
     return [psutil.Process(pid) for pid in pids if psutil.pid_exists(pid)]
 
 
-@needs_ray
 def test_nothing_outlives_a_driver_that_is_killed(ray_nodes: RayNodes, tmp_path: Path):
     """On any host, whatever session it is in, within 10 s."""
     driver = gang(ray_nodes, tmp_path, "--ranks", "3", "--nodes", "3", code=WAITER)
@@ -208,7 +211,6 @@ def test_nothing_outlives_a_driver_that_is_killed(ray_nodes: RayNodes, tmp_path:
     assert until(lambda: not processes_of(tmp_path), 10)
 
 
-@needs_ray
 def test_all_or_none_are_placed_and_nobody_overtakes(ray_nodes: RayNodes, tmp_path: Path):
     """A gang of six waits for all six; a small one that came later and would fit waits behind it."""
     first, large, small = (tmp_path / name for name in ("first", "large", "small"))

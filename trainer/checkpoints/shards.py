@@ -23,7 +23,7 @@ from torch.distributed.tensor import DTensor, distribute_tensor
 
 from trainer.distributed.sharding import own_part
 from trainer.spec.manifest import file_sha256
-from trainer.system.files import atomic_folder
+from trainer.system.files import atomic_folder, give_name
 
 #: torch's name begins with a dot, as what is not to be kept does elsewhere.
 LIST, TORCHS_LIST = "parts.metadata", ".metadata"
@@ -74,7 +74,7 @@ class BackgroundSave:
             return
         with atomic_folder(target) as temporary:
             hashes = self._write_parts(self._told(temporary), staged)
-            (temporary / TORCHS_LIST).rename(temporary / LIST)
+            give_name(temporary / TORCHS_LIST, LIST)
             finish(temporary, hashes | {LIST: file_sha256(temporary / LIST)})
         finish(target, {})
 

@@ -17,6 +17,7 @@ from torch import Tensor
 from transformers.core_model_loading import revert_weight_conversion
 
 from trainer.distributed.sharding import Sharding, put_together
+from trainer.system.files import give_name
 
 #: Bytes of one file of weights.
 FILE_BYTES = 4 << 30
@@ -109,12 +110,12 @@ def _write(folder: Path, portions: Iterator[dict[str, Tensor]]) -> None:
             total, numbers = total + _bytes(weight), numbers + weight.numel()
     put_away()
     if len(files) == 1:
-        (folder / "part-0").rename(folder / "model.safetensors")
+        give_name(folder / "part-0", "model.safetensors")
         return
     where: dict[str, str] = {}
     for number, names in enumerate(files):
         file = f"model-{number + 1:05d}-of-{len(files):05d}.safetensors"
-        (folder / f"part-{number}").rename(folder / file)
+        give_name(folder / f"part-{number}", file)
         where |= dict.fromkeys(names, file)
     index = {"metadata": {"total_parameters": numbers, "total_size": total}, "weight_map": where}
     (folder / "model.safetensors.index.json").write_text(json.dumps(index, indent=2, sort_keys=True) + "\n")

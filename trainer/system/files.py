@@ -87,3 +87,8 @@ def sync(path: Path) -> None:
 
 def _beside(target: Path) -> Path:
     return target.with_name(f".{target.name}{TEMPORARY}{os.getpid()}-{threading.get_ident()}")
+
+
+def give_name(path: Path, name: str) -> None:
+    """Another name for a file of a folder that is not in place yet."""
+    path.rename(path.with_name(name))
