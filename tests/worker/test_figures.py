@@ -17,6 +17,7 @@ from trainer.spec.modes import Mode
 from worker import figures_server
 from worker.figures_server import FiguresServer
 from worker.intake import Intake
+from worker.jobs.room import Room
 from worker.registration import Registration
 from worker.shutdown import Shutdown
 
@@ -112,7 +113,7 @@ def test_a_worker_is_alive_while_its_registration_turns_and_ready_while_it_takes
     local_service: Service, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     intake, shutdown = Intake(), Shutdown()
-    registration = Registration("me", intake)
+    registration = Registration("me", intake, Room())
     server = FiguresServer("127.0.0.1", 0)
     server.start(alive=lambda: registration.turns, ready=lambda: intake.takes)
     registration.start(shutdown)

@@ -138,8 +138,8 @@ def test_wandb(local_service: Service, monkeypatch: pytest.MonkeyPatch, finishes
 
 
 REFUSED = [
-    (MLFLOW, {}, "no MLFLOW_TRACKING_URI"),
-    (MLFLOW, {"MLFLOW_TRACKING_URI": "http://127.0.0.1:9"}, "tracking server at MLFLOW_TRACKING_URI refuses"),
+    (MLFLOW, {}, "MLFLOW_TRACKING_URI is not set"),
+    (MLFLOW, {"MLFLOW_TRACKING_URI": "http://127.0.0.1:9"}, "tracking server at MLFLOW_TRACKING_URI refused"),
     (WANDB, {}, "WANDB_API_KEY is not set"),
     (WANDB, {"WANDB_API_KEY": "short", "WANDB_BASE_URL": "http://127.0.0.1:9"}, "W&B refuses"),
 ]
