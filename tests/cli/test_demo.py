@@ -83,7 +83,7 @@ def of_numbers() -> Result:
 
 def test_the_results_say_how_many_right_answers_differ(of_numbers: Result) -> None:
     assert verdict(of_numbers)[-1] == (
-        "In 16 samples the high-entropy mode gives 6.2 different right answers, the normal mode 1.5."
+        "In 16 samples, the high-entropy mode gives 6.2 different right answers, the normal mode 1.5."
     )
     assert next(iter(comparison(of_numbers).columns[0].cells)) == "different right answers in 16"
     head, _, row = markdown([of_numbers]).splitlines()

@@ -122,7 +122,7 @@ def test_prompt_and_response_stay_in_the_context(tiny_model: Path, tmp_path: Pat
     data = rows(tmp_path / "two.jsonl", SHORT, "x" * 60)
     long = RolloutSpec(prompts_per_step=1, samples_per_prompt=2, max_response_tokens=2000)
     spec = spec_of(tiny_model, tmp_path, training_data=data, rollout=long)
-    with pytest.raises(InvalidSpec, match=r"more than 48 tokens, what the model's context, 2048, .*line 2 "):
+    with pytest.raises(InvalidSpec, match=r"more than 48 tokens, what the model's context of 2048 .*line 2 "):
         train(spec, tmp_path / "run")
     with pytest.raises(InvalidSpec, match="give less than 2048"):
         prompt_room(policy, RolloutSpec(max_response_tokens=2048))

@@ -98,7 +98,9 @@ def test_a_killed_rank_ends_the_attempt_and_the_next_one_goes_on_until_it_is_can
     monkeypatch.delenv("POLICYSPLIT_TRAINER_COMMAND")  # all that it starts is below its worker
     job_id = add(steps=10_000)
     worker = start_worker()
-    eventually(lambda: ranked.job(job_id).step >= 2, SECONDS)
+    # A state is written while training goes on.
+    states = ranked.run_dir(job_id) / "state"
+    eventually(lambda: any(int(one.name[5:]) >= 2 for one in states.glob("step-*")), SECONDS)
     ranks = ranks_of(ranked, job_id, 1)
     killed_at = time.time()
     ranks[1].kill()
