@@ -166,7 +166,7 @@ def _work(jobs: int, owner: str, ready: Any, over: Any) -> None:
     ready.wait(_START_SECONDS)
     threads = []
     for claim in claims:
-        supervisor = Supervisor(claim, Shutdown())
+        supervisor = Supervisor(claim, (0,), Shutdown())
         threads.append(threading.Thread(target=_supervise, args=(supervisor, claim, over), daemon=True))
         threads[-1].start()
     over.wait()
