@@ -12,8 +12,8 @@ from rich.markup import escape
 from app.cli.client import BaseUrlOption, DataDirOption, Told, api_errors, connect, get, post
 from app.cli.console import out, told_how_to_look_again
 from app.cli.errors import CliError
-from app.cli.jobs import FollowOption, read_job_file, upload
-from app.cli.listing import JsonOption, say_done, say_json, say_table, when
+from app.cli.jobs import FollowOption, beside, read_job_file, upload
+from app.cli.listing import JsonOption, LimitOption, say_done, say_json, say_list, say_table, when
 from app.cli.status import coloured
 
 if TYPE_CHECKING:
@@ -22,7 +22,6 @@ if TYPE_CHECKING:
 app = typer.Typer(help="Evals: criteria on answers, and their runs.", no_args_is_help=True)
 EvalId = Annotated[str, typer.Argument(help="eval_…")]
 RunId = Annotated[str, typer.Argument(help="evalrun_…")]
-LimitOption = Annotated[int, typer.Option(min=1, max=100, help="How many.")]
 POLL_SECONDS = 1.0
 _ENDED = ("completed", "failed", "canceled")
 
@@ -38,21 +37,18 @@ def list_evals(
     client = connect(base_url, data_dir)
     with api_errors(client):
         found = get(client, f"/evals?limit={limit}&order=desc")["data"]
-    if as_json:
-        say_json(found)
-    elif not found:
-        out.print("There is no eval yet: policysplit evals create FILE")
-    else:
-        rows = [
-            (
-                f"[bold]{one['id']}[/]",
-                escape(one["name"]),
-                escape(", ".join(criterion["name"] for criterion in one["testing_criteria"])),
-                when(one["created_at"]),
-            )
-            for one in found
-        ]
-        say_table(("eval", "name", "criteria", "made"), rows)
+    say_list(
+        found,
+        as_json,
+        ("eval", "name", "criteria", "made"),
+        lambda one: (
+            f"[bold]{one['id']}[/]",
+            escape(one["name"]),
+            escape(", ".join(criterion["name"] for criterion in one["testing_criteria"])),
+            when(one["created_at"]),
+        ),
+        "There is no eval yet: policysplit evals create FILE",
+    )
 
 
 @app.command()
@@ -113,22 +109,19 @@ def runs(
     client = connect(base_url, data_dir)
     with api_errors(client):
         found = get(client, f"/evals/{quote(eval_id, safe='')}/runs?limit={limit}&order=desc")["data"]
-    if as_json:
-        say_json(found)
-    elif not found:
-        out.print(f"It has no run yet: policysplit evals run {eval_id} FILE")
-    else:
-        rows = [
-            (
-                f"[bold]{one['id']}[/]",
-                escape(one["name"]),
-                coloured(one["status"]),
-                f"{one['result_counts']['passed']}/{one['result_counts']['total']}",
-                when(one["created_at"]),
-            )
-            for one in found
-        ]
-        say_table(("run", "name", "status", "passed", "made"), rows)
+    say_list(
+        found,
+        as_json,
+        ("run", "name", "status", "passed", "made"),
+        lambda one: (
+            f"[bold]{one['id']}[/]",
+            escape(one["name"]),
+            coloured(one["status"]),
+            f"{one['result_counts']['passed']}/{one['result_counts']['total']}",
+            when(one["created_at"]),
+        ),
+        f"It has no run yet: policysplit evals run {eval_id} FILE",
+    )
 
 
 @app.command()
@@ -165,8 +158,7 @@ def _upload_rows(client: "openai.OpenAI", body: Told, file: Path) -> None:
         or not isinstance(source.get("id"), str)
     ):
         return  # the service says what is wrong with it
-    beside = file.parent / source["id"]
-    source["id"] = upload(client, str(beside) if beside.is_file() else source["id"], "evals")
+    source["id"] = upload(client, beside(file, source["id"]), "evals")
 
 
 def _until_ended(client: "openai.OpenAI", run: Told) -> Told:

@@ -11,9 +11,9 @@ from app.cli.client import BaseUrlOption, DataDirOption, Told, api_errors, conne
 from app.cli.console import out, told_how_to_look_again
 from app.cli.errors import CliError
 from app.cli.experiment_progress import follow_experiment, retrieve, summary
-from app.cli.jobs import FollowOption, read_job_file, upload_files
+from app.cli.jobs import FollowOption, beside, read_job_file, upload_files
 from app.cli.judging import judge
-from app.cli.listing import JsonOption, say_done, say_json, say_table, when
+from app.cli.listing import JsonOption, LimitOption, say_done, say_json, say_list, say_table, when
 from app.cli.status import coloured, step_of
 from trainer.statistics.wording import interval_ends, signed
 
@@ -41,7 +41,7 @@ def run(
     with api_errors(client):
         for task in body.get("tasks") or []:
             if isinstance(task, dict):
-                upload_files(client, task, find=lambda path: _beside(file, path))
+                upload_files(client, task, find=lambda path: beside(file, path))
         experiment = post(client, "/experiments", body)
         with told_how_to_look_again(f"experiments follow {experiment['id']}"):
             runs = experiment["progress"]["runs"]
@@ -94,7 +94,7 @@ def follow_it(
 
 @app.command("list")
 def list_experiments(
-    limit: Annotated[int, typer.Option(min=1, max=100, help="How many.")] = 20,
+    limit: LimitOption = 20,
     as_json: JsonOption = False,
     base_url: BaseUrlOption = None,
     data_dir: DataDirOption = None,
@@ -102,23 +102,20 @@ def list_experiments(
     """Show the newest experiments."""
     client = connect(base_url, data_dir)
     with api_errors(client):
-        found = get(client, f"/experiments?limit={limit}")
-    if as_json:
-        say_json(found["data"])
-    elif not found["data"]:
-        out.print("There are no experiments yet: policysplit experiments run FILE")
-    else:
-        rows = [
-            (
-                f"[bold]{one['id']}[/]",
-                escape(one["name"]),
-                coloured(one["status"]),
-                f"{one['progress']['ended']}/{one['progress']['runs']}",
-                when(one["created_at"]),
-            )
-            for one in found["data"]
-        ]
-        say_table(("experiment", "name", "status", "runs ended", "made"), rows)
+        found = get(client, f"/experiments?limit={limit}")["data"]
+    say_list(
+        found,
+        as_json,
+        ("experiment", "name", "status", "runs ended", "made"),
+        lambda one: (
+            f"[bold]{one['id']}[/]",
+            escape(one["name"]),
+            coloured(one["status"]),
+            f"{one['progress']['ended']}/{one['progress']['runs']}",
+            when(one["created_at"]),
+        ),
+        "There are no experiments yet: policysplit experiments run FILE",
+    )
 
 
 @app.command()
@@ -216,8 +213,3 @@ def _verdict(found: Told) -> None:
         out.print(f"Synergy on {escape(rule['task'])}: {words}. {escape(' '.join(rule['reasons']))}")
     for note in found["notes"]:
         out.print(f"[dim]{escape(note)}[/]")
-
-
-def _beside(file: Path, value: str) -> str:
-    """A file that the experiment's file names is looked for beside it, too."""
-    return str(file.parent / value) if (file.parent / value).is_file() else value

@@ -16,7 +16,7 @@ from app.cli.console import err, out, told_how_to_look_again
 from app.cli.errors import CliError
 from app.cli.estimates import show_estimate
 from app.cli.follow import TERMINAL, follow
-from app.cli.listing import JsonOption, moment, say_done, say_json, say_table, when
+from app.cli.listing import JsonOption, LimitOption, moment, say_done, say_json, say_table, when
 from app.cli.status import coloured, step_of
 
 if TYPE_CHECKING:
@@ -93,7 +93,7 @@ def estimate(
 
 @app.command("list")
 def list_jobs(
-    limit: Annotated[int, typer.Option(min=1, max=100, help="How many.")] = 20,
+    limit: LimitOption = 20,
     as_json: JsonOption = False,
     base_url: BaseUrlOption = None,
     data_dir: DataDirOption = None,
@@ -234,6 +234,11 @@ def upload_files(
     for name in ("training_file", "validation_file"):
         if body.get(name) is not None:
             body[name] = upload(client, find(str(body[name])))
+
+
+def beside(file: Path, value: str) -> str:
+    """A path that ``file`` names: beside it, where there is such a file, or else as it is."""
+    return str(file.parent / value) if (file.parent / value).is_file() else value
 
 
 def upload(client: "openai.OpenAI", value: str, purpose: Literal["fine-tune", "evals"] = "fine-tune") -> str:

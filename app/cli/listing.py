@@ -2,9 +2,9 @@
 
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import datetime
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.cells import cell_len
@@ -13,6 +13,7 @@ from rich.text import Text
 from app.cli.console import out
 
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
+LimitOption = Annotated[int, typer.Option(min=1, max=100, help="How many.")]
 _GAP = "  "
 
 
@@ -28,6 +29,23 @@ def say_done(value: object, as_json: bool, *sentences: str) -> None:
         return
     for sentence in sentences:
         out.print(sentence, soft_wrap=True)
+
+
+def say_list(
+    found: Sequence[dict[str, Any]],
+    as_json: bool,
+    headers: Sequence[str],
+    row: Callable[[dict[str, Any]], Sequence[str]],
+    nothing: str,
+) -> None:
+    """What the service has of a kind: for programs as it is, for people a table of a ``row`` each, or
+    ``nothing``."""
+    if as_json:
+        say_json(found)
+    elif not found:
+        out.print(nothing)
+    else:
+        say_table(headers, [row(one) for one in found])
 
 
 def say_table(headers: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
