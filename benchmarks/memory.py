@@ -63,19 +63,16 @@ def planned(model: Path, dtype: str, adapts: bool, recomputes: bool) -> None:
     import psutil
     import torch
 
+    from tests.fixtures.steps import step_context
     from trainer.algorithms import build_algorithm
-    from trainer.graders.custom import function_grader
     from trainer.model.optim import MasterAdamW
     from trainer.model.packed_linear import widens_bfloat16
     from trainer.model.policy import load_policy
-    from trainer.rollout.transformers_engine import TransformersEngine
     from trainer.spec.algorithm import Grpo
     from trainer.spec.memory_plan import Device, memory_plan
     from trainer.spec.model_size import model_size
     from trainer.spec.modes import Mode
     from trainer.spec.run import RunSpec
-    from trainer.steps.context import StepContext
-    from trainer.steps.progress import Progress
     from trainer.steps.update import update
     from trainer.types import Group, Rollout
 
@@ -112,16 +109,7 @@ def planned(model: Path, dtype: str, adapts: bool, recomputes: bool) -> None:
         ]
         prompt_ids: dict[Mode, list[int]] = {mode: list(of_prompt[:prompt]) for mode in Mode}
         groups.append(Group(index, index, {}, [], prompt_ids, rollouts))
-    context = StepContext(
-        step=0,
-        policy=policy,
-        algorithm=build_algorithm(Grpo(), length),
-        engine=TransformersEngine(policy),
-        grader=function_grader(lambda item, text: 0.0),
-        rollout=spec.rollout,
-        seed=0,
-        progress=Progress(lambda event: None),
-    )
+    context = step_context(policy, build_algorithm(Grpo(), length), rollout=spec.rollout)
     # Moments come with the first step of the optimizer: an update that has them and gradients is the larger.
     for master in optimizer.masters().values():
         master.grad = torch.zeros_like(master)

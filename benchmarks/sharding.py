@@ -16,6 +16,7 @@ from pathlib import Path
 import torch
 import transformers
 
+from tests.fixtures.groups import make_group
 from tests.fixtures.models import build_tiny_model
 from tests.fixtures.steps import step_context
 from trainer.algorithms import build_algorithm
@@ -29,7 +30,6 @@ from trainer.spec.model import ModelSpec
 from trainer.spec.modes import Mode
 from trainer.spec.run import OptimizerSpec
 from trainer.steps.update import update
-from trainer.types import Group, Rollout
 
 WORLDS = (1, 2, 4)
 GROUPS, RESPONSES, TOKENS = 4, 4, 32
@@ -74,26 +74,13 @@ def one(model: Path, out: Path) -> None:
         if not alone:
             shard(policy)
         optimizer = Weighing(policy.model, OptimizerSpec())
-        messages = [{"role": "user", "content": "Why?"}]
-        prompts = {mode: policy.prompt_ids(messages, mode) for mode in Mode}
-        draw = torch.Generator().manual_seed(0)
         groups = [
-            Group(
-                index,
-                index,
-                {},
-                messages,
-                prompts,
-                [
-                    Rollout(
-                        mode,
-                        torch.randint(3, 200, (TOKENS,), generator=draw).tolist(),
-                        [-5.0] * TOKENS,
-                        truncated=True,
-                        reward=float(place < 3),
-                    )
-                    for place, mode in enumerate(list(Mode) * (RESPONSES // 2))
-                ],
+            make_group(
+                policy,
+                [float(place < 3) for place in range(RESPONSES)],
+                list(Mode) * (RESPONSES // 2),
+                index=index,
+                lengths=[TOKENS] * RESPONSES,
             )
             for index in range(GROUPS)
         ]
@@ -102,7 +89,7 @@ def one(model: Path, out: Path) -> None:
         for number in range(UPDATES):
             started = time.perf_counter()
             # A group a pass, so that each of four ranks has one.
-            update(context, optimizer, groups, first_update=number, tokens_per_micro_batch=300)
+            update(context, optimizer, groups, first_update=number, tokens_per_micro_batch=400)
             times.append(time.perf_counter() - started)
         tokens = GROUPS * RESPONSES * TOKENS * 2
         found = {**optimizer.kept, "tokens_per_second": tokens / min(times[1:])}
