@@ -191,17 +191,20 @@ def test_what_was_sampled_ahead_is_saved_and_trained_by_who_goes_on(tiny_model: 
 
 def test_a_stop_while_the_engine_beside_the_update_fails_saves_no_half_step(tiny_model: Path, tmp_path: Path):
     """The weights are after the update, the batch that was to be sampled with those before is not there."""
-    stop = threading.Event()
+    third, stop = threading.Event(), threading.Event()
 
     class Failing(Beside):
         def generate(self, requests: Sequence[SampleRequest], **options: Any) -> list[Sample]:
-            if stop.is_set():
+            if third.is_set() and threading.current_thread().name == "sample-ahead":
+                assert stop.wait(60), "the third update does not begin while it samples"
                 raise EngineFailed("it was stopped")
             return super().generate(requests, **options)
 
     class Stopping(EventWriter):
         def write(self, event: Event) -> None:
             super().write(event)
+            if isinstance(event, StepMetrics) and event.step == 2:
+                third.set()
             if isinstance(event, Phase) and (event.step, event.phase) == (3, "forward_backward"):
                 stop.set()
 
