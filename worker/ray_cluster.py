@@ -5,13 +5,19 @@ import logging
 import subprocess
 import sys
 import threading
+import time
 from typing import Any
 
 from app.core.settings import Settings
-from trainer.gang.cluster import ADDRESS
+from trainer.errors import TrainerError
+from trainer.gang.cluster import ADDRESS, try_to_reach
 from trainer.system.environment import inherited
 
 ASK_SECONDS = 60.0
+#: A cluster without hosts is one that has just been started.
+EMPTY_SECONDS = 9.0
+#: Whether its head can be reached is looked at more often: jobs are not to be spent on one that is away.
+LOOK_SECONDS = 3.0
 ANSWER_SECONDS = 60.0
 _log = logging.getLogger(__name__)
 
@@ -26,6 +32,11 @@ class RayCluster:
         self._ended = threading.Event()
         self._thread: threading.Thread | None = None
 
+    @property
+    def answers(self) -> bool:
+        """Whether there is one, and jobs may be placed on it."""
+        return self.seen is not None and self.seen["problem"] is None
+
     def start(self) -> None:
         """Begin to ask, in a thread of its own; the first answer takes a few seconds."""
         if self._address:
@@ -39,11 +50,26 @@ class RayCluster:
 
     def _run(self) -> None:
         while not self._ended.is_set():
+            reached = self._reached()
             seen = self.ask()
             if self.seen is None or seen["problem"] != self.seen["problem"]:
                 _log.info("the Ray cluster at %s: %s", self._address, seen["problem"] or seen["hosts"])
             self.seen = seen
-            self._ended.wait(ASK_SECONDS)
+            self._wait(EMPTY_SECONDS if self.answers and not seen["hosts"] else ASK_SECONDS, reached)
+
+    def _wait(self, seconds: float, reached: bool) -> None:
+        """So long, or until its head has come or gone."""
+        until = time.monotonic() + seconds
+        while not self._ended.wait(LOOK_SECONDS) and time.monotonic() < until:
+            if self._reached() != reached:
+                return
+
+    def _reached(self) -> bool:
+        try:
+            try_to_reach(self._address)
+        except TrainerError:
+            return False
+        return True
 
     def ask(self) -> dict[str, Any]:
         """Its address, how many GPUs (or CPUs) each of its hosts has, or the problem."""

@@ -63,6 +63,7 @@ class Registration:
                 try:
                     drains = self.write(draining=shutdown.requested)
                     self._intake.set_open(not drains)
+                    self._room.on_ray = self._cluster.answers
                     self._room.look(self._id, drains=drains)
                 except (OperationalError, InterfaceError) as error:
                     _log.warning("the worker's row could not be written: %s", error.orig)

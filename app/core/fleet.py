@@ -35,6 +35,11 @@ class Block:
     def takes_jobs(self) -> bool:
         return not self.worker.draining
 
+    @property
+    def on_ray(self) -> bool:
+        """Whether it takes jobs of a Ray cluster: it has one, which answers."""
+        return self.worker.ray is not None and self.worker.ray["problem"] is None
+
 
 def blocks(session: Session) -> list[Block]:
     """Those of the live workers."""
@@ -56,6 +61,11 @@ def block(worker: TrainingWorker, held: Iterable[int]) -> Block:
     return Block(worker, gpus, gpus if free_slots == slots else free_slots * each, free_slots)
 
 
+def least(fleet: Iterable[Block]) -> int:
+    """With how few GPUs of a worker jobs begin that one of those takes: 0 where one has a Ray cluster."""
+    return 0 if any(one.on_ray for one in fleet) else 1
+
+
 def large_waiting() -> tuple[ColumnElement[bool], ...]:
     """The conditions that a job of several GPUs waits; written out, as its index is."""
     status = Job.status == literal_column("'queued'")
@@ -72,6 +82,21 @@ def counted(number: int, workers: Sequence[TrainingWorker]) -> str:
     """``8 GPUs``; where no worker has any, ``8 slots``."""
     word = "slot" if workers and not any(worker.gpus for worker in workers) else "GPU"
     return f"{number} {word}{'' if number == 1 else 's'}"
+
+
+def waits_for_cluster(fleet: Sequence[Block]) -> str:
+    """What to say of a next job that runs on a Ray cluster and that none of those workers takes now."""
+    clusters = [one.worker.ray for one in fleet if one.worker.ray is not None]
+    if not clusters:
+        return (
+            "The next job waits for a Ray cluster, and no connected worker has one: start one with "
+            "POLICYSPLIT_RAY_ADDRESS."
+        )
+    away = [(one["address"], one["problem"]) for one in clusters if one["problem"] is not None]
+    if len(away) == len(clusters):
+        told = (problem if address in problem else f"{address}: {problem}" for address, problem in away)
+        return f"The next job waits for a Ray cluster: {'; '.join(dict.fromkeys(told))}"
+    return "The next job waits for a slot of a worker that has a Ray cluster."
 
 
 def waits_for_gpus(who: str, gpus: int, fleet: Sequence[Block]) -> str:

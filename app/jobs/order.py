@@ -211,9 +211,9 @@ def own_due(project_id: str, now: float) -> Select[Job]:
     return select(Job).where(*is_due(now), Job.project_id == project_id).order_by(*_OWN_ORDER)
 
 
-def any_fits(session: Session, now: float, room: int) -> bool:
-    """Whether a job that is due needs no more than so many GPUs of a worker."""
-    fits = select(Job.id).where(*is_due(now), Job.least_gpus <= room)
+def any_fits(session: Session, now: float, least: int, room: int) -> bool:
+    """Whether a job that is due begins with so many GPUs of a worker, from ``least`` to ``room``."""
+    fits = select(Job.id).where(*is_due(now), Job.least_gpus.between(least, room))
     # In the index's order, or PostgreSQL takes the first of many to be near and reads the table for it.
     return session.scalar(fits.order_by(Job.project_id, *_OWN_ORDER).limit(1)) is not None
 
@@ -223,7 +223,7 @@ def first_due(
     *,
     heads: int,
     postgresql: bool,
-    room: tuple[ColumnElement[int], ColumnElement[int]] | None = None,
+    room: tuple[ColumnElement[int] | int, ColumnElement[int] | int] | None = None,
 ) -> Select[str]:
     """Ids of the jobs that are due and next, in order: of each project the first ``heads``.
 

@@ -41,13 +41,13 @@ def check_fleet(session: Session, resources: Resources) -> None:
     """
     fleet = blocks(session)
     if resources.started_by == "ray":
-        if resources.rollout_gpus and any(block.worker.ray for block in fleet):
+        if resources.rollout_gpus:
             raise BadRequest(
                 f"Invalid value for 'resources.rollout_gpus': {resources.rollout_gpus}, but on a Ray cluster "
                 "all GPUs train: give 0.",
                 param="resources.rollout_gpus",
             )
-        if _of_clusters(fleet, resources):
+        if not fleet or _of_clusters(fleet, resources):
             return
         field, value = ("nodes", resources.nodes) if resources.nodes > 1 else ("launcher", "'ray'")
         raise BadRequest(
@@ -68,7 +68,7 @@ def _of_clusters(fleet: Sequence[Block], resources: Resources) -> bool:
     clusters = [block.worker.ray for block in fleet if block.worker.ray is not None]
     if not clusters or any(one["problem"] is not None for one in clusters):
         return bool(clusters)  # of one that does not answer nobody knows: the job waits for it
-    each = resources.ranks // resources.nodes
+    each = resources.gpus // resources.nodes
     if any(sum(has >= each for has in one["hosts"]) >= resources.nodes for one in clusters):
         return True
     unit = clusters[0]["device"].upper() + "s"

@@ -7,7 +7,7 @@ from pydantic import BaseModel, Field
 from app.core.description import Kind
 from app.core.live_workers import WorkerStatus
 
-WaitsFor = Literal["worker", "undrain", "slot", "gpus", "time", "pickup"]
+WaitsFor = Literal["worker", "undrain", "slot", "gpus", "cluster", "time", "pickup"]
 
 
 class RayClusterView(BaseModel):
@@ -94,9 +94,9 @@ class Queue(BaseModel):
     waits_for: WaitsFor | None = Field(
         description="What the next job waits for. worker: none is connected; undrain: all connected "
         "workers are draining; slot: all slots are taken; gpus: no worker has as many free as "
-        "any job that waits needs; pickup: nothing, a free worker "
-        "takes it within moments; time: all waiting jobs are to be retried later; null: no "
-        "job waits"
+        "any job that waits needs; cluster: no worker with a slot free has a Ray cluster that answers; "
+        "pickup: nothing, a free worker takes it within moments; time: all waiting jobs are to be retried "
+        "later; null: no job waits"
     )
     message: str = Field(description="The same in a sentence")
     projects: list[ProjectInQueue] = Field(

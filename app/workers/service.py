@@ -11,7 +11,7 @@ from sqlalchemy.orm import Session
 from app.core.audit import Change, record
 from app.core.db import read_session, write_session
 from app.core.errors import BadRequest, NotFound
-from app.core.fleet import Block, block, blocks, keepers, waits_for_gpus
+from app.core.fleet import Block, block, blocks, keepers, least, waits_for_cluster, waits_for_gpus
 from app.core.job_status import HELD
 from app.core.live_workers import lacking, status_of
 from app.core.paging import unknown_cursor
@@ -89,9 +89,10 @@ def queue(caller: Caller) -> View:
         waits_for = _waits_for(waiting, sum(row.later for row in rows), fleet)
         message = _message(waits_for, slots)
         kept = keepers(session)
-        for_any = max((one.free for one in open_blocks if one.worker.id not in kept), default=0)
-        if waits_for == "pickup" and not any_fits(session, now, for_any):
-            waits_for, message = "gpus", _of_large(session, now, open_blocks)
+        for_any = [one for one in open_blocks if one.worker.id not in kept and one.free]
+        room = max((one.free for one in for_any), default=0)
+        if waits_for == "pickup" and not any_fits(session, now, least(for_any), room):
+            waits_for, message = _of_first(session, now, open_blocks)
         upcoming = _next(session, caller, now)
     running = Counter(one.project_id for one in held)
     found = {row.project_id: row for row in rows}
@@ -128,16 +129,18 @@ def _waits_for(waiting: int, later: int, fleet: Sequence[Block]) -> WaitsFor | N
     return lacking([one.worker for one in fleet]) or ("pickup" if free else "slot")
 
 
-def _of_large(session: Session, now: float, fleet: Sequence[Block]) -> str:
-    """What to say where every job that waits needs more GPUs than any worker has free."""
+def _of_first(session: Session, now: float, fleet: Sequence[Block]) -> tuple[WaitsFor, str]:
+    """What to say where slots are free, but for no job that waits."""
     postgresql = session.get_bind().dialect.name == "postgresql"
     first = session.scalar(first_due(now, heads=1, postgresql=postgresql).limit(1))
-    gpus = session.scalar(select(Job.least_gpus).where(Job.id == first)) or 1
-    return waits_for_gpus("The next job", gpus, fleet)
+    gpus = session.scalar(select(Job.least_gpus).where(Job.id == first))
+    if gpus == 0:
+        return "cluster", waits_for_cluster(fleet)
+    return "gpus", waits_for_gpus("The next job", gpus or 1, fleet)
 
 
 def _message(waits_for: WaitsFor | None, slots: int) -> str:
-    """Of all but ``gpus``, which :func:`_of_large` tells."""
+    """Of all but ``gpus`` and ``cluster``, which :func:`_of_first` tells."""
     match waits_for:
         case "worker":
             return "No worker is connected: jobs wait until one is."
@@ -150,7 +153,7 @@ def _message(waits_for: WaitsFor | None, slots: int) -> str:
             return "A slot is free: a worker takes the next job within moments."
         case "time":
             return "The waiting jobs will be retried later."
-        case None | "gpus":
+        case None | "gpus" | "cluster":
             return "No job waits."
 
 

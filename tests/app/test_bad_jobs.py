@@ -39,7 +39,18 @@ BAD: list[tuple[dict[str, Any], dict[str, Any], str | None, str]] = [
     ({"resources": {"gpu": 2}}, {}, "resources.gpu", "Did you mean 'gpus'?"),
     ({"resources": {"gpus": 0}}, {}, "resources.gpus", "0. Input should be greater than or equal to 1"),
     ({"resources": {"gpus": 3, "nodes": 2}}, {}, "resources.nodes", "gpus is 3: give a divisor"),
-    ({"resources": {"gpus": 4, "nodes": 2}}, {}, "resources.nodes", "2. No Ray cluster is connected"),
+    (
+        {"resources": {"gpus": 4, "nodes": 2, "rollout_gpus": 2}},
+        {},
+        "resources.rollout_gpus",
+        "2, but nodes is 2: engines of several GPUs",
+    ),
+    (
+        {"resources": {"gpus": 4, "nodes": 2, "tensor_parallel": 2}},
+        {},
+        "resources.tensor_parallel",
+        "give nodes 1, or tensor_parallel 1",
+    ),
     ({"resources": {"gpus": 2, "rollout_gpus": 2}}, {}, "resources.rollout_gpus", "give 1 at most"),
     (
         {"resources": {"gpus": 2, "rollout_gpus": 1}},

@@ -1,5 +1,6 @@
 """Workers and the queue over HTTP: what is there, what waits for what, and who may drain."""
 
+import json
 import time
 from typing import Any
 
@@ -186,8 +187,11 @@ def test_a_job_on_several_hosts_is_checked_against_the_ray_clusters_that_workers
     def post(**resources: Any) -> httpx.Response:
         return httpx.post(f"{api.url}/v1/fine_tuning/jobs", json=body | {"resources": resources})
 
+    assert post(gpus=16, nodes=2).status_code == 200, "nobody knows what there will be"
     cluster = {"address": "head:6379", "device": "gpu", "hosts": [8, 8, 4], "problem": None}
-    worker = training_worker(ray=cluster)
+    worker = training_worker(ray=None)
+    assert "2. No Ray cluster is connected" in post(gpus=16, nodes=2).json()["error"]["message"]
+    training_worker(worker, ray=cluster)
     assert told(api, f"/workers/{worker}")["ray"] == cluster
     job = post(gpus=16, nodes=2).json()
     assert job["resources"]["launcher"] == "ray"
@@ -199,3 +203,30 @@ def test_a_job_on_several_hosts_is_checked_against_the_ray_clusters_that_workers
     assert "24, on 3 hosts of a Ray cluster. The hosts have so many GPUs: 8, 8, 4." in refused["message"]
     training_worker(worker, ray=cluster | {"problem": "the Ray cluster cannot be reached"})
     assert post(gpus=24, nodes=3).status_code == 200, "nobody knows what it has"
+    assert "all GPUs train" in post(gpus=9, rollout_gpus=1, launcher="ray").json()["error"]["message"]
+
+
+def test_the_queue_says_what_jobs_of_a_ray_cluster_wait_for(api: Api) -> None:
+    with api.client() as client:
+        on_ray, small = new_job(client, api).id, new_job(client, api).id
+
+    def message() -> str:
+        queue = told(api, "/queue")
+        check_described(Queue, json.dumps(queue))
+        assert queue["waits_for"] == "cluster"
+        return queue["message"]
+
+    with write_session() as session:
+        session.get_one(Job, on_ray).least_gpus = 0
+    worker = training_worker(slots=2, ray=None)
+    assert told(api, "/queue")["waits_for"] == "pickup", "the other one is taken"
+    hold(small, worker)
+    assert "no connected worker has one: start one with POLICYSPLIT_RAY_ADDRESS" in message()
+    cluster = {"address": "head:6379", "device": "gpu", "hosts": [], "problem": "It does not answer."}
+    with_one = training_worker("gpu-2:7:aa", slots=1, ray=cluster)
+    assert message() == "The next job waits for a Ray cluster: head:6379: It does not answer."
+    training_worker(with_one, slots=1, ray=cluster | {"hosts": [8], "problem": None})
+    assert told(api, "/queue")["waits_for"] == "pickup"
+    with api.client() as client:
+        hold(new_job(client, api).id, with_one)
+    assert message() == "The next job waits for a slot of a worker that has a Ray cluster."

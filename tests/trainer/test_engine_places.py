@@ -60,7 +60,6 @@ def test_without_gpus_there_is_a_process_for_each_of_them():
     ("asked", "device", "param"),
     [
         ({"gpus": 2, "tensor_parallel": 2}, CPU, "resources.tensor_parallel"),
-        ({"gpus": 16, "nodes": 2, "rollout_gpus": 8}, GPU, "resources.nodes"),
         ({"gpus": 9, "rollout_gpus": 8}, GPU, "resources.rollout_gpus"),
     ],
 )

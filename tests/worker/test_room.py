@@ -202,20 +202,27 @@ def test_a_claim_of_one_gpu_passes_a_larger_job_over(service: Service) -> None:
     assert holding.any_due() and not holding.any_due(1)
 
 
-def test_a_run_on_a_ray_cluster_is_taken_by_a_worker_that_has_one_and_holds_one_slot(
-    service: Service, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_run_on_a_ray_cluster_is_taken_where_one_answers_and_holds_one_slot(service: Service) -> None:
     worker = Worker("a", slots=2)
     spec = {"run_id": "x", "total_steps": 3, "resources": {"gpus": 16, "nodes": 2, "launcher": "ray"}}
     run = service.add_job(run_spec=spec, wanted_gpus=1, least_gpus=0, created_at=1.0)
     small = service.add_job(created_at=2.0)
     assert (claim := worker.claim()) is not None and claim.id == small
     assert worker.claim() is None and not worker.room.any_due()
-    monkeypatch.setenv("POLICYSPLIT_RAY_ADDRESS", "head.example:6379")
-    get_settings.cache_clear()
+    worker.room.on_ray = True
     assert worker.room.any_due()
     assert (claim := worker.claim()) is not None and (claim.id, claim.gpus) == (run, 1)
     assert worker.room.free == 0
+
+
+def test_a_run_that_waits_for_a_ray_cluster_keeps_no_large_job_from_its_turn(service: Service) -> None:
+    worker = Worker("a", slots=2)
+    service.add_job(created_at=1.0)
+    assert worker.claim() is not None
+    service.add_job(wanted_gpus=1, least_gpus=0, created_at=2.0)
+    job = large(service, 2, created_at=3.0)
+    worker.look()
+    assert texts(service, job) == ["The job waits for 2 slots; the largest free block is 1."]
 
 
 def test_the_command_line_of_a_run_on_a_ray_cluster(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -39,12 +39,6 @@ def engine_places(
     """
     parallel, apart = resources.tensor_parallel, resources.rollout_gpus
     on_gpu = device.type == "cuda"
-    if resources.nodes > 1 and (apart or parallel > 1):
-        raise InvalidSpec(
-            f"resources.nodes is {resources.nodes}, but engines of several GPUs, or on GPUs of their own, "
-            "are on the host of the first rank alone: give nodes 1, or no rollout_gpus and tensor_parallel",
-            "resources.nodes",
-        )
     if parallel > 1 and not on_gpu:
         raise InvalidSpec(
             f"resources.tensor_parallel is {parallel}, but on the CPU vLLM's weights are not divided here: "

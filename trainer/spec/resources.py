@@ -58,6 +58,7 @@ class Resources(StrictModel):
                 f"rollout_gpus is {sampling}, but gpus is {gpus}, of which at least one has to train: give "
                 f"{gpus - 1} at most, or more gpus"
             )
+        _check_one_host("rollout_gpus", sampling, 0, info)
         return sampling
 
     @field_validator("tensor_parallel")
@@ -66,6 +67,7 @@ class Resources(StrictModel):
         name = "rollout_gpus" if info.data.get("rollout_gpus") else "gpus"
         if (count := info.data.get(name, degree)) % degree:
             raise ValueError(f"tensor_parallel is {degree}, but {name} is {count}: give a divisor of {count}")
+        _check_one_host("tensor_parallel", degree, 1, info)
         return degree
 
     @field_validator("min_gpus")
@@ -122,6 +124,15 @@ class Resources(StrictModel):
     def least_of_a_worker(self) -> int:
         """With how many it begins; 0 where its GPUs are a Ray cluster's, which tells it from the others."""
         return 0 if self.started_by == "ray" else self.gpus
+
+
+def _check_one_host(name: str, value: int, default: int, info: ValidationInfo) -> None:
+    nodes = info.data.get("nodes", 1)
+    if nodes > 1 and value != default:
+        raise ValueError(
+            f"{name} is {value}, but nodes is {nodes}: engines of several GPUs, or on GPUs of their own, are "
+            f"on the host of the first process: give nodes 1, or {name} {default}"
+        )
 
 
 DEFAULT_RESOURCES = Resources()

@@ -25,7 +25,6 @@ from app.core.db import get_engine, read_session, write_connection, write_sessio
 from app.core.ids import new_event_id
 from app.core.job_log import appending
 from app.core.job_status import HELD, JobStatus
-from app.core.settings import get_settings
 from app.core.tables import Double, Job, JobAttempt
 from app.jobs.order import HEADS, first_due, is_due
 from app.jobs.status import values_of_claim
@@ -62,18 +61,19 @@ class _Statements:
     records: tuple[Insert, ...] = ()
 
 
-def claim_next(owner: str, room: int = 1, only: str | None = None) -> Claim | None:
+def claim_next(owner: str, room: int = 1, only: str | None = None, least: int = 1) -> Claim | None:
     """Take the waiting job whose turn it is, of those that nobody has locked; None where there is none.
 
     Args:
         room: how many of the worker's GPUs are free: a job that begins with more is passed over.
         only: the one job that the room is kept for.
+        least: 0 where a Ray cluster answers, whose jobs begin with none of the worker's GPUs.
     """
     postgresql = _is_postgresql()
     # SQLite has one writer: nobody can have taken anything since the first look.
     looks = HEADS if postgresql and only is None else HEADS[:1]
     its: dict[str, Any] = {"room": room}
-    its |= {"least": least()} if only is None else {"only": only}
+    its |= {"least": least} if only is None else {"only": only}
     claims = (_claim(_statements(heads, postgresql, only is not None), owner, its) for heads in looks)
     return next((found for found in claims if found is not None), None)
 
@@ -139,16 +139,11 @@ def _claim(statements: _Statements, owner: str, its: dict[str, Any]) -> Claim | 
     return replace(claim, gpus=gpus)
 
 
-def least() -> int:
-    """With how few of a worker's GPUs the jobs begin that this one takes: 0 where it has a Ray cluster."""
-    return 0 if get_settings().ray_address else 1
-
-
-def any_due(room: int | None = None, only: str | None = None) -> bool:
+def any_due(room: int | None = None, only: str | None = None, least: int = 1) -> bool:
     """Whether a job waits for nothing but its turn, locked or not; of those that have room, or that one."""
     query = select(Job.id).where(*is_due(time.time()))
     if room is not None:
-        query = query.where(Job.least_gpus.between(least(), room))
+        query = query.where(Job.least_gpus.between(least, room))
     if only is not None:
         query = query.where(Job.id == only)
     with read_session() as session:

@@ -17,13 +17,13 @@ from sqlalchemy import ColumnElement, or_, select, update
 from sqlalchemy.orm import Session
 
 from app.core.db import get_engine, read_session, write_session
-from app.core.fleet import Block, blocks, counted, keepers, large_waiting, waits_for_gpus
+from app.core.fleet import Block, blocks, counted, keepers, large_waiting, least, waits_for_gpus
 from app.core.job_log import add_event
 from app.core.queue import send_wakeup
 from app.core.settings import get_settings
 from app.core.tables import Job, TrainingWorker
 from app.jobs.order import HEADS, first_due, is_due
-from trainer.spec.resources import Resources
+from trainer.spec.resources import MOST_GPUS, Resources
 from worker import gpus
 from worker.gpus import Slots
 from worker.jobs import holding
@@ -41,6 +41,8 @@ class Room:
         self._given = slots
         self._claiming = threading.Lock()
         self._kept_for: str | None = None
+        self.on_ray = False
+        """Whether there is a Ray cluster that answers: only then are its jobs taken."""
 
     @property
     def _slots(self) -> Slots:
@@ -53,6 +55,10 @@ class Room:
         return self._slots.free
 
     @property
+    def _least(self) -> int:
+        return 0 if self.on_ray else 1
+
+    @property
     def kept_for(self) -> str | None:
         """The job that alone may have what is free."""
         return self._kept_for
@@ -62,7 +68,9 @@ class Room:
         """The next job that fits, and the slots that it has meanwhile; None where there is none."""
         # One at a time: what one look found free, another must not count on.
         with self._claiming:
-            claim = holding.claim_next(owner, room=free, only=self._kept_for) if (free := self.free) else None
+            claim = None
+            if free := self.free:
+                claim = holding.claim_next(owner, room=free, only=self._kept_for, least=self._least)
             slots = () if claim is None else self._slots.take_together(claim.gpus)
             if claim is not None:
                 self._kept_for = None
@@ -86,7 +94,7 @@ class Room:
     def any_due(self) -> bool:
         """Whether a job waits that fits, or that others have locked."""
         free = self.free
-        return bool(free) and holding.any_due(free, self._kept_for)
+        return bool(free) and holding.any_due(free, self._kept_for, self._least)
 
     # --- for large jobs ----------------------------------------------------------------------------------
 
@@ -103,10 +111,11 @@ class Room:
                 return None
             own = session.scalars(select(Job).where(Job.reserved_by == owner, *is_due(time.time()))).first()
             postgresql = get_engine().dialect.name == "postgresql"
-            order = first_due(time.time(), heads=HEADS[0], postgresql=postgresql).limit(_LOOKED_AT)
-            ids = session.scalars(order).all()
-            found = {job.id: job for job in session.scalars(select(Job).where(Job.id.in_(ids)))}
             fleet = [block for block in blocks(session) if block.takes_jobs]
+            room = least(fleet), MOST_GPUS
+            order = first_due(time.time(), heads=HEADS[0], postgresql=postgresql, room=room)
+            ids = session.scalars(order.limit(_LOOKED_AT)).all()
+            found = {job.id: job for job in session.scalars(select(Job).where(Job.id.in_(ids)))}
             live = {block.worker.id for block in fleet}
             keeping = {one: job_id for one, job_id in keepers(session).items() if one in live}
         for job_id in ids:

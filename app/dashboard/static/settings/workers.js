@@ -13,7 +13,7 @@ const MOST = 100;
 
 const EVERY_MS = 3000;
 const TONES = { online: "ok", draining: "wait", lost: "bad" };
-const STUCK = ["worker", "undrain"];
+const STUCK = ["worker", "undrain", "cluster"];
 
 export function Workers() {
   const asked = useLoad(async (signal) => {
@@ -74,7 +74,7 @@ function Row({ worker, operator, onDrain }) {
   return html`<tr>
     <td class="job-name"><b>${worker.host ?? worker.id}</b><span class="muted tiny mono ellipsis">${worker.id}${worker.version && ` · ${worker.version}`}</span></td>
     <td class="nowrap"><span class=${`status tone-${TONES[worker.status]}`}>${worker.status}</span></td>
-    <td>${worker.gpus.length ? plural(worker.gpus.length, "GPU") : html`<span class="muted">CPU</span>`}</td>
+    <td>${worker.gpus.length ? plural(worker.gpus.length, "GPU") : html`<span class="muted">CPU</span>`}${worker.ray && html`<${Ray} cluster=${worker.ray} />`}</td>
     <td>
       <${Work} worker=${worker} />
     </td>
@@ -84,6 +84,12 @@ function Row({ worker, operator, onDrain }) {
       ${operator && worker.status === "draining" && html`<button type="button" class="btn" onClick=${() => onDrain(worker, "undrain")}>Take jobs again</button>`}
     </td>
   </tr>`;
+}
+
+/** The cluster that a worker starts jobs on: what its hosts have, or why it cannot be asked. */
+function Ray({ cluster: { address, device, hosts, problem } }) {
+  if (problem) return html`<div class="tiny" title=${problem}><span class="status tone-bad">no Ray cluster</span></div>`;
+  return html`<div class="tiny muted" title=${`Ray cluster at ${address}`}>Ray: ${hosts.length ? hosts.join(" + ") : "no"} ${device.toUpperCase()}s</div>`;
 }
 
 /** What a worker is at; another one takes over from one that is lost. */

@@ -54,7 +54,8 @@ function Form({ names, initial, reload }) {
           <${ModelInput} form=${form} names=${names} />
           <${TextInput} form=${form} path="suffix" label="Suffix" hint="A part of the result's name" placeholder="sums" maxlength="64" />
           <${NumberInput} form=${form} path="seed" label="Seed" placeholder="random" />
-          <${NumberInput} form=${form} path="resources.gpus" label="GPUs" placeholder="1" min="1" hint="Of one worker; where workers have none, slots" />
+          <${NumberInput} form=${form} path="resources.gpus" label="GPUs" placeholder="1" min="1" hint="Of the whole job; where workers have none, slots" />
+          <${NumberInput} form=${form} path="resources.nodes" label="Hosts" placeholder="1" min="1" hint="More than one: of a Ray cluster" />
         </div>
         <${AnotherModel} form=${form} names=${names} reload=${reload} />
       <//>
