@@ -95,7 +95,7 @@ def planned(model: Path, dtype: str, adapts: bool, recomputes: bool) -> None:
             "total_steps": 1,
         }
     )
-    torch.randn(8, 8) @ torch.randn(8, 8)
+    torch.mm(torch.randn(8, 8), torch.randn(8, 8))
     before = psutil.Process().memory_info().rss
     policy = load_policy(spec.model, "", lora=spec.lora, seed=0)
     optimizer = MasterAdamW(policy.model, spec.optimizer)

@@ -102,4 +102,4 @@ def test_the_far_device_counts_what_waits_and_refuses_the_cpu_s_tensors():
         )
         assert device.waits.total() == before + 1
         with pytest.raises(RuntimeError, match="a tensor of the CPU"):
-            far + torch.arange(4.0)
+            far.add(torch.arange(4.0))
