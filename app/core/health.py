@@ -53,7 +53,7 @@ class Readiness(BaseModel):
 
 
 @router.head("/readyz", include_in_schema=False)
-@router.get("/readyz", responses={503: {"model": Readiness, "description": "Something does not answer"}})
+@router.get("/readyz", responses={503: {"model": Readiness, "description": "A check failed"}})
 def readyz(response: Response) -> Readiness:
     """Check whether the service can do its work.
 

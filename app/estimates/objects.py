@@ -19,8 +19,8 @@ class PeakMemory(Interval):
 class PlannedMemory(BaseModel):
     """Memory for one thing."""
 
-    what: str = Field(description="What it is for, such as weights, moments or activations")
-    bytes: int = Field(description="Bytes of one device")
+    what: str = Field(description="Purpose, such as weights, moments or activations")
+    bytes: int = Field(description="Bytes per device")
     phase: Literal["always", "sampling", "update", "probes"] = Field(
         description="When it is needed: always, or while sampling, updating or running diagnostics, "
         "one after the other"
@@ -28,11 +28,13 @@ class PlannedMemory(BaseModel):
 
 
 class PlannedPeak(BaseModel):
-    """What the memory is for, worked out from the model's size for the longest prompts and responses."""
+    """What the memory is for, calculated from the model's size for the longest prompts and responses."""
 
-    peak_bytes: int = Field(description="The most at once: what is always needed and the largest phase")
-    certain_bytes: int = Field(description="What the job needs whatever its data; with less it is refused")
-    lines: list[PlannedMemory] = Field(description="All that it adds up to")
+    peak_bytes: int = Field(description="Peak: what is always needed, plus the largest phase")
+    certain_bytes: int = Field(
+        description="What the job needs regardless of its data; with less memory it is refused"
+    )
+    lines: list[PlannedMemory] = Field(description="All parts of the sum")
 
 
 class EstimateResult(BaseModel):
@@ -40,7 +42,7 @@ class EstimateResult(BaseModel):
 
     peak_memory_bytes: PeakMemory = Field(description="The most memory that training uses at once")
     memory_plan: PlannedPeak | None = Field(
-        default=None, description="What each process that trains has memory for; null if not known"
+        default=None, description="What each training process uses memory for; null if not known"
     )
     seconds_per_step: Interval = Field(
         description="Seconds per step, without evaluation, checkpoints and diagnostics"

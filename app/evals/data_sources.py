@@ -68,7 +68,7 @@ Source = Annotated[FileContent | FileId, Field(discriminator="type"), BeforeVali
 
 
 class TemplateMessage(JudgeMessage):
-    """A message to the model that is evaluated; text alone, with templates of the item."""
+    """A message to the evaluated model; only text, with templates of the item."""
 
     phase: Literal["commentary", "final_answer"] | None = Field(
         default=None, description="Phase of an earlier answer at OpenAI; ignored"
@@ -120,7 +120,7 @@ class Sampling(StrictModel):
     max_completion_tokens: int | None = Field(
         default=None,
         ge=1,
-        description="Maximum tokens per answer, including thoughts; default: what the context has room for",
+        description="Maximum tokens per answer, including thinking; default: as many as fit the context",
     )
     temperature: float | None = Field(default=None, ge=0, le=2, description="0: greedy; default 1")
     top_p: float | None = Field(
@@ -142,7 +142,7 @@ class Sampling(StrictModel):
 
 
 class CompletionsSampling(Sampling):
-    """With the form and the tools of chat requests."""
+    """With the format and the tools of chat requests."""
 
     response_format: ResponseFormat | None = Field(
         default=None, description="The format answers must have; default: any text"
@@ -169,7 +169,7 @@ class FlatFormat(StrictModel):
 
 
 class TextOptions(StrictModel):
-    """Of the answer's text."""
+    """Options for the answer's text."""
 
     format: FlatFormat | None = Field(default=None, description="The format answers must have; default: any")
 
@@ -191,7 +191,7 @@ class FlatTool(StrictModel):
 
 
 class ResponsesSampling(Sampling):
-    """With the form and the tools of the Responses API."""
+    """With the format and the tools of the Responses API."""
 
     text: TextOptions | None = Field(default=None, description="Format of the answer's text")
     tools: list[FlatTool] | None = Field(
@@ -233,7 +233,7 @@ class Asking(StrictModel):
 
 
 class CompletionsRun(Asking):
-    """A model is asked by chat completions."""
+    """A model answers through chat completions."""
 
     type: Literal["completions"] = Field(description="A model answers each item, as in a chat request")
     sampling_params: CompletionsSampling = Field(
@@ -242,7 +242,7 @@ class CompletionsRun(Asking):
 
 
 class ResponsesRun(Asking):
-    """The same in the words of the Responses API."""
+    """The same with the fields of the Responses API."""
 
     type: Literal["responses"] = Field(
         description="A model answers each item, with the fields of /v1/responses"

@@ -24,7 +24,7 @@ class EvalDataSourceConfig(BaseModel):
 
 
 class EvalObject(BaseModel):
-    """Whatever all its runs have in common."""
+    """What all of its runs have in common."""
 
     id: str = Field(description="Id by which runs refer to it, `eval_…`")
     object: Kind[Literal["eval"]]
@@ -172,14 +172,14 @@ class EvalSample(BaseModel):
     mode: str | None = Field(description="The mode it answered in; null if it has none")
     input: list[SampleMessage] = Field(description="The prompt; empty if the answer was given")
     output: list[SampleMessage] = Field(description="The answer; empty on an error")
-    reasoning: str | None = Field(description="Thoughts before the answer; null if there are none")
+    reasoning: str | None = Field(description="Thinking before the answer; null if there is none")
     finish_reason: str | None = Field(description="stop, length or tool_calls; null without an answer")
     usage: SampleUsage = Field(description="Tokens read and written")
     seed: int | None = Field(description="This item's own seed")
     temperature: float | None = Field(description="The temperature it was sampled at")
     top_p: float | None = Field(description="The top-p it was sampled with")
     max_completion_tokens: int | None = Field(
-        description="Maximum tokens it could have; null: what the context had room for"
+        description="Maximum tokens it could have; null: as many as fit the context"
     )
     error: EvalRunError | None = Field(description="Why there is no answer; null if there is one")
 
@@ -193,7 +193,8 @@ class OutputItemObject(BaseModel):
     eval_id: str = Field(description="The eval its run belongs to")
     run_id: str = Field(description="The run it belongs to")
     status: ItemStatus = Field(
-        description="pass: it passed all criteria; fail: it failed one; error: not known"
+        description="pass: it passed all criteria; fail: it failed one; error: no answer, or a criterion "
+        "could not grade it"
     )
     datasource_item_id: int = Field(description="Position of the item in its source, from 0")
     datasource_item: dict[str, Any] = Field(description="The item, as templates read it")

@@ -19,7 +19,7 @@ class ExperimentProgress(BaseModel):
 
 
 class ExperimentObject(BaseModel):
-    """Arms on tasks with seeds."""
+    """Arms × tasks × seeds."""
 
     id: str = Field(description="Id of the experiment, `exp_…`")
     object: Kind[Literal["experiment"]]
@@ -123,11 +123,11 @@ class SameRuns(BaseModel):
 
 
 class ReportedRun(BaseModel):
-    """A run, and what it took. ``id``: the job's."""
+    """A run and its cost. ``id``: the job's."""
 
     arm: str = Field(description="The arm that was trained")
     task: str = Field(description="The task it was trained on")
-    seed: int = Field(description="The seed its randomness comes from")
+    seed: int = Field(description="The seed of its randomness")
     status: RunStatus = Field(description="Status of the run; only succeeded ones count in the figures")
     id: str | None = Field(description="The job's id; null while the run is waiting")
     error: str | None = Field(description="Why it failed; null otherwise")

@@ -90,7 +90,7 @@ ArmOrWord = Annotated[Arm, _AWordDoes()]
 
 
 class Task(StrictModel):
-    """What is trained on. Without validation data an environment is validated on items of its own."""
+    """What to train on. Without validation data, an environment is validated on further items of its own."""
 
     model_config = ConfigDict(
         json_schema_extra={

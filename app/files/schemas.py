@@ -56,7 +56,7 @@ def form_properties() -> dict[str, Any]:
 
 
 class FileObject(BaseModel):
-    """OpenAI's file object, and ours: ``sha256``, ``rows``, ``methods`` and ``metadata``."""
+    """OpenAI's file object; ``sha256``, ``rows``, ``methods`` and ``metadata`` are ours."""
 
     id: str = Field(description="Id by which jobs refer to it, `file-…`")
     object: Kind[Literal["file"]] = "file"

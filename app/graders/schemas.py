@@ -18,7 +18,7 @@ class ValidateGrader(StrictModel):
 
 
 class ValidGrader(StrictModel):
-    """The answer of ``…/validate``: the definition as it was given."""
+    """The answer of ``…/validate``: the definition as given."""
 
     grader: dict[str, object] = Field(description="The definition, field by field as given")
 
@@ -66,7 +66,7 @@ class GraderErrors(BaseModel):
         default=None, description="How the sandbox failed; null without such an error"
     )
     sample_parse_error: bool = Field(
-        default=False, description="Whether the response is not in the form that the grader reads"
+        default=False, description="Whether the response does not have the format that the grader reads"
     )
     truncated_observation_error: bool = Field(
         default=False, description="Whether the grader's input had been cut off"

@@ -43,7 +43,7 @@ class CompletionRequest(SamplingRequest):
     max_tokens: int | None = Field(
         default=None,
         ge=0,
-        description="Maximum tokens per answer; default: what the context has room for. 0 with echo and "
+        description="Maximum tokens per answer; default: as many as fit the context. 0 with echo and "
         "logprobs: only the prompt",
     )
     echo: bool | None = Field(

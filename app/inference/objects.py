@@ -15,7 +15,7 @@ class AnswerMessage(BaseModel):
     content: str | None = Field(description="The text of the answer; null if it only calls tools")
     refusal: str | None = Field(description="Always null: refusals are not marked")
     reasoning_content: str | None = Field(
-        default=None, description="The model's thoughts, if the engine separates them from the answer"
+        default=None, description="The model's thinking, if the engine separates it from the answer"
     )
     tool_calls: list[dict[str, object]] | None = Field(
         default=None, description="Tool calls in OpenAI's format, with arguments as JSON text"
@@ -38,7 +38,7 @@ class ChatChoice(Graded):
     """One answer. ``mode``: the one it was sampled in."""
 
     index: int = Field(description="Position of the answer in the list, from 0")
-    message: AnswerMessage = Field(description="The model's message, with thoughts and tool calls")
+    message: AnswerMessage = Field(description="The model's message, with its thinking and tool calls")
     logprobs: dict[str, object] | None = Field(
         description="Log-probabilities by token, in nats, in OpenAI's format; null unless requested"
     )
@@ -50,7 +50,7 @@ class ChatChoice(Graded):
 
 
 class TextChoice(Graded):
-    """One continuation; likewise."""
+    """One continuation, with the mode it was sampled in."""
 
     index: int = Field(description="Position of the continuation in the list, from 0")
     text: str = Field(description="The continuation, preceded by the prompt if echo is set")

@@ -13,7 +13,7 @@ class ResponseTokens(BaseModel):
 
     input_tokens: int = Field(description="Tokens of the conversation, including the mode's prompt")
     input_tokens_details: dict[str, int] = Field(description="For compatibility with OpenAI: zeros")
-    output_tokens: int = Field(description="Tokens of the answer, including thoughts")
+    output_tokens: int = Field(description="Tokens of the answer, including thinking")
     output_tokens_details: dict[str, int] = Field(description="For compatibility with OpenAI: zeros")
     total_tokens: int = Field(description="Both together")
 
@@ -37,11 +37,11 @@ class ResponseObject(BaseModel):
     metadata: dict[str, str] = Field(description="As they were sent")
     model: str = Field(description="The model's id as requested")
     output: list[dict[str, Any]] = Field(
-        description="Items: thoughts if the engine separates them, the message, function calls"
+        description="Items: thinking if the engine separates it, the message, function calls"
     )
     parallel_tool_calls: bool = Field(description="Whether an answer may have several calls")
-    temperature: float = Field(description="What was sampled with")
-    top_p: float = Field(description="What was sampled with")
+    temperature: float = Field(description="The temperature that was used")
+    top_p: float = Field(description="The top-p that was used")
     tool_choice: str | dict[str, Any] = Field(description="As sent; default auto")
     tools: list[dict[str, Any]] = Field(description="As they were sent")
     top_logprobs: int = Field(description="Number of most likely tokens returned at each position")

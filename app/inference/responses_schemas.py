@@ -28,7 +28,7 @@ class _Loose(Strict):
 
 
 class TextItemPart(_Loose):
-    """A part of a message's content, or of what a tool gave back."""
+    """A part of a message's content, or of a tool's result."""
 
     type: Literal["input_text", "output_text", "text", "refusal"] = Field(
         description="input_text; output_text in an earlier answer"
@@ -51,7 +51,7 @@ class MessageItem(_Loose):
 
 
 class CallItem(_Loose):
-    """A call of a function in an earlier answer."""
+    """A function call in an earlier answer."""
 
     type: Literal["function_call"] = Field(description="Always function_call, from an earlier answer")
     call_id: str = Field(description="Id by which its output refers to it")
@@ -60,7 +60,7 @@ class CallItem(_Loose):
 
 
 class CallOutputItem(_Loose):
-    """What a function gave back."""
+    """The result of a function."""
 
     type: Literal["function_call_output"] = Field(
         description="Always function_call_output: the result of a function"
@@ -70,7 +70,7 @@ class CallOutputItem(_Loose):
 
 
 class ReasoningItem(_Loose):
-    """Thoughts of an earlier answer; the model is not shown them again."""
+    """Thinking of an earlier answer; the model is not shown it again."""
 
     type: Literal["reasoning"] = Field(description="Always reasoning, from an earlier answer")
 
@@ -120,7 +120,7 @@ FunctionChoice = Annotated[
 
 
 class TextFormat(Strict):
-    """The form of an answer; what a JSON schema has to say stands beside ``type``."""
+    """The format of an answer; the fields of a JSON schema are next to ``type``."""
 
     type: Literal["text", "json_object", "json_schema"] = Field(
         description="text, json_object or json_schema"
@@ -146,7 +146,7 @@ class TextFormat(Strict):
 
 
 class TextConfig(Strict):
-    """What the text of an answer is like."""
+    """Options for the text of an answer."""
 
     format: TextFormat | None = Field(default=None, description="The format it must have")
     verbosity: Literal["low", "medium", "high"] | None = Field(
@@ -155,7 +155,7 @@ class TextConfig(Strict):
 
 
 class ReasoningConfig(Strict):
-    """How to think."""
+    """Thinking of the model."""
 
     model_config = ConfigDict(extra="ignore", strict=True)
 
@@ -203,7 +203,7 @@ class ResponseRequest(Strict):
     )
     include: list[str] | None = Field(
         default=None,
-        description="message.output_text.logprobs; others, such as encrypted thoughts, are ignored",
+        description="message.output_text.logprobs; others, such as encrypted thinking, are ignored",
     )
     reasoning: ReasoningConfig | None = Field(default=None, description="How to think")
     metadata: Metadata | None = Field(default=None, description="Returned with the answer")

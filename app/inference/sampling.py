@@ -39,7 +39,7 @@ class StreamOptions(Strict):
 
 
 class BestOf(Strict):
-    """Grade all ``n`` answers and give back the best, each with its ``reward``."""
+    """Grade all ``n`` answers and return the best, each with its ``reward``."""
 
     grader: Grader = Field(description="The grader that gives each answer its reward")
     item: dict[str, object] = Field(

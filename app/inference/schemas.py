@@ -49,7 +49,7 @@ class ChatCompletionRequest(SamplingRequest):
     max_completion_tokens: int | None = Field(
         default=None,
         ge=1,
-        description="Maximum tokens per answer, including thoughts; default: what the context has room for",
+        description="Maximum tokens per answer, including thinking; default: as many as fit the context",
     )
     max_tokens: int | None = Field(default=None, ge=1, description="Older name of max_completion_tokens")
     logprobs: bool | None = Field(

@@ -15,7 +15,7 @@ Tag = Annotated[str, StringConstraints(min_length=1, max_length=64)]
 
 
 class WandbOptions(StrictModel):
-    """OpenAI's, all of them."""
+    """OpenAI's options, all of them."""
 
     project: Name = Field(description="Name of the project for the run")
     name: Name | None = Field(default=None, description="Name of the run; default: the job's id")

@@ -42,7 +42,7 @@ class CommonHyperparameters(StrictModel):
 
 
 class Hyperparameters(CommonHyperparameters):
-    """OpenAI's hyperparameters. What ``auto`` becomes is in ``app.jobs.resolution``, and the job shows it."""
+    """OpenAI's hyperparameters. ``app.jobs.resolution`` resolves ``auto``, and the job shows the result."""
 
     batch_size: Count = Field(default="auto", description="Prompts per step; auto: 8, or all rows if fewer")
     n_epochs: Count = Field(default="auto", description="Passes over the training data; auto: 1")
@@ -56,13 +56,14 @@ class Hyperparameters(CommonHyperparameters):
     reasoning_effort: Literal["default", "low", "medium", "high"] | None = Field(
         default=None,
         description="Passed to the model's chat template: as reasoning_effort if it reads that, as "
-        "enable_thinking or thinking if there are no degrees; otherwise it has no effect. An "
+        "enable_thinking or thinking if it can only switch thinking on or off; otherwise it has no "
+        "effect. An "
         "event says which",
     )
 
 
 class Budget(StrictModel):
-    """How long to train, in place of ``n_epochs``, and when to pause (``app.jobs.budget``)."""
+    """How long to train, instead of ``n_epochs``, and when to pause (``app.jobs.budget``)."""
 
     steps: Annotated[int, Field(strict=True, ge=0, le=10_000_000)] | None = Field(
         default=None, description="0: only evaluate the model; its checkpoint is the job's result"

@@ -88,7 +88,7 @@ class JobObject(BaseModel):
     attempt: int = Field(description="Number of times a worker has started it; 0 until the first")
     queue_position: int | None = Field(description="Position in the queue; 1: the next to run")
     progress: Progress = Field(description="Steps done of all")
-    resources: Resources = Field(description="The GPUs that it is to have, with its launcher resolved")
+    resources: Resources = Field(description="Its GPUs, with the launcher resolved")
     priority: int = Field(description="Waiting jobs with a higher priority run first")
     disk_bytes: int = Field(description="Size of its run directory")
     cancel_requested: bool = Field(
@@ -169,7 +169,7 @@ class TimelineAttempt(BaseModel):
 
 
 class TimelineEvent(EventObject):
-    """A message on the axis of the job's steps."""
+    """A message placed along the job's steps."""
 
     step: int = Field(description="Steps done when it was written")
 

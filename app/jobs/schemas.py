@@ -49,7 +49,7 @@ class CreateJob(StrictModel):
         default=0, description="The project's waiting job with the highest priority runs next"
     )
     resources: Annotated[Resources, Nullable] = Field(
-        default_factory=Resources, description="The GPUs that it is to have; default one"
+        default_factory=Resources, description="Its GPUs; default one"
     )
     metadata: Metadata | None = Field(
         default=None, description="Up to 16 key-value pairs for your own records"
@@ -99,7 +99,8 @@ Tag = Annotated[
 
 
 class UpdateJob(StrictModel):
-    """The body of ``POST /v1/fine_tuning/jobs/{id}``: what people say of a job. What is left out stays."""
+    """The body of ``POST /v1/fine_tuning/jobs/{id}``: a job's note, tags and metadata. Fields left out
+    stay."""
 
     note: Annotated[str, StringConstraints(max_length=10_000)] | None = Field(
         default=None,

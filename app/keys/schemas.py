@@ -105,7 +105,7 @@ class ProjectLimits(StrictModel):
 
 
 class UpdateProject(StrictModel):
-    """The body of ``POST /v1/projects/{project_id}``; what is left out stays."""
+    """The body of ``POST /v1/projects/{project_id}``; fields left out stay."""
 
     name: Name | None = Field(default=None, description="A new name that no other project has")
     limits: ProjectLimits | None = Field(

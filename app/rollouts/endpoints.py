@@ -71,13 +71,13 @@ def list_rollouts(
 
 @router.get(
     "/{fine_tuning_job_id}/rollouts.jsonl",
-    **answers_text("A response a line, each as it is when it is retrieved", "application/jsonl"),
+    **answers_text("One response per line, in the format of a single response", "application/jsonl"),
     **READ,
 )
 def get_rollouts_jsonl(fine_tuning_job_id: JobId, project: ProjectId, step: Step = None) -> StreamingResponse:
     """Download all responses that a job sampled, token by token.
 
-    JSON, a response a line, in the order in which they were drawn; also those that are in an archive.
+    JSON, one response per line, in sampling order, including archived ones.
     """
     return StreamingResponse(
         service.jsonl_lines(project, fine_tuning_job_id, step),

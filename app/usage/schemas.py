@@ -33,8 +33,7 @@ class UsageResult(BaseModel):
     input_tokens: int = Field(description="Prompt tokens of requests to models")
     output_tokens: int = Field(description="Answer tokens of models")
     storage_bytes: int = Field(
-        description="Peak size of files and runs; grouped by job, of its run, and of everything where "
-        "there is none"
+        description="Peak size of files and runs; grouped by job, of its run, or of everything not by a job"
     )
     amount: Amount | None = Field(description="What it costs; null: the operator has set no prices")
 

@@ -11,12 +11,12 @@ WaitsFor = Literal["worker", "undrain", "slot", "gpus", "cluster", "time", "pick
 
 
 class RayClusterView(BaseModel):
-    """A Ray cluster, as a worker last saw it."""
+    """A Ray cluster, as last reported by a worker."""
 
-    address: str = Field(description="Where its head answers, as host:port")
-    device: Literal["gpu", "cpu"] = Field(description="What a process of a job takes on it")
-    hosts: list[int] = Field(description="How many of these each of its hosts has, the largest first")
-    problem: str | None = Field(description="Why the cluster could not be asked; null if it answered")
+    address: str = Field(description="Address of its head, as host:port")
+    device: Literal["gpu", "cpu"] = Field(description="Device that each process of a job uses on it")
+    hosts: list[int] = Field(description="Number of these devices on each of its hosts, largest first")
+    problem: str | None = Field(description="Why the cluster did not answer; null if it did")
 
 
 class WorkerObject(BaseModel):
@@ -71,9 +71,7 @@ class WaitingJob(BaseModel):
     id: str = Field(description="Id of the job, `ftjob-…`")
     name: str = Field(description="Display name of the job")
     project_id: str = Field(description="The project it belongs to")
-    gpus: int = Field(
-        description="GPUs it needs together on one worker; where workers have none, slots instead"
-    )
+    gpus: int = Field(description="GPUs it needs together on one worker, or slots if workers have no GPUs")
     queue_position: int = Field(description="Its place among all ready jobs; 1 is next")
     created_at: int = Field(description="When it was created, Unix time in seconds")
 
@@ -87,16 +85,16 @@ class Queue(BaseModel):
     workers: int = Field(description="Training workers that take jobs")
     draining: int = Field(description="Training workers that are draining")
     slots: int = Field(description="Number of jobs that workers taking jobs can run at a time")
-    free_slots: int = Field(description="Number of further jobs of one GPU they could run now")
+    free_slots: int = Field(description="Number of further one-GPU jobs they could run now")
     largest_free_block: int = Field(
-        description="Most GPUs, or slots where workers have none, that a job would find free on one worker"
+        description="Most GPUs that are free together on one worker, or slots if workers have no GPUs"
     )
     waits_for: WaitsFor | None = Field(
         description="What the next job waits for. worker: none is connected; undrain: all connected "
-        "workers are draining; slot: all slots are taken; gpus: no worker has as many free as "
-        "any job that waits needs; cluster: no worker with a slot free has a Ray cluster that answers; "
-        "pickup: nothing, a free worker takes it within moments; time: all waiting jobs are to be retried "
-        "later; null: no job waits"
+        "workers are draining; slot: all slots are taken; gpus: no worker has enough free GPUs for any "
+        "waiting job; cluster: no worker with a free slot has a Ray cluster that answers; pickup: nothing, "
+        "a free worker takes it within moments; time: all waiting jobs are retried later; null: no job "
+        "waits"
     )
     message: str = Field(description="The same in a sentence")
     projects: list[ProjectInQueue] = Field(

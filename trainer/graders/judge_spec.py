@@ -64,7 +64,7 @@ Content = Annotated[
 
 
 class JudgeMessage(StrictModel):
-    """A message to a judge; text alone, with templates."""
+    """A message to a judge; only text, with templates."""
 
     role: Literal["user", "assistant", "system", "developer"] = Field(description="Who speaks")
     content: Content = Field(description="A template, or a list of texts to be joined by newlines")
@@ -103,7 +103,7 @@ class SamplingParams(StrictModel):
 
 
 class ScoreModelGrader(JudgeFields, ScaleFields):
-    """A score that a judge model gives, brought from ``range`` to a reward from 0 to 1."""
+    """A judge model's score, scaled from ``range`` to a reward from 0 to 1."""
 
     type: Type[Literal["score_model"]] = "score_model"
     name: Name = "score_model"

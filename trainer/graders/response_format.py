@@ -20,7 +20,7 @@ class JsonSchema(BaseModel):
 
 
 class ResponseFormat(BaseModel):
-    """Text, any JSON object, or JSON of a given form."""
+    """Text, any JSON object, or JSON that matches a schema."""
 
     model_config = ConfigDict(extra="forbid", strict=True)
 

@@ -58,9 +58,9 @@ class StringCheckGrader(GraderFields):
 
 
 class EnvironmentGrader(GraderFields):
-    """The own scorer of a reasoning-gym task, applied to an answer cut out of the response.
+    """A reasoning-gym task's own scorer, applied to an answer extracted from the response.
 
-    The item must carry ``answer`` (and ``metadata`` where the task's scorer needs it).
+    The item must have ``answer`` (and ``metadata`` if the task's scorer needs it).
     """
 
     type: Type[Literal["environment"]] = "environment"
@@ -81,12 +81,12 @@ class EnvironmentGrader(GraderFields):
 
 
 class PythonGrader(ScaleFields):
-    """``grade(sample, item)`` of a Python source, in a sandbox, a process of its own for each sample.
+    """``grade(sample, item)`` of a Python source, in a sandbox, with a separate process for each sample.
 
     ``sample`` has ``output_text``, ``output_json`` (None unless the response is JSON), ``choices`` and
     ``output_tools``, as hosted, and ``reasoning`` and ``full_text`` (``trainer.graders.thoughts``); it
     returns a float from 0 to 1, or within ``range``. The source may define ``answer(sample, item)``, too:
-    what votes compare, a text, or None for none.
+    the text that votes compare, or None if there is none.
     """
 
     type: Type[Literal["python"]] = "python"
@@ -148,7 +148,7 @@ class MathVerifyGrader(GraderFields):
 
 
 class HttpGrader(RemoteFields, ScaleFields):
-    """The reward that a service of yours answers with to a signed POST of item and response."""
+    """The reward with which your own service answers a signed POST of item and response."""
 
     type: Type[Literal["http"]] = "http"
     name: Name = "http"

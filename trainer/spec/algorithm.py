@@ -23,7 +23,7 @@ Aggregation = Annotated[
 
 
 class ReferenceKl(StrictModel):
-    """A penalty on the distance from the model that training began with; x = log pi - log ref.
+    """A penalty on the distance from the model that training started from; x = log pi - log ref.
 
     k1 = x, k2 = x^2 / 2, k3 = e^-x - 1 + x. As a loss only k2 has the gradient of the reverse KL.
     """
@@ -40,7 +40,7 @@ class Objective(StrictModel):
 
     aggregation: Aggregation = "token_mean"
     reference_kl: ReferenceKl | None = Field(
-        default=None, description="Penalty for leaving the starting model; default: none"
+        default=None, description="Penalty for moving away from the starting model; default: none"
     )
 
     @property
@@ -52,10 +52,10 @@ class Objective(StrictModel):
         default=None,
         ge=0,
         le=1e6,
-        description="Weight own rows by min(pi_trainer / pi_rollout, cap): truncated importance sampling "
-        "between rollout engine and trainer. Default: 2 where rollout.engine is vllm, "
-        "rollout.staleness is above 0 or rollout.force_response_format is true, none where "
-        "the model that trains samples itself and freely, for which the ratio is 1; 0: none",
+        description="Weight a mode's own rows by min(pi_trainer / pi_rollout, cap): truncated importance "
+        "sampling between rollout engine and trainer. Default: 2 if rollout.engine is vllm, "
+        "rollout.staleness is above 0 or rollout.force_response_format is true; otherwise none, because "
+        "the ratio is 1 if the training model samples, unconstrained; 0: none",
     )
 
 
@@ -87,7 +87,7 @@ class SingleMode(Objective):
         le=100,
         description="Pull a reward towards the next lower one of its group by c to the power of minus "
         "this, where c is how many responses of the group give the same answer; 0: leave "
-        "rewards unchanged. The control for policy_split's exploration at the level of answers",
+        "rewards unchanged. The control for policy_split's exploration at answer level",
     )
 
     @property
@@ -100,15 +100,15 @@ class ClippedSingleMode(ClippedObjective, SingleMode):
 
 
 class TokenExploration(StrictModel):
-    """The paper's: improbable tokens earn the bonus of ``eta``, ``alpha`` and ``kappa``, and nothing else."""
+    """The paper's: only improbable tokens are rewarded, with ``eta``, ``alpha`` and ``kappa``."""
 
     level: Literal["token"] = Field(default="token", description="The level of tokens, as in the paper")
 
 
 class AnswerExploration(StrictModel):
-    """Rare right answers earn more; the token bonus comes on top, with ``eta`` 0 there is none.
+    """Rare right answers earn more; the token bonus is added, unless ``eta`` is 0.
 
-    The grader says what an answer is.
+    The grader defines what an answer is.
     """
 
     level: Literal["answer"] = Field(default="answer", description="The level of whole answers")
@@ -125,7 +125,7 @@ Exploration = Annotated[TokenExploration | AnswerExploration, Field(discriminato
 
 
 class Grpo(ClippedSingleMode):
-    """GRPO (arXiv 2402.03300) on the normal mode; our default has no reference-KL."""
+    """GRPO (arXiv 2402.03300) on the normal mode; by default without reference KL."""
 
     type: Type[Literal["grpo"]] = "grpo"
     aggregation: Aggregation = "sequence_mean"
@@ -173,7 +173,7 @@ class Dapo(ClippedSingleMode):
 
 
 class Gspo(ClippedSingleMode):
-    """GSPO (arXiv 2507.18071): one importance ratio a response."""
+    """GSPO (arXiv 2507.18071): one importance ratio per response."""
 
     type: Type[Literal["gspo"]] = "gspo"
     clip_low: float = Field(
@@ -189,7 +189,7 @@ class Gspo(ClippedSingleMode):
 
 
 class Cispo(SingleMode):
-    """CISPO (arXiv 2506.13585): the importance weight is clipped from above, and every token trains."""
+    """CISPO (arXiv 2506.13585): the importance weight is capped, and every token trains."""
 
     type: Type[Literal["cispo"]] = "cispo"
     clip_high: float = Field(default=4.0, gt=0, le=1e6, description="The weight is at most 1 + clip_high")
@@ -203,7 +203,7 @@ class EntropyBonus(ClippedSingleMode):
 
 
 class AdaptiveEntropy(ClippedSingleMode):
-    """The entropy bonus with Skywork-OR1's controlled coefficient (arXiv 2505.22312)."""
+    """The entropy bonus with Skywork-OR1's adaptive coefficient (arXiv 2505.22312)."""
 
     type: Type[Literal["adaptive_entropy"]] = "adaptive_entropy"
     target_entropy: float = Field(
@@ -274,7 +274,7 @@ class ForkingTokens(ClippedSingleMode):
 
 
 class EdgeGrpo(ClippedSingleMode):
-    """EDGE-GRPO's advantage (arXiv 2507.21848): confident responses count for more, undecided ones less."""
+    """EDGE-GRPO's advantage (arXiv 2507.21848): confident responses count more, uncertain ones less."""
 
     type: Type[Literal["edge_grpo"]] = "edge_grpo"
     aggregation: Aggregation = "sequence_mean"

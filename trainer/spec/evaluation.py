@@ -44,7 +44,7 @@ class EvaluationSpec(StrictModel):
     preset: Literal["paper", "greedy"] | None = Field(
         default=None,
         description="Sampling settings by name: the paper's evaluation (temperature 0.6, top-p 0.95, top-k "
-        "20, 8 samples an item), or greedy (temperature 0, 1 sample)",
+        "20, 8 samples per item), or greedy (temperature 0, 1 sample)",
     )
 
     embedding_model: str | None = Field(

@@ -64,7 +64,7 @@ Content = Annotated[
 
 
 class CalledFunction(_Strict):
-    """The function that a model called, and with what: a JSON object, as text or as it is."""
+    """The function that a model called, with its arguments: a JSON object, or one as text."""
 
     name: str = Field(description="Name of the tool called")
     arguments: str | dict[str, object] = Field(
@@ -84,7 +84,7 @@ class CalledFunction(_Strict):
 
 
 class ToolCall(_Strict):
-    """A call of a tool in an earlier answer."""
+    """A tool call in an earlier answer."""
 
     id: str = Field(description="Id of the call, given as tool_call_id in its result")
     type: Literal["function"] = Field(default="function", description="Always function")
@@ -99,7 +99,7 @@ class ToolCall(_Strict):
 
 
 class ChatMessage(_Strict):
-    """A turn. Some keys are those of an answer that is sent back; what is not text must be empty."""
+    """A turn. Some keys exist so that answers can be sent back; anything but text must be empty."""
 
     role: Role = Field(
         description="Who speaks; developer becomes system if the model's chat template does not know it"
@@ -125,7 +125,7 @@ class ChatMessage(_Strict):
         default=None, description="For sending back an answer: null"
     )
     reasoning_content: str | None = Field(
-        default=None, description="Earlier thoughts are not shown to the model again"
+        default=None, description="Earlier thinking is not shown to the model again"
     )
 
     @field_validator("role", mode="before")

@@ -15,30 +15,30 @@ MOST_GPUS = 4096
 
 
 class Resources(StrictModel):
-    """How many GPUs a run has, and how they are put to use."""
+    """How many GPUs a run has, and how it uses them."""
 
     gpus: Annotated[int, Field(strict=True, ge=1, le=MOST_GPUS)] = Field(
-        default=1, description="GPUs of the whole run; where workers have none, slots of a worker"
+        default=1, description="GPUs of the whole run, or slots of a worker if workers have no GPUs"
     )
     nodes: Annotated[int, Field(strict=True, ge=1, le=MOST_GPUS)] = Field(
-        default=1, description="Hosts that they are on, as many on each"
+        default=1, description="Number of hosts, each with the same number of GPUs"
     )
     rollout_gpus: Annotated[int, Field(strict=True, ge=0, lt=MOST_GPUS)] = Field(
         default=0,
-        description="Of gpus, those that only sample, with vLLM; the others train. 0: the same do both",
+        description="How many of gpus only sample, with vLLM; the others train. 0: all do both",
     )
     tensor_parallel: Annotated[int, Field(strict=True, ge=1, le=MOST_GPUS)] = Field(
         default=1, description="GPUs over which each vLLM engine divides the model's weights"
     )
     min_gpus: Annotated[int, Field(strict=True, ge=1, le=MOST_GPUS)] | None = Field(
         default=None,
-        description="With how many the run may go on from its last state where, after a loss, there are "
-        "fewer than gpus; default: it waits for gpus",
+        description="Minimum with which the run may resume from its last state if, after a loss, fewer "
+        "than gpus are left; default: it waits for gpus",
     )
     launcher: Literal["auto", "local", "torchrun", "ray"] = Field(
         default="auto",
         description="What starts the processes. local: a single one; torchrun: one for each GPU, on the "
-        "worker's host; ray: one for each GPU that a Ray cluster places. auto: the first that will do",
+        "worker's host; ray: one for each GPU that a Ray cluster places. auto: the first that suffices",
     )
 
     @field_validator("nodes")

@@ -10,7 +10,7 @@ VLLM_LOWEST_TEMPERATURE = 0.01
 
 
 class VllmSpec(StrictModel):
-    """How vLLM shares the machine with the trainer. Its longest sequence is that of the rollouts."""
+    """How vLLM shares the machine with the trainer. Its maximum sequence length is that of the rollouts."""
 
     gpu_memory_share: float | None = Field(
         default=None,
@@ -18,8 +18,8 @@ class VllmSpec(StrictModel):
         lt=1,
         # Left out where it says nothing, so that a worker of before reads such a document; so is seeds.
         exclude_if=lambda share: share is None,
-        description="Of the GPU's memory, for weights and cache; default 0.4, on GPUs of its own 0.9; unused "
-        "on the CPU",
+        description="Share of the GPU's memory for weights and cache; default 0.4, on GPUs of its own 0.9; "
+        "unused on the CPU",
     )
     kv_cache_bytes: int | None = Field(
         default=None,
@@ -34,14 +34,14 @@ class VllmSpec(StrictModel):
     seeds: Literal["request", "batch"] | None = Field(
         default=None,
         exclude_if=lambda seeds: seeds is None,
-        description="request: each response is drawn with its own seed, whatever else is in its batch; "
-        "batch: a batch has one, which is faster. Either way the same batch is drawn the same way. Default "
+        description="request: each response has its own seed, independent of its batch; batch: one seed "
+        "per batch, which is faster. Either way the same batch gives the same responses. Default: "
         "request on the CPU, batch on GPUs",
     )
 
 
 class RolloutSpec(StrictModel):
-    """How a step's samples are drawn."""
+    """How a step's responses are sampled."""
 
     prompts_per_step: int = Field(
         default=8, ge=1, le=1_000_000, description="Groups per step; each has samples_per_prompt responses"
@@ -67,8 +67,9 @@ class RolloutSpec(StrictModel):
     )
     engine: Literal["auto", "transformers", "vllm"] = Field(
         default="auto",
-        description="transformers: the training model itself; vllm: processes beside it; auto: vllm where "
-        "there is a GPU and vLLM is installed, else transformers, once for all attempts at the run",
+        description="transformers: the training model itself; vllm: processes beside it; auto: vllm if "
+        "there is a GPU and vLLM is installed, otherwise transformers; decided once for all attempts "
+        "at the run",
     )
     vllm: VllmSpec | None = Field(default=None, description="With engine vllm: how it shares the machine")
     staleness: int = Field(
@@ -77,9 +78,9 @@ class RolloutSpec(StrictModel):
         le=64,
         # Left out where it says nothing, so that a worker of before reads such a document.
         exclude_if=lambda steps: steps == 0,
-        description="How many steps sampling is ahead of training: a step's responses are those of the "
-        "weights of so many steps before. With an engine beside the trainer sampling and grading then go on "
-        "while it updates. Responses are weighed by truncated importance weights "
+        description="Number of steps that sampling is ahead of training: a step's responses are sampled "
+        "with the weights of this many steps before. With an engine beside the trainer, sampling and "
+        "grading then continue during updates. Responses are weighted by truncated importance sampling "
         "(rollout_importance_cap); 0: each step samples with the weights that it trains",
     )
     force_response_format: bool = Field(

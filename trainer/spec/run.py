@@ -70,9 +70,9 @@ class OptimizerSpec(StrictModel):
         default="sharded",
         # Left out where it says nothing, so that a worker of before reads such a document.
         exclude_if=lambda sharding: sharding == "sharded",
-        description="Over several processes: sharded keeps a part of the weights, gradients and moments in "
-        "each (FSDP), replicated all of them in each, which needs less communication. One process has them "
-        "all either way",
+        description="With several processes: sharded keeps a shard of the weights, gradients and moments "
+        "in each (FSDP); replicated keeps all of them in each, which needs less communication. A "
+        "single process has them all either way",
     )
 
     @model_validator(mode="before")
@@ -88,7 +88,7 @@ class OptimizerSpec(StrictModel):
 
 
 class CheckpointSpec(StrictModel):
-    """Checkpoints are also written at the end and when the run is asked to stop."""
+    """Checkpoints are also written at the end and when the run is told to stop."""
 
     interval: int = Field(
         default=0, ge=0, lt=2**31, description="Steps between checkpoints; 0: only at the end"
@@ -113,7 +113,7 @@ class CheckpointSpec(StrictModel):
 
 
 class DiagnosticsSpec(StrictModel):
-    """Instruments that look into the model. They take nothing from training, whatever is chosen.
+    """Measurements inside the model. They never affect training.
 
     At their defaults they cost about 3 % of step time (``benchmarks/diagnostics_cost.py``).
     """
@@ -144,7 +144,7 @@ class DiagnosticsSpec(StrictModel):
 
 
 class PreflightSpec(StrictModel):
-    """A check of the grader before training: it has to work, and to tell responses to a prompt apart."""
+    """A check of the grader before training: it must work, and tell a prompt's responses apart."""
 
     samples: int = Field(
         default=64,

@@ -66,7 +66,7 @@ class RunResult(StrictModel):
 
 
 class Plan(StrictModel):
-    """What is compared with what, said before the results are in."""
+    """What is compared with what, stated before the results."""
 
     arms: list[str] = Field(description="Names of everything that is compared")
     tasks: list[str] = Field(description="Names of what is trained on")
@@ -77,28 +77,28 @@ class Plan(StrictModel):
     )
     dev_items: int = Field(
         ge=0,
-        description="Of the evaluated items the first so many are for choosing settings; no claim is of them",
+        description="Number of evaluated items for choosing settings, from the first; claims do not use them",
     )
     method: str = Field(description="The arm that the claim is about")
-    baselines: list[str] = Field(description="The method is claimed to be better where it beats every one")
+    baselines: list[str] = Field(description="Arms that the method is claimed to beat, every one")
     against: str | None = Field(
         default=None,
-        description="The one arm that the method is compared with first, in place of all baselines",
+        description="The single arm to compare the method with, instead of all baselines",
     )
     controls: dict[str, str] = Field(
-        default_factory=dict, description="Arms of the synergy rule, by the ablation that they are"
+        default_factory=dict, description="Control arms of the synergy rule, by ablation"
     )
     exploratory: list[str] = Field(
-        default_factory=list, description="Arms that are shown beside the others and claim nothing"
+        default_factory=list, description="Arms that are shown with the others, but part of no claim"
     )
     analyses: int = Field(
         default=1,
         ge=1,
-        description="How often there may be verdicts as seeds are added; they share the errors",
+        description="Maximum number of verdicts as seeds are added; they share the error rate",
     )
     seeds_before: list[int] = Field(
         default=[],
-        description="How many seeds there were whenever some were added after a result could be seen",
+        description="Number of seeds each time some were added after results were visible",
     )
 
     @property
