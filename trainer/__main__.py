@@ -57,7 +57,7 @@ def main(arguments: list[str] | None = None) -> int:
         "--attempt",
         type=int,
         default=0,
-        help="of several trainers in a run directory, the one with the highest attempt continues",
+        help="if several trainers use a run directory, the one with the highest attempt continues",
     )
     parser.add_argument(
         "--replay",
@@ -66,7 +66,11 @@ def main(arguments: list[str] | None = None) -> int:
         help="repeat only this step, from the nearest earlier state; writes only replay-STEP.json",
     )
     parser.add_argument(
-        "--ranks", type=int, default=1, metavar="N", help="train on so many processes here, one a GPU"
+        "--ranks",
+        type=int,
+        default=1,
+        metavar="N",
+        help="number of processes to train with on this machine, one per GPU",
     )
     options = parser.parse_args(arguments)
     logs.set_up("trainer", "%(message)s", logging.WARNING)

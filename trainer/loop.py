@@ -220,7 +220,7 @@ class Run(BaseRun):
             self._try_to_save()
         if gap.notable:
             self._progress.say(
-                f"Log-probabilities at sampling and at scoring differ by {gap.mean:.2g} nats a token on "
+                f"Log-probabilities at sampling and at scoring differ by {gap.mean:.2g} nats per token on "
                 f"average ({gap.largest:.2g} at most); training treats them as equal.",
                 level="warn",
                 data={"trial": asdict(gap)},

@@ -40,7 +40,7 @@ class RayCluster:
     def start(self) -> None:
         """Begin to ask, in a thread of its own; the first answer takes a few seconds."""
         if self._address:
-            self.seen = self._told([], "It was not asked yet.")
+            self.seen = self._told([], "It has not been contacted yet.")
             self._thread = threading.Thread(target=self._run, name="ray-cluster", daemon=True)
             self._thread.start()
 
@@ -84,7 +84,7 @@ class RayCluster:
         except (OSError, subprocess.TimeoutExpired) as error:
             return self._told([], f"It does not answer: {error}")
         if done.returncode != 0:
-            return self._told([], (done.stderr.strip().splitlines() or ["It gives no answer."])[-1])
+            return self._told([], (done.stderr.strip().splitlines() or ["It does not answer."])[-1])
         return self._told(json.loads(done.stdout.splitlines()[-1]), None)
 
     def _told(self, hosts: list[int], problem: str | None) -> dict[str, Any]:

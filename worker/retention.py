@@ -162,7 +162,7 @@ def _tell(session: Session, counts: Mapping[str, int], what: str, archived: Coll
     told: dict[str, tuple[str, dict[str, object]]] = {}
     for job_id, count in counts.items():
         if count:
-            rest = ": they are read from the archive from now on." if job_id in archived else "."
+            rest = ": from now on they are read from the archive." if job_id in archived else "."
             told[job_id] = f"{count:,} {what} have expired{rest}", {what.replace(" ", "_"): count}
     add_messages(session, told)
 

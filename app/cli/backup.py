@@ -118,7 +118,7 @@ class _Copy:
         self._hashes: dict[str, str] = {}
         self._size = 0
         self.lost: list[str] = []
-        """What the database speaks of and the data directory has not."""
+        """What the database refers to but the data directory lacks."""
 
     def run(self, parts: tuple[str, ...]) -> int:
         """Copy everything; the number of bytes."""

@@ -40,7 +40,7 @@ class Side:
     system: str | None = None
     messages: list[Any] = field(default_factory=list)
     answers: list[str] = field(default_factory=list)
-    """To the last message, as far as they have come."""
+    """Answers to the last message so far."""
     problem: str | None = None
 
     def reset(self) -> None:

@@ -56,7 +56,7 @@ def estimate_table(result: Told) -> Table:
 
 def memory_table(plan: Told) -> Table:
     """What the memory is for, with the longest prompts and responses."""
-    table = Table(title="planned memory of each process that trains")
+    table = Table(title="planned memory per training process")
     for header in ("for", "needed", "GiB"):
         table.add_column(header, justify="right" if header == "GiB" else "left")
     for line in plan["lines"]:

@@ -19,7 +19,7 @@ from app.cli.status import coloured
 if TYPE_CHECKING:
     import openai
 
-app = typer.Typer(help="Evals: criteria on answers, and their runs.", no_args_is_help=True)
+app = typer.Typer(help="Evals: criteria for answers, and their runs.", no_args_is_help=True)
 EvalId = Annotated[str, typer.Argument(help="eval_…")]
 RunId = Annotated[str, typer.Argument(help="evalrun_…")]
 POLL_SECONDS = 1.0
@@ -47,7 +47,7 @@ def list_evals(
             escape(", ".join(criterion["name"] for criterion in one["testing_criteria"])),
             when(one["created_at"]),
         ),
-        "There is no eval yet: policysplit evals create FILE",
+        "There are no evals yet: policysplit evals create FILE",
     )
 
 
@@ -66,7 +66,7 @@ def create(
     say_done(
         made,
         as_json,
-        f"Created [bold]{made['id']}[/]. A run of it: policysplit evals run {made['id']} FILE",
+        f"Created [bold]{made['id']}[/]. Run it: policysplit evals run {made['id']} FILE",
     )
 
 
@@ -120,7 +120,7 @@ def runs(
             f"{one['result_counts']['passed']}/{one['result_counts']['total']}",
             when(one["created_at"]),
         ),
-        f"It has no run yet: policysplit evals run {eval_id} FILE",
+        f"It has no runs yet: policysplit evals run {eval_id} FILE",
     )
 
 
@@ -128,7 +128,7 @@ def runs(
 def results(
     eval_id: EvalId,
     run_id: RunId,
-    items: Annotated[bool, typer.Option("--items", help="Each item, too, with what became of it.")] = False,
+    items: Annotated[bool, typer.Option("--items", help="Also list each item with its result.")] = False,
     as_json: JsonOption = False,
     base_url: BaseUrlOption = None,
     data_dir: DataDirOption = None,

@@ -44,7 +44,7 @@ def create(
     suffix: Annotated[str | None, typer.Option(help="Part of the result's name.")] = None,
     seed: Annotated[int | None, typer.Option(help="The same seed and data give the same run.")] = None,
     gpus: Annotated[
-        int | None, typer.Option(min=1, help="GPUs of one worker; where workers have none, slots.")
+        int | None, typer.Option(min=1, help="GPUs of one worker, or slots if workers have no GPUs.")
     ] = None,
     follow_it: FollowOption = True,
     as_json: JsonOption = False,

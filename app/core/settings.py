@@ -131,8 +131,8 @@ class Settings(GraderSettings):
     reserve_seconds: float = Field(
         default=60.0,
         ge=0,
-        description="How long a job of several GPUs, when it is its turn and it fits nowhere, waits until a "
-        "worker keeps what becomes free for it",
+        description="How long a job of several GPUs whose turn it is waits before a worker reserves for it "
+        "what becomes free",
     )
     ray_address: str = Field(
         default="",
@@ -194,14 +194,14 @@ class Settings(GraderSettings):
     )
     archive_rollouts: Literal["never", "expiring", "ended"] = Field(
         default="expiring",
-        description="Compressed archives of rollouts, read in place of rows that are gone: expiring: of what "
-        "is to be removed by policy, before it is; ended: of each job once it has ended; never: what is "
-        "removed is gone",
+        description="Compressed archives of rollouts, read in place of removed rows. expiring: rollouts "
+        "are archived before they are removed; ended: each job's rollouts are archived once it has "
+        "ended; never: removed rollouts are lost",
     )
     retain_rollout_archives_days: float = Field(
         default=0,
         ge=0,
-        description="Archives of rollouts are removed so long after their job's end; 0: never",
+        description="Days after a job's end until its archives of rollouts are removed; 0: never",
     )
     retain_events_days: float = Field(
         default=0, ge=0, description="Days after a job's end until its events are removed; 0: never"
@@ -349,8 +349,8 @@ class Settings(GraderSettings):
     inference_spread_requests: int = Field(
         default=16,
         ge=0,
-        description="Requests at once, with each inference worker that has a model loaded, from which "
-        "another worker with less to do loads it too; 0: never",
+        description="Concurrent requests at each inference worker that has a model loaded, from which on a "
+        "less busy worker loads it too; 0: never",
     )
     engine_gpus: int = Field(
         default=1,

@@ -220,7 +220,7 @@ def _words(run: EvalRun, baseline: EvalRun, judged: Any, better: EvalRun | None)
     if better is None:
         return f"{run.name} and {baseline.name} are not separated: {numbers}."
     worse = baseline if better is run else run
-    return f"{better.name} is better than {worse.name}; {run.name} less {baseline.name}: {numbers}."
+    return f"{better.name} is better than {worse.name}; {run.name} minus {baseline.name}: {numbers}."
 
 
 def _notes(rows: Sequence[EvalRun], keys: dict[str, set[str]]) -> list[str]:

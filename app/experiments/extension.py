@@ -45,7 +45,7 @@ def extension(before: Definition, request: ExtendExperiment, *, seen: bool) -> E
     if seeds and seen:
         after = after.model_copy(update={"seeds_before": [*before.seeds_before, len(before.seeds)]})
     if (checks := len(after.arms) * len(after.tasks)) > MAX_CHECKS:
-        raise BadRequest(f"That would make {checks} kinds of job, more than {MAX_CHECKS}.", param="arms")
+        raise BadRequest(f"That would make {checks} distinct jobs, more than {MAX_CHECKS}.", param="arms")
     if (runs := len(after.arms) * len(after.tasks) * len(after.seeds)) > MAX_RUNS:
         raise BadRequest(f"That would make {runs} runs, more than {MAX_RUNS}.", param="seeds")
     return Extension(before, after, arms, seeds, request)

@@ -224,7 +224,7 @@ class CreateExperiment(StrictModel):
         _each_once(info.field_name, value)
         kinds = len(info.data.get("arms", ())) * len(info.data.get("tasks", ()))
         if kinds > MAX_CHECKS:
-            raise ValueError(f"arms and tasks make {kinds} kinds of job, more than {MAX_CHECKS}")
+            raise ValueError(f"arms and tasks make {kinds} distinct jobs, more than {MAX_CHECKS}")
         if (runs := kinds * len(value)) > MAX_RUNS:
             raise ValueError(f"arms, tasks and seeds make {runs} runs, more than {MAX_RUNS}")
         return value

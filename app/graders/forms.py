@@ -56,7 +56,7 @@ def _check_path(variable: str, path: Path, schema: dict[str, object], param: str
         if step not in known:
             raise BadRequest(
                 f"The grader reads '{variable}', which response_format does not allow: it has no "
-                f"'{step}'. There are: {one_of(list(known), step)}.",
+                f"'{step}'. Its fields are: {one_of(list(known), step)}.",
                 param=param,
                 code="missing_grader_field",
             )

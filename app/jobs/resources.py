@@ -22,7 +22,7 @@ def on_resources(request: CreateJob, run: RunSpec) -> RunSpec:
         if value == default:
             continue
         if isinstance(run.algorithm, Taught):
-            problem = f"a {run.algorithm.type} job samples nothing: leave it out"
+            problem = f"a {run.algorithm.type} job does not sample: leave it out"
         elif run.rollout.engine == "transformers":
             problem = "rollout.engine is 'transformers', which has no GPUs of its own: give 'vllm' or 'auto'"
         else:
@@ -51,14 +51,15 @@ def check_fleet(session: Session, resources: Resources) -> None:
             return
         field, value = ("nodes", resources.nodes) if resources.nodes > 1 else ("launcher", "'ray'")
         raise BadRequest(
-            f"Invalid value for 'resources.{field}': {value}. No Ray cluster is connected, which that takes. "
+            f"Invalid value for 'resources.{field}': {value}. That requires a Ray cluster, but none is "
+            f"connected. "
             f"{_largest(session)}: give gpus that one worker has, nodes 1 and launcher 'auto'.",
             param=f"resources.{field}",
         )
     if fleet and resources.of_a_worker > max(block.gpus for block in fleet):
         raise BadRequest(
             f"Invalid value for 'resources.gpus': {resources.gpus}. {_largest(session)}, and no Ray cluster "
-            "is connected: give that or fewer, or connect a worker that has more.",
+            "is connected: give at most that many, or connect a larger worker.",
             param="resources.gpus",
         )
 
@@ -75,7 +76,7 @@ def _of_clusters(fleet: Sequence[Block], resources: Resources) -> bool:
     has = "; ".join(", ".join(map(str, one["hosts"])) or "none" for one in clusters)
     raise BadRequest(
         f"Invalid value for 'resources.gpus': {resources.gpus}, on {resources.nodes} hosts of a Ray cluster. "
-        f"The hosts have so many {unit}: {has}. Give fewer gpus, or more nodes.",
+        f"The hosts have this many {unit}: {has}. Give fewer gpus, or more nodes.",
         param="resources.gpus",
     )
 

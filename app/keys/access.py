@@ -183,8 +183,8 @@ def _check_may_make(session: Session, caller: Caller, request: CreateKey) -> Non
         )
     if caller.requests_per_minute is not None:
         raise Forbidden(
-            f"This key may send {caller.requests_per_minute} requests a minute, so it cannot create others. "
-            + _OPERATOR.format("keys create")
+            f"This key may send {caller.requests_per_minute} requests per minute, so it cannot create "
+            f"others. " + _OPERATOR.format("keys create")
         )
     limit = settings.requests_per_minute
     if limit and (request.requests_per_minute or limit) > limit:

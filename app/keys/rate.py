@@ -74,7 +74,7 @@ class RateLimiter:
         if wait:
             seconds = math.ceil(wait)
             raise TooManyRequests(
-                f"{whose} may send {per_minute} requests a minute; try again in {seconds} s.",
+                f"{whose} may send {per_minute} requests per minute; try again in {seconds} s.",
                 headers={
                     "retry-after": str(seconds),
                     "retry-after-ms": str(math.ceil(wait * 1000)),

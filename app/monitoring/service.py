@@ -44,7 +44,7 @@ def _jobs(session: Session) -> Iterable[Metric]:
         jobs.add_metric([project_id, status], count)
     waits = GaugeMetricFamily(
         "policysplit_queue_oldest_seconds",
-        "How long the first of a project's ready jobs has waited for its turn",
+        "How long a project's oldest ready job has waited for its turn",
         labels=["project"],
     )
     for row in session.execute(waiting_by_project(now)):
@@ -63,7 +63,7 @@ def _workers(session: Session) -> Iterable[Metric]:
     )
     taken = GaugeMetricFamily(
         "policysplit_slots_taken",
-        "Slots its jobs take, one of several GPUs several",
+        "Slots its jobs occupy; a job of several GPUs occupies several",
         labels=["worker", "host"],
     )
     gpus = GaugeMetricFamily("policysplit_gpus", "GPUs of a worker", labels=["worker", "host", "type"])
@@ -117,7 +117,7 @@ def _running(session: Session) -> Iterable[Metric]:
     reward = GaugeMetricFamily(
         "policysplit_job_reward", "Latest mean training reward by mode", labels=[*labels, "mode"]
     )
-    attempts = GaugeMetricFamily("policysplit_job_attempts", "Workers' turns at it", labels=labels)
+    attempts = GaugeMetricFamily("policysplit_job_attempts", "Attempts so far", labels=labels)
     query = (
         select(
             Job.id,

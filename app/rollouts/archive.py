@@ -141,8 +141,8 @@ def _through(
             for values in rows:
                 if time.monotonic() > until:
                     raise Unavailable(
-                        f"The archive of the job's rollouts was not read through within {patience:g} s. Ask "
-                        "for less: give a step.",
+                        f"Reading the archive of the job's rollouts took longer than {patience:g} s. "
+                        f"Request less: give a step.",
                         code="archive_timeout",
                     )
                 row = _rollout(part, values, None if tokens is None else next(tokens))
@@ -190,6 +190,6 @@ def _lines(part: RolloutArchive, name: str) -> Generator[bytes]:
             if count != part.count:
                 raise EOFError
     except FileNotFoundError:
-        raise NotStored(f"The archived rollouts of {what} are not where they were put.") from None
+        raise NotStored(f"The archived rollouts of {what} are missing from where they were stored.") from None
     except (gzip.BadGzipFile, EOFError, zlib.error) as error:
         raise Damaged(f"The archived rollouts of {what} are damaged: {folder / name}.") from error

@@ -139,7 +139,7 @@ class Provider:
     def _away(self, error: Exception) -> ApiError:
         _log.warning("the identity provider %s: %s: %s", self._issuer, type(error).__name__, error)
         return Unavailable(
-            f"The identity provider at {self._issuer} does not answer as it should ({type(error).__name__}). "
+            f"The identity provider at {self._issuer} gave an unexpected answer ({type(error).__name__}). "
             "Try again, or use a key.",
             retry_after=10,
             code="identity_provider_unavailable",

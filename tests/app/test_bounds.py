@@ -132,7 +132,7 @@ def test_experiments_have_a_number_of_checks(api: Api):
     }
     answer = httpx.post(f"{api.url}/v1/experiments", json=body, timeout=60)
     assert answer.status_code == 400
-    assert "520 kinds of job, more than 500" in answer.json()["error"]["message"]
+    assert "520 distinct jobs, more than 500" in answer.json()["error"]["message"]
 
 
 @on_sqlite

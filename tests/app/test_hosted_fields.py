@@ -117,7 +117,7 @@ def test_a_grader_reads_only_what_the_form_allows(client: openai.OpenAI, api: Ap
         created(client, api, response_format=FORM, grader=wrong)
     assert refused.value.param == "method.reinforcement.grader"
     assert "'sample.output_json.anser', which response_format does not allow" in refused.value.message
-    assert "it has no 'anser'. There are: answer." in refused.value.message
+    assert "it has no 'anser'. Its fields are: answer." in refused.value.message
 
 
 @on_sqlite

@@ -117,7 +117,7 @@ def test_a_key_does_not_make_more_than_it_is(keyed: Keyed, operator: str) -> Non
     refused(ask(api, "POST", f"/api_keys/{their}/revoke", mine), 403, "an operator's key")
     # A limit of its own would be none, if it made others without.
     slow = create_key("slow", DEFAULT_PROJECT, requests_per_minute=60)[1]
-    refused(ask(api, "POST", "/api_keys", slow, {"name": "fast"}), 403, "60 requests a minute")
+    refused(ask(api, "POST", "/api_keys", slow, {"name": "fast"}), 403, "60 requests per minute")
     assert listed(api, slow), "it sees them all the same"
 
 

@@ -114,5 +114,5 @@ def test_requests_of_all_keys_together(keyed: Keyed) -> None:
     keys = [create_key(f"k{n}", DEFAULT_PROJECT)[1] for n in range(2)]
     answers = [ask(keyed.api, "GET", "/models", keys[n % 2]) for n in range(8)]
     assert [one.status_code for one in answers] == [200] * 6 + [429] * 2
-    refused(answers[-1], 429, "The project's keys may send 6 requests a minute")
+    refused(answers[-1], 429, "The project's keys may send 6 requests per minute")
     assert 1 <= int(answers[-1].headers["retry-after"]) <= 20

@@ -31,13 +31,13 @@ def end(run_id: str, passed: list[bool]) -> None:
 @on_sqlite
 def test_from_files_to_results(api: Api, client: openai.OpenAI, tmp_path: Path) -> None:
     at = ("--base-url", f"{api.url}/v1")
-    assert "no eval yet" in run_cli("evals", "list", *at).stdout
+    assert "no evals yet" in run_cli("evals", "list", *at).stdout
     body = {"name": "Sums", "data_source_config": CONFIG, "testing_criteria": [GRADER]}
     (tmp_path / "eval.yaml").write_text(yaml.safe_dump(body))
     made = run_cli("evals", "create", str(tmp_path / "eval.yaml"), *at)
     assert made.returncode == 0, made.stderr
     (eval_id,) = re.findall(r"Created (eval_\w+)\.", made.stdout)
-    assert run_cli("evals", "runs", eval_id, *at).stdout.startswith("It has no run yet")
+    assert run_cli("evals", "runs", eval_id, *at).stdout.startswith("It has no runs yet")
 
     rows = [{"item": {"answer": "4"}, "sample": {"output_text": text}} for text in ("4", "5")]
     (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))

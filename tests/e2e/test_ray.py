@@ -152,7 +152,7 @@ def test_a_lost_host_ends_the_attempt_and_the_next_goes_on_with_what_is_left(
         assert until(lambda: not processes_of(tmp_path), 10) is True
         driver = gang(ray_nodes, tmp_path, *three, "--attempt", "2", spec=long)
         wait_for(driver, tmp_path, lambda e: isinstance(e, Started) and e.step >= 2)
-        assert "goes on with 2 of 3 CPUs" in said(tmp_path)[-2]
+        assert "continues with 2 of 3 CPUs" in said(tmp_path)[-2]
     finally:
         ray_nodes.add(name)
         driver.terminate()
@@ -222,7 +222,7 @@ def test_all_or_none_are_placed_and_nobody_overtakes(ray_nodes: RayNodes, tmp_pa
         assert said(large) == ["The job waits for 6 CPUs; the largest free block is 4."]
         drivers.append(gang(ray_nodes, small, "--ranks", "1", code=WAITER))
         until(lambda: (small / "events.jsonl").exists() and said(small))
-        assert said(small) == ["The job waits for 1 CPUs: others came before it."]
+        assert said(small) == ["The job waits for 1 CPUs: other jobs are ahead of it."]
         assert not list(large.glob("pids-*"))
         drivers[1].terminate()
         assert drivers[1].wait(30) == 75

@@ -206,7 +206,7 @@ def test_a_schema_that_cannot_be_followed_is_refused_before_training(policy: Pol
 def test_thoughts_that_the_template_opens_are_not_held_to_the_form(tmp_path: Path):
     template = CHATML.replace("assistant\n{% endif", "assistant\n<think>\n{% endif")
     opened = load_tiny_policy(build_tiny_model(tmp_path / "model", chat_template=template))
-    with pytest.raises(InvalidSpec, match="turn thoughts off in chat_template_kwargs"):
+    with pytest.raises(InvalidSpec, match="turn thinking off in chat_template_kwargs"):
         check_forced(opened, HELD, [Item(MESSAGES, {})])
 
 

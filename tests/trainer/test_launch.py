@@ -130,7 +130,7 @@ def test_a_host_with_other_code_is_named_before_anything_is_trained():
     [
         (79, None),
         (73, None),
-        (20, "GPU 3 of gpu-7 (rank 3) is in use by others: they have 60.0 of its 80.0 GiB."),
+        (20, "GPU 3 of gpu-7 (rank 3) is in use by other processes: they use 60.0 of its 80.0 GiB."),
     ],
 )
 def test_a_gpu_that_others_use_is_told_of(free: int, told: str | None):

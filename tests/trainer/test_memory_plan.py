@@ -104,7 +104,7 @@ def test_only_a_run_that_certainly_does_not_fit_is_refused(tiny_model: Path):
     assert doubt(plan, Device(memory_bytes=plan.peak_bytes)) is None
     problem = refusal(plan, few)
     assert problem is not None
-    for what in ("at the least", "host has", "weights", "moments", "gradients (update)", "lora"):
+    for what in ("at least", "host has", "weights", "moments", "gradients (update)", "lora"):
         assert what in problem
     assert "GPU has" in str(refusal(plan, replace(few, cpu=False)))
     # Of a model that a run may load a part of, nothing is certain.
@@ -169,6 +169,6 @@ def test_a_run_that_cannot_fit_ends_before_its_model_is_loaded(
     monkeypatch.setattr(memory.psutil, "virtual_memory", lambda: SimpleNamespace(total=1000))
     monkeypatch.setattr(memory.psutil, "swap_memory", lambda: SimpleNamespace(total=0))
     spec = tiny_spec(tiny_model, write_rows(tmp_path / "rows.jsonl"))
-    with pytest.raises(InvalidSpec, match="at the least, and the host has 0") as refused:
+    with pytest.raises(InvalidSpec, match=r"at least .*, but the host has 0") as refused:
         train(spec, tmp_path / "run")
     assert refused.value.param == "model"

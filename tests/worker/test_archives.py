@@ -148,7 +148,7 @@ def test_what_has_expired_is_answered_as_before(client: openai.OpenAI, api: Api,
     assert (wrong.status_code, wrong.json()["error"]["param"]) == (400, "after")
     with read_session() as session:
         told = session.scalars(select(JobEvent).where(JobEvent.job_id == job_id)).all()[-1]
-    assert told.message == "20 rollouts have expired: they are read from the archive from now on."
+    assert told.message == "20 rollouts have expired: from now on they are read from the archive."
     size = sum(part.bytes for part in parts(job_id))
     assert http.get(f"/v1/fine_tuning/jobs/{job_id}").json()["disk_bytes"] == 1_000 + size
     assert http.get("/v1/storage").json()["jobs"]["bytes"] >= 2_000 + 2 * size

@@ -161,7 +161,7 @@ def test_a_run_of_which_nothing_can_be_told_has_failed(local_service: Service):
     run_next("me", Shutdown())
     run = shown(eval_id, run_id)
     assert (run["status"], run["error"]["code"]) == ("failed", "no_results")
-    assert "Of the first: " in run["error"]["message"] and run["result_counts"]["errored"] == 2
+    assert "The first failed with: " in run["error"]["message"] and run["result_counts"]["errored"] == 2
 
 
 def test_an_endpoint_of_the_operators_answers(local_service: Service, endpoint: Server):

@@ -135,6 +135,6 @@ def test_a_large_job_gets_its_turn_among_small_ones(
     assert all(began[one] < began[large] for one in small[:2])
     for later in small[2:]:
         ranked.wait_for_status(later, "succeeded", SECONDS)
-    if any("is kept for the job" in event.message for event in ranked.events(large)):
+    if any("is reserved for the job" in event.message for event in ranked.events(large)):
         # Its turn came while slots were taken, as it does unless both small jobs ended at once.
         assert all(ranked.attempts(one)[0].started_at > began[large] for one in small[2:])

@@ -86,7 +86,7 @@ def test_small_jobs_do_not_starve_a_large_one(service: Service, monkeypatch: pyt
     for worker in (narrow, able):
         worker.look()
     assert texts(service, big)[1:] == [
-        "What becomes free on host-able is kept for the job: 0 of 4 slots so far."
+        "What becomes free on host-able is reserved for the job: 0 of 4 slots so far."
     ]
     assert (able.room.kept_for, narrow.room.kept_for) == (big, None)
     for job_id in running:
@@ -163,7 +163,7 @@ def test_what_no_worker_can_hold_delays_nobody(service: Service, monkeypatch: py
     worker.look()
     worker.look()
     assert texts(service, huge) == ["The job waits for 16 slots; the largest worker has 2."]
-    assert "the job goes on with 2 at least" in texts(service, lost)[0]
+    assert "the job continues with at least 2" in texts(service, lost)[0]
     assert worker.room.kept_for is None
     found = worker.claim()
     assert found and (found.id, found.gpus) == (lost, 2)

@@ -31,4 +31,4 @@ def in_use(gpu: str, free: int, total: int) -> str | None:
     used = total - free
     if used <= OTHERS_SHARE * total:
         return None
-    return f"{gpu} is in use by others: they have {used / 2**30:.1f} of its {total / 2**30:.1f} GiB."
+    return f"{gpu} is in use by other processes: they use {used / 2**30:.1f} of its {total / 2**30:.1f} GiB."

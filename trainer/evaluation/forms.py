@@ -22,8 +22,8 @@ def check_forced(policy: Policy, form: ResponseFormat, items: Sequence[Item]) ->
     prompt = policy.prompt_ids(items[0].messages, Mode.NORMAL, items[0].tools)
     if opens_thought(policy.response_text(prompt[-PROMPT_END:])):
         raise InvalidSpec(
-            "rollout.force_response_format is true, but the chat template begins each response inside "
-            "thoughts, so the format would apply to those instead of the answer: turn thoughts off in "
+            "rollout.force_response_format is true, but the chat template begins each response with "
+            "thinking, so the format would apply to that instead of the answer: turn thinking off in "
             "chat_template_kwargs, such as with {'enable_thinking': false}, or set it to false",
             "rollout.force_response_format",
         )

@@ -72,7 +72,7 @@ def try_rollout(context: StepContext, items: Sequence[Item]) -> Gap:
     if not gap.mean <= limit:
         raise InvalidSpec(
             f"{kind} is a different policy when sampled (engine {rollout.engine}) than when scored: "
-            f"log-probabilities differ by {gap.mean:.3g} nats a token on average ({gap.largest:.3g} at "
+            f"log-probabilities differ by {gap.mean:.3g} nats per token on average ({gap.largest:.3g} at "
             f"most, {gap.tokens} tokens), and rounding explains only {limit:g}. It cannot be trained "
             "here; try the other rollout.engine, or a model of another architecture",
             "model.path",

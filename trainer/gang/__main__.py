@@ -54,19 +54,32 @@ def options_of(arguments: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="python -m trainer.gang", description="Train one run on a Ray cluster."
     )
-    parser.add_argument("--ranks", type=int, required=True, help="how many processes, of a GPU each")
-    parser.add_argument("--min-ranks", type=int, help="how many will do where the cluster has no more in all")
-    parser.add_argument("--nodes", type=int, help="hosts to be on, as many ranks on each; default: few")
-    parser.add_argument("--cpu", action="store_true", help="of a CPU each, without GPUs")
+    parser.add_argument("--ranks", type=int, required=True, help="number of processes, one GPU each")
+    parser.add_argument("--min-ranks", type=int, help="minimum number if the whole cluster has no more")
+    parser.add_argument(
+        "--nodes",
+        type=int,
+        help="number of hosts, with the same number of ranks on each; default: as few as possible",
+    )
+    parser.add_argument("--cpu", action="store_true", help="one CPU each, without GPUs")
     parser.add_argument("--spec", type=Path, required=True, help="the run's specification, JSON")
-    parser.add_argument("--run-dir", type=Path, required=True, help="where events, checkpoints and state go")
-    parser.add_argument("--events", default="events.jsonl", help="name of the events file in it")
-    parser.add_argument("--attempt", type=int, default=0, help="of several trainers the highest one stays")
+    parser.add_argument(
+        "--run-dir", type=Path, required=True, help="directory for events, checkpoints and state"
+    )
+    parser.add_argument(
+        "--events", default="events.jsonl", help="name of the events file in the run directory"
+    )
+    parser.add_argument(
+        "--attempt",
+        type=int,
+        default=0,
+        help="if several trainers use a run directory, the one with the highest attempt continues",
+    )
     parser.add_argument(
         "--trainer",
         type=json.loads,
         default=OWN,
-        help="JSON list: what the hosts run; default python -m trainer",
+        help="command that the hosts run, as a JSON list; default: python -m trainer",
     )
     return parser.parse_args(arguments)
 

@@ -28,8 +28,8 @@ def clock_warnings(skews: dict[str, float]) -> Iterator[str]:
         if abs(seconds) > CLOCK_SECONDS:
             side = "ahead of" if seconds > 0 else "behind"
             yield (
-                f"The clock of {name} is {abs(seconds):.0f} s {side} that of the worker's host: times of "
-                "events and leases go by them, so have a time service (NTP) set both."
+                f"The clock of {name} is {abs(seconds):.0f} s {side} that of the worker's host: event "
+                f"times and leases depend on them, so synchronise both with NTP."
             )
 
 
@@ -42,11 +42,11 @@ def _problems(name: str, host: Facts, driver: Facts, run_dir: Path) -> Iterator[
             break
     if not host.shared:
         yield (
-            f"{name} does not see the run directory {run_dir}: the data directory has to be shared, at the "
-            "same path, by the worker's host and those of the Ray cluster"
+            f"{name} does not see the run directory {run_dir}: the data directory must be shared, at the "
+            f"same path, between the worker's host and those of the Ray cluster"
         )
     for path, found in host.paths.items():
         if found is None:
-            yield f"{path} is not on {name}: it has to be there at the same path as on the worker's host"
+            yield f"{path} is not on {name}: it must exist there at the same path as on the worker's host"
         elif found != driver.paths[path]:
-            yield f"{path} on {name} is not what it is on the worker's host: have the same there"
+            yield f"{path} on {name} differs from the one on the worker's host: they must be the same"

@@ -48,12 +48,12 @@ def connected(give_up: Callable[[str], NoReturn]) -> Iterator[None]:
         import ray
     except ModuleNotFoundError:
         raise InvalidSpec(
-            "ray is not installed here: install the extra policysplit[ray] where the worker runs, or let the "
-            "job have launcher 'local' or 'torchrun'"
+            "ray is not installed here: install the extra policysplit[ray] where the worker runs, or give "
+            "the job launcher 'local' or 'torchrun'"
         ) from None
     address = os.environ.get(ADDRESS, "")
     try_to_reach(address)
-    slow = f"the Ray cluster at {address} cannot be joined within {JOIN_SECONDS:.0f} s: is it one still?"
+    slow = f"the Ray cluster at {address} could not be joined within {JOIN_SECONDS:.0f} s: does it run?"
     watch = threading.Timer(JOIN_SECONDS, give_up, (slow,))
     watch.daemon = True
     watch.start()
@@ -62,7 +62,7 @@ def connected(give_up: Callable[[str], NoReturn]) -> Iterator[None]:
     except Exception as error:
         raise ClusterFailed(
             f"the Ray cluster at {address} cannot be joined from {socket.gethostname()}: {_line(error)} "
-            f"(this host has to be one of its nodes, with the same versions of ray and Python: ray start "
+            f"(this host must be one of its nodes, with the same versions of ray and Python: ray start "
             f"--address={address} --num-cpus=0)"
         ) from error
     finally:

@@ -58,8 +58,8 @@ class Driver:
             raise InvalidSpec(f"--min-ranks is {least}: give 1 to {options.ranks}, the number of ranks")
         if options.nodes is not None and (options.nodes < 1 or options.ranks % options.nodes):
             raise InvalidSpec(
-                f"{options.ranks} ranks cannot be divided over {options.nodes} hosts, as many on each: give "
-                "a number of ranks that can"
+                f"{options.ranks} ranks cannot be divided evenly over {options.nodes} hosts: give a "
+                f"multiple of that"
             )
         return Wanted(options.ranks, least, options.nodes, gpus=not options.cpu)
 

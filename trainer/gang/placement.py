@@ -112,8 +112,8 @@ def place(
                 if placed:
                     if size < wanted.ranks:
                         tell(
-                            f"The job goes on with {size} of {wanted.ranks} {wanted.unit}s: that is what the "
-                            "Ray cluster has."
+                            f"The job continues with {size} of {wanted.ranks} {wanted.unit}s, all that the "
+                            f"Ray cluster has."
                         )
                     return group, _places(wanted, size, group, here)
                 remove_placement_group(group)
@@ -195,7 +195,7 @@ def _waiting(wanted: Wanted, size: int, cluster: list[Host]) -> str:
     if wanted.nodes is not None and wanted.nodes > 1:
         what += f", {wanted.block(size)} on each of {size // wanted.block(size)} hosts"
     if total < size:
-        return f"The job waits for {what}: the Ray cluster has room for {total} in all."
+        return f"The job waits for {what}: the Ray cluster has {total} in total."
     if free >= size:
-        return f"The job waits for {what}: others came before it."
+        return f"The job waits for {what}: other jobs are ahead of it."
     return f"The job waits for {what}; the largest free block is {free}."

@@ -41,8 +41,8 @@ def engine_places(
     on_gpu = device.type == "cuda"
     if parallel > 1 and not on_gpu:
         raise InvalidSpec(
-            f"resources.tensor_parallel is {parallel}, but on the CPU vLLM's weights are not divided here: "
-            "leave it out",
+            f"resources.tensor_parallel is {parallel}, but vLLM's weights are not divided on the CPU here: "
+            f"leave it out",
             "resources.tensor_parallel",
         )
     if not apart and parallel == 1:
@@ -56,8 +56,8 @@ def engine_places(
     wanted = ranks.world + apart
     if len(seen) < wanted:
         raise InvalidSpec(
-            f"{ranks.world} GPUs train and {apart} are to sample, but the process sees {len(seen)}: give it "
-            f"{wanted}, or fewer resources.rollout_gpus",
+            f"{ranks.world} GPUs train and {apart} sample, but the process sees {len(seen)}: give it "
+            f"{wanted}, or reduce resources.rollout_gpus",
             "resources.rollout_gpus",
         )
     own = seen[ranks.world : wanted] if apart else seen[: ranks.world]

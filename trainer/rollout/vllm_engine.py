@@ -120,7 +120,7 @@ class VllmEngine(RolloutEngine):
         form: ResponseFormat | None = None,
         on_progress: Callable[[], None] | None = None,
     ) -> list[Sample]:
-        assert self._awake, "an engine that rests is to be woken: sending weights takes every rank"
+        assert self._awake, "a sleeping engine must be woken first: sending weights takes every rank"
         stop_ids = sorted(self._policy.stop_ids)
         schema = None if form is None else schema_of(form)
 
@@ -149,7 +149,7 @@ class VllmEngine(RolloutEngine):
             if lost and (self._stopping() or losses > MOST_LOSSES or not self._can_go_on()):
                 raise lost[0]
             for error in lost:
-                self._note(f"{error}. What it had not finished is sampled again")
+                self._note(f"{error}. Its unfinished responses are sampled again")
         return [
             Sample(
                 ids,
@@ -219,7 +219,7 @@ class VllmEngine(RolloutEngine):
         """Start engines in place of those that have ended."""
         for replica in self._replicas:
             if (error := replica.found_lost()) is not None:
-                self._note(f"{error}. Another takes its place")
+                self._note(f"{error}. Another one replaces it")
         lost = [number for number, replica in enumerate(self._replicas) if replica.lost]
         for number in lost:
             self._replicas[number].close()

@@ -189,7 +189,7 @@ class Engine:
             for output in engine.step():
                 (response,) = output.outputs
                 if response.finish_reason not in ("stop", "length"):
-                    raise RuntimeError(f"vLLM gave up a response: {response.finish_reason}")
+                    raise RuntimeError(f"vLLM abandoned a response: {response.finish_reason}")
                 flat = response.logprobs
                 # The sampled token's comes first at each position.
                 logprobs = [flat.logprobs[start] for start in flat.start_indices]

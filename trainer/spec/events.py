@@ -64,7 +64,7 @@ class StepDigest(Record):
     """What a step came to: equal digests, equal steps (``trainer.checkpoints.digest``). SHA-256, hex."""
 
     rollouts: str = Field(description="Of what was sampled, or of the rows: items, modes, token ids")
-    rewards: str = Field(description="Of what the grader said; of rows, which tokens are learnt")
+    rewards: str = Field(description="Of the grader's results; for rows, which tokens are learnt")
     grad_norm: float
     weights: str | None = Field(
         default=None, description="Of the trained weights after the step, at checkpoints"
@@ -75,12 +75,12 @@ class GraderUse(Record):
     """What a grader did with responses; the numbers are sums over them."""
 
     name: str
-    type: str = Field(description="As its definition says; function: a reward function of the library's user")
-    graded: int = Field(description="How many got a reward")
+    type: str = Field(description="As its definition says; function: the caller's own reward function")
+    graded: int = Field(description="Number of responses with a reward")
     rewards: float
     errors: dict[str, int] = Field(description="By kind; sample_parse_error also: not of the response_format")
     seconds: float
-    tokens: dict[str, dict[str, int]] = Field(description="By judge model, what it read and wrote")
+    tokens: dict[str, dict[str, int]] = Field(description="Tokens read and written, by judge model")
 
 
 class Grading(Record):
@@ -89,7 +89,9 @@ class Grading(Record):
     mode: Mode
     responses: int
     reasoning_tokens: int
-    graders: list[GraderUse] = Field(description="The run's first, then those within it where it is a multi")
+    graders: list[GraderUse] = Field(
+        description="The run's grader first, then those within it if it is a multi"
+    )
 
 
 class StepMetrics(Timestamped):
@@ -99,7 +101,7 @@ class StepMetrics(Timestamped):
     step: int
     total_steps: int
     values: dict[str, float]
-    digest: StepDigest | None = Field(default=None, description="None where nothing was trained")
+    digest: StepDigest | None = Field(default=None, description="None if nothing was trained")
     train: list[Grading] = Field(default_factory=list[Grading], description="Of the step's responses")
     valid: list[Grading] = Field(
         default_factory=list[Grading], description="Of its evaluation, if it had one"
@@ -125,15 +127,15 @@ class RolloutRecord(Record):
     group: int = Field(description="Index of the prompt within the step")
     index: int = Field(description="Index of the response within the group")
     item: int = Field(description="Index of the item in the training data")
-    mode: Mode = Field(description="The behaviour mode: who produced it")
+    mode: Mode = Field(description="The behaviour mode, which produced it")
     prompt: str
     response: str
-    reward: float | None = Field(description="None when the grader failed on it")
+    reward: float | None = Field(description="None if the grader failed on it")
     scores: dict[str, float] = Field(default_factory=dict)
     parse_error: str | None = Field(default=None, description="Why it is not of the run's response_format")
     tokens: int
     truncated: bool
-    dropped: bool = Field(default=False, description="Its group taught nothing: others took its place")
+    dropped: bool = Field(default=False, description="Its group had nothing to teach and was replaced")
     logprobs: list[float] = Field(description="Per response token, nats, under the behaviour mode")
     entropies: list[float] = Field(
         description="Per response token, nats, full vocabulary; empty where the response was not scored"

@@ -36,7 +36,7 @@ class Manifest(Record):
     metrics: dict[str, float] = Field(default_factory=dict)
     spec: dict[str, Any] = Field(default_factory=dict, description="The RunSpec that produced it")
     counters: dict[str, Any] = Field(
-        default_factory=dict, description="What the run had counted: from here its next step can be replayed"
+        default_factory=dict, description="The run's counters, from which its next step can be replayed"
     )
     files: dict[str, str] = Field(default_factory=dict, description="Relative path to SHA-256, hex")
 

@@ -138,9 +138,9 @@ def refusal(plan: MemoryPlan, device: Device) -> str | None:
     if device.memory_bytes is None or plan.certain_bytes <= device.memory_bytes:
         return None
     return (
-        f"the run needs {_gib(plan.certain_bytes)} at the least, and the {_place(device)} has "
-        f"{_gib(device.memory_bytes)}: {plan.in_words()}. Give lora to train adapters alone, a smaller "
-        "model, or more GPUs, between which a run is divided"
+        f"the run needs at least {_gib(plan.certain_bytes)}, but the {_place(device)} has "
+        f"{_gib(device.memory_bytes)}: {plan.in_words()}. Give lora to train only adapters, a smaller "
+        f"model, or more GPUs, over which the run is sharded"
     )
 
 
@@ -149,9 +149,10 @@ def doubt(plan: MemoryPlan, device: Device) -> str | None:
     if device.memory_bytes is None or plan.peak_bytes <= device.memory_bytes:
         return None
     return (
-        f"With the longest prompts and responses the run would need {_gib(plan.peak_bytes)}, and the "
+        f"With the longest prompts and responses the run would need {_gib(plan.peak_bytes)}, but the "
         f"{_place(device)} has {_gib(device.memory_bytes)}: {plan.in_words()}. "
-        "optimizer.tokens_per_micro_batch and model.gradient_checkpointing make the update smaller."
+        "A smaller optimizer.tokens_per_micro_batch, or model.gradient_checkpointing, reduces the update's "
+        "memory."
     )
 
 
@@ -220,7 +221,7 @@ def _update(
     probed = spec.diagnostics.interval and "gradients" in spec.diagnostics.which
     if probed and isinstance(spec.algorithm, PolicySplit):
         sums = PROBE_SUMS * 4 * (size.parameters if adapted is None else adapted) // share
-        lines.append(Line("sums of the gradients' probe", sums, "probes"))
+        lines.append(Line("sums for the gradient probe", sums, "probes"))
     return lines
 
 

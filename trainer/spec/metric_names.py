@@ -230,9 +230,9 @@ METRICS = (
     Metric(
         "train/rollout_age",
         "steps",
-        "How many steps older the weights are that sampled the step's responses than those it trains",
+        "Age in steps of the weights that sampled the step's responses, relative to those it trains",
     ),
-    Metric("time/ahead", "s", "Time of sampling and grading beside the update, for steps to come"),
+    Metric("time/ahead", "s", "Time for sampling and grading later steps beside the update"),
     Metric(
         "time/{generate,grade,score,forward_backward,optimizer,sync,divergence,evaluate,checkpoint,diagnostics}",
         "s",

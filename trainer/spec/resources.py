@@ -46,7 +46,9 @@ class Resources(StrictModel):
     def _divides(cls, nodes: int, info: ValidationInfo) -> int:
         gpus = info.data.get("gpus", nodes)
         if gpus % nodes:
-            raise ValueError(f"nodes is {nodes}, but gpus is {gpus}: give a divisor, for each has as many")
+            raise ValueError(
+                f"nodes is {nodes}, but gpus is {gpus}: give a divisor, because each host has the same number"
+            )
         return nodes
 
     @field_validator("rollout_gpus")
@@ -55,8 +57,8 @@ class Resources(StrictModel):
         gpus = info.data.get("gpus", MOST_GPUS)
         if sampling >= gpus:
             raise ValueError(
-                f"rollout_gpus is {sampling}, but gpus is {gpus}, of which at least one has to train: give "
-                f"{gpus - 1} at most, or more gpus"
+                f"rollout_gpus is {sampling}, but gpus is {gpus}, of which at least one must train: give "
+                f"at most {gpus - 1}, or more gpus"
             )
         _check_one_host("rollout_gpus", sampling, 0, info)
         return sampling

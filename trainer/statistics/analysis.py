@@ -79,8 +79,8 @@ def _comparable(runs: Sequence[RunResult]) -> tuple[list[RunResult], list[str]]:
     usual = {task: max(found, key=lambda n: (found[n], n)) for task, found in counts.items()}
     kept = [run for run in runs if _items(run) == usual[run.task]]
     odd = [
-        f"{run.task}: {run.arm} with seed {run.seed} is left out of every figure, for it was evaluated on "
-        f"{_items(run)} items and the others on {usual[run.task]}."
+        f"{run.task}: {run.arm} with seed {run.seed} is left out of every figure, because it was evaluated "
+        f"on {_items(run)} items and the others on {usual[run.task]}."
         for run in runs
         if _items(run) != usual[run.task]
     ]
@@ -272,27 +272,28 @@ def _listed(run: RunResult) -> dict[str, object]:
 def _notes(plan: Plan, runs: Sequence[RunResult], table: _Table) -> list[str]:
     notes: list[str] = []
     if failed := sum(run.status in ("failed", "cancelled") for run in runs):
-        notes.append(f"Runs that failed or were cancelled: {failed}; they are listed, their seeds unpaired.")
-    if table.unfinished:
         notes.append(
-            f"{table.unfinished}: all figures are provisional, and no verdict is given before they have."
+            f"Runs that failed or were cancelled: {failed}; they are listed, and their seeds are "
+            f"left unpaired."
         )
+    if table.unfinished:
+        notes.append(f"{table.unfinished}: all figures are provisional, and there is no verdict before then.")
     for task in plan.tasks:
         if left_out := [arm for arm in plan.baselines if table.incomplete(task, arm)]:
             notes.append(
-                f"{task}: no claim is about baselines without all planned seeds: {', '.join(left_out)}."
+                f"{task}: claims leave out baselines without all planned seeds: {', '.join(left_out)}."
             )
         if items := max((one.items_left_out for one in table.on(task).values()), default=0):
-            notes.append(f"{task}: items left out, as some run has no score of them: up to {items}.")
+            notes.append(f"{task}: items left out because some run has no score for them: up to {items}.")
     for same in table.same_runs:
         notes.append(
-            f"{same['task']}: the runs of {', '.join(same['arms'])} are the same to the last answer: with "
-            "these settings they are one method, and count once."
+            f"{same['task']}: the runs of {', '.join(same['arms'])} are identical to the last answer: with "
+            f"these settings they are one method, and count once."
         )
     if words := _analyses(plan):
         notes.append(words)
     if plan.exploratory:
-        notes.append(f"Exploratory arms, which claim nothing: {', '.join(plan.exploratory)}.")
+        notes.append(f"Exploratory arms, which are part of no claim: {', '.join(plan.exploratory)}.")
     return notes
 
 
@@ -308,11 +309,12 @@ def _analyses(plan: Plan) -> str | None:
     if judged < all_:
         return (
             f"Verdicts are those of the first {judged} seeds: the other {all_ - judged} were added after "
-            f"results could be seen, and {planned}. They are in the arms' figures and decide nothing."
+            f"results could be seen, and {planned}. They are in the arms' figures but do not affect the "
+            f"verdict."
         )
     if plan.analyses > 1:
         return (
             f"{planned[0].upper()}{planned[1:]}, of which this is number {len(plan.seeds_before) + 1}: "
-            f"each may err with {_alpha(plan):.3g}."
+            f"the error rate of each is {_alpha(plan):.3g}."
         )
     return None

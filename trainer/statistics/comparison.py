@@ -208,9 +208,9 @@ def verdict(one: Comparison) -> str:
 def it_would_take(one: Comparison) -> str:
     """How many seeds and items would show a difference of the size that was seen."""
     if len(one.seeds) < 2:
-        return f"one seed says nothing of the spread; at least {LEAST_SEEDS} are needed"
+        return f"one seed does not show the spread; at least {LEAST_SEEDS} are needed"
     if one.delta == 0:
-        return "there is no difference to be seen"
+        return "there is no difference"
     have = f"it has {len(one.seeds)} and {one.items}"
     size = one.needed
     if size is None:

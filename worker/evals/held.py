@@ -176,7 +176,7 @@ class HeldRun:
                 change_status(session, run, "completed")
                 return
             (first,) = repository.items(session, run.id, after=None, limit=1, order="asc", status=None)
-            message = f"No item could be evaluated. Of the first: {_why(first)}"
+            message = f"No item could be evaluated. The first failed with: {_why(first)}"
             change_status(session, run, "failed", error={"code": "no_results", "message": message})
 
     @property

@@ -47,7 +47,7 @@ def command_line(command: list[str], resources: Resources, gpus: int) -> list[st
 
 def fewer_text(resources: Resources, gpus: int) -> str:
     """What the event says of a run that goes on with less than it wants, as its ``min_gpus`` allows."""
-    return f"There are {gpus} of {resources.gpus} GPUs left for the job: it goes on with these."
+    return f"{gpus} of {resources.gpus} GPUs are left for the job: it continues with these."
 
 
 def _driver(command: list[str], resources: Resources) -> list[str]:

@@ -77,13 +77,13 @@ class Relay:
         self._on_step = on_step
         self.end: End | None = None
         self.started = False
-        """The trainer has told that it began: it is the only one in the run's folder."""
+        """The trainer has reported its start: it is the only one in the run's folder."""
         self.used_up = False
-        """A budget is used up, and a pause asked for."""
+        """A budget is used up, and a pause was requested."""
         self.renewed_at = time.monotonic()
         self._claim = claim
         self.waits = False
-        """The next event is of a checkpoint that is on its way to the store."""
+        """The next event is of a checkpoint that is being sent to the store."""
         self._run_dir, self._uploads = run_dir, uploads
         self._dropped = set[str]()
         self._source = claim.attempt if source is None else source
@@ -250,7 +250,7 @@ class Relay:
             select(Checkpoint.id).where(Checkpoint.job_id == self._claim.id, Checkpoint.step == event.step)
         )
         place = self._uploads.place_of(self._run_dir / event.path, event.step, event.manifest_sha256)
-        assert place is not None, "waiting for checkpoints on their way to the store"
+        assert place is not None, "waiting for checkpoints that are being sent to the store"
         checkpoint = upsert_checkpoint(
             session,
             hold(session, self._claim),

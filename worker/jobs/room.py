@@ -145,9 +145,10 @@ def _see(job: Job, fleet: Sequence[Block], owner: str, keeping: dict[str, str]) 
         with write_session() as session:
             if _set(session, Job.id == job.id, least_gpus=least):
                 text = (
-                    f"No worker has {counted(job.least_gpus, _workers(fleet))}: the job goes on with {least} "
+                    f"No worker has {counted(job.least_gpus, _workers(fleet))}: the job continues with "
+                    f"at least {least}, as min_gpus allows."
                 )
-                add_event(session, job.id, "warn", "message", text + "at least, as min_gpus allows.")
+                add_event(session, job.id, "warn", "message", text)
         return False
     if job.turn_at is None:
         with write_session() as session:
@@ -167,7 +168,7 @@ def _see(job: Job, fleet: Sequence[Block], owner: str, keeping: dict[str, str]) 
         if not _set(session, Job.id == job.id, free, reserved_by=owner):
             return False
         its = next(block for block in able if block.worker.id == owner)
-        text = f"What becomes free on {its.worker.host or owner} is kept for the job: {its.free} of "
+        text = f"What becomes free on {its.worker.host or owner} is reserved for the job: {its.free} of "
         add_event(
             session, job.id, "info", "message", f"{text}{counted(job.least_gpus, _workers(fleet))} so far."
         )

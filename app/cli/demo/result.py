@@ -104,9 +104,9 @@ def verdict(result: Result) -> list[str]:
     sentences = [
         f"The normal mode's reward {'rose' if rise > NOTICEABLE else 'did not rise'}: {rise:+.2f}.",
         f"The high-entropy mode is {'more' if gap > NOTICEABLE else 'not more'} diverse than the normal one: "
-        f"{gap:+.2f} nats a token.",
+        f"{gap:+.2f} nats per token.",
         f"The modes {'moved apart' if kl_after - kl_before > NOTICEABLE else 'did not move apart'}: "
-        f"KL(H‖N) from {kl_before:.3f} to {kl_after:.3f} nats a token.",
+        f"KL(H‖N) from {kl_before:.3f} to {kl_after:.3f} nats per token.",
     ]
     for _, metric, _ in result.variety:
         high, normal = (result.after(metric.format(m=mode)) for mode in "HN")

@@ -93,7 +93,7 @@ def sandbox() -> Iterator[Finding]:
     ]
     yield failed(
         "sandbox",
-        f"cannot be made: {reason}",
+        f"cannot be created: {reason}",
         "; ".join(limits)
         or "let this user create user namespaces: in a container, with seccomp and AppArmor profiles that "
         "allow them and an unmasked /proc (docs/guides/kubernetes.md); or grade elsewhere",
