@@ -85,7 +85,7 @@ async def measure(running: Serving, engine: str, options: argparse.Namespace) ->
                 bodies = list(requests(2 * at_once, options.tokens, first=1000 * (number + 1)))
                 many[endpoint.name].append(await round_of(sessions[endpoint.name], endpoint, bodies, at_once))
                 rate = many[endpoint.name][-1].tokens_per_second
-                print(f"round {number + 1}, {endpoint.name}: {rate:.1f} tokens a second", flush=True)
+                print(f"round {number + 1}, {endpoint.name}: {rate:.1f} tokens per second", flush=True)
         table(alone, many, at_once)
         if engine == "vllm":
             await prefix_cache(session, running, gateway)

@@ -93,9 +93,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Policy Split on one page")
     parser.add_argument("--model", type=Path, required=True, help="a folder in Hugging Face format")
     parser.add_argument("--steps", type=int, default=20)
-    parser.add_argument("--prompts", type=int, default=4, help="prompts a step")
+    parser.add_argument("--prompts", type=int, default=4, help="prompts per step")
     parser.add_argument(
-        "--samples", type=int, default=8, help="responses a prompt, half of them from each mode"
+        "--samples", type=int, default=8, help="responses per prompt, half of them from each mode"
     )
     parser.add_argument("--tokens", type=int, default=24, help="the longest response")
     chosen = parser.parse_args()

@@ -11,7 +11,7 @@ from trainer.spec.modes import Mode
 #: Row label, metric of the evaluation, decimals; {m} is the mode's label.
 _PER_MODE = [
     ("reward", "eval/{m}/reward", 3),
-    ("entropy, nats a token", "eval/{m}/entropy_nats", 3),
+    ("entropy, nats per token", "eval/{m}/entropy_nats", 3),
     ("length, tokens", "eval/{m}/length", 1),
 ]
 _BETWEEN = [

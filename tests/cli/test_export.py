@@ -89,7 +89,7 @@ def test_a_folder_that_others_load_and_a_card_that_says_how(
     assert f"```text\n{PROMPT}\n```" in card
     assert "as the system message" in card
     assert "| reward | 0.750 | 0.500 |" in card
-    assert "| entropy, nats a token | 0.250 | 1.500 |" in card
+    assert "| entropy, nats per token | 0.250 | 1.500 |" in card
     assert "0.875" in card
     assert '"operation": "ilike"' in card
     assert read_manifest(to).step == 10

@@ -71,7 +71,7 @@ def test_runs_stand_side_by_side_with_their_items(browser: Browser, api: Api, cl
         page.get_by_role("button", name="Failed").click()
         expect(items).to_have_count(20)
         expect(items.first).to_contain_text("Item 2")
-        page.get_by_role("button", name="Not known").click()
+        page.get_by_role("button", name="Not graded").click()
         expect(page.get_by_text("No such item.")).to_be_visible()
         page.get_by_role("button", name="Delete").click()
         page.get_by_role("button", name="Delete the run").click()

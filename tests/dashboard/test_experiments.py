@@ -143,7 +143,7 @@ def test_an_experiment_is_filled_in_and_what_is_wrong_is_said_at_its_field(brows
         page.goto(f"{api.url}/#/experiments")
         page.get_by_role("link", name="New experiment").click()
         # It begins with the newest run.
-        expect(page.get_by_label("Begin with")).to_have_value(re.compile("ftjob-"))
+        expect(page.get_by_label("Start from")).to_have_value(re.compile("ftjob-"))
         create = page.get_by_role("button", name="Create experiment")
         for field, wrong, words, right in (
             ("seeds", "0-2, x", "'x'", "0-2"),
@@ -162,7 +162,7 @@ def test_an_experiment_is_filled_in_and_what_is_wrong_is_said_at_its_field(brows
         for arm in ("grpo_2x", "gspo"):
             page.get_by_label("Arms", exact=True).last.select_option(arm)
         page.get_by_label("Compare with").select_option("grpo_2x")
-        size = page.get_by_label("What it comes to")
+        size = page.get_by_label("Size and duration")
         expect(size).to_contain_text("9 3 arms × 1 task × 3 seeds")
         expect(size).to_contain_text("about 1 h 30 min")
         assert serious(page) == []
@@ -190,7 +190,7 @@ def test_an_experiment_is_filled_in_and_what_is_wrong_is_said_at_its_field(brows
         expect(page.get_by_label("Progress")).to_contain_text("/ 16")
         page.set_viewport_size(PHONE)
         page.goto(f"{api.url}/#/experiments/new?from=new")
-        expect(page.get_by_label("Begin with")).to_have_value("new")
+        expect(page.get_by_label("Start from")).to_have_value("new")
         ready(page, "Ready: 10 runs of 100 steps.")
         expect(page.get_by_text("not known yet")).to_be_visible()
         assert page.evaluate("document.documentElement.scrollWidth") <= PHONE["width"]

@@ -58,10 +58,10 @@ def job_id(browser: Browser, base: str) -> str:
         page.get_by_label("Body of the request").fill(json.dumps(BODY))
         expect(page.get_by_label("Steps", exact=True)).to_have_value("5")
         # What the API refuses is said at the field, before anything is created.
-        page.get_by_label("Samples a prompt").fill("3")
+        page.get_by_label("Samples per prompt").fill("3")
         expect(page.get_by_text("give an even number").first).to_be_visible()
         expect(page.get_by_role("button", name="Create job")).to_be_disabled()
-        page.get_by_label("Samples a prompt").fill("4")
+        page.get_by_label("Samples per prompt").fill("4")
         page.get_by_label("Steps", exact=True).fill(str(STEPS))
         expect(page.get_by_text(f"Ready: {STEPS} steps")).to_be_visible()
         code = page.get_by_label("The same in code, Python")
@@ -158,7 +158,7 @@ def test_both_modes_answer_side_by_side(browser: Browser, base: str, job_id: str
         page.get_by_role("link", name="Talk to both modes").click()
         page.get_by_label("Question").fill("<img src=x onerror=alert(1)> 1 + 1?")
         page.get_by_text("How to sample").click()
-        page.get_by_label("Samples a mode").fill("2")
+        page.get_by_label("Samples per mode").fill("2")
         page.get_by_label("Longest answer, tokens").fill("6")
         page.get_by_role("button", name="Ask both modes").click()
         sides = [page.get_by_label(f"Answers of {mode} mode") for mode in ("normal", "high-entropy")]
@@ -167,7 +167,7 @@ def test_both_modes_answer_side_by_side(browser: Browser, base: str, job_id: str
             expect(side.locator(".response")).to_have_count(2)
             expect(side).to_contain_text("tokens/s")
         # Equal answers are one, with how often it came.
-        page.get_by_label("Samples a mode").fill("3")
+        page.get_by_label("Samples per mode").fill("3")
         page.get_by_label("Temperature").fill("0")
         page.get_by_role("button", name="Ask both modes").click()
         for side in sides:
@@ -259,10 +259,10 @@ def test_an_experiment_of_another_size_is_measured_before_it_is_made(
         page.get_by_role("link", name="Experiment", exact=True).click()
         page.get_by_label("Items for choosing settings").fill("1")
         page.get_by_label("Items to compare on").fill("1")
-        size = page.get_by_label("What it comes to")
+        size = page.get_by_label("Size and duration")
         expect(size).to_contain_text(f"By {job_id}, of the same model and size.")
         expect(size.get_by_role("button", name="Measure")).to_have_count(0)
-        page.get_by_label("Prompts a step").fill("1")
+        page.get_by_label("Prompts per step").fill("1")
         expect(size).to_contain_text("not known yet")
         size.get_by_role("button", name="Measure").click()
         expect(size).to_contain_text("Measuring 1 of 2 kinds of run")

@@ -54,7 +54,7 @@ def test_the_playground_keeps_what_was_typed(browser: Browser, api: Api):
         page.goto(f"{api.url}/#/playground")
         page.get_by_label("Question").fill("What is 6 + 5?")
         page.get_by_text("How to sample").click()
-        page.get_by_label("Samples a mode").fill("3")
+        page.get_by_label("Samples per mode").fill("3")
         page.get_by_role("link", name="Graders").click()
         expect(page).to_have_title(re.compile("Graders"))
         page.goto(f"{api.url}/#/playground")

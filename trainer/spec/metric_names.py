@@ -64,9 +64,9 @@ METRICS = (
         "share",
         "Share of a prompt's right responses that give the most common right answer",
     ),
-    Metric("train/{N,H}/{part}_length", "tokens", "Mean length of answers, or of the thoughts before them"),
+    Metric("train/{N,H}/{part}_length", "tokens", "Mean length of answers, or of the thinking before them"),
     Metric(
-        "train/{N,H}/{part}_entropy_nats", "nats", "Mean token entropy within answers, or within thoughts"
+        "train/{N,H}/{part}_entropy_nats", "nats", "Mean token entropy within answers, or within thinking"
     ),
     Metric(
         "scores/{name}", "the grader's", "A score that a grader gives besides its reward, mean over responses"
@@ -179,8 +179,8 @@ METRICS = (
     Metric("eval/{N,H}/parse_error", "share", "Responses that do not match `response_format`"),
     Metric("eval/{N,H}/entropy_nats", "nats", "Mean token entropy at temperature 1"),
     Metric("eval/{N,H}/entropy_bits", "bits", "The same in bits"),
-    Metric("eval/{N,H}/{part}_length", "tokens", "Mean length of answers, or of the thoughts before them"),
-    Metric("eval/{N,H}/{part}_entropy_nats", "nats", "Mean token entropy within answers, or within thoughts"),
+    Metric("eval/{N,H}/{part}_length", "tokens", "Mean length of answers, or of the thinking before them"),
+    Metric("eval/{N,H}/{part}_entropy_nats", "nats", "Mean token entropy within answers, or within thinking"),
     Metric("eval/{N,H}/pass@{k}", "share", "Items for which one of k answers is right"),
     Metric("eval/{N,H}/maj@{k}", "share", "Items for which the majority of k answers is right"),
     Metric("eval/{N,H}/distinct_right@{k}", "answers", "Different right answers among k"),

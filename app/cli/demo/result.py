@@ -14,7 +14,7 @@ from app.cli.sparkline import sparkline
 PER_MODE = [
     ("reward", "eval/{m}/reward", 2),
     ("accuracy", "eval/{m}/accuracy", 2),
-    ("entropy, nats a token", "eval/{m}/entropy_nats", 2),
+    ("entropy, nats per token", "eval/{m}/entropy_nats", 2),
     ("entropy, bits a token", "eval/{m}/entropy_bits", 2),
     ("length, tokens", "eval/{m}/length", 1),
 ]

@@ -21,10 +21,10 @@ export function Lengths({ file }) {
   return html`
     <section class="card run-facts" aria-label="Prompts in tokens">
       <dl>
-        <div><dt>In the tokens of</dt><dd><select class="input" aria-label="Model" value=${model} onChange=${(event) => choose(event.target.value)}>${names.map((name) => html`<option key=${name} value=${name}>${name}</option>`)}</select></dd></div>
+        <div><dt>In tokens of</dt><dd><select class="input" aria-label="Model" value=${model} onChange=${(event) => choose(event.target.value)}>${names.map((name) => html`<option key=${name} value=${name}>${name}</option>`)}</select></dd></div>
         ${FACTS.map(([label, key]) => html`<div key=${key}><dt>${label}</dt><dd class="num">${lengths ? plural(lengths[key], "token") : asked.error ? "–" : "…"}</dd></div>`)}
       </dl>
-      <p class="small muted run-note">The messages alone; the model's chat template adds some to each.${lengths && !lengths.complete && ` Of the first ${count(lengths.rows)} rows.`}</p>
+      <p class="small muted run-note">Messages only; the model's chat template adds tokens to each.${lengths && !lengths.complete && ` Of the first ${count(lengths.rows)} rows.`}</p>
     </section>
     ${asked.error && html`<${Problem} error=${asked.error} retry=${asked.reload} />`}
   `;

@@ -35,7 +35,7 @@ function Table({ found }) {
   const better = found.pairs.filter((pair) => pair.separated);
   return html`
     <section class="card verdict" aria-label="Findings">
-      <p class="headline">${found.pairs.length ? (better.length ? `${count(better.length)} of ${count(found.pairs.length)} differ from ${found.runs[0].name}` : `No run is told from ${found.runs[0].name}`) : "Choose two runs or more to compare them"}</p>
+      <p class="headline">${found.pairs.length ? (better.length ? `${count(better.length)} of ${count(found.pairs.length)} differ from ${found.runs[0].name}` : `No run differs from ${found.runs[0].name}`) : "Choose two runs or more to compare them"}</p>
       ${found.pairs.map((pair) => html`<p key=${pair.run_id} class="small soft">${pair.words}</p>`)}
       ${found.notes.map((note) => html`<p key=${note} class="muted small note-line"><${Icon} name="info" />${note}</p>`)}
     </section>

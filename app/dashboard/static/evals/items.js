@@ -1,4 +1,4 @@
-// What a run made of its items, some at a time, all or those that passed, failed or are not known.
+// A run's results by item, some at a time: all, or those that passed, failed or could not be graded.
 import { evalPath, get } from "../core/api.js";
 import { count } from "../core/format.js";
 import { html, useState } from "../core/html.js";
@@ -7,7 +7,7 @@ import { setQuery } from "../core/router.js";
 import { Problem, Segments, Skeleton, Status } from "../ui/parts.js";
 
 const PAGE = 50;
-const KINDS = [["", "All"], ["fail", "Failed"], ["pass", "Passed"], ["error", "Not known"]];
+const KINDS = [["", "All"], ["fail", "Failed"], ["pass", "Passed"], ["error", "Not graded"]];
 
 export function Items({ of, run, status }) {
   const [pages, setPages] = useState(1);
@@ -36,7 +36,7 @@ export function Items({ of, run, status }) {
     (found.data.rows.length
       ? html`<div class="stack">${found.data.rows.map((item) => html`<${Item} key=${item.id} item=${item} />`)}
           ${found.data.more && html`<button type="button" class="btn" onClick=${() => setPages(pages + 1)}>More items</button>`}</div>`
-      : html`<p class="muted">${done ? "No such item." : "Nothing yet: no item is done."}</p>`)}
+      : html`<p class="muted">${done ? "No such item." : "No item is done yet."}</p>`)}
   `;
 }
 

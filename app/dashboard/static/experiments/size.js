@@ -48,7 +48,7 @@ export function Size({ found, of = [] }) {
     }
     setProbing(null);
   };
-  return html`<section class="card pad size" aria-label="What it comes to">
+  return html`<section class="card pad size" aria-label="Size and duration">
     <dl>
       <div>
         <dt>Runs</dt>

@@ -66,6 +66,6 @@ function Upload({ method, onFile }) {
   return html`<div class="row wrap">
     <button type="button" class="btn" disabled=${busy} onClick=${() => box.current.click()}><${Icon} name="plus" />${busy ? "Uploading …" : "Upload a file"}</button>
     <input ref=${box} type="file" accept=".jsonl,.json" hidden aria-label="File to upload" onChange=${send} />
-    <span class="tiny muted">One object a line, with ${HAS[method]}.</span>
+    <span class="tiny muted">One object per line, with ${HAS[method]}.</span>
   </div>`;
 }

@@ -3,7 +3,7 @@
 /** By its type in the API, what a method is called in forms, and what it learns from. */
 export const METHODS = {
   reinforcement: ["Rewards", "The model answers, and a grader rewards."],
-  supervised: ["Answers", "Each row ends with what the assistant is to say."],
+  supervised: ["Answers", "Each row ends with what the assistant should say."],
   dpo: ["Preferences", "Each row has two answers, of which one is preferred."],
 };
 

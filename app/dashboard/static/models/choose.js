@@ -13,7 +13,7 @@ export const missingModel = (body) => (body.model ? null : { message: "There are
 export function ModelInput({ form, names }) {
   const { model } = form.body;
   const listed = names.includes(model) ? names : [model, ...names];
-  return html`<${Select} form=${form} path="model" label="Model to train" options=${listed.map((name) => [name, name || "No model is there yet"])} />`;
+  return html`<${Select} form=${form} path="model" label="Model to train" options=${listed.map((name) => [name, name || "No models yet"])} />`;
 }
 
 /** Gets a model, which the form then has; `reload()` asks for the models again. */

@@ -6,7 +6,7 @@ import { useLoad } from "../core/poll.js";
 import { Bar, Confirm, Field, Problem, Skeleton } from "../ui/parts.js";
 
 const EVERY_MS = 1000;
-const FITS = { training: "Can be trained here", adapters: "Can be trained here with LoRA", asking: "Can be asked here", nothing: "Too large for this machine" };
+const FITS = { training: "Can be trained here", adapters: "Can be trained here with LoRA", asking: "Can be queried here", nothing: "Too large for this machine" };
 const path = (name) => name.split("/").map(encodeURIComponent).join("/");
 
 /** Models to get; `onDone` is told the name of one that has come. */
@@ -62,7 +62,7 @@ export function GetModel({ onDone }) {
   const rows = data.filter((one) => !one.there && one.id !== other?.id);
   const strangers = (pulls.data?.data ?? []).filter((one) => !["succeeded", "cancelled"].includes(one.status) && !data.some((known) => known.id === one.id) && one.id !== other?.id);
   return html`<section class="stack" aria-label="Get a model">
-    <p class="small muted">This machine: ${machine.device}, ${bytes(machine.memory_bytes)} of memory, ${bytes(machine.free_disk_bytes)} of disk free. What models need is about; an estimate of a job measures it.</p>
+    <p class="small muted">This machine: ${machine.device}, ${bytes(machine.memory_bytes)} of memory, ${bytes(machine.free_disk_bytes)} of disk free. Memory needs are approximate; a job's estimate measures them.</p>
     ${!may && html`<div class="note">The key in use may not fetch models. The operator can: <code>policysplit models pull NAME</code>.</div>`}
     <div class="table-box"><table class="jobs">
       <thead><tr><th scope="col">Model</th><th scope="col" class="right">Size</th><th scope="col" class="right">Memory to train</th><th scope="col">Licence</th><th scope="col"></th></tr></thead>
@@ -96,7 +96,7 @@ function Row({ model, pull, may, busy, onGet, onStop }) {
 function State({ pull, onGet, onStop }) {
   if (pull.status === "cancelled") return null;
   const failed = pull.status === "failed";
-  const stop = onStop && html`<${Confirm} kind="tight" confirm=${failed ? "Discard what has come" : "Cancel the download"} question=${`What has come of ${pull.id} is removed.`} onConfirm=${onStop}>${failed ? "Discard" : "Cancel"}<//>`;
+  const stop = onStop && html`<${Confirm} kind="tight" confirm=${failed ? "Discard the download" : "Cancel the download"} question=${`The partial download of ${pull.id} is removed.`} onConfirm=${onStop}>${failed ? "Discard" : "Cancel"}<//>`;
   if (failed) {
     return html`<div class="row wrap">
       <span class="small tone-bad" role="alert">${pull.error.message}</span>

@@ -38,8 +38,8 @@ const LEARNING = [
     about: "How differently the modes continue the same text; near 0 they are one mode",
   },
   { id: "length", title: "Response length", unit: "tokens", lines: modes("train/*/length"), floor: 0 },
-  { id: "parts-length", title: "Length of thoughts and answers", unit: "tokens", lines: parts("length"), floor: 0, about: "Of responses with thoughts, by the mode that sampled them" },
-  { id: "parts-entropy", title: "Entropy of thoughts and answers", unit: "nats", lines: parts("entropy_nats"), floor: 0, about: "Mean entropy of the next-token distribution within each part" },
+  { id: "parts-length", title: "Length of thinking and answers", unit: "tokens", lines: parts("length"), floor: 0, about: "Of responses with thinking, by the mode that sampled them" },
+  { id: "parts-entropy", title: "Entropy of thinking and answers", unit: "nats", lines: parts("entropy_nats"), floor: 0, about: "Mean entropy of the next-token distribution within each part" },
   { id: "truncated", title: "Truncated responses", unit: "%", share: true, lines: modes("train/*/truncated"), floor: 0, about: "Share of responses cut off at the limit" },
   { id: "parse-error", title: "Responses not matching the format", unit: "%", share: true, lines: [...modes("train/*/parse_error"), ...modes("eval/*/parse_error").map((one) => ({ ...one, label: `${one.label}, validation`, dash: DASH }))], floor: 0, about: "Share of responses that do not match the job's response_format; their reward is 0" },
 ];
@@ -64,7 +64,7 @@ const MACHINE = [
 
 const OPTIMISATION = [
   { id: "clipped", title: "Clipped tokens, upper side", unit: "%", share: true, lines: modes("train/*/clipfrac_high"), floor: 0 },
-  { id: "zero-variance", title: "Groups without a preference", unit: "%", share: true, lines: [line("train/zero_variance", "all rewards equal", "--c1")], floor: 0, about: "Prompts whose responses all got the same reward teach nothing" },
+  { id: "zero-variance", title: "Groups with equal rewards", unit: "%", share: true, lines: [line("train/zero_variance", "all rewards equal", "--c1")], floor: 0, about: "Prompts whose responses all got the same reward teach nothing" },
   { id: "grad-norm", title: "Gradient norm", lines: [line("train/grad_norm", "before clipping", "--c1")], floor: 0 },
   { id: "loss", title: "Loss", lines: [line("train/loss", "loss", "--c1"), line("eval/loss", "validation", "--c3", DASH), line("valid/loss", "validation, a few rows", "--c5", DASH)] },
 ];

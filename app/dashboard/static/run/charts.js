@@ -26,7 +26,7 @@ export function Charts({ job, source, group, brief }) {
   if (!names.length) {
     return html`<div class="card">
       <${Empty} icon="chart" title=${isOver(job) ? "No metrics" : "No metrics yet"}>
-        ${isOver(job) ? "The job ended before its first step." : "The first step appears here as soon as it is done. The model is loaded before that, and a grader is tried."}
+        ${isOver(job) ? "The job ended before its first step." : "The first step appears here as soon as it is done. Before that, the model is loaded and the grader checked."}
       <//>
     </div>`;
   }

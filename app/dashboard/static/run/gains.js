@@ -34,7 +34,7 @@ function gain(job, get, letter, name) {
   if (chance > COARSE) return check("info", `Too few responses to tell whether the ${name} mode learns`);
   const { step, total_steps: total } = job.progress;
   if (step < total / 5) return check("info", `Too early to tell whether the ${name} mode learns`);
-  return check("warn", `${mode} has not moved`, "A higher learning rate, more samples a prompt, or items of which it solves some.", "clone");
+  return check("warn", `${mode} has not moved`, "A higher learning rate, more samples per prompt, or items of which it solves some.", "clone");
 }
 
 const of = ({ responses, from, to }) => `${count(responses)} responses at ${from === to ? `step ${count(to)}` : `steps ${count(from)}–${count(to)}`}`;

@@ -89,9 +89,9 @@ function splitting(get) {
   const because = `KL(H‖N) ${number(kl.early)} → ${number(kl.late)} nats; high-entropy mode ${gap >= 0 ? "+" : "−"}${number(Math.abs(gap))} nats of entropy over normal`;
   if (kl.points < FEW) return tooEarly("Modes", "whether the modes split", because, kl.points);
   const more = "Raise algorithm.eta, or ask for more in high_entropy_prompt.";
-  if (kl.late >= SPLIT_KL && gap <= 0) return warning("Modes", "The modes differ, but the high-entropy one is not the more varied", because, "Raise algorithm.alpha: the bonus then rewards entropy rather than divergence.", "clone");
+  if (kl.late >= SPLIT_KL && gap <= 0) return warning("Modes", "The modes differ, but the high-entropy mode is not the more varied one", because, "Raise algorithm.alpha: the bonus then rewards entropy rather than divergence.", "clone");
   if (kl.late >= SPLIT_KL) return check("Modes", "ok", kl.late > 1.25 * kl.early ? "The modes are splitting" : "The modes are apart", because);
-  if (kl.late < 0.6 * kl.early) return warning("Modes", "The modes are growing together", because, more, "clone");
+  if (kl.late < 0.6 * kl.early) return warning("Modes", "The modes are converging", because, more, "clone");
   return warning("Modes", "The modes have not split", because, more, "clone");
 }
 
@@ -103,11 +103,11 @@ function entropy(get) {
   const exploding = known.find(([, one]) => one.late > 2 * one.early && one.late - one.early > 1);
   if (exploding) return fault("Entropy", `Entropy of the ${exploding[0]} mode is exploding`, because, "Lower algorithm.eta or the learning rate.", "clone");
   const [name, value] = known.at(-1);
-  if (value.late < COLLAPSED || value.late < 0.1 * value.early) return fault("Entropy", `Entropy of the ${name} mode has collapsed`, because, "Lower the learning rate, or raise algorithm.eta and the samples a prompt.", "clone");
+  if (value.late < COLLAPSED || value.late < 0.1 * value.early) return fault("Entropy", `Entropy of the ${name} mode has collapsed`, because, "Lower the learning rate, or raise algorithm.eta and the samples per prompt.", "clone");
   if (value.points < FEW) return tooEarly("Entropy", "where the entropy goes", because, value.points);
   const normal = known[0][1];
-  if (known.length > 1 && normal.late < COLLAPSED) return check("Entropy", "info", "The normal mode is sure of itself, the other explores", because);
-  return check("Entropy", "ok", "Entropy is in bounds", because);
+  if (known.length > 1 && normal.late < COLLAPSED) return check("Entropy", "info", "The normal mode is certain, the other explores", because);
+  return check("Entropy", "ok", "Entropy is within bounds", because);
 }
 
 /** Whether there is anything to prefer: groups whose responses all get the same reward teach nothing. */
@@ -116,10 +116,10 @@ function signal(get) {
   if (flat === null) return null;
   const because = `all responses got the same reward in ${percent(flat.late)} of the groups, at first in ${percent(flat.early)}`;
   if (flat.points < FEW) return tooEarly("Signal", "how many groups teach something", because, flat.points);
-  if (flat.late <= 0.85) return check("Signal", "ok", flat.late < 0.5 ? "Most groups have something to prefer" : "Some groups have something to prefer", because);
+  if (flat.late <= 0.85) return check("Signal", "ok", flat.late < 0.5 ? "Most groups have differing rewards" : "Some groups have differing rewards", because);
   const rewards = ["N", "H"].map((mode) => ends(get(`train/${mode}/reward`))?.late ?? 0);
   if (Math.max(...rewards) < 0.05) return fault("Signal", "There is no reward to learn from", because, "Read what the model writes and try the grader on it; easier items or a larger model help if it is right.", "rollouts");
-  return warning("Signal", "Hardly a group has anything to prefer", because, "Harder items, or more samples a prompt.", "clone");
+  return warning("Signal", "Hardly any group has differing rewards", because, "Harder items, or more samples per prompt.", "clone");
 }
 
 function variety(get, pair) {
@@ -141,7 +141,7 @@ function progress(job, get, now, lastStepAt) {
     case "succeeded":
       return check("Progress", "ok", "The run is done", done);
     case "failed":
-      return fault("Progress", "The run failed", done, "Why stands above; the last events say what came before.", "events");
+      return fault("Progress", "The run failed", done, "The reason is above; the last events show what led to it.", "events");
     case "cancelled":
       return check("Progress", "info", "The run was cancelled", done);
     case "paused":

@@ -90,7 +90,7 @@ function Make({ operator, first, projects, chosen, onDone }) {
           ${projects.map((one) => html`<option key=${one.id} value=${one.id}>${one.name}</option>`)}
         </select>
       <//>`}
-      <${Field} id="key-limit" label="Requests a minute" error=${wrong("requests_per_minute")}>
+      <${Field} id="key-limit" label="Requests per minute" error=${wrong("requests_per_minute")}>
         <input id="key-limit" class="input num" type="number" min="1" placeholder="as for all" value=${limit} onInput=${(event) => setLimit(event.target.value)} />
       <//>
       <button type="submit" class="btn primary" disabled=${busy || !name.trim() || !scopes.length}><${Icon} name="plus" />Make the key</button>
@@ -126,6 +126,6 @@ function Row({ shown: key, maker, many, operator, onRevoke }) {
     <td class="nowrap muted" data-label="made" title=${dateTime(key.created_at)}>${ago(key.created_at)}${maker && html`<div class="tiny">by ${maker}</div>`}</td>
     <td class="right end">${over
       ? html`<span class="tiny muted nowrap" title=${dateTime(key.revoked_at)}>revoked ${ago(key.revoked_at)}</span>`
-      : (operator || !key.operator) && html`<${Confirm} confirm="Revoke the key" question=${`Within seconds no request is answered with ${key.name}, and that is for good.${key.current ? " It is the key that this tab works with." : ""}`} onConfirm=${() => onRevoke(key)}>Revoke<//>`}</td>
+      : (operator || !key.operator) && html`<${Confirm} confirm="Revoke the key" question=${`Within seconds, requests with ${key.name} are refused for good.${key.current ? " It is the key that this tab uses." : ""}`} onConfirm=${() => onRevoke(key)}>Revoke<//>`}</td>
   </tr>`;
 }

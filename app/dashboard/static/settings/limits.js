@@ -11,7 +11,7 @@ const FIELDS = {
   jobs: ["Jobs at a time", 1, "1", "unfinished"],
   gpu_hours_per_month: ["GPU-hours a month", 1, "any", "then jobs are paused"],
   storage_bytes: ["Storage, GB", GB, "any", "files and runs"],
-  requests_per_minute: ["Requests a minute", 1, "1", "of all its keys"],
+  requests_per_minute: ["Requests per minute", 1, "1", "of all its keys"],
 };
 
 /** The limits in a few words. */
@@ -20,7 +20,7 @@ export function limitsText(limits) {
     limits.jobs !== null && `${count(limits.jobs)} jobs at a time`,
     limits.gpu_hours_per_month !== null && `${number(limits.gpu_hours_per_month)} GPU-hours a month`,
     limits.storage_bytes !== null && bytes(limits.storage_bytes),
-    limits.requests_per_minute !== null && `${count(limits.requests_per_minute)} requests a minute`,
+    limits.requests_per_minute !== null && `${count(limits.requests_per_minute)} requests per minute`,
   ].filter(Boolean);
   return parts.length ? parts.join(" · ") : "as for all";
 }

@@ -82,7 +82,7 @@ export function Usage() {
 }
 
 function Sums({ rows, group, names, priced }) {
-  if (!rows.length) return html`<${Empty} title="Nothing was used">Running jobs are counted every minute, requests within seconds.<//>`;
+  if (!rows.length) return html`<${Empty} title="No usage">Running jobs are counted every minute, requests within seconds.<//>`;
   const named = (key) => (key === "" ? html`<span class="muted">no ${GROUPS.find(([name]) => name === group)[1].toLowerCase()}</span>` : group === "job_id" ? html`<a class="mono" href=${link("jobs", key)}>${key}</a>` : names[key] ? html`<span title=${key}>${names[key]}</span>` : html`<span class="mono">${key}</span>`);
   return html`<div class="table-box" tabindex="0" role="region" aria-label="Sums"><table>
     <thead><tr><th>What</th><th class="right">GPU-hours</th><th class="right">Hours</th><th class="right">Tokens trained</th><th class="right">Read / written</th><th class="right">Gradings</th><th class="right">Storage</th>${priced && html`<th class="right">Cost</th>`}</tr></thead>

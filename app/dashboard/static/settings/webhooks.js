@@ -97,7 +97,7 @@ function Endpoint({ endpoint, onSecret, onChange }) {
         <${Confirm} kind="danger tight" confirm="Delete the webhook" question="Nothing more is sent to it, not even pending deliveries." onConfirm=${drop}>Delete<//>
       </div>
     </div>
-    <div class="row wrap small pad-in"><span class="muted">Told when a job</span>${endpoint.event_types.map((type) => html`<span key=${type} class="tag">${nameOf(type)}</span>`)}<span class="muted tiny mono">${endpoint.signing_secret_hint}</span></div>
+    <div class="row wrap small pad-in"><span class="muted">Notified when a job</span>${endpoint.event_types.map((type) => html`<span key=${type} class="tag">${nameOf(type)}</span>`)}<span class="muted tiny mono">${endpoint.signing_secret_hint}</span></div>
     ${answer && html`<div class="pad-in"><div class="note ${answer.good ? "tone-ok" : "tone-bad"}" role="status"><${Icon} name=${answer.good ? "ok" : "bad"} /><span class="grow">${answer.text}</span></div></div>`}
     <${Deliveries} path=${path} />
   </section>`;
@@ -107,7 +107,7 @@ function Deliveries({ path }) {
   const again = async (id) => {
     try {
       await post(`${path}/deliveries/${id}/redeliver`);
-      say("It is sent once more");
+      say("Sent again");
       asked.reload();
     } catch (error) {
       say(error.message);

@@ -22,7 +22,7 @@ const STATUS = {
   canceled: ["idle", "Canceled"],
   pass: ["ok", "Passed"],
   fail: ["bad", "Failed"],
-  error: ["wait", "Not known"],
+  error: ["wait", "Not graded"],
 };
 export const statusName = (status) => STATUS[status]?.[1] ?? status;
 export const statusTone = (status) => `tone-${STATUS[status]?.[0] ?? "idle"}`;

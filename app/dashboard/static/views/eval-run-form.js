@@ -55,8 +55,8 @@ function Form({ id, start: { models, files } }) {
   return html`<form class="stack" onSubmit=${draft.send} novalidate style=${{ maxWidth: "760px" }}>
     <${Part} title="What is asked">
       <div class="fields wide">
-        <${Select} form=${form} path="data_source.model" label="Model" options=${models.length ? models.map((name) => [name, name]) : [["", "No model is there yet"]]} hint="Ids ending with :high-entropy select that mode" />
-        <${Select} form=${form} path="data_source.source.id" label="Items" options=${files.length ? files.map((file) => [file.id, `${file.filename} · ${file.purpose}`]) : [["", "No file is there yet: upload one with the purpose evals"]]} hint="In a training file, each row is an item" />
+        <${Select} form=${form} path="data_source.model" label="Model" options=${models.length ? models.map((name) => [name, name]) : [["", "No models yet"]]} hint="Ids ending with :high-entropy select that mode" />
+        <${Select} form=${form} path="data_source.source.id" label="Items" options=${files.length ? files.map((file) => [file.id, `${file.filename} · ${file.purpose}`]) : [["", "No files yet: upload one with the purpose evals"]]} hint="In a training file, each row is an item" />
         <${TextInput} form=${form} path="name" label="Name" maxlength="256" placeholder="the model's id" />
       </div>
       <${JsonInput} form=${form} path="data_source.input_messages" label="Messages" rows=${9} hint='With {{item.FIELD}}; or {"type": "item_reference", "item_reference": "item.messages"}' />

@@ -23,7 +23,7 @@ export function EvalRun({ of, id, query }) {
       <${Status} job=${run} pill />
       <div class="grow"><${ItemsDone} run=${run} /></div>
       <dl class="eval-counts">
-        ${[["Pass", passedShare(counts)], ["Passed", count(counts.passed)], ["Failed", count(counts.failed)], ["Not known", count(counts.errored)]].map(([name, text]) => html`<div key=${name}><dt class="tiny muted">${name}</dt><dd class="num">${text}</dd></div>`)}
+        ${[["Pass", passedShare(counts)], ["Passed", count(counts.passed)], ["Failed", count(counts.failed)], ["Not graded", count(counts.errored)]].map(([name, text]) => html`<div key=${name}><dt class="tiny muted">${name}</dt><dd class="num">${text}</dd></div>`)}
       </dl>
     </section>
     <${Items} of=${of} run=${run} status=${query.get("status") ?? ""} />
@@ -50,9 +50,9 @@ function Head({ of, run, reload }) {
       </div>
       <div class="actions">
         ${["queued", "in_progress"].includes(run.status) && html`<button type="button" class="btn" onClick=${act("pause", "Pausing the run")}><${Icon} name="pause" />Pause</button>`}
-        ${run.status === "paused" && html`<button type="button" class="btn" onClick=${act("resume", "The run goes on")}><${Icon} name="play" />Resume</button>`}
+        ${run.status === "paused" && html`<button type="button" class="btn" onClick=${act("resume", "The run continues")}><${Icon} name="play" />Resume</button>`}
         ${isEnded(run)
-          ? html`<${Confirm} confirm="Delete the run" question="This also deletes its results for each item." onConfirm=${act("delete", "The run is gone")}>Delete<//>`
+          ? html`<${Confirm} confirm="Delete the run" question="This also deletes its results for each item." onConfirm=${act("delete", "The run was deleted")}>Delete<//>`
           : html`<${Confirm} confirm="Cancel the run" question="No further items are run. Finished ones are kept." onConfirm=${act("cancel", "Canceling the run")}><${Icon} name="stop" />Cancel<//>`}
       </div>
     </div>

@@ -50,7 +50,7 @@ function Form({ start, reload }) {
   const draft = useDraft(start.body, EXPERIMENTS_PATH, {
     missing: missingModel,
     onDone: (made) => {
-      say("The experiment has begun");
+      say("The experiment has started");
       go("experiments", made.id);
     },
   });
@@ -65,7 +65,7 @@ function Form({ start, reload }) {
     <form class="stack" onSubmit=${draft.send} novalidate>
       <${Part} title="What is compared">
         <div class="fields wide">
-          <${Field} id="from" label="Begin with" hint="Its settings and data apply to all arms">
+          <${Field} id="from" label="Start from" hint="Its settings and data apply to all arms">
             <select id="from" class="input" value=${job?.id ?? NEW} onChange=${(event) => setQuery({ from: event.target.value })}>
               ${jobs.map((one) => html`<option key=${one.id} value=${one.id}>${jobName(one)} · ${one.model}</option>`)}
               <option value=${NEW}>A task of its own</option>
@@ -92,20 +92,20 @@ function Form({ start, reload }) {
         <div class="fields">
           <${NumberInput} form=${form} path="split.dev" label="Items for choosing settings" placeholder="16" hint="The first ones; claims do not use them" />
           <${NumberInput} form=${form} path="split.test" label="Items to compare on" placeholder="64" />
-          <${NumberInput} form=${form} path="reinforcement.evaluation.samples_per_item" label="Samples an item" placeholder="1" />
+          <${NumberInput} form=${form} path="reinforcement.evaluation.samples_per_item" label="Samples per item" placeholder="1" />
           <${TextInput} form=${form} path="metric" label="Metric" placeholder="accuracy" hint="accuracy, reward, pass@K, distinct_right@K" />
-          <${NumberInput} form=${form} path="reinforcement.rollout.prompts_per_step" label="Prompts a step" placeholder="8" />
-          <${NumberInput} form=${form} path="reinforcement.rollout.samples_per_prompt" label="Samples a prompt" placeholder="8" />
+          <${NumberInput} form=${form} path="reinforcement.rollout.prompts_per_step" label="Prompts per step" placeholder="8" />
+          <${NumberInput} form=${form} path="reinforcement.rollout.samples_per_prompt" label="Samples per prompt" placeholder="8" />
           <${NumberInput} form=${form} path="reinforcement.rollout.max_response_tokens" label="Longest response, tokens" placeholder="256" />
           <${NumberInput} form=${form} path="reinforcement.optimizer.learning_rate" label="Learning rate" placeholder="3e-6" />
           <${NumberInput} form=${form} path="max_parallel" label="Jobs at a time" placeholder="all" />
-          <${NumberInput} form=${form} path="budget.run_hours" label="Hours of all runs" placeholder="no bound" hint="No run starts after this" />
+          <${NumberInput} form=${form} path="budget.run_hours" label="Hours of all runs" placeholder="no limit" hint="No run starts after this" />
         </div>
       <//>
       <details class="card pad">
         <summary><h2 style=${{ display: "inline" }}>Everything, as JSON</h2></summary>
         <div style=${{ marginTop: "14px" }}>
-          <${JsonInput} form=${form} path="body" value=${body} onValue=${(value) => value && setBody(value)} label="Body of the request" rows=${20} hint="Edits here change the form above, and the other way round. Add further tasks, and arms with their own settings, here." />
+          <${JsonInput} form=${form} path="body" value=${body} onValue=${(value) => value && setBody(value)} label="Body of the request" rows=${20} hint="Edits here change the form above, and vice versa. Add further tasks, and arms with their own settings, here." />
         </div>
       </details>
       <${Send} draft=${draft} verb="Create experiment" doing="Creating …">Ready: ${sizeInWords(draft.found)}.<//>

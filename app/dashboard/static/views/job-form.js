@@ -54,8 +54,8 @@ function Form({ names, initial, reload }) {
           <${ModelInput} form=${form} names=${names} />
           <${TextInput} form=${form} path="suffix" label="Suffix" hint="A part of the result's name" placeholder="sums" maxlength="64" />
           <${NumberInput} form=${form} path="seed" label="Seed" placeholder="random" />
-          <${NumberInput} form=${form} path="resources.gpus" label="GPUs" placeholder="1" min="1" hint="Of the whole job; where workers have none, slots" />
-          <${NumberInput} form=${form} path="resources.nodes" label="Hosts" placeholder="1" min="1" hint="More than one: of a Ray cluster" />
+          <${NumberInput} form=${form} path="resources.gpus" label="GPUs" placeholder="1" min="1" hint="Of the whole job, or slots if workers have no GPUs" />
+          <${NumberInput} form=${form} path="resources.nodes" label="Hosts" placeholder="1" min="1" hint="More than one needs a Ray cluster" />
         </div>
         <${AnotherModel} form=${form} names=${names} reload=${reload} />
       <//>
@@ -67,7 +67,7 @@ function Form({ names, initial, reload }) {
       <details class="card pad">
         <summary><h2 style=${{ display: "inline" }}>Everything, as JSON</h2></summary>
         <div style=${{ marginTop: "14px" }}>
-          <${JsonInput} form=${form} path="body" value=${body} onValue=${(value) => value && setBody(value)} label="Body of the request" rows=${20} hint="Edits here change the form above, and the other way round." />
+          <${JsonInput} form=${form} path="body" value=${body} onValue=${(value) => value && setBody(value)} label="Body of the request" rows=${20} hint="Edits here change the form above, and vice versa." />
         </div>
       </details>
       <${Send} draft=${draft} verb="Create job" doing="Creating …">Ready: ${plural(draft.found?.total_steps ?? 0, "step")}.<//>
@@ -90,7 +90,7 @@ function Taught({ form, type }) {
     <${Part} title="Size">
       <div class="fields">
         <${NumberInput} form=${form} path=${`${place}.hyperparameters.n_epochs`} label="Epochs" placeholder="auto" />
-        <${NumberInput} form=${form} path=${`${place}.hyperparameters.batch_size`} label="Rows a step" placeholder="auto" />
+        <${NumberInput} form=${form} path=${`${place}.hyperparameters.batch_size`} label="Rows per step" placeholder="auto" />
         <${NumberInput} form=${form} path=${`${place}.max_tokens`} label="Longest row, tokens" placeholder="the model's context" />
         <${NumberInput} form=${form} path=${`${place}.evaluation.interval`} label="Steps between validations" placeholder="an epoch" />
         <${NumberInput} form=${form} path=${`${place}.checkpoint.interval`} label="Steps between checkpoints" placeholder="an epoch" />
@@ -121,8 +121,8 @@ function Reinforcement({ form }) {
     <${Part} title="Size">
       <div class="fields">
         <${NumberInput} form=${form} path=${`${R}.budget.steps`} label="Steps" />
-        <${NumberInput} form=${form} path=${`${R}.rollout.prompts_per_step`} label="Prompts a step" placeholder="8" />
-        <${NumberInput} form=${form} path=${`${R}.rollout.samples_per_prompt`} label="Samples a prompt" placeholder="8" hint="Half of them in each mode" />
+        <${NumberInput} form=${form} path=${`${R}.rollout.prompts_per_step`} label="Prompts per step" placeholder="8" />
+        <${NumberInput} form=${form} path=${`${R}.rollout.samples_per_prompt`} label="Samples per prompt" placeholder="8" hint="Half of them in each mode" />
         <${NumberInput} form=${form} path=${`${R}.rollout.max_response_tokens`} label="Longest response, tokens" placeholder="256" />
         <${NumberInput} form=${form} path=${`${R}.evaluation.interval`} label="Steps between validations" placeholder="auto" />
         <${NumberInput} form=${form} path=${`${R}.checkpoint.interval`} label="Steps between checkpoints" placeholder="end only" />

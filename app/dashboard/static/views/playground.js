@@ -13,7 +13,7 @@ import { Empty, Field, Mode, Problem, Skeleton } from "../ui/parts.js";
 // A run that goes on removes those it no longer keeps.
 const CHECKPOINT = /:ckpt-step-\d+$/;
 const FIELDS = [
-  ["n", "Samples a mode", { min: 1, max: 32, step: 1 }],
+  ["n", "Samples per mode", { min: 1, max: 32, step: 1 }],
   ["max_tokens", "Longest answer, tokens", { min: 1, step: 1 }],
   ["temperature", "Temperature", { min: 0, max: 2, step: "any" }],
   ["top_p", "Top-p", { min: 0, max: 1, step: "any" }],
@@ -59,7 +59,7 @@ export function Playground({ query }) {
       : !normal.length
         ? html`<div class="card pad stack"><${Empty} icon="playground" title="No models available">Get one here or with <code>policysplit models pull</code>, or let a job finish.<//><${GetModel} onDone=${models.reload} /></div>`
         : html`<form class="card pad stack" onSubmit=${ask} novalidate>
-            <${Field} id="model" label="Model" hint=${dual ? "Both modes answer from the same weights." : "This model has one mode: no high-entropy prompt was trained into it."}>
+            <${Field} id="model" label="Model" hint=${dual ? "Both modes answer from the same weights." : "This model has one mode: it was trained without a high-entropy prompt."}>
               <select id="model" class="input mono" value=${id} onChange=${(event) => setQuery({ model: event.target.value })}>
                 ${!normal.some((model) => model.id === id) && html`<option value=${id}>${id}</option>`}
                 ${normal.map((model) => html`<option key=${model.id} value=${model.id}>${model.id}</option>`)}

@@ -173,6 +173,6 @@ function useWhole(id, chosen, narrowed) {
 }
 
 function Nothing({ step, narrowed }) {
-  if (narrowed) return html`<${Empty} icon="search" title="No matching responses">Widen the reward range, choose both modes, or look at another step.<//>`;
+  if (narrowed) return html`<${Empty} icon="search" title="No matching responses">Widen the reward range, choose both modes, or choose another step.<//>`;
   return html`<${Empty} title="No rollouts yet">${step ? "This step's responses were not kept." : "Responses appear here after the first training step."}<//>`;
 }
