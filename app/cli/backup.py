@@ -47,7 +47,7 @@ def backup(
 ) -> None:
     """Copy the embedded service into one file, while it runs or not.
 
-    With a PostgreSQL of your own: stop nothing, run pg_dump, then copy the data directory.
+    With your own PostgreSQL, leave everything running: run pg_dump, then copy the data directory.
     """
     settings = _embedded(settings_to_act_on(data_dir))
     file = file.expanduser().resolve()

@@ -83,7 +83,7 @@ def chat(
     base_url: BaseUrlOption = None,
     data_dir: DataDirOption = None,
 ) -> None:
-    """Talk to a model. Each mode remembers its own answers; of several to one message, the commonest."""
+    """Talk to a model. Each mode remembers its own answers; of several, the most common one."""
     client = connect(base_url, data_dir)
     plain = model.removesuffix(_SUFFIX)
     modes = list(Mode) if both else [Mode.HIGH_ENTROPY if model.endswith(_SUFFIX) else Mode.NORMAL]

@@ -58,7 +58,7 @@ def create(
     base_url: BaseUrlOption = None,
     data_dir: DataDirOption = None,
 ) -> None:
-    """Make an eval."""
+    """Create an eval."""
     body = read_job_file(file)
     client = connect(base_url, data_dir)
     with api_errors(client):
@@ -85,7 +85,7 @@ def run(
     base_url: BaseUrlOption = None,
     data_dir: DataDirOption = None,
 ) -> None:
-    """Start a run; a file of rows that it names is uploaded. With --json it is not followed."""
+    """Start a run, uploading the file of rows it names. With --json it is not followed."""
     body = read_job_file(file)
     client = connect(base_url, data_dir)
     with api_errors(client):
@@ -133,7 +133,7 @@ def results(
     base_url: BaseUrlOption = None,
     data_dir: DataDirOption = None,
 ) -> None:
-    """Show what a run came to so far. Status 1 where it failed."""
+    """Show a run's results so far. Exit status 1 if it failed."""
     client = connect(base_url, data_dir)
     with api_errors(client):
         path = _run_path(eval_id, run_id)

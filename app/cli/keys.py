@@ -54,7 +54,7 @@ def create(
     as_json: JsonOption = False,
     data_dir: DataDirOption = None,
 ) -> None:
-    """Create a key and print it, only now: just its hash is stored."""
+    """Create a key and print it once: only its hash is stored."""
     with _database(data_dir):
         key, secret = service.create_key(name, project, requests_per_minute, operator=operator, scopes=scope)
         (owner,) = service.list_projects(key.project_id)

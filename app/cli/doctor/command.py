@@ -20,10 +20,10 @@ def doctor(
     as_json: JsonOption = False,
     data_dir: Annotated[Path | None, typer.Option(help="The data directory.")] = None,
 ) -> None:
-    """Check what this host needs, with its settings, and say what to do where something is wrong.
+    """Check this host with its settings, and say what is wrong and what to do.
 
     Database, schema, broker, store, data directory, GPUs, sandbox, clocks, and the workers that are connected
-    with their versions. The exit code is 1 where a check failed; warnings alone leave it at 0.
+    with their versions. The exit code is 1 if a check failed; warnings alone leave it at 0.
     """
     findings = examine(data_dir)
     whole = "failed" if any(one.status == "failed" for one in findings) else "ok"

@@ -46,7 +46,7 @@ export function Graders({ query }) {
       <div class="stack">
         <section class="card pad stack" aria-label="Grader">
           <h2>Grader</h2>
-          <div class="fields wide"><${Select} form=${form} path="grader.type" label="Begin with" options=${Object.keys(GRADERS).map((name) => [name, name])} onChange=${(type) => change({ grader: GRADERS[type] })} /></div>
+          <div class="fields wide"><${Select} form=${form} path="grader.type" label="Start from" options=${Object.keys(GRADERS).map((name) => [name, name])} onChange=${(type) => change({ grader: GRADERS[type] })} /></div>
           <${JsonInput} form=${form} path="grader" label="Definition" rows=${12} />
         </section>
         <section class="card pad stack" aria-label="Response">
