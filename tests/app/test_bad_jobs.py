@@ -51,7 +51,7 @@ BAD: list[tuple[dict[str, Any], dict[str, Any], str | None, str]] = [
         "resources.tensor_parallel",
         "give nodes 1, or tensor_parallel 1",
     ),
-    ({"resources": {"gpus": 2, "rollout_gpus": 2}}, {}, "resources.rollout_gpus", "give 1 at most"),
+    ({"resources": {"gpus": 2, "rollout_gpus": 2}}, {}, "resources.rollout_gpus", "give at most 1"),
     (
         {"resources": {"gpus": 2, "rollout_gpus": 1}},
         {"rollout": {"engine": "transformers"}},

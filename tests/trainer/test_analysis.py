@@ -218,7 +218,7 @@ def test_no_verdict_while_a_planned_run_has_not_ended(status: str | None):
     for one in (*found["claims"], *found["against_method"]):
         assert one["winner"] is None and not one["separated"] and one["withheld"].startswith("1 of 24")
     assert found["synergy"][0]["claimed"] is None
-    assert any("no verdict is given before" in note for note in found["notes"])
+    assert any("there is no verdict before then" in note for note in found["notes"])
 
 
 def test_arms_that_are_the_same_to_the_last_answer_are_said_to_be_and_count_once():

@@ -104,7 +104,7 @@ def test_hosts_are_compared_before_anything_is_loaded(tiny_model: Path, tmp_path
         (replace(good, versions=good.versions | {"trainer code": "x"}), "two has trainer code x"),
         (replace(good, shared=away.shared), "two does not see the run directory"),
         (replace(good, paths={path: away.paths[str(tmp_path / "none")]}), f"{path} is not on two"),
-        (replace(good, paths={path: changed}), f"{path} on two is not what it is on the worker's host"),
+        (replace(good, paths={path: changed}), f"{path} on two differs from the one on the worker's host"),
     ):
         with pytest.raises(ClusterFailed) as raised:
             check_hosts(good, {"one": good, "two": bad}, tmp_path)
