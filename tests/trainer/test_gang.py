@@ -74,7 +74,7 @@ def test_a_cluster_that_cannot_be_is_told_by_its_address(
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        (("--ranks", "3", "--nodes", "2"), "3 ranks cannot be divided over 2 hosts"),
+        (("--ranks", "3", "--nodes", "2"), "3 ranks cannot be divided evenly over 2 hosts"),
         (("--ranks", "2", "--min-ranks", "3"), "give 1 to 2"),
     ],
 )
