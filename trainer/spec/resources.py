@@ -132,8 +132,8 @@ def _check_one_host(name: str, value: int, default: int, info: ValidationInfo) -
     nodes = info.data.get("nodes", 1)
     if nodes > 1 and value != default:
         raise ValueError(
-            f"{name} is {value}, but nodes is {nodes}: engines of several GPUs, or on GPUs of their own, are "
-            f"on the host of the first process: give nodes 1, or {name} {default}"
+            f"{name} is {value}, but nodes is {nodes}: engines of several GPUs, or on GPUs of their own, "
+            f"run only on the first rank's host: give nodes 1, or {name} {default}"
         )
 
 
