@@ -190,7 +190,10 @@ def test_a_job_on_several_hosts_is_checked_against_the_ray_clusters_that_workers
     assert post(gpus=16, nodes=2).status_code == 200, "nobody knows what there will be"
     cluster = {"address": "head:6379", "device": "gpu", "hosts": [8, 8, 4], "problem": None}
     worker = training_worker(ray=None)
-    assert "2. No Ray cluster is connected" in post(gpus=16, nodes=2).json()["error"]["message"]
+    assert (
+        "2. That requires a Ray cluster, but none is connected"
+        in post(gpus=16, nodes=2).json()["error"]["message"]
+    )
     training_worker(worker, ray=cluster)
     assert told(api, f"/workers/{worker}")["ray"] == cluster
     job = post(gpus=16, nodes=2).json()
