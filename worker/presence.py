@@ -13,11 +13,14 @@ from sqlalchemy.exc import SQLAlchemyError
 from app.core.db import write_session
 from app.core.gpus import inventory
 from app.core.settings import Settings
+from app.core.store.artefacts import cache
 from app.core.tables import InferenceWorker, TrainingWorker
 from app.core.upsert import insert_for
 
 #: Rows of workers that ended without removing theirs go after this many leases.
 FORGOTTEN_LEASES = 30
+#: Seconds between looks at the cache, each of which lists all its files.
+CACHE_SECONDS = 60.0
 _log = logging.getLogger(__name__)
 
 
@@ -29,6 +32,22 @@ def facts(settings: Settings) -> dict[str, object]:
         "gpus": inventory(settings),
         "started_at": time.time(),
     }
+
+
+class CacheUse:
+    """How full this host's cache of the store is, at most ``CACHE_SECONDS`` ago."""
+
+    def __init__(self) -> None:
+        self._until = 0.0
+        self._seen: dict[str, int | None] | None = None
+
+    def seen(self) -> dict[str, int | None] | None:
+        """What a worker's row says of it; None: there is no store."""
+        if time.monotonic() >= self._until:
+            mine = cache()
+            self._seen = None if mine is None else mine.use()
+            self._until = time.monotonic() + CACHE_SECONDS
+        return self._seen
 
 
 def write_row(

@@ -13,7 +13,7 @@ from app.core.settings import get_settings
 from app.core.tables import TrainingWorker
 from worker.intake import Intake
 from worker.jobs.room import Room
-from worker.presence import facts, remove_row, write_row
+from worker.presence import CacheUse, facts, remove_row, write_row
 from worker.ray_cluster import RayCluster
 from worker.shutdown import Shutdown
 
@@ -28,7 +28,7 @@ class Registration:
     def __init__(self, owner: str, intake: Intake, room: Room):
         self._id, self._intake, self._room = owner, intake, room
         self._facts: dict[str, object] = {}
-        self._cluster = RayCluster(get_settings())
+        self._cluster, self._cache = RayCluster(get_settings()), CacheUse()
         self._wake, self._ended = threading.Event(), threading.Event()
         self._thread: threading.Thread | None = None
         self._turned_at = time.monotonic()
@@ -73,7 +73,7 @@ class Registration:
 
     def write(self, *, draining: bool = False) -> bool:
         """Write the row, that it drains, too, or else as people want; whether it drains now."""
-        changed: dict[str, object] = {"ray": self._cluster.seen}
+        changed: dict[str, object] = {"ray": self._cluster.seen, "cache": self._cache.seen()}
         if draining:
             changed["draining"] = True
         seconds = get_settings().lease_seconds

@@ -61,10 +61,11 @@ def backup(
         raise CliError(f"the backup could not be written: {error}") from error
     for name in copy.lost:
         say_error(f"{name} is in the database but not in {settings.data_dir}, so it is not in the backup")
+    elsewhere = f" What {settings.store} has is not in it." if settings.store else ""
     say_done(
-        {"file": file, "bytes": size, "missing": copy.lost},
+        {"file": file, "bytes": size, "missing": copy.lost, "not_in_it": settings.store or None},
         as_json,
-        f"{escape(str(file))}: {size:,} bytes. Restore it with `policysplit restore`.",
+        f"{escape(str(file))}: {size:,} bytes.{escape(elsewhere)} Restore it with `policysplit restore`.",
     )
 
 

@@ -13,6 +13,9 @@ from app.cli.environment import settings_to_act_on
 from app.cli.errors import CliError
 from app.cli.export import export
 from app.cli.listing import JsonOption, say_done, say_json, say_table, size
+from app.core.store.artefacts import base_place, described
+from app.core.store.errors import StoreError
+from app.core.store.published import published
 from app.models.catalog import own_models
 from app.models.machine import machine, needs
 from app.models.offers import offered
@@ -64,15 +67,28 @@ def cancel(
 def list_models(data_dir: DataDirOption = None, as_json: JsonOption = False) -> None:
     """Show the base models that jobs can start from, and the encoders that evaluations can use."""
     models_dir = settings_to_act_on(data_dir).models_dir
-    known = {name: _told_of(models_dir / name) for name in own_models()}
+    stored: dict[str, Facts] = {}
+    try:
+        for name, one in published().items():
+            stored[name] = _told_of(described(base_place(name))) | {"bytes": one.bytes, "where": "store"}
+    except StoreError as error:
+        raise CliError(f"{error}") from error
+    here = {name: _told_of(models_dir / name) | {"where": "here"} for name in own_models()}
+    known = dict(sorted((stored | here).items()))
     if as_json:
         say_json([{"name": name, **facts} for name, facts in known.items()])
     elif known:
         rows = [
-            (escape(name), size(facts["bytes"]), escape(facts["from"]), escape(facts["license"] or ""))
+            (
+                escape(name),
+                size(int(facts["bytes"])),
+                escape(facts["from"]),
+                escape(facts["license"] or ""),
+                facts["where"],
+            )
             for name, facts in known.items()
         ]
-        say_table(("name", "size", "from", "licence"), rows)
+        say_table(("name", "size", "from", "licence", "where"), rows)
         for name, facts in known.items():
             if facts["note"]:
                 out.print(f"[yellow]{name}:[/] {facts['note']}")

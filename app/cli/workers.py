@@ -8,7 +8,7 @@ from rich.markup import escape
 
 from app.cli.client import BaseUrlOption, DataDirOption, Told, api_errors, connect, get, post
 from app.cli.console import out
-from app.cli.listing import JsonOption, say_done, say_json, say_table, when
+from app.cli.listing import JsonOption, say_done, say_json, say_table, size, when
 
 if TYPE_CHECKING:
     import openai
@@ -31,7 +31,7 @@ def list_workers(
         say_json({"workers": workers, "queue": queue})
         return
     if workers:
-        headers = ("worker", "status", "gpus", "runs", "version", "heard of")
+        headers = ("worker", "status", "gpus", "runs", "cache", "version", "heard of")
         say_table(headers, [_row(one) for one in workers])
     taken = queue["slots"] - queue["free_slots"]
     numbers = (
@@ -51,6 +51,7 @@ def _row(one: Told) -> tuple[str, ...]:
         f"[{_STYLES[status]}]{status}[/]",
         str(len(one["gpus"]) or "CPU"),
         runs,
+        size(one["cache"]["bytes"]) if one["cache"] else "",
         escape(one["version"] or ""),
         when(one["heartbeat_at"]),
     )

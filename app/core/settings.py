@@ -190,7 +190,10 @@ class Settings(GraderSettings):
         description="Most rollouts per step kept in the database, as whole prompts; 0: unlimited",
     )
     retain_rollouts_days: float = Field(
-        default=0, ge=0, description="Days after a job's end until its rollouts are removed; 0: never"
+        default=0,
+        ge=0,
+        description="Days after a job's end until its rollouts leave the database, for an archive unless "
+        "POLICYSPLIT_ARCHIVE_ROLLOUTS is never; 0: never",
     )
     archive_rollouts: Literal["never", "expiring", "ended"] = Field(
         default="expiring",

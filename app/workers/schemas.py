@@ -19,6 +19,15 @@ class RayClusterView(BaseModel):
     problem: str | None = Field(description="Why the cluster did not answer; null if it did")
 
 
+class CacheView(BaseModel):
+    """What a worker's host has at hand of the artefact store."""
+
+    bytes: int = Field(description="Its size, up to a minute ago")
+    limit_bytes: int | None = Field(
+        description="Its limit, beyond which the least recently used goes; null: unlimited"
+    )
+
+
 class WorkerObject(BaseModel):
     """A process that runs jobs, or one that serves models."""
 
@@ -48,6 +57,13 @@ class WorkerObject(BaseModel):
         description="What serves the models, such as transformers or vllm; null for training"
     )
     models_loaded: int | None = Field(description="Number of models it has loaded; null for training")
+    models: list[str] = Field(
+        description="Which of them are base models or the caller's project's, or all for the operator; empty "
+        "for training"
+    )
+    cache: CacheView | None = Field(
+        description="Its host's cache of the artefact store; null: it has no store"
+    )
     ray: RayClusterView | None = Field(
         description="The Ray cluster on which it runs jobs with launcher `ray`; null: it runs none"
     )

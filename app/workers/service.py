@@ -1,5 +1,6 @@
 """Which workers there are, what they do, and what waits for them."""
 
+import re
 import time
 from collections import Counter, defaultdict
 from collections.abc import Sequence
@@ -15,7 +16,8 @@ from app.core.fleet import Block, block, blocks, keepers, least, waits_for_clust
 from app.core.job_status import HELD
 from app.core.live_workers import lacking, status_of
 from app.core.paging import unknown_cursor
-from app.core.tables import InferenceWorker, Job, TrainingWorker
+from app.core.store.artefacts import base_name
+from app.core.tables import Checkpoint, InferenceWorker, Job, TrainingWorker
 from app.jobs.order import any_fits, first_due, own_due, waiting_by_project
 from app.jobs.repository import queue_positions
 from app.keys.repository import Caller
@@ -23,6 +25,7 @@ from app.workers.schemas import WaitsFor
 
 _HELD = [status.value for status in HELD]
 _NEXT = 20
+_OF_JOB = re.compile(r"runs/([^/]+)/checkpoints/")
 View = dict[str, object]
 
 
@@ -194,10 +197,27 @@ def _views(session: Session, caller: Caller) -> list[View]:
         held[one.owner].append(one)
     rows = [*session.scalars(select(TrainingWorker)), *session.scalars(select(InferenceWorker))]
     rows.sort(key=lambda row: (-int(row.started_at), row.id))
+    names = _names(session, [row for row in rows if isinstance(row, InferenceWorker)], caller)
     return [
-        _training_view(row, held[row.id], caller) if isinstance(row, TrainingWorker) else _inference_view(row)
+        _training_view(row, held[row.id], caller)
+        if isinstance(row, TrainingWorker)
+        else _inference_view(row, names)
         for row in rows
     ]
+
+
+def _names(session: Session, rows: Sequence[InferenceWorker], caller: Caller) -> dict[str, str]:
+    """Names of the loaded models that the ``caller`` may know of, by their places."""
+    places = {place for row in rows for place in row.loaded}
+    # By its job, which a place names, and which there is an index of.
+    jobs = {found[1] for place in places if (found := _OF_JOB.search(place))}
+    query = select(Checkpoint.path, Checkpoint.model).where(
+        Checkpoint.job_id.in_(jobs), Checkpoint.path.in_(places)
+    )
+    if not caller.operator:
+        query = query.where(Checkpoint.project_id == caller.project_id)
+    base = {place: name for place in places if (name := base_name(place)) is not None}
+    return base | dict(session.execute(query).all())
 
 
 def _training_view(row: TrainingWorker, own: Sequence[Held], caller: Caller) -> View:
@@ -210,11 +230,12 @@ def _training_view(row: TrainingWorker, own: Sequence[Held], caller: Caller) -> 
         "jobs": sorted(jobs),
         "engine": None,
         "models_loaded": None,
+        "models": [],
         "ray": row.ray,
     }
 
 
-def _inference_view(row: InferenceWorker) -> View:
+def _inference_view(row: InferenceWorker, names: dict[str, str]) -> View:
     return {
         **_common(row, "inference"),
         "slots": None,
@@ -223,6 +244,7 @@ def _inference_view(row: InferenceWorker) -> View:
         "jobs": [],
         "engine": row.engine,
         "models_loaded": len(row.loaded),
+        "models": sorted(names[place] for place in row.loaded if place in names),
         "ray": None,
     }
 
@@ -238,4 +260,5 @@ def _common(row: TrainingWorker | InferenceWorker, kind: str) -> View:
         "started_at": int(row.started_at),
         "heartbeat_at": int(row.heartbeat_at),
         "gpus": row.gpus,
+        "cache": row.cache,
     }

@@ -1,5 +1,6 @@
 """Uploads and results in a store: the API's hosts share nothing else."""
 
+import json
 import shutil
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from app.core.store.remote import remote
 from app.core.tables import Job
 from tests.fixtures.api import Api, create_job, jsonl, on_sqlite, sums
 from tests.fixtures.object_store import Faults, FaultyS3
+from tests.fixtures.service import run_cli
 
 pytestmark = on_sqlite
 
@@ -91,6 +93,13 @@ def test_a_base_model_of_the_store_is_one_of_a_host_without_it(
     with pytest.raises(openai.BadRequestError, match="is not a text encoder"):
         create_job(client, api, job.training_file, reinforcement=wanted)
     assert not list((tmp_path / "another").rglob("*.safetensors")), "an API needs no weights"
+    settings = {"POLICYSPLIT_STORE": get_settings().store, "POLICYSPLIT_DATA_DIR": str(tmp_path / "another")}
+    listed = json.loads(run_cli("models", "list", "--json", **settings).stdout)
+    assert [(one["name"], one["where"]) for one in listed] == [
+        ("org/encoder", "store"),
+        (api.model, "store"),
+    ]
+    assert listed[1]["bytes"] == len(b"{}") + len(b"weights")
 
     # A store that is away takes nothing from what is known.
     shutil.rmtree(tmp_path / "store")

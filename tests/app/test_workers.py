@@ -8,11 +8,12 @@ import httpx
 import openai
 import pytest
 from openai.types.fine_tuning import FineTuningJob
-from sqlalchemy import update
+from sqlalchemy import select, update
 
+from app.checkpoints.repository import upsert_checkpoint
 from app.core.db import read_session, write_session
 from app.core.settings import get_settings
-from app.core.tables import DEFAULT_PROJECT, Job
+from app.core.tables import DEFAULT_PROJECT, Checkpoint, Job
 from app.keys.service import create_key
 from app.workers.schemas import Queue, WorkerObject
 from tests.fixtures.api import GRADER, Api, Keyed, create_job, sums
@@ -52,7 +53,7 @@ def test_workers_are_listed_with_what_they_do(api: Api) -> None:
     assert told(api, "/workers")["data"] == []
     silent = time.time() - get_settings().lease_seconds - 1
     training_worker("lost:1:a", heartbeat_at=silent, started_at=silent)
-    trains, serves = training_worker(), inference_worker()
+    trains, serves = training_worker(cache={"bytes": 7, "limit_bytes": None}), inference_worker()
     with api.client() as client:
         hold(job_id := new_job(client, api).id, trains)
     answer = ask(api, "GET", "/workers")
@@ -62,12 +63,42 @@ def test_workers_are_listed_with_what_they_do(api: Api) -> None:
     assert (one["id"], one["type"], one["status"]) == (trains, "training", "online")
     assert (one["slots"], one["running"], one["jobs"], one["gpus"]) == (2, 1, [job_id], ["0", "1"])
     assert (other["id"], other["host"], other["models_loaded"], other["slots"]) == (serves, None, 1, None)
+    assert (one["cache"], other["cache"]) == ({"bytes": 7, "limit_bytes": None}, None)
     assert (lost["id"], lost["status"]) == ("lost:1:a", "lost")
     assert told(api, f"/workers/{trains}") == one
     page = told(api, f"/workers?limit=1&after={trains}")
     assert [each["id"] for each in page["data"]] == [serves] and page["has_more"]
     assert ask(api, "GET", "/workers?after=none").status_code == 400
     assert ask(api, "GET", "/workers/none").status_code == 404
+
+
+def test_loaded_models_are_named_to_those_whose_they_are(keyed: Keyed, operator: str) -> None:
+    with keyed.api.client(keyed.secrets[0]) as client:
+        job_id = new_job(client, keyed.api).id
+    paths = [f"store:runs/{job_id}/checkpoints/step-{step}/{'0' * 64}" for step in (1, 2)]
+    with write_session() as session:
+        job = session.get_one(Job, job_id)
+        for step, path in enumerate(paths, 1):
+            upsert_checkpoint(
+                session,
+                job,
+                step=step,
+                path=path,
+                high_entropy_prompt="",
+                manifest_sha256="0" * 64,
+                metrics={},
+            )
+        own = session.scalars(select(Checkpoint.model).where(Checkpoint.step == 2)).one()
+    base = str(get_settings().models_dir / "tiny")
+    inference_worker(loaded=[base, paths[1], "store:base/org/other"])
+    mine, theirs = keyed.secrets
+    for key, models in (
+        (mine, ["org/other", "tiny", own]),
+        (theirs, ["org/other", "tiny"]),
+        (operator, None),
+    ):
+        (one,) = told(keyed.api, "/workers", key)["data"]
+        assert (one["models_loaded"], one["models"]) == (3, sorted(models or ["org/other", "tiny", own]))
 
 
 def test_the_queue_says_what_it_waits_for(api: Api) -> None:

@@ -26,7 +26,7 @@ VARIABLES = {
 
 
 def test_it_has_every_part() -> None:
-    assert OURS.keys() == {"migrate", "models", "api", "worker", "inference"} | GPU
+    assert OURS.keys() == {"migrate", "api", "worker", "inference"} | GPU
     assert COMPOSE["services"].keys() - OURS.keys() == {"postgres", "redis", "seaweedfs"} | MONITORING
     for name in MONITORING:
         assert COMPOSE["services"][name]["profiles"] == ["monitoring"], "it starts where it is asked for"
@@ -58,7 +58,7 @@ def test_a_part_is_given_settings_that_are_read(part: str, monkeypatch: pytest.M
 
 
 def test_parts_share_no_folder_but_a_store_and_wait_for_the_schema() -> None:
-    control = {"migrate", "models", "api"}
+    control = {"migrate", "api"}
     volumes = {name: service["volumes"] for name, service in OURS.items()}
     assert {name for name, mounted in volumes.items() if mounted == ["control:/data"]} == control
     for name in OURS.keys() - control:
@@ -67,7 +67,7 @@ def test_parts_share_no_folder_but_a_store_and_wait_for_the_schema() -> None:
     for name, service in OURS.items():
         for shared in ("POLICYSPLIT_STORE", "POLICYSPLIT_SEALING_KEYS", "POLICYSPLIT_INFERENCE_TOKEN"):
             assert service["environment"][shared] == f"${{{shared}:?set it in .env}}"
-        if name not in ("migrate", "models"):
+        if name != "migrate":
             assert service["depends_on"]["migrate"] == {"condition": "service_completed_successfully"}
 
 
@@ -102,12 +102,12 @@ def test_a_part_is_made_from_the_image_that_has_what_it_needs(part: str) -> None
 
 def test_everything_that_runs_on_is_watched() -> None:
     for name, service in COMPOSE["services"].items():
-        assert ("healthcheck" in service) == (name not in ("migrate", "models")), name
+        assert ("healthcheck" in service) == (name != "migrate"), name
     scraped = yaml.safe_load((ROOT / "docs/monitoring/prometheus.yml").read_text())["scrape_configs"]
     targets = {
         name: one["port"] for job in scraped for one in job.get("dns_sd_configs", []) for name in one["names"]
     }
-    assert targets.keys() == OURS.keys() - {"migrate", "models", "api"}
+    assert targets.keys() == OURS.keys() - {"migrate", "api"}
     for name, port in targets.items():
         kind = "WORKER" if name.startswith("worker") else "INFERENCE"
         assert OURS[name]["environment"][f"POLICYSPLIT_{kind}_METRICS_PORT"] == str(port)

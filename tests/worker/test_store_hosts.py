@@ -16,17 +16,20 @@ from app.core.settings import get_settings
 from app.core.store.artefacts import keep, local
 from app.core.store.remote import remote
 from app.core.store.runs import stored_states
-from app.core.tables import Checkpoint, File
+from app.core.tables import Checkpoint, File, TrainingWorker
 from app.files.storage import local_path
 from tests.fixtures.object_store import Faults, FaultyS3
 from tests.fixtures.workers import Service, eventually, relay_of
 from trainer.spec.events import CheckpointRemoved, CheckpointSaved, EventWriter
+from worker.intake import Intake
 from worker.jobs.ending import Outcome
 from worker.jobs.launcher import events_name
 from worker.jobs.places import restore
+from worker.jobs.room import Room
 from worker.jobs.supervisor import run_next
 from worker.jobs.uploads import Uploads
 from worker.lease import Claim
+from worker.registration import Registration
 from worker.shutdown import Shutdown
 from worker.sweeping import sweep
 
@@ -145,6 +148,30 @@ def save_state(run_dir: Path, step: int) -> None:
     folder.mkdir(parents=True)
     (folder / "state.json").write_text(f"{step}")
     (run_dir / "run.json").write_text("{}")
+
+
+def test_a_workers_row_says_how_full_its_hosts_cache_is(
+    hosts: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("POLICYSPLIT_STORE_CACHE_BYTES", "1000000")
+    get_settings.cache_clear()
+    hosts.script(default={"checkpoint_every": 1})
+    job_id = hosts.add_job(steps=1)
+    assert run() is Outcome.SUCCEEDED
+    size = sum(path.stat().st_size for path in local(places(job_id)[1]).parent.rglob("*") if path.is_file())
+    registration = Registration("me", Intake(), Room())
+    registration.start(Shutdown())
+
+    def told() -> dict[str, int] | None:
+        with read_session() as session:
+            return session.scalar(select(TrainingWorker.cache))
+
+    try:
+        cache = eventually(told)
+    finally:
+        registration.stop()
+    # The result's file is in it, too.
+    assert cache is not None and cache["limit_bytes"] == 1_000_000 and cache["bytes"] >= size > 0
 
 
 def test_a_state_goes_up_after_the_events_before_it(

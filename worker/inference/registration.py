@@ -13,7 +13,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from app.core.settings import Settings
 from app.core.tables import InferenceWorker
 from worker.inference.engines import Engine
-from worker.presence import facts, remove_row, write_row
+from worker.presence import CacheUse, facts, remove_row, write_row
 
 log = logging.getLogger(__name__)
 
@@ -37,7 +37,7 @@ class Registration:
             "engine": engine.name,
             "features": sorted(engine.features),
         }
-        self._describe = describe
+        self._describe, self._cache = describe, CacheUse()
         self._heartbeat_seconds, self._lease_seconds = settings.heartbeat_seconds, settings.lease_seconds
         self._changed = asyncio.Event()
 
@@ -60,5 +60,5 @@ class Registration:
             await asyncio.to_thread(remove_row, InferenceWorker, self.id)
 
     def _write(self, loaded: list[str], active: int) -> None:
-        now = {"loaded": loaded, "active": active}
+        now = {"loaded": loaded, "active": active, "cache": self._cache.seen()}
         write_row(InferenceWorker, self.id, self._facts, now, lease_seconds=self._lease_seconds)

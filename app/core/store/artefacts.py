@@ -94,6 +94,14 @@ def base_place(name: str) -> str:
     return str(get_settings().models_dir / name) if remote() is None else f"{_BASE}{name}"
 
 
+def base_name(place: str) -> str | None:
+    """The base model that is at ``place``; None: it is none's."""
+    for start in (_BASE, f"{get_settings().models_dir}/"):
+        if place.startswith(start):
+            return place.removeprefix(start)
+    return None
+
+
 def publish_base(name: str, folder: Path) -> str:
     """Have a base model in the store, for hosts that do not have it; its place there."""
     if (store := remote()) is None:

@@ -105,6 +105,10 @@ class Cache:
                 found.append((marker.stat().st_mtime, size, reference))
         return sorted(found, key=lambda one: one[:2])
 
+    def use(self) -> dict[str, int | None]:
+        """How many bytes are here, of how many at most; None: any."""
+        return {"bytes": sum(entry[1] for entry in self.entries()), "limit_bytes": self._most or None}
+
     def _at(self, entry: Path) -> Reference:
         return Reference(entry.parent.relative_to(self._root).as_posix(), entry.name)
 

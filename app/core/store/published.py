@@ -22,11 +22,12 @@ _log = logging.getLogger("app")
 
 @dataclass(frozen=True)
 class Published:
-    """A model in the store. ``at``: unix seconds; ``files``: their names."""
+    """A model in the store. ``at``: unix seconds; ``files``: their names; ``bytes``: of all together."""
 
     reference: Reference
     at: float
     files: frozenset[str]
+    bytes: int
 
 
 def pointer(name: str) -> str:
@@ -73,7 +74,8 @@ class _Listing:
                 reference = Reference.parse(self._store.get_bytes(one.path).decode())
                 if reference is not None:
                     tree = Tree.read(self._store.get_bytes(reference.tree_path), reference)
-                    found[name] = Published(reference, at, frozenset(tree.files))
+                    size = sum(file.bytes for file in tree.files.values())
+                    found[name] = Published(reference, at, frozenset(tree.files), size)
             except (NotStored, ValueError):
                 _log.warning("%s in the store does not name a model", one.path)
         return found

@@ -12,7 +12,7 @@ class TrainingWorker(Table):
     """A process that runs jobs. Its ``id`` is what it owns leases as.
 
     ``gpus``: the devices that it may use, as CUDA names them. ``draining``: it takes no more jobs. ``ray``:
-    the cluster that it starts runs on (``worker.ray_cluster``).
+    the cluster that it starts runs on (``worker.ray_cluster``). ``cache``: of its host (``worker.presence``).
     """
 
     __tablename__ = "training_workers"
@@ -25,6 +25,7 @@ class TrainingWorker(Table):
     heartbeat_at: Mapped[float] = mapped_column(Double)
     draining: Mapped[bool] = mapped_column(Boolean, default=False)
     ray: Mapped[dict[str, Any] | None] = mapped_column(Json)
+    cache: Mapped[dict[str, Any] | None] = mapped_column(Json)
 
 
 class InferenceWorker(Table):
@@ -32,7 +33,7 @@ class InferenceWorker(Table):
 
     ``features``: parameters of requests that its engine has beyond those that all have. ``active``: requests
     that it was answering at the last heartbeat. ``host`` and ``version`` are empty where a release of before
-    wrote the row.
+    wrote the row. ``cache``: of its host (``worker.presence``).
     """
 
     __tablename__ = "inference_workers"
@@ -47,3 +48,4 @@ class InferenceWorker(Table):
     engine: Mapped[str] = mapped_column(String(64), server_default="transformers")
     features: Mapped[list[str]] = mapped_column(Json, server_default="[]")
     active: Mapped[int] = mapped_column(Integer, server_default="0")
+    cache: Mapped[dict[str, Any] | None] = mapped_column(Json)

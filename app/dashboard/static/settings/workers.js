@@ -1,6 +1,6 @@
 // What works and what waits: the queue, and the workers, which the operator drains.
 import { get, post } from "../core/api.js";
-import { ago, count, dateTime, plural } from "../core/format.js";
+import { ago, bytes, count, dateTime, plural } from "../core/format.js";
 import { html } from "../core/html.js";
 import { useLoad } from "../core/poll.js";
 import { link } from "../core/router.js";
@@ -77,6 +77,7 @@ function Row({ worker, operator, onDrain }) {
     <td>${worker.gpus.length ? plural(worker.gpus.length, "GPU") : html`<span class="muted">CPU</span>`}${worker.ray && html`<${Ray} cluster=${worker.ray} />`}</td>
     <td>
       <${Work} worker=${worker} />
+      ${worker.cache && html`<div class="muted tiny">cache ${bytes(worker.cache.bytes)}${worker.cache.limit_bytes && ` of ${bytes(worker.cache.limit_bytes)}`}</div>`}
     </td>
     <td class="right muted nowrap job-created" title=${dateTime(worker.heartbeat_at)}>${ago(worker.heartbeat_at)}</td>
     <td class="right end">
@@ -93,9 +94,9 @@ function Ray({ cluster: { address, device, hosts, problem } }) {
 }
 
 /** What a worker is at; another one takes over from one that is lost. */
-function Work({ worker: { type, status, running, slots, slots_taken: taken, jobs, engine, models_loaded: models } }) {
+function Work({ worker: { type, status, running, slots, slots_taken: taken, jobs, engine, models, models_loaded: loaded } }) {
   if (status === "lost") return html`<span class="muted">${running > 0 && type === "training" ? `another one takes over ${plural(running, "job")}` : "–"}</span>`;
-  if (type === "inference") return html`serves ${plural(models, "model")} <span class="muted tiny">${engine} · ${plural(running, "request")}</span>`;
+  if (type === "inference") return html`serves <span title=${models.join("\n")}>${plural(loaded, "model")}</span> <span class="muted tiny">${engine} · ${plural(running, "request")}</span>`;
   const others = running - jobs.length;
   return html`${count(taken)} of ${plural(slots, "slot")}${jobs.map((id) => html` <a key=${id} class="mono tiny" href=${link("jobs", id)}>${id}</a>`)}${others > 0 && html` <span class="muted tiny">${plural(others, "job")} of other projects</span>`}`;
 }
