@@ -1,4 +1,4 @@
-"""A run from its spec to its last checkpoint, and the way of a step in it, from top to bottom.
+"""A run from its spec to its last checkpoint, and the path of a step through it, from top to bottom.
 
 ::
 
@@ -11,7 +11,7 @@
     Rollouts: response ids of both modes, log-probabilities
          │ grade_groups (grader)
          ▼
-    rewards ─ collect_groups ─▶ dropped: further items take their place
+    rewards ─ collect_groups ─▶ dropped: replaced by further items
          │ Algorithm.plan
          ▼
     GroupPlan: which response is a row under which prompt, advantages by reward
@@ -26,10 +26,9 @@
          ▼
     events.jsonl, checkpoints
 
-What the phases work with is handed through them as a ``StepContext``. Several ranks
-(``trainer.distributed.ranks``) go through them together; one process alone is the usual case. Everything
-random is a function of (seed, step, index), so a run that is killed and resumed from its state goes on
-exactly as if nothing had happened.
+The phases share a ``StepContext``. Several ranks (``trainer.distributed.ranks``) go through them together;
+usually there is only one process. Everything random is a function of (seed, step, index), so a run that is
+killed and resumed from its state continues exactly as if nothing had happened.
 """
 
 import threading
@@ -122,7 +121,7 @@ class Run(BaseRun):
             self._validation = self._fit_prompts(self._validation, "validation_data")
         if spec.response_format is not None and spec.rollout.force_response_format:
             check_forced(self.policy, spec.response_format, self._training)
-        # The model that training begins with, where the objective has a penalty on leaving it.
+        # The starting model, if the objective penalises the distance from it.
         penalty = self._algorithm.objective.reference_kl
         self._reference = None if penalty is None else load_reference(spec.model, self.policy)
         self._probes = ProbeSet(spec, self.policy, self._algorithm, self._validation or self._training)
@@ -140,7 +139,7 @@ class Run(BaseRun):
         # With the weights of the state.
         self._engine: RolloutEngine = build_engine(spec, self.policy, self._stop.is_set, ranks)
         self._algorithm.load_state(self.counters.algorithm_state)
-        # Last, for it may start threads and processes, which run() ends.
+        # Last, because it may start threads and processes, which run() ends.
         self._grader = ranks.on_first(lambda: self._build_grader(reward), GradedElsewhere)
         if (
             spec.validation_data
@@ -150,7 +149,7 @@ class Run(BaseRun):
             self._notes.append(f"Evaluations have no maj@k: {WITHOUT_VOTES}.")
 
     def _build_grader(self, reward: RewardFunction | None) -> Grader:
-        """Raises InvalidSpec, also where a reference lets no response be graded; it names the line."""
+        """Raises InvalidSpec, also if a reference makes grading impossible; it names the line."""
         grader = with_format(choose_grader(self.spec.grader, reward), self.spec.response_format)
         if self._algorithm.objective.needs_answers and not grader.gives_answers:
             grader.close()
@@ -160,7 +159,7 @@ class Run(BaseRun):
                 "grader",
             )
         for param, items in (("training_data", self._training), ("validation_data", self._validation)):
-            if not isinstance(getattr(self.spec, param), JsonlData):  # what a task draws has its own scorer
+            if not isinstance(getattr(self.spec, param), JsonlData):  # a task's items have their own scorer
                 continue
             if problem := grader.item_problem([item.fields for item in items or []]):
                 grader.close()
@@ -200,7 +199,7 @@ class Run(BaseRun):
         return self._evaluations.values_of(self.counters.step)
 
     def _begin(self) -> None:
-        # Ranks that wait for each other stop between two phases alone.
+        # Ranks that wait for each other stop only between two phases.
         alone = self._ranks.world == 1
         with self._progress.giving_up(lambda: alone and self._stop.is_set()):
             self._try_the_model()
@@ -211,7 +210,7 @@ class Run(BaseRun):
                 self._tell(values)
 
     def _try_the_model(self) -> None:
-        """What would go wrong at the first rollout or checkpoint goes wrong here."""
+        """Problems with the first rollout or checkpoint surface here."""
         if self.spec.total_steps == 0:
             return
         context = self._context()
@@ -237,7 +236,7 @@ class Run(BaseRun):
 
     def _step(self) -> None:
         self._progress.begin_step()
-        # What is probed is not of the step, and neither is what its graders do.
+        # Probes are not part of the step, and neither is their grading.
         probed = self._probe(self._context())
         context, counters = self._context(), self.counters
         batch = self._batches.take(context.step, counters.items)
@@ -269,7 +268,7 @@ class Run(BaseRun):
             raise GuardTripped(f"{ended_by}: it diverged. The checkpoint of this step has been saved")
 
     def _context(self, step: int | None = None) -> StepContext:
-        """What the phases of ``step``, by default the coming one, work with."""
+        """The context of the phases of ``step``, by default the next one."""
         form = self.spec.response_format
         return StepContext(
             step=self.counters.step if step is None else step,
@@ -321,7 +320,7 @@ class Run(BaseRun):
         self.counters.trained_tokens += result.trained_tokens
 
     def _guard(self, collected: Collected, result: UpdateResult) -> str | None:
-        """Tell of modes that fall apart; why the run is to end now, if it is."""
+        """Report modes that diverge; why the run should end now, if it should."""
         if self.spec.guards == "off":
             return None
         seen = observe_modes(collected.sampled, result.entropy_T)
@@ -336,16 +335,16 @@ class Run(BaseRun):
         self.counters.batches = self._batches.dump()
         super()._save_checkpoint(values)
 
-    # --- what is told ------------------------------------------------------------------------------------
+    # --- what is reported -------------------------------------------------------------------------------
 
     def _write_rollouts(self, collected: Collected, result: UpdateResult) -> None:
-        """Of the step just counted; the first rank's, for the others' events go nowhere."""
+        """For the step just counted; only the first rank's, because the others' events go nowhere."""
         if self._ranks.first:
             records = rollout_records(self.policy, collected.sampled, result.entropy_T)
             self._events.write(Rollouts(step=self.counters.step, rollouts=records))
 
     def _digest(self, collected: Collected, result: UpdateResult) -> StepDigest | None:
-        """The same for what the step came to; collective."""
+        """The same for the step's digest; collective."""
         weights = self._weights_sha256()
         if not self._ranks.first:
             return None

@@ -103,7 +103,7 @@ class TaughtRun(BaseRun):
             with self._phase("preflight"):
                 self._try_to_save()
         self._stop_if_asked()
-        # Ranks that wait for each other stop between two phases alone.
+        # Ranks that wait for each other stop only between two phases.
         alone = self._ranks.world == 1
         with self._progress.giving_up(lambda: alone and self._stop.is_set()):
             if values := self._evaluate():

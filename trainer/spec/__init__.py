@@ -1,1 +1,1 @@
-"""The contract with the service, torch-free: what determines a run, what it tells, what a checkpoint is."""
+"""The contract with the service, torch-free: what determines a run, its events, what a checkpoint is."""

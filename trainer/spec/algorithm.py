@@ -1,4 +1,5 @@
-"""The algorithms' options: one class each, told apart by ``type``; choosing ``type`` is enough. Torch-free.
+"""The algorithms' options: one class each, distinguished by ``type``; choosing ``type`` is enough.
+Torch-free.
 
 Defaults are those of the papers named; where we depart, the field says so.
 """
@@ -36,7 +37,7 @@ class ReferenceKl(StrictModel):
 
 
 class Objective(StrictModel):
-    """What every algorithm shares."""
+    """Common to all algorithms."""
 
     aggregation: Aggregation = "token_mean"
     reference_kl: ReferenceKl | None = Field(
@@ -60,7 +61,7 @@ class Objective(StrictModel):
 
 
 class ClippedObjective(Objective):
-    """What every algorithm with a clipped importance ratio shares."""
+    """Common to all algorithms with a clipped importance ratio."""
 
     clip_low: float = Field(
         default=0.2,
@@ -79,7 +80,7 @@ class ClippedObjective(Objective):
 
 
 class SingleMode(Objective):
-    """What every algorithm that trains the normal mode alone shares."""
+    """Common to all algorithms that train only the normal mode."""
 
     uniqueness: float = Field(
         default=0.0,
@@ -350,7 +351,7 @@ class PolicySplit(ClippedObjective):
 
     @property
     def answer_scale(self) -> float:
-        """Lambda of exploration at the level of answers; 0 at that of tokens."""
+        """Lambda of exploration at answer level; 0 at token level."""
         return self.exploration.scale if isinstance(self.exploration, AnswerExploration) else 0.0
 
     @property

@@ -32,10 +32,10 @@ def knows_developer(template: str | None) -> bool:
 
 
 def effort_switch(template: str) -> str | None:
-    """The variable of a chat template that says how, or whether, the model is to think; None: there is none.
+    """The variable of a chat template that sets how, or whether, the model thinks; None if there is none.
 
     ``reasoning_effort`` takes a word (gpt-oss), the others take true or false (Qwen 3, SmolLM3; DeepSeek,
-    Granite). ``thinking`` is a word that stands in many templates: only a condition on it is a switch.
+    Granite). The word ``thinking`` occurs in many templates: only a condition on it is a switch.
     """
     for name in (EFFORT, "enable_thinking"):
         if re.search(rf"\b{name}\b", template):

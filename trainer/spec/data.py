@@ -8,7 +8,7 @@ from trainer.graders.spec import StrictModel
 
 
 class JsonlData(StrictModel):
-    """A JSONL file: one object a line with ``messages``; the other keys are the grader's ``item``."""
+    """A JSONL file: one object per line with ``messages``; the other keys are the grader's ``item``."""
 
     type: Literal["jsonl"] = "jsonl"
     path: str

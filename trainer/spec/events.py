@@ -1,4 +1,4 @@
-"""What a run tells the world: one JSON object a line in ``events.jsonl``, appended and flushed.
+"""The events of a run: one JSON object per line in ``events.jsonl``, appended and flushed.
 
 The worker relays these lines to the database; a researcher without the service reads the file. Torch-free.
 A run that resumes from step k writes the events of the steps after k again; readers key metrics by
@@ -22,7 +22,7 @@ from trainer.statistics.outcomes import ModeLabel, ModeOutcomes
 
 
 class Record(BaseModel):
-    """Base of what is told: unknown keys are refused. Unlike a spec it may have numbers that are none."""
+    """Base of all events: unknown keys are refused. Unlike a spec, they may contain non-finite numbers."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -61,7 +61,7 @@ class Phase(Timestamped):
 
 
 class StepDigest(Record):
-    """What a step came to: equal digests, equal steps (``trainer.checkpoints.digest``). SHA-256, hex."""
+    """A step's digest: equal digests mean equal steps (``trainer.checkpoints.digest``). SHA-256, hex."""
 
     rollouts: str = Field(description="Of what was sampled, or of the rows: items, modes, token ids")
     rewards: str = Field(description="Of the grader's results; for rows, which tokens are learnt")
@@ -232,7 +232,7 @@ class EventWriter:
         """Append one line; raises OSError, leaving no half of a line, when the disk is full."""
         line = memoryview(event.model_dump_json().encode() + b"\n")
         written = 0
-        with self._lock:  # what is sampled ahead is told from a thread of its own
+        with self._lock:  # sampling ahead is reported from its own thread
             try:
                 while written < len(line):
                     written += self._file.write(line[written:])
@@ -273,7 +273,7 @@ def _drop_torn_line(path: Path) -> None:
 
 
 def parse_event(line: bytes | str) -> Event:
-    """One line as an event; raises pydantic.ValidationError when it is none."""
+    """One line as an event; raises pydantic.ValidationError if it is not one."""
     return _ADAPTER.validate_json(line)
 
 

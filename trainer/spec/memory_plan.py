@@ -1,9 +1,9 @@
-"""What memory a run takes of each device, worked out before it starts from its specification. Torch-free.
+"""The memory a run takes on each device, calculated from its specification before it starts. Torch-free.
 
-What is kept from step to step is there always; beside it, one after the other, is what sampling, the update
-and the probes need, and the peak is the former and the largest of the latter. Weights, masters, moments and
-gradients are certain: a run that trains has them whatever its data. The rest depends on how long prompts and
-responses are, and is worked out for the longest that the specification allows.
+What is kept from step to step is always needed; in addition sampling, the update and the probes need memory
+one after the other, and the peak is the former plus the largest of the latter. Weights, masters, moments and
+gradients are certain: a training run has them regardless of its data. The rest depends on how long prompts
+and responses are, and is calculated for the longest that the specification allows.
 ``benchmarks.memory --plan`` compares plans with what was measured.
 
 With hidden size D, feed-forward width F, query and key widths Q and K, and s bytes a number, a layer keeps
@@ -44,18 +44,18 @@ class Line:
     bytes: int
     phase: Phase = "always"
     certain: bool = False
-    """Whether the run has them whatever its data."""
+    """Whether the run needs them regardless of its data."""
 
 
 @dataclass(frozen=True)
 class MemoryPlan:
-    """All that one process of a run takes of its device."""
+    """All that one process of a run takes on its device."""
 
     lines: tuple[Line, ...]
 
     @property
     def certain_bytes(self) -> int:
-        """What the run has at once whatever its data; a device with less cannot train it."""
+        """What the run needs at once regardless of its data; a device with less cannot train it."""
         return sum(line.bytes for line in self.lines if line.certain)
 
     @property
@@ -68,7 +68,7 @@ class MemoryPlan:
         return always + max(beside.values(), default=0)
 
     def in_words(self) -> str:
-        """``weights 0.25 GiB, masters 0.50 GiB, …``, without what is nothing."""
+        """``weights 0.25 GiB, masters 0.50 GiB, …``, without lines of zero bytes."""
         return ", ".join(
             f"{line.what}{'' if line.phase == 'always' else f' ({line.phase})'} {_gib(line.bytes)}"
             for line in self.lines
@@ -131,9 +131,9 @@ def memory_plan(
 
 
 def refusal(plan: MemoryPlan, device: Device) -> str | None:
-    """Why the run cannot fit the device; None where it can, or where nobody knows how much there is.
+    """Why the run cannot fit the device; None if it can, or if the device's memory is unknown.
 
-    A run is refused for what is certain alone.
+    Only what is certain leads to a refusal.
     """
     if device.memory_bytes is None or plan.certain_bytes <= device.memory_bytes:
         return None
@@ -145,7 +145,7 @@ def refusal(plan: MemoryPlan, device: Device) -> str | None:
 
 
 def doubt(plan: MemoryPlan, device: Device) -> str | None:
-    """What to tell where the longest prompts and responses would not fit; None where they would."""
+    """What to report if the longest prompts and responses would not fit; None if they would."""
     if device.memory_bytes is None or plan.peak_bytes <= device.memory_bytes:
         return None
     return (

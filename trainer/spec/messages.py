@@ -1,8 +1,8 @@
-"""Messages of a conversation: what may stand in one, and the one form in which chat templates see it.
+"""Messages of a conversation: what one may contain, and the one format in which chat templates see it.
 
 Rows of training files, the trainer and the inference gateway all read messages here, so that a served request
 and a training row have the same prompt: texts are joined, ``developer`` becomes ``system`` where the template
-does not know it, calls of tools have their arguments as objects, and what is null is absent. Torch-free.
+does not know it, tool calls have their arguments as objects, and nulls are left out. Torch-free.
 """
 
 import json
@@ -56,7 +56,7 @@ class TextPart(_Strict):
         return cast(object, value)
 
 
-# Told apart by what is given, so that an error speaks of that and not of the alternative.
+# Told apart by what is given, so that an error is about that and not about the alternative.
 Content = Annotated[
     Annotated[str, Tag("text")] | Annotated[list[TextPart], Tag("parts")],
     Discriminator(lambda value: "parts" if isinstance(value, list) else "text"),
@@ -215,7 +215,7 @@ class Tool(_Strict):
 
 @dataclass(frozen=True)
 class Conversation:
-    """What the model is to answer: messages, and the tools that it is told of."""
+    """What the model should answer: messages, and the tools it may use."""
 
     messages: list[ChatMessage]
     tools: list[Tool]
@@ -244,7 +244,7 @@ _TOOLS = TypeAdapter(list[Tool])
 def conversation(row: Mapping[str, object], kind: type[ChatMessage] = ChatMessage) -> Conversation:
     """The conversation of a row of data, ``messages`` and perhaps ``tools``. Raises BadMessages.
 
-    ``kind``: what its messages are; another one says more of them.
+    ``kind``: what its messages are; another one describes them in more detail.
     """
     messages = row.get("messages")
     if "messages" not in row:

@@ -1,7 +1,7 @@
 """What a run measures: every metric by the pattern of its name, with its unit and its meaning.
 
-A part in braces stands for one of some words, or for any: ``{N,H}`` is a mode's label, ``{k}`` a number of
-answers, ``{L}`` a layer, ``{name}`` what a grader or a probe calls it.
+A part in braces stands for one of several words, or for any: ``{N,H}`` is a mode's label, ``{k}`` a number of
+answers, ``{L}`` a layer, ``{name}`` a grader's or a probe's name for it.
 """
 
 import re

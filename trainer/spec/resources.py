@@ -1,6 +1,6 @@
-"""What a run is computed on: how many GPUs, on how many hosts, and what starts its processes. Torch-free.
+"""What a run computes on: how many GPUs, on how many hosts, and what starts its processes. Torch-free.
 
-Where a host has no GPUs, the slots of its worker stand in for them: a run of four GPUs is then four processes
+On a host without GPUs, the slots of its worker stand in for them: a run of four GPUs is then four processes
 that compute on the CPU.
 """
 
@@ -119,12 +119,13 @@ class Resources(StrictModel):
 
     @property
     def of_a_worker(self) -> int:
-        """How many GPUs, or slots, its worker has to have for it; those of a Ray cluster are not its own."""
+        """How many GPUs, or slots, its worker must have for it; those of a Ray cluster do not count."""
         return 1 if self.started_by == "ray" else self.gpus
 
     @property
     def least_of_a_worker(self) -> int:
-        """With how many it begins; 0 where its GPUs are a Ray cluster's, which tells it from the others."""
+        """How many it starts with; 0 if its GPUs are a Ray cluster's, which distinguishes it from the
+        others."""
         return 0 if self.started_by == "ray" else self.gpus
 
 

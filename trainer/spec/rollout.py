@@ -16,7 +16,7 @@ class VllmSpec(StrictModel):
         default=None,
         gt=0,
         lt=1,
-        # Left out where it says nothing, so that a worker of before reads such a document; so is seeds.
+        # Left out at its default, so that an older worker can read the document; so is seeds.
         exclude_if=lambda share: share is None,
         description="Share of the GPU's memory for weights and cache; default 0.4, on GPUs of its own 0.9; "
         "unused on the CPU",
@@ -76,7 +76,7 @@ class RolloutSpec(StrictModel):
         default=0,
         ge=0,
         le=64,
-        # Left out where it says nothing, so that a worker of before reads such a document.
+        # Left out at its default, so that an older worker can read the document.
         exclude_if=lambda steps: steps == 0,
         description="Number of steps that sampling is ahead of training: a step's responses are sampled "
         "with the weights of this many steps before. With an engine beside the trainer, sampling and "
@@ -85,7 +85,7 @@ class RolloutSpec(StrictModel):
     )
     force_response_format: bool = Field(
         default=False,
-        # Left out where it says nothing, so that a worker of before reads such a document.
+        # Left out at its default, so that an older worker can read the document.
         exclude_if=lambda forces: not forces,
         description="Enforce response_format while sampling, in training and evaluation: only tokens that "
         "can still lead to a match are drawn. A token then counts by the probability that the "

@@ -1,6 +1,6 @@
-"""Rows of training files, by the method that learns from them: what a row must say, and what it says.
+"""Rows of training files, by the method that learns from them: what a row must contain, and what it means.
 
-Uploads and the trainer both read rows here, so that what is taken in can be trained. Torch-free.
+Uploads and the trainer both read rows here, so that what is accepted can be trained on. Torch-free.
 """
 
 from collections.abc import Callable, Mapping
@@ -42,7 +42,7 @@ class Lesson:
 
 
 def read_question(row: Mapping[str, object]) -> Conversation:
-    """What a reinforcement row asks. Raises BadMessages."""
+    """The question of a reinforcement row. Raises BadMessages."""
     told = conversation(row)
     if told.messages[-1].role not in ANSWERED:
         raise BadMessages(
@@ -126,7 +126,7 @@ def _below(prefix: str, text: str) -> str:
 
 
 def _check_beside(row: Mapping[str, object], prefix: str) -> None:
-    """Raise BadMessages for what stands beside messages and would change what they mean."""
+    """Raise BadMessages for keys beside messages that would change their meaning."""
     for name, instead in (("functions", "tools"), ("function_call", "tools")):
         if row.get(name) is not None:
             raise BadMessages(f"'{prefix}{name}' is in an older format: give '{prefix}{instead}'")

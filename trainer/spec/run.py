@@ -68,7 +68,7 @@ class OptimizerSpec(StrictModel):
     )
     sharding: Literal["sharded", "replicated"] = Field(
         default="sharded",
-        # Left out where it says nothing, so that a worker of before reads such a document.
+        # Left out at its default, so that an older worker can read the document.
         exclude_if=lambda sharding: sharding == "sharded",
         description="With several processes: sharded keeps a shard of the weights, gradients and moments "
         "in each (FSDP); replicated keeps all of them in each, which needs less communication. A "
@@ -78,7 +78,7 @@ class OptimizerSpec(StrictModel):
     @model_validator(mode="before")
     @classmethod
     def _leave_out_an_earlier_field(cls, values: object) -> object:
-        # Documents of before rows were the unit have it, null: as many prompts as have 4,096 positions.
+        # Documents from before rows were the unit have it as null: as many prompts as have 4,096 positions.
         if not isinstance(values, dict):
             return values
         given = cast("dict[str, object]", values)
@@ -228,7 +228,7 @@ class RunSpec(StrictModel):
     seed: int = Field(default=0, ge=0, lt=2**31)
     resources: Resources = Field(
         default=DEFAULT_RESOURCES,
-        # Left out where it says nothing, so that a worker of before reads such a document.
+        # Left out at its default, so that an older worker can read the document.
         exclude_if=lambda its: its == DEFAULT_RESOURCES,
         description="What it is computed on: for launchers, which tell each rank by its environment",
     )
@@ -240,7 +240,7 @@ class RunSpec(StrictModel):
 
     @model_validator(mode="after")
     def _the_grader_knows_answers(self) -> "RunSpec":
-        # A reward function of the library is asked when the run is built.
+        # The library's reward functions are checked when the run is built.
         if self.algorithm.needs_answers and self.grader is not None and not gives_answers(self.grader):
             raise ValueError(
                 f"{self.algorithm.type} prefers answers that few responses give, but the grader of type "
@@ -272,7 +272,7 @@ class RunSpec(StrictModel):
 
     @property
     def best_metric(self) -> tuple[str, Literal["highest", "lowest"]]:
-        """What the best checkpoint is told by, and which value of it is the best."""
+        """What the best checkpoint is chosen by, and which value is the best."""
         taught = isinstance(self.algorithm, Taught)
         return ("eval/loss", "lowest") if taught else (self.checkpoint.metric, "highest")
 
@@ -315,7 +315,7 @@ class RunSpec(StrictModel):
 
     @property
     def has_votes(self) -> bool:
-        """Whether an evaluation can count votes, by its grader or by meanings."""
+        """Whether an evaluation can count votes, by its grader or by embeddings."""
         by_grader = self.grader is not None and gives_answers(self.grader)
         return by_grader or self.evaluation.embedding_model is not None
 

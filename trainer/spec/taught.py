@@ -1,4 +1,4 @@
-"""The options of methods that learn from rows which say what to answer. Torch-free."""
+"""The options of methods that learn from rows with answers. Torch-free."""
 
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -23,7 +23,7 @@ MaxTokens = Annotated[
 
 
 class Taught(StrictModel):
-    """What they share."""
+    """Common to these methods."""
 
     batch_size: int = Field(default=8, ge=1, le=1_000_000, description="Rows per step")
     max_tokens: MaxTokens = None
@@ -31,12 +31,13 @@ class Taught(StrictModel):
 
     @property
     def needs_answers(self) -> bool:
-        """Whether a grader has to say what a response answers."""
+        """Whether a grader must extract answers from responses."""
         return False
 
 
 class Supervised(Taught):
-    """Says what the rows' assistants say: the mean negative log-probability of their tokens is minimised."""
+    """Learns to say what the rows' assistants say: the mean negative log-probability of their tokens is
+    minimised."""
 
     type: Literal["supervised"] = "supervised"
     modes: Literal["normal", "both"] = Field(
@@ -49,7 +50,7 @@ class Supervised(Taught):
 class Dpo(Taught):
     """Direct preference optimization (arXiv 2305.18290): one answer is preferred to another.
 
-    The reference is the model that training begins with.
+    The reference is the starting model.
     """
 
     type: Literal["dpo"] = "dpo"
@@ -57,7 +58,7 @@ class Dpo(Taught):
 
 
 def check_taught(spec: "RunSpec") -> None:
-    """Raise ValueError unless there are files of rows, and nothing that rewards or samples."""
+    """Raise ValueError unless there are files of rows, and no settings for rewards or sampling."""
     name = spec.algorithm.type
     for param in ("training_data", "validation_data"):
         data = getattr(spec, param)

@@ -1,9 +1,9 @@
 """The token that ends an assistant's turn, as the model's chat template has it. Torch-free.
 
 A tokenizer's eos token may be another one: base models whose template ends turns with ``<|im_end|>`` often
-name ``<|endoftext|>``. A model that learned turns from the template never says that, so a response would go
-on, with further turns made up, to its limit. The trainer and the inference worker both ask here, so an answer
-ends where a training response ends.
+name ``<|endoftext|>``. A model that learned turns from the template never emits that token, so a response
+would continue to its limit, inventing further turns. The trainer and the inference worker both use this
+module, so an answer ends where a training response ends.
 """
 
 import datetime

@@ -30,18 +30,18 @@ from trainer.steps.context import StepContext
 from trainer.steps.progress import Progress, StopAsked, StoppedWithin
 from trainer.steps.resampling import Collected
 
-#: How often a step that waits for what is sampled beside it looks whether that goes on.
+#: How often a step that waits for sampling beside it checks whether that makes progress.
 LOOK_SECONDS = 1.0
 
 
 @dataclass
 class Batch:
-    """What a step trains, sampled and graded."""
+    """What a step trains on, sampled and graded."""
 
     step: int
     """From 0."""
     weights: int
-    """How many steps the weights had done that sampled it."""
+    """Steps done by the weights that sampled it."""
     collected: Collected
     grading: list[Grading]
     """What graders did."""
@@ -58,11 +58,11 @@ class _Saved(BaseModel):
 
 
 class Batches:
-    """A run's batches from the step on that comes next.
+    """A run's batches, from the next step on.
 
     Args:
-        context_of: what a step, from 0, works with.
-        saved: what :meth:`dump` gave at the step that the run goes on from.
+        context_of: the context of a step, from 0.
+        saved: what :meth:`dump` returned at the step that the run resumes from.
     """
 
     def __init__(
@@ -92,7 +92,8 @@ class Batches:
         return self._batches[step]
 
     def sample_ahead(self, step: int, items: int, engine: RolloutEngine) -> bool:
-        """See to the batches of the steps after ``step``, before its update; whether that goes on beside it.
+        """Sample the batches of the steps after ``step``, before its update; whether that continues beside
+        it.
 
         :meth:`join` is to be called before the engine takes other weights.
         """
@@ -104,7 +105,7 @@ class Batches:
             for later in missing:
                 self._collect(self._context_of(later), step, items)
             return False
-        engine.wake()  # with the weights of now: later they are others
+        engine.wake()  # with the current weights, before they change
         engine.run_ahead()
         contexts = [self._context_of(later) for later in missing]
         alone = [replace(one, ranks=ALONE, engine=engine.own) for one in contexts if one.ranks.first]
@@ -115,8 +116,8 @@ class Batches:
     def join(self, context: StepContext) -> dict[str, float]:
         """Wait for what is sampled beside the update; ``time/ahead``, the seconds that it took; collective.
 
-        Raises what ``Collector.collect`` does; StoppedWithin where it was given up for a stop: of the step
-        whose update is done by now the run has not all.
+        Raises what ``Collector.collect`` does; StoppedWithin if it was abandoned for a stop: the run then
+        lacks parts of the step just updated.
         """
         beside, self._beside = self._beside, None
         if beside is None:
@@ -154,9 +155,9 @@ class Batches:
 
 
 class _Beside:
-    """Batches that a thread sees to, one after the other.
+    """Batches that a thread samples, one after the other.
 
-    That it goes on is told by who waits for it: a step that hangs must not pass for one that samples.
+    Whoever waits for it reports its progress: a step that hangs must not look like one that samples.
     """
 
     def __init__(self, contexts: list[StepContext], collect: Callable[[StepContext], None]):
@@ -189,7 +190,7 @@ class _Beside:
         try:
             for context, collect in self._work:
                 collect(context)
-        except BaseException as error:  # raised by who waits
+        except BaseException as error:  # raised by whoever waits
             self._failure = error
         self._seconds = time.perf_counter() - started
         self._done.set()

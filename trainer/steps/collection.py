@@ -1,4 +1,5 @@
-"""The groups of a step: prompts in their order, answered in both modes and graded, until enough teach."""
+"""The groups of a step: prompts in their order, answered in both modes and graded, until enough have
+something to teach."""
 
 import threading
 from collections.abc import Sequence
@@ -23,7 +24,7 @@ class Collector:
     def __init__(self, spec: RunSpec, items: Sequence[Item], events: EventWriter, stop: threading.Event):
         self._items, self._events, self._stop = items, events, stop
         self._order = ItemOrder(len(items), spec.seed)
-        # What prompts are held to that were made on demand and so not looked at before training.
+        # Limits for prompts made on demand, which were not checked before training.
         made = isinstance(spec.training_data, EnvironmentData)
         self._unseen_limit = spec.rollout.max_prompt_tokens if made else None
 
@@ -78,7 +79,7 @@ class Collector:
             try:
                 errors = grade_groups(context, groups, all_may_fail=all_may_fail)
             except GraderFailed:
-                # Who mends the grader wants to see on which answers it failed.
+                # Whoever fixes the grader wants to see the answers it failed on.
                 if context.ranks.first:
                     records = rollout_records(context.policy, groups, {})
                     self._events.write(Rollouts(step=context.step + 1, rollouts=records))

@@ -1,4 +1,4 @@
-"""What every phase of a step works with, handed from the first to the last."""
+"""The context that every phase of a step shares."""
 
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
@@ -20,10 +20,10 @@ from trainer.steps.tally import Tally
 
 @dataclass(frozen=True)
 class StepContext:
-    """Who samples, grades and trains in a step, and which step it is."""
+    """What samples, grades and trains in a step, and which step it is."""
 
     step: int
-    """How many steps are done: the number, from 0, of the one that comes."""
+    """Number of steps done, which is the number, from 0, of the next one."""
     policy: Policy
     algorithm: Algorithm
     engine: RolloutEngine
@@ -33,16 +33,16 @@ class StepContext:
     """The run's. Everything random is a function of it, of a purpose, and of the step."""
     progress: Progress
     ranks: Ranks = ALONE
-    """All of them go through a phase together; what is split between them is the phase's affair."""
+    """All ranks go through a phase together; each phase decides how to split its work."""
     positions: int | None = None
     """The largest micro-batch, ``optimizer.tokens_per_micro_batch``; None: the trainer's own."""
     reference: Policy | None = None
-    """The model that training began with, where the objective has a penalty on leaving it."""
+    """The starting model, if the objective penalises the distance from it."""
 
     tally: Tally = field(default_factory=Tally)
     """Counts what graders do."""
     form: ResponseFormat | None = None
-    """That responses must have, where it restricts them (``RunSpec.response_format``)."""
+    """The format that responses must have, if any (``RunSpec.response_format``)."""
 
     @property
     def samples(self) -> dict[Mode, int]:
@@ -51,11 +51,11 @@ class StepContext:
 
     @property
     def forced_form(self) -> ResponseFormat | None:
-        """The form that responses are held to while they are sampled."""
+        """The format that sampling is constrained to."""
         return self.form if self.rollout.force_response_format else None
 
     def generator(self, purpose: str) -> torch.Generator:
-        """For what the step draws for one purpose."""
+        """The random generator of the step for one purpose."""
         return generator(self.seed, purpose, self.step)
 
     def phase(self, name: str) -> AbstractContextManager[None]:

@@ -95,7 +95,7 @@ def grade_groups(context: StepContext, groups: Sequence[Group], *, all_may_fail:
 def check_scale(grades: Sequence[Grade]) -> None:
     """Raise GraderFailed when the grader's numbers are not on its scale.
 
-    To leave out the responses above it would leave out the best, and train on the rest.
+    Leaving out the responses above the scale would leave out the best, and train on the rest.
     """
     off = [grade for grade in grades if grade.off_scale]
     if off:

@@ -65,7 +65,7 @@ def formed(
     step: int,
     metrics: MetricSums,
 ) -> Given:
-    """Advantage and weight of the tokens under ``mode``'s prompt, from the policy that sampled."""
+    """Advantage and weight of the tokens under ``mode``'s prompt, from the sampling policy."""
     inputs = AdvantageInputs(plan, mode, old_logp_T, old_entropy_T, step)
     advantage_T = algorithm.shape_advantage(inputs, metrics)
     return Given(advantage_T, _importance(algorithm, plan, mode, old_logp_T, metrics))

@@ -1,9 +1,9 @@
-"""Watches for what can only waste the machine: numbers that are not finite, and a mode that falls apart.
+"""Watches for what can only waste the machine: numbers that are not finite, and a mode that diverges.
 
-A mode falls apart when its entropy doubles while its reward falls. One step of few responses may look like
+A mode diverges when its entropy doubles while its reward falls. One step of few responses may look like
 that by chance, so a step counts only where both changes exceed the noise of its own batch and of the steps
-before it, and only ``PATIENCE`` such steps in a row are more than noise. The first ``WARN_AFTER`` of them are
-told. Steps that count do not enter the history: what they are compared with is how the run was before.
+before it, and only ``PATIENCE`` such steps in a row are more than noise. The first ``WARN_AFTER`` of them
+are reported. Steps that count do not enter the history: they are compared with the run before them.
 """
 
 import math
@@ -42,7 +42,7 @@ class Estimate:
 
 @dataclass(frozen=True)
 class ModeStep:
-    """What a step says of one mode: entropy in nats a token, and reward."""
+    """A step's result for one mode: entropy in nats per token, and reward."""
 
     entropy: Estimate
     reward: Estimate
@@ -50,7 +50,7 @@ class ModeStep:
 
 @dataclass(frozen=True)
 class Alarm:
-    """A mode falls apart. ``lasts``: for so long that it is not noise; ``told``: this was said before."""
+    """A mode diverges. ``lasts``: for so long that it is not noise; ``told``: it was reported before."""
 
     message: str
     lasts: bool
@@ -69,7 +69,7 @@ def observe_modes(groups: Sequence[Group], entropy_T: Mapping[int, Tensor]) -> d
 
     ``entropy_T``: of each group that was scored, by its index, the entropy of each response token under its
     behaviour mode, NaN where unknown; (T,). A mode without a graded response, or without a scored one, is
-    absent: the step says nothing about it.
+    absent: the step has no information about it.
     """
     found = {}
     for mode in Mode:
@@ -91,7 +91,7 @@ def batch_mean(prompts: Sequence[Tensor]) -> Estimate | None:
     """The mean over all values, and its standard error with prompts as the unit: responses to one are alike.
 
     The error is that of a ratio estimator, (C / (C - 1) sum_c (s_c - mean n_c)^2)^(1/2) / sum_c n_c over the
-    C prompts' sums s_c and counts n_c. One prompt alone says nothing of how prompts differ: its values are
+    C prompts' sums s_c and counts n_c. One prompt alone does not show how prompts differ: its values are
     the units then. None without values.
     """
     prompts = [values.double() for values in prompts if values.numel()]
@@ -110,7 +110,7 @@ def batch_mean(prompts: Sequence[Tensor]) -> Estimate | None:
 
 
 def watch(step: int, counters: Counters, seen: Mapping[Mode, ModeStep]) -> list[Alarm]:
-    """Take ``step`` into the history in ``counters``; the alarms that it gives cause for."""
+    """Add ``step`` to the history in ``counters``; the alarms that it raises."""
     alarms = (_watch_mode(step, counters, mode.label, of_mode) for mode, of_mode in seen.items())
     return [alarm for alarm in alarms if alarm is not None]
 
@@ -149,6 +149,6 @@ def _falls_apart(seen: ModeStep, entropies: list[float], rewards: list[float]) -
 
 
 def _noise(history: list[float]) -> float:
-    """The standard deviation from step to step: that of the differences, which a trend hardly touches."""
+    """The standard deviation from step to step: that of the differences, which a trend hardly affects."""
     steps = [abs(after - before) for before, after in pairwise(history)]
     return _MAD_TO_SIGMA * statistics.median(steps) / math.sqrt(2)

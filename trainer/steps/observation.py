@@ -1,6 +1,6 @@
-"""What an update's first forward pass shows beside the loss: entropies, divergences, ratios of cross rows.
+"""What an update's first forward pass shows besides the loss: entropies, divergences, cross-row ratios.
 
-The weights are still those that sampled. Nothing here has a gradient.
+The weights are still the sampling ones. Nothing here has a gradient.
 """
 
 import time

@@ -21,7 +21,7 @@ from trainer.spec.modes import Mode
 from trainer.steps.group_loss import Given, Old
 
 MICRO_BATCH_TOKENS = 4096
-"""Positions up to which groups go together: more make matrix products hardly faster, and need memory."""
+"""Positions up to which groups go together: more hardly make matrix products faster, and need memory."""
 
 
 @dataclass(eq=False)

@@ -1,4 +1,4 @@
-"""What a run is doing, told as it does it, and how long each phase of a step takes."""
+"""What a run is doing, reported as it happens, and how long each phase of a step takes."""
 
 import time
 from collections.abc import Callable, Iterator
@@ -9,18 +9,18 @@ from trainer.spec.events import Event, MessageEvent, Phase
 
 
 class StopAsked(BaseException):
-    """The run was asked to stop in the middle of something that is given up: it stops as it was before.
+    """The run was asked to stop in the middle of something, which is abandoned: it stops as it was before.
 
-    No fault of what is given up, and so nothing that ``except Exception`` would take for one.
+    Not an error of what is abandoned, so ``except Exception`` must not catch it.
     """
 
 
 class StoppedWithin(StopAsked):
-    """The same, where the weights are already those after the step that is given up: they are not saved."""
+    """The same, if the weights are already those after the abandoned step: they are not saved."""
 
 
 class Progress:
-    """Tells the phases of a run, which shows that it lives, and keeps the seconds that they took."""
+    """Reports the phases of a run, which shows that it is alive, and records their seconds."""
 
     def __init__(self, tell: Callable[[Event], None]):
         self.tell = tell
@@ -33,14 +33,14 @@ class Progress:
 
     def begin_step(self) -> None:
         """Count the seconds from here on as the next step's."""
-        # A checkpoint is saved after its step's metrics are written: its time is told with the next step's.
+        # A checkpoint is saved after its step's metrics are written: the next step reports its time.
         self.seconds = {"sync": 0.0, "checkpoint": self.seconds.get("checkpoint", 0.0)}
         self._started = time.perf_counter()
 
     def end_step(self, tokens_generated: float) -> dict[str, float]:
         """``train/step_seconds``, ``train/tokens_per_second`` and ``time/*`` of the step."""
         seconds = time.perf_counter() - self._started
-        # The speed of training, which does not fall at the steps that also evaluate or look into the model.
+        # The speed of training, which does not drop at steps that also evaluate or probe the model.
         other = self.seconds.get("evaluate", 0.0) + self.seconds.get("diagnostics", 0.0)
         values = {
             "train/step_seconds": seconds,

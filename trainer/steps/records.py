@@ -1,4 +1,4 @@
-"""What is kept of a step's rollouts: one record a response."""
+"""What is kept of a step's rollouts: one record per response."""
 
 import torch
 from torch import Tensor
@@ -9,7 +9,7 @@ from trainer.types import Group
 
 
 def rollout_records(policy: Policy, groups: list[Group], entropy_T: dict[int, Tensor]) -> list[RolloutRecord]:
-    """One record a response, with per-token log-probability and entropy under its behaviour mode.
+    """One record per response, with per-token log-probability and entropy under its behaviour mode.
 
     ``entropy_T`` has the groups that were scored, by their index; the others were dropped.
     """

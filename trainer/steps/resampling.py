@@ -1,6 +1,6 @@
 """Dynamic sampling (DAPO, arXiv 2503.14476, section 3.2): groups that teach nothing are replaced.
 
-What was sampled in vain stays on record: it was paid for, and it says how hard the items are.
+Replaced ones stay on record: they cost time, and they show how hard the items are.
 """
 
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""The metrics of a training step, put together from what its phases found."""
+"""The metrics of a training step, assembled from its phases' results."""
 
 from trainer.objective.advantage import has_variance
 from trainer.objective.metrics import MetricSums
@@ -11,7 +11,7 @@ from trainer.steps.thoughts import thought_metrics
 from trainer.steps.update import UpdateResult
 from trainer.types import Group
 
-#: Longer ones make no names of metrics.
+#: Longer names are not used as metric names.
 MAX_SCORE_NAME = 200
 
 
@@ -70,7 +70,7 @@ def form_metrics(groups: list[Group]) -> dict[str, float]:
 
 def answer_metrics(groups: list[Group]) -> dict[str, float]:
     """``train/{N,H}/distinct_right``: different right answers among a prompt's responses of the mode, and
-    ``train/{N,H}/largest_share``: of its right responses, how many give the commonest answer."""
+    ``train/{N,H}/largest_share``: of its right responses, how many give the most common answer."""
     sums = MetricSums()
     for group in groups:
         for mode in Mode:
@@ -86,7 +86,7 @@ def answer_metrics(groups: list[Group]) -> dict[str, float]:
 
 
 def resampling_metrics(context: StepContext, collected: Collected) -> dict[str, float]:
-    """How often the step sampled again and what it dropped, where the algorithm does such a thing."""
+    """How often the step sampled again and what it dropped, if the algorithm does so."""
     if context.algorithm.resampling_rounds == 0 and not collected.dropped:
         return {}
     return {

@@ -62,7 +62,7 @@ class Teaching(ABC):
 
 
 class SupervisedTeaching(Teaching):
-    """Says what the rows say."""
+    """Learns to say what the rows say."""
 
     def units(self, examples: Sequence[Example]) -> list[Unit]:
         return [(mode, (row,)) for one in examples for mode, rows in one.rows.items() for row in rows]
@@ -113,7 +113,7 @@ class PreferenceTeaching(Teaching):
         )
         found = preference_loss(logp_2B, reference_2B, self._beta)
         assert scores.likeliest_T is not None
-        # Of the preferred answers: the others are not to be said.
+        # Of the preferred answers: the others should not be said.
         wanted_T = torch.tensor([at % 2 == 0 for at, length in enumerate(lengths) for _ in range(length)])
         wanted_T = chosen(wanted_T, scores.logp_T.device)
         metrics.add_mean("loss", found.loss_B)

@@ -1,4 +1,4 @@
-"""Thoughts and answers of responses: taken apart for graders, and measured apart."""
+"""Thinking and answers of responses: separated for graders, and measured separately."""
 
 from bisect import bisect_left
 

@@ -1,13 +1,13 @@
 """Third phase of a step: one forward and one backward over all rows, then the optimizer.
 
-In the first update of a batch the old log-probabilities are the detached current ones, since no parameter
-has changed yet: bonus, advantage and loss all come from the same forward pass, and every ratio is exactly 1.
+In a batch's first update the old log-probabilities are the detached current ones, since no parameter has
+changed yet: bonus, advantage and loss all come from the same forward pass, and every ratio is exactly 1.
 Further updates keep them.
 
-A group with more rows than a micro-batch holds is trained in parts. Where the algorithm forms something of
+A group with more rows than a micro-batch holds is trained in parts. If the algorithm computes something from
 all its rows (a bonus of both modes' log-probabilities, a z-score over the group), a pass without gradient
-scores them first, in micro-batches too; then the rows train with what was formed. Ratios are those of the
-training pass itself, as above, for log-probabilities of two passes differ by rounding.
+scores them first, in micro-batches too; then the rows train with the result. Ratios are those of the
+training pass itself, as above, because log-probabilities of two passes differ by rounding.
 """
 
 import math
@@ -59,7 +59,7 @@ def update(
 ) -> UpdateResult:
     """Train on ``groups`` with ``updates`` optimizer steps; metrics are those of the first.
 
-    Each rank is given all groups and computes its share of them; collective. A forward pass has
+    Each rank gets all groups and computes its share of them; collective. A forward pass has
     ``tokens_per_micro_batch`` positions at most, or one response that has more; a group of more is divided
     (``trainer.steps.parts``). The divergence between the modes is measured at every ``divergence_stride``-th
     token, with 0 at none.
@@ -151,7 +151,7 @@ class _Batch:
                 total.backward()
             metrics.pending.later(total, loss.add)
             self._context.progress.beat()
-        # The one time that a step waits for the device before its optimizer does.
+        # The only time that a step waits for the device before its optimizer does.
         metrics.pending.fetch()
         return loss.value
 
@@ -182,7 +182,7 @@ class _Batch:
                 return score_rows(context.policy, ()).logp_T.sum()
             scored = self._scores(context.policy, micro)
             total = torch.zeros((), device=context.policy.device)
-            if sharded:  # its backward pass is made whatever of it has a gradient
+            if sharded:  # its backward pass runs whichever part has a gradient
                 total = total + next(iter(scored[0].values())).logp_T[:0].sum()
             for part, scores, of_reference in zip(micro, scored, reference_T, strict=True):
                 part.old = part.old or Old.of(scores, part.given)
@@ -215,7 +215,7 @@ class _Batch:
 
     @torch.no_grad()
     def _form(self, metrics: MetricSums, observer: Observer) -> None:
-        """First pass over groups that are trained in parts: what their rows have from the whole group."""
+        """First pass over groups that are trained in parts: what their rows take from the whole group."""
         context, algorithm = self._context, self._context.algorithm
         pieces: Pieces = []
         for micro in self._scored:
@@ -224,7 +224,7 @@ class _Batch:
                 observer.observe(part.plan, scores, pieces[-1][1].logp_T)
             context.progress.beat()
         scored = together(pieces, self._large, context.ranks, context.policy.device)
-        # Every rank forms them, one tells of it.
+        # Every rank computes them, one reports it.
         told = metrics if context.ranks.first else MetricSums()
         given: dict[int, dict[Mode, Given]] = {}
         for plan in self._large:
