@@ -35,7 +35,7 @@ Values = dict[str, float]
 class ComparedRun(BaseModel):
     """The result of one run."""
 
-    run_id: str = Field(description="Id of the run")
+    run_id: str = Field(description="Which one of the eval's runs this is")
     name: str = Field(description="What you call it")
     model: str = Field(description="The model it evaluates; empty if the rows contain the answers")
     mode: str | None = Field(description="The mode the model answers in; null if it has none")
@@ -52,8 +52,8 @@ class ComparedRun(BaseModel):
 class ComparedPair(BaseModel):
     """A run compared with the baseline."""
 
-    run_id: str = Field(description="Id of the run that is compared")
-    baseline: str = Field(description="Id of the run it is compared with: the first")
+    run_id: str = Field(description="The one of the eval's runs that is compared")
+    baseline: str = Field(description="The one of the eval's runs it is compared with: the first")
     items: int = Field(description="Number of distinct items with a value in both")
     items_left_out: int = Field(description="Number of distinct items of either run that are not among these")
     delta: float | None = Field(
@@ -61,7 +61,9 @@ class ComparedPair(BaseModel):
     )
     low: float | None = Field(description="Lower end of the interval that matches holm_p; null if unknown")
     high: float | None = Field(description="Upper end of that interval; null if unknown")
-    interval_level: float | None = Field(description="Confidence level of the interval")
+    interval_level: float | None = Field(
+        description="Confidence from low to high, between 0 and 1; null if there are no items"
+    )
     p: float | None = Field(
         description="Two-sided p-value of the sign-flip test over items; null if there are no items"
     )

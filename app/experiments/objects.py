@@ -127,7 +127,7 @@ class ReportedRun(BaseModel):
 
     arm: str = Field(description="The arm that was trained")
     task: str = Field(description="The task it was trained on")
-    seed: int = Field(description="The seed of its randomness")
+    seed: int = Field(description="What its sampling and the order of its items derive from")
     status: RunStatus = Field(description="Status of the run; only succeeded ones count in the figures")
     id: str | None = Field(description="The job's id; null while the run is waiting")
     error: str | None = Field(description="Why it failed; null otherwise")

@@ -1,4 +1,4 @@
-"""``/v1/fine_tuning/jobs/{id}/attempts``: who worked at a job, and why each turn ended."""
+"""``/v1/fine_tuning/jobs/{id}/attempts``: who worked on a job, and why each attempt ended."""
 
 from typing import Any
 

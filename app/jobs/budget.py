@@ -1,7 +1,7 @@
-"""Budgets: when a running job is to pause by itself.
+"""Budgets: when a running job pauses automatically.
 
-They are looked at when a worker has read steps of its trainer's (``worker.jobs.relay``), and count from the
-last resumption: resuming a job grants them again.
+They are checked when a worker has read steps of its trainer (``worker.jobs.relay``), and count from the last
+resume: resuming a job renews them.
 """
 
 from collections.abc import Mapping, Sequence

@@ -1,6 +1,6 @@
-"""Taking a job in: resolve → check → store → announce, each once and in this order.
+"""Creating a job: resolve → check → store → announce, each once and in this order.
 
-Everything that could make it fail later is asked now; what is stored survives a power cut.
+Everything that could make it fail later is checked now; what is stored survives a power cut.
 """
 
 import secrets
@@ -55,7 +55,7 @@ class _Sent:
 def create_job(project_id: str, request: CreateJob, idempotency_key: str | None) -> dict[str, object]:
     """Check a request and queue its job. When this returns, the job survives a power cut.
 
-    The same key with the same request gives the job that the first one made.
+    The same key with the same request returns the job that the first one created.
     """
     check_key(idempotency_key)
     sent = _Sent(project_id, request, idempotency_key, request_digest(request))
@@ -70,7 +70,7 @@ def create_job(project_id: str, request: CreateJob, idempotency_key: str | None)
 
 
 def validate_job(project_id: str, request: CreateJob) -> dict[str, object]:
-    """All that :func:`create_job` asks of a request, and what would be trained; nothing is created."""
+    """All checks of :func:`create_job`, and what would be trained; nothing is created."""
     resolved = check_job(project_id, request, seed=request.seed or 0)
     return {
         "object": "fine_tuning.job.validation",
@@ -81,7 +81,7 @@ def validate_job(project_id: str, request: CreateJob) -> dict[str, object]:
 
 
 def check_job(project_id: str, request: CreateJob, *, job_id: str = "ftjob-", seed: int = 0) -> Resolved:
-    """What would run. Raises BadRequest for everything that would have the job refused."""
+    """What would run. Raises BadRequest for anything that makes the job unacceptable."""
     with read_session() as session:
         sources = find_sources(session, project_id, request)
         check_fleet(session, request.resources)
@@ -131,7 +131,7 @@ def _check_data(request: CreateJob, sources: Sources) -> None:
 
 
 def _store(sent: _Sent, resolved: Resolved, job_id: str, seed: int) -> dict[str, object]:
-    """One commit: the files are held, the quota is asked, the job and its first events are written."""
+    """One commit: the files are locked, the quota checked, the job and its first events written."""
     job = _job(sent, resolved, job_id, seed)
     try:
         with write_session() as session:

@@ -1,4 +1,4 @@
-"""Removing a job with everything that it made: rows, results, checkpoints, its run's folder."""
+"""Removing a job with everything it made: rows, results, checkpoints, its run's folder."""
 
 import logging
 import shutil
@@ -35,7 +35,7 @@ from app.core.unfinished import unfinished
 from app.files import storage
 from app.jobs.service import found
 
-#: Rows that go in one transaction: the database is not held up by a job with millions of points.
+#: Rows removed in one transaction: a job with millions of points does not block the database.
 ROWS = 1_000
 _log = logging.getLogger("app")
 
@@ -43,7 +43,7 @@ _log = logging.getLogger("app")
 def delete_job(project_id: str, job_id: str) -> dict[str, object]:
     """Remove a job that is over; raises NotFound or Conflict.
 
-    For its project it is gone at once, with its models and results; its many rows and its folder go behind
+    For its project it is gone at once, with its models and results; its many rows and its folder follow
     (:func:`remove_deleted`).
     """
     with write_session() as session:
@@ -63,8 +63,8 @@ def delete_job(project_id: str, job_id: str) -> dict[str, object]:
 def remove_deleted(stops: Callable[[], bool] = lambda: False) -> int:
     """Remove what is left of deleted jobs; how many. Any number of workers may do it at once.
 
-    One that is cut off by a crash, or ``stops``, is gone on with by whoever comes next. ``stops`` is asked
-    between two transactions.
+    If one is cut off by a crash, or by ``stops``, the next one continues. ``stops`` is checked between two
+    transactions.
     """
     count = 0
     while not stops():

@@ -1,7 +1,7 @@
 """Where else a job's metrics go: the ``integrations`` of a job. OpenAI's is ``wandb``; the others are ours.
 
-What they are, and never a secret: keys and addresses are in the environment of the worker, by the names that
-the libraries give them (``WANDB_API_KEY``, ``WANDB_BASE_URL``, ``MLFLOW_TRACKING_URI`` and so on).
+They contain no secrets: keys and addresses are in the worker's environment, under the names that the
+libraries use (``WANDB_API_KEY``, ``WANDB_BASE_URL``, ``MLFLOW_TRACKING_URI`` and so on).
 """
 
 from typing import Annotated, Literal

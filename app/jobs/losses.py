@@ -1,4 +1,4 @@
-"""What jobs that learn from rows measure, by OpenAI's names."""
+"""What jobs that learn from rows measure, under OpenAI's names."""
 
 from collections.abc import Collection, Mapping
 

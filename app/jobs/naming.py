@@ -1,10 +1,10 @@
-"""What people call a job, and the words that a search finds it by."""
+"""A job's display name, and the words that a search finds it by."""
 
 from typing import Any
 
 from app.core.tables import Job
 
-#: Characters: an index has them all, and PostgreSQL's pages set a limit to an index's rows.
+#: Characters: an index contains them all, and PostgreSQL's pages limit an index's rows.
 _NAME, _WORDS = 128, 600
 
 

@@ -1,11 +1,11 @@
-"""The order in which waiting jobs get their turn: fair between projects, by priority within each.
+"""The order in which waiting jobs run: fair between projects, by priority within each.
 
 A job's turn is its place among its own project's waiting jobs, counted from the number of jobs that the
 project has running already. The lowest turn is next, so that a project with a thousand waiting jobs delays
 another's first job by no more than one. Workers take whatever job is next, whichever message woke them up.
 
 The queries read an index in its order (``ix_jobs_turn``: project, priority, age), whose columns are all
-that the order needs; what waits for a time of its own (``not_before``) comes last.
+that the order needs; jobs that wait for a given time (``not_before``) come last.
 """
 
 from collections import defaultdict

@@ -1,4 +1,4 @@
-"""What the jobs of a project that have not ended may come to, together."""
+"""Limits on the total of a project's unfinished jobs."""
 
 from sqlalchemy import BigInteger, Float, cast, func, select
 from sqlalchemy.orm import Session
@@ -13,7 +13,7 @@ from trainer.spec.taught import Taught
 
 
 def check_size(run: RunSpec) -> None:
-    """Raise BadRequest for a job that could never be taken in, whatever else runs."""
+    """Raise BadRequest for a job that could never be accepted, whatever else runs."""
     settings = get_settings()
     for what, wanted, most, name in (
         ("steps", run.total_steps, settings.project_max_steps, "PROJECT_MAX_STEPS"),
@@ -29,8 +29,8 @@ def check_size(run: RunSpec) -> None:
 
 
 def check_quota(session: Session, project_id: str, run: RunSpec) -> None:
-    """Raise Forbidden where the job would make it too much. Asked in the transaction that adds it."""
-    # Held, so that the session reads it once, whoever asks.
+    """Raise Forbidden if the job would exceed the quota. Called in the transaction that adds it."""
+    # Kept, so that the session reads it only once.
     project = session.get_one(Project, project_id)
     check_gpu_hours(session, project_id)
     check_storage(session, project_id)

@@ -1,7 +1,7 @@
-"""``/v1/fine_tuning/jobs/{id}/replay``: one step done again by a worker, and whether it came out the same.
+"""``/v1/fine_tuning/jobs/{id}/replay``: one step repeated by a worker, and whether the result was the same.
 
-A replay is a row that a worker takes by a lease, as it does a job; the trainer does the step again from the
-nearest state and its digest is compared with the one that was recorded (``trainer.replay``).
+A replay is a row that a worker takes by a lease, as it does a job; the trainer repeats the step from the
+nearest state, and its digest is compared with the recorded one (``trainer.replay``).
 """
 
 import time
@@ -64,7 +64,7 @@ def retrieve_replay(fine_tuning_job_id: JobId, replay_id: ReplayId, project: Pro
 
 
 def create(project_id: str, job_id: str, step: int) -> dict[str, Any]:
-    """Queue a replay, or give the one of that step that is under way; raises an ApiError."""
+    """Queue a replay, or return the pending one of that step; raises an ApiError."""
     with write_session() as session:
         job = found(session, project_id, job_id, lock=True)
         _check(job, step)

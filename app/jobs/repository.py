@@ -27,7 +27,7 @@ _KEYS = {
 
 
 def find(session: Session, project_id: str, job_id: str, *, lock: bool = False) -> Job | None:
-    """The job; with ``lock`` nobody else changes it until the transaction ends."""
+    """The job; with ``lock`` it is locked until the transaction ends."""
     query = select(Job).where(Job.id == job_id, Job.project_id == project_id)
     return session.scalars(query.with_for_update() if lock else query).first()
 

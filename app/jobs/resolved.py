@@ -1,4 +1,4 @@
-"""What becomes of a request."""
+"""The result of resolving a request."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -13,4 +13,4 @@ class Resolved:
     method: dict[str, Any]
     run_spec: RunSpec
     notes: tuple[str, ...] = ()
-    """What of the request is without effect, in sentences."""
+    """Which parts of the request have no effect, in sentences."""

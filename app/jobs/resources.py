@@ -1,4 +1,4 @@
-"""Whether the GPUs that a job asks for go together with the rest of it, and whether workers have them."""
+"""Whether the GPUs that a job asks for suit the rest of it, and whether workers have them."""
 
 from collections.abc import Sequence
 
@@ -30,14 +30,14 @@ def on_resources(request: CreateJob, run: RunSpec) -> RunSpec:
         raise BadRequest(
             f"Invalid value for 'resources.{field}': {value}, but {problem}.", param=f"resources.{field}"
         )
-    # One GPU stays unsaid, so that a worker of before reads the run.
+    # A single GPU is left out, so that an older worker can read the run.
     return run if asked.as_started() == _ONE_GPU else run.model_copy(update={"resources": asked.as_started()})
 
 
 def check_fleet(session: Session, resources: Resources) -> None:
     """Raise BadRequest, saying what there is, for what no connected worker could ever run.
 
-    Where none is connected nobody knows: the job waits for one.
+    If none is connected this is unknown: the job waits for one.
     """
     fleet = blocks(session)
     if resources.started_by == "ray":
@@ -68,7 +68,7 @@ def _of_clusters(fleet: Sequence[Block], resources: Resources) -> bool:
     """Whether a worker has a Ray cluster; raises BadRequest where none of them has so much."""
     clusters = [block.worker.ray for block in fleet if block.worker.ray is not None]
     if not clusters or any(one["problem"] is not None for one in clusters):
-        return bool(clusters)  # of one that does not answer nobody knows: the job waits for it
+        return bool(clusters)  # unknown for one that does not answer: the job waits for it
     each = resources.gpus // resources.nodes
     if any(sum(has >= each for has in one["hosts"]) >= resources.nodes for one in clusters):
         return True

@@ -1,4 +1,4 @@
-"""One job's object, as text: the route that is asked more often than all others together."""
+"""One job's object, as text: this route gets more requests than all others together."""
 
 import json
 import time

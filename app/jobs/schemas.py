@@ -69,7 +69,7 @@ class CreateJob(StrictModel):
 
     @model_validator(mode="after")
     def _hyperparameters_agree(self) -> "CreateJob":
-        """What is given in the older place counts in the newer one."""
+        """Values in the older place count as if given in the newer one."""
         kind, ours = self.method.type, self.method.settings.hyperparameters
         for name in CommonHyperparameters.model_fields if self.hyperparameters is not None else ():
             older, newer = getattr(self.hyperparameters, name), getattr(ours, name)

@@ -1,4 +1,4 @@
-"""What can be done with jobs that are there: list them, cancel, pause, resume."""
+"""What can be done with existing jobs: list, cancel, pause, resume."""
 
 from sqlalchemy.orm import Session
 
@@ -33,7 +33,7 @@ def listing(
 
 
 def update(project_id: str, job_id: str, request: UpdateJob) -> dict[str, object]:
-    """Change what people say of a job, as far as ``request`` gives it."""
+    """Change a job's note, tags and metadata, as far as ``request`` has them."""
     with write_session() as session:
         job = found(session, project_id, job_id, lock=True)
         given = request.model_dump(exclude_unset=True)
@@ -46,7 +46,7 @@ def update(project_id: str, job_id: str, request: UpdateJob) -> dict[str, object
 
 
 def cancel(project_id: str, job_id: str) -> dict[str, object]:
-    """Cancel at once what waits; ask the worker of what runs, which takes seconds."""
+    """Cancel a waiting job at once; ask a running one's worker, which takes seconds."""
     with write_session() as session:
         job = found(session, project_id, job_id, lock=True)
         if is_terminal(job.status):
@@ -61,7 +61,7 @@ def cancel(project_id: str, job_id: str) -> dict[str, object]:
 
 
 def pause(project_id: str, job_id: str) -> dict[str, object]:
-    """Pause at once what is queued; have what runs write a checkpoint and stop."""
+    """Pause a queued job at once; have a running one write a checkpoint and stop."""
     with write_session() as session:
         job = found(session, project_id, job_id, lock=True)
         if job.status == _S.QUEUED:

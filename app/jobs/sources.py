@@ -1,4 +1,4 @@
-"""What a job's request refers to, found: its data, the weights to train, the encoder of its evaluation."""
+"""Looks up what a job's request refers to: its data, the weights to train, its evaluation's encoder."""
 
 from dataclasses import dataclass
 

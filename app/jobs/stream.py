@@ -21,7 +21,7 @@ _BATCH = 200
 
 
 class Look(NamedTuple):
-    """What one look at the database found for all streams that are at the same place."""
+    """What one query found for all streams that are at the same position."""
 
     over: bool
     """Whether the job has ended."""
@@ -64,16 +64,16 @@ async def event_stream(watch: JobWatch, job_id: str, sequence: int) -> AsyncIter
 
 
 async def _shared(watch: JobWatch, job_id: str, sequence: int, mark: Mark | None) -> Look:
-    """:func:`_next`, asked once for all streams that are at the same place and woke for the same change.
+    """:func:`_next`, called once for all streams that are at the same position and woke for the same change.
 
-    The change is a part of what they share: a look that began before it may not have seen it.
+    The change is a part of what they share: a query that began before it may not have seen it.
     """
     key = (job_id, sequence, mark)
     task = watch.asked.get(key)
     if task is None:
         task = watch.asked[key] = asyncio.create_task(run_in_threadpool(_next, job_id, sequence))
         task.add_done_callback(lambda _: watch.asked.pop(key, None))
-    # A page that is closed must not take the answer from the others.
+    # A closed page must not deprive the others of the answer.
     return await asyncio.shield(task)
 
 

@@ -1,4 +1,4 @@
-"""What happened to a job, placed on the axis of its steps: for the marks on charts."""
+"""What happened to a job, placed along its steps: for the marks on charts."""
 
 from sqlalchemy import Select, select
 from sqlalchemy.orm import Session, aliased

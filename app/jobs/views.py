@@ -35,7 +35,7 @@ def _facts(job: Job) -> Facts:
     columns = {column.key: getattr(job, column.key) for column in FACT_COLUMNS}
     return SimpleNamespace(
         **columns,
-        # A row that is damaged says less than others, and keeps none of them from being listed.
+        # A damaged row shows less than others, and does not keep them from being listed.
         hyperparameters=settings_of(job.method or {}).get("hyperparameters"),
         training_data=(job.run_spec or {}).get("training_data"),
         validation_data=(job.run_spec or {}).get("validation_data"),

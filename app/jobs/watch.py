@@ -1,4 +1,4 @@
-"""Waiting for news of jobs: one look at the database a tick, however many streams of this process wait."""
+"""Waiting for news of jobs: one query per tick, however many streams of this process wait."""
 
 import asyncio
 import contextlib

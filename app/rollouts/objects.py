@@ -31,7 +31,7 @@ class RolloutObject(BaseModel):
 class TokenDetails(BaseModel):
     """A token; log-probability and entropy in nats."""
 
-    text: str = Field(description="The text of the token")
+    text: str = Field(description="The characters it stands for")
     logprob: float = Field(description="Natural logarithm of the probability it was sampled with")
     entropy: float | None = Field(
         description="Of the distribution it was sampled from, in nats; null if not measured"

@@ -1,4 +1,4 @@
-"""How fast a job goes and how long it has trained, by its trainer's events: for estimates and budgets."""
+"""A job's pace and how long it has trained, from its trainer's events: for estimates and budgets."""
 
 import time
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""Whether there is room on the disk. A job that has none waits for it; it is not the job's fault."""
+"""Whether there is space on the disk. A job without space waits for it; that is not the job's fault."""
 
 import contextlib
 import errno

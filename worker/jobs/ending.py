@@ -1,4 +1,4 @@
-"""How an attempt ended, what that means for its job, and writing it down in one fenced transaction.
+"""How an attempt ended, what that means for its job, and recording it in one fenced transaction.
 
 =========  =====================================================  ==============================
 outcome    when                                                   the job becomes
@@ -39,7 +39,7 @@ from worker.jobs.holding import hold
 from worker.jobs.results import FILENAME
 from worker.lease import Claim
 
-#: What the trainer fails with that may go well the next time.
+#: Trainer failures that a retry may avoid.
 RETRIED = ("internal_error", "engine_failed", "rank_lost", "host_lost", "cluster_failed")
 MAX_BACKOFF_SECONDS = 300.0
 
@@ -72,7 +72,7 @@ class Asked(StrEnum):
 
 @dataclass(frozen=True)
 class Ending:
-    """An attempt's outcome and what to tell about it. ``detail`` is for operators, with the log's end."""
+    """An attempt's outcome and what to report about it. ``detail`` is for operators, with the log's end."""
 
     outcome: Outcome
     message: str = ""
@@ -95,7 +95,7 @@ def classify_ending(
     log_tail: str,
     killed_for_memory: bool = False,
 ) -> Ending:
-    """What the trainer's last event, its exit and our own wishes amount to."""
+    """The ending, from the trainer's last event, its exit and our own requests."""
     cause = cause_of(end, exit_code, killed_for_memory)
     if asked is Asked.CANCEL:
         return Ending(Outcome.CANCELLED, cause=Cause.USER)

@@ -1,4 +1,4 @@
-"""What a trainer gets of its worker's environment: of secrets, those of the endpoints of its own grader."""
+"""What a trainer gets of its worker's environment: only the secrets of its own grader's endpoints."""
 
 import json
 from pathlib import Path
@@ -35,4 +35,4 @@ def _secrets(spec: dict[str, Any]) -> set[str]:
     try:
         return variables_for(TypeAdapter(Grader).validate_python(spec["grader"]))
     except ValidationError:
-        return set()  # the trainer will say it
+        return set()  # the trainer will report it

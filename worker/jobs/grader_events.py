@@ -46,7 +46,7 @@ def errors_by_grader(event: StepMetrics) -> Iterator[Entry]:
 
 
 def seconds_by_grader(event: StepMetrics) -> Iterator[Entry]:
-    """Mean seconds a response."""
+    """Mean seconds per response."""
     for entry, *phases in _graders(event):
         for prefix, phase in zip(("train", "valid"), phases, strict=True):
             seconds = sum(use.seconds for _, use in phase)
@@ -55,7 +55,7 @@ def seconds_by_grader(event: StepMetrics) -> Iterator[Entry]:
 
 
 def tokens_by_grader(event: StepMetrics) -> Iterator[Entry]:
-    """Of each grader that asks models, and each model: what that read and wrote."""
+    """For each grader that queries models, and each model: tokens read and written."""
     for entry, *phases in _graders(event):
         if entry["type"] == "multi":
             continue  # it has what its parts have
@@ -69,7 +69,7 @@ def tokens_by_grader(event: StepMetrics) -> Iterator[Entry]:
 
 
 def tokens_by_model(event: StepMetrics) -> dict[str, Counter[str]]:
-    """By judge model what it read and wrote in training and evaluation, all graders together."""
+    """Tokens read and written by each judge model in training and evaluation, over all graders."""
     found: dict[str, Counter[str]] = {}
     for prefix, gradings in (("train", event.train), ("eval", event.valid)):
         # The first is the run's grader: it has what its parts have.

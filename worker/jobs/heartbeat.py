@@ -1,4 +1,4 @@
-"""Keeps a claim's lease alive and knows the user's flags, in a thread of its own.
+"""Keeps a claim's lease alive and reads the user's flags, in a thread of its own.
 
 Nothing that the supervisor does can starve it: a slow insert, a slow disk. A transaction of the relay's that
 has the job's row locked keeps it out, but renews the lease itself as its last act (``worker.jobs.relay``),
@@ -22,7 +22,7 @@ _log = logging.getLogger(__name__)
 
 
 class Heartbeat:
-    """Runs from its making until :meth:`stop`; ``wake`` is set when there is news."""
+    """Runs from its creation until :meth:`stop`; ``wake`` is set when there is news."""
 
     def __init__(self, claim: Claim, wake: threading.Event):
         self._claim, self._wake = claim, wake

@@ -1,4 +1,4 @@
-"""A worker's hold on a job: its lease (``worker.lease``), with what a job's claim brings along."""
+"""A worker's hold on a job: its lease (``worker.lease``), and what a claim of a job adds."""
 
 import time
 from dataclasses import dataclass, replace
@@ -62,7 +62,7 @@ class _Statements:
 
 
 def claim_next(owner: str, room: int = 1, only: str | None = None, least: int = 1) -> Claim | None:
-    """Take the waiting job whose turn it is, of those that nobody has locked; None where there is none.
+    """Claim the next waiting job that is not locked; None if there is none.
 
     Args:
         room: how many of the worker's GPUs are free: a job that begins with more is passed over.

@@ -1,4 +1,4 @@
-"""The integrations of a claimed job: what its row asks for, and telling its user how they fare."""
+"""The integrations of a claimed job: what its row asks for, and reporting how they work."""
 
 import logging
 import time
@@ -53,7 +53,7 @@ class Integrations:
         self._feed = Feed(request, log, self._warn)
 
     def known(self) -> bool:
-        """Whether it is known if they work; waits a moment for it."""
+        """Whether it is known if they work; waits a moment to find out."""
         if self._feed is None:
             return True
         if self._feed.wait(_WAIT_SECONDS):
@@ -83,5 +83,5 @@ class Integrations:
             with write_session() as session:
                 add_event(session, self._claim.id, "warn", "message", text)
         except Exception:
-            # It is a remark: nothing of the job depends on it.
+            # It is only a remark: the job does not depend on it.
             _log.exception("%s: could not record an event: %s", self._claim.id, text)

@@ -46,7 +46,7 @@ def command_line(command: list[str], resources: Resources, gpus: int) -> list[st
 
 
 def fewer_text(resources: Resources, gpus: int) -> str:
-    """What the event says of a run that goes on with less than it wants, as its ``min_gpus`` allows."""
+    """The event's message for a run that continues with fewer GPUs, as its ``min_gpus`` allows."""
     return f"{gpus} of {resources.gpus} GPUs are left for the job: it continues with these."
 
 
@@ -151,7 +151,7 @@ class Trainer:
         return self._process.wait(timeout)
 
     def terminate(self) -> None:
-        """Ask for an end: SIGTERM to the trainer itself, which looks after its children."""
+        """Request an end: SIGTERM to the trainer itself, which takes care of its children."""
         self._process.terminate()
 
     def kill(self) -> None:

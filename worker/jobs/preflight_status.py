@@ -1,7 +1,7 @@
 """The status during the preflight check (``trainer.evaluation.preflight``): ``validating_files``.
 
 It needs the model and so a worker: a job that waited in ``queued`` goes back to ``validating_files`` when its
-turn comes, and is ``running`` once the check is over. Whatever the check finds wrong, it never was running.
+turn comes, and is ``running`` once the check is over. If the check fails, the job was never running.
 """
 
 from sqlalchemy import ColumnElement, and_, func

@@ -2,8 +2,8 @@
 
 A batch of lines becomes one short transaction that (1) asserts and locks the worker's hold on the job,
 (2) writes the rows, (3) stores the new offset. Whatever is killed wherever: either all of it happened or
-none, and the next reader goes on at the stored offset. Metrics, rollouts and checkpoints are also keyed by
-step, so that steps which a resumed run does again overwrite themselves.
+none, and the next reader continues at the stored offset. Metrics, rollouts and checkpoints are also keyed by
+step, so that steps repeated by a resumed run overwrite themselves.
 """
 
 import hashlib
@@ -92,7 +92,7 @@ class Relay:
         self._silent: int = 0
         # Whether the job may still be in validating_files.
         self._in_preflight = True
-        # None: to be read from the database, at first and after a commit of which the answer got lost.
+        # None: to be read from the database, at first and after a commit whose answer was lost.
         self._offset: int | None = None
 
     @property
@@ -140,14 +140,15 @@ class Relay:
         try:
             self._write(batch)
         except (OperationalError, InterfaceError):
-            # The database cannot be reached: nothing is wrong with the events.
+            # The database cannot be reached: the events are fine.
             self._offset = None
             raise
         except (StatementError, ValueError, OverflowError) as error:
             self._relay_one_by_one(batch, error)
 
     def _relay_one_by_one(self, batch: Batch, error: Exception) -> None:
-        """The database refuses a row: find the event and leave it out, rather than stop here for ever."""
+        """The database refuses a row: find the event and leave it out, rather than being stuck here for
+        ever."""
         if len(batch.events) == 1:
             fault = f"bytes {batch.start} to {batch.end}: {batch.events[0].type}: {_first_line(error)}"
             self._write(replace(batch, events=[], faults=[*batch.faults, fault]))
@@ -330,7 +331,7 @@ class Relay:
         return None
 
     def _is_removed_later(self, step: int) -> bool:
-        """Whether the trainer, ahead of us, tells that it has dropped the checkpoint."""
+        """Whether the trainer, ahead of us, reports that it has dropped the checkpoint."""
         batch = read_batch(self.path, self.relayed)
         while batch.end > batch.start:
             if any(isinstance(one, CheckpointRemoved) and one.step == step for one in batch.events):
@@ -356,7 +357,7 @@ def unrelayed_attempts(claim: Claim, run_dir: Path) -> list[int]:
 
 
 def _progress(events: list[Event], time_told: clock.Clock) -> dict[str, object]:
-    """New values of the job's row: how far it is, and its clock, which moves on."""
+    """New values of the job's row: its progress and its clock."""
     progress: dict[str, object] = {}
     for event in events:
         time_told.see(event)

@@ -1,4 +1,4 @@
-"""A finished job's result file: its metrics as CSV, one row a step."""
+"""A finished job's result file: its metrics as CSV, one row per step."""
 
 import csv
 import io

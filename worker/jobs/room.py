@@ -1,4 +1,4 @@
-"""The room that a worker has for jobs: what of its GPUs is free, and for which job it is kept.
+"""A worker's capacity for jobs: which GPUs are free, and for which job they are reserved.
 
 Jobs of one GPU find room wherever a slot is free. A job of several has to find them together, and small jobs
 would take each as it becomes free. So one whose turn it is and that fits nowhere is told so, and once it has

@@ -1,4 +1,4 @@
-"""A trainer that tells of nothing: its stack goes into an event first, and only much later it is ended.
+"""A silent trainer: first its stack is recorded in an event, and only much later it is ended.
 
 Progress is the growth of its event file: a trainer writes a line at each phase and, within long ones,
 whenever something was sampled, graded or computed. So a healthy step may take as long as it likes.
@@ -24,7 +24,7 @@ MAX_STACK = 16_384
 
 @dataclass(frozen=True)
 class Stall:
-    """What to tell of a trainer that made no progress for ``seconds``."""
+    """What to report about a trainer that made no progress for ``seconds``."""
 
     seconds: float
     state: str
@@ -38,7 +38,7 @@ class Stall:
 
 
 class StallWatch:
-    """Watches one trainer; to be asked now and then."""
+    """Watches one trainer; to be called from time to time."""
 
     def __init__(self, trainer: Trainer, run_dir: Path, attempt: int, settings: Settings):
         self._trainer, self._settings = trainer, settings
@@ -51,7 +51,7 @@ class StallWatch:
         self._told = False
 
     def look(self) -> Stall | None:
-        """A stall that is to be told of, once for each: the dump was asked for a moment ago."""
+        """A stall to report, once for each: the dump was requested a moment ago."""
         now = time.monotonic()
         if (size := _size(self._events)) != self._size:
             self._size, self._since, self._asked_at, self._told = size, now, None, False
@@ -67,12 +67,12 @@ class StallWatch:
         return Stall(now - self._since, self._state(), self._read_stacks())
 
     def told(self) -> None:
-        """The stall has been told of."""
+        """The stall has been reported."""
         self._told = True
 
     @property
     def hopeless(self) -> bool:
-        """Whether the trainer is to be ended; never before its stall was told of."""
+        """Whether to end the trainer; never before its stall was reported."""
         limit = self._settings.stall_seconds
         dumped = self._told or not self._settings.stall_dump_seconds
         return bool(limit) and dumped and time.monotonic() - self._since >= limit

@@ -1,6 +1,6 @@
 """Runs one job from claim to end: launch the trainer, relay its events, keep the lease, obey the flags.
 
-One thread a job, beside that of its heartbeat; it sleeps on an event that the trainer's exit, the worker's
+One thread per job, beside that of its heartbeat; it sleeps on an event that the trainer's exit, the worker's
 shutdown and the user's flags set.
 """
 
@@ -53,7 +53,7 @@ from worker.jobs.uploads import Uploads
 from worker.lease import Claim, LeaseLost
 from worker.shutdown import Shutdown
 
-#: Until a look at waiting jobs that others have locked.
+#: Seconds until the next attempt to claim jobs that others have locked.
 LOCKED_SECONDS = 0.05
 RELAY_SECONDS = 0.25
 ROOM_SECONDS = 2.0
@@ -69,7 +69,8 @@ def run_next(owner: str, shutdown: Shutdown, room: Room | None = None) -> Outcom
     """Run the waiting job whose turn it is (``app.jobs.order``) to the end of the attempt.
 
     ``room`` is the worker's; without, it is for one GPU. None when there was nothing to do, when the lease
-    was lost on the way, or when the worker is shutting down: whoever acts on the row next finds it right.
+    was lost on the way, or when the worker is shutting down: the row is consistent for whoever acts on it
+    next.
     """
     room = room or Room(Slots([()]))
     while not shutdown.requested:
@@ -202,7 +203,7 @@ class Supervisor:
             self._wake.clear()
 
     def _tell_of_store(self, problem: str | None) -> None:
-        """Say once why the job waits for the store."""
+        """Report once why the job waits for the store."""
         if problem is not None and problem != self._told_of_store:
             data: dict[str, object] = {"code": "store_unavailable"}
             if self._attempt(lambda: self._tell("warn", f"{problem} Retrying.", data)):

@@ -1,4 +1,4 @@
-"""What a run leaves in the store for other hosts: checkpoints before their rows, states after their events.
+"""What a run uploads to the store for other hosts: checkpoints before their rows, states after their events.
 
 A thread of its own sends one thing after the other, for as long as the store is away, and the trainer goes
 on meanwhile. What waits is linked beside the run's folders, so that the trainer may drop its own. Without a
@@ -28,7 +28,7 @@ class Uploads:
 
     def __init__(self, job_id: str, run_dir: Path, wake: threading.Event):
         self.problem: str | None = None
-        """Why something could not go up so far."""
+        """Why something could not be uploaded so far."""
         self._job_id, self._run_dir, self._wake = job_id, run_dir, wake
         self._needed = remote() is not None
         self._places: dict[str, str | None] = {}
@@ -84,7 +84,8 @@ class Uploads:
         return self._tasks.unfinished_tasks > 0
 
     def close(self, *, remove_run: bool = False) -> None:
-        """Send no more; with ``remove_run`` the run's folder goes, unless something in it was not sent."""
+        """Send no more; with ``remove_run`` the run's folder is removed, unless something in it was not
+        sent."""
         complete = not self.pending
         self._stopped.set()
         self._tasks.put(None)
