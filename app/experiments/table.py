@@ -4,6 +4,7 @@ import csv
 import io
 from typing import Any
 
+from app.core.spreadsheets import harmless
 from trainer.statistics.run_results import Analysis
 
 COLUMNS = (
@@ -29,8 +30,8 @@ def report_csv(report: Analysis) -> str:
 
 def _row(arm: dict[str, Any], against: dict[str, Any] | None) -> dict[str, Any]:
     row = {
-        "task": _harmless(arm["task"]),
-        "arm": _harmless(arm["arm"]),
+        "task": harmless(arm["task"]),
+        "arm": harmless(arm["arm"]),
         "exploratory": arm["exploratory"],
         "seeds": len(arm["seeds"]),
     }
@@ -49,8 +50,3 @@ def _row(arm: dict[str, Any], against: dict[str, Any] | None) -> dict[str, Any]:
         }
         row |= {name: against[name] for name in COLUMNS if name in against and name not in row}
     return row
-
-
-def _harmless(name: str) -> str:
-    """A spreadsheet takes what begins with one of these for a formula."""
-    return f"'{name}" if name[:1] in "=+-@" else name

@@ -13,6 +13,7 @@ from app.core.description import answers, answers_text
 from app.core.errors import BadRequest
 from app.core.requests import StrictRoute
 from app.core.scopes import ADMIN, READ
+from app.core.spreadsheets import harmless
 from app.keys.access import seen_of
 from app.keys.asking import Asking, Operator
 from app.usage import service
@@ -132,8 +133,5 @@ def _lines(wanted: Wanted) -> Iterator[str]:
 
 def _line(values: list[object]) -> str:
     text = io.StringIO()
-    # What a spreadsheet would take for a formula is not one.
-    csv.writer(text, lineterminator="\n").writerow(
-        f"'{one}" if isinstance(one, str) and one[:1] in "=+-@\t\r" else one for one in values
-    )
+    csv.writer(text, lineterminator="\n").writerow(harmless(one) for one in values)
     return text.getvalue()

@@ -108,6 +108,7 @@ def test_who_sees_what_pages_and_the_table(keyed: Keyed) -> None:
         (DAYS[0], "'=1+1", "90.0"),
         (DAYS[2], "", "0.0"),
     ], "what a spreadsheet would compute is text"
+    assert {(one["amount"], one["currency"]) for one in rows} == {("", "")}, "there are no prices"
     other = f"/usage?{SPAN}&project_ids={keyed.stranger_project}"
     refused(ask(keyed.api, "GET", other, mine), 404, "No such project")
     assert ask(keyed.api, "GET", other, theirs).json()["data"][1]["results"][0]["requests"] == 2
