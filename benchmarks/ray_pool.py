@@ -39,6 +39,8 @@ class Told:
     statuses: Counter[str]
     causes: Counter[str]
     """Of all attempts."""
+    ended: Counter[str]
+    """What those tell that did not finish."""
     again: int
     """Jobs with more than one attempt."""
     twice: list[str]
@@ -46,9 +48,10 @@ class Told:
     seconds: float
 
     def __str__(self) -> str:
+        told = "".join(f"\n{count} × {message}" for message, count in self.ended.items())
         return (
             f"{dict(self.statuses)} in {self.seconds:.0f} s; attempts: {dict(self.causes)}; "
-            f"{self.again} jobs had more than one; twice: {self.twice or 'none'}"
+            f"{self.again} jobs had more than one; twice: {self.twice or 'none'}{told}"
         )
 
 
@@ -63,9 +66,9 @@ def add_jobs(service: Service, number: int) -> list[str]:
 
 
 def lose(nodes: RayNodes, name: str, jobs: list[str], seconds: float) -> None:
-    """Take a host away once a run is on it and a fifth of the jobs have ended."""
+    """Take a host away once a run is under way on it."""
     deadline = time.monotonic() + seconds
-    while not (_ended(jobs) * 5 >= len(jobs) and any(_is_on(name, job) for job in jobs)):
+    while not any(_is_on(name, job) for job in jobs):
         if time.monotonic() > deadline:
             raise TimeoutError(f"no job was seen on {name}")
         time.sleep(0.1)
@@ -88,6 +91,7 @@ def wait(jobs: list[str], began: float, seconds: float) -> Told:
     return Told(
         Counter(status for _, status in statuses),
         Counter(attempt.cause or "none" for attempt in attempts),
+        Counter(attempt.message or "nothing" for attempt in attempts if attempt.cause != "finished"),
         sum(len(its) > 1 for its in by_job.values()),
         [job for job, its in by_job.items() if _is_twice(its)],
         time.monotonic() - began,
@@ -138,7 +142,9 @@ def main() -> None:
         upgrade_to_head(os.environ["POLICYSPLIT_DATABASE_URL"])
         get_settings().files_dir.mkdir(parents=True)
         jobs = add_jobs(Service(folder / "script.json"), options.jobs)
-        workers = [subprocess.Popen([sys.executable, "-m", "worker"]) for _ in range(options.workers)]
+        with (folder / "workers.log").open("wb") as log:
+            command = [sys.executable, "-m", "worker"]
+            workers = [subprocess.Popen(command, stdout=log, stderr=log) for _ in range(options.workers)]
         try:
             began = time.monotonic()
             lose(nodes, "two", jobs, 3600)

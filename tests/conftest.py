@@ -73,7 +73,7 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 _LONG = (
     *("test_vllm_runs", "test_vllm", "test_engines", "test_ranks", "test_serve", "test_run", "test_lora"),
     *("test_sharding", "test_vllm_replicas", "test_ray", "test_ranked_jobs", "test_staleness", "test_pages"),
-    *("test_token_ids", "test_vllm_engine", "test_routing", "test_supervisor"),
+    *("test_ray_jobs", "test_token_ids", "test_vllm_engine", "test_routing", "test_supervisor"),
 )
 
 

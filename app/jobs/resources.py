@@ -41,12 +41,6 @@ def check_fleet(session: Session, resources: Resources) -> None:
     """
     fleet = blocks(session)
     if resources.started_by == "ray":
-        if resources.rollout_gpus:
-            raise BadRequest(
-                f"Invalid value for 'resources.rollout_gpus': {resources.rollout_gpus}, but on a Ray cluster "
-                "all GPUs train: give 0.",
-                param="resources.rollout_gpus",
-            )
         if not fleet or _of_clusters(fleet, resources):
             return
         field, value = ("nodes", resources.nodes) if resources.nodes > 1 else ("launcher", "'ray'")

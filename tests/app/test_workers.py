@@ -237,7 +237,7 @@ def test_a_job_on_several_hosts_is_checked_against_the_ray_clusters_that_workers
     assert "24, on 3 hosts of a Ray cluster. The hosts have this many GPUs: 8, 8, 4." in refused["message"]
     training_worker(worker, ray=cluster | {"problem": "the Ray cluster cannot be reached"})
     assert post(gpus=24, nodes=3).status_code == 200, "nobody knows what it has"
-    assert "all GPUs train" in post(gpus=9, rollout_gpus=1, launcher="ray").json()["error"]["message"]
+    assert post(gpus=9, rollout_gpus=1, launcher="ray").status_code == 200
 
 
 def test_the_queue_says_what_jobs_of_a_ray_cluster_wait_for(api: Api) -> None:

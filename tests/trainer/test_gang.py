@@ -14,6 +14,7 @@ from trainer.errors import ClusterFailed
 from trainer.gang.__main__ import main
 from trainer.gang.checks import check_hosts, clock_warnings
 from trainer.gang.cluster import ADDRESS, Host
+from trainer.gang.gang import visible
 from trainer.gang.placement import Wanted
 from trainer.gang.rank import facts
 from trainer.spec.events import Failed
@@ -76,6 +77,8 @@ def test_a_cluster_that_cannot_be_is_told_by_its_address(
     [
         (("--ranks", "3", "--nodes", "2"), "3 ranks cannot be divided evenly over 2 hosts"),
         (("--ranks", "2", "--min-ranks", "3"), "give 1 to 2"),
+        (("--ranks", "4", "--nodes", "2", "--rollout-gpus", "2"), "need --nodes 1"),
+        (("--ranks", "3", "--nodes", "1", "--tensor-parallel", "2"), "there are 3 ranks: give a divisor"),
     ],
 )
 def test_a_world_that_cannot_be_is_refused(failed, options: tuple[str, ...], words: str):
@@ -127,3 +130,11 @@ def test_what_is_placed_fits_whole_blocks():
     assert (two.size(hosts), two.size(hosts[:1]), Wanted(8, 8, nodes=2).size(hosts[:1])) == (8, 4, 8)
     one = Wanted(8, 4, nodes=1)
     assert (one.most(total), one.most(free), one.size(hosts[1:]), one.block(5)) == (8, 4, 5, 5)
+    engines = Wanted(4, 1, nodes=1, beside=3)
+    assert (engines.most(total), engines.most(free), engines.block(2), engines.together(2)) == (4, 1, 5, 2)
+    assert Wanted(8, 2, nodes=1, multiple=2).most([7]) == 6
+
+
+def test_ranks_of_a_host_see_the_gpus_that_train_before_those_of_engines():
+    """As ``trainer.rollout.places`` counts them."""
+    assert visible(["5", "3"]) == "5,3" and visible(["2,7,0", "4"]) == "2,4,7,0"

@@ -237,5 +237,8 @@ def test_the_command_line_of_a_run_on_a_ray_cluster(monkeypatch: pytest.MonkeyPa
     get_settings.cache_clear()
     told = options_of([*command_line(["other", "program"], sixteen, 1)[4:], *tail])
     assert told.cpu and told.trainer == ["other", "program"]
+    engines = Resources(gpus=6, rollout_gpus=4, tensor_parallel=2, launcher="ray")
+    told = options_of([*command_line(own, engines, 1)[4:], *tail])
+    assert (told.ranks, told.nodes, told.rollout_gpus, told.tensor_parallel) == (2, 1, 4, 2)
     monkeypatch.undo()
     get_settings.cache_clear()

@@ -61,6 +61,8 @@ def options_of(arguments: list[str] | None) -> argparse.Namespace:
         type=int,
         help="number of hosts, with the same number of ranks on each; default: as few as possible",
     )
+    parser.add_argument("--rollout-gpus", type=int, default=0, help="GPUs that only sample; --nodes is 1")
+    parser.add_argument("--tensor-parallel", type=int, default=1, help="GPUs of each engine; --nodes is 1")
     parser.add_argument("--cpu", action="store_true", help="one CPU each, without GPUs")
     parser.add_argument("--spec", type=Path, required=True, help="the run's specification, JSON")
     parser.add_argument(

@@ -8,9 +8,10 @@ a minute after the driver was killed, which is half a minute of two attempts at 
 import logging
 import os
 import socket
+import tempfile
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import chdir, contextmanager
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
@@ -58,7 +59,9 @@ def connected(give_up: Callable[[str], NoReturn]) -> Iterator[None]:
     watch.daemon = True
     watch.start()
     try:
-        ray.init(address, namespace=NAMESPACE, logging_level=logging.ERROR, log_to_driver=False)
+        # Ray 2.60 has actors import from the folder that the driver is in, before all else: an empty one.
+        with tempfile.TemporaryDirectory() as empty, chdir(empty):
+            ray.init(address, namespace=NAMESPACE, logging_level=logging.ERROR, log_to_driver=False)
     except Exception as error:
         raise ClusterFailed(
             f"the Ray cluster at {address} cannot be joined from {socket.gethostname()}: {_line(error)} "

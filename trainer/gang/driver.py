@@ -61,7 +61,18 @@ class Driver:
                 f"{options.ranks} ranks cannot be divided evenly over {options.nodes} hosts: give a "
                 f"multiple of that"
             )
-        return Wanted(options.ranks, least, options.nodes, gpus=not options.cpu)
+        beside, parallel = options.rollout_gpus, options.tensor_parallel
+        if (beside or parallel > 1) and options.nodes != 1:
+            raise InvalidSpec(
+                "--rollout-gpus and --tensor-parallel need --nodes 1: engines of several GPUs, or on GPUs of "
+                "their own, are on the host of the first rank"
+            )
+        if not beside and options.ranks % parallel:
+            raise InvalidSpec(
+                f"--tensor-parallel is {parallel}, but there are {options.ranks} ranks: give a divisor"
+            )
+        multiple = 1 if beside else parallel
+        return Wanted(options.ranks, least, options.nodes, not options.cpu, beside, multiple)
 
     def paths(self) -> list[str]:
         """What of the specification has to be on each host. Raises InvalidSpec."""
@@ -81,7 +92,7 @@ class Driver:
         if placed is None:
             return EXIT_STOPPED
         group, places = placed
-        gang = Gang(group, places, wanted.gpus)
+        gang = Gang(group, places, wanted)
         try:
             with self._token() as token:
                 gang.examine(token, paths, self._warn)
@@ -102,7 +113,8 @@ class Driver:
         told, code = self._last_event(), end.codes[0]
         if isinstance(told, Finished):
             return EXIT_FINISHED if code is None or code < 0 else code
-        if isinstance(told, Stopped):
+        # On a host that Ray alone has lost the guard ends the trainer, which then tells that it was stopped.
+        if isinstance(told, Stopped) and (end.lost is None or self._stop.is_set()):
             return EXIT_STOPPED
         if end.lost is not None and (not isinstance(told, Failed) or told.code == RankLost.code):
             return self.fail(HostLost(end.lost.reason) if end.lost.host else RankLost(end.lost.reason))

@@ -19,7 +19,7 @@ from trainer.distributed.peer_monitor import GRACE_SECONDS, HOST
 from trainer.errors import ClusterFailed
 from trainer.gang.checks import check_hosts, clock_warnings
 from trainer.gang.cluster import is_alive
-from trainer.gang.placement import Place
+from trainer.gang.placement import Place, Wanted
 from trainer.gang.rank import RankHost, facts
 
 #: For actors to be there: Python starts, and Ray is imported.
@@ -53,26 +53,27 @@ class End:
 class Gang:
     """Actors on the bundles of a placement group."""
 
-    def __init__(self, group: Any, places: list[Place], gpus: bool):
+    def __init__(self, group: Any, places: list[Place], wanted: Wanted):
         import ray
         from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
-        self._places, self._gpus = places, gpus
+        self._places, self._gpus = places, wanted.gpus
         self._silent: dict[int, float] = {}
         """Ranks that do not answer, and since when."""
         self._gone: set[int] = set()
         """Ranks that never will."""
         actor: Any = ray.remote(RankHost)
+        takes = [1 + wanted.beside, *(1 for _ in places[1:])]
         self._actors = [
             actor.options(
-                num_gpus=1 if gpus else 0,
-                num_cpus=0 if gpus else 1,
+                num_gpus=its if wanted.gpus else 0,
+                num_cpus=0 if wanted.gpus else its,
                 max_concurrency=4,  # following, and what is asked meanwhile
                 scheduling_strategy=PlacementGroupSchedulingStrategy(
                     group, placement_group_bundle_index=place.bundle
                 ),
             ).remote()
-            for place in places
+            for place, its in zip(places, takes, strict=True)
         ]
 
     @property
@@ -117,7 +118,7 @@ class Gang:
                 "LOCAL_RANK": str(beside.index(rank)),
                 "LOCAL_WORLD_SIZE": str(len(beside)),
                 # As with torchrun each sees those of all ranks beside it: NCCL copies between them directly.
-                "CUDA_VISIBLE_DEVICES": ",".join(gpus[other] for other in beside) if self._gpus else "",
+                "CUDA_VISIBLE_DEVICES": visible([gpus[other] for other in beside]) if self._gpus else "",
                 HOST: self._places[rank].host,
             }
             starting[rank] = self._actors[rank].start.remote(command, environment | shared | own)
@@ -229,6 +230,12 @@ class Gang:
         name = f"[rank {rank}, {self._places[rank].host}] "
         sys.stdout.write("".join(f"{name}{line}\n" for line in lines))
         sys.stdout.flush()
+
+
+def visible(names: list[str]) -> str:
+    """The GPUs of ranks of one host as each of them sees them: those that train, then those of engines."""
+    each = [one.split(",") for one in names]
+    return ",".join([*(one[0] for one in each), *(name for one in each for name in one[1:])])
 
 
 def _line(error: Exception) -> str:

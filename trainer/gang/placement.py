@@ -24,33 +24,43 @@ TICKET = "waiting-"
 class Wanted:
     """``ranks`` of a GPU each, or of a CPU; where the cluster has fewer in all, ``least`` will do.
 
-    ``nodes``: on so many hosts, as many ranks on each; None: on as few as there is room on.
+    ``nodes``: on so many hosts, as many ranks on each; None: on as few as there is room on. ``beside``: as
+    many more for engines of the first rank, all on one host (``nodes`` is 1). The number of ranks is one of
+    ``multiple``.
     """
 
     ranks: int
     least: int
     nodes: int | None = None
     gpus: bool = True
+    beside: int = 0
+    multiple: int = 1
 
     @property
     def unit(self) -> str:
         """The resource of Ray's that a rank has one of."""
         return "GPU" if self.gpus else "CPU"
 
-    def block(self, size: int) -> int:
+    def together(self, size: int) -> int:
         """How many of ``size`` ranks go together on one host."""
         if self.nodes is None:
             return 1
         return size if self.nodes == 1 else self.ranks // self.nodes
 
+    def block(self, size: int) -> int:
+        """How much they take there, with the engines beside them."""
+        return self.together(size) + self.beside
+
     def most(self, room: list[int]) -> int:
         """How many ranks, up to those wanted, fit hosts that have ``room`` for so many each."""
         if self.nodes is None:
-            return min(self.ranks, sum(room))
-        if self.nodes == 1:
-            return min(self.ranks, max(room, default=0))
-        block = self.ranks // self.nodes
-        return min(self.ranks, sum(each >= block for each in room) * block)
+            most = sum(room)
+        elif self.nodes == 1:
+            most = max(room, default=0) - self.beside
+        else:
+            block = self.ranks // self.nodes
+            most = sum(each >= block for each in room) * block
+        return min(self.ranks, most) // self.multiple * self.multiple
 
     def size(self, cluster: list[Host]) -> int:
         """How many ranks to have: what the cluster has in all where that is enough, else those wanted."""
@@ -168,8 +178,7 @@ class _Ticket:
 def _group(wanted: Wanted, size: int, first_on: str | None) -> Any:
     from ray.util.placement_group import placement_group
 
-    block = wanted.block(size)
-    bundles = [{wanted.unit: float(block)} for _ in range(size // block)]
+    bundles = [{wanted.unit: float(wanted.block(size))} for _ in range(size // wanted.together(size))]
     where: dict[str, Any] = {}
     if first_on is not None:
         where = {"bundle_label_selector": [{"ray.io/node-id": first_on}, *({} for _ in bundles[1:])]}
@@ -184,18 +193,21 @@ def _places(wanted: Wanted, size: int, group: Any, here: str) -> list[Place]:
     places = [
         Place(bundle, node, names.get(node, node))
         for bundle, node in nodes.items()
-        for _ in range(wanted.block(size))
+        for _ in range(wanted.together(size))
     ]
     return sorted(places, key=lambda one: (one.node != here, one.node, one.bundle))
 
 
 def _waiting(wanted: Wanted, size: int, cluster: list[Host]) -> str:
-    total, free = (wanted.most(room) for room in ([h.total for h in cluster], [h.free for h in cluster]))
-    what = f"{size} {wanted.unit}s"
+    total, free = (
+        wanted.most(room) + wanted.beside for room in ([h.total for h in cluster], [h.free for h in cluster])
+    )
+    needed = size + wanted.beside
+    what = f"{needed} {wanted.unit}{'' if needed == 1 else 's'}"
     if wanted.nodes is not None and wanted.nodes > 1:
         what += f", {wanted.block(size)} on each of {size // wanted.block(size)} hosts"
-    if total < size:
+    if total < needed:
         return f"The job waits for {what}: the Ray cluster has {total} in total."
-    if free >= size:
+    if free >= needed:
         return f"The job waits for {what}: other jobs are ahead of it."
     return f"The job waits for {what}; the largest free block is {free}."

@@ -55,6 +55,10 @@ def _driver(command: list[str], resources: Resources) -> list[str]:
     if resources.min_gpus is not None:
         driver += ["--min-ranks", str(resources.min_gpus - resources.rollout_gpus)]
     driver += ["--nodes", str(resources.nodes)]
+    if resources.rollout_gpus:
+        driver += ["--rollout-gpus", str(resources.rollout_gpus)]
+    if resources.tensor_parallel > 1:
+        driver += ["--tensor-parallel", str(resources.tensor_parallel)]
     if get_settings().ray_device == "cpu":
         driver.append("--cpu")
     # Each host has its own Python: another program than python -m trainer is the same everywhere.
