@@ -6,7 +6,7 @@ import torch
 from tests.fixtures.groups import load_tiny_policy
 from trainer.model.scoring import score_groups
 from trainer.rollout.engine import SampleRequest
-from trainer.rollout.transformers_engine import TransformersEngine, _draw
+from trainer.rollout.transformers_engine import BLOCK, TransformersEngine, _draw
 from trainer.spec.modes import Mode
 from trainer.types import Group, Rollout
 
@@ -75,8 +75,26 @@ def test_draws_follow_the_distribution():
     assert torch.allclose(logp, p.log()[tokens])
 
 
+def test_a_draw_is_where_the_sum_of_probabilities_passes_its_number():
+    """Of more tokens than one block has; the reference is the running sum over all of them in float64."""
+    rows, vocabulary = 2_000, 3 * BLOCK + 17
+    generator = torch.Generator().manual_seed(0)
+    logits = 3 * torch.randn(rows, vocabulary, generator=generator)
+    logits[:, BLOCK // 2 : 2 * BLOCK + 5] = -torch.inf
+    uniform = torch.rand(rows, generator=generator)
+    token, logp = _draw(logits, uniform, 0.7)
+    log_p = torch.log_softmax(logits.double() / 0.7, dim=-1)
+    above = log_p.exp().cumsum(-1).gather(-1, token[:, None]).squeeze(-1)
+    own = log_p.gather(-1, token[:, None]).squeeze(-1)
+    assert bool((own > -torch.inf).all())
+    assert bool(((above - own.exp() - 1e-6 <= uniform) & (uniform <= above + 1e-6)).all())
+    assert torch.allclose(logp.double(), own, atol=1e-5)
+
+
 @pytest.mark.parametrize("uniform", [0.0, 1.0 - 2**-24])
-def test_the_ends_of_the_unit_interval_draw_possible_tokens(uniform: float):
-    logits = torch.tensor([[-torch.inf, 0.0, 0.0, -torch.inf]])
+@pytest.mark.parametrize("beside", [1, 2 * BLOCK])
+def test_the_ends_of_the_unit_interval_draw_possible_tokens(uniform: float, beside: int):
+    impossible = torch.full((beside,), -torch.inf)
+    logits = torch.cat([impossible, torch.zeros(2), impossible])[None]
     token, _ = _draw(logits, torch.tensor([uniform]), 1.0)
-    assert token.item() in (1, 2)
+    assert token.item() - beside in (0, 1)

@@ -23,6 +23,8 @@ from trainer.rollout.engine import RolloutEngine, Sample, SampleRequest
 from trainer.rollout.held import Forms, HeldRows
 
 PROGRESS_EVERY = 16
+BLOCK = 256
+"""Tokens of the vocabulary whose probabilities are added up before one of them is drawn."""
 CLEAR_BEYOND = 8
 """Finished rows are cleared away once they are one in this many: moving the others costs a copy."""
 
@@ -135,15 +137,36 @@ def _draw(
     if temperature == 0.0:
         token = logits_BV.argmax(dim=-1)
         return token, torch.zeros_like(token, dtype=torch.float32)
-    log_p = torch.log_softmax(logits_BV.float() / temperature, dim=-1)
+    score_BV = logits_BV.float()
+    if temperature != 1.0:
+        score_BV = score_BV / temperature
     if top_p < 1.0 or top_k is not None:
-        log_p = torch.log_softmax(_keep_likely(log_p, top_p, top_k), dim=-1)
-    cumulative = log_p.exp().cumsum(-1)
-    # The last sum is 1 up to rounding; scaling by it keeps the draw inside the vocabulary.
-    target = uniform_B[:, None] * cumulative[:, -1:]
-    token = torch.searchsorted(cumulative, target, right=True).squeeze(-1)
-    token = token.clamp(max=logits_BV.shape[-1] - 1)
-    return token, log_p.gather(-1, token[:, None]).squeeze(-1)
+        score_BV = _keep_likely(torch.log_softmax(score_BV, dim=-1), top_p, top_k)
+    highest = score_BV.amax(dim=-1, keepdim=True)
+    rows, vocabulary = score_BV.shape
+    weight_BV = score_BV.new_zeros(rows, -(-vocabulary // BLOCK) * BLOCK)
+    weight_BV[:, :vocabulary] = (score_BV - highest).exp_()
+    # First a block of the vocabulary, then a token in it: a running sum over all of it takes much longer.
+    weight_BKV = weight_BV.unflatten(-1, (-1, BLOCK))
+    cumulative_BK = weight_BKV.sum(dim=-1).cumsum(dim=-1)
+    total = cumulative_BK[:, -1:]
+    block, rest = _reached(cumulative_BK, uniform_B[:, None] * total)
+    of_block = weight_BKV.gather(1, block[:, :, None].expand(-1, -1, BLOCK)).squeeze(1)
+    within, _ = _reached(of_block.cumsum(dim=-1), rest)
+    token = (block * BLOCK + within).clamp(max=vocabulary - 1)  # where a logit is not a number
+    logp = score_BV.gather(-1, token) - highest - total.log()
+    return token.squeeze(-1), logp.squeeze(-1)
+
+
+def _reached(cumulative_BK: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
+    """The first place at which each row's sum exceeds its target, (B, 1), and what is left of that before it.
+
+    A target that rounding has raised to the whole sum or beyond is lowered: a place of weight 0 is never it.
+    """
+    target = torch.minimum(target, torch.nextafter(cumulative_BK[:, -1:], target.new_zeros(())))
+    place = torch.searchsorted(cumulative_BK, target, right=True).clamp(max=cumulative_BK.shape[-1] - 1)
+    before = cumulative_BK.gather(-1, (place - 1).clamp(min=0))
+    return place, target - before.where(place > 0, 0.0)
 
 
 def _keep_likely(log_p_BV: Tensor, top_p: float, top_k: int | None) -> Tensor:
