@@ -33,7 +33,7 @@ from trainer.steps.update import update
 
 WORLDS = (1, 2, 4)
 GROUPS, RESPONSES, TOKENS = 4, 4, 32
-UPDATES = 3
+UPDATES = 8
 SHAPE = {
     "hidden_size": 256,
     "intermediate_size": 1024,

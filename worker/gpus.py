@@ -21,10 +21,15 @@ class Slots:
 
     def take(self) -> int:
         """A slot whose GPUs nobody uses; where there is none, that with the fewest users."""
+        return self.take_anyway(1)[0]
+
+    def take_anyway(self, count: int) -> tuple[int, ...]:
+        """So many slots, those with the fewest users, or all."""
         with self._lock:
-            slot = min(self._users, key=self._users.__getitem__)
-            self._users[slot] += 1
-            return slot
+            taken = sorted(sorted(self._users, key=self._users.__getitem__)[:count])
+            for slot in taken:
+                self._users[slot] += 1
+            return tuple(taken)
 
     @property
     def free(self) -> int:
@@ -68,17 +73,17 @@ class Slots:
 
 
 def engine_slots(settings: Settings) -> Slots:
-    """Those of the inference worker: ``engine_gpus`` each, which several engines may meet on.
+    """Those of the inference worker, a GPU each; an engine has several of them, and several may meet on one.
 
     How many meet is the affair of their memory. Raises TooFewGpus.
     """
     gpus, each = inventory(settings), settings.engine_gpus
-    if gpus and each > len(gpus):
+    if gpus and each is not None and each > len(gpus):
         raise TooFewGpus(
             f"POLICYSPLIT_ENGINE_GPUS is {each}, but there are {len(gpus)} GPUs here ({', '.join(gpus)}): "
             f"give at most {len(gpus)}"
         )
-    return Slots(shares(gpus, max(1, len(gpus) // each), share=False))
+    return Slots(shares(gpus, max(1, len(gpus)), share=False))
 
 
 @lru_cache

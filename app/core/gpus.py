@@ -22,11 +22,24 @@ def inventory(settings: Settings) -> list[str]:
     return _installed() if named is None else [one.strip() for one in named.split(",") if one.strip()]
 
 
+def memory(settings: Settings) -> int:
+    """Bytes of the smallest of these GPUs; 0 where it is not known."""
+    named = [] if settings.gpus is None and "CUDA_VISIBLE_DEVICES" not in os.environ else inventory(settings)
+    rows = [line.split(", ") for line in _asked("index,uuid,memory.total", "nounits")]
+    found = [size for *names, size in rows if not named or set(names) & set(named)]
+    return min((int(size) << 20 for size in found if size.isdigit()), default=0)
+
+
 def _installed() -> list[str]:
+    return _asked("uuid")
+
+
+def _asked(fields: str, *form: str) -> list[str]:
+    """What the driver says of each GPU."""
     program = shutil.which("nvidia-smi")
     if program is None:
         return []
-    command = [program, "--query-gpu=uuid", "--format=csv,noheader"]
+    command = [program, f"--query-gpu={fields}", "--format=" + ",".join(("csv", "noheader", *form))]
     try:
         told = subprocess.run(command, capture_output=True, text=True, timeout=QUERY_SECONDS, check=True)
     except (OSError, subprocess.SubprocessError):  # a driver without a device

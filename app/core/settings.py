@@ -355,12 +355,13 @@ class Settings(GraderSettings):
         description="Concurrent requests at each inference worker that has a model loaded, from which on a "
         "less busy worker loads it too; 0: never",
     )
-    engine_gpus: int = Field(
-        default=1,
+    engine_gpus: int | None = Field(
+        default=None,
         ge=1,
-        description="GPUs per engine, taken from POLICYSPLIT_GPUS, those with the fewest engines first. "
-        "vLLM divides a model's weights over as many of them as divide its attention heads, "
-        "unless the engine's arguments name a --tensor-parallel-size",
+        description="GPUs per engine, taken from POLICYSPLIT_GPUS, those with the fewest engines first; "
+        "default: one, with vLLM the fewest (1, 2, 4, …) into whose memory the model's weights and cache "
+        "fit. vLLM divides the weights over as many of them as divide its attention heads, unless the "
+        "engine's arguments name a --tensor-parallel-size",
     )
     engine_memory_bytes: int = Field(
         default=8 << 30, description="Memory for loaded checkpoints; beyond it they are evicted"

@@ -1,4 +1,4 @@
-"""Gradients of a batch by one rank or several: ``torchrun -m tests.trainer.ranked_gradients MODEL OUT``."""
+"""Gradients of a batch by one rank or several: ``python -m … RANKS MODEL OUT``."""
 
 import sys
 from pathlib import Path
@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from tests.fixtures.groups import H, N, load_tiny_policy, make_group, positions_of
+from tests.fixtures.launched import as_ranks
 from tests.fixtures.steps import step_context
 from trainer.algorithms import build_algorithm
 from trainer.distributed.ranks import ALONE, Ranks, join_ranks
@@ -83,4 +84,4 @@ def main(model: str, out: str) -> None:
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    as_ranks(main)

@@ -1,4 +1,4 @@
-"""Steps by one rank or several, each with its part of the weights: ``torchrun -m … MODELS OUT``.
+"""Steps by one rank or several, each with its part of the weights: ``python -m … RANKS MODELS OUT``.
 
 A world is started once: what it finds, of training and of saving, is written to a file a rank.
 """
@@ -12,24 +12,37 @@ import torch
 from torch import Tensor
 
 from tests.fixtures.groups import H, N, make_group, positions_of
+from tests.fixtures.launched import as_ranks
 from tests.fixtures.steps import step_context
 from tests.trainer import sharded_saving as saving
+from tests.trainer.sampling_beside import run_on, spec_of
 from trainer.algorithms import build_algorithm
+from trainer.algorithms.base import Algorithm
+from trainer.data.items import Item
 from trainer.distributed.ranks import ALONE, Ranks, join_ranks
 from trainer.distributed.sharding import own_bytes, put_together
+from trainer.graders.custom import function_grader
 from trainer.model.optim import MasterAdamW
 from trainer.model.policy import Policy, load_policy, shard
+from trainer.rollout.sharded_engine import ShardedEngine
+from trainer.rollout.transformers_engine import TransformersEngine
 from trainer.spec.algorithm import AlgorithmSpec, Dapo, Grpo, KlCov, PolicySplit, ReferenceKl
 from trainer.spec.model import LoraSpec, ModelSpec
-from trainer.spec.run import OptimizerSpec
+from trainer.spec.run import OptimizerSpec, RolloutSpec
+from trainer.steps.context import StepContext
+from trainer.steps.generation import build_group, grade_groups, sample_groups
+from trainer.steps.resampling import collect_groups
 from trainer.steps.update import update
 from trainer.types import Group
 
 REWARDS = [1.0, 0.0, 0.0, 1.0, 0.5, 0.0]
 FLAT = [1.0] * 6
+#: Of four ranks two have no row.
+TWO = [REWARDS, REWARDS[::-1]]
+#: One of them teaches nothing: its rank has no gradient, or a pass without one.
+THREE = [REWARDS, FLAT, REWARDS[::-1]]
 #: Very unequal ones, some empty.
 RAGGED = [40, 1, 7, 0, 23, 3]
-STEPS = 5
 #: A short one: what is computed is cheap.
 PROMPT = "Explore."
 
@@ -39,33 +52,40 @@ class Case:
     """What is trained on, and how."""
 
     algorithm: AlgorithmSpec
-    rewards: list[list[float]] = field(default_factory=lambda: [REWARDS[i:] + REWARDS[:i] for i in range(3)])
-    lengths: list[int] | None = None
+    rewards: list[list[float]] = field(default_factory=lambda: TWO)
+    steps: int = 2
+    """The first has two updates: in the second ratios are not 1."""
     parts: int = 1
     """Into how many micro-batches the largest group goes, about."""
     model: dict[str, Any] = field(default_factory=dict)
     lora: bool = False
 
+    @property
+    def sampled(self) -> bool:
+        """Whether ranks sample and grade their groups, and sample others in place of flat ones."""
+        return isinstance(self.algorithm, Dapo)
+
 
 SPLIT = PolicySplit(eta=0.3, eta_normal=0.1)
 LEAVING = Grpo(reference_kl=ReferenceKl(coefficient=0.1))
+ALGORITHMS = {"policy_split": SPLIT, "grpo": Grpo(), "kl_cov": KlCov(share=0.1), "dapo": Dapo()}
+#: What every world trains, for five steps.
+EVERYWHERE = {
+    f"{name}{', lora' * lora}": Case(algorithm, steps=5, lora=lora)
+    for name, algorithm in ALGORITHMS.items()
+    for lora in (False, True)
+}
 CASES = {
-    "policy_split": Case(SPLIT),
-    "policy_split, lora": Case(SPLIT, lora=True),
-    "policy_split, ragged": Case(SPLIT, [REWARDS, FLAT, REWARDS[::-1]], RAGGED),
-    "policy_split in parts": Case(SPLIT, [REWARDS, FLAT, REWARDS[::-1]], RAGGED, parts=3),
+    **EVERYWHERE,
+    "policy_split in parts": Case(SPLIT, THREE, parts=3),
+    "a rank without a row": Case(Grpo(), [REWARDS]),
     "policy_split, computed again": Case(SPLIT, model={"gradient_checkpointing": True}),
-    "grpo": Case(Grpo()),
-    "grpo, lora, in parts": Case(Grpo(), [REWARDS, FLAT, REWARDS[::-1]], RAGGED, parts=2, lora=True),
+    "grpo, lora, in parts": Case(Grpo(), THREE, parts=2, lora=True),
     "grpo, reference": Case(LEAVING, [REWARDS, FLAT]),
     "grpo, reference, lora": Case(LEAVING, [REWARDS, FLAT], lora=True),
-    "kl_cov": Case(KlCov(share=0.1), [REWARDS, FLAT, REWARDS[::-1]]),
-    "dapo": Case(Dapo(), [REWARDS, REWARDS[::-1], REWARDS]),
-    "ranks without a row": Case(Grpo(), [REWARDS]),
-    "a rank without gradient": Case(SPLIT, [REWARDS, FLAT]),
 }
-#: What four ranks do, of which the last have less or nothing.
-FOUR = ["policy_split in parts", "grpo, lora, in parts", "kl_cov", "ranks without a row"]
+#: Two ranks train all cases.
+FOUR = [*EVERYWHERE, "policy_split in parts", "grpo, lora, in parts"]
 
 
 def policy_of(model: str, case: Case, ranks: Ranks, dtype: torch.dtype = torch.float64) -> Policy:
@@ -99,17 +119,40 @@ def reference_of(model: str, case: Case, policy: Policy) -> Policy | None:
     return reference
 
 
-def groups_of(policy: Policy, case: Case, step: int) -> list[Group]:
+def groups_of(context: StepContext, case: Case) -> list[Group]:
+    """Those of a step: given, or what the policy samples."""
+    if case.sampled:
+        return sampled_groups(context)
     behavior = [N, N, N, H, H, H] if isinstance(case.algorithm, PolicySplit) else [N] * 6
     return [
-        make_group(policy, one, behavior, index=i, lengths=case.lengths, seed=step)
+        make_group(context.policy, one, behavior, index=i, lengths=RAGGED, seed=context.step)
         for i, one in enumerate(case.rewards)
     ]
 
 
+def reward(item: dict[str, object], text: str) -> float:
+    """The same for all of every other item's responses: its group is sampled in vain."""
+    return float(sum(map(ord, text)) % 2) if item["varies"] else 1.0
+
+
+def sampled_groups(context: StepContext) -> list[Group]:
+    """Two that teach, where further items took the place of those that do not."""
+
+    def sample(first: int, count: int) -> list[Group]:
+        messages = [[{"role": "user", "content": f"{index} ="}] for index in range(first, first + count)]
+        items = [Item(one, {"varies": i % 2}, index=i) for i, one in enumerate(messages, first)]
+        groups = [build_group(context.policy, one, one.index, one.index, None) for one in items]
+        sample_groups(context, groups, context.samples, "sample")
+        grade_groups(context, groups)
+        return groups
+
+    found = collect_groups(sample, context.algorithm.keeps, wanted=2, resampling_rounds=9)
+    assert len(found.kept) == 2 and found.dropped and found.rounds > 1
+    return found.kept
+
+
 def trained(model: str, case: Case, ranks: Ranks = ALONE) -> dict[str, Tensor | float]:
-    """Five steps, the first of two updates, in the second of which ratios are not 1: the gradients of the
-    first step, loss and norm of each, the weights after the last, whole."""
+    """The gradients of the first step, loss and norm of each, the weights after the last, whole."""
     found: dict[str, Tensor | float] = {}
 
     class Recorder(MasterAdamW):
@@ -126,11 +169,12 @@ def trained(model: str, case: Case, ranks: Ranks = ALONE) -> dict[str, Tensor | 
     settings = OptimizerSpec(learning_rate=1e-2, max_grad_norm=0.5, epsilon=1e-4)
     optimizer = Recorder(policy.model, settings)
     reference = reference_of(model, case, policy)
-    for step in range(STEPS):
-        groups = groups_of(policy, case, step)
+    for step in range(case.steps):
+        context = context_of(policy, algorithm, ranks, step=step, reference=reference)
+        groups = groups_of(context, case)
         largest = positions_of(policy, groups, algorithm.scored_modes(0))
         result = update(
-            step_context(policy, algorithm, ranks=ranks, step=step, reference=reference),
+            context,
             optimizer,
             groups,
             first_update=0 if step == 0 else step + 1,
@@ -145,9 +189,23 @@ def trained(model: str, case: Case, ranks: Ranks = ALONE) -> dict[str, Tensor | 
     return found | {f"weights/{name}": one for name, one in optimizer.whole_masters()}
 
 
+def context_of(policy: Policy, algorithm: Algorithm, ranks: Ranks, **changes: Any) -> StepContext:
+    """Ranks sample together."""
+    own = TransformersEngine(policy)
+    return step_context(
+        policy,
+        algorithm,
+        ranks=ranks,
+        engine=own if ranks.world == 1 else ShardedEngine(own, ranks),
+        grader=function_grader(reward),
+        rollout=RolloutSpec(samples_per_prompt=4, max_response_tokens=4),
+        **changes,
+    )
+
+
 def bytes_of(model: str, ranks: Ranks = ALONE) -> dict[str, int]:
     """What a rank holds after a step: of weights, gradients, moments; and of all of it, whole."""
-    case = CASES["policy_split"]
+    case = Case(SPLIT, THREE)
     kept: dict[str, int] = {}
 
     class Weighing(MasterAdamW):
@@ -162,8 +220,8 @@ def bytes_of(model: str, ranks: Ranks = ALONE) -> dict[str, int]:
             return norm
 
     policy = policy_of(model, case, ranks, torch.float32)
-    context = step_context(policy, build_algorithm(case.algorithm, 64), ranks=ranks)
-    update(context, Weighing(policy.model, OptimizerSpec()), groups_of(policy, case, 0), first_update=0)
+    context = context_of(policy, build_algorithm(case.algorithm, 64), ranks)
+    update(context, Weighing(policy.model, OptimizerSpec()), groups_of(context, case), first_update=0)
     return kept
 
 
@@ -178,8 +236,9 @@ def main(models: str, out: str) -> None:
         if ranks.world == 2:
             found["states"] = saving.states(model, folder / "states", ranks)
             saving.checkpoints(Path(models), folder / "checkpoints", ranks)
+            run_on(ranks, spec_of(Path(model), folder, 1), folder / "ahead")
         torch.save(found, folder / f"{ranks.world}-{ranks.rank}.pt")
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    as_ranks(main)

@@ -14,12 +14,12 @@ import torch
 from safetensors.torch import load_file
 
 from tests.fixtures.groups import load_tiny_policy
+from tests.fixtures.launched import on_ranks
 from tests.fixtures.runs import (
     events_of,
     rank_processes,
     reproducible,
     tiny_spec,
-    torchrun,
     torchrun_trainer,
     wait_for_event,
     write_rows,
@@ -42,9 +42,7 @@ STEPS = 20
 def on_two_ranks(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> list[dict]:
     """What each of two ranks finds in every case of ``ranked_gradients``."""
     out = tmp_path_factory.mktemp("ranks")
-    process = torchrun("tests.trainer.ranked_gradients", str(tiny_model), str(out))
-    output, _ = process.communicate(timeout=200)
-    assert process.returncode == 0, output
+    on_ranks(2, "tests.trainer.ranked_gradients", str(tiny_model), str(out))
     return [torch.load(out / f"rank-{rank}.pt") for rank in range(2)]
 
 

@@ -11,12 +11,16 @@ from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM
 
 from tests.fixtures.architectures import build_architecture
+from tests.fixtures.launched import on_ranks
 from tests.fixtures.models import build_tiny_model
-from tests.fixtures.runs import torchrun
+from tests.fixtures.runs import events_of, reproducible
+from tests.trainer.sampling_beside import STEPS, Beside, built, spec_of
 from tests.trainer.sharded_saving import SAVED, Training, go_on, small_policy
 from tests.trainer.sharded_training import CASES, FOUR, bytes_of, trained
 from trainer.checkpoints import checkpoint
 from trainer.distributed.ranks import ALONE
+from trainer.loop import Run
+from trainer.spec.events import EventWriter, Rollouts, StepMetrics
 
 #: The worlds, in the order in which each goes on from what the one before has saved.
 WORLDS = (4, 2, 3)
@@ -37,9 +41,7 @@ def out(models: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("worlds")
     go_on(str(models / "tiny"), folder / "chain")
     for world in WORLDS:
-        process = torchrun("tests.trainer.sharded_training", str(models), str(folder), ranks=world)
-        output, _ = process.communicate(timeout=600)
-        assert process.returncode == 0, output
+        on_ranks(world, "tests.trainer.sharded_training", str(models), str(folder))
     return folder
 
 
@@ -59,7 +61,7 @@ def trained_alone(model: str, name: str) -> dict[str, torch.Tensor | float]:
 def test_r12_ranks_with_parts_of_the_weights_train_as_one_with_all(
     models: Path, found: dict[int, list[dict[str, Any]]], world: int, name: str
 ):
-    """Gradients of the first step, losses, norms, metrics, entropies; weights after five steps of AdamW.
+    """Gradients of the first step, losses, norms, metrics, entropies; weights after the last step of AdamW.
 
     In float64, but for norms and positions inside the model.
     """
@@ -139,6 +141,31 @@ def test_a_torn_part_is_found_by_all_and_the_state_before_taken(
         assert len(torn) == 1 and "the state of step 2 is damaged (__1_0.distcp has SHA-256" in torn[0]
         for name, expected in found[2][0]["states"]["saved"].items():
             assert torch.equal(weights[name], expected), name
+
+
+def test_ranks_with_parts_of_the_weights_train_what_is_sampled_beside_them_as_one_does(
+    models: Path, out: Path, tmp_path: Path
+):
+    """Each batch is there before the second rank begins the update beside it (``sampling_beside.Waiting``):
+    the thread takes part in nothing collective. States are written meanwhile, by a thread as well."""
+    with EventWriter(tmp_path / "events.jsonl") as events:
+        run = Run(spec_of(models / "tiny", tmp_path, 1), tmp_path, events)
+        run._engine = built(run, Beside)
+        assert run.run()
+    alone, together = events_of(tmp_path), events_of(out / "ahead")
+    texts = [
+        [[one.response for one in event.rollouts] for event in told if isinstance(event, Rollouts)]
+        for told in (alone, together)
+    ]
+    assert texts[0] == texts[1] and len(texts[0]) == STEPS
+    one, other = ([e for e in told if isinstance(e, StepMetrics)] for told in (alone, together))
+    for expected, found in zip(one, other, strict=True):
+        assert reproducible(found) == pytest.approx(reproducible(expected), rel=1e-4, abs=1e-6)
+        assert ("time/ahead" in found.values) == (0 < found.step < STEPS)
+    last = f"checkpoints/step-{STEPS}/model.safetensors"
+    expected = load_file(tmp_path / last)
+    for name, weight in load_file(out / "ahead" / last).items():
+        torch.testing.assert_close(weight, expected[name], rtol=1e-4, atol=1e-6)
 
 
 @pytest.mark.parametrize("name", SAVED)

@@ -8,15 +8,15 @@ from typing import Any
 import torch
 
 from tests.fixtures.groups import H, N, load_tiny_policy
-from tests.fixtures.runs import events_of, reproducible, tiny_spec, write_rows
+from tests.fixtures.runs import events_of, reproducible
+from tests.trainer.sampling_beside import STEPS, Beside, built, spec_of
 from trainer.errors import EngineFailed
 from trainer.loop import Run
 from trainer.model.policy import Policy
 from trainer.model.scoring import Scores, score_groups
 from trainer.objective.metrics import MetricSums
 from trainer.replay import replay
-from trainer.rollout.engine import RolloutEngine, Sample, SampleRequest
-from trainer.rollout.transformers_engine import TransformersEngine
+from trainer.rollout.engine import Sample, SampleRequest
 from trainer.spec.algorithm import Dapo, PolicySplit
 from trainer.spec.evaluation import EvaluationSpec
 from trainer.spec.events import Event, EventWriter, Phase, StepMetrics, Stopped
@@ -25,41 +25,6 @@ from trainer.spec.run import CheckpointSpec, DiagnosticsSpec, RolloutSpec, RunSp
 from trainer.steps.group_loss import formed
 from trainer.steps.update import UpdateResult
 from trainer.types import Group
-
-STEPS = 4
-
-
-def spec_of(model: Path, folder: Path, staleness: int, **changes: Any) -> RunSpec:
-    fields: dict[str, Any] = {
-        "rollout": RolloutSpec(
-            prompts_per_step=3, samples_per_prompt=4, max_response_tokens=16, staleness=staleness
-        ),
-        "validation_data": None,
-        "diagnostics": DiagnosticsSpec(interval=2, probe_items=1),
-        "checkpoint": CheckpointSpec(interval=1, keep_best=STEPS),
-        "total_steps": STEPS,
-    }
-    return tiny_spec(model, write_rows(folder / "data.jsonl"), **(fields | changes))
-
-
-class Beside(RolloutEngine):
-    """The built-in engine on weights of its own: what vLLM is, in one process."""
-
-    def __init__(self, policy: Policy, folder: Path):
-        self._policy = policy
-        self._own = load_tiny_policy(folder, double=False)
-        self._engine = TransformersEngine(self._own)
-        self.sync()
-
-    def generate(self, requests: Sequence[SampleRequest], **options: Any) -> list[Sample]:
-        return self._engine.generate(requests, **options)
-
-    @property
-    def has_own_weights(self) -> bool:
-        return True
-
-    def sync(self) -> None:
-        self._own.model.load_state_dict(self._policy.model.state_dict())
 
 
 class Watched(Run):
@@ -77,7 +42,7 @@ def run(spec: RunSpec, folder: Path, engine: type[Beside] | None = None, events:
         found = Watched(spec, folder, writer)
         found.trained = []
         if engine is not None:
-            found._engine = engine(found.policy, Path(spec.model.path))
+            found._engine = built(found, engine)
         assert found.run()
     return found
 
@@ -211,7 +176,7 @@ def test_a_stop_while_the_engine_beside_the_update_fails_saves_no_half_step(tiny
     spec = spec_of(tiny_model, tmp_path, 1, checkpoint=CheckpointSpec(interval=1))
     with Stopping(tmp_path / "run/events.jsonl") as events:
         cut = Run(spec, tmp_path / "run", events, stop)
-        cut._engine = Failing(cut.policy, tiny_model)
+        cut._engine = built(cut, Failing)
         cut._stop_if_asked = lambda: None  # asked within the step
         assert not cut.run()
     last = events_of(tmp_path / "run")[-1]
@@ -270,7 +235,8 @@ def test_an_engine_rests_while_the_model_is_trained_probed_and_measured(tiny_mod
     )
     with Phases(tmp_path / "run/events.jsonl") as events:
         found = Run(spec, tmp_path / "run", events)
-        found._engine = engine = Sleeping(found.policy, tiny_model)
+        engine = Sleeping(found.policy, tiny_model)
+        found._engine = built(found, lambda *_: engine)
 
         def look(*_: object) -> None:
             if phase in ("forward_backward", "diagnostics", "evaluate"):

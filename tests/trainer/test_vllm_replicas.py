@@ -10,13 +10,17 @@ import pytest
 import torch
 
 from tests.fixtures.groups import load_tiny_policy
+from tests.fixtures.launched import second_rank
+from tests.trainer.sharded_saving import small_policy
 from tests.trainer.test_vllm_engine import PROMPTS, requests, trainer_logprobs
+from trainer.distributed.ranks import ALONE, join_ranks
 from trainer.model.policy import Policy
 from trainer.rollout.places import Places
 from trainer.rollout.transformers_engine import TransformersEngine
 from trainer.rollout.vllm_engine import VllmEngine
 from trainer.rollout.vllm_protocol import Draw, Generate
 from trainer.rollout.vllm_replica import exchange
+from trainer.rollout.weight_transfer import PipeSender
 from trainer.spec.model import ModelSpec
 from trainer.spec.rollout import RolloutSpec, VllmSpec
 
@@ -93,3 +97,15 @@ def test_a_batch_with_one_seed_is_drawn_the_same_way_again(pair: VllmEngine, pol
     assert drawn(7) == once
     assert [ids for ids, _ in drawn(8)] != [ids for ids, _ in once]
     assert len({tuple(ids) for ids, _ in once}) == 12
+
+
+def test_weights_that_are_divided_over_ranks_come_whole(
+    pair: VllmEngine, vllm_model: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """With adapters, merged. This process is the first of two ranks, and has the engines."""
+    rank_1 = second_rank(monkeypatch, "tests.trainer.sharded_sending", str(vllm_model))
+    with join_ranks(on_lost=pytest.fail) as ranks:
+        PipeSender(small_policy(str(vllm_model), ranks, lora=True), pair).send()
+    assert rank_1.wait(60) == 0
+    sampled = pair.generate(requests(12), max_tokens=16, temperature=1.0)
+    check_logprobs(small_policy(str(vllm_model), ALONE, lora=True), sampled)

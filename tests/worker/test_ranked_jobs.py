@@ -11,12 +11,15 @@ import pytest
 
 from app.core.queue import announce
 from app.core.settings import get_settings
+from app.core.store.remote import remote
+from app.core.store.runs import stored_states
 from tests.fixtures.runs import tiny_spec, write_rows
 from tests.fixtures.workers import Service, WorkerProcess, eventually
 from trainer.spec.evaluation import EvaluationSpec
-from trainer.spec.events import Started, read_events
+from trainer.spec.events import Event, Started, StepMetrics, read_events
 from trainer.spec.resources import Resources
 from trainer.spec.run import CheckpointSpec, DiagnosticsSpec, RolloutSpec
+from worker.jobs.launcher import fewer_text
 
 SECONDS = 120.0
 
@@ -35,8 +38,8 @@ def add(ranked: Service, tiny_model: Path, tmp_path: Path) -> Callable[..., str]
     """Adds a job of two ranks, and some steps."""
     data = write_rows(tmp_path / "rows.jsonl")
 
-    def add(steps: int, gpus: int = 2, **columns: object) -> str:
-        resources = Resources(gpus=gpus).as_started()
+    def add(steps: int, gpus: int = 2, min_gpus: int | None = None, **columns: object) -> str:
+        resources = Resources(gpus=gpus, min_gpus=min_gpus).as_started()
         spec = tiny_spec(
             tiny_model,
             data,
@@ -138,3 +141,48 @@ def test_a_large_job_gets_its_turn_among_small_ones(
     if any("is reserved for the job" in event.message for event in ranked.events(large)):
         # Its turn came while slots were taken, as it does unless both small jobs ended at once.
         assert all(ranked.attempts(one)[0].started_at > began[large] for one in small[2:])
+
+
+@pytest.mark.usefixtures("bucket")
+def test_after_a_loss_a_host_with_less_goes_on_from_a_state_in_the_store(
+    ranked: Service,
+    add: Callable[..., str],
+    start_worker: Callable[[], WorkerProcess],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:
+    """The hosts share nothing but database and store. Of the last state the second rank's part is torn there,
+    which is found by its hash, and the one before it is taken, by one rank where two had written it."""
+    monkeypatch.setenv("POLICYSPLIT_RETRY_BACKOFF_SECONDS", "600")
+    job_id = add(steps=10_000, min_gpus=1)
+    first = start_worker()
+    eventually(lambda: len(stored_states(job_id)) == 2, SECONDS)
+    ranks_of(ranked, job_id, 1)[1].kill()
+    attempt = eventually(lambda: [one for one in ranked.attempts(job_id) if one.ended_at], 60)[0]
+    assert (attempt.outcome, attempt.cause) == ("crashed", "lost_rank")
+    first.stop()
+    before, newest = sorted(states := stored_states(job_id))
+    store = remote()
+    assert store is not None
+    store.put_bytes(states[newest].object_path(f"state/step-{newest}/__1_0.distcp"), b"torn")
+
+    monkeypatch.setenv("POLICYSPLIT_WORKER_SLOTS", "1")
+    monkeypatch.setenv("POLICYSPLIT_DATA_DIR", str(tmp_path / "another host"))
+    get_settings.cache_clear()
+    ranked.change(job_id, not_before=0.0)
+    announce(job_id)
+    start_worker()
+    told = ranked.run_dir(job_id) / "events-2.jsonl"
+
+    def went_on() -> list[Event]:
+        events = [event for event, _ in read_events(told)] if told.exists() else []
+        return events if any(isinstance(one, StepMetrics) and one.step > before for one in events) else []
+
+    events = eventually(went_on, SECONDS)
+    assert next(one.step for one in events if isinstance(one, Started)) == before
+    messages = [one.message for one in ranked.events(job_id)]
+    assert any("__1_0.distcp" in one and one.endswith("The state before it is taken.") for one in messages)
+    assert fewer_text(Resources(gpus=2), 1) in messages
+    assert ranked.job(job_id).held_gpus == 1
+    ranked.change(job_id, cancel_requested=True)
+    ranked.wait_for_status(job_id, "cancelled", 20)

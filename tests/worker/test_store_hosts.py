@@ -14,8 +14,9 @@ from sqlalchemy import select
 from app.core.db import read_session, write_session
 from app.core.settings import get_settings
 from app.core.store.artefacts import keep, local
+from app.core.store.errors import Damaged
 from app.core.store.remote import remote
-from app.core.store.runs import stored_states
+from app.core.store.runs import link_state, send_state, stored_states
 from app.core.tables import Checkpoint, File, TrainingWorker
 from app.files.storage import local_path
 from tests.fixtures.object_store import Faults, FaultyS3
@@ -181,23 +182,49 @@ def test_a_state_goes_up_after_the_events_before_it(
     events, wake = run_dir / events_name(1), threading.Event()
     events.write_bytes(b"x" * 100)
     uploads = Uploads(claim.id, run_dir, wake)
-    for step in (4, 6):
+    for step in (4, 6, 8):
         save_state(run_dir, step)
         uploads.look_for_state(events, relayed=99)
         assert step not in stored_states(claim.id)
         uploads.look_for_state(events, relayed=100)
         eventually(lambda: not uploads.pending)
-        # Of the one before nothing is left.
-        assert list(stored_states(claim.id)) == [step]
+        # Of those before it only the last is left.
+        assert sorted(stored_states(claim.id)) == [one for one in (4, 6, 8) if step - 2 <= one <= step]
     uploads.close()
 
     other = move(tmp_path / "another", monkeypatch) / "runs" / claim.id
     restore(claim.id, other)
-    assert (other / "state" / "step-6" / "state.json").read_text() == "6" and (other / "run.json").is_file()
+    assert (other / "state" / "step-8" / "state.json").read_text() == "8" and (other / "run.json").is_file()
     # A host with a later one of its own keeps it.
-    save_state(other, 8)
+    save_state(other, 9)
     restore(claim.id, other)
-    assert sorted(path.name for path in (other / "state").iterdir()) == ["step-6", "step-8"]
+    assert sorted(path.name for path in (other / "state").iterdir()) == ["step-8", "step-9"]
+
+
+def test_a_damaged_state_is_passed_over_and_replaced_when_its_step_is_done_again(
+    hosts: Service, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    claim, run_dir = begin(hosts)
+    for step in (4, 6):
+        save_state(run_dir, step)
+        send_state(claim.id, step, link_state(run_dir, step))
+    store, states = remote(), stored_states(claim.id)
+    assert store is not None
+    store.put_bytes(states[6].object_path("state/step-6/state.json"), b"x")
+
+    other = move(tmp_path / "another", monkeypatch) / "runs" / claim.id
+    (note,) = restore(claim.id, other)
+    assert "is damaged" in note and note.endswith("The state before it is taken.")
+    assert [path.name for path in (other / "state").iterdir()] == ["step-4"]
+    save_state(other, 6)
+    (other / "state" / "step-6" / "state.json").write_text("6, again")
+    send_state(claim.id, 6, link_state(other, 6))
+    assert len(stored(f"runs/{claim.id}/states")) == 2 * len(("run.json", "state.json", "tree.json"))
+    assert stored_states(claim.id)[6] != states[6]
+    for step in (4, 6):
+        store.put_bytes(stored_states(claim.id)[step].tree_path, b"{}")
+    with pytest.raises(Damaged):
+        restore(claim.id, move(tmp_path / "a third", monkeypatch) / "runs" / claim.id)
 
 
 def test_what_the_trainer_drops_goes_from_the_store(hosts: Service) -> None:

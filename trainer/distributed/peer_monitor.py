@@ -5,6 +5,7 @@ why it failed; a process that dies says nothing, and its connection breaks. Coll
 not do: with NCCL they wait for a dead peer, and between them a rank may sample for minutes.
 """
 
+import contextlib
 import os
 import socket
 import threading
@@ -54,11 +55,9 @@ class PeerMonitor:
 
     def _watch(self, rank: int, peer: socket.socket) -> None:
         said = b""
-        try:
+        with peer, contextlib.suppress(OSError):  # reset: as good as closed
             while more := peer.recv(65536):
                 said += more
-        except OSError:
-            pass  # reset: as good as closed
         if self._over.is_set() or said.decode(errors="replace") == FAREWELL:
             return
         if not self._lost.is_set():

@@ -5,6 +5,7 @@ whole model with W + alpha/rank * B A in place of W, rounded once to the model's
 itself as peft saves it. The reference of a reference-KL is the same model with the adapters turned off.
 """
 
+import copy
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -112,4 +113,6 @@ def save_adapter(model: PreTrainedModel, folder: Path, weights: dict[str, Tensor
     )
     tensors = {f"base_model.model.{name}": value.cpu().contiguous() for name, value in state.items()}
     save_file(tensors, folder / "adapter_model.safetensors", metadata={"format": "pt"})
-    model.peft_config[NAME].save_pretrained(str(folder))
+    config: Any = copy.copy(model.peft_config[NAME])
+    config.target_modules = sorted(config.target_modules)  # a set, whose order another process has otherwise
+    config.save_pretrained(str(folder))

@@ -76,6 +76,8 @@ def update(
         first = number == 0
         loss = batch.backward(observer) if first else batch.backward_again()
         loss = sum(ranks.gather(loss))
+        if context.policy.sharding is not None:
+            context.policy.sharding.rest()  # the optimizer needs its room
         optimizer.add_up(ranks)
         started = time.perf_counter()
         grad_norm = optimizer.step(first_update + number)

@@ -32,8 +32,8 @@ class Loaded:
     host: Host
     size: int
     turn: asyncio.Semaphore | contextlib.nullcontext[None]
-    gpus: int = 0
-    """Its place among those of the pool, once its memory is reserved."""
+    gpus: tuple[int, ...] = ()
+    """Its places among those of the pool, once its memory is reserved."""
     users: int = 0
     last_used: float = field(default_factory=time.monotonic)
     process: EngineProcess | None = None
@@ -66,7 +66,7 @@ class EnginePool:
     """Engines by what they were started on. All of it runs on one event loop.
 
     ``start_seconds`` limits how long a request waits for a cold start and how long a start may take. Each
-    engine sees the ``gpus`` that the fewest others see.
+    engine sees as many of ``gpus`` as it wants, those that the fewest others see.
     ``on_change`` is called when the set of loaded folders changed.
     """
 
@@ -209,7 +209,7 @@ class EnginePool:
         try:
             await self._make_room(entry, deadline)
             log.info("loading %s", entry.host.folder)
-            gpus = self._gpus.environment(entry.gpus)
+            gpus = self._gpus.environment(*entry.gpus)
             process = await EngineProcess.spawn(self.engine, entry.host, gpus)
             try:
                 await process.wait_until_ready(deadline - time.monotonic())
@@ -251,7 +251,7 @@ class EnginePool:
                         continue
                     await self._evict(min(idle, key=lambda other: other.last_used))
                 self._reserved.add(entry)
-                entry.gpus = self._gpus.take()
+                entry.gpus = self._gpus.take_anyway(self.engine.gpus(entry.host))
         except TimeoutError:
             raise EngineUnavailable(
                 "all loaded models are in use, and the memory budget has no room for another",
@@ -283,7 +283,7 @@ class EnginePool:
             del self._entries[entry.host]
         if entry in self._reserved:
             self._reserved.remove(entry)
-            self._gpus.give_back(entry.gpus)
+            self._gpus.give_back(*entry.gpus)
         self._freed.set()
 
     def _count_failure(self, host: Host, reason: str) -> float:

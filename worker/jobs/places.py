@@ -10,7 +10,7 @@ from sqlalchemy import select
 from app.core.db import read_session
 from app.core.settings import get_settings
 from app.core.store.artefacts import is_stored, local
-from app.core.store.errors import NotStored, StoreError
+from app.core.store.errors import Damaged, NotStored, StoreError
 from app.core.store.remote import remote
 from app.core.store.runs import RUN_NAME, link, steps_in, stored_states
 from app.core.store.specs import with_places
@@ -22,24 +22,35 @@ from worker.shutdown import Shutdown
 T = TypeVar("T")
 
 
-def restore(job_id: str, run_dir: Path) -> None:
+def restore(job_id: str, run_dir: Path) -> list[str]:
     """Have in ``run_dir`` what the job's attempts on other hosts left in the store: checkpoints that have
-    rows, and the newest state to resume from. Nothing is copied twice on one file system."""
+    rows, and the newest undamaged state to resume from; what is wrong with newer ones. Nothing is copied
+    twice on one file system. Raises StoreError, also where a job has damaged states alone."""
     if remote() is None:
-        return
+        return []
     with read_session() as session:
         rows = session.execute(select(Checkpoint.step, Checkpoint.path).where(Checkpoint.job_id == job_id))
         checkpoints = [(step, place) for step, place in rows.all() if is_stored(place)]
     for step, place in checkpoints:
         if not (run_dir / "checkpoints" / f"step-{step}" / MANIFEST_NAME).is_file():
             link(local(place), run_dir / "checkpoints" / f"step-{step}")
-    states = stored_states(job_id)
-    newest = max(states, default=-1)
-    if newest > max(steps_in(run_dir / "state"), default=-1):
-        folder = local(str(states[newest]))
-        for inside in (RUN_NAME, f"state/step-{newest}"):
+    here = max(steps_in(run_dir / "state"), default=-1)
+    states = {step: place for step, place in stored_states(job_id).items() if step > here}
+    damaged: list[Damaged] = []
+    for step in sorted(states, reverse=True):
+        try:
+            folder = local(str(states[step]))
+        except Damaged as error:
+            damaged.append(error)
+            continue
+        for inside in (RUN_NAME, f"state/step-{step}"):
             if (folder / inside).exists():
                 link(folder / inside, run_dir / inside)
+        break
+    else:
+        if damaged and here < 0:
+            raise damaged[0]
+    return [f"{error.message} The state before it is taken." for error in damaged]
 
 
 class Fetching:
@@ -51,6 +62,8 @@ class Fetching:
     def __init__(self, job_id: str, spec: dict[str, Any], run_dir: Path, wake: threading.Event):
         self.spec: dict[str, Any] | None = None
         """With paths of this host, once all is there."""
+        self.notes: list[str] = []
+        """What was wrong and is got over."""
         self.error: Exception | None = None
         self.problem: str | None = None
         """Why it takes so long."""
@@ -61,7 +74,7 @@ class Fetching:
             return
 
         def fetch() -> None:
-            restore(job_id, run_dir)
+            self.notes = restore(job_id, run_dir)
             self.spec = with_places(spec, lambda place: str(local(place)))
 
         def run() -> None:

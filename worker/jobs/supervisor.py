@@ -107,8 +107,7 @@ class Supervisor:
         self._wake = threading.Event()
         self._asked: Asked | None = None
         self._caught_up = False
-        self._kill_at = float("inf")
-        self._exit_by = float("inf")
+        self._kill_at = self._exit_by = float("inf")
         self._integrations = Integrations(claim, self._run_dir)
         self._uploads = Uploads(claim.id, self._run_dir, self._wake)
         self._told_of_store: str | None = None
@@ -138,6 +137,8 @@ class Supervisor:
         if (refusal := self._wait_for(fetching)) is not None:
             return refusal
         assert fetching.spec is not None
+        for note in fetching.notes:
+            self._persist(lambda note=note: self._tell("warn", note, {}))
         spec = fetching.spec
         resources = Resources.model_validate(spec.get("resources") or {})
         try:

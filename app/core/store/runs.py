@@ -37,11 +37,16 @@ def states_name(job_id: str) -> str:
 
 def stored_states(job_id: str) -> dict[int, Reference]:
     """The states of a job that lie in the store whole, by their steps."""
-    store, found = remote(), dict[int, Reference]()
+    return dict(_states(job_id))
+
+
+def _states(job_id: str) -> list[tuple[int, Reference]]:
+    """Several of a step where one was damaged and the step done again."""
+    store, found = remote(), []
     for one in () if store is None else store.list(states_name(job_id)):
         *_, name, digest, file = one.path.split("/")
         if file == "tree.json" and name.startswith("step-"):
-            found[int(name[5:])] = Reference(f"{states_name(job_id)}/{name}", digest)
+            found.append((int(name[5:]), Reference(f"{states_name(job_id)}/{name}", digest)))
     return found
 
 
@@ -58,12 +63,15 @@ def link_state(run_dir: Path, step: int) -> Path:
 
 
 def send_state(job_id: str, step: int, linked: Path) -> None:
-    """Have a state in the store, and no earlier ones. Raises StoreError."""
-    keep(f"{states_name(job_id)}/step-{step}", linked)
+    """Have a state in the store, and of the others the one before it alone. Raises StoreError."""
+    sent = Reference.parse(keep(f"{states_name(job_id)}/step-{step}", linked))
     shutil.rmtree(linked, ignore_errors=True)
-    for earlier, reference in stored_states(job_id).items():
-        if earlier < step:
-            remove_below(reference.name)
+    there = _states(job_id)
+    # One of a later step is damaged, or the run would have gone on from it.
+    before = max((earlier for earlier, _ in there if earlier < step), default=None)
+    for number, reference in there:
+        if number != before and reference != sent:
+            remove_below(reference.prefix)
 
 
 def steps_in(parent: Path) -> list[int]:

@@ -75,6 +75,10 @@ class Engine(Protocol):
         """What a process takes once it is loaded, near enough. Reads the disk."""
         ...
 
+    def gpus(self, host: Host) -> int:
+        """How many a process is to have, where there are any. Reads the disk."""
+        ...
+
     def launch(self, host: Host, socket: Path) -> Launch:
         """How to start it so that it listens at ``socket``, in a folder of its own, and nowhere else."""
         ...

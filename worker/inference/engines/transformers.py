@@ -55,6 +55,7 @@ class TransformersEngine:
         # -P: the folders of the script and of the start hold no modules for it.
         self._program = settings.engine_command or [sys.executable, "-P", str(_SERVER)]
         self._arguments = settings.engine_arguments
+        self._gpus = settings.engine_gpus or 1
 
     def target(self, folder: Path) -> Target:
         check_model(folder)
@@ -64,6 +65,9 @@ class TransformersEngine:
 
     def memory_bytes(self, host: Host) -> int:
         return weights_bytes(host.folder)
+
+    def gpus(self, host: Host) -> int:
+        return self._gpus
 
     def launch(self, host: Host, socket: Path) -> Launch:
         return Launch(

