@@ -10,6 +10,7 @@ import psutil
 import pytest
 import torch
 
+from tests.fixtures.forks import suspend
 from tests.fixtures.forms import ALLOWED, FORM, may_follow, text_of
 from tests.fixtures.groups import load_tiny_policy
 from trainer.errors import EngineFailed, InvalidSpec
@@ -24,7 +25,7 @@ from trainer.spec.modes import Mode
 from trainer.spec.rollout import RolloutSpec, VllmSpec
 from trainer.types import Group, Rollout
 
-pytestmark = pytest.mark.vllm
+pytestmark = [pytest.mark.vllm, pytest.mark.usefixtures("forked_vllm")]
 
 PROMPTS = [(256, 84, 82), (256, 1, 2, 3, 4, 5, 6, 7, 8, 9), (256, *range(150))]
 ROLLOUT = RolloutSpec(
@@ -63,7 +64,7 @@ def policy(vllm_model: Path) -> Policy:
 
 
 @pytest.fixture(scope="module")
-def engine(policy: Policy, vllm_model: Path) -> Iterator[VllmEngine]:
+def engine(forked_vllm: None, policy: Policy, vllm_model: Path) -> Iterator[VllmEngine]:
     engine = start(policy, vllm_model)
     yield engine
     engine.close()
@@ -196,7 +197,7 @@ def test_an_engine_that_is_stopped_is_ended_and_named(
     stopped = start(policy, vllm_model)
     stopped.run_ahead()
     (pid,) = stopped.process_ids
-    os.kill(pid, signal.SIGSTOP)
+    suspend(psutil.Process(pid))
     with pytest.raises(EngineFailed, match=r"was stopped \(SIGSTOP\) and was ended; its log is on stderr"):
         stopped.generate(requests(3), max_tokens=16, temperature=1.0)
     assert not psutil.pid_exists(pid)

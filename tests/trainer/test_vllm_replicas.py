@@ -37,7 +37,7 @@ def policy(vllm_model: Path) -> Policy:
 
 
 @pytest.fixture(scope="module")
-def pair(policy: Policy, vllm_model: Path) -> Iterator[VllmEngine]:
+def pair(forked_vllm: None, policy: Policy, vllm_model: Path) -> Iterator[VllmEngine]:
     places = Places((None, None), apart=True)
     engine = VllmEngine(policy, ModelSpec(path=str(vllm_model), dtype="float32"), ROLLOUT, places=places)
     yield engine

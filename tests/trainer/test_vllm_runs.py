@@ -3,7 +3,6 @@
 import json
 import os
 import signal
-import subprocess
 import threading
 from pathlib import Path
 
@@ -11,7 +10,8 @@ import psutil
 import pytest
 
 from tests.fixtures.engines import is_guard, until
-from tests.fixtures.runs import events_of, rank_processes, tiny_spec, trainer_process, write_rows
+from tests.fixtures.forks import Fork, suspend
+from tests.fixtures.runs import events_of, rank_processes, tiny_spec, write_rows, written
 from trainer.api import train
 from trainer.loop import Run
 from trainer.spec.events import Event, EventWriter, MessageEvent, Phase, Rollouts, StepMetrics, Stopped
@@ -21,7 +21,7 @@ from trainer.spec.rollout import VllmSpec
 from trainer.spec.run import CheckpointSpec, DiagnosticsSpec, RolloutSpec, RunSpec
 from trainer.system.memory import GIB
 
-pytestmark = pytest.mark.vllm
+pytestmark = [pytest.mark.vllm, pytest.mark.usefixtures("forked_vllm")]
 
 ROLLOUT = RolloutSpec(
     engine="vllm",
@@ -50,7 +50,7 @@ def steps_of(run_dir: Path) -> dict[int, dict[str, float]]:
     return {step: found[step] for step in sorted(found)}
 
 
-def engine_of(trainer: subprocess.Popen[str]) -> psutil.Process:
+def engine_of(trainer: Fork) -> psutil.Process:
     """The engine's process, once it is there."""
 
     def find() -> psutil.Process | None:
@@ -91,26 +91,28 @@ def test_each_step_samples_with_the_weights_of_the_one_before(untied_vllm_model:
         assert of_step["rollout/logprob_gap_max"] < 2e-4, step
         assert of_step["rollout/importance_clipped"] == 0  # weighed by default, for another model samples
         assert of_step["time/sync"] > 0
-        # Of the trainer, which is this process, and of the engine's, which has torch and vLLM in it.
-        assert of_step["memory/resident_gib"] > psutil.Process().memory_info().rss / GIB + 0.2
         moved += of_step["train/grad_norm"]
     assert moved > 0
     # The weights did change under it: by the trainer's own word the old ones give other probabilities.
     assert values[1]["train/N/surprisal"] != pytest.approx(values[4]["train/N/surprisal"], abs=1e-3)
 
-    stopped = trainer_process(spec, tmp_path / "cut", start_new_session=True)
+    arguments = written(spec, tmp_path / "cut")
+    stopped = Fork("trainer", *arguments)
     engine = engine_of(stopped)
     until(lambda: reached(tmp_path / "cut", 1), 120)
+    resident = psutil.Process(stopped.pid).memory_info().rss / GIB
     os.killpg(stopped.pid, signal.SIGTERM)
-    assert stopped.communicate(timeout=60) and stopped.returncode == 75
+    assert stopped.wait(60) == 75
     assert gone(engine)
-    killed = trainer_process(spec, tmp_path / "cut", start_new_session=True)
+    # Of the trainer and of the engine's process, which has torch and vLLM in it.
+    assert steps_of(tmp_path / "cut")[1]["memory/resident_gib"] > resident + 0.2
+    killed = Fork("trainer", *arguments)
     engine = engine_of(killed)
     done = max(steps_of(tmp_path / "cut"))
     if done < 4:
         until(lambda: reached(tmp_path / "cut", done + 1), 120)
     killed.kill()
-    killed.communicate(timeout=30)
+    killed.wait(30)
     until(lambda: gone(engine), 10)
     result = train(spec, tmp_path / "cut")
     assert result.checkpoint is not None and result.finished
@@ -131,7 +133,7 @@ def test_a_stop_is_obeyed_while_the_engine_hangs(
             if isinstance(event, Phase) and (event.step, event.phase) == (2, "generate"):
                 for child in psutil.Process().children(recursive=True):
                     if "trainer.rollout.vllm_process" in child.cmdline() and not is_guard(child):
-                        child.suspend()
+                        suspend(child)
                 stop.set()
 
     with Freezing(tmp_path / "run/events.jsonl") as events:

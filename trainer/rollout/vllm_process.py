@@ -3,6 +3,7 @@
 FD is its end of the pipe. It ends when the pipe is closed.
 """
 
+import os
 import signal
 import sys
 import time
@@ -37,12 +38,18 @@ def main() -> int:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, signal.SIG_IGN)  # meant for the trainer, who may want to finish its step
     connection = Connection(int(sys.argv[1]))
+    setup = None
     try:
-        engine = Engine(connection, connection.recv())
+        setup = connection.recv()
+        engine = Engine(connection, setup)
         connection.send(Done())
         while True:
             connection.send(engine.answer(connection.recv()))
     except (EOFError, BrokenPipeError, ConnectionResetError):
+        if setup is not None and setup.tensor_parallel == 1:
+            # The trainer waits for the end. To take vLLM apart would be four seconds of work, and all that it
+            # has is this process's; its workers, where it has some, have shared memory that it removes.
+            os._exit(0)
         return 0
     except Exception as error:
         connection.send(Failed(f"{type(error).__name__}: {error}"))

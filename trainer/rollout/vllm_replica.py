@@ -48,10 +48,12 @@ class Replica:
     def __init__(self, setup: Setup, gpus: str | None):
         self.connection, theirs = Pipe()
         environment = engine_environment(os.environ, setup, gpus, torch.get_num_threads())
-        safely = ["-P"] if sys.flags.safe_path else []  # as this process was started
-        command = [sys.executable, *safely, "-m", "trainer.rollout.vllm_process", str(theirs.fileno())]
         self._process = Guarded(
-            command, stdout=STDERR, stderr=STDERR, environment=environment, pass_fds=[theirs.fileno()]
+            engine_command(theirs.fileno()),
+            stdout=STDERR,
+            stderr=STDERR,
+            environment=environment,
+            pass_fds=[theirs.fileno()],
         )
         theirs.close()
         # Also when nobody calls close: at the latest when the interpreter ends.
@@ -159,6 +161,12 @@ def exchange(
                 answers[replica] = answer
                 del waiting[connection]
     return answers
+
+
+def engine_command(descriptor: int) -> list[str]:
+    """What starts the process, whose end of the pipe is ``descriptor``."""
+    safely = ["-P"] if sys.flags.safe_path else []  # as this process was started
+    return [sys.executable, *safely, "-m", "trainer.rollout.vllm_process", str(descriptor)]
 
 
 def engine_environment(
