@@ -40,11 +40,13 @@ from trainer.spec.algorithm import (
     ReferenceKl,
 )
 from trainer.spec.model import LoraSpec, ModelSpec
-from trainer.spec.modes import DEFAULT_HIGH_ENTROPY_PROMPT, Mode
+from trainer.spec.modes import Mode
 from trainer.spec.run import OptimizerSpec
 from trainer.steps.update import UpdateResult, update
 from trainer.types import Group
 
+#: Longer than most responses. The default one has more tokens than all of them, which shows nothing more.
+PROMPT = "Explore a line of thought that few would take."
 LENGTHS = [[40, 1, 7, 0, 23], [3, 3, 60, 5, 1], [6, 2, 9, 4, 8]]
 REWARDS = [[1.0, 0.0, 0.5, 0.0, None], [0.0, 1.0, 0.0, 1.0, 0.3], [1.0] * 5]
 ANSWERS = ["a", "b", "a", None, "c"]
@@ -86,13 +88,13 @@ REFERENCE = {"reference_kl": ReferenceKl(coefficient=0.1), "rollout_importance_c
 
 @pytest.fixture(scope="module")
 def policy(tiny_model: Path) -> Policy:
-    return load_tiny_policy(tiny_model)
+    return load_tiny_policy(tiny_model, prompt=PROMPT)
 
 
 @pytest.fixture(scope="module")
 def reference(tiny_model: Path) -> Policy:
     """Weights of its own, unlike those that are trained."""
-    other = load_tiny_policy(tiny_model)
+    other = load_tiny_policy(tiny_model, prompt=PROMPT)
     for parameter in other.model.parameters():
         parameter.data.add_(0.02 * torch.randn(parameter.shape, generator=torch.Generator().manual_seed(3)))
     other.model.requires_grad_(False)
@@ -208,7 +210,7 @@ def test_with_a_reference_and_an_engine_of_its_own(
 def test_with_adapters_and_layers_computed_again(tiny_model: Path, lora: LoraSpec | None, recompute: bool):
     """With adapters the reference is the policy with these off."""
     model = ModelSpec(path=str(tiny_model), dtype="float32", gradient_checkpointing=recompute)
-    policy = load_policy(model, DEFAULT_HIGH_ENTROPY_PROMPT, lora=lora)
+    policy = load_policy(model, PROMPT, lora=lora)
     policy.model.double()
     generator = torch.Generator().manual_seed(1)
     for name, parameter in policy.model.named_parameters():
@@ -225,7 +227,7 @@ def test_with_adapters_and_layers_computed_again(tiny_model: Path, lora: LoraSpe
 def test_ratios_are_exactly_one_in_the_first_update_whatever_rounds(tiny_model: Path):
     """GSPO's clip is narrower than two passes of bfloat16 are apart; KL-Cov's penalty bends at ratio 1."""
     for spec in (Gspo(clip_low=1e-9, clip_high=1e-9), PolicySplit(clip_low=1e-9, clip_high=1e-9)):
-        policy = load_policy(ModelSpec(path=str(tiny_model)), DEFAULT_HIGH_ENTROPY_PROMPT)
+        policy = load_policy(ModelSpec(path=str(tiny_model)), PROMPT)
         result: UpdateResult
         groups = groups_of(policy, spec, 0)
         _, result = trained(policy, spec, groups, 1)
