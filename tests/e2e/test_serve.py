@@ -5,6 +5,7 @@ import signal
 import socket
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import psutil
@@ -12,7 +13,7 @@ import pytest
 from openai.types.fine_tuning import FineTuningJob
 
 from app.cli.follow import events
-from tests.fixtures.service import ServeProcess, run_cli
+from tests.fixtures.service import POLICYSPLIT, ServeProcess, run_cli, serving
 
 END_SECONDS = 40.0
 ROWS = [{"messages": [{"role": "user", "content": f"say {i}"}], "answer": str(i)} for i in range(4)]
@@ -41,6 +42,13 @@ METHOD: Any = {
 class Trained:
     job: FineTuningJob
     events: list[dict[str, Any]]
+
+
+@pytest.fixture(scope="module")
+def serve(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path) -> Iterator[ServeProcess]:
+    """The service on the tiny model, in processes as a user has them."""
+    with serving(tmp_path_factory.mktemp("serve"), tiny_model, POLICYSPLIT) as service:
+        yield service
 
 
 @pytest.fixture(scope="module")
