@@ -14,7 +14,15 @@ from app.core.db import read_session
 from app.core.fleet import blocks
 from app.core.job_status import HELD, TERMINAL, JobStatus
 from app.core.live_workers import status_of
-from app.core.tables import NO_REWARD, InferenceWorker, Job, JobReward, TrainingWorker
+from app.core.tables import (
+    NO_REWARD,
+    InferenceWorker,
+    Job,
+    JobAttempt,
+    JobReward,
+    TrainingWorker,
+    Usage,
+)
 from app.jobs.order import waiting_by_project
 
 _OPEN = [status.value for status in JobStatus if status not in TERMINAL]
@@ -118,6 +126,11 @@ def _running(session: Session) -> Iterable[Metric]:
         "policysplit_job_reward", "Latest mean training reward by mode", labels=[*labels, "mode"]
     )
     attempts = GaugeMetricFamily("policysplit_job_attempts", "Attempts so far", labels=labels)
+    # What has been counted as use, and what attempts have told since. The job's own number is of its end.
+    counted = select(func.coalesce(func.sum(Usage.trained_tokens), 0)).where(Usage.job_id == Job.id)
+    since = select(func.coalesce(func.sum(JobAttempt.uncounted_trained), 0)).where(
+        JobAttempt.job_id == Job.id
+    )
     query = (
         select(
             Job.id,
@@ -125,7 +138,7 @@ def _running(session: Session) -> Iterable[Metric]:
             Job.step,
             Job.total_steps,
             Job.attempt,
-            Job.trained_tokens,
+            (counted.scalar_subquery() + since.scalar_subquery()).label("trained_tokens"),
             Job.clock_step,
             Job.clock_at,
             Job.stepped_at,
@@ -141,12 +154,12 @@ def _running(session: Session) -> Iterable[Metric]:
         step.add_metric(its, row.step)
         steps.add_metric(its, row.total_steps)
         attempts.add_metric(its, row.attempt)
-        tokens.add_metric(its, row.trained_tokens or 0)
+        tokens.add_metric(its, float(row.trained_tokens))
         if row.clock_at is not None and row.stepped_at is not None:
             silent.add_metric(its, max(0.0, now - row.stepped_at))
             if row.step > row.clock_step:
                 pace.add_metric(its, (row.stepped_at - row.clock_at) / (row.step - row.clock_step))
-        for mode, value in (("normal", row.normal), ("high_entropy", row.high_entropy)):
+        for mode, value in (("normal", row.normal), ("high-entropy", row.high_entropy)):
             if value is not None and value > NO_REWARD:
                 reward.add_metric([*its, mode], value)
     return step, steps, pace, silent, tokens, reward, attempts

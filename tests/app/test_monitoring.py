@@ -17,9 +17,10 @@ from prometheus_client.metrics_core import Metric
 from prometheus_client.parser import text_string_to_metric_families
 from sqlalchemy import update
 
+from app.accounting.counting import Amounts, Place, add
 from app.core.db import write_session
 from app.core.settings import get_settings
-from app.core.tables import DEFAULT_PROJECT, JobReward
+from app.core.tables import DEFAULT_PROJECT, JobAttempt, JobReward
 from app.keys.service import create_key
 from tests.fixtures.api import Api, Keyed, create_job, sums
 from tests.fixtures.fleet import inference_worker, training_worker
@@ -64,10 +65,15 @@ def test_the_queue_the_workers_and_the_jobs_that_run_are_told(service: Service, 
     trains, serves = training_worker(), inference_worker()
     running = service.add_job(
         status="running", lease_owner=trains, lease_expires_at=now + 60, step=7, total_steps=20,
-        trained_tokens=900, attempt=2, clock_step=2, clock_at=now - 60, stepped_at=now - 10,
+        attempt=2, clock_step=2, clock_at=now - 60, stepped_at=now - 10,
     )  # fmt: skip
     with write_session() as session:
         session.execute(update(JobReward).where(JobReward.job_id == running).values(normal=0.25))
+        add(session, Place(DEFAULT_PROJECT, "2026-11-28", running, "tiny"), Amounts(trained_tokens=600))
+        for attempt, told in ((1, 0), (2, 300)):
+            row = JobAttempt(job_id=running, attempt=attempt, worker=trains, started_at=now - 60)
+            row.uncounted_trained = told
+            session.add(row)
     for age in (100, 200):
         service.add_job(created_at=now - age)
     service.add_job(status="succeeded")
@@ -91,7 +97,10 @@ def test_the_queue_the_workers_and_the_jobs_that_run_are_told(service: Service, 
     assert values(text, "policysplit_job_step_seconds", **its) == [pytest.approx(10)]
     assert values(text, "policysplit_job_trained_tokens_total", **its) == [900]
     assert values(text, "policysplit_job_reward", mode="normal", **its) == [0.25]
-    assert values(text, "policysplit_job_reward", mode="high_entropy", **its) == [], "it has none yet"
+    assert values(text, "policysplit_job_reward", mode="high-entropy", **its) == [], "it has none yet"
+    with write_session() as session:
+        session.execute(update(JobReward).where(JobReward.job_id == running).values(high_entropy=0.5))
+    assert values(scraped(api), "policysplit_job_reward", mode="high-entropy", **its) == [0.5]
 
 
 def test_requests_are_counted_by_route_and_not_by_path(api: Api) -> None:
