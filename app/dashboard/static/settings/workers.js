@@ -64,7 +64,7 @@ function Queue({ queue }) {
 
 function Table({ workers, operator, onDrain }) {
   return html`<div class="table-box"><table class="jobs">
-    <thead><tr><th scope="col">Worker</th><th scope="col">Status</th><th scope="col">GPUs</th><th scope="col">What it does</th><th scope="col" class="right job-created">Heard of</th><th scope="col"><span class="sr">Action</span></th></tr></thead>
+    <thead><tr><th scope="col">Worker</th><th scope="col">Status</th><th scope="col">GPUs</th><th scope="col">What it does</th><th scope="col" class="right job-created">Last seen</th><th scope="col"><span class="sr">Action</span></th></tr></thead>
     <tbody>${workers.map((worker) => html`<${Row} key=${worker.id} worker=${worker} operator=${operator} onDrain=${onDrain} />`)}</tbody>
   </table></div>`;
 }
