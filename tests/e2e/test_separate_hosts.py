@@ -20,6 +20,7 @@ from tests.e2e.test_serve import METHOD, ROWS
 from tests.fixtures.broker import RedisServer
 from tests.fixtures.databases import temporary_database
 from tests.fixtures.engines import end, until
+from tests.fixtures.forks import forked
 from tests.fixtures.service import cli_environment, run_cli
 
 
@@ -51,6 +52,8 @@ def shared(postgres_url: str, redis_server: RedisServer, bucket: str) -> Iterato
             "DATABASE_URL": database,
             "BROKER_URL": redis_server.url,
             "POLICYSPLIT_STORE": bucket,
+            "POLICYSPLIT_TRAINER_COMMAND": json.dumps(forked("trainer")),
+            "POLICYSPLIT_ENGINE_COMMAND": json.dumps(forked("worker.inference.engines.transformers_server")),
             "POLICYSPLIT_INFERENCE_TOKEN": "between-gateway-and-engines",
             "POLICYSPLIT_HEARTBEAT_SECONDS": "0.5",
             "POLICYSPLIT_RECONCILE_SECONDS": "0.5",
