@@ -21,7 +21,7 @@ from app.core.tables import InferenceWorker
 from tests.attack import neighbours, other_user, pages, payloads
 from tests.attack.attempt import Attempt
 from tests.fixtures.browser import find_chromium, launched
-from tests.fixtures.service import ServeProcess, run_cli
+from tests.fixtures.service import POLICYSPLIT, ServeProcess, run_cli
 
 PARTS = ("payloads", "pages", "other-user", "neighbours")
 _JOB = {
@@ -71,7 +71,7 @@ def _attempts(parts: list[str], seed: int) -> Iterator[Attempt]:
         data_dir = Path(folder) / "data"
         (data_dir / "models" / "tiny").mkdir(parents=True, mode=0o755)
         (data_dir / "models" / "tiny" / "config.json").write_text("{}")
-        service = ServeProcess(data_dir)
+        service = ServeProcess(data_dir, POLICYSPLIT)
         service.start()
         try:
             base = service.base_url.removesuffix("/v1")

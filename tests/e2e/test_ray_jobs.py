@@ -18,7 +18,7 @@ from app.core.settings import get_settings
 from benchmarks import ray_pool
 from tests.e2e.test_serve import METHOD, ROWS
 from tests.fixtures.ray_nodes import RayNodes, needs_ray
-from tests.fixtures.service import ServeProcess
+from tests.fixtures.service import POLICYSPLIT, ServeProcess
 from tests.fixtures.workers import Service, WorkerProcess, eventually
 
 pytestmark = [
@@ -39,7 +39,7 @@ def serve(
     """``policysplit serve`` whose worker has the cluster; the hosts have trainers of their own."""
     data_dir = tmp_path_factory.mktemp("serve")
     shutil.copytree(tiny_model, data_dir / "models" / "tiny")
-    service = ServeProcess(data_dir, RAY_DEVICE="cpu", RETRY_BACKOFF_SECONDS="0")
+    service = ServeProcess(data_dir, POLICYSPLIT, RAY_DEVICE="cpu", RETRY_BACKOFF_SECONDS="0")
     service.settings |= ray_nodes.environment
     service.start()
     yield service
