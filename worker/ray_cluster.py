@@ -6,9 +6,9 @@ import subprocess
 import sys
 import threading
 import time
-from typing import Any
 
 from app.core.settings import Settings
+from app.core.strict_json import JsonObject
 from trainer.errors import TrainerError
 from trainer.gang.cluster import ADDRESS, try_to_reach
 from trainer.system.environment import inherited
@@ -26,7 +26,7 @@ class RayCluster:
     """``seen`` is what the worker's row says: None where the worker has none to speak of."""
 
     def __init__(self, settings: Settings):
-        self.seen: dict[str, Any] | None = None
+        self.seen: JsonObject | None = None
         self._address = settings.ray_address
         self._device = settings.ray_device
         self._ended = threading.Event()
@@ -71,7 +71,7 @@ class RayCluster:
             return False
         return True
 
-    def ask(self) -> dict[str, Any]:
+    def ask(self) -> JsonObject:
         """Its address, how many GPUs (or CPUs) each of its hosts has, or the problem."""
         command = [sys.executable, "-P", "-m", "trainer.gang.inventory"]
         if self._device == "cpu":
@@ -87,5 +87,5 @@ class RayCluster:
             return self._told([], (done.stderr.strip().splitlines() or ["It does not answer."])[-1])
         return self._told(json.loads(done.stdout.splitlines()[-1]), None)
 
-    def _told(self, hosts: list[int], problem: str | None) -> dict[str, Any]:
+    def _told(self, hosts: list[int], problem: str | None) -> JsonObject:
         return {"address": self._address, "device": self._device, "hosts": hosts, "problem": problem}

@@ -1,11 +1,12 @@
 """The audit log on the wire, in the hosted service's form where it has one."""
 
-from typing import Any, Literal
+from typing import Literal
 
 from pydantic import BaseModel, Field
 
 from app.core.audit import Change
 from app.core.description import Kind
+from app.core.strict_json import JsonObject
 from app.core.tables import AuditEntry
 
 
@@ -49,7 +50,7 @@ class AuditEntryObject(BaseModel):
         description="The `x-request-id` of the request that made it; null if none did"
     )
     resource_id: str = Field(description="Id of what was changed")
-    details: dict[str, Any] = Field(description="Further details, by kind of change; no secrets")
+    details: JsonObject = Field(description="Further details, by kind of change; no secrets")
 
 
 def entry_view(row: AuditEntry, project_name: str) -> dict[str, object]:

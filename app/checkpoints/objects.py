@@ -1,10 +1,11 @@
 """Checkpoints and permissions as the API's description has them."""
 
-from typing import Any, Literal
+from typing import Literal
 
 from pydantic import BaseModel, Field
 
 from app.core.description import CreatedAt, Deleted, Kind
+from app.core.strict_json import JsonObject
 
 
 class CheckpointObject(BaseModel):
@@ -31,7 +32,7 @@ class CheckpointObject(BaseModel):
         description="Where that text goes: system, in the system message; user_prefix, before the first "
         "user message"
     )
-    chat_template_kwargs: dict[str, Any] | None = Field(
+    chat_template_kwargs: JsonObject | None = Field(
         description="Chat template variables used in training, and again whenever the checkpoint is queried"
     )
 

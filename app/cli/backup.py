@@ -16,7 +16,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Any, BinaryIO
+from typing import Annotated, BinaryIO
 
 import typer
 from rich.markup import escape
@@ -29,6 +29,7 @@ from app.cli.listing import JsonOption, say_done
 from app.cli.relocation import DATABASE, LOCATION
 from app.core.private import tighten
 from app.core.settings import Settings
+from app.core.strict_json import JsonObject
 from trainer.system.files import atomic_file, atomic_folder
 
 MANIFEST = "backup.json"
@@ -216,7 +217,7 @@ def _copy_database(source: Path, target: Path) -> None:
         one.backup(other)
 
 
-def _checked(folder: Path) -> dict[str, Any]:
+def _checked(folder: Path) -> JsonObject:
     """The manifest of an extracted backup; raises CliError when a file is not what was copied."""
     try:
         manifest = json.loads((folder / MANIFEST).read_bytes())

@@ -16,6 +16,7 @@ from rich.text import Text
 from app.cli.client import BaseUrlOption, DataDirOption, api_errors, connect
 from app.cli.console import out
 from app.cli.errors import CliError
+from app.core.strict_json import JsonObject
 from app.inference.sampling import MAX_CHOICES
 from trainer.spec.modes import Mode
 
@@ -28,7 +29,7 @@ HELP = "Type a message; /reset starts over, /quit exits."
 
 
 #: What a completion is asked for with.
-Options = dict[str, Any]
+Options = JsonObject
 
 
 @dataclass

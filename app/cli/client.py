@@ -11,6 +11,7 @@ import typer
 from app.cli.datadir import DataDir
 from app.cli.environment import settings_with
 from app.cli.errors import CliError
+from app.core.strict_json import JsonObject
 
 if TYPE_CHECKING:
     import openai
@@ -28,7 +29,7 @@ DataDirOption = Annotated[
 ]
 
 #: An object as the API gives it; whoever asks for it knows its form.
-Told = dict[str, Any]
+Told = JsonObject
 
 #: What the SDK sends in place of a key, without which it makes no client.
 _NO_KEY = "none"

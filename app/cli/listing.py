@@ -4,13 +4,14 @@ import json
 import time
 from collections.abc import Callable, Sequence
 from datetime import datetime
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 from rich.cells import cell_len
 from rich.text import Text
 
 from app.cli.console import out
+from app.core.strict_json import JsonObject
 
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
 LimitOption = Annotated[int, typer.Option(min=1, max=100, help="How many.")]
@@ -32,10 +33,10 @@ def say_done(value: object, as_json: bool, *sentences: str) -> None:
 
 
 def say_list(
-    found: Sequence[dict[str, Any]],
+    found: Sequence[JsonObject],
     as_json: bool,
     headers: Sequence[str],
-    row: Callable[[dict[str, Any]], Sequence[str]],
+    row: Callable[[JsonObject], Sequence[str]],
     nothing: str,
 ) -> None:
     """What the service has of a kind: for programs as it is, for people a table of a ``row`` each, or

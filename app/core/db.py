@@ -17,6 +17,7 @@ from sqlalchemy.orm import Session, sessionmaker
 from sqlalchemy.pool import ConnectionPoolEntry
 
 from app.core.settings import Settings, get_settings
+from app.core.strict_json import JsonObject
 
 #: PostgreSQL's class of codes for a statement that is over a limit of its own, such as of nesting.
 _OVER_LIMIT = "54"
@@ -25,7 +26,7 @@ _INSTRUCTIONS = 20_000
 _CANCEL_SECONDS = 2.0
 #: Else PostgreSQL shows each statement its own moment: a delivery would be pending beside the attempt that it
 #: ended with. SQLite's transactions have one anyway.
-_READING: dict[str, dict[str, Any]] = {
+_READING: dict[str, JsonObject] = {
     "postgresql": {"isolation_level": "REPEATABLE READ"},
     "sqlite": {"read_only": True},
 }

@@ -17,6 +17,7 @@ from pydantic import BaseModel, Field
 from sqlalchemy.exc import SQLAlchemyError
 
 from app.core.auth import PUBLIC
+from app.core.strict_json import JsonObject
 
 T = TypeVar("T")
 _LIST_OF = "ListOf"
@@ -25,7 +26,7 @@ CreatedAt = Annotated[int, Field(description="When it was created, Unix time in 
 Deleted = Annotated[Literal[True], Field(description="Always true: it has been deleted")]
 
 #: A part of the description, as FastAPI makes it.
-Part = dict[str, Any]
+Part = JsonObject
 #: A server-sent event; the last one's data is ``[DONE]``.
 EVENT_STREAM: Part = {
     "type": "object",

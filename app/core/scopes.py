@@ -12,6 +12,7 @@ from fastapi.routing import APIRoute
 
 from app.core.errors import Forbidden
 from app.core.scope_names import SCOPES, Scope
+from app.core.strict_json import JsonObject
 
 Handler = Callable[[Request], Coroutine[Any, Any, Response]]
 #: Of a route, in its description.
@@ -21,10 +22,10 @@ FIELD = "x-scopes"
 class Needs(TypedDict):
     """Arguments of a route that say which scopes open it: any one of them."""
 
-    openapi_extra: dict[str, Any]
+    openapi_extra: JsonObject
 
 
-def needs(*scopes: Scope, described: dict[str, Any] | None = None) -> Needs:
+def needs(*scopes: Scope, described: JsonObject | None = None) -> Needs:
     """Likewise; ``described`` is added to the route's description."""
     return {"openapi_extra": {**(described or {}), FIELD: list(scopes)}}
 

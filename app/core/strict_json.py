@@ -9,6 +9,9 @@ import json
 import math
 from typing import Any, NoReturn
 
+#: An object of a form that its readers know and check.
+JsonObject = dict[str, Any]
+
 MAX_DEPTH = 64
 #: Of all objects in a document together, and of one.
 MAX_KEYS = 50_000

@@ -14,6 +14,7 @@ from sqlalchemy.orm import Session
 from app.core.db import read_session
 from app.core.description import Kind
 from app.core.errors import BadRequest
+from app.core.strict_json import JsonObject
 from app.core.tables import Eval, EvalRun
 from app.core.validation import abbreviated, one_of
 from app.evals import repository
@@ -84,7 +85,7 @@ class EvalComparison(BaseModel):
     notes: list[str] = Field(description="Remarks on how to read the results")
 
 
-def compare(project_id: str, eval_id: str, run_ids: Sequence[str] | None, metric: str) -> dict[str, Any]:
+def compare(project_id: str, eval_id: str, run_ids: Sequence[str] | None, metric: str) -> JsonObject:
     """An :class:`EvalComparison`; raises NotFound and BadRequest."""
     with read_session() as session:
         of = found(session, project_id, eval_id)
@@ -143,14 +144,14 @@ def _values(outcomes: Sequence[Outcome], criterion: int | None) -> Values:
     return {key: sum(some) / len(some) for key, some in by_key.items()}
 
 
-def _run(row: EvalRun, values: Values, items: int) -> dict[str, Any]:
+def _run(row: EvalRun, values: Values, items: int) -> JsonObject:
     # scipy takes most of a second to import, which the start and all other requests should not wait for.
     import numpy as np
 
     from trainer.statistics.paired import interval_over_items
     from trainer.statistics.ranges import SHARE
 
-    told: dict[str, Any] = dict.fromkeys(("mean", "low", "high"))
+    told: JsonObject = dict.fromkeys(("mean", "low", "high"))
     if values:
         interval = interval_over_items(np.array(list(values.values())), SHARE)
         told = {"mean": interval.mean, "low": interval.low, "high": interval.high}
@@ -166,9 +167,7 @@ def _run(row: EvalRun, values: Values, items: int) -> dict[str, Any]:
     }
 
 
-def _pairs(
-    rows: Sequence[EvalRun], values: dict[str, Values], keys: dict[str, set[str]]
-) -> list[dict[str, Any]]:
+def _pairs(rows: Sequence[EvalRun], values: dict[str, Values], keys: dict[str, set[str]]) -> list[JsonObject]:
     import numpy as np
 
     from trainer.statistics.paired import compare_several
@@ -191,8 +190,8 @@ def _pairs(
     ]
 
 
-def _pair(run: EvalRun, baseline: EvalRun, judged: Any, left_out: int) -> dict[str, Any]:
-    told: dict[str, Any] = {"run_id": run.id, "baseline": baseline.id, "items_left_out": left_out}
+def _pair(run: EvalRun, baseline: EvalRun, judged: Any, left_out: int) -> JsonObject:
+    told: JsonObject = {"run_id": run.id, "baseline": baseline.id, "items_left_out": left_out}
     nothing = ("delta", "low", "high", "interval_level", "p", "holm_p", "better")
     if judged is None:
         words = f"{run.name} and {baseline.name} have no item in common."

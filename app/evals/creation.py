@@ -3,7 +3,6 @@
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
 
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
@@ -14,6 +13,7 @@ from app.core.errors import BadRequest, Conflict, Forbidden, NotFound
 from app.core.idempotency import check_key, made_before, request_digest
 from app.core.ids import new_eval_run_id
 from app.core.settings import get_settings
+from app.core.strict_json import JsonObject
 from app.core.tables import Eval, EvalRun, File
 from app.evals import repository
 from app.evals.asking import DEFAULT_SEED, Asking
@@ -45,7 +45,7 @@ class _Asked:
 
 def create(
     project_id: str, eval_id: str, request: CreateEvalRun, idempotency_key: str | None, page: str
-) -> dict[str, Any]:
+) -> JsonObject:
     """A new run, which waits for a worker. Every row is looked at first: raises BadRequest naming one.
 
     The same key with the same request gives the run that the first one made.
@@ -90,7 +90,7 @@ def create(
         raise
 
 
-def _columns(request: CreateEvalRun, asked: _Asked) -> dict[str, Any]:
+def _columns(request: CreateEvalRun, asked: _Asked) -> JsonObject:
     """What the row of a new run says of its request and of itself."""
     source = request.data_source
     told = source.model_dump(mode="json", by_alias=True, exclude_unset=True)
@@ -177,7 +177,7 @@ def _check_quota(session: Session, project_id: str, total: int) -> None:
             )
 
 
-def _earlier(project_id: str, eval_id: str, key: str | None, digest: str, page: str) -> dict[str, Any] | None:
+def _earlier(project_id: str, eval_id: str, key: str | None, digest: str, page: str) -> JsonObject | None:
     with read_session() as session:
         row = made_before(session, EvalRun, project_id, key, digest)
         if row is None:

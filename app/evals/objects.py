@@ -1,10 +1,11 @@
 """Evals, runs and items as the API's description has them; ``app.evals.views`` makes them."""
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from app.core.description import CreatedAt, Deleted, Kind
+from app.core.strict_json import JsonObject
 from app.evals.data_sources import DataSource
 from app.evals.schemas import ItemStatus, RunStatus
 from trainer.graders.spec import Grader
@@ -197,7 +198,7 @@ class OutputItemObject(BaseModel):
         "could not grade it"
     )
     datasource_item_id: int = Field(description="Position of the item in its source, from 0")
-    datasource_item: dict[str, Any] = Field(description="The item, as templates read it")
+    datasource_item: JsonObject = Field(description="The item, as templates read it")
     results: list[ItemResult] = Field(
         description="Results by criterion; empty if there was no answer to grade"
     )

@@ -13,7 +13,7 @@ from typing import Any
 
 from app.core.errors import BadRequest
 from app.core.settings import get_settings
-from app.core.strict_json import parse
+from app.core.strict_json import JsonObject, parse
 from app.core.tables import File
 from app.evals.asking import DEFAULT_SEED, Asking
 from app.files.jsonl import lines
@@ -60,7 +60,7 @@ def rows_of_file(file: File) -> Iterator[EvalRow]:
         yield EvalRow(position, row["item"], row.get("sample")) if has_items else EvalRow(position, row)
 
 
-def rows_given(content: Iterable[dict[str, Any]]) -> Iterator[EvalRow]:
+def rows_given(content: Iterable[JsonObject]) -> Iterator[EvalRow]:
     """The rows of a request's body."""
     for position, row in enumerate(content):
         yield EvalRow(position, row["item"], row.get("sample"))

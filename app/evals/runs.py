@@ -1,7 +1,5 @@
 """What can be done with runs of evals: create, look at, cancel, pause, resume, delete."""
 
-from typing import Any
-
 from sqlalchemy.orm import Session
 
 from app.core.audit import record
@@ -9,6 +7,7 @@ from app.core.db import read_session, write_session
 from app.core.errors import BadRequest, Conflict, NotFound
 from app.core.nowhere import have_nowhere
 from app.core.paging import unknown_cursor
+from app.core.strict_json import JsonObject
 from app.core.tables import DELETED_PROJECT, Eval, EvalRun
 from app.evals import repository
 from app.evals.schemas import ItemStatus, Order, RunStatus
@@ -17,7 +16,7 @@ from app.evals.status import HELD, WAITING, change_status, is_terminal
 from app.evals.views import item_view, run_view
 
 
-def retrieve(project_id: str, eval_id: str, run_id: str, page: str) -> dict[str, Any]:
+def retrieve(project_id: str, eval_id: str, run_id: str, page: str) -> JsonObject:
     """The run, with the rows that its request brought; raises NotFound."""
     with read_session() as session:
         of = found(session, project_id, eval_id)
@@ -34,7 +33,7 @@ def listing(
     order: Order,
     status: RunStatus | None,
     page: str,
-) -> list[dict[str, Any]]:
+) -> list[JsonObject]:
     """Up to ``limit`` + 1 runs."""
     with read_session() as session:
         of = found(session, project_id, eval_id)
@@ -45,7 +44,7 @@ def listing(
         return [run_view(row, of.testing_criteria, page) for row in rows]
 
 
-def cancel(project_id: str, eval_id: str, run_id: str, page: str) -> dict[str, Any]:
+def cancel(project_id: str, eval_id: str, run_id: str, page: str) -> JsonObject:
     """Cancel at once what waits; ask the worker of what runs, which takes seconds."""
     with write_session() as session:
         of, row = _locked(session, project_id, eval_id, run_id)
@@ -59,7 +58,7 @@ def cancel(project_id: str, eval_id: str, run_id: str, page: str) -> dict[str, A
         return run_view(row, of.testing_criteria, page)
 
 
-def pause(project_id: str, eval_id: str, run_id: str, page: str) -> dict[str, Any]:
+def pause(project_id: str, eval_id: str, run_id: str, page: str) -> JsonObject:
     """Pause at once what is queued; have the worker of what runs stop, which takes seconds."""
     with write_session() as session:
         of, row = _locked(session, project_id, eval_id, run_id)
@@ -74,7 +73,7 @@ def pause(project_id: str, eval_id: str, run_id: str, page: str) -> dict[str, An
         return run_view(row, of.testing_criteria, page)
 
 
-def resume(project_id: str, eval_id: str, run_id: str, page: str) -> dict[str, Any]:
+def resume(project_id: str, eval_id: str, run_id: str, page: str) -> JsonObject:
     """Queue a paused run again; it goes on with the items that are not done."""
     with write_session() as session:
         of, row = _locked(session, project_id, eval_id, run_id)
@@ -110,7 +109,7 @@ def items(
     limit: int,
     order: Order,
     status: ItemStatus | None,
-) -> list[dict[str, Any]]:
+) -> list[JsonObject]:
     """Up to ``limit`` + 1 items, in the order of their source."""
     with read_session() as session:
         found_run(session, project_id, eval_id, run_id)
@@ -121,7 +120,7 @@ def items(
         return [item_view(row, eval_id) for row in rows]
 
 
-def item(project_id: str, eval_id: str, run_id: str, item_id: str) -> dict[str, Any]:
+def item(project_id: str, eval_id: str, run_id: str, item_id: str) -> JsonObject:
     """The item; raises NotFound."""
     with read_session() as session:
         found_run(session, project_id, eval_id, run_id)

@@ -1,7 +1,7 @@
 """What can be done with evals: create, look at, change, delete."""
 
 import time
-from typing import Any, Literal
+from typing import Literal
 
 from sqlalchemy import update
 from sqlalchemy.exc import IntegrityError
@@ -14,6 +14,7 @@ from app.core.idempotency import check_key, made_before, request_digest
 from app.core.ids import new_eval_id
 from app.core.nowhere import have_nowhere
 from app.core.paging import unknown_cursor
+from app.core.strict_json import JsonObject
 from app.core.tables import DELETED_PROJECT, Eval, EvalRun
 from app.evals import repository
 from app.evals.rows import ItemSchema
@@ -23,7 +24,7 @@ from app.graders.checks import check_grader
 from trainer.graders.spec import Grader
 
 
-def create(project_id: str, request: CreateEval, idempotency_key: str | None) -> dict[str, Any]:
+def create(project_id: str, request: CreateEval, idempotency_key: str | None) -> JsonObject:
     """A new eval. Raises BadRequest for a schema or a criterion that cannot work.
 
     The same key with the same request gives the eval that the first one made.
@@ -60,9 +61,9 @@ def create(project_id: str, request: CreateEval, idempotency_key: str | None) ->
     return eval_view(row)
 
 
-def _named(criteria: list[Grader]) -> list[dict[str, Any]]:
+def _named(criteria: list[Grader]) -> list[JsonObject]:
     """The criteria as they were given; of those with one name the later ones get a number."""
-    found: list[dict[str, Any]] = []
+    found: list[JsonObject] = []
     taken: set[str] = set()
     for one in criteria:
         name, number = one.name, 2
@@ -73,7 +74,7 @@ def _named(criteria: list[Grader]) -> list[dict[str, Any]]:
     return found
 
 
-def retrieve(project_id: str, eval_id: str) -> dict[str, Any]:
+def retrieve(project_id: str, eval_id: str) -> JsonObject:
     """The eval; raises NotFound."""
     with read_session() as session:
         return eval_view(found(session, project_id, eval_id))
@@ -86,7 +87,7 @@ def listing(
     limit: int,
     order: Order,
     order_by: Literal["created_at", "updated_at"],
-) -> list[dict[str, Any]]:
+) -> list[JsonObject]:
     """Up to ``limit`` + 1 evals."""
     with read_session() as session:
         cursor = None
@@ -96,7 +97,7 @@ def listing(
         return [eval_view(row) for row in rows]
 
 
-def change(project_id: str, eval_id: str, request: UpdateEval) -> dict[str, Any]:
+def change(project_id: str, eval_id: str, request: UpdateEval) -> JsonObject:
     """Change what is given; raises NotFound."""
     with write_session() as session:
         row = found(session, project_id, eval_id, lock=True)
@@ -140,7 +141,7 @@ def found(session: Session, project_id: str, eval_id: str, *, lock: bool = False
     return row
 
 
-def _earlier(project_id: str, key: str | None, digest: str) -> dict[str, Any] | None:
+def _earlier(project_id: str, key: str | None, digest: str) -> JsonObject | None:
     with read_session() as session:
         row = made_before(session, Eval, project_id, key, digest)
         return None if row is None else eval_view(row)

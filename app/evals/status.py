@@ -1,11 +1,12 @@
 """The one place where the status of an eval's run changes, with its webhooks, in one transaction."""
 
 import time
-from typing import Any, get_args
+from typing import get_args
 
 from sqlalchemy import update
 from sqlalchemy.orm import Session
 
+from app.core.strict_json import JsonObject
 from app.core.tables import EvalRun
 from app.evals.schemas import RunStatus
 from app.webhooks.outbox import announce_end
@@ -34,9 +35,7 @@ def is_terminal(status: str) -> bool:
     return status in _FINAL
 
 
-def change_status(
-    session: Session, run: EvalRun, new: RunStatus, *, error: dict[str, Any] | None = None
-) -> None:
+def change_status(session: Session, run: EvalRun, new: RunStatus, *, error: JsonObject | None = None) -> None:
     """Move ``run`` to ``new``; the caller commits. ``error`` is why, of a run that failed.
 
     A run that no worker holds any more has no lease. Raises IllegalTransition when the table forbids it, also
@@ -45,7 +44,7 @@ def change_status(
     old, now = run.status, time.time()
     if new not in TRANSITIONS[old]:
         raise IllegalTransition(f"run {run.id} is {old} and cannot become {new}")
-    values: dict[str, Any] = {"status": new}
+    values: JsonObject = {"status": new}
     if new not in HELD:
         values |= {"lease_owner": None, "lease_expires_at": None, "pause_requested": False}
     if is_terminal(new):

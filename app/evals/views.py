@@ -1,7 +1,6 @@
 """Rows of evals, runs and items as the API shows them: the shapes of the SDK, and some fields of ours."""
 
-from typing import Any
-
+from app.core.strict_json import JsonObject
 from app.core.tables import Eval, EvalOutputItem, EvalRun
 from app.evals.schemas import CustomConfig
 
@@ -11,7 +10,7 @@ _SAMPLE_SCHEMA = {
 }
 
 
-def eval_view(row: Eval) -> dict[str, Any]:
+def eval_view(row: Eval) -> JsonObject:
     """An eval."""
     return {
         "id": row.id,
@@ -25,18 +24,16 @@ def eval_view(row: Eval) -> dict[str, Any]:
     }
 
 
-def _config_view(config: CustomConfig) -> dict[str, Any]:
+def _config_view(config: CustomConfig) -> JsonObject:
     """The schema of a whole row, as hosted evals show it."""
-    properties: dict[str, Any] = {"item": config.item_schema}
+    properties: JsonObject = {"item": config.item_schema}
     if config.include_sample_schema:
         properties["sample"] = _SAMPLE_SCHEMA
     schema = {"type": "object", "properties": properties, "required": list(properties)}
     return {"type": "custom", "schema": schema}
 
 
-def run_view(
-    row: EvalRun, criteria: list[dict[str, Any]], page: str, *, rows: bool = False
-) -> dict[str, Any]:
+def run_view(row: EvalRun, criteria: list[JsonObject], page: str, *, rows: bool = False) -> JsonObject:
     """A run; ``criteria`` are its eval's, ``page`` the address of the dashboard.
 
     ``rows``: with those that stood in its request. Of lists they are left out, which may be 4 MiB each.
@@ -84,12 +81,12 @@ def run_view(
     }
 
 
-def _mean(counted: dict[str, Any]) -> float | None:
+def _mean(counted: JsonObject) -> float | None:
     graded = counted["passed"] + counted["failed"]
     return counted["score"] / graded if graded else None
 
 
-def item_view(row: EvalOutputItem, eval_id: str) -> dict[str, Any]:
+def item_view(row: EvalOutputItem, eval_id: str) -> JsonObject:
     """What a run made of an item."""
     return {
         "id": row.id,

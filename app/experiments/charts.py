@@ -1,8 +1,8 @@
 """The charts of a report: of each task, how far the method is from the other arms, and the arms' curves."""
 
 from collections.abc import Sequence
-from typing import Any
 
+from app.core.strict_json import JsonObject
 from app.experiments.svg import Bar, Line, interval_chart, line_chart
 from trainer.statistics.run_results import Analysis
 
@@ -42,7 +42,7 @@ def task_charts(report: Analysis, task: str) -> dict[str, str]:
     charts = {"differences": interval_chart(title, bars, words)}
     drawn, places = drawn_arms(report, task), _places(report)
 
-    def line(arm: dict[str, Any], points: Sequence[dict[str, float]], x: str) -> Line:
+    def line(arm: JsonObject, points: Sequence[dict[str, float]], x: str) -> Line:
         name = arm["arm"]
         return Line(name, [(at[x], at["mean"], at["std"]) for at in points], places[name])
 
@@ -57,7 +57,7 @@ def task_charts(report: Analysis, task: str) -> dict[str, str]:
     return charts
 
 
-def _bar(one: dict[str, Any]) -> Bar:
+def _bar(one: JsonObject) -> Bar:
     inner, outer = ((one[f"{kind}low"], one[f"{kind}high"]) for kind in ("", "adjusted_"))
     return Bar(one["baseline"], one["delta"], inner, outer, one["separated"])
 
@@ -69,7 +69,7 @@ def standalone(svg: str) -> str:
     return f"{opened}><style>{PALETTE}{CHART_STYLE}</style>{ground}{rest}\n"
 
 
-def drawn_arms(report: Analysis, task: str) -> list[dict[str, Any]]:
+def drawn_arms(report: Analysis, task: str) -> list[JsonObject]:
     """The arms of ``task`` that have curves, as many as can be told apart, the ones that matter first."""
     plan = report["plan"]
     first = [plan["method"], *(one["baseline"] for one in report["claims"] if one["task"] == task)]
@@ -84,6 +84,6 @@ def _places(report: Analysis) -> dict[str, int]:
     return {name: place for place, name in enumerate(dict.fromkeys(names))}
 
 
-def _at_k(curves: dict[str, Any], mode: str) -> Sequence[dict[str, float]]:
+def _at_k(curves: JsonObject, mode: str) -> Sequence[dict[str, float]]:
     """The curve of ``mode``; of an arm with one mode, as many samples of that one are its mixture."""
     return curves.get("N", []) if mode == "mix" and len(curves) == 1 else curves.get(mode, [])

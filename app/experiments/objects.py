@@ -1,11 +1,12 @@
 """Experiments as the API's description has them; ``app.experiments.service`` and ``results`` make them."""
 
-from typing import Any, Literal
+from typing import Literal
 
 from pydantic import BaseModel, Field
 
 from app.core.description import CreatedAt, Kind
 from app.core.job_status import JobStatus
+from app.core.strict_json import JsonObject
 from app.jobs.objects import Interval, Progress
 from trainer.statistics.run_results import Plan, RunStatus
 
@@ -30,7 +31,7 @@ class ExperimentObject(BaseModel):
         "further run starts"
     )
     progress: ExperimentProgress = Field(description="How many of its runs are done")
-    definition: dict[str, Any] = Field(description="The request with its defaults, and later additions")
+    definition: JsonObject = Field(description="The request with its defaults, and later additions")
     metadata: dict[str, str] | None = Field(description="The pairs given with it; null if none")
 
 
@@ -45,7 +46,7 @@ class ExperimentRunObject(BaseModel):
         description="The job's status; waiting: not started yet; refused: no job could be created"
     )
     progress: Progress | None = Field(description="Steps done and in total; null without a job")
-    error: dict[str, Any] | None = Field(description="Why it was refused or failed; null otherwise")
+    error: JsonObject | None = Field(description="Why it was refused or failed; null otherwise")
 
 
 class ExperimentWithRuns(ExperimentObject):
@@ -65,7 +66,7 @@ class KindOfRun(BaseModel):
         description="Estimated seconds per run, from earlier jobs with the same model and size; null if "
         "there are none"
     )
-    job: dict[str, Any] = Field(
+    job: JsonObject = Field(
         description="The request for the first seed's job, without metadata, as accepted by POST "
         "/v1/fine_tuning/jobs/estimate"
     )
@@ -110,7 +111,7 @@ class SynergyRule(BaseModel):
         "seeds or finished runs"
     )
     reasons: list[str] = Field(description="One sentence per control: evidence for or against the claim")
-    comparisons: list[dict[str, Any]] = Field(
+    comparisons: list[JsonObject] = Field(
         description="The comparisons with the controls, with differences and intervals"
     )
 
@@ -147,14 +148,14 @@ class ReportObject(BaseModel):
         "of the families"
     )
     progress: dict[str, int] = Field(description="Number of runs by status")
-    claims: list[dict[str, Any]] = Field(
+    claims: list[JsonObject] = Field(
         description="By task: the method against every baseline, or against the named arm; the figures "
         "are those of the hardest to beat"
     )
     winner: Winner = Field(description="The arm that wins on every task, if any")
     synergy: list[SynergyRule] = Field(description="Verdict on synergy of the two modes, by task")
-    against_method: list[dict[str, Any]] = Field(description="The method against every other arm")
+    against_method: list[JsonObject] = Field(description="The method against every other arm")
     same_runs: list[SameRuns] = Field(description="Arms that are identical with these settings")
-    arms: list[dict[str, Any]] = Field(description="By task and arm: scores, curves, diagnostics, cost")
+    arms: list[JsonObject] = Field(description="By task and arm: scores, curves, diagnostics, cost")
     runs: list[ReportedRun] = Field(description="Every run with its cost")
     notes: list[str] = Field(description="Caveats: missing seeds, failed runs, items without a score")

@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 from html import escape
 from typing import Any
 
+from app.core.strict_json import JsonObject
 from app.experiments.charts import CHART_STYLE, PALETTE, drawn_arms, task_charts
 from trainer.statistics.run_results import Analysis
 from trainer.statistics.wording import interval_ends, signed, typeset
@@ -63,15 +64,15 @@ def _summary(report: Analysis) -> str:
     return f'<p class="verdict">{sentence}</p><p>{escape(facts)}</p><ul>{notes}</ul>'
 
 
-def _claims(claims: Sequence[dict[str, Any]]) -> str:
+def _claims(claims: Sequence[JsonObject]) -> str:
     sentences = "".join(f"<li>{escape(one['verdict'])}</li>" for one in claims)
     return f"<ul>{sentences}</ul>{_comparisons(claims, with_task=True)}"
 
 
-def _comparisons(found: Sequence[dict[str, Any]], with_task: bool) -> str:
+def _comparisons(found: Sequence[JsonObject], with_task: bool) -> str:
     if not found:
         return '<p class="dim">Nothing to compare yet.</p>'
-    columns: list[tuple[str, Callable[[dict[str, Any]], Any]]] = [
+    columns: list[tuple[str, Callable[[JsonObject], Any]]] = [
         *([("task", lambda one: one["task"])] if with_task else []),
         ("against", met),
         ("Δ", lambda one: signed(one["delta"])),
@@ -89,19 +90,19 @@ def _comparisons(found: Sequence[dict[str, Any]], with_task: bool) -> str:
     return _table(columns, found)
 
 
-def met(one: dict[str, Any]) -> str:
+def met(one: JsonObject) -> str:
     """Whom a comparison, or a claim, is against."""
     several = len(one.get("against", ())) > 1
     return f"every baseline; hardest to beat: {one['baseline']}" if several else one["baseline"]
 
 
-def adjusted(one: dict[str, Any]) -> str:
+def adjusted(one: JsonObject) -> str:
     """The interval that a verdict is read off, with its chance."""
     chance = f"{100 * one['adjusted_confidence']:.4g} %"
     return f"{interval_ends(one['adjusted_low'], one['adjusted_high'])} ({chance})"
 
 
-def better(one: dict[str, Any]) -> str:
+def better(one: JsonObject) -> str:
     """Who is, or why nobody is named."""
     if one["winner"]:
         return one["winner"]
@@ -110,7 +111,7 @@ def better(one: dict[str, Any]) -> str:
     return "not decided"
 
 
-def size_needed(one: dict[str, Any]) -> str:
+def size_needed(one: JsonObject) -> str:
     """Seeds and items that would find the difference, and the spread of the seeds."""
     if one["seeds_needed"] is None:
         return "–"
@@ -118,7 +119,7 @@ def size_needed(one: dict[str, Any]) -> str:
     return f"{one['seeds_needed']} × {one['items_needed']} ({least} – {most})"
 
 
-def _synergy(rule: dict[str, Any]) -> str:
+def _synergy(rule: JsonObject) -> str:
     verdict = {True: "Claimed", False: "Not claimed", None: "Not decided"}[rule["claimed"]]
     reasons = "".join(f"<li>{escape(reason)}</li>" for reason in rule["reasons"])
     return f"<p><b>{escape(rule['task'])}: {verdict}.</b></p><ul>{reasons}</ul>"
@@ -135,18 +136,18 @@ def _task(report: Analysis, task: str) -> list[str]:
     ]
 
 
-def spread(arm: dict[str, Any], value: dict[str, float] | None, form: str) -> str:
+def spread(arm: JsonObject, value: dict[str, float] | None, form: str) -> str:
     """Mean and standard deviation over an arm's seeds, as text; one seed has no deviation."""
     if value is None:
         return "–"
     return f"{typeset(value['mean'], form)} ± " + ("–" if len(arm["seeds"]) < 2 else f"{value['std']:{form}}")
 
 
-def _arms(arms: Sequence[dict[str, Any]]) -> str:
-    def cost(name: str) -> Callable[[dict[str, Any]], Any]:
+def _arms(arms: Sequence[JsonObject]) -> str:
+    def cost(name: str) -> Callable[[JsonObject], Any]:
         return lambda one: "–" if not one["cost"][name] else f"{one['cost'][name]['mean']:,.0f}"
 
-    columns: list[tuple[str, Callable[[dict[str, Any]], Any]]] = [
+    columns: list[tuple[str, Callable[[JsonObject], Any]]] = [
         ("arm", lambda one: one["arm"] + (" (exploratory)" if one["exploratory"] else "")),
         ("test, mean ± sd", lambda one: spread(one, one["test"], ".4f")),
         ("dev", lambda one: spread(one, one["dev"], ".4f")),
@@ -159,7 +160,7 @@ def _arms(arms: Sequence[dict[str, Any]]) -> str:
     return _table(columns, arms)
 
 
-def _diagnostics(arms: Sequence[dict[str, Any]]) -> str:
+def _diagnostics(arms: Sequence[JsonObject]) -> str:
     names = sorted({name for arm in arms for name in arm["diagnostics"]})
     if not names:
         return ""
@@ -171,8 +172,8 @@ def _diagnostics(arms: Sequence[dict[str, Any]]) -> str:
     return f"<details><summary>Diagnostics</summary>{_table(columns, names)}</details>"
 
 
-def _runs(runs: Sequence[dict[str, Any]]) -> str:
-    columns: list[tuple[str, Callable[[dict[str, Any]], Any]]] = [
+def _runs(runs: Sequence[JsonObject]) -> str:
+    columns: list[tuple[str, Callable[[JsonObject], Any]]] = [
         ("arm", lambda one: one["arm"]),
         ("task", lambda one: one["task"]),
         ("seed", lambda one: one["seed"]),

@@ -2,12 +2,12 @@
 
 import math
 from collections.abc import Sequence
-from typing import Any
 
 from sqlalchemy.orm import Session
 
 from app.core.db import read_session
 from app.core.job_status import JobStatus
+from app.core.strict_json import JsonObject
 from app.core.tables import ExperimentRun, Job
 from app.experiments import repository
 from app.experiments.schemas import Arm, Definition
@@ -93,7 +93,7 @@ def _run_results(session: Session, rows: Sequence[tuple[ExperimentRun, Job | Non
     outcomes = outcomes_of(session, [job.id for job in done])
     results = []
     for run, job in rows:
-        fields: dict[str, Any] = {"arm": run.arm, "task": run.task, "seed": run.seed}
+        fields: JsonObject = {"arm": run.arm, "task": run.task, "seed": run.seed}
         if job is None:
             status: RunStatus = "waiting" if run.error is None else "failed"
             results.append(RunResult(**fields, status=status, error=_words(run.error)))
@@ -109,7 +109,7 @@ def _run_results(session: Session, rows: Sequence[tuple[ExperimentRun, Job | Non
     return results
 
 
-def _words(error: dict[str, Any] | None) -> str | None:
+def _words(error: JsonObject | None) -> str | None:
     return None if error is None else f"{error.get('code')}: {error.get('message')}"
 
 

@@ -2,7 +2,6 @@
 
 import time
 from collections.abc import Sequence
-from typing import Any
 
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
@@ -14,6 +13,7 @@ from app.core.idempotency import check_key, made_before, request_digest
 from app.core.ids import new_experiment_id
 from app.core.job_status import TERMINAL
 from app.core.paging import unknown_cursor
+from app.core.strict_json import JsonObject
 from app.core.tables import Experiment, ExperimentRun
 from app.experiments import repository
 from app.experiments.checks import Kind, check, check_added
@@ -25,7 +25,7 @@ from app.experiments.schemas import Arm, CreateExperiment, Definition, ExtendExp
 _ENDED = {status.value for status in TERMINAL}
 
 
-def create(project_id: str, request: CreateExperiment, idempotency_key: str | None) -> dict[str, Any]:
+def create(project_id: str, request: CreateExperiment, idempotency_key: str | None) -> JsonObject:
     """Check every arm on every task, then take the experiment in; its runs are started afterwards.
 
     The same key with the same request gives the experiment that the first one made.
@@ -62,13 +62,13 @@ def create(project_id: str, request: CreateExperiment, idempotency_key: str | No
     return retrieve(project_id, experiment_id)
 
 
-def validate(project_id: str, request: CreateExperiment) -> dict[str, Any]:
+def validate(project_id: str, request: CreateExperiment) -> JsonObject:
     """All that :func:`create` asks of a request, and what it would make; nothing is created."""
     kinds = check(project_id, request, "exp_")
     return _validation(project_id, [(kind, len(request.seeds)) for kind in kinds], [])
 
 
-def retrieve(project_id: str, experiment_id: str) -> dict[str, Any]:
+def retrieve(project_id: str, experiment_id: str) -> JsonObject:
     """The experiment with its progress and its runs; raises NotFound."""
     with read_session() as session:
         experiment = found(session, project_id, experiment_id)
@@ -116,7 +116,7 @@ def extend(project_id: str, experiment_id: str, request: ExtendExperiment) -> di
     return retrieve(project_id, experiment_id)
 
 
-def validate_extension(project_id: str, experiment_id: str, request: ExtendExperiment) -> dict[str, Any]:
+def validate_extension(project_id: str, experiment_id: str, request: ExtendExperiment) -> JsonObject:
     """All that :func:`extend` asks of a request, and what it would add; nothing is changed."""
     planned, kinds = _planned(project_id, experiment_id, request)
     runs = [(kind, len(planned.seeds_of(kind.arm))) for kind in kinds]
@@ -144,7 +144,7 @@ def _results_can_be_seen(session: Session, experiment_id: str, definition: Defin
     return any(run.seed in new and job is not None and job.status in _ENDED for run, job in rows)
 
 
-def cancel(project_id: str, experiment_id: str) -> dict[str, Any]:
+def cancel(project_id: str, experiment_id: str) -> JsonObject:
     """Start no further run, and cancel the jobs that have not ended."""
     with write_session() as session:
         experiment = found(session, project_id, experiment_id, lock=True)
@@ -194,7 +194,7 @@ def _add_runs(
     session.flush()
 
 
-def _validation(project_id: str, kinds: Sequence[tuple[Kind, int]], notes: Sequence[str]) -> dict[str, Any]:
+def _validation(project_id: str, kinds: Sequence[tuple[Kind, int]], notes: Sequence[str]) -> JsonObject:
     """What runs would be made: kinds of job, and how many of each."""
     with read_session() as session:
         pace = Pace(session, project_id)
@@ -231,7 +231,7 @@ def _views(session: Session, rows: Sequence[Experiment]) -> list[dict[str, objec
     return [_view(session, one, counted[one.id], now) for one in rows]
 
 
-def _view(session: Session, row: Experiment, counted: dict[str | None, int], now: float) -> dict[str, Any]:
+def _view(session: Session, row: Experiment, counted: dict[str | None, int], now: float) -> JsonObject:
     ended = sum(counted.get(status, 0) for status in (*_ENDED, "refused"))
     total = sum(counted.values())
     waiting = counted.get(None, 0)

@@ -2,9 +2,9 @@
 
 import csv
 import io
-from typing import Any
 
 from app.core.spreadsheets import harmless
+from app.core.strict_json import JsonObject
 from trainer.statistics.run_results import Analysis
 
 COLUMNS = (
@@ -28,7 +28,7 @@ def report_csv(report: Analysis) -> str:
     return buffer.getvalue()
 
 
-def _row(arm: dict[str, Any], against: dict[str, Any] | None) -> dict[str, Any]:
+def _row(arm: JsonObject, against: JsonObject | None) -> JsonObject:
     row = {
         "task": harmless(arm["task"]),
         "arm": harmless(arm["arm"]),

@@ -1,11 +1,12 @@
 """A file as it is uploaded, and as the API shows it."""
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, Field
 
 from app.core.description import CreatedAt, Deleted, Kind
 from app.core.parameters import Metadata
+from app.core.strict_json import JsonObject
 from app.core.tables import File
 from trainer.graders.spec import StrictModel
 from trainer.spec.rows import READERS, Method
@@ -42,7 +43,7 @@ class UploadFields(StrictModel):
     )
 
 
-def form_properties() -> dict[str, Any]:
+def form_properties() -> JsonObject:
     """The fields of an upload as the API's description has them: in a form nothing is null."""
     schema = UploadFields.model_json_schema()
     properties = schema["properties"] | {}
@@ -113,7 +114,7 @@ def file_dict(
     expires_at: float | None,
     metadata: dict[str, object] | None,
     unfit: dict[str, object] | None,
-) -> dict[str, Any]:
+) -> JsonObject:
     """A file object of a row's columns. A list has thousands: nothing is checked again, or found by name."""
     return {
         "id": file_id,

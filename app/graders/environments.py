@@ -1,8 +1,7 @@
 """Checks of reasoning-gym tasks and their parameters, before a job is taken in."""
 
-from typing import Any
-
 from app.core.errors import BadRequest
+from app.core.strict_json import JsonObject
 from app.core.validation import abbreviated, one_of
 from trainer.sandbox.bubblewrap import NoIsolation, refusal
 from trainer.sandbox.tasks import OURS, tasks
@@ -33,7 +32,7 @@ def check_task(task: str, parameters: dict[str, object], *, param: str) -> None:
             )
 
 
-def _unknown(task: str, problem: dict[str, Any], param: str) -> BadRequest:
+def _unknown(task: str, problem: JsonObject, param: str) -> BadRequest:
     name, accepts = problem["name"], f"The task {task} accepts: "
     accepts += f"{one_of(problem['accepted'], problem['name'], limit=40)}."
     if problem["file"]:

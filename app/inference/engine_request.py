@@ -1,9 +1,8 @@
 """What the gateway sends to an inference worker: one sample, everything that shapes it spelled out."""
 
-from typing import Any
-
 from pydantic import BaseModel, ConfigDict, Field
 
+from app.core.strict_json import JsonObject
 from trainer.spec.modes import Message
 
 #: Tokens of an answer whose request gives no limit, where the context has room for them.
@@ -24,10 +23,10 @@ class EngineRequest(BaseModel):
     prompt: str | list[int] | None = None
     prefix: str | None = None
     """What stands before a raw prompt whose own tokens are to stay as they are, and is not echoed with it."""
-    chat_template_kwargs: dict[str, Any] = Field(default_factory=dict)
+    chat_template_kwargs: JsonObject = Field(default_factory=dict)
     max_tokens: int | None = None
     temperature: float
     top_p: float
     seed: int
     stop: list[str]
-    extras: dict[str, Any] = Field(default_factory=dict)
+    extras: JsonObject = Field(default_factory=dict)

@@ -8,13 +8,14 @@ from typing import Any
 from pydantic_core import to_json
 
 from app.core.errors import ApiError
+from app.core.strict_json import JsonObject
 from app.inference.fanout import Fanout, Indexed
 from app.inference.responses_schemas import ResponseRequest
 from app.inference.service import Plan
 from app.inference.upstream import Finish, Piece
 
-Item = dict[str, Any]
-_Event = tuple[str, dict[str, Any]]
+Item = JsonObject
+_Event = tuple[str, JsonObject]
 
 
 class Responding:
@@ -29,12 +30,12 @@ class Responding:
         self._calls: dict[int, Item] = {}
         self._finish: Finish | None = None
 
-    def body(self) -> dict[str, Any]:
+    def body(self) -> JsonObject:
         """The response as it is now."""
         request, finish = self._request, self._finish
         cut = finish is not None and finish.reason == "length"
         status = "in_progress" if finish is None else "incomplete" if cut else "completed"
-        told: dict[str, Any] = request.model_dump(
+        told: JsonObject = request.model_dump(
             include={"instructions", "metadata", "max_output_tokens", "max_tool_calls", "user"}
         )
         form = None if request.text is None else request.text.format
@@ -117,7 +118,7 @@ class Responding:
         else:
             yield "reasoning_text.delta", {**self._place(), "delta": text}
 
-    def _call(self, piece: dict[str, Any]) -> Iterator[_Event]:
+    def _call(self, piece: JsonObject) -> Iterator[_Event]:
         function = piece.get("function") or {}
         item = self._calls.get(piece.get("index", 0))
         if item is None:
@@ -155,12 +156,12 @@ class Responding:
         item["status"] = "completed"
         yield "output_item.done", {"output_index": place["output_index"], "item": item}
 
-    def _place(self) -> dict[str, Any]:
+    def _place(self) -> JsonObject:
         assert self._open is not None
         return {"item_id": self._open["id"], "output_index": len(self._items) - 1, "content_index": 0}
 
 
-async def whole(responding: Responding, fanout: Fanout) -> dict[str, Any]:
+async def whole(responding: Responding, fanout: Fanout) -> JsonObject:
     """The response, complete."""
     while (event := await fanout.next()) is not None:
         for _ in responding.take(event[1]):
@@ -172,7 +173,7 @@ async def events(responding: Responding, fanout: Fanout, first: Indexed | None) 
     """The response as server-sent events; ``first`` was taken from the fan-out already."""
     number = 0
 
-    def sse(kind: str, body: dict[str, Any]) -> bytes:
+    def sse(kind: str, body: JsonObject) -> bytes:
         nonlocal number
         data = to_json({"type": kind, "sequence_number": number, **body})
         number += 1
@@ -215,11 +216,11 @@ def _thoughts() -> Item:
     }
 
 
-def _described(tool: dict[str, Any]) -> dict[str, Any]:
+def _described(tool: JsonObject) -> JsonObject:
     return {**tool, "parameters": tool["parameters"] or {}, "strict": tool["strict"] is True}
 
 
-def _usage(finish: Finish) -> dict[str, Any]:
+def _usage(finish: Finish) -> JsonObject:
     return {
         "input_tokens": finish.prompt_tokens,
         "input_tokens_details": {"cached_tokens": 0, "cache_write_tokens": 0},

@@ -1,10 +1,11 @@
 """The answer of ``/v1/responses`` as the API's description has it; ``app.inference.responses`` makes it."""
 
-from typing import Any, Literal
+from typing import Literal
 
 from pydantic import BaseModel, Field
 
 from app.core.description import Kind
+from app.core.strict_json import JsonObject
 from trainer.spec.modes import Mode
 
 
@@ -28,7 +29,7 @@ class ResponseObject(BaseModel):
     status: Literal["in_progress", "completed", "incomplete"] = Field(
         description="incomplete: cut off by the token limit; in_progress: only in events"
     )
-    error: dict[str, Any] | None = Field(description="Always null: a failed request returns an error")
+    error: JsonObject | None = Field(description="Always null: a failed request returns an error")
     incomplete_details: dict[str, str] | None = Field(description="Why it is incomplete; null otherwise")
     instructions: str | None = Field(description="As they were sent")
     max_output_tokens: int | None = Field(description="As it was sent")
@@ -36,17 +37,17 @@ class ResponseObject(BaseModel):
     user: str | None = Field(description="As it was sent")
     metadata: dict[str, str] = Field(description="As they were sent")
     model: str = Field(description="The model's id as requested")
-    output: list[dict[str, Any]] = Field(
+    output: list[JsonObject] = Field(
         description="Items: thinking if the engine separates it, the message, function calls"
     )
     parallel_tool_calls: bool = Field(description="Whether an answer may have several calls")
     temperature: float = Field(description="The temperature that was used")
     top_p: float = Field(description="The top-p that was used")
-    tool_choice: str | dict[str, Any] = Field(description="As sent; default auto")
-    tools: list[dict[str, Any]] = Field(description="As they were sent")
+    tool_choice: str | JsonObject = Field(description="As sent; default auto")
+    tools: list[JsonObject] = Field(description="As they were sent")
     top_logprobs: int = Field(description="Number of most likely tokens returned at each position")
-    text: dict[str, Any] = Field(description="The required format of the answer")
-    reasoning: dict[str, Any] = Field(description="The effort, as sent")
+    text: JsonObject = Field(description="The required format of the answer")
+    reasoning: JsonObject = Field(description="The effort, as sent")
     truncation: Literal["disabled"] = Field(description="Always disabled: conversations are never truncated")
     previous_response_id: str | None = Field(description="Always null: answers are not stored")
     background: Literal[False] = Field(description="Always false")

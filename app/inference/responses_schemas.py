@@ -1,10 +1,11 @@
 """The request of ``/v1/responses``: a conversation in items, which becomes a chat request."""
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import ConfigDict, Discriminator, Field, Tag, ValidationInfo, field_validator, model_validator
 
 from app.core.parameters import Metadata
+from app.core.strict_json import JsonObject
 from app.inference.sampling import Strict
 from app.inference.schemas import ChatCompletionRequest, Effort
 from trainer.graders.response_format import ResponseFormat
@@ -269,7 +270,7 @@ class ResponseRequest(Strict):
     def as_chat(self) -> ChatCompletionRequest:
         """The chat request that asks for the same."""
         chosen = self.tool_choice
-        body: dict[str, Any] = {
+        body: JsonObject = {
             "model": self.model,
             "mode": self.mode,
             "messages": list(self._messages()),
@@ -288,8 +289,8 @@ class ResponseRequest(Strict):
             body["response_format"] = self.text.format.as_chat()
         return ChatCompletionRequest.model_validate(body)
 
-    def _messages(self) -> list[dict[str, Any]]:
-        messages: list[dict[str, Any]] = []
+    def _messages(self) -> list[JsonObject]:
+        messages: list[JsonObject] = []
         if self.instructions:
             messages.append({"role": "system", "content": self.instructions})
         items = [MessageItem(role="user", content=self.input)] if isinstance(self.input, str) else self.input
@@ -312,9 +313,9 @@ def _text(content: str | list[TextItemPart]) -> str:
     return content if isinstance(content, str) else "".join(part.text for part in content)
 
 
-def _tool(tool: FunctionItemTool) -> dict[str, Any]:
+def _tool(tool: FunctionItemTool) -> JsonObject:
     return {"type": "function", "function": tool.model_dump(exclude={"type"}, exclude_none=True)}
 
 
-def _choice(chosen: ChosenFunction) -> dict[str, Any]:
+def _choice(chosen: ChosenFunction) -> JsonObject:
     return {"type": "function", "function": {"name": chosen.name}}

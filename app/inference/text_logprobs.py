@@ -1,10 +1,11 @@
 """Log-probabilities of ``/v1/completions``: the prompt's and the answer's, each in its place."""
 
 from collections.abc import Sequence
-from typing import Any
+
+from app.core.strict_json import JsonObject
 
 #: JSON of an engine's stream: its reader knows the form.
-Told = dict[str, Any]
+Told = JsonObject
 
 _KEYS = ("tokens", "token_logprobs", "top_logprobs", "text_offset")
 

@@ -1,7 +1,5 @@
 """``/v1/fine_tuning/jobs/{id}/attempts``: who worked on a job, and why each attempt ended."""
 
-from typing import Any
-
 from fastapi import APIRouter, Response
 from sqlalchemy import select
 
@@ -12,6 +10,7 @@ from app.core.paging import After, Limit, page, unknown_cursor
 from app.core.parameters import JobId
 from app.core.requests import StrictRoute
 from app.core.scopes import READ
+from app.core.strict_json import JsonObject
 from app.core.tables import JobAttempt
 from app.jobs.objects import AttemptObject
 from app.jobs.service import found
@@ -48,7 +47,7 @@ def _number(after: str, job_id: str) -> int:
     return int(number)
 
 
-def _view(attempt: JobAttempt) -> dict[str, Any]:
+def _view(attempt: JobAttempt) -> JsonObject:
     return {
         "id": f"{attempt.job_id}/{attempt.attempt}",
         "object": "fine_tuning.job.attempt",

@@ -1,7 +1,6 @@
 """``/v1/fine_tuning/jobs/{id}/checkpoints``: a job's checkpoints."""
 
 from collections.abc import Mapping
-from typing import Any
 
 from fastapi import APIRouter, Response
 from sqlalchemy import select
@@ -15,6 +14,7 @@ from app.core.paging import After, Limit, page, unknown_cursor
 from app.core.parameters import JobId
 from app.core.requests import StrictRoute
 from app.core.scopes import READ
+from app.core.strict_json import JsonObject
 from app.core.tables import Checkpoint, Job
 from app.jobs.losses import learns_from_rows, losses
 from app.jobs.service import found
@@ -54,7 +54,7 @@ def _by_openai(metrics: Mapping[str, float]) -> dict[str, float]:
     return {name: value for name, value in losses(metrics).items() if value is not None}
 
 
-def _view(checkpoint: Checkpoint, job: Job, *, is_result: bool) -> dict[str, Any]:
+def _view(checkpoint: Checkpoint, job: Job, *, is_result: bool) -> JsonObject:
     return {
         "id": checkpoint.id,
         "object": "fine_tuning.job.checkpoint",

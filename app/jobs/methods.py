@@ -5,6 +5,7 @@ from typing import Annotated, Any, Literal, cast
 
 from pydantic import BeforeValidator, Field, StringConstraints, model_validator
 
+from app.core.strict_json import JsonObject
 from trainer.graders.response_format import ResponseFormat
 from trainer.graders.spec import Grader, StrictModel
 from trainer.spec.algorithm import AlgorithmSpec, PolicySplit
@@ -279,6 +280,6 @@ class Method(StrictModel):
         return found
 
 
-def settings_of(method: Mapping[str, Any]) -> dict[str, Any]:
+def settings_of(method: Mapping[str, Any]) -> JsonObject:
     """The settings of a stored method."""
     return method.get(method.get("type", "reinforcement"), {})

@@ -1,14 +1,13 @@
 """A job's display name, and the words that a search finds it by."""
 
-from typing import Any
-
+from app.core.strict_json import JsonObject
 from app.core.tables import Job
 
 #: Characters: an index contains them all, and PostgreSQL's pages limit an index's rows.
 _NAME, _WORDS = 128, 600
 
 
-def name_of(suffix: str | None, metadata: dict[str, str] | None, model: str, data: dict[str, Any]) -> str:
+def name_of(suffix: str | None, metadata: dict[str, str] | None, model: str, data: JsonObject) -> str:
     """The suffix; else what the job is in its experiment; else what it trains on, or the model."""
     told = metadata or {}
     if suffix:

@@ -1,11 +1,12 @@
 """Jobs and events as the API's description has them; ``app.jobs.views`` makes them."""
 
-from typing import Any, Literal
+from typing import Literal
 
 from pydantic import BaseModel, Field
 
 from app.core.description import CreatedAt, Deleted, Kind
 from app.core.job_status import JobStatus
+from app.core.strict_json import JsonObject
 from trainer.spec.resources import Resources
 
 
@@ -65,19 +66,17 @@ class JobObject(BaseModel):
         description="Response tokens trained on, known when it ends or pauses; null before"
     )
     seed: int = Field(description="Seed of all its randomness")
-    integrations: list[dict[str, Any]] = Field(description="Where else its metrics go; empty if nowhere")
+    integrations: list[JsonObject] = Field(description="Where else its metrics go; empty if nowhere")
     metadata: dict[str, str] | None = Field(description="The pairs given with it; null if none")
-    method: dict[str, Any] = Field(description="As given, with every default and every auto resolved")
+    method: JsonObject = Field(description="As given, with every default and every auto resolved")
     name: str = Field(description="Display name: its suffix, or else what it trains on")
     suffix: str | None = Field(description="The chosen part of the result's id; null if none")
     note: str | None = Field(description="Free-text note")
     tags: list[str] = Field(description="Labels put on it; empty if none")
-    environment: dict[str, Any] | None = Field(
+    environment: JsonObject | None = Field(
         description="The reasoning-gym task its items come from; null with a training file"
     )
-    validation_environment: dict[str, Any] | None = Field(
-        description="The task it is evaluated on; null if none"
-    )
+    validation_environment: JsonObject | None = Field(description="The task it is evaluated on; null if none")
     result_step: int | None = Field(
         description="The step whose checkpoint is fine_tuned_model (checkpoint.select); null: the last"
     )
@@ -107,7 +106,7 @@ class EventObject(BaseModel):
     type: Literal["message", "metrics"] = Field(
         description="metrics: data has a step's metrics; message: anything else"
     )
-    data: dict[str, Any] | None = Field(description="Numbers and names behind the message; null if none")
+    data: JsonObject | None = Field(description="Numbers and names behind the message; null if none")
 
 
 class Interval(BaseModel):
@@ -124,7 +123,7 @@ class JobValidation(BaseModel):
     object: Kind[Literal["fine_tuning.job.validation"]]
     valid: Literal[True] = Field(description="Always true: an invalid body is answered with an error")
     total_steps: int = Field(description="Training steps the job would have")
-    method: dict[str, Any] = Field(description="The method, with every default and every auto resolved")
+    method: JsonObject = Field(description="The method, with every default and every auto resolved")
 
 
 class JobDeleted(BaseModel):
@@ -203,10 +202,10 @@ class ReplayObject(BaseModel):
     )
     source: str | None = Field(description="The state it started from")
     from_step: int | None = Field(description="Steps already done in the state it started from")
-    digest: dict[str, Any] | None = Field(
+    digest: JsonObject | None = Field(
         description="Hashes of the repeated step: rollouts, rewards, gradient norm, weights"
     )
-    recorded_digest: dict[str, Any] | None = Field(
+    recorded_digest: JsonObject | None = Field(
         description="Hashes of the original step; null if not recorded"
     )
     error: str | None = Field(description="Why it failed, in words; null otherwise")

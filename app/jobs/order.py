@@ -37,6 +37,7 @@ from sqlalchemy.orm import Session, aliased
 
 from app.core.db import get_engine
 from app.core.job_status import HELD
+from app.core.strict_json import JsonObject
 from app.core.tables import Double, Job, Project
 
 #: Of each project, how many of the first waiting jobs a claim looks at; and at its second look, where others
@@ -68,7 +69,7 @@ class Places:
         self._due = sorted(due, key=lambda job: (-job.priority, job.created_at, job.id))
         alike = [len(list(group)) for _, group in groupby(self._due, key=lambda job: job.priority)]
         self.query = _standings(tuple(alike), get_engine().dialect.name == "postgresql")
-        self.values: dict[str, Any] = {"now": now}
+        self.values: JsonObject = {"now": now}
         for number, job in enumerate(self._due):
             self.values |= {f"created_{number}": job.created_at, f"id_{number}": job.id}
         priorities = dict.fromkeys(job.priority for job in self._due)

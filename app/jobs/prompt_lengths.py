@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from functools import lru_cache
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from fastapi import APIRouter, Query
 from pydantic import BaseModel, Field
@@ -17,7 +17,7 @@ from app.core.parameters import FileId
 from app.core.requests import StrictRoute
 from app.core.scopes import READ
 from app.core.settings import get_settings
-from app.core.strict_json import parse
+from app.core.strict_json import JsonObject, parse
 from app.files.jsonl import lines
 from app.files.service import content
 from app.models.catalog import weights_to_train
@@ -88,7 +88,7 @@ def _prompts(path: Path) -> Iterator[str]:
             return
 
 
-def _conversation(row: dict[str, Any]) -> Conversation:
+def _conversation(row: JsonObject) -> Conversation:
     """Of a row of any method."""
     return conversation(row if "messages" in row else row["input"], TaughtMessage)
 

@@ -5,7 +5,7 @@ nearest state, and its digest is compared with the recorded one (``trainer.repla
 """
 
 import time
-from typing import Annotated, Any
+from typing import Annotated
 
 from fastapi import APIRouter, Query, Response
 from sqlalchemy import select, tuple_
@@ -23,6 +23,7 @@ from app.core.parameters import JobId, ReplayId
 from app.core.queue import send_wakeup
 from app.core.requests import StrictRoute
 from app.core.scopes import READ, TRAIN
+from app.core.strict_json import JsonObject
 from app.core.tables import Job, JobReplay
 from app.jobs.objects import ReplayObject
 from app.jobs.service import found
@@ -63,7 +64,7 @@ def retrieve_replay(fine_tuning_job_id: JobId, replay_id: ReplayId, project: Pro
         return _view(_found(session, job, replay_id))
 
 
-def create(project_id: str, job_id: str, step: int) -> dict[str, Any]:
+def create(project_id: str, job_id: str, step: int) -> JsonObject:
     """Queue a replay, or return the pending one of that step; raises an ApiError."""
     with write_session() as session:
         job = found(session, project_id, job_id, lock=True)
@@ -121,7 +122,7 @@ def _found(session: Session, job: Job, replay_id: str) -> JobReplay:
     return row
 
 
-def _view(row: JobReplay) -> dict[str, Any]:
+def _view(row: JobReplay) -> JsonObject:
     result = row.result or {}
     return {
         "id": row.id,

@@ -18,9 +18,9 @@ rows have of these is in ``app.jobs.taught_resolution``.
 import math
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 from app.core.errors import BadRequest
+from app.core.strict_json import JsonObject
 from app.jobs.agreement import Agreement, tidy, value_of
 from app.jobs.methods import Reinforcement
 from app.jobs.resolved import Resolved
@@ -120,7 +120,7 @@ def resolve(
     return Resolved({"type": "reinforcement", "reinforcement": shown}, run_spec, notes)
 
 
-def _template_options(ours: Reinforcement, model_path: Path) -> tuple[dict[str, Any], tuple[str, ...]]:
+def _template_options(ours: Reinforcement, model_path: Path) -> tuple[JsonObject, tuple[str, ...]]:
     """Variables of the chat template, with the effort as it has it; what is to be told of that."""
     effort, given = ours.hyperparameters.reasoning_effort, ours.chat_template_kwargs
     if effort in (None, "default"):

@@ -1,8 +1,8 @@
 """The result of resolving a request."""
 
 from dataclasses import dataclass
-from typing import Any
 
+from app.core.strict_json import JsonObject
 from trainer.spec.run import RunSpec
 
 
@@ -10,7 +10,7 @@ from trainer.spec.run import RunSpec
 class Resolved:
     """What the job shows (``method``) and what the trainer gets (``run_spec``)."""
 
-    method: dict[str, Any]
+    method: JsonObject
     run_spec: RunSpec
     notes: tuple[str, ...] = ()
     """Which parts of the request have no effect, in sentences."""

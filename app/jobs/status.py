@@ -1,13 +1,13 @@
 """The one place where a job's status changes, each with its event, and its webhooks, in one transaction."""
 
 import time
-from typing import Any
 
 from sqlalchemy import ColumnElement, case, func, update
 from sqlalchemy.orm import Session
 
 from app.core.job_log import Level, add_event
 from app.core.job_status import HELD, TERMINAL, TRANSITIONS, JobStatus
+from app.core.strict_json import JsonObject
 from app.core.tables import Job
 from app.series.repository import seal
 from app.webhooks.outbox import announce_end
@@ -28,7 +28,7 @@ def change_status(
     *,
     message: str,
     level: Level = "info",
-    data: dict[str, Any] | None = None,
+    data: JsonObject | None = None,
     now: float | None = None,
 ) -> None:
     """Move ``job`` to ``new`` and record ``message`` as its event, whose data has ``new`` as ``status``.
@@ -43,7 +43,7 @@ def change_status(
     if new not in TRANSITIONS[old]:
         raise IllegalTransition(job.id, old, new)
     now = time.time() if now is None else now
-    values: dict[str, Any] = {"status": new.value}
+    values: JsonObject = {"status": new.value}
     if new is JobStatus.RUNNING and job.started_at is None:
         values["started_at"] = now
     if new is JobStatus.QUEUED:
@@ -72,7 +72,7 @@ def change_status(
         announce_end(session, job.project_id, f"fine_tuning.job.{new.value}", job.id, now)
 
 
-def values_of_claim(new: ColumnElement[str], now: ColumnElement[float]) -> dict[str, Any]:
+def values_of_claim(new: ColumnElement[str], now: ColumnElement[float]) -> JsonObject:
     """What a claim sets of a queued job, in one UPDATE, that it becomes ``new``: a held status which its row
     decides. The caller has ``app.core.job_log.appending`` tell of it in the same transaction."""
     since = func.coalesce(Job.started_at, now)

@@ -15,9 +15,9 @@ enough for that, and 25,000 at most.
 """
 
 import math
-from typing import Any
 
 from app.core.errors import BadRequest
+from app.core.strict_json import JsonObject
 from app.jobs.agreement import Agreement, tidy, value_of
 from app.jobs.methods import Dpo, Supervised
 from app.jobs.resolved import Resolved
@@ -111,7 +111,7 @@ def resolve_taught(
 
 
 def _algorithm(ours: Supervised | Dpo, batch: int) -> SupervisedSpec | DpoSpec:
-    rows: dict[str, Any] = {
+    rows: JsonObject = {
         "batch_size": batch,
         "max_tokens": ours.max_tokens,
         "overlong_rows": ours.overlong_rows,

@@ -1,10 +1,10 @@
 """The model card of an exported checkpoint: what it learned, how, how well, and what switches its modes."""
 
 import json
-from typing import Any
 
 import yaml
 
+from app.core.strict_json import JsonObject
 from trainer.spec.manifest import Manifest
 from trainer.spec.modes import Mode
 
@@ -160,7 +160,7 @@ def _sampling(manifest: Manifest) -> str:
     )
 
 
-def _given(settings: dict[str, Any]) -> dict[str, Any]:
+def _given(settings: JsonObject) -> JsonObject:
     """Without what was left open."""
     return {
         key: _given(value) if isinstance(value, dict) else value

@@ -1,8 +1,8 @@
 """Base models to begin with, and what they need. The figures are those of their hub pages."""
 
 from collections.abc import Iterator
-from typing import Any
 
+from app.core.strict_json import JsonObject
 from app.models.catalog import base_models
 from app.models.machine import Machine, machine, needs
 
@@ -22,7 +22,7 @@ _OFFERED = (
 _BYTES = 2
 
 
-def offered() -> Iterator[dict[str, Any]]:
+def offered() -> Iterator[JsonObject]:
     """The models that this machine can at least ask, the smallest first."""
     here, there = machine(), base_models()
     for name, parameters, license_name in _OFFERED:
@@ -40,7 +40,7 @@ def offered() -> Iterator[dict[str, Any]]:
             yield shown
 
 
-def view(facts: dict[str, Any], here: Machine) -> dict[str, Any]:
+def view(facts: JsonObject, here: Machine) -> JsonObject:
     """A model that can be fetched, as the API and the command line show it."""
     memory = needs(facts["parameters"])
     return {
@@ -58,7 +58,7 @@ def view(facts: dict[str, Any], here: Machine) -> dict[str, Any]:
     }
 
 
-def machine_view(here: Machine) -> dict[str, Any]:
+def machine_view(here: Machine) -> JsonObject:
     """This machine, as the API shows it."""
     return {
         "device": here.device,

@@ -4,13 +4,13 @@ import logging
 import threading
 import time
 from contextlib import suppress
-from typing import Any
 
 from app.core.audit import record
 from app.core.db import write_session
 from app.core.errors import ApiError, BadRequest, Conflict, Forbidden, NotFound, TooManyRequests
 from app.core.settings import get_settings
 from app.core.store.published import published
+from app.core.strict_json import JsonObject
 from app.core.validation import abbreviated
 from app.models.catalog import is_name
 from app.models.machine import machine
@@ -36,7 +36,7 @@ def may_pull(project_id: str) -> bool:
     return project_id in get_settings().model_pull_projects
 
 
-def available(project_id: str) -> dict[str, Any]:
+def available(project_id: str) -> JsonObject:
     """What fits this machine, of models to begin with."""
     return {
         "object": "list",
@@ -46,13 +46,13 @@ def available(project_id: str) -> dict[str, Any]:
     }
 
 
-def ask(project_id: str, name: str) -> dict[str, Any]:
+def ask(project_id: str, name: str) -> JsonObject:
     """What a model would take; the hub is asked. Raises ApiError."""
     _check_may(project_id)
     return view(_about(name), machine())
 
 
-def start(project_id: str, name: str) -> dict[str, Any]:
+def start(project_id: str, name: str) -> JsonObject:
     """Begin to fetch a model, or go on with it. Raises ApiError where that is known not to work."""
     _check_may(project_id)
     facts = _about(name)
@@ -79,7 +79,7 @@ def start(project_id: str, name: str) -> dict[str, Any]:
     return retrieve(name)
 
 
-def cancel(project_id: str, name: str) -> dict[str, Any]:
+def cancel(project_id: str, name: str) -> JsonObject:
     """End a model's pull and remove what has come of it. Raises ApiError."""
     _check_may(project_id)
     try:
@@ -97,12 +97,12 @@ def cancel(project_id: str, name: str) -> dict[str, Any]:
     return pull_view(state)
 
 
-def listing() -> list[dict[str, Any]]:
+def listing() -> list[JsonObject]:
     """Pulls, the latest first."""
     return [pull_view(one) for one in _pulls().all()]
 
 
-def retrieve(name: str) -> dict[str, Any]:
+def retrieve(name: str) -> JsonObject:
     """The last pull of a model; raises NotFound."""
     if (found := _pulls().find(name)) is None:
         raise _not_pulled(name)
@@ -117,7 +117,7 @@ def _not_pulled(name: str) -> NotFound:
     )
 
 
-def pull_view(state: Pull) -> dict[str, Any]:
+def pull_view(state: Pull) -> JsonObject:
     """A pull object."""
     about = state.about or {}
     return {

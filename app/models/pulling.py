@@ -16,12 +16,13 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 from urllib.parse import quote
 
 from app.core.settings import get_settings
 from app.core.store.artefacts import publish_base
 from app.core.store.errors import StoreError
+from app.core.strict_json import JsonObject
 from trainer.system.files import write_atomically
 from trainer.system.guarded import guarded
 
@@ -33,7 +34,7 @@ _CANCEL_SECONDS = 3 * STOP_SECONDS
 
 _CANCELLED = "cancelled"
 
-Facts = dict[str, Any]
+Facts = JsonObject
 
 
 class PullFailed(Exception):

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, cast
+from typing import cast
 
 from fastapi import Response
 from sqlalchemy.orm import Session
@@ -25,6 +25,7 @@ from app.core.job_status import JobStatus, is_terminal
 from app.core.paging import page, unknown_cursor
 from app.core.settings import get_settings
 from app.core.store.artefacts import base_place, described
+from app.core.strict_json import JsonObject
 from app.core.tables import Checkpoint, Job
 from app.core.validation import one_of
 from app.models import repository
@@ -147,7 +148,7 @@ def lacks_high_entropy(name: str) -> BadRequest:
 
 def list_models(session: Session, project_id: str, after: str | None, limit: int) -> Response:
     """Base models by name, then fine-tuned models, newest first, each id of a checkpoint by itself."""
-    shown: list[dict[str, Any]] = []
+    shown: list[JsonObject] = []
     start: Checkpoint | None = None
     if after is None or not is_fine_tuned(after):
         shown += [_base(name).model_dump() for name in base_models()]
@@ -249,7 +250,7 @@ def _base(name: str) -> ModelObject:
     )
 
 
-def _ids_of(listed: Listed) -> Iterator[dict[str, Any]]:
+def _ids_of(listed: Listed) -> Iterator[JsonObject]:
     """Every id that leads to the checkpoint."""
     for name in (listed.result_name, listed.model):
         if name is None:
@@ -259,7 +260,7 @@ def _ids_of(listed: Listed) -> Iterator[dict[str, Any]]:
             yield _shown(name, Mode.HIGH_ENTROPY, listed.job.model, listed)
 
 
-def _shown(stored: str, mode: Mode, parent: str, checkpoint: Checkpoint | Listed) -> dict[str, Any]:
+def _shown(stored: str, mode: Mode, parent: str, checkpoint: Checkpoint | Listed) -> JsonObject:
     """A model object; ``parent``: what the checkpoint's job was started from.
 
     A list has a thousand: they are not checked again.

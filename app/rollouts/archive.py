@@ -13,7 +13,7 @@ import time
 import zlib
 from collections.abc import Generator, Iterator, Sequence
 from pathlib import Path
-from typing import IO, Any
+from typing import IO
 
 from sqlalchemy import select, update
 from sqlalchemy.orm import Session
@@ -25,6 +25,7 @@ from app.core.settings import get_settings
 from app.core.store.artefacts import in_use, local
 from app.core.store.errors import Damaged, NotStored
 from app.core.store.runs import archive_here, archive_reference
+from app.core.strict_json import JsonObject
 from app.core.tables import Rollout, RolloutArchive
 from app.rollouts.filters import Filter, Key, key_of
 
@@ -158,16 +159,16 @@ def _last_key(part: RolloutArchive) -> Key:
     return part.last_step, part.last_group, part.last_index
 
 
-def _rollout(part: RolloutArchive, values: dict[str, Any], details: dict[str, Any] | None) -> Rollout:
+def _rollout(part: RolloutArchive, values: JsonObject, details: JsonObject | None) -> Rollout:
     return Rollout(job_id=part.job_id, details=details, **values)
 
 
-def _nth(part: RolloutArchive, place: int) -> dict[str, Any]:
+def _nth(part: RolloutArchive, place: int) -> JsonObject:
     with contextlib.closing(_lines(part, TOKENS)) as lines:
         return next(json.loads(line) for n, line in enumerate(lines) if n == place)
 
 
-def _read(part: RolloutArchive, name: str) -> Generator[dict[str, Any]]:
+def _read(part: RolloutArchive, name: str) -> Generator[JsonObject]:
     with contextlib.closing(_lines(part, name)) as lines:
         for line in lines:
             yield json.loads(line)

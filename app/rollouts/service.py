@@ -1,13 +1,13 @@
 """What can be asked about a job's rollouts: of rows, or of the archive that stands in for them."""
 
 from collections.abc import Callable, Iterator
-from typing import Any
 
 from pydantic_core import to_json
 
 from app.core.db import read_session
 from app.core.errors import NotFound
 from app.core.paging import unknown_cursor
+from app.core.strict_json import JsonObject
 from app.core.tables import Rollout
 from app.jobs.service import found
 from app.rollouts import archive, repository
@@ -32,7 +32,7 @@ def listing(
     return [_view(row) for row in archive.listing(parts, wanted, after=place, limit=limit + 1)]
 
 
-def retrieve(project_id: str, job_id: str, rollout_id: str) -> dict[str, Any]:
+def retrieve(project_id: str, job_id: str, rollout_id: str) -> JsonObject:
     """One rollout with its scores, and each token's text, log-probability and entropy (nats)."""
     number = _number(rollout_id)
     with read_session() as session:
@@ -84,7 +84,7 @@ def _number(rollout_id: str) -> int:
     return int(digits) if digits.isascii() and digits.isdigit() and len(digits) < 19 else -1
 
 
-def _view(row: Rollout) -> dict[str, Any]:
+def _view(row: Rollout) -> JsonObject:
     return {
         "id": f"{_PREFIX}{row.id}",
         "object": "fine_tuning.job.rollout",
@@ -104,7 +104,7 @@ def _view(row: Rollout) -> dict[str, Any]:
     }
 
 
-def _whole(row: Rollout) -> dict[str, Any]:
+def _whole(row: Rollout) -> JsonObject:
     details = row.details
     # A response that was not scored, since its group was dropped, has no entropies.
     entropies = details["entropies"] or [None] * len(details["token_texts"])

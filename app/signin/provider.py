@@ -14,6 +14,7 @@ from joserfc.jwk import KeySet
 
 from app.core.errors import ApiError, BadRequest, Unavailable
 from app.core.settings import Settings
+from app.core.strict_json import JsonObject
 
 SECONDS = 10.0
 #: Signatures with the provider's public key alone: never none, never with a shared secret.
@@ -54,7 +55,7 @@ class Provider:
             code_challenge_method="S256",
         )
 
-    async def claims(self, code: str, attempt: Attempt) -> dict[str, Any]:
+    async def claims(self, code: str, attempt: Attempt) -> JsonObject:
         """Who has come back with ``code``, as the provider's signed token says. Raises an ApiError."""
         async with _client() as client:
             metadata = await self._metadata(client)
@@ -66,7 +67,7 @@ class Provider:
             raise _refused("it sent no id_token; is the scope openid among POLICYSPLIT_OIDC_SCOPES?")
         return self._verified(token["id_token"], keys, attempt.nonce, metadata["issuer"])
 
-    async def _token(self, client: httpx.AsyncClient, url: str, code: str, verifier: str) -> dict[str, Any]:
+    async def _token(self, client: httpx.AsyncClient, url: str, code: str, verifier: str) -> JsonObject:
         identity, secret = self._settings.oidc_client_id, self._settings.oidc_client_secret
         form = {
             "grant_type": "authorization_code",
@@ -89,7 +90,7 @@ class Provider:
             raise _refused(f"it rejected the code: {why or answer.status_code}")
         return told
 
-    def _verified(self, token: str, keys: Any, nonce: str, issuer: str) -> dict[str, Any]:
+    def _verified(self, token: str, keys: Any, nonce: str, issuer: str) -> JsonObject:
         skew = self._settings.oidc_clock_skew_seconds
         registry = jwt.JWTClaimsRegistry(
             leeway=skew,
@@ -112,7 +113,7 @@ class Provider:
             raise _refused(f"its token cannot be trusted: {error}") from None
         return claims
 
-    async def _metadata(self, client: httpx.AsyncClient) -> dict[str, Any]:
+    async def _metadata(self, client: httpx.AsyncClient) -> JsonObject:
         found = await self._get(client, f"{self._issuer}/.well-known/openid-configuration")
         if str(found.get("issuer", "")).rstrip("/") != self._issuer:
             raise Unavailable(
@@ -125,7 +126,7 @@ class Provider:
             raise self._away(ValueError(f"its discovery document lacks {', '.join(sorted(missing))}"))
         return found
 
-    async def _get(self, client: httpx.AsyncClient, url: str) -> dict[str, Any]:
+    async def _get(self, client: httpx.AsyncClient, url: str) -> JsonObject:
         try:
             answer = await client.get(url)
             answer.raise_for_status()

@@ -23,6 +23,7 @@ from app.core.store.runs import (
     steps_in,
 )
 from app.core.store.specs import with_places
+from app.core.strict_json import JsonObject
 from app.core.tables import Checkpoint, Estimate, File, Job, RolloutArchive
 from app.core.unfinished import unfinished
 from app.files.storage import keep_in_store, path_of, place_of
@@ -113,7 +114,7 @@ def _rows(table: type[Row], *having: Any) -> Iterator[Row]:
         after = rows[-1].id
 
 
-def _move_spec(table: type[Job] | type[Estimate], row_id: str, spec: dict[str, Any]) -> None:
+def _move_spec(table: type[Job] | type[Estimate], row_id: str, spec: JsonObject) -> None:
     """Have a specification name files, base models and checkpoints where all hosts find them."""
     changed = with_places(spec, lambda place: _place(Path(place)) or place)
     if changed != spec:

@@ -13,6 +13,7 @@ from app.accounting.counting import Amounts, day_of
 from app.core.audit import record
 from app.core.db import read_session, write_session
 from app.core.errors import BadRequest
+from app.core.strict_json import JsonObject
 from app.core.tables import PriceList, Usage
 from app.keys.repository import Caller
 from app.usage.prices import Prices, SetPrices, lists_until, view
@@ -48,7 +49,7 @@ def days_of(start_time: int | None, end_time: int | None) -> tuple[str, str]:
     return first, last
 
 
-def results(wanted: Wanted) -> Iterator[tuple[str, dict[str, Any]]]:
+def results(wanted: Wanted) -> Iterator[tuple[str, JsonObject]]:
     """Each day with each of its groups' results, in order; days without any use are left out."""
     with read_session() as session:
         rows = session.execute(_query(wanted)).all()
@@ -101,7 +102,7 @@ def _amount(prices: PriceList | None, used: Amounts, storage_bytes: int) -> dict
 def buckets(wanted: Wanted, *, limit: int) -> dict[str, object]:
     """Up to ``limit`` days, each with its results, as the hosted service's usage has them."""
     last_shown = min(wanted.last, _later(wanted.first, limit - 1))
-    found: dict[str, list[dict[str, Any]]] = {}
+    found: dict[str, list[JsonObject]] = {}
     for day, result in results(replace(wanted, last=last_shown)):
         found.setdefault(day, []).append(result)
     more = last_shown < wanted.last

@@ -19,6 +19,7 @@ from typing import Any, Protocol
 
 from app.core.errors import ApiError, BadRequest, NotFound, Unavailable
 from app.core.settings import get_settings
+from app.core.strict_json import JsonObject
 from app.evals.asking import Asking
 from app.evals.data_sources import AskingRun
 from app.evals.rows import EvalRow
@@ -41,7 +42,7 @@ _FOR_ALL = frozenset({"unsupported_parameter", "mode_not_available", "mode_contr
 _FIRST_WAIT, _MAX_WAIT = 0.5, 15.0
 _COUNTS = ("prompt_tokens", "completion_tokens", "total_tokens", "cached_tokens")
 
-Told = dict[str, Any]
+Told = JsonObject
 
 
 @dataclass(frozen=True)

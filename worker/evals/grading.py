@@ -2,8 +2,8 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
+from app.core.strict_json import JsonObject
 from trainer.errors import InvalidSpec
 from trainer.graders.build import build_grader
 from trainer.graders.grade import ROUNDING, Grade, Grader
@@ -11,7 +11,7 @@ from trainer.graders.spec import Grader as GraderSpec
 from worker.evals.answers import Answer
 from worker.evals.errors import RunFailed
 
-Told = dict[str, Any]
+Told = JsonObject
 
 
 @dataclass(frozen=True)

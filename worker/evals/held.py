@@ -7,7 +7,6 @@ a freeze writes nothing, and no item is counted twice.
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from pydantic import TypeAdapter
 from sqlalchemy import and_, func, or_, select
@@ -17,6 +16,7 @@ from app.accounting.counting import Amounts, Place, add, day_of
 from app.core.db import read_session, write_session
 from app.core.ids import new_output_item_id
 from app.core.settings import get_settings
+from app.core.strict_json import JsonObject
 from app.core.tables import Eval, EvalOutputItem, EvalRun, File
 from app.evals import repository
 from app.evals.data_sources import DataSource, FileContent, JsonlRun
@@ -33,7 +33,7 @@ RUNS = Lease(EvalRun, HELD)
 _SOURCE: TypeAdapter[DataSource] = TypeAdapter(DataSource)
 _COUNTED = {"pass": "passed", "fail": "failed", "error": "errored"}
 
-Told = dict[str, Any]
+Told = JsonObject
 
 
 def claim(owner: str) -> Claim | None:

@@ -9,9 +9,9 @@ import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 from app.core.settings import get_settings
+from app.core.strict_json import JsonObject
 from trainer.system.environment import inherited
 from trainer.system.guarded import Guarded
 
@@ -29,7 +29,7 @@ class Feed:
     ``warn`` is called from a thread with what the user should know.
     """
 
-    def __init__(self, request: dict[str, Any], log: Path, warn: Callable[[str], None]):
+    def __init__(self, request: JsonObject, log: Path, warn: Callable[[str], None]):
         self._warn = warn
         self._answered = threading.Event()
         self._refusal: str | None = "The integrations ended during set-up."

@@ -2,12 +2,12 @@
 
 import os
 from collections.abc import Mapping
-from typing import Any
 
 from mlflow import MlflowClient
 from mlflow.entities import Metric, Param, RunTag
 from mlflow.exceptions import MlflowException
 
+from app.core.strict_json import JsonObject
 from trainer.spec.metric_names import METRICS
 from worker.integrations.sink import JobFacts, SetupFailed
 
@@ -35,7 +35,7 @@ class MlflowSink:
         self._client.set_terminated(self._run_id, "FINISHED" if succeeded else "KILLED")
 
 
-def open_sink(options: dict[str, Any], facts: JobFacts) -> MlflowSink:
+def open_sink(options: JsonObject, facts: JobFacts) -> MlflowSink:
     """Raises SetupFailed where no server is named, or it does not answer."""
     if not os.environ.get(_URI):
         raise SetupFailed(
@@ -55,7 +55,7 @@ def _named(name: str) -> str:
     return f"{name}/all" if name in TOTALS else name.replace("@", "_at_")
 
 
-def _run(client: MlflowClient, options: dict[str, Any], facts: JobFacts) -> str:
+def _run(client: MlflowClient, options: JsonObject, facts: JobFacts) -> str:
     """The job's run, opened again or new."""
     name = options["experiment"]
     experiment = client.get_experiment_by_name(name)

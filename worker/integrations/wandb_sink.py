@@ -2,10 +2,10 @@
 
 import os
 from collections.abc import Mapping
-from typing import Any
 
 import wandb
 
+from app.core.strict_json import JsonObject
 from worker.integrations.sink import JobFacts, SetupFailed
 
 _INIT_SECONDS = 60.0
@@ -26,7 +26,7 @@ class WandbSink:
         self._run.finish(exit_code=0 if succeeded else 1)
 
 
-def open_sink(options: dict[str, Any], facts: JobFacts) -> WandbSink:
+def open_sink(options: JsonObject, facts: JobFacts) -> WandbSink:
     """Raises SetupFailed without a key (unless offline), with one that is refused, or without an answer."""
     offline = os.environ.get("WANDB_MODE", "").lower() in _OFFLINE
     if not offline and not os.environ.get("WANDB_API_KEY"):

@@ -2,11 +2,11 @@
 
 import json
 from pathlib import Path
-from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
 from app.core.settings import get_settings
+from app.core.strict_json import JsonObject
 from trainer.gang.cluster import ADDRESS
 from trainer.graders.operator import variables_for
 from trainer.graders.spec import Grader
@@ -21,7 +21,7 @@ _OF_GRADERS = (
 def trainer_environment(spec_path: Path) -> dict[str, str]:
     """For the trainer of the run that is specified there; for the driver of its gang on a Ray cluster
     (``trainer.gang``) with how to join that."""
-    spec: dict[str, Any] = json.loads(spec_path.read_text()) if spec_path.exists() else {}
+    spec: JsonObject = json.loads(spec_path.read_text()) if spec_path.exists() else {}
     named = get_settings().trainer_environment
     joining: dict[str, str] = {}
     if spec.get("resources", {}).get("launcher") == "ray":
@@ -29,7 +29,7 @@ def trainer_environment(spec_path: Path) -> dict[str, str]:
     return inherited({*named, *_OF_GRADERS, *_secrets(spec)}) | joining | {"PYTHONUNBUFFERED": "1"}
 
 
-def _secrets(spec: dict[str, Any]) -> set[str]:
+def _secrets(spec: JsonObject) -> set[str]:
     if not spec.get("grader"):
         return set()
     try:

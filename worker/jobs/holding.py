@@ -25,6 +25,7 @@ from app.core.db import get_engine, read_session, write_connection, write_sessio
 from app.core.ids import new_event_id
 from app.core.job_log import appending
 from app.core.job_status import HELD, JobStatus
+from app.core.strict_json import JsonObject
 from app.core.tables import Double, Job, JobAttempt
 from app.jobs.order import HEADS, first_due, is_due
 from app.jobs.status import values_of_claim
@@ -72,7 +73,7 @@ def claim_next(owner: str, room: int = 1, only: str | None = None, least: int = 
     postgresql = _is_postgresql()
     # SQLite has one writer: nobody can have taken anything since the first look.
     looks = HEADS if postgresql and only is None else HEADS[:1]
-    its: dict[str, Any] = {"room": room}
+    its: JsonObject = {"room": room}
     its |= {"least": least} if only is None else {"only": only}
     claims = (_claim(_statements(heads, postgresql, only is not None), owner, its) for heads in looks)
     return next((found for found in claims if found is not None), None)
@@ -127,7 +128,7 @@ def _records(taken: CTE | Subquery, json_object: Any) -> tuple[Insert, Insert]:
     )
 
 
-def _claim(statements: _Statements, owner: str, its: dict[str, Any]) -> Claim | None:
+def _claim(statements: _Statements, owner: str, its: JsonObject) -> Claim | None:
     its = its | {"now": time.time(), "event_id": new_event_id()}
     with write_connection(one_statement=not statements.records) as connection:
         found = JOBS.claim(connection, statements.claiming, owner, **its)

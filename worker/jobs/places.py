@@ -3,7 +3,7 @@
 import threading
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from sqlalchemy import select
 
@@ -14,6 +14,7 @@ from app.core.store.errors import Damaged, NotStored, StoreError
 from app.core.store.remote import remote
 from app.core.store.runs import RUN_NAME, link, steps_in, stored_states
 from app.core.store.specs import with_places
+from app.core.strict_json import JsonObject
 from app.core.tables import Checkpoint
 from trainer.spec.manifest import MANIFEST_NAME
 from trainer.system import logs
@@ -59,8 +60,8 @@ class Fetching:
     A store that is away is waited for; what it does not have, or gives damaged, is final.
     """
 
-    def __init__(self, job_id: str, spec: dict[str, Any], run_dir: Path, wake: threading.Event):
-        self.spec: dict[str, Any] | None = None
+    def __init__(self, job_id: str, spec: JsonObject, run_dir: Path, wake: threading.Event):
+        self.spec: JsonObject | None = None
         """With paths of this host, once all is there."""
         self.notes: list[str] = []
         """What was wrong and is got over."""
@@ -102,8 +103,8 @@ class Fetching:
 
 
 def fetched(
-    row_id: str, spec: dict[str, Any], run_dir: Path, beat: Callable[[], None], shutdown: Shutdown
-) -> dict[str, Any] | None:
+    row_id: str, spec: JsonObject, run_dir: Path, beat: Callable[[], None], shutdown: Shutdown
+) -> JsonObject | None:
     """As :class:`Fetching`, waited for, with a ``beat`` at each heartbeat; None where the worker stops.
 
     Raises StoreError and OSError, and what ``beat`` raises.

@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from sqlalchemy import func, select
 from sqlalchemy.exc import InterfaceError, OperationalError
@@ -26,6 +26,7 @@ from app.core.store.artefacts import in_use, remove_below
 from app.core.store.errors import StoreError
 from app.core.store.runs import states_name
 from app.core.store.specs import places_of
+from app.core.strict_json import JsonObject
 from app.core.tables import Job, JobAttempt
 from app.files import storage
 from app.files.storage import StoredFile
@@ -132,7 +133,7 @@ class Supervisor:
         with in_use(places_of(spec)):
             return self._train_on(spec, planned_steps)
 
-    def _train_on(self, spec: dict[str, Any], planned_steps: int) -> Ending:
+    def _train_on(self, spec: JsonObject, planned_steps: int) -> Ending:
         fetching = Fetching(self._claim.id, spec, self._run_dir, self._wake)
         if (refusal := self._wait_for(fetching)) is not None:
             return refusal
@@ -405,7 +406,7 @@ class Supervisor:
         logs.note(project=project_id)
         return spec, planned_steps
 
-    def _begin_trace(self, spec: dict[str, Any]) -> None:
+    def _begin_trace(self, spec: JsonObject) -> None:
         if not tracing.is_on():
             return
         columns = (Job.traceparent, Job.created_at, Job.model)

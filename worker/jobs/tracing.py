@@ -7,9 +7,9 @@ step goes through them. Names are those of the proposed conventions for reinforc
 
 import time
 from collections.abc import Mapping
-from typing import Any
 
 from app.core import tracing
+from app.core.strict_json import JsonObject
 from trainer.spec.events import StepMetrics
 from worker.lease import Claim
 
@@ -31,7 +31,7 @@ class AttemptTrace:
         self._claim = claim
         self._span: tracing.Span | None = None
 
-    def begin(self, parent: str | None, since: float, model: str, run_spec: dict[str, Any]) -> None:
+    def begin(self, parent: str | None, since: float, model: str, run_spec: JsonObject) -> None:
         """The attempt begins; the job was queued ``since`` then."""
         if parent is None:
             return

@@ -5,7 +5,6 @@ import logging
 import threading
 import time
 from collections.abc import Mapping
-from typing import Any
 
 from sqlalchemy import select, update
 
@@ -13,6 +12,7 @@ from app.core.db import read_session, write_session
 from app.core.queue import send_wakeup
 from app.core.settings import get_settings
 from app.core.store.errors import StoreError
+from app.core.strict_json import JsonObject
 from app.core.tables import Job, JobEvent, JobReplay
 from worker.jobs.launcher import SPEC_NAME, Trainer, write_spec
 from worker.jobs.places import fetched
@@ -47,7 +47,7 @@ def run_next_replay(owner: str, shutdown: Shutdown, slots: tuple[int, ...] | Non
     return claim.id
 
 
-def compared(digest: Mapping[str, object], recorded: Mapping[str, object] | None) -> dict[str, Any]:
+def compared(digest: Mapping[str, object], recorded: Mapping[str, object] | None) -> JsonObject:
     """Part by part whether two digests agree; what one of them lacks is not compared."""
     if recorded is None:
         return {"matches": None, "compared": {}}
@@ -94,7 +94,7 @@ def _claim(owner: str) -> tuple[Claim, str, int] | None:
 
 def _run(
     claim: Claim, job_id: str, step: int, shutdown: Shutdown, slots: tuple[int, ...] | None
-) -> tuple[dict[str, Any] | None, str | None]:
+) -> tuple[JsonObject | None, str | None]:
     """The trainer's result, or why there is none; neither when the worker stops. Raises LeaseLost."""
     settings = get_settings()
     run_dir = settings.runs_dir / job_id

@@ -4,6 +4,8 @@ from collections.abc import Callable, Iterator
 from copy import deepcopy
 from typing import Any
 
+from app.core.strict_json import JsonObject
+
 #: What may be a place (``app.core.store.artefacts``).
 _FIELDS = (
     ("model", "path"),
@@ -13,12 +15,12 @@ _FIELDS = (
 )
 
 
-def places_of(spec: dict[str, Any]) -> list[str]:
+def places_of(spec: JsonObject) -> list[str]:
     """The places that a specification names."""
     return [part[key] for part, key in _parts(spec)]
 
 
-def with_places(spec: dict[str, Any], new: Callable[[str], str]) -> dict[str, Any]:
+def with_places(spec: JsonObject, new: Callable[[str], str]) -> JsonObject:
     """The specification with ``new`` of each place."""
     spec = deepcopy(spec)
     for part, key in _parts(spec):
@@ -26,7 +28,7 @@ def with_places(spec: dict[str, Any], new: Callable[[str], str]) -> dict[str, An
     return spec
 
 
-def _parts(spec: dict[str, Any]) -> Iterator[tuple[dict[str, Any], str]]:
+def _parts(spec: JsonObject) -> Iterator[tuple[JsonObject, str]]:
     for field, key in _FIELDS:
         part: Any = spec.get(field)
         if isinstance(part, dict) and isinstance(part.get(key), str):  # pyright: ignore[reportUnknownMemberType]

@@ -7,7 +7,7 @@ Times are unix seconds. Ids are OpenAI's forms: ``file-…``, ``ftjob-…``, ``f
 
 from app.core.tables.attempts import JobAttempt, JobEvent, JobReplay
 from app.core.tables.audit import AuditEntry
-from app.core.tables.base import DEFAULT_PROJECT, DELETED_PROJECT, Double, JsonObject, Table
+from app.core.tables.base import DEFAULT_PROJECT, DELETED_PROJECT, Double, Table
 from app.core.tables.checkpoints import Checkpoint, CheckpointPermission
 from app.core.tables.estimates import Estimate
 from app.core.tables.evals import Eval, EvalOutputItem, EvalRun
@@ -47,7 +47,6 @@ __all__ = [
     "JobOutcomes",
     "JobReplay",
     "JobReward",
-    "JsonObject",
     "MetricBlock",
     "MetricPoint",
     "MetricSeries",

@@ -3,7 +3,8 @@
 from sqlalchemy import BigInteger, ForeignKey, Index, Integer, String, Text
 from sqlalchemy.orm import Mapped, mapped_column
 
-from app.core.tables.base import BigId, Double, Json, JsonObject, Table
+from app.core.strict_json import JsonObject
+from app.core.tables.base import BigId, Double, Json, Table
 
 
 class JobAttempt(Table):

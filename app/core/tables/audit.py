@@ -3,7 +3,8 @@
 from sqlalchemy import ForeignKey, Index, String
 from sqlalchemy.orm import Mapped, mapped_column
 
-from app.core.tables.base import Double, Json, JsonObject, Table
+from app.core.strict_json import JsonObject
+from app.core.tables.base import Double, Json, Table
 
 
 class AuditEntry(Table):

@@ -1,7 +1,5 @@
 """What all tables are made of."""
 
-from typing import Any
-
 from sqlalchemy import JSON, BigInteger, Float, Index, Integer, MetaData, text
 from sqlalchemy.dialects.postgresql import DOUBLE_PRECISION
 from sqlalchemy.orm import DeclarativeBase
@@ -14,8 +12,6 @@ DEFAULT_PROJECT = "proj_default"
 DELETED_PROJECT = "proj_deleted"
 
 Json = JSON(none_as_null=True)
-#: JSON of a form that its readers know.
-JsonObject = dict[str, Any]
 
 
 def of_unfinished(name: str, column: str) -> Index:

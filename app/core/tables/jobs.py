@@ -3,7 +3,8 @@
 from sqlalchemy import BigInteger, Boolean, ForeignKey, Index, Integer, String, Text, UniqueConstraint, text
 from sqlalchemy.orm import Mapped, mapped_column
 
-from app.core.tables.base import Double, Json, JsonObject, Table, of_unfinished
+from app.core.strict_json import JsonObject
+from app.core.tables.base import Double, Json, Table, of_unfinished
 
 
 class Job(Table):

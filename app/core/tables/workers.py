@@ -1,10 +1,9 @@
 """Processes that work: those that train, and those that serve models."""
 
-from typing import Any
-
 from sqlalchemy import Boolean, Integer, String
 from sqlalchemy.orm import Mapped, mapped_column
 
+from app.core.strict_json import JsonObject
 from app.core.tables.base import Double, Json, Table
 
 
@@ -24,8 +23,8 @@ class TrainingWorker(Table):
     started_at: Mapped[float] = mapped_column(Double)
     heartbeat_at: Mapped[float] = mapped_column(Double)
     draining: Mapped[bool] = mapped_column(Boolean, default=False)
-    ray: Mapped[dict[str, Any] | None] = mapped_column(Json)
-    cache: Mapped[dict[str, Any] | None] = mapped_column(Json)
+    ray: Mapped[JsonObject | None] = mapped_column(Json)
+    cache: Mapped[JsonObject | None] = mapped_column(Json)
 
 
 class InferenceWorker(Table):
@@ -48,4 +47,4 @@ class InferenceWorker(Table):
     engine: Mapped[str] = mapped_column(String(64), server_default="transformers")
     features: Mapped[list[str]] = mapped_column(Json, server_default="[]")
     active: Mapped[int] = mapped_column(Integer, server_default="0")
-    cache: Mapped[dict[str, Any] | None] = mapped_column(Json)
+    cache: Mapped[JsonObject | None] = mapped_column(Json)

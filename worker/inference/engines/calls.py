@@ -6,13 +6,13 @@ JSON object in it alone. Torch-free.
 
 import json
 from collections.abc import Sequence
-from typing import Any
 
+from app.core.strict_json import JsonObject
 from trainer.graders.forced import lark_grammar, lark_json
 from trainer.graders.tool_calls import CLOSE, OPEN, called_function
 
-Tool = dict[str, Any]
-Choice = str | dict[str, Any] | None
+Tool = JsonObject
+Choice = str | JsonObject | None
 
 
 class BadChoice(ValueError):

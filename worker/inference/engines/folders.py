@@ -2,8 +2,8 @@
 
 import json
 from pathlib import Path
-from typing import Any
 
+from app.core.strict_json import JsonObject
 from worker.inference.errors import RequestRefused
 
 
@@ -32,6 +32,6 @@ def context_length(folder: Path) -> int | None:
     return int(limit) if limit else None
 
 
-def read_json(path: Path) -> dict[str, Any]:
+def read_json(path: Path) -> JsonObject:
     """What the file says; nothing where there is none."""
     return json.loads(path.read_text()) if path.is_file() else {}

@@ -13,8 +13,8 @@ import subprocess
 import sys
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
 
+from app.core.strict_json import JsonObject
 from trainer.spec.chat_template import chat_template
 from trainer.spec.turn_end import turn_end
 from trainer.system.environment import inherited
@@ -80,7 +80,7 @@ def _special_tokens(folder: Path) -> dict[str, str]:
     return {name: text for name, text in texts.items() if isinstance(text, str)}
 
 
-def _token_id(tokenizer: dict[str, Any], token: str) -> int | None:
+def _token_id(tokenizer: JsonObject, token: str) -> int | None:
     for added in tokenizer.get("added_tokens", []):
         if added["content"] == token:
             return added["id"]

@@ -11,6 +11,7 @@ from fastapi.responses import StreamingResponse
 from transformers import GenerationConfig
 from transformers.cli.serving.utils import ToolCall, build_response_parser
 
+from app.core.strict_json import JsonObject
 from app.inference.engine_request import DEFAULT_MAX_TOKENS
 from trainer.graders.forced import BadForm, Matcher, Vocabulary, grammar_of
 from trainer.graders.response_format import ResponseFormat
@@ -20,7 +21,7 @@ from worker.inference.engines.transformers_generation import Generation, Reader,
 from worker.inference.engines.transformers_logits import Shaping, Wording
 
 Kind = Literal["chat", "text"]
-Body = dict[str, Any]
+Body = JsonObject
 
 
 class Answers:

@@ -13,6 +13,7 @@ import uvicorn
 from fastapi import FastAPI
 from fastapi.responses import StreamingResponse
 
+from app.core.strict_json import JsonObject
 from trainer.system.imports import large_imports
 
 with large_imports():
@@ -30,15 +31,15 @@ def _build_server(model_manager: Any, chat_handler: Any, **others: Any) -> FastA
     app = FastAPI()
 
     @app.post("/v1/chat/completions")
-    async def chat(body: dict[str, Any]) -> StreamingResponse:
+    async def chat(body: JsonObject) -> StreamingResponse:
         return await answers.chat(body)
 
     @app.post("/v1/completions")
-    async def text(body: dict[str, Any]) -> StreamingResponse:
+    async def text(body: JsonObject) -> StreamingResponse:
         return await answers.text(body)
 
     @app.post("/tokenize")
-    def tokenize(body: dict[str, Any]) -> dict[str, list[int]]:
+    def tokenize(body: JsonObject) -> dict[str, list[int]]:
         return {"tokens": answers.rendered(body)}
 
     @app.post("/idle")
