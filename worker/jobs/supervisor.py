@@ -29,7 +29,6 @@ from app.core.store.specs import places_of
 from app.core.strict_json import JsonObject
 from app.core.tables import Job, JobAttempt
 from app.files import storage
-from app.files.storage import StoredFile
 from app.jobs.status import change_status
 from trainer.spec.events import Finished, StepMetrics
 from trainer.spec.resources import Resources
@@ -385,7 +384,7 @@ class Supervisor:
             announce(self._claim.id)
         return ending
 
-    def _store_results(self, ending: Ending) -> StoredFile | None:
+    def _store_results(self, ending: Ending) -> storage.StoredFile | None:
         """The result file, once the store has taken it; None where the worker stops before."""
         step, reason = ending.result_step, ending.result_reason
         while True:
