@@ -369,7 +369,7 @@ def test_runs_are_compared_item_by_item(client: openai.OpenAI, http: httpx.Clien
     assert first["delta"] == pytest.approx(15 / 200) and first["separated"] and first["better"] == better
     # The sign of fifteen differences is the same by chance once in 2^14; two pairs are shown.
     assert first["p"] < 0.001 and first["holm_p"] == pytest.approx(2 * first["p"])
-    assert first["words"].startswith("better is better than base; better less base: +0.0750, 97.5 % CI [+")
+    assert first["words"].startswith("better is better than base; better minus base: +0.0750, 97.5 % CI [+")
     assert (second["delta"], second["separated"], second["better"]) == (0, False, None)
     assert http.get(path, params={"metric": "exact"}).json()["pairs"] == told["pairs"], "the only criterion"
     alone = http.get(path, params={"runs": [better, base]}).json()

@@ -92,7 +92,9 @@ def test_events_and_answers_are_the_sdks_own_types(serving: Deployment, client: 
     assert text == expected.output_text
     last = events[-1]["response"]
     assert last["output"][0]["content"] == json.loads(whole.text)["output"][0]["content"]
-    with client.responses.stream(model=model, input="Hello", max_output_tokens=5) as stream:
+    with client.responses.stream(
+        model=model, input="Hello", max_output_tokens=5, extra_body={"seed": 7}
+    ) as stream:
         assert "".join(one.delta for one in stream if one.type == "response.output_text.delta")
 
 
