@@ -88,7 +88,8 @@ def reproduce(prefix: str, results: Path = RESULTS, folder: Path = WORK) -> int:
         print(f"then: {old['machine']}\nnow:  {new['machine']}")
         print(
             "Other versions of torch, and processors of another architecture, round differently; the base "
-            "model is trained here, too."
+            f"model is trained here, too. The run was done at commit {old['commit']}: what was changed since "
+            "may round differently, too."
         )
     return 0 if same else 1
 

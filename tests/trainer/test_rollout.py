@@ -91,6 +91,18 @@ def test_a_draw_is_where_the_sum_of_probabilities_passes_its_number():
     assert torch.allclose(logp.double(), own, atol=1e-5)
 
 
+def test_draws_of_a_small_vocabulary_have_the_bits_of_one_running_sum():
+    """Those of the runs that our study has published."""
+    generator = torch.Generator().manual_seed(0)
+    logits, uniform = torch.randn(2_000, BLOCK, generator=generator), torch.rand(2_000, generator=generator)
+    token, logp = _draw(logits, uniform, 1.0)
+    log_p = torch.log_softmax(logits, dim=-1)
+    sums = log_p.exp().cumsum(-1)
+    expected = torch.searchsorted(sums, uniform[:, None] * sums[:, -1:], right=True)
+    assert torch.equal(token[:, None], expected)
+    assert torch.equal(logp[:, None], log_p.gather(-1, expected))
+
+
 @pytest.mark.parametrize("uniform", [0.0, 1.0 - 2**-24])
 @pytest.mark.parametrize("beside", [1, 2 * BLOCK])
 def test_the_ends_of_the_unit_interval_draw_possible_tokens(uniform: float, beside: int):

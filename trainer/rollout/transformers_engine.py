@@ -23,7 +23,7 @@ from trainer.rollout.engine import RolloutEngine, Sample, SampleRequest
 from trainer.rollout.held import Forms, HeldRows
 
 PROGRESS_EVERY = 16
-BLOCK = 256
+BLOCK = 512
 """Tokens of the vocabulary whose probabilities are added up before one of them is drawn."""
 CLEAR_BEYOND = 8
 """Finished rows are cleared away once they are one in this many: moving the others costs a copy."""
@@ -140,22 +140,31 @@ def _draw(
     score_BV = logits_BV.float()
     if temperature != 1.0:
         score_BV = score_BV / temperature
+    log_p = torch.log_softmax(score_BV, dim=-1)
     if top_p < 1.0 or top_k is not None:
-        score_BV = _keep_likely(torch.log_softmax(score_BV, dim=-1), top_p, top_k)
-    highest = score_BV.amax(dim=-1, keepdim=True)
-    rows, vocabulary = score_BV.shape
-    weight_BV = score_BV.new_zeros(rows, -(-vocabulary // BLOCK) * BLOCK)
-    weight_BV[:, :vocabulary] = (score_BV - highest).exp_()
-    # First a block of the vocabulary, then a token in it: a running sum over all of it takes much longer.
-    weight_BKV = weight_BV.unflatten(-1, (-1, BLOCK))
-    cumulative_BK = weight_BKV.sum(dim=-1).cumsum(dim=-1)
-    total = cumulative_BK[:, -1:]
-    block, rest = _reached(cumulative_BK, uniform_B[:, None] * total)
-    of_block = weight_BKV.gather(1, block[:, :, None].expand(-1, -1, BLOCK)).squeeze(1)
-    within, _ = _reached(of_block.cumsum(dim=-1), rest)
-    token = (block * BLOCK + within).clamp(max=vocabulary - 1)  # where a logit is not a number
-    logp = score_BV.gather(-1, token) - highest - total.log()
-    return token.squeeze(-1), logp.squeeze(-1)
+        log_p = torch.log_softmax(_keep_likely(log_p, top_p, top_k), dim=-1)
+    token = _passed(log_p, uniform_B[:, None])
+    return token.squeeze(-1), log_p.gather(-1, token).squeeze(-1)
+
+
+def _passed(log_p_BV: Tensor, uniform: Tensor) -> Tensor:
+    """The token at which each row's running sum of probabilities passes its number, (B, 1).
+
+    In two steps where there are many: a running sum over a whole vocabulary takes as long as several layers.
+    """
+    rows, vocabulary = log_p_BV.shape
+    if vocabulary <= BLOCK:
+        cumulative_BV = log_p_BV.exp().cumsum(dim=-1)
+        return _reached(cumulative_BV, uniform * cumulative_BV[:, -1:])[0]
+    p_BV = log_p_BV.new_empty(rows, -(-vocabulary // BLOCK) * BLOCK)
+    torch.exp(log_p_BV, out=p_BV[:, :vocabulary])
+    p_BV[:, vocabulary:] = 0.0
+    p_BKV = p_BV.unflatten(-1, (-1, BLOCK))
+    cumulative_BK = p_BKV.sum(dim=-1).cumsum(dim=-1)
+    block, rest = _reached(cumulative_BK, uniform * cumulative_BK[:, -1:])
+    of_block = p_BKV.gather(1, block[:, :, None].expand(-1, -1, BLOCK)).squeeze(1)
+    token, _ = _reached(of_block.cumsum(dim=-1), rest)
+    return (block * BLOCK + token).clamp(max=vocabulary - 1)  # where a logit is not a number
 
 
 def _reached(cumulative_BK: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
