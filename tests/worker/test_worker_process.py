@@ -105,8 +105,9 @@ def test_a_draining_worker_runs_on_and_takes_no_more(
     drain(True)
     queue = f"Canceling queue {QUEUE_NAME}"
     eventually(lambda: queue in worker.log.read_text())
-    second = queued_service.add_job(steps=3)
-    announce(second)
+    # Marked as announced from the start, so that the worker's reconciler sends no message of its own.
+    second = queued_service.add_job(steps=3, enqueued_at=time.time())
+    assert send_wakeup(second)
     # It hears of nothing: the message is still there when the first job is over.
     queued_service.change(first, cancel_requested=True)
     queued_service.wait_for_status(first, "cancelled")
