@@ -26,6 +26,7 @@ from pydantic import ValidationError
 from trainer.errors import DiskFull, EngineFailed, InvalidSpec, RankLost, RunDirBusy, TrainerError, rank_lost
 from trainer.spec.events import EventWriter, Failed, MessageEvent
 from trainer.spec.run import RunSpec
+from trainer.spec.run_arguments import add_run_arguments
 from trainer.system import logs
 from trainer.system.files import write_atomically
 from trainer.system.guard import end_self
@@ -46,19 +47,7 @@ NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
 def main(arguments: list[str] | None = None) -> int:
     """Run the trainer; returns the exit code."""
     parser = argparse.ArgumentParser(prog="python -m trainer", description="Train one run to its end.")
-    parser.add_argument("--spec", type=Path, required=True, help="the run's specification, JSON")
-    parser.add_argument(
-        "--run-dir", type=Path, required=True, help="directory for events, checkpoints and state"
-    )
-    parser.add_argument(
-        "--events", default="events.jsonl", help="name of the events file in the run directory"
-    )
-    parser.add_argument(
-        "--attempt",
-        type=int,
-        default=0,
-        help="if several trainers use a run directory, the one with the highest attempt continues",
-    )
+    add_run_arguments(parser)
     parser.add_argument(
         "--replay",
         type=int,

@@ -46,7 +46,7 @@ def check_fleet(session: Session, resources: Resources) -> None:
         field, value = ("nodes", resources.nodes) if resources.nodes > 1 else ("launcher", "'ray'")
         raise BadRequest(
             f"Invalid value for 'resources.{field}': {value}. That requires a Ray cluster, but none is "
-            f"connected. "
+            "connected. "
             f"{_largest(session)}: give gpus that one worker has, nodes 1 and launcher 'auto'.",
             param=f"resources.{field}",
         )

@@ -143,7 +143,7 @@ def _through(
                 if time.monotonic() > until:
                     raise Unavailable(
                         f"Reading the archive of the job's rollouts took longer than {patience:g} s. "
-                        f"Request less: give a step.",
+                        "Request less: give a step.",
                         code="archive_timeout",
                     )
                 row = _rollout(part, values, None if tokens is None else next(tokens))

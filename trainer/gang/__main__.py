@@ -19,11 +19,11 @@ import os
 import signal
 import sys
 import threading
-from pathlib import Path
 
 from trainer.errors import ClusterFailed, TrainerError
 from trainer.gang.cluster import connected
 from trainer.gang.driver import OWN, Driver
+from trainer.spec.run_arguments import add_run_arguments
 from trainer.system import logs
 
 _log = logging.getLogger("trainer.gang")
@@ -64,19 +64,7 @@ def options_of(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--rollout-gpus", type=int, default=0, help="GPUs that only sample; --nodes is 1")
     parser.add_argument("--tensor-parallel", type=int, default=1, help="GPUs of each engine; --nodes is 1")
     parser.add_argument("--cpu", action="store_true", help="one CPU each, without GPUs")
-    parser.add_argument("--spec", type=Path, required=True, help="the run's specification, JSON")
-    parser.add_argument(
-        "--run-dir", type=Path, required=True, help="directory for events, checkpoints and state"
-    )
-    parser.add_argument(
-        "--events", default="events.jsonl", help="name of the events file in the run directory"
-    )
-    parser.add_argument(
-        "--attempt",
-        type=int,
-        default=0,
-        help="if several trainers use a run directory, the one with the highest attempt continues",
-    )
+    add_run_arguments(parser)
     parser.add_argument(
         "--trainer",
         type=json.loads,

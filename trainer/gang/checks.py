@@ -29,7 +29,7 @@ def clock_warnings(skews: dict[str, float]) -> Iterator[str]:
             side = "ahead of" if seconds > 0 else "behind"
             yield (
                 f"The clock of {name} is {abs(seconds):.0f} s {side} that of the worker's host: event "
-                f"times and leases depend on them, so synchronise both with NTP."
+                "times and leases depend on them, so synchronise both with NTP."
             )
 
 
@@ -43,7 +43,7 @@ def _problems(name: str, host: Facts, driver: Facts, run_dir: Path) -> Iterator[
     if not host.shared:
         yield (
             f"{name} does not see the run directory {run_dir}: the data directory must be shared, at the "
-            f"same path, between the worker's host and those of the Ray cluster"
+            "same path, between the worker's host and those of the Ray cluster"
         )
     for path, found in host.paths.items():
         if found is None:

@@ -65,7 +65,7 @@ def connected(give_up: Callable[[str], NoReturn]) -> Iterator[None]:
     except Exception as error:
         raise ClusterFailed(
             f"the Ray cluster at {address} cannot be joined from {socket.gethostname()}: {_line(error)} "
-            f"(this host must be one of its nodes, with the same versions of ray and Python: ray start "
+            "(this host must be one of its nodes, with the same versions of ray and Python: ray start "
             f"--address={address} --num-cpus=0)"
         ) from error
     finally:

@@ -59,7 +59,7 @@ class Driver:
         if options.nodes is not None and (options.nodes < 1 or options.ranks % options.nodes):
             raise InvalidSpec(
                 f"{options.ranks} ranks cannot be divided evenly over {options.nodes} hosts: give a "
-                f"multiple of that"
+                "multiple of that"
             )
         beside, parallel = options.rollout_gpus, options.tensor_parallel
         if (beside or parallel > 1) and options.nodes != 1:

@@ -123,7 +123,7 @@ def place(
                     if size < wanted.ranks:
                         tell(
                             f"The job continues with {size} of {wanted.ranks} {wanted.unit}s, all that the "
-                            f"Ray cluster has."
+                            "Ray cluster has."
                         )
                     return group, _places(wanted, size, group, here)
                 remove_placement_group(group)

@@ -42,7 +42,7 @@ def engine_places(
     if parallel > 1 and not on_gpu:
         raise InvalidSpec(
             f"resources.tensor_parallel is {parallel}, but vLLM's weights are not divided on the CPU here: "
-            f"leave it out",
+            "leave it out",
             "resources.tensor_parallel",
         )
     if not apart and parallel == 1:

@@ -140,7 +140,7 @@ def refusal(plan: MemoryPlan, device: Device) -> str | None:
     return (
         f"the run needs at least {_gib(plan.certain_bytes)}, but the {_place(device)} has "
         f"{_gib(device.memory_bytes)}: {plan.in_words()}. Give lora to train only adapters, a smaller "
-        f"model, or more GPUs, over which the run is sharded"
+        "model, or more GPUs, over which the run is sharded"
     )
 
 

@@ -274,7 +274,7 @@ def _notes(plan: Plan, runs: Sequence[RunResult], table: _Table) -> list[str]:
     if failed := sum(run.status in ("failed", "cancelled") for run in runs):
         notes.append(
             f"Runs that failed or were cancelled: {failed}; they are listed, and their seeds are "
-            f"left unpaired."
+            "left unpaired."
         )
     if table.unfinished:
         notes.append(f"{table.unfinished}: all figures are provisional, and there is no verdict before then.")
@@ -288,7 +288,7 @@ def _notes(plan: Plan, runs: Sequence[RunResult], table: _Table) -> list[str]:
     for same in table.same_runs:
         notes.append(
             f"{same['task']}: the runs of {', '.join(same['arms'])} are identical to the last answer: with "
-            f"these settings they are one method, and count once."
+            "these settings they are one method, and count once."
         )
     if words := _analyses(plan):
         notes.append(words)
@@ -310,7 +310,7 @@ def _analyses(plan: Plan) -> str | None:
         return (
             f"Verdicts are those of the first {judged} seeds: the other {all_ - judged} were added after "
             f"results could be seen, and {planned}. They are in the arms' figures but do not affect the "
-            f"verdict."
+            "verdict."
         )
     if plan.analyses > 1:
         return (
