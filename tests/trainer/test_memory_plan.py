@@ -153,13 +153,34 @@ def test_positions_are_those_of_the_largest_micro_batch(tiny_model: Path):
     assert of(500, 8, Grpo()) == 1000  # a row is the least
 
 
+@pytest.mark.parametrize("memory_bytes", [None, 1 << 20, 1 << 30, 139 << 30])
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_logits_take_what_their_computation_allows_itself(
+    tiny_model: Path, dtype: str, memory_bytes: int | None
+):
+    """On a GPU shares of its memory, or less where a micro-batch has fewer positions."""
+    size, spec = model_size(tiny_model), spec_of(tiny_model, dtype, algorithm=Grpo())
+    device = Device(cpu=memory_bytes is None, memory_bytes=memory_bytes)
+    lines = {one.what: one.bytes for one in memory_plan(spec, size, device).lines}
+    cost = logprobs.Cost(logprobs.CHUNK_TOKENS, logprobs.KEPT_BYTES)
+    copies = plans.LOGITS_AT_ONCE
+    if memory_bytes is not None:
+        cost, copies = logprobs.Cost.on(memory_bytes, size.vocabulary), logprobs.CHUNK_COPIES
+    positions = micro_batch_positions(spec)
+    assert lines["logits of a chunk"] == copies * 4 * size.vocabulary * min(cost.chunk, positions)
+    row = size.vocabulary * (4 if dtype == "float32" else 2)
+    assert lines["kept probabilities"] == row * min(positions, cost.kept_bytes // row)
+    if memory_bytes == 1 << 20:  # so small that both are bounded by it
+        assert cost.chunk < positions and cost.kept_bytes < positions * row
+
+
 def test_the_trainer_s_sizes_are_those_of_the_plan():
     rows = inspect.signature(TransformersEngine).parameters["max_batch"].default
     assert rows == plans.ROWS_AT_ONCE and plans.CACHE_GROWTH == prefix_cache.GROWTH
     assert plans.BESIDE_SHARE == vllm_engine.BESIDE_SHARE
     assert plans.MICRO_BATCH_TOKENS == parts.MICRO_BATCH_TOKENS
     assert plans.LARGEST_MICRO_BATCH_TOKENS == rows_of_models.LARGEST_MICRO_BATCH_TOKENS
-    for name in ("CHUNK_TOKENS", "KEPT_BYTES", "DEVICE_SHARE"):
+    for name in ("CHUNK_TOKENS", "KEPT_BYTES", "DEVICE_SHARE", "CHUNK_COPIES", "LEAST_CHUNK"):
         assert getattr(plans, name) == getattr(logprobs, name)
 
 

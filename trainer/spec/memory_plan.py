@@ -27,7 +27,7 @@ Phase = Literal["always", "sampling", "update", "probes"]
 GIB = 1 << 30
 #: As in trainer.steps.parts, trainer.model.logprobs and the engines of trainer.rollout.
 MICRO_BATCH_TOKENS, LARGEST_MICRO_BATCH_TOKENS = 4096, 16384
-CHUNK_TOKENS, KEPT_BYTES, DEVICE_SHARE = 512, 256 << 20, 32
+CHUNK_TOKENS, KEPT_BYTES, DEVICE_SHARE, CHUNK_COPIES, LEAST_CHUNK = 512, 256 << 20, 32, 4, 128
 ROWS_AT_ONCE, CACHE_GROWTH = 128, 64
 BESIDE_SHARE = 0.4
 #: Copies of the trained weights that the probe of gradients adds up in.
@@ -209,13 +209,9 @@ def _update(
     layer = 2 * (4 + 2 * number) * size.hidden + number * (2 * size.queries + 2 * size.keys + 4 * size.inner)
     kept = number * size.hidden
     each = size.layers * kept + layer if spec.model.gradient_checkpointing else size.layers * (layer + kept)
-    logits = LOGITS_AT_ONCE * min(CHUNK_TOKENS, positions) * size.vocabulary * 4
-    if not device.cpu and device.memory_bytes is not None:
-        logits = min(LOGITS_AT_ONCE * positions * size.vocabulary * 4, device.memory_bytes // DEVICE_SHARE)
-    probabilities = min(KEPT_BYTES, positions * size.vocabulary * number)
     lines = [
         Line("activations", positions * each, "update"),
-        Line("logits of a chunk", logits + probabilities, "update"),
+        *_logits(positions, size, device, number),
         Line("gradient of the output matrix", 0 if adapted is not None else 4 * size.output, "update"),
     ]
     probed = spec.diagnostics.interval and "gradients" in spec.diagnostics.which
@@ -223,6 +219,19 @@ def _update(
         sums = PROBE_SUMS * 4 * (size.parameters if adapted is None else adapted) // share
         lines.append(Line("sums for the gradient probe", sums, "probes"))
     return lines
+
+
+def _logits(positions: int, size: ModelSize, device: Device, number: int) -> Sequence[Line]:
+    """As ``trainer.model.logprobs.Cost`` has them: on a GPU a share of its memory each."""
+    chunk, copies, kept = CHUNK_TOKENS, LOGITS_AT_ONCE, KEPT_BYTES
+    if not device.cpu and device.memory_bytes is not None:
+        kept, copies = device.memory_bytes // DEVICE_SHARE, CHUNK_COPIES
+        chunk = max(LEAST_CHUNK, kept // (copies * 4 * max(size.vocabulary, 1)))
+    of_position = size.vocabulary * number
+    return (
+        Line("logits of a chunk", copies * 4 * size.vocabulary * min(chunk, positions), "update"),
+        Line("kept probabilities", min(kept // max(of_position, 1), positions) * of_position, "update"),
+    )
 
 
 def _modes(spec: RunSpec) -> int:
