@@ -43,8 +43,8 @@ def random(*shape: int, seed: int = 0) -> torch.Tensor:
 def test_cka_ignores_rotation_shift_and_scale_alone(tokens: int):
     x = random(tokens, 16)
     rotation = torch.linalg.qr(random(16, 16, seed=1)).Q
-    assert linear_cka(x, x) == pytest.approx(1.0)
-    assert linear_cka(x, 3.0 * x @ rotation + 7.0) == pytest.approx(1.0)
+    assert float(linear_cka(x, x)) == pytest.approx(1.0)
+    assert float(linear_cka(x, 3.0 * x @ rotation + 7.0)) == pytest.approx(1.0)
     assert linear_cka(x, x * torch.arange(1, 17) ** 2) < 0.99
 
 
@@ -55,13 +55,13 @@ def test_cka_of_independent_states_is_small_and_both_forms_agree():
     centred = [z - z.mean(0) for z in (few_x, few_y)]
     cross = (centred[1].t() @ centred[0]).square().sum()
     own = [(z.t() @ z).square().sum().sqrt() for z in centred]
-    assert linear_cka(few_x, few_y) == pytest.approx(float(cross / (own[0] * own[1])))
+    assert float(linear_cka(few_x, few_y)) == pytest.approx(float(cross / (own[0] * own[1])))
 
 
 def test_mean_cosine():
     x = torch.tensor([[1.0, 0.0], [1.0, 1.0]])
     y = torch.tensor([[0.0, 2.0], [3.0, 3.0]])
-    assert mean_cosine(x, y) == pytest.approx(0.5)
+    assert float(mean_cosine(x, y)) == pytest.approx(0.5)
 
 
 # --- hidden states --------------------------------------------------------------------------------------
@@ -92,10 +92,10 @@ def test_hidden_states_are_those_of_the_plain_model(spread_model: Path):
                 states[i].append(out[0, len(prompt) - 1 : -1].detach())
     normal, high, control = (torch.cat(parts) for parts in states)
     expected = {
-        "diag/hidden_cos/L1": mean_cosine(normal, high),
-        "diag/hidden_cka/L1": linear_cka(normal, high),
-        "diag/hidden_cos_neutral/L1": mean_cosine(normal, control),
-        "diag/hidden_cka_neutral/L1": linear_cka(normal, control),
+        "diag/hidden_cos/L1": float(mean_cosine(normal, high)),
+        "diag/hidden_cka/L1": float(linear_cka(normal, high)),
+        "diag/hidden_cos_neutral/L1": float(mean_cosine(normal, control)),
+        "diag/hidden_cka_neutral/L1": float(linear_cka(normal, control)),
     }
     assert {name: found[name] for name in expected} == pytest.approx(expected, abs=1e-5)
     assert all(value < 0.9999 for value in expected.values())

@@ -25,6 +25,7 @@ from trainer.model.policy import Policy
 from trainer.model.scoring import Scores, divided, prompts_of, score_groups
 from trainer.objective.loss import BatchCounts, token_weights
 from trainer.objective.metrics import MetricSums
+from trainer.objective.transfer import chosen, fetch, onto
 from trainer.spec.modes import Mode
 from trainer.steps.group_loss import Old, batch_counts
 from trainer.types import Group
@@ -122,7 +123,7 @@ class Block:
     group: Group
     """With its own responses alone."""
     tokens_T: Tensor
-    """Which of the whole group's response tokens are in it; boolean, shape (T,)."""
+    """Which of the whole group's response tokens are in it; boolean, on the CPU, shape (T,)."""
 
 
 def _blocks(group: Group, half_G: Tensor, layout: Layout, positions: int | None) -> list[Block]:
@@ -163,12 +164,12 @@ def _losses(
     mode, response_of_T = block.mode, plan.group.response_of_T
     assert old.entropy_T is not None
     inputs = AdvantageInputs(plan, mode, old.logp_T, old.entropy_T[mode], step)
-    tokens_T = block.tokens_T.to(scores.logp_T.device)
+    own_T = chosen(block.tokens_T, scores.logp_T.device)
     # Of all tokens, those of the block alone with gradients; ratios are those of this pass itself.
     with torch.enable_grad():
-        current_T = old.logp_T[mode].masked_scatter(tokens_T, scores.logp_T)
-    whole_T = algorithm.shape_advantage(inputs, MetricSums()).to(current_T)
-    rewarded_T = inputs.rewarded_T.to(whole_T)
+        current_T = old.logp_T[mode].index_copy(0, own_T, scores.logp_T)
+    whole_T = onto(algorithm.shape_advantage(inputs, MetricSums()), current_T)
+    rewarded_T = onto(inputs.rewarded_T, whole_T)
     parts = [("normal", whole_T)]
     if mode is H:
         parts = [("accuracy", rewarded_T), ("bonus", whole_T - rewarded_T)]
@@ -179,7 +180,7 @@ def _losses(
         counts[mode].tokens,
         plan.group.lengths_G[response_of_T],
     )
-    trained_T = plan.trains_G[mode][response_of_T].to(tokens_T.device) & tokens_T
+    trained_T = chosen(plan.trains_G[mode][response_of_T] & block.tokens_T, scores.logp_T.device)
     for part, advantage_T in parts:
         with torch.enable_grad():
             tokens = TokenInputs(
@@ -192,7 +193,7 @@ def _losses(
                 algorithm.importance(plan, mode, old.logp_T),
             )
             loss_T = algorithm.token_loss(tokens).loss_T
-            loss = (loss_T * factor_T.to(loss_T))[trained_T].sum()
+            loss = (loss_T * onto(factor_T, loss_T))[trained_T].sum()
         yield part, loss, part == parts[-1][0]
 
 
@@ -201,9 +202,9 @@ def _together(group: Group, blocks: Sequence[Block], scored: Sequence[Scores]) -
     tokens = int(group.lengths_G.sum())
     logp_T, entropy_T = ({mode: scored[0].logp_T.new_zeros(tokens) for mode in Mode} for _ in range(2))
     for block, scores in zip(blocks, scored, strict=True):
-        tokens_T = block.tokens_T.to(scores.logp_T.device)
-        logp_T[block.mode][tokens_T] = scores.logp_T.detach()
-        entropy_T[block.mode][tokens_T] = scores.entropy_T.detach()
+        own_T = chosen(block.tokens_T, scores.logp_T.device)
+        logp_T[block.mode][own_T] = scores.logp_T.detach()
+        entropy_T[block.mode][own_T] = scores.entropy_T.detach()
     return Old(logp_T, entropy_T)
 
 
@@ -222,13 +223,16 @@ def layer_products(
         layers: the layer of each parameter, None outside of the layers.
     """
     pairs = ("NN", "HH", "NH", "BB", "NB", "AA", "xx", "yy", "xy")
-    products: Products = {}
-    for g_n, g_a, g_b, x, layer in zip(normal, accuracy, bonus, null, layers, strict=True):
+    pending: Vector = []
+    for g_n, g_a, g_b, x in zip(normal, accuracy, bonus, null, strict=True):
         g_h = g_a + g_b
         of = {"N": g_n, "H": g_h, "B": g_b, "A": g_a, "x": x, "y": g_n + g_h - x}
+        pending.append(torch.stack([(of[one] * of[other]).sum(dtype=torch.float64) for one, other in pairs]))
+    products: Products = {}
+    for layer, fetched in zip(layers, fetch(pending), strict=True):
         sums = products.setdefault(layer, dict.fromkeys(pairs, 0.0))
-        for pair in pairs:
-            sums[pair] += float((of[pair[0]] * of[pair[1]]).sum(dtype=torch.float64))
+        for pair, value in zip(pairs, fetched.tolist(), strict=True):
+            sums[pair] += value
     return products
 
 

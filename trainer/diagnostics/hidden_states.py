@@ -16,6 +16,7 @@ from trainer.diagnostics.similarity import linear_cka, mean_cosine
 from trainer.model.packing import pack
 from trainer.model.policy import Policy
 from trainer.model.scoring import divided
+from trainer.objective.transfer import fetch, placed
 from trainer.spec.modes import NEUTRAL_PROMPT, Mode
 from trainer.types import Group
 
@@ -43,13 +44,14 @@ def hidden_state_metrics(
             prompts = [*(group.prompt_ids[mode] for mode in Mode), control]
             for layer, state_PTD in _states(policy, group, prompts, limit, positions):
                 states.setdefault(layer, []).append(state_PTD)
-    values = {}
+    values: dict[str, Tensor] = {}
     for layer, parts in states.items():
         normal, high, control = torch.cat(parts, dim=1)
         for name, other in (("", high), ("_neutral", control)):
             values[f"diag/hidden_cos{name}/L{layer}"] = mean_cosine(normal, other)
             values[f"diag/hidden_cka{name}/L{layer}"] = linear_cka(normal, other)
-    return values
+    fetched = fetch([value[None] for value in values.values()])
+    return {name: float(value) for name, value in zip(values, fetched, strict=True)}
 
 
 def neutral_policy(policy: Policy) -> Policy:
@@ -106,7 +108,7 @@ def _states_of(
     packed = pack(prompts, responses, policy.pad_id, policy.layout)
     total = len(packed.token_T) // len(prompts)
     picked = (picked_T + total * torch.arange(len(prompts))[:, None]).flatten()
-    row, position = (index[picked].to(policy.device) for index in (packed.row_T, packed.position_T))
+    row, position = (placed(index[picked], policy.device) for index in (packed.row_T, packed.position_T))
     with _outputs(policy) as outputs:
         policy.run(lambda: (policy.decoder(**packed.decoder_inputs(policy.device)).last_hidden_state,))
     return {

@@ -17,6 +17,7 @@ from trainer.data.items import Item
 from trainer.errors import EngineFailed, InvalidSpec, TrainerError
 from trainer.model.policy import Policy
 from trainer.model.scoring import divided, prompts_of, score_groups
+from trainer.objective.transfer import chosen, placed
 from trainer.spec.modes import Mode
 from trainer.steps.context import StepContext
 from trainer.steps.generation import build_group, sample_groups
@@ -89,9 +90,10 @@ def _gap(context: StepContext, groups: list[Group], modes: tuple[Mode, ...], lim
         for group, scores in zip(micro, score_groups(policy, micro, modes, temperature), strict=True):
             sampled_T = torch.tensor([x for r in group.rollouts for x in r.logprobs], dtype=torch.float64)
             for mode in modes:
-                own_T = group.produced_by(mode)[group.response_of_T]
-                gaps.append((scores[mode].logp_T.double().cpu() - sampled_T)[own_T].abs())
-    gap_T = torch.cat(gaps)
+                own_T = chosen(group.produced_by(mode)[group.response_of_T], policy.device)
+                gap_T = scores[mode].logp_T.double() - placed(sampled_T, policy.device)
+                gaps.append(gap_T[own_T].abs())
+    gap_T = torch.cat(gaps).cpu()
     mean = float(gap_T.mean())
     return Gap(mean, float(gap_T.max()), len(gap_T), notable=mean > NOTABLE * limit)
 

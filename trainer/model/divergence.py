@@ -35,4 +35,7 @@ def mode_divergences(hidden_N_TD: Tensor, hidden_H_TD: Tensor, output: OutputLay
         js_n = torch.nan_to_num(n.mul_(log_n.sub_(log_m)), nan=0.0).sum(-1)
         for name, value in (("kl_H_N", kl_h), ("kl_N_H", kl_n), ("js", (js_h + js_n) / 2)):
             parts[name].append(value)
-    return {name: torch.cat(values) if values else torch.zeros(0) for name, values in parts.items()}
+    return {
+        name: torch.cat(values) if values else torch.zeros(0, device=hidden_N_TD.device)
+        for name, values in parts.items()
+    }

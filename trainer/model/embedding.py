@@ -15,6 +15,7 @@ from torch import Tensor
 from transformers import AutoModel, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
 from trainer.errors import InvalidSpec
+from trainer.objective.transfer import placed
 
 PARAM = "evaluation.embedding_model"
 BATCH = 64
@@ -39,17 +40,18 @@ class Encoder:
             self._embed([texts[number] for number in order[start : start + BATCH]])
             for start in range(0, len(order), BATCH)
         ]
-        vectors_ND = torch.cat(parts)
+        vectors_ND = torch.cat(parts).cpu()
         return vectors_ND[torch.tensor(order).argsort()]
 
     def _embed(self, texts: list[str]) -> Tensor:
         inputs = self.tokenizer(
             texts, padding=True, truncation=True, max_length=self.max_tokens, return_tensors="pt"
-        ).to(self.model.device)
+        )
+        inputs = {name: placed(values, self.model.device) for name, values in inputs.items()}
         hidden_NLD = self.model(**inputs).last_hidden_state
         mask_NL1 = inputs["attention_mask"][..., None].to(hidden_NLD)
         mean_ND = (hidden_NLD * mask_NL1).sum(dim=1) / mask_NL1.sum(dim=1)
-        return torch.nn.functional.normalize(mean_ND, dim=-1).cpu()
+        return torch.nn.functional.normalize(mean_ND, dim=-1)
 
 
 def load_encoder(path: str, device: torch.device) -> Encoder:

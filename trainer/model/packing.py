@@ -17,6 +17,7 @@ from torch import Tensor
 
 from trainer.model.attention import Trees, context_inputs
 from trainer.model.trees import Tree
+from trainer.objective.transfer import placed
 
 Layout = Literal["shared_prefix", "per_row"]
 
@@ -39,7 +40,7 @@ class PackedRows:
 
     def decoder_inputs(self, device: torch.device) -> dict[str, object]:
         """Arguments for the forward pass of a model without its output layer."""
-        ids, positions = self.input_ids_BL.to(device), self.position_ids_BL.to(device)
+        ids, positions = placed(self.input_ids_BL, device), placed(self.position_ids_BL, device)
         if self.trees is not None:
             return context_inputs(ids, positions, Trees(self.trees))
         # Padding is behind all that is read of a row: causality hides it, and no mask is needed.

@@ -11,6 +11,7 @@ from trainer.model.logprobs import compared_logprobs
 from trainer.model.packing import Layout, pack
 from trainer.model.policy import Policy
 from trainer.model.rows import LARGEST_MICRO_BATCH_TOKENS, Row, by_context, micro_batches, row_positions
+from trainer.objective.transfer import placed
 from trainer.spec.modes import Mode
 from trainer.types import Group
 
@@ -77,10 +78,10 @@ def score_rows(
 
     def compute() -> tuple[Tensor, ...]:
         hidden_BLD = policy.decoder(**packed.decoder_inputs(device)).last_hidden_state
-        hidden_TD = hidden_BLD[row_T.to(device), position_T.to(device)]
+        hidden_TD = hidden_BLD[placed(row_T, device), placed(position_T, device)]
         output = policy.output_layer()
         return hidden_TD, *compared_logprobs(
-            hidden_TD, policy.output_VD, token_T.to(device), output, temperature, compares
+            hidden_TD, policy.output_VD, placed(token_T, device), output, temperature, compares
         )
 
     hidden_TD, logp_T, entropy_T, likeliest_T = policy.run(compute)

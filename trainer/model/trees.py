@@ -22,6 +22,7 @@ from torch.nn.functional import scaled_dot_product_attention
 
 from trainer.model.autograd import Saved
 from trainer.model.spans import Kernel, Spans, kernel_for
+from trainer.objective.transfer import placed
 
 
 @dataclass(frozen=True)
@@ -105,7 +106,7 @@ class _Spanned:
 def _spanned(trees: tuple[Tree, ...], device: torch.device) -> _Spanned:
     def places(parts: Sequence[tuple[int, int]]) -> Tensor:
         ranges = [torch.arange(start, end) for start, end in parts]
-        return torch.cat([torch.zeros(0, dtype=torch.long), *ranges]).to(device)
+        return placed(torch.cat([torch.zeros(0, dtype=torch.long), *ranges]), device)
 
     prompts = tuple(tree.prompt for tree in trees)
     responses = tuple(length for tree in trees for length in tree.responses if length)

@@ -2,6 +2,7 @@
 
 import math
 from collections import defaultdict
+from collections.abc import Mapping
 from functools import partial
 
 import torch
@@ -30,6 +31,14 @@ class MetricSums:
         if values.numel():
             self.pending.later(values.detach().double().sum(), partial(self._add_to_sum, name))
             self._weights[name] += values.numel()
+
+    def add_known_means(self, of_names: Mapping[str, Tensor]) -> None:
+        """The same of several names together; of none of them where any of the values is NaN."""
+        there = {name: values for name, values in of_names.items() if values.numel()}
+        if there:
+            sums = torch.stack([values.detach().double().sum() for values in there.values()])
+            counts = {name: values.numel() for name, values in there.items()}
+            self.pending.later(sums, partial(self._add_known_sums, counts))
 
     def add_max(self, name: str, values: Tensor) -> None:
         """Keep the largest element ever added under ``name``."""
@@ -78,6 +87,12 @@ class MetricSums:
 
     def _add_to_sum(self, name: str, value: Tensor) -> None:
         self._sums[name] += float(value)
+
+    def _add_known_sums(self, counts: Mapping[str, int], sums: Tensor) -> None:
+        if not bool(sums.isnan().any()):
+            for (name, count), value in zip(counts.items(), sums, strict=True):
+                self._add_to_sum(name, value)
+                self._weights[name] += count
 
     def _add_to_maximum(self, name: str, value: Tensor) -> None:
         self._maxima[name] = max(self._maxima.get(name, -math.inf), float(value))

@@ -49,9 +49,9 @@ def observe_thought_length(group: Group, prefix: str, sums: MetricSums) -> None:
 
 
 def observe_thought_entropy(group: Group, entropy_T: Tensor, prefix: str, sums: MetricSums) -> None:
-    """Entropy within thoughts and within answers, of the responses that have thoughts."""
+    """Entropy within thoughts and within answers, of the responses that have thoughts and were scored."""
     for rollout, entropy in zip(group.rollouts, entropy_T.split(group.lengths_G.tolist()), strict=True):
-        if (end := rollout.thought_tokens) and not bool(entropy.isnan().any()):
+        if end := rollout.thought_tokens:
             name = f"{prefix}/{rollout.behavior_mode.label}"
-            sums.add_mean(f"{name}/reasoning_entropy_nats", entropy[:end])
-            sums.add_mean(f"{name}/answer_entropy_nats", entropy[end:])
+            parts = {"reasoning": entropy[:end], "answer": entropy[end:]}
+            sums.add_known_means({f"{name}/{part}_entropy_nats": value for part, value in parts.items()})
