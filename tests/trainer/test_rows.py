@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from tests.fixtures.groups import N, load_tiny_policy, make_group
 from trainer.model.packing import Layout, pack
-from trainer.model.rows import Row, by_context, micro_batches, row_positions
+from trainer.model.rows import ONE_RECTANGLE, Row, by_context, fits, micro_batches, row_positions
 from trainer.model.scoring import group_rows, score_rows
 from trainer.spec.modes import Mode
 
@@ -92,23 +92,45 @@ def test_positions_are_counted_as_they_are_packed(layout: Layout):
     assert row_positions(rows, layout) == packed.input_ids_BL.numel()
 
 
+#: Some so long that rows are padded much.
+LENGTHS = st.integers(0, 12) | st.sampled_from([100, 700, 3000])
+
+
+def length_of(row: Row) -> int:
+    return len(row.context_ids) + len(row.response_ids)
+
+
 @settings(max_examples=200, deadline=None)
 @given(
-    st.lists(st.tuples(st.integers(1, 9), st.lists(st.integers(0, 12), min_size=1, max_size=5)), max_size=6),
-    st.integers(1, 40),
+    st.lists(st.tuples(st.integers(1, 9), st.lists(LENGTHS, min_size=1, max_size=5)), max_size=6),
+    st.integers(1, 40) | st.integers(1000, 20000),
     st.integers(1, 4),
     st.sampled_from(LAYOUTS),
 )
 def test_micro_batches_hold_every_row_once_within_the_bound(groups, bound: int, ranks: int, layout: Layout):
     rows = [Row(context, [0] * n) for size, of in groups for context in [[0] * size] for n in of]
     found = micro_batches(rows, lambda row: [row], bound, layout, multiple_of=ranks)
-    assert [row for micro in found for row in micro] == rows
+    place, order = {id(row): number for number, row in enumerate(rows)}, rows
+    places = [[place[id(row)] for row in micro] for micro in found]
+    assert all(micro == sorted(micro) for micro in places)
+    found_places = [number for micro in places for number in micro]
+    assert sorted(found_places) == list(range(len(rows)))
+    if layout == "shared_prefix":
+        assert found_places == sorted(found_places)
+    else:
+        order = sorted(rows, key=length_of, reverse=True)
+        assert [n for micro in found for n in sorted(map(length_of, micro), reverse=True)] == [
+            length_of(row) for row in order
+        ]
+        for micro in found:
+            positions, tokens = row_positions(micro, layout), sum(map(length_of, micro))
+            assert len(micro) <= 1 or positions <= max(ONE_RECTANGLE, 2 * tokens)
     assert len(found) % ranks == 0
     assert all(len(micro) == 1 or row_positions(micro, layout) <= bound for micro in found if micro)
     # As few as greedy filling needs, rounded up to the ranks.
     fewest, open_run = 0, []
-    for row in rows:
-        if not open_run or row_positions([*open_run, row], layout) > bound:
+    for row in order:
+        if not open_run or not fits([*open_run, row], bound, layout):
             fewest, open_run = fewest + 1, []
         open_run = [*open_run, row]
     assert fewest <= len(found) < fewest + ranks

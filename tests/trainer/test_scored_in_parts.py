@@ -63,12 +63,19 @@ def bound(policy: Policy, prompts: int) -> int:
 @pytest.mark.parametrize("layout", ["shared_prefix", "per_row"])
 def test_groups_are_divided_only_where_they_do_not_fit(policy: Policy, layout: Layout):
     groups = [a_group(policy, index) for index in range(2)]
-    prompted = [(group, prompts_of(group, tuple(Mode))) for group in groups]
-    assert divided(prompted, layout)[0][0] is groups[0]
+    even = [make_group(policy, [1.0] * 6, BEHAVIOR, index=index, lengths=[60] * 6) for index in range(2)]
+    prompted, fitting = ([(g, prompts_of(g, tuple(Mode))) for g in some] for some in (groups, even))
+    (whole,) = divided(fitting, layout)
+    assert [id(group) for group in whole] == [id(group) for group in even]
     parts = divided(prompted, layout, bound(policy, 2))
     assert len(parts) > 2
     told = [(part.index, id(r)) for micro in parts for part in micro for r in part.rollouts]
-    assert told == [(group.index, id(r)) for group in groups for r in group.rollouts if r.response_ids]
+    expected = [(group.index, id(r)) for group in groups for r in group.rollouts if r.response_ids]
+    assert told == expected if layout == "shared_prefix" else sorted(told) == sorted(expected)
+    # Within a part in the group's order.
+    places = {id(r): number for group in groups for number, r in enumerate(group.rollouts)}
+    of_parts = [[places[id(r)] for r in part.rollouts] for micro in parts for part in micro]
+    assert all(some == sorted(some) for some in of_parts)
 
 
 @pytest.mark.parametrize("sharing", ["both", "none"])

@@ -91,13 +91,13 @@ def _states(
     (prompts, T, D)."""
     total = int(group.lengths_G.sum())
     picked_T = torch.linspace(0, total - 1, min(limit, total)).round().long()
-    start = 0
+    of_rollouts = torch.arange(total).split(group.lengths_G.tolist())
+    tokens = {id(rollout): own_T for rollout, own_T in zip(group.rollouts, of_rollouts, strict=True)}
     for (part,) in divided([(group, prompts)], policy.layout, positions):
-        end = start + int(part.lengths_G.sum())
-        own_T = picked_T[(picked_T >= start) & (picked_T < end)] - start
+        part_T = torch.cat([tokens[id(rollout)] for rollout in part.rollouts])
+        own_T = torch.isin(part_T, picked_T).nonzero().squeeze(-1)
         if len(own_T):
             yield from _states_of(policy, part, prompts, own_T).items()
-        start = end
 
 
 def _states_of(

@@ -3,7 +3,8 @@
 ``shared_prefix`` puts all groups into one row without padding: a prompt once, then the responses of its
 group, whose positions continue the prompt's; ``trainer.model.attention`` lets each response see the prompt
 and itself. ``per_row`` gives every response its own padded row with its own copy of the prompt: the slow
-reference. Both yield the same log-probabilities up to rounding.
+reference, and the layout of models whose layers do not all attend to all that is before. Both yield the same
+log-probabilities up to rounding.
 
 Rows are concatenations of exact token ids, prompt then response; nothing is decoded or tokenised again.
 """

@@ -18,6 +18,9 @@ U = TypeVar("U")
 LARGEST_MICRO_BATCH_TOKENS = 16384
 """Positions of the largest micro-batch, unless a run says otherwise: a group of more takes two passes."""
 
+ONE_RECTANGLE = 1024
+"""Positions up to which rows are padded to the longest, however unequal they are: so few cost little."""
+
 
 @dataclass(frozen=True, eq=False)
 class Row:
@@ -56,6 +59,14 @@ def row_positions(rows: Sequence[Row], layout: Layout = "shared_prefix") -> int:
     return size.positions
 
 
+def fits(rows: Sequence[Row], positions: int, layout: Layout = "shared_prefix") -> bool:
+    """Whether ``rows`` may be a micro-batch: it has ``positions`` positions at most, and where rows are
+    padded at most half of them are padding, or it is small."""
+    size = _Size(layout)
+    size.add(rows)
+    return size.fits(positions)
+
+
 def micro_batches(
     units: Sequence[U],
     rows: Callable[[U], Sequence[Row]],
@@ -64,11 +75,13 @@ def micro_batches(
     *,
     multiple_of: int = 1,
 ) -> list[list[U]]:
-    """``units`` in runs of at most ``positions`` positions, as even as they can be, in their order.
+    """``units`` in runs that each ``fits``, as even as they can be, in their order.
 
     A unit (a row, a pair of them, a response under several prompts) is not divided: one that is larger is a
     micro-batch of its own. There are as few as possible, but a multiple of ``multiple_of``, with empty ones
     at the end where units are too few: rank r of so many takes ``found[r::multiple_of]``, as many as others.
+    Where rows are padded, units of about one length go together, the longest first; within a micro-batch they
+    are in their order.
 
     Args:
         rows: the rows of a unit.
@@ -76,7 +89,11 @@ def micro_batches(
     """
     if not units:
         return []
+    order = list(range(len(units)))
     of_units = [rows(unit) for unit in units]
+    if layout == "per_row":
+        order.sort(key=lambda number: -max(map(_length, of_units[number]), default=0))
+        of_units = [of_units[number] for number in order]
     fewest = len(_ends(of_units, positions, layout))
     count = math.ceil(fewest / multiple_of) * multiple_of
     # The smallest bound that needs no more of them makes them even.
@@ -88,7 +105,10 @@ def micro_batches(
         else:
             low = middle + 1
     ends = _ends(of_units, low, layout)
-    runs = [list(units[start:end]) for start, end in zip([0, *ends], ends, strict=False)]
+    runs = [
+        [units[number] for number in sorted(order[start:end])]
+        for start, end in zip([0, *ends], ends, strict=False)
+    ]
     return runs + [[] for _ in range(count - len(runs))]
 
 
@@ -97,11 +117,15 @@ def _ends(of_units: Sequence[Sequence[Row]], positions: int, layout: Layout) -> 
     ends: list[int] = []
     size = _Size(layout)
     for number, of_unit in enumerate(of_units):
-        if size.rows and size.with_more(of_unit) > positions:
+        if size.rows and not size.with_more(of_unit).fits(positions):
             ends.append(number)
             size = _Size(layout)
         size.add(of_unit)
     return [*ends, len(of_units)]
+
+
+def _length(row: Row) -> int:
+    return len(row.context_ids) + len(row.response_ids)
 
 
 class _Size:
@@ -109,7 +133,7 @@ class _Size:
 
     def __init__(self, layout: Layout):
         self._layout: Layout = layout
-        self._sum = self._longest = self.rows = 0
+        self._sum = self._tokens = self._longest = self.rows = 0
         self._contexts: frozenset[int] = frozenset()
 
     def add(self, rows: Sequence[Row]) -> None:
@@ -118,15 +142,21 @@ class _Size:
                 self._sum += len(row.context_ids)
                 self._contexts |= {id(row.context_ids)}
             self._sum += len(row.response_ids)
-            self._longest = max(self._longest, len(row.context_ids) + len(row.response_ids))
+            self._tokens += _length(row)
+            self._longest = max(self._longest, _length(row))
             self.rows += 1
 
-    def with_more(self, rows: Sequence[Row]) -> int:
-        """``positions`` after ``add(rows)``."""
+    def with_more(self, rows: Sequence[Row]) -> "_Size":
+        """After ``add(rows)``."""
         more = _Size(self._layout)
         more.__dict__.update(self.__dict__)
         more.add(rows)
-        return more.positions
+        return more
+
+    def fits(self, positions: int) -> bool:
+        """As ``fits`` of the module."""
+        unpadded = self._layout == "shared_prefix" or self.positions <= max(ONE_RECTANGLE, 2 * self._tokens)
+        return self.positions <= positions and unpadded
 
     @property
     def positions(self) -> int:

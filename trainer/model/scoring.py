@@ -10,7 +10,7 @@ from torch import Tensor
 from trainer.model.logprobs import compared_logprobs
 from trainer.model.packing import Layout, pack
 from trainer.model.policy import Policy
-from trainer.model.rows import LARGEST_MICRO_BATCH_TOKENS, Row, by_context, micro_batches, row_positions
+from trainer.model.rows import LARGEST_MICRO_BATCH_TOKENS, Row, by_context, fits, micro_batches
 from trainer.objective.transfer import placed
 from trainer.spec.modes import Mode
 from trainer.types import Group
@@ -119,8 +119,8 @@ def divided(
 ) -> list[list[Group]]:
     """Groups, each with the prompts that its responses are read behind, in micro-batches to be scored.
 
-    All of them where they fit one; otherwise by responses, in their order, without those that have no tokens.
-    What trains is divided by ``trainer.steps.parts``.
+    All of them where they fit one; otherwise by responses, without those that have no tokens, as
+    ``micro_batches`` orders them. What trains is divided by ``trainer.steps.parts``.
 
     Args:
         positions: the largest micro-batch, but for a response that is larger by itself.
@@ -131,7 +131,7 @@ def divided(
         for group, prompts in groups
         for r in group.rollouts
     ]
-    if row_positions([row for _, _, rows in units for row in rows], layout) <= bound:
+    if fits([row for _, _, rows in units for row in rows], bound, layout):
         return [[group for group, _ in groups]]
     found = micro_batches(
         [unit for unit in units if unit[1].response_ids], lambda unit: unit[2], bound, layout

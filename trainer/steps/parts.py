@@ -14,7 +14,7 @@ from torch import Tensor
 from trainer.algorithms.base import GroupPlan
 from trainer.distributed.ranks import Ranks
 from trainer.model.packing import Layout
-from trainer.model.rows import LARGEST_MICRO_BATCH_TOKENS, Row, micro_batches, row_positions
+from trainer.model.rows import LARGEST_MICRO_BATCH_TOKENS, Row, fits, micro_batches
 from trainer.model.scoring import group_rows
 from trainer.objective.transfer import fetch, placed
 from trainer.spec.modes import Mode
@@ -64,8 +64,8 @@ class Division:
         small: list[GroupPlan] = []
         large: list[GroupPlan] = []
         for plan in plans:
-            fits = row_positions(Part(plan, self._modes).rows, self._layout) <= self._largest
-            (small if fits or not _present(plan) else large).append(plan)
+            one = fits(Part(plan, self._modes).rows, self._largest, self._layout)
+            (small if one or not _present(plan) else large).append(plan)
         return small, large
 
     def whole(self, plans: Sequence[GroupPlan]) -> list[MicroBatch]:
@@ -97,7 +97,7 @@ class Division:
         for plan in plans:
             part = Part(plan, self._modes)
             rows = [row for one in (*found[-1], part) for row in one.rows]
-            if found[-1] and row_positions(rows, self._layout) > together:
+            if found[-1] and not fits(rows, together, self._layout):
                 found.append([])
             found[-1].append(part)
         return found if plans else []
