@@ -21,9 +21,9 @@ class PlannedMemory(BaseModel):
 
     what: str = Field(description="Purpose, such as weights, moments or activations")
     bytes: int = Field(description="Bytes per device")
-    phase: Literal["always", "sampling", "update", "probes"] = Field(
+    phase: Literal["always", "sampling", "update", "probes", "host"] = Field(
         description="When it is needed: always, or while sampling, updating or running diagnostics, "
-        "one after the other"
+        "one after the other; host: always, but in the host's memory instead of the GPU's"
     )
 
 
@@ -34,7 +34,9 @@ class PlannedPeak(BaseModel):
     certain_bytes: int = Field(
         description="What the job needs regardless of its data; with less memory it is refused"
     )
-    lines: list[PlannedMemory] = Field(description="All parts of the sum")
+    lines: list[PlannedMemory] = Field(
+        description="All parts of the sum, and what is in the host's memory instead"
+    )
 
 
 class EstimateResult(BaseModel):

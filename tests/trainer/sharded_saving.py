@@ -2,7 +2,7 @@
 
 import shutil
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from safetensors.torch import save_file
@@ -33,6 +33,10 @@ SAVED: dict[str, tuple[str, str, bool, int]] = {
     "experts": ("qwen3-moe", "float32", False, whole.FILE_BYTES),
 }
 
+#: As what moments are kept.
+Kept = Literal["float32", "int8"]
+KEPT: tuple[Kept, ...] = ("float32", "int8")
+
 
 def small_policy(model: str, ranks: Ranks, dtype: str = "float32", lora: bool = False) -> Policy:
     """A policy, sharded where there are several ranks; adapters that are not zero."""
@@ -50,14 +54,14 @@ def small_policy(model: str, ranks: Ranks, dtype: str = "float32", lora: bool = 
 class Training:
     """A few steps of an optimizer on given groups, in float64."""
 
-    def __init__(self, model: str, ranks: Ranks):
+    def __init__(self, model: str, ranks: Ranks, kept: Kept = "float32"):
         self.ranks = ranks
         policy = load_policy(ModelSpec(path=model, dtype="float32"), "Explore.", to_shard=ranks.world > 1)
         policy.model = policy.model.double()
         if ranks.world > 1:
             shard(policy)
         self.policy = policy
-        self.optimizer = MasterAdamW(policy.model, OptimizerSpec(learning_rate=1e-2))
+        self.optimizer = MasterAdamW(policy.model, OptimizerSpec(learning_rate=1e-2, moments=kept))
         self.counters = Counters()
 
     def steps(self, count: int) -> None:
@@ -90,9 +94,9 @@ class Training:
         return {name: one.clone() for name, one in self.optimizer.whole_masters()}
 
 
-def go_on(model: str, parent: Path, ranks: Ranks = ALONE) -> dict[str, Tensor]:
+def go_on(model: str, parent: Path, kept: Kept, ranks: Ranks = ALONE) -> dict[str, Tensor]:
     """From the state that others left, one step further, which is saved; the weights then."""
-    training = Training(model, ranks)
+    training = Training(model, ranks, kept)
     training.load(parent)
     training.steps(1)
     training.save(parent)

@@ -6,7 +6,7 @@ A world is started once: what it finds, of training and of saving, is written to
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -59,6 +59,7 @@ class Case:
     """Into how many micro-batches the largest group goes, about."""
     model: dict[str, Any] = field(default_factory=dict)
     lora: bool = False
+    moments: Literal["float32", "int8"] = "float32"
 
     @property
     def sampled(self) -> bool:
@@ -82,10 +83,12 @@ CASES = {
     "policy_split, computed again": Case(SPLIT, model={"gradient_checkpointing": True}),
     "grpo, lora, in parts": Case(Grpo(), THREE, parts=2, lora=True),
     "grpo, reference": Case(LEAVING, [REWARDS, FLAT]),
+    "grpo, moments of eight bits": Case(Grpo(), steps=5, moments="int8"),
+    "grpo, lora, moments of eight bits": Case(Grpo(), steps=5, lora=True, moments="int8"),
     "grpo, reference, lora": Case(LEAVING, [REWARDS, FLAT], lora=True),
 }
 #: Two ranks train all cases.
-FOUR = [*EVERYWHERE, "policy_split in parts", "grpo, lora, in parts"]
+FOUR = [*EVERYWHERE, "policy_split in parts", "grpo, lora, in parts", "grpo, moments of eight bits"]
 
 
 def policy_of(model: str, case: Case, ranks: Ranks, dtype: torch.dtype = torch.float64) -> Policy:
@@ -166,7 +169,7 @@ def trained(model: str, case: Case, ranks: Ranks = ALONE) -> dict[str, Tensor | 
     policy = policy_of(model, case, ranks)
     algorithm = build_algorithm(case.algorithm, 64)
     # A large epsilon: the rounding of gradients that are all but zero would move the weights as others do.
-    settings = OptimizerSpec(learning_rate=1e-2, max_grad_norm=0.5, epsilon=1e-4)
+    settings = OptimizerSpec(learning_rate=1e-2, max_grad_norm=0.5, epsilon=1e-4, moments=case.moments)
     optimizer = Recorder(policy.model, settings)
     reference = reference_of(model, case, policy)
     for step in range(case.steps):
@@ -232,7 +235,7 @@ def main(models: str, out: str) -> None:
         names = {2: [*CASES], 3: [], 4: FOUR}[ranks.world]
         found: dict[str, Any] = {name: trained(model, CASES[name], ranks) for name in names}
         found["bytes"] = bytes_of(model, ranks)
-        found["went on"] = saving.go_on(model, folder / "chain", ranks)
+        found["went on"] = {kept: saving.go_on(model, folder / kept, kept, ranks) for kept in saving.KEPT}
         if ranks.world == 2:
             found["states"] = saving.states(model, folder / "states", ranks)
             saving.checkpoints(Path(models), folder / "checkpoints", ranks)

@@ -4,7 +4,7 @@ import inspect
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 import torch
@@ -13,7 +13,7 @@ from torch import nn
 from tests.fixtures.runs import tiny_spec, write_rows
 from trainer.api import train
 from trainer.errors import InvalidSpec
-from trainer.model import logprobs
+from trainer.model import logprobs, moments
 from trainer.model import rows as rows_of_models
 from trainer.model.optim import MasterAdamW
 from trainer.model.policy import load_policy
@@ -26,6 +26,7 @@ from trainer.spec.memory_plan import (
     Line,
     MemoryPlan,
     doubt,
+    memory_options,
     memory_plan,
     micro_batch_positions,
     refusal,
@@ -48,10 +49,11 @@ def held(tensors: list[torch.Tensor]) -> int:
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 @pytest.mark.parametrize("lora", [None, LoraSpec(rank=4), LoraSpec(rank=2, target_modules=["q_proj"])])
+@pytest.mark.parametrize("moments_as", ["float32", "int8"])
 def test_what_is_certain_is_what_the_model_and_its_optimizer_hold(
-    tiny_model: Path, dtype: str, lora: LoraSpec | None
+    tiny_model: Path, dtype: str, lora: LoraSpec | None, moments_as: Literal["float32", "int8"]
 ):
-    spec = spec_of(tiny_model, dtype, lora=lora)
+    spec = spec_of(tiny_model, dtype, lora=lora, optimizer=OptimizerSpec(moments=moments_as))
     policy = load_policy(spec.model, "", lora=lora, seed=0)
     optimizer = MasterAdamW(policy.model, spec.optimizer)
     trained = [p for p in policy.model.parameters() if p.requires_grad]
@@ -102,7 +104,7 @@ def test_only_a_run_that_certainly_does_not_fit_is_refused(tiny_model: Path):
     assert refusal(plan, enough) is None and refusal(plan, Device()) is None
     assert (said := doubt(plan, enough)) is not None and "tokens_per_micro_batch" in said
     assert doubt(plan, Device(memory_bytes=plan.peak_bytes)) is None
-    problem = refusal(plan, few)
+    problem = refusal(plan, few, memory_options(spec, model_size(tiny_model), few))
     assert problem is not None
     for what in ("at least", "host has", "weights", "moments", "gradients (update)", "lora"):
         assert what in problem
@@ -112,8 +114,63 @@ def test_only_a_run_that_certainly_does_not_fit_is_refused(tiny_model: Path):
     assert unknown.certain_bytes == 0 and refusal(unknown, few) is None
 
 
+@pytest.mark.parametrize("kept", ["float32", "int8"])
+def test_moments_on_the_host_are_not_the_gpu_s(tiny_model: Path, kept: Literal["float32", "int8"]):
+    size = model_size(tiny_model)
+
+    def lines(offload: bool, cpu: bool) -> dict[tuple[str, str], int]:
+        spec = spec_of(tiny_model, optimizer=OptimizerSpec(moments=kept, offload=offload))
+        plan = memory_plan(spec, size, Device(cpu=cpu))
+        assert plan.certain_bytes == sum(one.bytes for one in plan.lines if one.certain)
+        found = {(one.what, one.phase): one.bytes for one in plan.lines}
+        return found | {("certain", ""): plan.certain_bytes, ("peak", ""): plan.peak_bytes}
+
+    there, away = lines(offload=False, cpu=False), lines(offload=True, cpu=False)
+    kept_bytes = there["moments", "always"]
+    assert away["moments", "host"] == kept_bytes and ("moments", "always") not in away
+    assert there["certain", ""] - away["certain", ""] == kept_bytes
+    in_use = away["moments in use", "update"]
+    assert in_use == plans.IN_USE * size.parameters  # a tiny model's are less than a slice
+    assert there["peak", ""] - away["peak", ""] >= kept_bytes - in_use
+    # On a CPU nothing is moved.
+    assert lines(offload=True, cpu=True) == lines(offload=False, cpu=True)
+
+
+def test_a_refusal_names_the_options_with_which_the_run_would_fit(tiny_model: Path):
+    spec, size = spec_of(tiny_model), model_size(tiny_model)
+
+    def told(has: int, spec: RunSpec = spec, cpu: bool = False) -> str:
+        device = Device(cpu=cpu, memory_bytes=has)
+        options = memory_options(spec, size, device)
+        return str(refusal(memory_plan(spec, size, device), device, options))
+
+    numbers = size.parameters
+    offload, eight, adapters = (
+        f"{name} needs"
+        for name in ("optimizer.offload true", 'optimizer.moments "int8"', f"lora (rank {LoraSpec().rank})")
+    )
+    # Sixteen bytes a weight, 8 without the moments, a little more than 10 with them in eight bits.
+    said = told(16 * numbers - 1)
+    assert offload in said and eight in said and adapters in said
+    said = told(9 * numbers)
+    assert offload in said and eight not in said
+    said = told(8 * numbers - 1)
+    assert offload not in said and eight not in said
+    said = told(16 * numbers - 1, cpu=True)
+    assert offload not in said and eight in said
+    none = told(numbers)
+    assert "give a smaller model, or more GPUs" in none and "one of these" not in none
+    # What is chosen already is not named.
+    chosen = spec.model_copy(update={"optimizer": OptimizerSpec(moments="int8")})
+    said = told(10 * numbers, chosen)
+    assert offload in said and eight not in said
+
+
 def test_phases_follow_one_another():
-    lines = (Line("a", 5), Line("b", 3, "sampling"), Line("c", 2, "update"), Line("d", 2, "update"))
+    lines = (
+        *(Line("a", 5), Line("b", 3, "sampling"), Line("c", 2, "update"), Line("d", 2, "update")),
+        Line("e", 100, "host"),
+    )
     assert MemoryPlan(lines).peak_bytes == 9
 
 
@@ -178,6 +235,7 @@ def test_the_trainer_s_sizes_are_those_of_the_plan():
     rows = inspect.signature(TransformersEngine).parameters["max_batch"].default
     assert rows == plans.ROWS_AT_ONCE and plans.CACHE_GROWTH == prefix_cache.GROWTH
     assert plans.BESIDE_SHARE == vllm_engine.BESIDE_SHARE
+    assert (plans.SLICE, plans.SLICE_ON_CPU) == (moments.SLICE, moments.SLICE_ON_CPU)
     assert plans.MICRO_BATCH_TOKENS == parts.MICRO_BATCH_TOKENS
     assert plans.LARGEST_MICRO_BATCH_TOKENS == rows_of_models.LARGEST_MICRO_BATCH_TOKENS
     for name in ("CHUNK_TOKENS", "KEPT_BYTES", "DEVICE_SHARE", "CHUNK_COPIES", "LEAST_CHUNK"):

@@ -121,12 +121,16 @@ def test_evaluation_takes_nothing_from_training(tiny_model: Path, data: Path, tm
     assert all(torch.equal(one[name], other[name]) for name in one)
 
 
-@pytest.mark.parametrize(("dtype", "after_step"), [("float32", 1), ("bfloat16", 3)])
+@pytest.mark.parametrize(
+    ("dtype", "after_step", "kept"),
+    [("float32", 1, "float32"), ("bfloat16", 3, "float32"), ("bfloat16", 3, "int8")],
+)
 def test_a_killed_run_goes_on_bit_for_bit(
-    tiny_model: Path, data: Path, tmp_path: Path, dtype, after_step: int
+    tiny_model: Path, data: Path, tmp_path: Path, dtype, after_step: int, kept
 ):
     """SIGKILL between two steps, then the same command: same weights, same metrics, no gap, no duplicate."""
     spec = tiny_spec(tiny_model, data, model=ModelSpec(path=str(tiny_model), dtype=dtype))
+    spec = spec.model_copy(update={"optimizer": spec.optimizer.model_copy(update={"moments": kept})})
     expected = run_in_process(spec, tmp_path / "whole")
 
     class Killed(Exception):

@@ -15,7 +15,7 @@ from tests.fixtures.launched import on_ranks
 from tests.fixtures.models import build_tiny_model
 from tests.fixtures.runs import events_of, reproducible
 from tests.trainer.sampling_beside import STEPS, Beside, built, spec_of
-from tests.trainer.sharded_saving import SAVED, Training, go_on, small_policy
+from tests.trainer.sharded_saving import KEPT, SAVED, Kept, Training, go_on, small_policy
 from tests.trainer.sharded_training import CASES, FOUR, bytes_of, trained
 from trainer.checkpoints import checkpoint
 from trainer.distributed.ranks import ALONE
@@ -39,7 +39,8 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def out(models: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """What all worlds left."""
     folder = tmp_path_factory.mktemp("worlds")
-    go_on(str(models / "tiny"), folder / "chain")
+    for kept in KEPT:
+        go_on(str(models / "tiny"), folder / kept, kept)
     for world in WORLDS:
         on_ranks(world, "tests.trainer.sharded_training", str(models), str(folder))
     return folder
@@ -94,19 +95,20 @@ def test_what_a_rank_has_of_weights_gradients_and_moments_is_its_part(
             assert max(of_rank["bytes"][kind] for of_rank in ranks) < 1.04 * size / world
 
 
+@pytest.mark.parametrize("kept", KEPT)
 def test_a_run_goes_on_with_any_number_of_ranks(
-    models: Path, out: Path, found: dict[int, list[dict[str, Any]]]
+    models: Path, out: Path, found: dict[int, list[dict[str, Any]]], kept: Kept
 ):
     """One process, four ranks, two, three, and one again: a step each."""
-    alone = Training(str(models / "tiny"), ALONE)
+    alone = Training(str(models / "tiny"), ALONE, kept)
     alone.steps(1)
     for world in WORLDS:
         alone.steps(1)
         for of_rank in found[world]:
             for name, expected in alone.weights().items():
-                torch.testing.assert_close(of_rank["went on"][name], expected, rtol=1e-9, atol=1e-12)
+                torch.testing.assert_close(of_rank["went on"][kept][name], expected, rtol=1e-9, atol=1e-12)
     alone.steps(1)
-    again = go_on(str(models / "tiny"), out / "chain")
+    again = go_on(str(models / "tiny"), out / kept, kept)
     for name, expected in alone.weights().items():
         torch.testing.assert_close(again[name], expected, rtol=1e-9, atol=1e-12)
 

@@ -25,6 +25,7 @@ _MAY_CHANGE = {
     "model.gradient_checkpointing",
     "optimizer.tokens_per_micro_batch",
     "optimizer.sharding",
+    "optimizer.offload",
     "checkpoint.interval",
     "checkpoint.keep_best",
     "guards",

@@ -8,7 +8,6 @@ by a thread while training goes on; the folder appears when all of it is on the 
 import threading
 import warnings
 from collections.abc import Callable, Iterator, Mapping
-from functools import cache
 from pathlib import Path
 
 import torch
@@ -16,12 +15,12 @@ import torch.distributed as dist
 from safetensors import safe_open
 from torch import Tensor
 from torch.distributed.checkpoint.filesystem import FileSystemReader, FileSystemWriter
+from torch.distributed.checkpoint.metadata import TensorStorageMetadata
 from torch.distributed.checkpoint.state_dict_loader import load
 from torch.distributed.checkpoint.state_dict_saver import save
-from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
-from torch.distributed.tensor import DTensor, distribute_tensor
+from torch.distributed.tensor import DTensor, distribute_tensor, empty
 
-from trainer.distributed.sharding import own_part
+from trainer.distributed.sharding import host_mesh, own_part, part_of
 from trainer.spec.manifest import file_sha256
 from trainer.system.files import atomic_folder, give_name
 
@@ -99,17 +98,7 @@ def _on_host(tensor: Tensor) -> Tensor:
     """A copy that training does not change."""
     if not isinstance(tensor, DTensor):
         return tensor.detach().cpu().clone()
-    mesh = tensor.device_mesh if tensor.device.type == "cpu" else _host_mesh(tensor.device_mesh.size())
-    local = own_part(tensor).detach().cpu().clone()
-    return DTensor.from_local(
-        local, mesh, tensor.placements, run_check=False, shape=tensor.shape, stride=tensor.stride()
-    )
-
-
-@cache
-def _host_mesh(ranks: int) -> DeviceMesh:
-    """For copies of what is on GPUs."""
-    return init_device_mesh("cpu", (ranks,))
+    return part_of(own_part(tensor).detach().cpu().clone(), tensor)
 
 
 class _Reader(FileSystemReader):
@@ -122,18 +111,28 @@ def read_parts(
 ) -> dict[str, Tensor]:
     """What ``MasterAdamW.load_state_tensors`` takes, from a state of any number of ranks; collective.
 
-    Of sharded ``masters`` each rank reads its own part, whoever had written it; of plain ones all of it.
+    Of sharded ``masters`` each rank reads its own part, whoever had written it; of plain ones all of it. To
+    the host's memory: what of it a device keeps is the optimizer's choice.
     """
     reader = _Reader(folder)
-    found: dict[str, Tensor] = {}
-    for key in reader.read_metadata().state_dict_metadata:
-        kind, _, name = key.partition("/")
-        found[key] = torch.zeros(()) if kind == "step" else torch.empty_like(masters[name].detach())
+    found = {
+        key: _blank(about, masters[key.partition("/")[2]])
+        for key, about in reader.read_metadata().state_dict_metadata.items()
+        if isinstance(about, TensorStorageMetadata)
+    }
     with warnings.catch_warnings():
         # One process is told that it is one.
         warnings.filterwarnings("ignore", "torch.distributed is disabled", UserWarning)
         load(found, storage_reader=reader, process_group=group, no_dist=group is None)
     return found
+
+
+def _blank(about: TensorStorageMetadata, master: Tensor) -> Tensor:
+    """Memory for a part of what was saved so, divided as ``master`` is."""
+    dtype = about.properties.dtype
+    if not isinstance(master, DTensor) or not about.size:
+        return torch.empty(about.size, dtype=dtype)
+    return empty(about.size, dtype=dtype, device_mesh=host_mesh(master), placements=master.placements)
 
 
 def read_whole(file: Path, masters: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -147,6 +146,6 @@ def _own_parts(file: Path, masters: Mapping[str, Tensor]) -> Iterator[tuple[str,
             tensor, master = opened.get_tensor(key), masters[key.partition("/")[2]]
             if isinstance(master, DTensor) and tensor.ndim:
                 tensor = distribute_tensor(
-                    tensor.to(master.device), master.device_mesh, master.placements, src_data_rank=None
+                    tensor, host_mesh(master), master.placements, src_data_rank=None
                 ).clone()
             yield key, tensor

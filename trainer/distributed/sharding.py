@@ -14,6 +14,7 @@ whole model's gradients in float32 on every rank until then: four bytes a weight
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import cache
 from typing import cast
 
 import torch
@@ -154,6 +155,33 @@ def put_together(tensor: Tensor, dtype: torch.dtype | None = None) -> Tensor:
 def own_part(tensor: Tensor) -> Tensor:
     """What this rank has of a shard; all of a plain tensor."""
     return tensor.to_local() if isinstance(tensor, DTensor) else tensor
+
+
+def part_of(own: Tensor, whole: Tensor) -> Tensor:
+    """This rank's rows as a shard of what is divided as ``whole`` is, and has its last dimension's own width;
+    where they are kept. Of a plain tensor they are all. Collective where it is first called on a GPU."""
+    if not isinstance(whole, DTensor):
+        return own
+    shape = torch.Size((*whole.shape[:-1], own.shape[-1])) if own.ndim > 1 else whole.shape
+    return DTensor.from_local(
+        own,
+        host_mesh(whole) if own.device.type == "cpu" else whole.device_mesh,
+        whole.placements,
+        run_check=False,
+        shape=shape,
+        stride=torch.empty(shape, device="meta").stride(),
+    )
+
+
+def host_mesh(shard: DTensor) -> DeviceMesh:
+    """Of the same ranks, for what is in the memory of hosts. Collective where it is first called on a GPU."""
+    mesh = shard.device_mesh
+    return mesh if mesh.device_type == "cpu" else _host_mesh(mesh.size())
+
+
+@cache
+def _host_mesh(ranks: int) -> DeviceMesh:
+    return init_device_mesh("cpu", (ranks,))
 
 
 def own_bytes(tensors: Iterable[Tensor]) -> int:

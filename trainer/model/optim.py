@@ -7,7 +7,8 @@ import torch
 from torch import Tensor, nn
 
 from trainer.distributed.ranks import Ranks
-from trainer.distributed.sharding import is_sharded, put_together
+from trainer.distributed.sharding import is_sharded, own_part, put_together
+from trainer.model.moments import Moments
 from trainer.spec.run import OptimizerSpec
 
 
@@ -16,7 +17,8 @@ class MasterAdamW:
 
     Each parameter has a float32 master that AdamW updates (float32 weights are their own masters); gradients
     of micro-batches are added in float32 as soon as autograd has them. Matrices decay, vectors don't.
-    Of a sharded model weights, gradients and moments are this rank's shards, and ``step`` is collective.
+    ``trainer.model.moments`` keeps the moments. Of a sharded model weights, gradients and moments are this
+    rank's shards, and ``step`` is collective.
     """
 
     def __init__(self, model: nn.Module, spec: OptimizerSpec):
@@ -29,18 +31,7 @@ class MasterAdamW:
             else:
                 self._masters[name] = parameter.detach().float().requires_grad_()
                 parameter.register_post_accumulate_grad_hook(self._accumulator(self._masters[name]))
-        matrices = [m for m in self._masters.values() if m.ndim >= 2]
-        vectors = [m for m in self._masters.values() if m.ndim < 2]
-        self._adam = torch.optim.AdamW(
-            [
-                {"params": matrices, "weight_decay": spec.weight_decay},
-                {"params": vectors, "weight_decay": 0.0},
-            ],
-            lr=spec.learning_rate,
-            betas=(spec.beta1, spec.beta2),
-            eps=spec.epsilon,
-            fused=True,
-        )
+        self._moments = Moments(self._masters, spec)
 
     @property
     def trained(self) -> int:
@@ -88,13 +79,12 @@ class MasterAdamW:
         if masters:
             norm = float(put_together(torch.nn.utils.clip_grad_norm_(masters, self._spec.max_grad_norm)))
         if math.isfinite(norm):
-            for group in self._adam.param_groups:
-                group["lr"] = self.learning_rate(step)
-            self._adam.step()
-            # The fused step leaves version counters alone, by which packed copies of weights know their age.
+            self._moments.update(self.learning_rate(step), step)
+            # It leaves version counters alone, by which packed copies of weights know their age.
             torch.autograd.graph.increment_version(masters)
             self._publish()
-        self._adam.zero_grad(set_to_none=True)
+        for master in masters:
+            master.grad = None
         return norm
 
     @torch.no_grad()
@@ -115,12 +105,8 @@ class MasterAdamW:
 
     def state_tensors(self) -> dict[str, Tensor]:
         """Everything that a resumed run needs, by name."""
-        tensors: dict[str, Tensor] = {}
-        for name, master in self._masters.items():
-            tensors[f"master/{name}"] = master.detach()
-            for key, value in self._adam.state.get(master, {}).items():
-                tensors[f"{key}/{name}"] = value
-        return tensors
+        masters = {f"master/{name}": master.detach() for name, master in self._masters.items()}
+        return masters | self._moments.tensors()
 
     @torch.no_grad()
     def load_weights(self, tensors: Mapping[str, Tensor]) -> None:
@@ -135,9 +121,6 @@ class MasterAdamW:
     def load_state_tensors(self, tensors: dict[str, Tensor]) -> None:
         """Restore what ``state_tensors`` gave; the weights in use follow."""
         for name, master in self._masters.items():
-            master.copy_(tensors[f"master/{name}"])
-            keys = ("step", "exp_avg", "exp_avg_sq")
-            found = {key: tensors[f"{key}/{name}"] for key in keys if f"{key}/{name}" in tensors}
-            if found:
-                self._adam.state[master] = {key: value.to(master.device) for key, value in found.items()}
+            own_part(master).copy_(own_part(tensors[f"master/{name}"]))
+        self._moments.load(tensors)
         self._publish()

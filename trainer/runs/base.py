@@ -23,7 +23,7 @@ from trainer.model.optim import MasterAdamW
 from trainer.model.packed_linear import widens_bfloat16
 from trainer.model.policy import Policy, load_policy, shard
 from trainer.spec.events import EventWriter, Finished, Grading, Started, StepDigest, StepMetrics, Stopped
-from trainer.spec.memory_plan import Device, doubt, memory_plan, refusal
+from trainer.spec.memory_plan import Device, doubt, memory_options, memory_plan, refusal
 from trainer.spec.model_size import model_size
 from trainer.spec.run import RunSpec
 from trainer.steps.progress import Progress, StopAsked, StoppedWithin
@@ -92,7 +92,8 @@ class BaseRun(ABC):
         except InvalidSpec:
             return  # what loads the model says what is wrong with its folder
         plan = memory_plan(self.spec, size, has, self._ranks.world, sharded=self._to_shard)
-        if problem := refusal(plan, has):
+        options = memory_options(self.spec, size, has, self._ranks.world, sharded=self._to_shard)
+        if problem := refusal(plan, has, options):
             raise InvalidSpec(problem, "model")
         if told := doubt(plan, has):
             self._notes.append(told)

@@ -14,22 +14,28 @@ for its way back of each position
 and with recomputation its input s D alone, and one layer all of it.
 """
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 from trainer.spec.algorithm import PolicySplit
-from trainer.spec.model_size import ModelSize
+from trainer.spec.model import LoraSpec
+from trainer.spec.model_size import ModelSize, blocks_of
 from trainer.spec.run import RunSpec
 from trainer.spec.taught import Dpo, Taught
 
-Phase = Literal["always", "sampling", "update", "probes"]
+#: ``host`` is not one, but of what a GPU's process keeps in the host's memory instead.
+Phase = Literal["always", "sampling", "update", "probes", "host"]
 GIB = 1 << 30
 #: As in trainer.steps.parts, trainer.model.logprobs and the engines of trainer.rollout.
 MICRO_BATCH_TOKENS, LARGEST_MICRO_BATCH_TOKENS = 4096, 16384
 CHUNK_TOKENS, KEPT_BYTES, DEVICE_SHARE, CHUNK_COPIES, LEAST_CHUNK = 512, 256 << 20, 32, 4, 128
 ROWS_AT_ONCE, CACHE_GROWTH = 128, 64
 BESIDE_SHARE = 0.4
+SLICE, SLICE_ON_CPU = 1 << 24, 1 << 18
+#: Bytes for each number of a slice of moments: both in float32, and as much to make them of what is kept.
+IN_USE = 16
 #: Copies of the trained weights that the probe of gradients adds up in.
 PROBE_SUMS = 4
 #: Of float32 logits that a chunk has at once: themselves, probabilities, and their gradient.
@@ -63,7 +69,8 @@ class MemoryPlan:
         """The most at once, for the longest prompts and responses."""
         beside: dict[Phase, int] = {"always": 0}
         for line in self.lines:
-            beside[line.phase] = beside.get(line.phase, 0) + line.bytes
+            if line.phase != "host":
+                beside[line.phase] = beside.get(line.phase, 0) + line.bytes
         always = beside.pop("always")
         return always + max(beside.values(), default=0)
 
@@ -108,14 +115,14 @@ def memory_plan(
     adapted = _adapters(spec, size)
     trained = size.parameters if adapted is None else adapted
     share = ranks if sharded else 1
-    trains = size.exact and spec.total_steps > 0
+    trains = _trains(spec, size)
     # Parts of trained weights are their own masters (trainer.distributed.sharding).
     of_trained = 4 if sharded else number
     frozen = 0 if adapted is None else size.parameters
     lines = [
         Line("weights", (frozen * number + trained * of_trained) // share, certain=size.exact),
         Line("masters", 0 if of_trained == 4 else 4 * trained // share, certain=size.exact),
-        Line("moments", 8 * trained // share, certain=trains),
+        *_moments(spec, size, device, share),
         Line("gradients", 4 * trained // share, "update", certain=trains),
     ]
     if _has_reference(spec) and adapted is None:
@@ -130,18 +137,40 @@ def memory_plan(
     )
 
 
-def refusal(plan: MemoryPlan, device: Device) -> str | None:
+def refusal(plan: MemoryPlan, device: Device, options: Sequence[tuple[str, MemoryPlan]] = ()) -> str | None:
     """Why the run cannot fit the device; None if it can, or if the device's memory is unknown.
 
-    Only what is certain leads to a refusal.
+    Only what is certain leads to a refusal. It names those of ``options`` with which the run would fit.
     """
     if device.memory_bytes is None or plan.certain_bytes <= device.memory_bytes:
         return None
+    fitting = [(name, one) for name, one in options if one.certain_bytes <= device.memory_bytes]
+    told = "; ".join(f"{name} needs {_gib(one.certain_bytes)}" for name, one in fitting)
+    remedy = f"give one of these: {told}; or" if fitting else "give"
     return (
         f"the run needs at least {_gib(plan.certain_bytes)}, but the {_place(device)} has "
-        f"{_gib(device.memory_bytes)}: {plan.in_words()}. Give lora to train only adapters, a smaller "
-        "model, or more GPUs, over which the run is sharded"
+        f"{_gib(device.memory_bytes)}: {plan.in_words()}. To fit it, {remedy} a smaller model, or more GPUs, "
+        "over which the run is sharded"
     )
+
+
+def memory_options(
+    spec: RunSpec, size: ModelSize, device: Device, ranks: int = 1, sharded: bool = False
+) -> list[tuple[str, MemoryPlan]]:
+    """What could be chosen to need less that is certain, and the plans with it, from the least change on."""
+    changes: dict[str, object] = {"moments": "int8"} if device.cpu else {"offload": True, "moments": "int8"}
+    found = [
+        (
+            f"optimizer.{name} {json.dumps(value)}",
+            spec.model_copy(update={"optimizer": spec.optimizer.model_copy(update={name: value})}),
+        )
+        for name, value in changes.items()
+    ]
+    if spec.lora is None:
+        found.append((f"lora (rank {LoraSpec().rank})", spec.model_copy(update={"lora": LoraSpec()})))
+    least = memory_plan(spec, size, device, ranks, sharded).certain_bytes
+    plans = [(name, memory_plan(one, size, device, ranks, sharded)) for name, one in found]
+    return [(name, plan) for name, plan in plans if plan.certain_bytes < least]
 
 
 def doubt(plan: MemoryPlan, device: Device) -> str | None:
@@ -168,10 +197,34 @@ def _adapters(spec: RunSpec, size: ModelSize) -> int | None:
     """Numbers of the adapters; None without any."""
     if spec.lora is None:
         return None
-    wanted = spec.lora.target_modules
-    return spec.lora.rank * sum(
-        rows + columns for name, rows, columns in size.linear if wanted is None or name in wanted
-    )
+    return spec.lora.rank * sum(rows + columns for rows, columns in _adapted(spec.lora, size))
+
+
+def _adapted(lora: LoraSpec, size: ModelSize) -> list[tuple[int, int]]:
+    """Numbers out and in of the matrices that have adapters."""
+    wanted = lora.target_modules
+    return [(rows, columns) for name, rows, columns in size.linear if wanted is None or name in wanted]
+
+
+def _moments(spec: RunSpec, size: ModelSize, device: Device, share: int) -> Sequence[Line]:
+    trained, vectors, blocks = size.parameters, size.vectors, size.blocks
+    if spec.lora is not None:
+        rank, linear = spec.lora.rank, _adapted(spec.lora, size)
+        trained, vectors = rank * sum(rows + columns for rows, columns in linear), 0
+        blocks = sum(rank * blocks_of(columns) + rows * blocks_of(rank) for rows, columns in linear)
+    eight = spec.optimizer.moments == "int8"
+    kept = (2 * (trained - vectors) + 8 * (blocks + vectors) if eight else 8 * trained) // share
+    away = spec.optimizer.offload and not device.cpu
+    lines = [Line("moments", kept, "host" if away else "always", not away and _trains(spec, size))]
+    if eight or away:
+        at_once = min(trained // share, SLICE_ON_CPU if device.cpu else SLICE)
+        lines.append(Line("moments in use", IN_USE * at_once, "update"))
+    return lines
+
+
+def _trains(spec: RunSpec, size: ModelSize) -> bool:
+    """Whether what training takes is certain."""
+    return size.exact and spec.total_steps > 0
 
 
 def _has_reference(spec: RunSpec) -> bool:

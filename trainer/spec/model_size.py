@@ -9,6 +9,8 @@ from typing import Any
 
 from trainer.errors import InvalidSpec
 
+#: Numbers of a row whose moments have a scale in common in eight bits, at most (``trainer.model.moments``).
+BLOCK = 256
 _LONGEST_HEAD = 100 << 20
 _LAYER = re.compile(r"\blayers\.(\d+)\.")
 #: Parts of a checkpoint that a run does not load: other senses, and heads that guess further tokens.
@@ -32,6 +34,10 @@ class ModelSize:
     """Width of all key heads together; values are as wide."""
     inner: int
     """Width within a feed-forward layer."""
+    vectors: int
+    """Numbers that are not in matrices: of norms and biases."""
+    blocks: int
+    """Blocks of ``BLOCK`` numbers, or of what is left of a row, in the rows of all matrices."""
     exact: bool
     """Whether ``parameters`` are those that a run loads. Not so of compressed weights, and of models with
     other senses, of which a run loads a part."""
@@ -77,8 +83,15 @@ def _size(folder: Path) -> ModelSize:
         queries=heads * size,
         keys=int(config.get("num_key_value_heads") or heads) * size,
         inner=int(config.get("intermediate_size") or 0),
+        vectors=sum(math.prod(shape) for shape, _ in kept.values() if len(shape) < 2),
+        blocks=sum(math.prod(shape[:-1]) * blocks_of(shape[-1]) for shape, _ in kept.values() if shape[1:]),
         exact=bool(kept) and not composed and all(kind in _PLAIN for _, kind in tensors.values()),
     )
+
+
+def blocks_of(columns: int) -> int:
+    """Blocks of a row."""
+    return -(-columns // BLOCK)
 
 
 def _loaded(name: str, layers: int) -> bool:

@@ -74,6 +74,18 @@ class OptimizerSpec(StrictModel):
         "in each (FSDP); replicated keeps all of them in each, which needs less communication. A "
         "single process has them all either way",
     )
+    moments: Literal["float32", "int8"] = Field(
+        default="float32",
+        exclude_if=lambda moments: moments == "float32",
+        description="How AdamW's two moments of each weight are kept: float32, 8 bytes together; int8: 2 "
+        "bytes, in blocks with a scale each, for matrices. Updates then differ by rounding",
+    )
+    offload: bool = Field(
+        default=False,
+        exclude_if=lambda offload: not offload,
+        description="Keep the moments in the host's memory, from which they come to the GPU slice by slice "
+        "at each update. Results are the same, an update takes longer; without a GPU it has no effect",
+    )
 
     @model_validator(mode="before")
     @classmethod
