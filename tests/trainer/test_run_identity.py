@@ -68,6 +68,7 @@ def test_a_folder_that_is_not_there_is_made(done: tuple[RunSpec, Path], tmp_path
     [
         ({"seed": 12}, "seed"),
         ({"optimizer": OptimizerSpec(learning_rate=2e-3)}, "optimizer.learning_rate"),
+        ({"optimizer": OptimizerSpec(learning_rate=1e-3, moments="int8")}, "optimizer.moments"),
         ({"algorithm": Grpo()}, "algorithm.type"),
         ({"lora": LoraSpec(rank=2)}, "lora"),
         ({"run_id": "another"}, "run_id"),
@@ -85,6 +86,16 @@ def test_another_spec_is_refused(
     end = refusal(done[0].model_copy(update=changes), used)
     assert end.param is not None and end.param.startswith(param.split(".")[0])
     assert param in end.message and "empty run directory" in end.message
+
+
+def test_moments_may_go_to_the_host_s_memory_and_older_trainers_read_specs_without(
+    done: tuple[RunSpec, Path], used: Path
+):
+    spec = done[0]
+    away = spec.optimizer.model_copy(update={"offload": True})
+    claim_folder(used, spec.model_copy(update={"optimizer": away}))
+    assert json.loads((used / RUN_NAME).read_text())["spec"]["optimizer"]["offload"] is True
+    assert not {"moments", "offload"} & spec.optimizer.model_dump().keys()
 
 
 def test_other_rows_are_another_run_wherever_they_lie(done: tuple[RunSpec, Path], used: Path, tmp_path: Path):
