@@ -93,7 +93,8 @@ def test_moments_may_go_to_the_host_s_memory_and_older_trainers_read_specs_witho
 ):
     spec = done[0]
     away = spec.optimizer.model_copy(update={"offload": True})
-    claim_folder(used, spec.model_copy(update={"optimizer": away}))
+    rollout = spec.rollout.model_copy(update={"engine": "transformers"})
+    claim_folder(used, spec.model_copy(update={"optimizer": away, "rollout": rollout}))
     assert json.loads((used / RUN_NAME).read_text())["spec"]["optimizer"]["offload"] is True
     assert not {"moments", "offload"} & spec.optimizer.model_dump().keys()
 
