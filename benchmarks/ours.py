@@ -11,6 +11,7 @@ from benchmarks.job import Job, conversations, from_arguments, reward, say, say_
 from trainer.loop import Run
 from trainer.spec.events import EventWriter, StepMetrics, read_events
 from trainer.spec.run import RunSpec
+from trainer.system.heap import keep_freed_memory
 
 
 def spec(job: Job, folder: Path) -> RunSpec:
@@ -66,6 +67,7 @@ def steps_of(job: Job) -> list[dict[str, Any]]:
 
 def main() -> None:
     """Run and tell."""
+    keep_freed_memory()
     for step in steps_of(from_arguments()):
         say(**step)
     say_memory()

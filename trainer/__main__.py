@@ -30,6 +30,7 @@ from trainer.spec.run_arguments import add_run_arguments
 from trainer.system import logs
 from trainer.system.files import write_atomically
 from trainer.system.guard import end_self
+from trainer.system.heap import keep_freed_memory
 from trainer.system.imports import large_imports
 from trainer.system.run_lock import sole_trainer
 
@@ -68,6 +69,7 @@ def main(arguments: list[str] | None = None) -> int:
     # set before torch is imported; GNU's OpenMP reads the second, others the first.
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     os.environ.setdefault("GOMP_SPINCOUNT", "10000")
+    keep_freed_memory()
     if options.ranks > 1 and (code := _launch(options)) is not None:
         return code
     stop = threading.Event()

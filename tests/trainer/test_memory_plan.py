@@ -220,12 +220,14 @@ def test_logits_take_what_their_computation_allows_itself(
     device = Device(cpu=memory_bytes is None, memory_bytes=memory_bytes)
     lines = {one.what: one.bytes for one in memory_plan(spec, size, device).lines}
     cost = logprobs.Cost(logprobs.CHUNK_TOKENS, logprobs.KEPT_BYTES)
-    copies = plans.LOGITS_AT_ONCE
-    if memory_bytes is not None:
-        cost, copies = logprobs.Cost.on(memory_bytes, size.vocabulary), logprobs.CHUNK_COPIES
     positions = micro_batch_positions(spec)
-    assert lines["logits of a chunk"] == copies * 4 * size.vocabulary * min(cost.chunk, positions)
     row = size.vocabulary * (4 if dtype == "float32" else 2)
+    pieces = plans.LOGITS_AT_ONCE * 4 * size.vocabulary * min(logprobs.CACHED_TOKENS, positions)
+    at_once = pieces + row * min(cost.chunk, positions)
+    if memory_bytes is not None:
+        cost = logprobs.Cost.on(memory_bytes, size.vocabulary)
+        at_once = logprobs.CHUNK_COPIES * 4 * size.vocabulary * min(cost.chunk, positions)
+    assert lines["logits of a chunk"] == at_once
     assert lines["kept probabilities"] == row * min(positions, cost.kept_bytes // row)
     if memory_bytes == 1 << 20:  # so small that both are bounded by it
         assert cost.chunk < positions and cost.kept_bytes < positions * row
@@ -238,7 +240,14 @@ def test_the_trainer_s_sizes_are_those_of_the_plan():
     assert (plans.SLICE, plans.SLICE_ON_CPU) == (moments.SLICE, moments.SLICE_ON_CPU)
     assert plans.MICRO_BATCH_TOKENS == parts.MICRO_BATCH_TOKENS
     assert plans.LARGEST_MICRO_BATCH_TOKENS == rows_of_models.LARGEST_MICRO_BATCH_TOKENS
-    for name in ("CHUNK_TOKENS", "KEPT_BYTES", "DEVICE_SHARE", "CHUNK_COPIES", "LEAST_CHUNK"):
+    for name in (
+        "CHUNK_TOKENS",
+        "CACHED_TOKENS",
+        "KEPT_BYTES",
+        "DEVICE_SHARE",
+        "CHUNK_COPIES",
+        "LEAST_CHUNK",
+    ):
         assert getattr(plans, name) == getattr(logprobs, name)
 
 

@@ -19,7 +19,7 @@ a forward pass is given a context; other calls go to its scaled-dot-product atte
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -28,6 +28,7 @@ from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
 from trainer.model.autograd import Saved
+from trainer.model.rotation import Rotation
 from trainer.model.trees import Tree, spanned_tree_attention
 
 IMPLEMENTATION = "policysplit_tree"
@@ -47,11 +48,30 @@ class UnsupportedAttention(Exception):
     """A model's attention is another function than a context's."""
 
 
+class Heads(NamedTuple):
+    """Of a layer's attention."""
+
+    queries: int
+    keys: int
+    size: int
+
+    @property
+    def by_kind(self) -> tuple[int, int, int]:
+        """Heads of queries, keys and values, which lie side by side in this order."""
+        return self.queries, self.keys, self.keys
+
+
 class Context(Protocol):
     """What the layers of one forward pass attend to."""
 
     def attend(self, layer: int, query: Tensor, key: Tensor, value: Tensor, scale: float) -> Tensor:
         """Attention of layer ``layer``: queries, keys and values (B, H, L, D) to outputs (B, L, H, D)."""
+        ...
+
+    def attend_turned(
+        self, layer: int, qkv_BLE: Tensor, heads: Heads, rotation: Rotation, scale: float
+    ) -> Tensor:
+        """The same of queries and keys that are still to be turned, beside the values; to (B, L, H D)."""
         ...
 
 
@@ -64,6 +84,23 @@ class Trees:
     def attend(self, layer: int, query: Tensor, key: Tensor, value: Tensor, scale: float) -> Tensor:
         """Shapes as in ``Context``; B = 1."""
         return tree_attention(query[0], key[0], value[0], self.trees, scale).transpose(0, 1)[None]
+
+    def attend_turned(
+        self, layer: int, qkv_BLE: Tensor, heads: Heads, rotation: Rotation, scale: float
+    ) -> Tensor:
+        """Shapes as in ``Context``; B = 1, on the CPU."""
+        return _TurnedTreeAttention.apply(  # type: ignore[return-value]
+            qkv_BLE, heads, rotation, self.trees, scale
+        )
+
+
+def turned_heads(qkv_BLE: Tensor, heads: Heads, rotation: Rotation) -> tuple[Tensor, Tensor, Tensor]:
+    """Queries and keys as ``rotation`` turns them, and values: (B, H, L, D) each, float32 or better."""
+    every = qkv_BLE.unflatten(-1, (-1, heads.size))
+    turned, values = every.split((heads.queries + heads.keys, heads.keys), dim=2)
+    query, key = rotation.turn(turned).split((heads.queries, heads.keys), dim=2)
+    (values,) = _widened(values)
+    return query.transpose(1, 2), key.transpose(1, 2), values.transpose(1, 2)
 
 
 def context_inputs(ids_BL: Tensor, position_ids_BL: Tensor, context: Context) -> dict[str, object]:
@@ -97,36 +134,15 @@ class _SavedTrees(Saved, Protocol):
 
 
 class _TreeAttention(torch.autograd.Function):
-    """The three parts of each tree. The CPU kernels are about a third faster in float32 than in bfloat16, and
-    lose less, so narrower inputs are widened for each call; what is kept stays narrow."""
+    """The CPU kernels are about a third faster in float32 than in bfloat16, and lose less, so narrower inputs
+    are widened for each call; what is kept stays narrow."""
 
     @staticmethod
     def forward(  # type: ignore[override]
         ctx: _SavedTrees, query: Tensor, key: Tensor, value: Tensor, trees: tuple[Tree, ...], scale: float
     ) -> Tensor:
         q, k, v = _widened(query, key, value)
-        out, lse = torch.empty_like(q), q.new_empty(q.shape[:2])
-        for tree in trees:
-            prompt, response = slice(tree.start, tree.first), slice(tree.first, tree.end)
-            of_prompt = _attend(*(x[None, :, prompt] for x in (q, k, v)), scale=scale)
-            out[:, prompt], lse[:, prompt] = of_prompt[0][0], of_prompt[1][0]
-            if tree.first == tree.end:
-                continue
-            own = _Rectangles(tree.responses, q.device)
-            of_own = [
-                _attend(*some, scale=scale) for some in own.gather(*(x[:, response] for x in (q, k, v)))
-            ]
-            out_b, lse_b = map(own.scatter, zip(*of_own, strict=True))
-            heads = len(k)
-            out_a, lse_a = _flash(
-                _fold(q[:, response], heads)[None], k[None, :, prompt], v[None, :, prompt], scale=scale
-            )
-            out_a, lse_a = out_a.reshape(out_b.shape), lse_a.reshape(lse_b.shape)
-            whole = torch.logaddexp(lse_a, lse_b)
-            lse[:, response] = whole
-            out[:, response] = out_a.mul_((lse_a - whole).exp_()[..., None]).add_(
-                out_b.mul_((lse_b - whole).exp_()[..., None])
-            )
+        out, lse = _forward(q, k, v, trees, scale)
         out = out.to(query.dtype)
         ctx.save_for_backward(query, key, value, out, lse)
         ctx.trees, ctx.scale = trees, scale
@@ -136,29 +152,102 @@ class _TreeAttention(torch.autograd.Function):
     def backward(ctx: _SavedTrees, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         query, key, value, output, lse = ctx.saved_tensors
         q, k, v, out, grad = _widened(query, key, value, output, gradients[0])
-        grad_q, grad_k, grad_v = torch.empty_like(q), torch.empty_like(k), torch.empty_like(v)
-        for tree in ctx.trees:
-            prompt, response = slice(tree.start, tree.first), slice(tree.first, tree.end)
-            of_prompt = _attend_backward(
-                *(x[None, :, prompt] for x in (grad, q, k, v, out, lse)), scale=ctx.scale
-            )
-            grad_q[:, prompt], grad_k[:, prompt], grad_v[:, prompt] = (x[0] for x in of_prompt)
-            if tree.first == tree.end:
-                continue
-            own = _Rectangles(tree.responses, q.device)
-            rectangles = own.gather(*(x[:, response] for x in (grad, q, k, v, out, lse)))
-            own.clear_padding([some[0] for some in rectangles])
-            found = [_attend_backward(*some, scale=ctx.scale) for some in rectangles]
-            of_own = [own.scatter(x) for x in zip(*found, strict=True)]
-            heads = len(k)
-            grad_a, q_a, out_a, lse_a = (_fold(x[:, response], heads)[None] for x in (grad, q, out, lse))
-            k_a, v_a = k[None, :, prompt], v[None, :, prompt]
-            of_prompt = _flash_backward(grad_a, q_a, k_a, v_a, out_a, lse_a, 0.0, False, scale=ctx.scale)
-            grad_q[:, response] = of_own[0].add_(of_prompt[0].reshape(of_own[0].shape))
-            grad_k[:, response], grad_v[:, response] = of_own[1], of_own[2]
-            grad_k[:, prompt] += of_prompt[1][0]
-            grad_v[:, prompt] += of_prompt[2][0]
-        return grad_q.to(query.dtype), grad_k.to(key.dtype), grad_v.to(value.dtype), None, None
+        found = torch.empty_like(q), torch.empty_like(k), torch.empty_like(v)
+        _backward(grad, (q, k, v, out, lse), found, ctx.trees, ctx.scale)
+        return *(x.to(y.dtype) for x, y in zip(found, (query, key, value), strict=True)), None, None
+
+
+class _SavedTurned(_SavedTrees, Protocol):
+    heads: Heads
+    rotation: Rotation
+
+
+class _TurnedTreeAttention(torch.autograd.Function):
+    """The same of queries and keys before they are turned: that is done again on the way back."""
+
+    @staticmethod
+    def forward(  # type: ignore[override]
+        ctx: _SavedTurned,
+        qkv_BLE: Tensor,
+        heads: Heads,
+        rotation: Rotation,
+        trees: tuple[Tree, ...],
+        scale: float,
+    ) -> Tensor:
+        q, k, v = (x[0] for x in turned_heads(qkv_BLE, heads, rotation))
+        out, lse = _forward(q, k, v, trees, scale)
+        out_BLE = out.transpose(0, 1).flatten(1)[None].to(qkv_BLE.dtype)
+        ctx.save_for_backward(qkv_BLE, out_BLE, lse)
+        ctx.heads, ctx.rotation, ctx.trees, ctx.scale = heads, rotation, trees, scale
+        return out_BLE
+
+    @staticmethod
+    def backward(ctx: _SavedTurned, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        qkv_BLE, out_BLE, lse = ctx.saved_tensors
+        heads = ctx.heads
+        q, k, v = (x[0] for x in turned_heads(qkv_BLE, heads, ctx.rotation))
+        out, grad = (
+            x.unflatten(-1, (-1, heads.size))[0].transpose(0, 1) for x in _widened(out_BLE, gradients[0])
+        )
+        found_BLHD = q.new_empty(1, q.shape[1], sum(heads.by_kind), heads.size)
+        found = [x[0].transpose(0, 1) for x in found_BLHD.split(heads.by_kind, dim=2)]
+        _backward(grad, (q, k, v, out, lse), found, ctx.trees, ctx.scale)
+        turned = found_BLHD[:, :, : -heads.keys]
+        turned.copy_(ctx.rotation.turn_back(turned))
+        return found_BLHD.flatten(2).to(qkv_BLE.dtype), None, None, None, None
+
+
+def _forward(q: Tensor, k: Tensor, v: Tensor, trees: Sequence[Tree], scale: float) -> tuple[Tensor, Tensor]:
+    """The three parts of each tree: output (H, L, D), strided as ``q`` is, and log-sum-exp (H, L)."""
+    out, lse = torch.empty_like(q), q.new_empty(q.shape[:2])
+    for tree in trees:
+        prompt, response = slice(tree.start, tree.first), slice(tree.first, tree.end)
+        of_prompt = _attend(*(x[None, :, prompt] for x in (q, k, v)), scale=scale)
+        out[:, prompt], lse[:, prompt] = of_prompt[0][0], of_prompt[1][0]
+        if tree.first == tree.end:
+            continue
+        own = _Rectangles(tree.responses, q.device)
+        of_own = [_attend(*some, scale=scale) for some in own.gather(*(x[:, response] for x in (q, k, v)))]
+        out_b, lse_b = map(own.scatter, zip(*of_own, strict=True))
+        heads = len(k)
+        out_a, lse_a = _flash(
+            _fold(q[:, response], heads)[None], k[None, :, prompt], v[None, :, prompt], scale=scale
+        )
+        out_a, lse_a = out_a.reshape(out_b.shape), lse_a.reshape(lse_b.shape)
+        whole = torch.logaddexp(lse_a, lse_b)
+        lse[:, response] = whole
+        out[:, response] = out_a.mul_((lse_a - whole).exp_()[..., None]).add_(
+            out_b.mul_((lse_b - whole).exp_()[..., None])
+        )
+    return out, lse
+
+
+def _backward(
+    grad: Tensor, kept: Sequence[Tensor], found: Sequence[Tensor], trees: Sequence[Tree], scale: float
+) -> None:
+    """Write the gradients of queries, keys and values into ``found``, (H, L, D) each; ``kept`` are these
+    three, output and log-sum-exp."""
+    q, k, v, out, lse = kept
+    grad_q, grad_k, grad_v = found
+    for tree in trees:
+        prompt, response = slice(tree.start, tree.first), slice(tree.first, tree.end)
+        of_prompt = _attend_backward(*(x[None, :, prompt] for x in (grad, q, k, v, out, lse)), scale=scale)
+        grad_q[:, prompt], grad_k[:, prompt], grad_v[:, prompt] = (x[0] for x in of_prompt)
+        if tree.first == tree.end:
+            continue
+        own = _Rectangles(tree.responses, q.device)
+        rectangles = own.gather(*(x[:, response] for x in (grad, q, k, v, out, lse)))
+        own.clear_padding([some[0] for some in rectangles])
+        each = [_attend_backward(*some, scale=scale) for some in rectangles]
+        of_own = [own.scatter(x) for x in zip(*each, strict=True)]
+        heads = len(k)
+        grad_a, q_a, out_a, lse_a = (_fold(x[:, response], heads)[None] for x in (grad, q, out, lse))
+        k_a, v_a = k[None, :, prompt], v[None, :, prompt]
+        of_prompt = _flash_backward(grad_a, q_a, k_a, v_a, out_a, lse_a, 0.0, False, scale=scale)
+        grad_q[:, response] = of_own[0].add_(of_prompt[0].reshape(of_own[0].shape))
+        grad_k[:, response], grad_v[:, response] = of_own[1], of_own[2]
+        grad_k[:, prompt] += of_prompt[1][0]
+        grad_v[:, prompt] += of_prompt[2][0]
 
 
 def _widened(*tensors: Tensor) -> list[Tensor]:

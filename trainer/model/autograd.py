@@ -15,3 +15,7 @@ class Saved(Protocol):
     def save_for_backward(self, *tensors: Tensor) -> None:
         """Keep ``tensors`` for the way back."""
         ...
+
+    def set_materialize_grads(self, value: bool) -> None:
+        """Whether outputs that a loss does not use have gradients of zero; if not, they have None."""
+        ...

@@ -12,17 +12,18 @@ states: as much as a policy moves in several steps. With ``logits_dtype`` "float
 and 1e-5. CPUs have no such product and multiply in float32; on CUDA the product itself writes float32.
 """
 
+from collections.abc import Iterator
 from typing import NamedTuple, Protocol
 
 import torch
 from torch import Tensor
 
 from trainer.model.autograd import Saved
-from trainer.model.packed_linear import can_pack, packed, packed_product, widens
+from trainer.model.packed_linear import can_pack, packed, packed_product, weight_product, widens
 from trainer.model.products import add_product, sums_stay, wide_product
 from trainer.spec.model import LogitsDtype
 
-CHUNK_TOKENS = 512
+CHUNK_TOKENS = 1024
 CACHED_TOKENS = 64
 KEPT_BYTES = 256 * 2**20
 """Probabilities that the forward pass leaves for the backward pass on a CPU, whatever the batch."""
@@ -134,14 +135,21 @@ def compared_logprobs(
     )
 
 
+def _pieces(start: int, stop: int, size: int) -> Iterator[slice]:
+    return (slice(first, min(first + size, stop)) for first in range(start, stop, size))
+
+
+def _cached(chunk: int, device: torch.device) -> int:
+    """Tokens whose numbers stay in a processor's cache while they are reduced."""
+    return min(chunk, CACHED_TOKENS) if device.type == "cpu" else chunk
+
+
 class _SavedChunks(Saved, Protocol):
     temperature: float
     chunk: int
     output: OutputLayer
 
     def mark_non_differentiable(self, *tensors: Tensor) -> None: ...
-
-    def set_materialize_grads(self, value: bool) -> None: ...
 
 
 class _LinearLogProbs(torch.autograd.Function):
@@ -166,10 +174,7 @@ class _LinearLogProbs(torch.autograd.Function):
         row_bytes = len(output_VD) * hidden_TD.dtype.itemsize
         kept = min(len(token_T), kept_bytes // row_bytes) if any(ctx.needs_input_grad) else 0
         kept_TV = hidden_TD.new_empty(kept, len(output_VD))
-        # Pieces that stay in a processor's cache while they are reduced.
-        rows = min(chunk, CACHED_TOKENS) if hidden_TD.device.type == "cpu" else chunk
-        for start in range(0, len(token_T), rows):
-            part = slice(start, start + rows)
+        for part in _pieces(0, len(token_T), _cached(chunk, hidden_TD.device)):
             log_p = output(hidden_TD[part], temperature)
             log_z_T[part] = torch.logsumexp(log_p, dim=-1)
             log_p.sub_(log_z_T[part, None])
@@ -177,7 +182,7 @@ class _LinearLogProbs(torch.autograd.Function):
             if compares:
                 likeliest_T[part] = log_p.argmax(-1) == token_T[part]
             p = log_p.exp()
-            kept_TV[part] = p[: max(kept - start, 0)]
+            kept_TV[part] = p[: max(kept - part.start, 0)]
             # A token that cannot occur (log p = -inf, p = 0) contributes nothing.
             log_p.clamp_(min=torch.finfo(log_p.dtype).min)
             entropy_T[part] = -torch.linalg.vecdot(p, log_p)
@@ -194,52 +199,55 @@ class _LinearLogProbs(torch.autograd.Function):
         entropy_used = gradients[1] is not None and bool(gradients[1].any())
         grad_logp_T, grad_entropy_T = (torch.zeros_like(logp_T) if x is None else x for x in gradients[:2])
         grad_hidden = torch.empty_like(hidden_TD)
-        # Frozen under adapters: then a matrix of the vocabulary's size is neither made nor filled.
-        grad_output = (
-            torch.zeros(output_VD.shape, dtype=log_z_T.dtype, device=output_VD.device)
-            if ctx.needs_input_grad[1]
-            else None
-        )
+        parts = list(_pieces(0, len(token_T), ctx.chunk))
+        # Frozen under adapters: then a matrix of the vocabulary's size is neither made nor filled. Nor is one
+        # to add up a single part in.
+        trained, grad_output = ctx.needs_input_grad[1], None
+        if trained and (len(parts) != 1 or sums_stay(hidden_TD)):
+            grad_output = torch.zeros(output_VD.shape, dtype=log_z_T.dtype, device=output_VD.device)
         # Without instructions for bfloat16 its plain products run on one core, a hundred times slower.
         factor_dtype = torch.float32 if widens(hidden_TD) else hidden_TD.dtype
         factor_VD, factor_TD = output_VD.to(factor_dtype), hidden_TD.to(factor_dtype)
-        for start in range(0, len(token_T), ctx.chunk):
-            part = slice(start, min(start + ctx.chunk, len(token_T)))
-            grad_logp = grad_logp_T[part, None]
-            # d logp / dz = onehot - p;  dH / dz = -p (log p + H)
+        rounded = factor_dtype != log_z_T.dtype
+        for part in parts:
             kept = not entropy_used and part.stop <= len(kept_TV)
-            if kept:
-                grad_z = kept_TV[part] * -grad_logp
-            else:
-                log_p = ctx.output(hidden_TD[part], ctx.temperature).sub_(log_z_T[part, None])
-                p = log_p.exp()
-                if entropy_used:
-                    log_p.clamp_(min=torch.finfo(log_p.dtype).min)
-                    grad_z = log_p.add_(entropy_T[part, None]).mul_(p).mul_(-grad_entropy_T[part, None])
-                    grad_z.sub_(p.mul_(grad_logp))
-                else:
-                    grad_z = p.mul_(-grad_logp)
-            token = token_T[part, None]
             # The sampled token's share is 1 - p, which a rounded p makes zero from 0.998 on.
             exact = not kept or kept_TV.dtype == log_z_T.dtype
-            sampled = (
-                grad_z.gather(-1, token) + grad_logp
-                if exact
-                else -torch.expm1(logp_T[part, None]) * grad_logp
-            )
-            if ctx.temperature != 1.0:
-                grad_z.div_(ctx.temperature)
-                sampled.div_(ctx.temperature)
-            if factor_dtype == log_z_T.dtype:
-                grad_z.scatter_(-1, token, sampled)
-                grad_hidden[part] = grad_z @ factor_VD
-            else:
+            grad_z = factor_TD.new_empty(part.stop - part.start, len(output_VD))
+            sampled = torch.empty_like(logp_T[part, None])
+            for piece in _pieces(part.start, part.stop, _cached(ctx.chunk, hidden_TD.device)):
+                grad_logp = grad_logp_T[piece, None]
+                # d logp / dz = onehot - p;  dH / dz = -p (log p + H)
+                if kept:
+                    found = kept_TV[piece] * -grad_logp
+                else:
+                    log_p = ctx.output(hidden_TD[piece], ctx.temperature).sub_(log_z_T[piece, None])
+                    p = log_p.exp()
+                    if entropy_used:
+                        log_p.clamp_(min=torch.finfo(log_p.dtype).min)
+                        found = log_p.add_(entropy_T[piece, None]).mul_(p).mul_(-grad_entropy_T[piece, None])
+                        found.sub_(p.mul_(grad_logp))
+                    else:
+                        found = p.mul_(-grad_logp)
+                token = token_T[piece, None]
+                own = found.gather(-1, token) if exact else None
+                own = -torch.expm1(logp_T[piece, None]) * grad_logp if own is None else own + grad_logp
+                if ctx.temperature != 1.0:
+                    found.div_(ctx.temperature)
+                    own.div_(ctx.temperature)
                 # It is half of a confident token's gradient or more: the rounded product leaves it out.
-                grad_z = grad_z.scatter_(-1, token, 0.0).to(factor_dtype)
+                found.scatter_(-1, token, 0.0) if rounded else found.scatter_(-1, token, own)
+                place = slice(piece.start - part.start, piece.stop - part.start)
+                grad_z[place], sampled[place] = found, own
+            if rounded:
                 grad_hidden[part] = wide_product(grad_z, factor_VD) + sampled * output_VD[token_T[part]]
-                grad_z.scatter_(-1, token, sampled.to(factor_dtype))
+                grad_z.scatter_(-1, token_T[part, None], sampled.to(factor_dtype))
+            else:
+                grad_hidden[part] = grad_z @ factor_VD
             if grad_output is not None:
                 add_product(grad_output, grad_z.t(), factor_TD[part])
+            elif trained:
+                grad_output = weight_product(grad_z, factor_TD)
         if grad_output is not None:
             grad_output = grad_output.to(output_VD.dtype)
         return grad_hidden, grad_output, None, None, None, None, None

@@ -6,12 +6,15 @@ to 0.95 of the time in bfloat16 and 0.45 to 0.75 in float32. Where the processor
 slowly than float32 (an Intel Xeon without AMX: 150 against 300 G/s), or has no instruction for it, a bfloat16
 layer multiplies in float32 and rounds once.
 
-Gradients are plain products. The copy is made anew when the weight has other memory, or its version counter
-says that it was changed; whoever writes into it behind autograd's back (fused optimizers do) must increment
-the counter.
+Gradients are plain products, but float32 ones where MKL is slow: there one factor is packed for each, and
+dropped (``benchmarks/NOTES.md``). The copy is made anew when the weight has other memory, or its version
+counter says that it was changed; whoever writes into it behind autograd's back (fused optimizers do) must
+increment the counter.
 """
 
+from collections.abc import Callable, Sequence
 from functools import lru_cache
+from typing import NamedTuple, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -19,6 +22,8 @@ from torch import Tensor, nn
 from trainer.model.autograd import Saved
 
 PACKED_DTYPES = (torch.float32, torch.bfloat16)
+LEAST_ROWS = 128
+"""Rows of a gradient below which packing a factor costs more than it saves."""
 
 
 def can_pack(weight: Tensor) -> bool:
@@ -50,8 +55,12 @@ def packed(weight_ND: Tensor) -> Tensor:
     return torch.ops.mkldnn._reorder_linear_weight(weight_ND.detach(), None)
 
 
-def packed_product(x: Tensor, packed_weight: Tensor, bias: Tensor | None = None) -> Tensor:
-    """x W^T + bias, (..., D) to (..., N); without gradient."""
+def packed_product(
+    x: Tensor, packed_weight: Tensor, bias: Tensor | None = None, plus: Tensor | None = None
+) -> Tensor:
+    """x W^T + bias + plus, rounded once, (..., D) to (..., N); without gradient."""
+    if plus is not None:
+        return torch.ops.mkldnn._linear_pointwise.binary(x, plus, packed_weight, bias, "add")
     return torch.ops.mkldnn._linear_pointwise(x, packed_weight, bias, "none", [], "")
 
 
@@ -59,82 +68,212 @@ def pack_linear_layers(model: nn.Module) -> None:
     """Make ``model``'s linear layers multiply with packed weights, wherever that is possible."""
     for module in model.modules():
         if type(module) is nn.Linear and (can_pack(module.weight) or widens(module.weight)):
-            module.forward = _Forward(module)  # pyright: ignore[reportAttributeAccessIssue]
+            module.forward = PackedLinear(module)  # pyright: ignore[reportAttributeAccessIssue]
 
 
-class _Forward:
-    """The forward pass of one layer, with a copy of its weight as it is now."""
+class Before(NamedTuple):
+    """A function without weights that is applied to a layer's input, and on the way back once more, so that
+    its own input alone is kept."""
 
-    def __init__(self, layer: nn.Linear):
-        self._layer = layer
+    forward: Callable[[Tensor], Tensor]
+    backward: Callable[[Tensor, Tensor], Tensor]
+    """The gradient of its input, from that and the gradient of its output."""
+
+
+NOTHING = Before(lambda x: x, lambda x, grad: grad)
+
+
+class PackedLinear:
+    """The forward pass of one linear layer, or of several that have the same input and whose outputs are put
+    side by side, with a copy of their weights as they are now; ``before`` it, a function of the input."""
+
+    def __init__(self, *layers: nn.Linear, before: Before = NOTHING):
+        self._layers = layers
+        self._before = before
         self._copy: Tensor | None = None
-        self._version = -1
+        self._bias: Tensor | None = None
+        self._versions: list[int] = []
         # Held, so that no later weight can come to lie at the same address.
-        self._source: Tensor | None = None
+        self._sources: list[Tensor] = []
 
-    def __call__(self, x: Tensor) -> Tensor:
-        weight, bias = self._layer.weight, self._layer.bias
-        wide = widens(weight)
-        if not (wide or can_pack(weight)) or x.dtype != weight.dtype:
-            return nn.functional.linear(x, weight, bias)
-        if self._copy is None or self._is_stale(weight):
-            with torch.inference_mode(False):  # the copy may serve a backward pass later
-                self._copy = weight.detach().float() if wide else packed(weight)
-            self._version, self._source = weight._version, weight.detach()
-        product = _widened_product if wide else packed_product
+    def __call__(self, x: Tensor, plus: Tensor | None = None) -> Tensor:
+        """x W^T + bias, and ``plus`` where it is given, of the product's shape; (..., D) to (..., all N)."""
+        weights = [layer.weight for layer in self._layers]
+        if not self._serves(x):
+            inner = applied(self._before, x)
+            outputs = [nn.functional.linear(inner, layer.weight, layer.bias) for layer in self._layers]
+            product = side_by_side(outputs, dim=-1)
+            return product if plus is None else product + plus
+        wide = widens(weights[0])
+        copy = self._packed(wide)
         if not torch.is_grad_enabled():
-            return product(x, self._copy, bias)
+            product = _widened_product if wide else packed_product
+            return product(self._before.forward(x), copy, self._bias, plus)
         function = _WidenedLinear if wide else _PackedLinear
-        return function.apply(x, weight, bias, self._copy)  # type: ignore[return-value]
+        biases = [layer.bias for layer in self._layers]
+        return function.apply(x, plus, copy, self._bias, self._before, *weights, *biases)  # type: ignore[return-value]
 
-    def _is_stale(self, weight: Tensor) -> bool:
-        assert self._source is not None
-        return self._version != weight._version or self._source.data_ptr() != weight.data_ptr()
+    def _serves(self, x: Tensor) -> bool:
+        weight = self._layers[0].weight
+        return x.dtype == weight.dtype and (can_pack(weight) or widens(weight))
+
+    def _packed(self, wide: bool) -> Tensor:
+        if self._copy is None or self._is_stale():
+            weights = [layer.weight.detach() for layer in self._layers]
+            biases = [layer.bias for layer in self._layers]
+            with torch.inference_mode(False):  # the copy may serve a backward pass later
+                whole = side_by_side(weights)
+                self._copy = whole.float() if wide else packed(whole)
+                found = [bias.detach() for bias in biases if bias is not None]
+                self._bias = side_by_side(found) if len(found) == len(biases) else None
+            self._versions = [tensor._version for tensor in self._trained()]
+            self._sources = [tensor.detach() for tensor in self._trained()]
+        return self._copy
+
+    def _trained(self) -> list[Tensor]:
+        tensors = [tensor for layer in self._layers for tensor in (layer.weight, layer.bias)]
+        return [tensor for tensor in tensors if tensor is not None]
+
+    def _is_stale(self) -> bool:
+        return any(
+            version != tensor._version or source.data_ptr() != tensor.data_ptr()
+            for version, source, tensor in zip(self._versions, self._sources, self._trained(), strict=True)
+        )
+
+
+def applied(before: Before, x: Tensor) -> Tensor:
+    """The function by itself, for layers that multiply in another way."""
+    return x if before is NOTHING else _Before.apply(x, before)  # type: ignore[return-value]
+
+
+def side_by_side(of_layers: Sequence[Tensor], dim: int = 0) -> Tensor:
+    """Weights, biases or outputs of several layers as those of one."""
+    return of_layers[0] if len(of_layers) == 1 else torch.cat(list(of_layers), dim)
+
+
+class _KeepsBefore(Saved, Protocol):
+    before: Before
+
+
+class _Before(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: _KeepsBefore, x: Tensor, before: Before) -> Tensor:  # type: ignore[override]
+        ctx.save_for_backward(x)
+        ctx.before = before
+        return before.forward(x)
+
+    @staticmethod
+    def backward(ctx: _KeepsBefore, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        (x,) = ctx.saved_tensors
+        return ctx.before.backward(x, gradients[0]), None
 
 
 class _PackedLinear(torch.autograd.Function):
     @staticmethod
     def forward(  # type: ignore[override]
-        ctx: Saved, x: Tensor, weight: Tensor, bias: Tensor | None, packed_weight: Tensor
+        ctx: _KeepsBefore,
+        x: Tensor,
+        plus: Tensor | None,
+        packed_weight: Tensor,
+        bias: Tensor | None,
+        before: Before,
+        *trained: Tensor | None,
     ) -> Tensor:
-        ctx.save_for_backward(x, weight)
-        return packed_product(x, packed_weight, bias)
+        weights = [weight for weight in trained[: len(trained) // 2] if weight is not None]
+        ctx.save_for_backward(x, *weights)
+        ctx.before = before
+        return packed_product(before.forward(x), packed_weight, bias, plus)
 
     @staticmethod
-    def backward(ctx: Saved, *gradients: Tensor) -> tuple[Tensor | None, ...]:
-        x, weight = ctx.saved_tensors
-        return _gradients(x, weight, gradients[0], ctx.needs_input_grad)
+    def backward(ctx: _KeepsBefore, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        x, *weights = ctx.saved_tensors
+        (grad,) = gradients
+        inner = ctx.before.forward(x)
+        of_inner, *others = _gradients(inner, weights, side_by_side(weights), grad, ctx.needs_input_grad)
+        of_x = None if of_inner is None else ctx.before.backward(x, of_inner)
+        return of_x, grad if ctx.needs_input_grad[1] else None, *others
 
 
-def _widened_product(x: Tensor, weight_ND: Tensor, bias: Tensor | None) -> Tensor:
+def _widened_product(x: Tensor, weight_ND: Tensor, bias: Tensor | None, plus: Tensor | None = None) -> Tensor:
     """As ``packed_product``, with a float32 weight and a bfloat16 result."""
-    return nn.functional.linear(x.float(), weight_ND, None if bias is None else bias.float()).to(x.dtype)
+    product = nn.functional.linear(x.float(), weight_ND, None if bias is None else bias.float())
+    return (product if plus is None else product.add_(plus)).to(x.dtype)
 
 
 class _WidenedLinear(torch.autograd.Function):
     @staticmethod
     def forward(  # type: ignore[override]
-        ctx: Saved, x: Tensor, weight: Tensor, bias: Tensor | None, wide_weight: Tensor
+        ctx: _KeepsBefore,
+        x: Tensor,
+        plus: Tensor | None,
+        wide_weight: Tensor,
+        bias: Tensor | None,
+        before: Before,
+        *trained: Tensor | None,
     ) -> Tensor:
-        ctx.save_for_backward(x, wide_weight)
-        return _widened_product(x, wide_weight, bias)
+        weights = [weight for weight in trained[: len(trained) // 2] if weight is not None]
+        ctx.save_for_backward(x, wide_weight, *weights)
+        ctx.before = before
+        return _widened_product(before.forward(x), wide_weight, bias, plus)
 
     @staticmethod
-    def backward(ctx: Saved, *gradients: Tensor) -> tuple[Tensor | None, ...]:
-        x, wide_weight = ctx.saved_tensors
+    def backward(ctx: _KeepsBefore, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        x, wide_weight, *weights = ctx.saved_tensors
         (grad,) = gradients
-        wide = _gradients(x.float(), wide_weight, grad.float(), ctx.needs_input_grad)
-        return tuple(None if value is None else value.to(grad.dtype) for value in wide)
+        inner = ctx.before.forward(x).float()
+        wide = _gradients(inner, weights, wide_weight, grad.float(), ctx.needs_input_grad)
+        of_inner, *others = (None if value is None else value.to(grad.dtype) for value in wide)
+        of_x = None if of_inner is None else ctx.before.backward(x, of_inner)
+        return of_x, grad if ctx.needs_input_grad[1] else None, *others
 
 
 def _gradients(
-    x: Tensor, weight_ND: Tensor, grad: Tensor, needed: tuple[bool, ...]
+    x: Tensor, weights: Sequence[Tensor], whole_ND: Tensor, grad: Tensor, needed: tuple[bool, ...]
 ) -> tuple[Tensor | None, ...]:
-    """Of the input, the weight and the bias, where needed; one dtype."""
-    rows = grad.reshape(-1, grad.shape[-1])
+    """Of the arguments of the two functions above but ``plus``; one dtype. ``whole_ND``: all ``weights`` as
+    one."""
+    grad_TN, x_TD = grad.reshape(-1, grad.shape[-1]), x.reshape(-1, x.shape[-1])
+    of_x = input_product(grad_TN, whole_ND).view(x.shape) if needed[0] else None
+    of_layers = grad_TN.split([len(weight) for weight in weights], dim=-1)
+    number = len(weights)
+    of_weights = [
+        weight_product(part, x_TD) if asked else None
+        for part, asked in zip(of_layers, needed[5 : 5 + number], strict=True)
+    ]
+    of_biases = [
+        part.sum(dim=0) if asked else None
+        for part, asked in zip(of_layers, needed[5 + number :], strict=True)
+    ]
+    return of_x, None, None, None, *of_weights, *of_biases
+
+
+def input_product(grad_TN: Tensor, weight_ND: Tensor) -> Tensor:
+    """The gradient of x in x W^T, (T, D)."""
+    if _packs_gradients(grad_TN):
+        return packed_product(grad_TN, packed(weight_ND.t()))
+    return grad_TN @ weight_ND
+
+
+def weight_product(grad_TN: Tensor, x_TD: Tensor) -> Tensor:
+    """The gradient of W in x W^T, (N, D)."""
+    if _packs_gradients(grad_TN):
+        return packed_product(grad_TN.t().contiguous(), packed(x_TD.t()))
+    return grad_TN.t() @ x_TD
+
+
+def _packs_gradients(grad_TN: Tensor) -> bool:
+    """Whether laying a factor out anew and multiplying then is faster than the plain product."""
     return (
-        grad @ weight_ND if needed[0] else None,
-        rows.t() @ x.reshape(-1, x.shape[-1]) if needed[1] else None,
-        rows.sum(dim=0) if needed[2] else None,
-        None,
+        grad_TN.dtype == torch.float32
+        and len(grad_TN) >= LEAST_ROWS
+        and can_pack(grad_TN)
+        and plain_float32_is_slow()
     )
+
+
+@lru_cache
+def plain_float32_is_slow() -> bool:
+    """Whether plain float32 products are MKL's on another maker's processor, where they take twice the time
+    of oneDNN's. By the processor and not by a trial, whose outcome could be another after a resume."""
+    name = str(torch.cpu.get_capabilities().get("cpu_name"))
+    return torch.backends.mkl.is_available() and "Intel" not in name

@@ -26,6 +26,7 @@ from trainer.distributed.sharding import Outputs, Sharding, shard_model
 from trainer.errors import InvalidSpec
 from trainer.graders.thoughts import ALL_MARKS, CHANNEL_MARKS
 from trainer.model.attention import IMPLEMENTATION, attends_by_context
+from trainer.model.dense_layers import speed_up_layers
 from trainer.model.generation_config import fit_generation_config, stop_ids
 from trainer.model.logprobs import OutputLayer
 from trainer.model.packed_linear import pack_linear_layers
@@ -266,8 +267,6 @@ def load_policy(
     notes = fit_generation_config(model, tokenizer, variables)
     # Dropout would make the scored policy another one than the sampled policy.
     model.eval()
-    if spec.gradient_checkpointing:
-        recompute_layers(model)
     if lora is not None:
         from trainer.model.lora import add_adapters  # peft takes a second to import
 
@@ -275,13 +274,18 @@ def load_policy(
     if torch.cuda.is_available() and not to_shard:
         model = model.cuda()
     _check_output_layer(model)
+    layout = _layout(model)
     if not to_shard:  # a packed copy would be one of all weights
         pack_linear_layers(model.get_decoder())
+        if layout == "shared_prefix":
+            speed_up_layers(model)
+    if spec.gradient_checkpointing:
+        recompute_layers(model)
     return Policy(
         model,
         tokenizer,
         high_entropy_prompt,
-        _layout(model),
+        layout,
         placement,
         variables,
         spec.logits_dtype,

@@ -30,7 +30,8 @@ Phase = Literal["always", "sampling", "update", "probes", "host"]
 GIB = 1 << 30
 #: As in trainer.steps.parts, trainer.model.logprobs and the engines of trainer.rollout.
 MICRO_BATCH_TOKENS, LARGEST_MICRO_BATCH_TOKENS = 4096, 16384
-CHUNK_TOKENS, KEPT_BYTES, DEVICE_SHARE, CHUNK_COPIES, LEAST_CHUNK = 512, 256 << 20, 32, 4, 128
+CHUNK_TOKENS, CACHED_TOKENS, KEPT_BYTES = 1024, 64, 256 << 20
+DEVICE_SHARE, CHUNK_COPIES, LEAST_CHUNK = 32, 4, 128
 ROWS_AT_ONCE, CACHE_GROWTH = 128, 64
 BESIDE_SHARE = 0.4
 SLICE, SLICE_ON_CPU = 1 << 24, 1 << 18
@@ -275,14 +276,18 @@ def _update(
 
 
 def _logits(positions: int, size: ModelSize, device: Device, number: int) -> Sequence[Line]:
-    """As ``trainer.model.logprobs.Cost`` has them: on a GPU a share of its memory each."""
-    chunk, copies, kept = CHUNK_TOKENS, LOGITS_AT_ONCE, KEPT_BYTES
+    """As ``trainer.model.logprobs`` has them: on a GPU a share of its memory each; on a CPU of a chunk the
+    gradient alone is whole, in the precision that it is multiplied in."""
+    kept = KEPT_BYTES
+    factor = 4 if device.widens else number
+    logits = LOGITS_AT_ONCE * 4 * min(CACHED_TOKENS, positions) + factor * min(CHUNK_TOKENS, positions)
     if not device.cpu and device.memory_bytes is not None:
-        kept, copies = device.memory_bytes // DEVICE_SHARE, CHUNK_COPIES
-        chunk = max(LEAST_CHUNK, kept // (copies * 4 * max(size.vocabulary, 1)))
+        kept = device.memory_bytes // DEVICE_SHARE
+        chunk = max(LEAST_CHUNK, kept // (CHUNK_COPIES * 4 * max(size.vocabulary, 1)))
+        logits = CHUNK_COPIES * 4 * min(chunk, positions)
     of_position = size.vocabulary * number
     return (
-        Line("logits of a chunk", copies * 4 * size.vocabulary * min(chunk, positions), "update"),
+        Line("logits of a chunk", logits * size.vocabulary, "update"),
         Line("kept probabilities", min(kept // max(of_position, 1), positions) * of_position, "update"),
     )
 

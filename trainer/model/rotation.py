@@ -1,0 +1,36 @@
+"""Rotary positions (Su et al., arXiv 2104.09864) in the two halves of a head, as Llama has them::
+
+    turned = (x_1 cos - x_2 sin, x_2 cos + x_1 sin)
+
+in float32 or better, for all heads of a layer at once. transformers does it in the model's precision.
+"""
+
+import torch
+from torch import Tensor
+
+
+class Rotation:
+    """Of the positions of one forward pass, from what the model's rotary embedding gives: (B, L, D) each, the
+    same in both halves of D."""
+
+    def __init__(self, cos_BLD: Tensor, sin_BLD: Tensor):
+        self.source = cos_BLD
+        wide = torch.promote_types(cos_BLD.dtype, torch.float32)
+        self._cos, self._sin = (x.to(wide)[:, :, None] for x in (cos_BLD, sin_BLD))
+
+    def turn(self, x_BLHD: Tensor) -> Tensor:
+        """Turned by the angles of each position; a new tensor."""
+        return self._turned(x_BLHD, -1.0)
+
+    def turn_back(self, x_BLHD: Tensor) -> Tensor:
+        """Turned the other way, as are the gradients of what was turned; a new tensor."""
+        return self._turned(x_BLHD, 1.0)
+
+    def _turned(self, x_BLHD: Tensor, sign: float) -> Tensor:
+        half = x_BLHD.shape[-1] // 2
+        wide = x_BLHD.to(torch.promote_types(x_BLHD.dtype, self._cos.dtype))
+        first, second = wide.split(half, dim=-1)
+        turned = wide * self._cos
+        turned[..., :half].addcmul_(second, self._sin[..., :half], value=sign)
+        turned[..., half:].addcmul_(first, self._sin[..., half:], value=-sign)
+        return turned
