@@ -4,11 +4,14 @@ Each product of a step is timed by itself, as often as a step needs it, in the f
 (plain or in oneDNN's layout; for bfloat16 in float32, too): every distinct token of a prompt and every
 response token goes through the layers forward, once more where they are computed again, and back; every
 response token through the output matrix; and every response token is decoded with as many rows as there are
-responses. Attention, norms, the optimizer and all that is between products count as nothing.
+responses. A layer's weight comes from memory, as in a step, where all others were used since: products go
+through as many copies of it as a processor's cache does not hold. Attention, norms, the optimizer and all
+that is between products count as nothing.
 """
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 import torch
@@ -16,9 +19,11 @@ from torch import Tensor
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
 from benchmarks.job import Job, conversations, from_arguments, say, say_memory
-from trainer.model.packed_linear import can_pack, packed, packed_product
+from trainer.model.packed_linear import can_pack, packed, packed_product, weight_product
 
 REPEATS = 5
+BEYOND_CACHES = 128 << 20
+"""Bytes of weights, more than a processor's caches hold."""
 
 
 class Seconds(NamedTuple):
@@ -33,25 +38,30 @@ def product_seconds(rows: int, weight_ND: tuple[int, int], dtype: torch.dtype) -
     n, d = weight_ND
     forward, dx, dw = [], [], []
     for kind in {dtype, torch.float32}:
-        x, weight, grad = (torch.randn(size, dtype=kind) for size in ((rows, d), (n, d), (rows, n)))
-        forward.append(_fastest(lambda x=x, weight=weight: torch.nn.functional.linear(x, weight)))
-        dx.append(_fastest(lambda grad=grad, weight=weight: grad @ weight))
+        x, grad = torch.randn(rows, d, dtype=kind), torch.randn(rows, n, dtype=kind)
+        weight = torch.randn(n, d, dtype=kind)
+        weights = [weight.clone() for _ in range(max(1, BEYOND_CACHES // weight.nbytes))]
+        forward.append(_fastest(partial(torch.nn.functional.linear, x), weights))
+        dx.append(_fastest(partial(torch.matmul, grad), weights))
+        dw.append(_fastest(lambda grad=grad, x=x: weight_product(grad, x)))
         dw.append(_fastest(lambda grad=grad, x=x: grad.t() @ x))
         if can_pack(weight):
             there, back = packed(weight), packed(weight.t().contiguous())
-            forward.append(_fastest(lambda x=x, there=there: packed_product(x, there)))
-            dx.append(_fastest(lambda grad=grad, back=back: packed_product(grad, back)))
+            forward.append(_fastest(partial(packed_product, x), [there.clone() for _ in weights]))
+            dx.append(_fastest(partial(packed_product, grad), [back.clone() for _ in weights]))
     return Seconds(min(forward), min(dx) + min(dw))
 
 
-def _fastest(product: Callable[[], Tensor]) -> float:
-    product()
+def _fastest(product: Callable[..., Tensor], weights: Sequence[Tensor] = ()) -> float:
+    """Seconds of one product, of those with each of ``weights`` one after the other."""
+    calls = [partial(product, weight) for weight in weights] or [product]
     found = []
-    for _ in range(REPEATS):
+    for _ in range(1 + REPEATS):
         started = time.perf_counter()
-        product()
-        found.append(time.perf_counter() - started)
-    return min(found)
+        for call in calls:
+            call()
+        found.append((time.perf_counter() - started) / len(calls))
+    return min(found[1:])
 
 
 def floor_seconds(job: Job) -> float:

@@ -69,7 +69,6 @@ def main(arguments: list[str] | None = None) -> int:
     # set before torch is imported; GNU's OpenMP reads the second, others the first.
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     os.environ.setdefault("GOMP_SPINCOUNT", "10000")
-    keep_freed_memory()
     if options.ranks > 1 and (code := _launch(options)) is not None:
         return code
     stop = threading.Event()
@@ -202,4 +201,5 @@ def _fail(events: EventWriter, exit_code: int, code: str, message: str, param: s
 
 
 if __name__ == "__main__":
+    keep_freed_memory()  # the whole process's: not where ``main`` is called by another program
     sys.exit(main())

@@ -6,8 +6,8 @@
 Q, K and V, and G and U, are one product each. What is between products is computed in float32 and rounded
 once; for the way back alone the products' inputs and outputs are kept, and the rest is computed again from
 them. The modules are the slow reference, to whose values and gradients the tests hold this: they compute
-wherever a pass has no context (``trainer.model.attention``), and in float64, in which whole steps are
-compared with other programs', while the modules' norms stay in float32.
+wherever a pass has no context (``trainer.model.attention``), on other devices, and in float64, in which whole
+steps are compared with other programs', while the modules' norms stay in float32.
 
 Axis suffixes: _B rows, _L positions, _E a layer's width, _I its inner width, _H heads, _D a head's size.
 """
@@ -31,12 +31,9 @@ def speed_up_layers(model: nn.Module) -> None:
     """Make ``model``'s layers compute in this way, wherever they can."""
     rotations = _Rotations()
     for module in model.modules():
-        if type(module).__name__ in FORMS and _fits(module):
-            module.forward = DenseLayer(module, rotations)  # pyright: ignore[reportAttributeAccessIssue]
-
-
-def _fits(layer: Any) -> bool:
-    return layer.input_layernorm.weight.device.type == "cpu" and layer.self_attn.config.hidden_act == "silu"
+        layer: Any = module
+        if type(layer).__name__ in FORMS and layer.self_attn.config.hidden_act == "silu":
+            layer.forward = DenseLayer(layer, rotations)
 
 
 class DenseLayer:
@@ -67,7 +64,7 @@ class DenseLayer:
         """(B, L, E) to (B, L, E)."""
         if context is None:
             return self.modules(hidden_states, position_embeddings=position_embeddings, **options)
-        if hidden_states.dtype == torch.float64:
+        if hidden_states.device.type != "cpu" or hidden_states.dtype == torch.float64:
             return self.modules(
                 hidden_states, position_embeddings=position_embeddings, context=context, **options
             )
