@@ -5,8 +5,9 @@ again on the way back as one would at such lengths, in a process of its own for 
 its gradients take is measured first and taken off. The last column has a vocabulary of 1,024 entries: what
 the other 48,000 cost is the difference, and it does not grow with the tokens.
 
-With ``--plan`` the plans of ``trainer.spec.memory_plan`` are compared with what an update takes: of all
-weights and of adapters, in bfloat16 and float32, with layers computed again and not.
+With ``--plan`` the plans of ``trainer.spec.memory_plan`` are compared with what an update takes beyond what
+the process has without a model (libraries, tokenizer): of all weights and of adapters, in bfloat16 and
+float32, with layers computed again and not.
 """
 
 import argparse
@@ -14,6 +15,7 @@ import gc
 import resource
 import subprocess
 import sys
+from importlib import import_module
 from pathlib import Path
 
 LENGTHS = (1024, 4096, 16384)
@@ -58,6 +60,15 @@ def one(model: Path, tokens: int, vocabulary: int | None) -> None:
     print(peak() - before)
 
 
+def without_weights(model: Path) -> object:
+    """What a process has whatever it trains: libraries, the model's code and its tokenizer."""
+    from transformers import MODEL_FOR_CAUSAL_LM_MAPPING, AutoConfig, AutoTokenizer
+
+    import_module("trainer.model.lora")
+    kind = MODEL_FOR_CAUSAL_LM_MAPPING[type(AutoConfig.from_pretrained(model))]
+    return kind, AutoTokenizer.from_pretrained(model)
+
+
 def planned(model: Path, dtype: str, adapts: bool, recomputes: bool) -> None:
     """Print the bytes that an update takes, and those that were planned."""
     import psutil
@@ -96,6 +107,7 @@ def planned(model: Path, dtype: str, adapts: bool, recomputes: bool) -> None:
         }
     )
     torch.mm(torch.randn(8, 8), torch.randn(8, 8))
+    held = without_weights(model)
     before = psutil.Process().memory_info().rss
     policy = load_policy(spec.model, "", lora=spec.lora, seed=0)
     optimizer = MasterAdamW(policy.model, spec.optimizer)
@@ -118,6 +130,7 @@ def planned(model: Path, dtype: str, adapts: bool, recomputes: bool) -> None:
     plan = memory_plan(spec, model_size(model), Device(widens=widens_bfloat16()))
     print(plan.in_words(), file=sys.stderr)
     print(peak() - before, plan.peak_bytes)
+    del held  # now, so that its memory served nothing else
 
 
 def plans(model: Path) -> None:

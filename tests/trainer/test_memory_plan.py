@@ -192,6 +192,31 @@ def test_options_move_what_they_should(tiny_model: Path):
     assert of("keys and values", vllm) == 0 < of("keys and values", plain)
 
 
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_adapters_keep_their_own_outputs_and_no_norms(tiny_model: Path, dtype: str):
+    size, number = model_size(tiny_model), 4 if dtype == "float32" else 2
+    plain = spec_of(tiny_model, dtype, algorithm=Grpo())
+    positions = micro_batch_positions(plain)
+
+    def of(lora: LoraSpec | None, device: Device = Device()) -> dict[str, int]:
+        plan = memory_plan(plain.model_copy(update={"lora": lora}), size, device)
+        return {one.what: one.bytes for one in plan.lines if one.phase == "update"}
+
+    everything, whole, part = of(None), of(LoraSpec(rank=8)), of(LoraSpec(rank=8, target_modules=["q_proj"]))
+    each = {"whole": 7 * 8, "part": 8}
+    for name, lines in {"whole": whole, "part": part}.items():
+        more = lines["activations"] - everything["activations"]
+        assert more == positions * size.layers * number * (each[name] - 2 * size.hidden)
+        assert lines["outputs of a layer with adapters"] == 3 * positions * number * size.inner
+        assert lines["free pieces of the heap"] == int(plans.HEAP_PIECES * lines["activations"])
+    assert "free pieces of the heap" not in everything
+    assert of(LoraSpec(), Device(cpu=False))["free pieces of the heap"] == 0
+    # Of so many positions that tensors are not taken from the heap.
+    long = plain.rollout.model_copy(update={"max_response_tokens": 10**7})
+    plain = plain.model_copy(update={"rollout": long})
+    assert of(LoraSpec())["free pieces of the heap"] == 0
+
+
 def test_positions_are_those_of_the_largest_micro_batch(tiny_model: Path):
     def of(tokens: int | None, samples: int, algorithm: Grpo | PolicySplit) -> int:
         rollout = RolloutSpec(

@@ -11,7 +11,10 @@ for its way back of each position
 
     norms 2 (4 D + 2 s D), queries, keys, values and attention s (2 Q + 2 K), feed-forward 4 s F
 
-and with recomputation its input s D alone, and one layer all of it.
+and with recomputation its input s D alone, and one layer all of it. Under adapters of rank r, with frozen
+norms, a layer of m matrices keeps m s r more and 2 s D less; and a matrix makes its output four times (of the
+weights, of the adapter, scaled, added up), of which one stays. What is freed in between is not all used again
+by a CPU's heap: HEAP_PIECES of activations, measured (``benchmarks/NOTES.md``, "Memory planned").
 """
 
 import json
@@ -41,6 +44,9 @@ IN_USE = 16
 PROBE_SUMS = 4
 #: Of float32 logits that a chunk has at once: themselves, probabilities, and their gradient.
 LOGITS_AT_ONCE = 3
+#: With adapters on a CPU: free pieces between activations, as a share of these; none where tensors are so
+#: large that the C library maps each by itself.
+HEAP_PIECES, MAPPED_BYTES = 0.45, 32 << 20
 
 
 @dataclass(frozen=True)
@@ -262,9 +268,12 @@ def _update(
     positions = micro_batch_positions(spec)
     layer = 2 * (4 + 2 * number) * size.hidden + number * (2 * size.queries + 2 * size.keys + 4 * size.inner)
     kept = number * size.hidden
+    if adapted is not None:
+        layer += number * (_rank_outputs(spec, size) - 2 * size.hidden)
     each = size.layers * kept + layer if spec.model.gradient_checkpointing else size.layers * (layer + kept)
     lines = [
         Line("activations", positions * each, "update"),
+        *(_beside_adapters(positions, each, size, device, number) if adapted is not None else ()),
         *_logits(positions, size, device, number),
         Line("gradient of the output matrix", 0 if adapted is not None else 4 * size.output, "update"),
     ]
@@ -273,6 +282,26 @@ def _update(
         sums = PROBE_SUMS * 4 * (size.parameters if adapted is None else adapted) // share
         lines.append(Line("sums for the gradient probe", sums, "probes"))
     return lines
+
+
+def _rank_outputs(spec: RunSpec, size: ModelSize) -> int:
+    """Numbers that the adapters' first matrices put out of a position, in a layer."""
+    assert spec.lora is not None
+    wanted = spec.lora.target_modules
+    adapted = sum(wanted is None or name in wanted for name, _, _ in size.linear)
+    return spec.lora.rank * adapted // max(size.layers, 1)
+
+
+def _beside_adapters(
+    positions: int, each: int, size: ModelSize, device: Device, number: int
+) -> Sequence[Line]:
+    """``each``: bytes of a position's activations."""
+    widest = positions * number * max((rows for _, rows, _ in size.linear), default=0)
+    pieces = int(HEAP_PIECES * positions * each) if device.cpu and widest < MAPPED_BYTES else 0
+    return (
+        Line("outputs of a layer with adapters", 3 * widest, "update"),
+        Line("free pieces of the heap", pieces, "update"),
+    )
 
 
 def _logits(positions: int, size: ModelSize, device: Device, number: int) -> Sequence[Line]:
