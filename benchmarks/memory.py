@@ -85,8 +85,10 @@ def planned(model: Path, dtype: str, adapts: bool, recomputes: bool) -> None:
     from trainer.spec.modes import Mode
     from trainer.spec.run import RunSpec
     from trainer.steps.update import update
+    from trainer.system.heap import keep_freed_memory
     from trainer.types import Group, Rollout
 
+    keep_freed_memory()  # as a run does
     prompts, samples, length, prompt = 2, 4, 64, 32
     spec = RunSpec.model_validate(
         {
