@@ -9,8 +9,10 @@ import time
 
 from sqlalchemy.exc import InterfaceError, OperationalError
 
+from app.core.gpus import memories
 from app.core.settings import get_settings
 from app.core.tables import TrainingWorker
+from trainer.system.host_memory import host_memory
 from worker.intake import Intake
 from worker.jobs.room import Room
 from worker.presence import CacheUse, facts, remove_row, write_row
@@ -36,7 +38,12 @@ class Registration:
     def start(self, shutdown: Shutdown) -> None:
         """Begin, in a thread of its own; a worker that is shutting down drains."""
         settings = get_settings()
-        self._facts = facts(settings) | {"slots": settings.worker_slots, "draining": False}
+        memory = {"host_bytes": host_memory(), "gpu_bytes": memories(settings)}
+        self._facts = facts(settings) | {
+            "slots": settings.worker_slots,
+            "draining": False,
+            "memory": memory,
+        }
         self._cluster.start()
         self._thread = threading.Thread(target=self._run, args=(shutdown,), name="registration", daemon=True)
         self._thread.start()

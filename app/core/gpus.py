@@ -24,10 +24,15 @@ def inventory(settings: Settings) -> list[str]:
 
 def memory(settings: Settings) -> int:
     """Bytes of the smallest of these GPUs; 0 where it is not known."""
+    return min(memories(settings), default=0)
+
+
+def memories(settings: Settings) -> list[int]:
+    """Bytes of each of these GPUs, as far as the driver says."""
     named = [] if settings.gpus is None and "CUDA_VISIBLE_DEVICES" not in os.environ else inventory(settings)
     rows = [line.split(", ") for line in _asked("index,uuid,memory.total", "nounits")]
     found = [size for *names, size in rows if not named or set(names) & set(named)]
-    return min((int(size) << 20 for size in found if size.isdigit()), default=0)
+    return [int(size) << 20 for size in found if size.isdigit()]
 
 
 def _installed() -> list[str]:

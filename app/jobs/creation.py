@@ -32,7 +32,7 @@ from app.jobs.naming import name_of, words_of
 from app.jobs.quota import check_quota, check_size, planned_samples
 from app.jobs.resolution import resolve
 from app.jobs.resolved import Resolved
-from app.jobs.resources import check_fleet, on_resources
+from app.jobs.resources import check_fleet, check_memory, on_resources
 from app.jobs.schemas import CreateJob
 from app.jobs.sources import Sources, data_of, find_sources, rows_of
 from app.jobs.status import change_status
@@ -97,7 +97,10 @@ def check_job(project_id: str, request: CreateJob, *, job_id: str = "ftjob-", se
         seed=seed,
     )
     check_size(resolved.run_spec)
-    return replace(resolved, run_spec=on_resources(request, resolved.run_spec))
+    run = on_resources(request, resolved.run_spec)
+    with read_session() as session:
+        check_memory(session, run)
+    return replace(resolved, run_spec=run)
 
 
 def _check_data(request: CreateJob, sources: Sources) -> None:

@@ -1,12 +1,18 @@
 """Whether the GPUs that a job asks for suit the rest of it, and whether workers have them."""
 
 from collections.abc import Sequence
+from pathlib import Path
 
 from sqlalchemy.orm import Session
 
 from app.core.errors import BadRequest
 from app.core.fleet import Block, blocks, counted
+from app.core.live_workers import live_training_workers
+from app.core.tables import TrainingWorker
 from app.jobs.schemas import CreateJob
+from trainer.errors import InvalidSpec
+from trainer.spec.memory_plan import Device, memory_options, memory_plan, refusal
+from trainer.spec.model_size import model_size
 from trainer.spec.resources import DEFAULT_RESOURCES, Resources
 from trainer.spec.run import RunSpec
 from trainer.spec.taught import Taught
@@ -56,6 +62,46 @@ def check_fleet(session: Session, resources: Resources) -> None:
             "is connected: give at most that many, or connect a larger worker.",
             param="resources.gpus",
         )
+
+
+def check_memory(session: Session, run: RunSpec) -> None:
+    """Raise BadRequest, with what the memory is for, if it certainly fits no connected worker.
+
+    If none is connected, one does not say how much it has, or the model is not on this machine, the run's
+    trainer is the first that can tell. So it is on a Ray cluster, whose hosts are not asked.
+    """
+    workers = live_training_workers(session)
+    if run.resources.started_by == "ray" or not workers:
+        return
+    devices = [_device(worker) for worker in workers]
+    if any(device is None for device in devices):
+        return
+    try:
+        size = model_size(Path(run.model.path))
+    except InvalidSpec:
+        return
+    ranks = run.resources.ranks
+    sharded = ranks > 1 and run.optimizer.sharding == "sharded"
+    problems: list[tuple[int, str]] = []
+    for device in filter(None, devices):
+        options = memory_options(run, size, device, ranks, sharded)
+        problem = refusal(memory_plan(run, size, device, ranks, sharded), device, options)
+        if problem is None:
+            return
+        problems.append((device.memory_bytes or 0, problem))
+    _, problem = max(problems)
+    where = "on the worker" if len(problems) == 1 else f"on the largest of {len(problems)} workers"
+    raise BadRequest(f"Invalid value for 'model': {where}, {problem}.", param="model")
+
+
+def _device(worker: TrainingWorker) -> Device | None:
+    """What a process of a job has there, at the most; None: the worker does not say."""
+    if worker.memory is None:
+        return None
+    if not worker.gpus:
+        return Device(memory_bytes=worker.memory["host_bytes"])
+    found = worker.memory["gpu_bytes"]
+    return Device(cpu=False, memory_bytes=max(found)) if found else None
 
 
 def _of_clusters(fleet: Sequence[Block], resources: Resources) -> bool:

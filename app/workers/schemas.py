@@ -28,6 +28,17 @@ class CacheView(BaseModel):
     )
 
 
+class MemoryView(BaseModel):
+    """How much memory a job would have on a worker."""
+
+    host_bytes: int = Field(
+        description="The host's memory with its swap, or the limit of the worker's control group"
+    )
+    gpu_bytes: list[int] = Field(
+        description="Memory of each GPU it may use; empty: it has none, or the driver does not say"
+    )
+
+
 class WorkerObject(BaseModel):
     """A process that runs jobs, or one that serves models."""
 
@@ -63,6 +74,9 @@ class WorkerObject(BaseModel):
     )
     cache: CacheView | None = Field(
         description="Its host's cache of the artefact store; null: it has no store"
+    )
+    memory: MemoryView | None = Field(
+        description="How much memory a job would have on it; null for inference and for older releases"
     )
     ray: RayClusterView | None = Field(
         description="The Ray cluster on which it runs jobs with launcher `ray`; null: it runs none"

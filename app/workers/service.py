@@ -232,6 +232,7 @@ def _training_view(row: TrainingWorker, own: Sequence[Held], caller: Caller) -> 
         "models_loaded": None,
         "models": [],
         "ray": row.ray,
+        "memory": row.memory,
     }
 
 
@@ -246,6 +247,7 @@ def _inference_view(row: InferenceWorker, names: dict[str, str]) -> View:
         "models_loaded": len(row.loaded),
         "models": sorted(names[place] for place in row.loaded if place in names),
         "ray": None,
+        "memory": None,
     }
 
 

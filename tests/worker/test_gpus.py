@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from app.core import gpus as core_gpus
 from app.core.settings import Settings, get_settings
 from worker import gpus
 from worker.inference.engines import Host, vllm
@@ -153,6 +154,7 @@ def test_vllm_has_the_fewest_gpus_that_a_model_fits(
     program.chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
     settings = Settings(gpus="0,1,2,3,GPU-4,5,6,7", engine_command=["vllm"], engine_kv_cache_bytes=2 << 30)
+    assert core_gpus.memories(settings) == [(20480 - 100 * (index == 3)) << 20 for index in range(8)]
     engine = on_gpus(settings)
     assert (engine.gpus(Host(model)), parallel_of(engine, model)) == (wanted, wanted)
     program.unlink()

@@ -12,6 +12,7 @@ import pytest
 from sqlalchemy import select
 
 from app.core.db import read_session, write_session
+from app.core.gpus import memories
 from app.core.settings import get_settings
 from app.core.store.artefacts import keep, local
 from app.core.store.errors import Damaged
@@ -22,6 +23,7 @@ from app.files.storage import local_path
 from tests.fixtures.object_store import Faults, FaultyS3
 from tests.fixtures.workers import Service, eventually, relay_of
 from trainer.spec.events import CheckpointRemoved, CheckpointSaved, EventWriter
+from trainer.system.host_memory import host_memory
 from worker.intake import Intake
 from worker.jobs.ending import Outcome
 from worker.jobs.launcher import events_name
@@ -151,7 +153,7 @@ def save_state(run_dir: Path, step: int) -> None:
     (run_dir / "run.json").write_text("{}")
 
 
-def test_a_workers_row_says_how_full_its_hosts_cache_is(
+def test_a_workers_row_says_how_full_its_hosts_cache_is_and_how_much_memory_it_has(
     hosts: Service, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("POLICYSPLIT_STORE_CACHE_BYTES", "1000000")
@@ -169,8 +171,12 @@ def test_a_workers_row_says_how_full_its_hosts_cache_is(
 
     try:
         cache = eventually(told)
+        with read_session() as session:
+            memory = session.scalar(select(TrainingWorker.memory))
     finally:
         registration.stop()
+    # What a trainer on it would measure.
+    assert memory == {"host_bytes": host_memory(), "gpu_bytes": memories(get_settings())}
     # The result's file is in it, too.
     assert cache is not None and cache["limit_bytes"] == 1_000_000 and cache["bytes"] >= size > 0
 

@@ -3,13 +3,13 @@
 import resource
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 
 import psutil
 import torch
 
+from trainer.system.host_memory import host_memory
+
 GIB = 1 << 30
-_CGROUP = Path("/sys/fs/cgroup")
 
 
 class MemoryWatch:
@@ -53,12 +53,7 @@ def device_memory(device: torch.device) -> int:
     process's control group is limited to."""
     if device.type == "cuda":
         return torch.cuda.get_device_properties(device).total_memory
-    whole = psutil.virtual_memory().total + psutil.swap_memory().total
-    try:
-        limit, swap = ((_CGROUP / name).read_text().strip() for name in ("memory.max", "memory.swap.max"))
-    except OSError:  # another system, or the host's own group
-        return whole
-    return min(whole, int(limit) + int(swap)) if limit.isdigit() and swap.isdigit() else whole
+    return host_memory()
 
 
 def _resident(pid: int | None) -> int:

@@ -12,6 +12,7 @@ class TrainingWorker(Table):
 
     ``gpus``: the devices that it may use, as CUDA names them. ``draining``: it takes no more jobs. ``ray``:
     the cluster that it starts runs on (``worker.ray_cluster``). ``cache``: of its host (``worker.presence``).
+    ``memory``: what a job would have there (``worker.registration``); none in rows of releases of before.
     """
 
     __tablename__ = "training_workers"
@@ -25,6 +26,7 @@ class TrainingWorker(Table):
     draining: Mapped[bool] = mapped_column(Boolean, default=False)
     ray: Mapped[JsonObject | None] = mapped_column(Json)
     cache: Mapped[JsonObject | None] = mapped_column(Json)
+    memory: Mapped[JsonObject | None] = mapped_column(Json)
 
 
 class InferenceWorker(Table):

@@ -74,7 +74,7 @@ function Row({ worker, operator, onDrain }) {
   return html`<tr>
     <td class="job-name"><b>${worker.host ?? worker.id}</b><span class="muted tiny mono ellipsis">${worker.id}${worker.version && ` · ${worker.version}`}</span></td>
     <td class="nowrap"><span class=${`status tone-${TONES[worker.status]}`}>${worker.status}</span></td>
-    <td>${worker.gpus.length ? plural(worker.gpus.length, "GPU") : html`<span class="muted">CPU</span>`}${worker.ray && html`<${Ray} cluster=${worker.ray} />`}</td>
+    <td>${worker.gpus.length ? plural(worker.gpus.length, "GPU") : html`<span class="muted">CPU</span>`}${worker.ray && html`<${Ray} cluster=${worker.ray} />`}${worker.memory && html`<div class="muted tiny">${worker.memory.gpu_bytes.length ? `up to ${bytes(Math.max(...worker.memory.gpu_bytes))} each` : bytes(worker.memory.host_bytes)}</div>`}</td>
     <td>
       <${Work} worker=${worker} />
       ${worker.cache && html`<div class="muted tiny">cache ${bytes(worker.cache.bytes)}${worker.cache.limit_bytes && ` of ${bytes(worker.cache.limit_bytes)}`}</div>`}
