@@ -31,7 +31,7 @@ def list_workers(
         say_json({"workers": workers, "queue": queue})
         return
     if workers:
-        headers = ("worker", "status", "gpus", "runs", "cache", "version", "heard of")
+        headers = ("worker", "status", "gpus", "memory", "runs", "cache", "version", "heard of")
         say_table(headers, [_row(one) for one in workers])
     taken = queue["slots"] - queue["free_slots"]
     numbers = (
@@ -50,6 +50,7 @@ def _row(one: Told) -> tuple[str, ...]:
         escape(one["id"]),
         f"[{_STYLES[status]}]{status}[/]",
         str(len(one["gpus"]) or "CPU"),
+        size(one["memory"]["host_bytes"]) if one["memory"] else "",
         runs,
         size(one["cache"]["bytes"]) if one["cache"] else "",
         escape(one["version"] or ""),

@@ -11,8 +11,12 @@ for its way back of each position
 
     norms 2 (4 D + 2 s D), queries, keys, values and attention s (2 Q + 2 K), feed-forward 4 s F
 
-and with recomputation its input s D alone, and one layer all of it. Under adapters of rank r, with frozen
-norms, a layer of m matrices keeps m s r more and 2 s D less; and a matrix makes its output four times (of the
+and with recomputation its input s D alone, and one layer all of it. On a CPU a layer of Llama's form keeps
+
+    inputs and norms 4 s D, queries, keys, values and attention s (2 Q + 2 K), feed-forward 2 s F
+
+Under adapters of rank r a layer of m matrices keeps m s r more, and frozen norms 2 s D less; one of Llama's
+form, whose norms keep nothing of their own, s F more. And a matrix makes its output four times (of the
 weights, of the adapter, scaled, added up), of which one stays. What is freed in between is not all used again
 by a CPU's heap: HEAP_PIECES of activations, measured (``benchmarks/NOTES.md``, "Memory planned").
 """
@@ -44,9 +48,8 @@ IN_USE = 16
 PROBE_SUMS = 4
 #: Of float32 logits that a chunk has at once: themselves, probabilities, and their gradient.
 LOGITS_AT_ONCE = 3
-#: With adapters on a CPU: free pieces between activations, as a share of these; none where tensors are so
-#: large that the C library maps each by itself.
-HEAP_PIECES, MAPPED_BYTES = 0.45, 32 << 20
+#: With adapters on a CPU: free pieces between activations, as a share of these.
+HEAP_PIECES = 0.75
 
 
 @dataclass(frozen=True)
@@ -266,11 +269,10 @@ def _update(
     spec: RunSpec, size: ModelSize, device: Device, adapted: int | None, number: int, share: int
 ) -> Sequence[Line]:
     positions = micro_batch_positions(spec)
-    layer = 2 * (4 + 2 * number) * size.hidden + number * (2 * size.queries + 2 * size.keys + 4 * size.inner)
     kept = number * size.hidden
-    if adapted is not None:
-        layer += number * (_rank_outputs(spec, size) - 2 * size.hidden)
-    each = size.layers * kept + layer if spec.model.gradient_checkpointing else size.layers * (layer + kept)
+    dense = device.cpu and size.dense and share == 1
+    layer = _dense_layer(spec, size, number) if dense else kept + _layer(spec, size, number)
+    each = size.layers * kept + layer if spec.model.gradient_checkpointing else size.layers * layer
     lines = [
         Line("activations", positions * each, "update"),
         *(_beside_adapters(positions, each, size, device, number) if adapted is not None else ()),
@@ -282,6 +284,18 @@ def _update(
         sums = PROBE_SUMS * 4 * (size.parameters if adapted is None else adapted) // share
         lines.append(Line("sums for the gradient probe", sums, "probes"))
     return lines
+
+
+def _layer(spec: RunSpec, size: ModelSize, number: int) -> int:
+    """Bytes that a layer of any form keeps of a position, beside its input."""
+    every = 2 * (4 + 2 * number) * size.hidden + number * (2 * size.queries + 2 * size.keys + 4 * size.inner)
+    return every if spec.lora is None else every + number * (_rank_outputs(spec, size) - 2 * size.hidden)
+
+
+def _dense_layer(spec: RunSpec, size: ModelSize, number: int) -> int:
+    """The same of Llama's form on a CPU, with its input."""
+    every = number * (4 * size.hidden + 2 * size.queries + 2 * size.keys + 2 * size.inner)
+    return every if spec.lora is None else every + number * (_rank_outputs(spec, size) + size.inner)
 
 
 def _rank_outputs(spec: RunSpec, size: ModelSize) -> int:
@@ -297,7 +311,7 @@ def _beside_adapters(
 ) -> Sequence[Line]:
     """``each``: bytes of a position's activations."""
     widest = positions * number * max((rows for _, rows, _ in size.linear), default=0)
-    pieces = int(HEAP_PIECES * positions * each) if device.cpu and widest < MAPPED_BYTES else 0
+    pieces = int(HEAP_PIECES * positions * each) if device.cpu else 0
     return (
         Line("outputs of a layer with adapters", 3 * widest, "update"),
         Line("free pieces of the heap", pieces, "update"),

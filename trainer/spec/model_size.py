@@ -18,6 +18,10 @@ _LEFT = re.compile(r"vision|visual|audio|image|\bmtp\b|rotary_emb|inv_freq")
 _PLAIN = frozenset({"F32", "F16", "BF16"})
 
 
+#: As in trainer.model.dense_layers, by what a configuration calls them.
+DENSE_FORMS = frozenset({"llama", "mistral", "qwen2", "qwen3"})
+
+
 @dataclass(frozen=True)
 class ModelSize:
     """Numbers of a decoder; widths are 0 where its configuration does not name them."""
@@ -38,6 +42,8 @@ class ModelSize:
     """Numbers that are not in matrices: of norms and biases."""
     blocks: int
     """Blocks of ``BLOCK`` numbers, or of what is left of a row, in the rows of all matrices."""
+    dense: bool
+    """Whether a CPU computes its layers as ``trainer.model.dense_layers`` does, and keeps less of them."""
     exact: bool
     """Whether ``parameters`` are those that a run loads. Not so of compressed weights, and of models with
     other senses, of which a run loads a part."""
@@ -85,8 +91,15 @@ def _size(folder: Path) -> ModelSize:
         inner=int(config.get("intermediate_size") or 0),
         vectors=sum(math.prod(shape) for shape, _ in kept.values() if len(shape) < 2),
         blocks=sum(math.prod(shape[:-1]) * blocks_of(shape[-1]) for shape, _ in kept.values() if shape[1:]),
+        dense=_is_dense(config),
         exact=bool(kept) and not composed and all(kind in _PLAIN for _, kind in tensors.values()),
     )
+
+
+def _is_dense(config: dict[str, Any]) -> bool:
+    windowed = config.get("sliding_window") and config.get("use_sliding_window", True)
+    known = config.get("model_type") in DENSE_FORMS and config.get("hidden_act", "silu") == "silu"
+    return known and not windowed
 
 
 def blocks_of(columns: int) -> int:
