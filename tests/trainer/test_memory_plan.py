@@ -33,7 +33,7 @@ from trainer.spec.memory_plan import (
     refusal,
 )
 from trainer.spec.model import LoraSpec, ModelSpec
-from trainer.spec.model_size import DENSE_FORMS, model_size
+from trainer.spec.model_size import DENSE_FORMS, ModelSize, model_size
 from trainer.spec.run import OptimizerSpec, RolloutSpec, RunSpec
 from trainer.steps import parts
 from trainer.system import memory
@@ -194,7 +194,7 @@ def test_options_move_what_they_should(tiny_model: Path):
 
 
 def test_layers_of_llama_s_form_keep_less_on_a_cpu(tiny_model: Path):
-    """The plan's forms are those of the trainer's layers; elsewhere, and of other models, layers are modules."""
+    """Its forms are those of the trainer; elsewhere, and of other models, modules compute and keep more."""
     assert {f"{form}decoderlayer" for form in DENSE_FORMS} == {form.lower() for form in FORMS}
     size, spec = model_size(tiny_model), spec_of(tiny_model, "bfloat16", algorithm=Grpo())
 
