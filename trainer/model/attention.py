@@ -72,11 +72,12 @@ class Context(Protocol):
         self, layer: int, qkv_BLE: Tensor, heads: Heads, rotation: Rotation, scale: float
     ) -> Tensor:
         """The same of queries and keys that are still to be turned, beside the values; to (B, L, H D)."""
-        ...
+        found = self.attend(layer, *turned_heads(qkv_BLE, heads, rotation), scale)
+        return found.flatten(2).to(qkv_BLE.dtype)
 
 
 @dataclass(frozen=True)
-class Trees:
+class Trees(Context):
     """A packed row that attends to itself: the context of training."""
 
     trees: tuple[Tree, ...]
@@ -88,7 +89,7 @@ class Trees:
     def attend_turned(
         self, layer: int, qkv_BLE: Tensor, heads: Heads, rotation: Rotation, scale: float
     ) -> Tensor:
-        """Shapes as in ``Context``; B = 1, on the CPU."""
+        """Shapes as in ``Context``; B = 1, on the CPU. Less is kept for the way back than of turned heads."""
         return _TurnedTreeAttention.apply(  # type: ignore[return-value]
             qkv_BLE, heads, rotation, self.trees, scale
         )

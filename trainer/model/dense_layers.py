@@ -62,9 +62,8 @@ class DenseLayer:
         **options: Any,
     ) -> Tensor:
         """(B, L, E) to (B, L, E)."""
-        if context is None:
-            return self.modules(hidden_states, position_embeddings=position_embeddings, **options)
-        if hidden_states.device.type != "cpu" or hidden_states.dtype == torch.float64:
+        on_cpu = hidden_states.device.type == "cpu"
+        if context is None or not on_cpu or hidden_states.dtype == torch.float64:
             return self.modules(
                 hidden_states, position_embeddings=position_embeddings, context=context, **options
             )

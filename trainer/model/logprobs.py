@@ -230,13 +230,15 @@ class _LinearLogProbs(torch.autograd.Function):
                     else:
                         found = p.mul_(-grad_logp)
                 token = token_T[piece, None]
-                own = found.gather(-1, token) if exact else None
-                own = -torch.expm1(logp_T[piece, None]) * grad_logp if own is None else own + grad_logp
+                if exact:
+                    own = found.gather(-1, token) + grad_logp
+                else:
+                    own = -torch.expm1(logp_T[piece, None]) * grad_logp
                 if ctx.temperature != 1.0:
                     found.div_(ctx.temperature)
                     own.div_(ctx.temperature)
                 # It is half of a confident token's gradient or more: the rounded product leaves it out.
-                found.scatter_(-1, token, 0.0) if rounded else found.scatter_(-1, token, own)
+                found.scatter_(-1, token, torch.zeros_like(own) if rounded else own)
                 place = slice(piece.start - part.start, piece.stop - part.start)
                 grad_z[place], sampled[place] = found, own
             if rounded:

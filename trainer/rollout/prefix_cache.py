@@ -15,15 +15,14 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from trainer.model.attention import Heads, Trees, turned_heads
+from trainer.model.attention import Context, Trees
 from trainer.model.products import sums_stay, wide_product
-from trainer.model.rotation import Rotation
 
 GROWTH = 64
 """Decoded tokens that room is made for at a time."""
 
 
-class PrefixCache:
+class PrefixCache(Context):
     """The context (``trainer.model.attention.Context``) of decoding, one token a row and forward pass.
 
     Args:
@@ -113,13 +112,6 @@ class PrefixCache:
         output_BKND = self._to_rows(of_prompt) + wide_product(weights[..., length:], own_value_BKTD)
         return output_BKND.flatten(1, 2)[:, None].to(query.dtype)
 
-    def attend_turned(
-        self, layer: int, qkv_BLE: Tensor, heads: Heads, rotation: Rotation, scale: float
-    ) -> Tensor:
-        """Shapes as in ``Context``; one query a row."""
-        found = self.attend(layer, *turned_heads(qkv_BLE, heads, rotation), scale)
-        return found.flatten(2).to(qkv_BLE.dtype)
-
     def _to_prompts(self, x_BKN: Tensor) -> Tensor:
         """(B, K, N, X) to (P, K, R N, X)."""
         if self._gather is not None:
@@ -132,7 +124,7 @@ class PrefixCache:
         return x if self._place is None else x.index_select(0, self._place)
 
 
-class _Prefill:
+class _Prefill(Context):
     """Computes prompts as training does and keeps their keys and values, padded to the longest."""
 
     def __init__(self, kept: dict[int, tuple[Tensor, Tensor]], trees: Trees, longest: int):
@@ -141,13 +133,6 @@ class _Prefill:
     def attend(self, layer: int, query: Tensor, key: Tensor, value: Tensor, scale: float) -> Tensor:
         self._kept[layer] = (self._stacked(key[0]), self._stacked(value[0]))
         return self._trees.attend(layer, query, key, value, scale)
-
-    def attend_turned(
-        self, layer: int, qkv_BLE: Tensor, heads: Heads, rotation: Rotation, scale: float
-    ) -> Tensor:
-        """Shapes as in ``Context``; B = 1."""
-        found = self.attend(layer, *turned_heads(qkv_BLE, heads, rotation), scale)
-        return found.flatten(2).to(qkv_BLE.dtype)
 
     def _stacked(self, x_KLD: Tensor) -> Tensor:
         """(K, all prompt tokens, D) to (P, K, L, D)."""
