@@ -53,10 +53,11 @@ def product_seconds(rows: int, weight_ND: tuple[int, int], dtype: torch.dtype) -
 
 
 def _fastest(product: Callable[..., Tensor], weights: Sequence[Tensor] = ()) -> float:
-    """Seconds of one product, of those with each of ``weights`` one after the other."""
+    """Seconds of one product, or of the mean one of those with each of ``weights`` one after the other: the
+    least of as many goes as make ``REPEATS`` products, after one that does not count."""
     calls = [partial(product, weight) for weight in weights] or [product]
     found = []
-    for _ in range(1 + REPEATS):
+    for _ in range(1 + -(-REPEATS // len(calls))):
         started = time.perf_counter()
         for call in calls:
             call()

@@ -24,6 +24,8 @@ from trainer.spec.run import OptimizerSpec
 TEXT, CONTEXT, WIDTH, UPDATES, LAST = 8, 64, 128, 400, 50
 RATE, DECAY = 3e-4, 1e-2
 Step = Callable[[int], object]
+Make = Callable[[nn.Module], tuple[Step, Callable[[], Iterable[Tensor]]]]
+"""Of a model its optimizer's step, and what that keeps."""
 
 
 class Layer(nn.Module):
@@ -62,7 +64,7 @@ class Small(nn.Module):
         return self.head(self.norm(self.layers(self.token(tokens) + self.place.weight)))
 
 
-def ours(**kept: object) -> Callable[[nn.Module], tuple[Step, Callable[[], Iterable[Tensor]]]]:
+def ours(**kept: object) -> Make:
     """Our optimizer: its step, and what it keeps."""
 
     def of(model: nn.Module) -> tuple[Step, Callable[[], Iterable[Tensor]]]:
@@ -114,7 +116,7 @@ def main() -> None:
         print(f"| {name} | {' | '.join(cells)} |", flush=True)
 
 
-def cost(make: Callable[[nn.Module], tuple[Step, Callable[[], Iterable[Tensor]]]]) -> tuple[float, float]:
+def cost(make: Make) -> tuple[float, float]:
     """Bytes that are kept and nanoseconds of an update, of each weight of a large matrix."""
     model = nn.Linear(4096, 2000, bias=False)
     step, kept = make(model)
@@ -129,9 +131,7 @@ def cost(make: Callable[[nn.Module], tuple[Step, Callable[[], Iterable[Tensor]]]
     return held / weights, min(seconds) * 1e9 / weights
 
 
-def learn(
-    make: Callable[[nn.Module], tuple[Step, Callable[[], Iterable[Tensor]]]], text: Tensor, uneven: bool
-) -> tuple[float, list[Tensor]]:
+def learn(make: Make, text: Tensor, uneven: bool) -> tuple[float, list[Tensor]]:
     """The loss over the last updates, and the matrices after them."""
     model = Small(uneven)
     step, _ = make(model)

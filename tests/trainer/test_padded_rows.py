@@ -5,14 +5,13 @@ position, against the tokens there are; and that it comes to what it was, when a
 padded to the longest.
 """
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 
 import pytest
 import torch
 
 from tests.fixtures.architectures import build_architecture
-from tests.fixtures.groups import H, N, load_tiny_policy, make_group
+from tests.fixtures.groups import H, N, computed, load_tiny_policy, make_group
 from tests.fixtures.steps import step_context
 from trainer.algorithms import build_algorithm
 from trainer.diagnostics.gradients import gradient_metrics
@@ -55,19 +54,6 @@ def a_group(policy: Policy, index: int = 0) -> Group:
 
 def tokens_of(group: Group, modes: tuple[Mode, ...] = tuple(Mode)) -> int:
     return sum(len(row.context_ids) + len(row.response_ids) for row in group_rows(group, modes))
-
-
-@contextmanager
-def computed(policy: Policy) -> Iterator[list[int]]:
-    """The positions of every forward pass inside the block."""
-    sizes: list[int] = []
-    handle = policy.decoder.register_forward_pre_hook(
-        lambda _module, _positional, named: sizes.append(named["input_ids"].numel()), with_kwargs=True
-    )
-    try:
-        yield sizes
-    finally:
-        handle.remove()
 
 
 class Recorder(MasterAdamW):

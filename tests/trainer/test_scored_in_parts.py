@@ -4,14 +4,12 @@ Probes of gradients and hidden states, token metrics of an evaluation, and the t
 of positions that a group exceeds, against the same at once, in float64; and no forward pass is larger.
 """
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 import torch
 
-from tests.fixtures.groups import H, N, load_tiny_policy, make_group
+from tests.fixtures.groups import H, N, computed, load_tiny_policy, make_group
 from tests.fixtures.runs import tiny_spec, write_rows
 from tests.fixtures.steps import step_context
 from trainer.algorithms import build_algorithm
@@ -40,19 +38,6 @@ def policy(tiny_model: Path) -> Policy:
 
 def a_group(policy: Policy, index: int = 0) -> Group:
     return make_group(policy, [1.0, 0.0, 0.5, 0.0, 1.0, 0.0], BEHAVIOR, index=index, lengths=LENGTHS)
-
-
-@contextmanager
-def largest_pass(policy: Policy) -> Iterator[list[int]]:
-    """The positions of every forward pass inside the block."""
-    sizes: list[int] = []
-    handle = policy.decoder.register_forward_pre_hook(
-        lambda _module, _positional, named: sizes.append(named["input_ids"].numel()), with_kwargs=True
-    )
-    try:
-        yield sizes
-    finally:
-        handle.remove()
 
 
 def bound(policy: Policy, prompts: int) -> int:
@@ -86,7 +71,7 @@ def test_gradients_of_parts_are_those_of_whole_groups(policy: Policy, sharing):
     found = []
     for positions in (None, bound(policy, 1), 1):
         draw = torch.Generator().manual_seed(3)
-        with largest_pass(policy) as sizes:
+        with computed(policy) as sizes:
             found.append(
                 gradient_metrics(
                     policy,
@@ -109,7 +94,7 @@ def test_hidden_states_of_parts_are_those_of_whole_groups(policy: Policy):
     groups = [a_group(policy, index) for index in range(2)]
     whole = hidden_state_metrics(policy, groups)
     for positions in (bound(policy, 3), 1):
-        with largest_pass(policy) as sizes:
+        with computed(policy) as sizes:
             assert hidden_state_metrics(policy, groups, positions) == pytest.approx(whole, rel=1e-9)
         assert max(sizes) <= bound(policy, 3) and len(sizes) > len(groups)
 
