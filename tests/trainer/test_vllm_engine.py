@@ -1,7 +1,5 @@
 """vLLM as rollout engine, for real: its samples against the model's own, and its weights in step."""
 
-import os
-import signal
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -10,7 +8,7 @@ import psutil
 import pytest
 import torch
 
-from tests.fixtures.forks import suspend
+from tests.fixtures.forks import kill, suspend
 from tests.fixtures.forms import ALLOWED, FORM, may_follow, text_of
 from tests.fixtures.groups import load_tiny_policy
 from trainer.errors import EngineFailed, InvalidSpec
@@ -180,7 +178,7 @@ def test_after_an_update_it_samples_as_one_that_loads_the_saved_checkpoint(
     fresh = start(load_tiny_policy(tmp_path, double=False), tmp_path)
     assert fresh.generate(requests(6), **options) == found
     fresh.run_ahead()  # nobody has the weights that one in its place would need
-    os.kill(fresh.process_ids[0], signal.SIGKILL)
+    kill(psutil.Process(fresh.process_ids[0]))
     with pytest.raises(EngineFailed, match="ended by signal 9"):
         fresh.generate(requests(6), **options)
     with torch.no_grad():

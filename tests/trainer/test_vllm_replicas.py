@@ -1,14 +1,14 @@
 """Two vLLM replicas, for real: requests over both, one that dies while it samples, new weights to both."""
 
-import os
-import signal
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
+import psutil
 import pytest
 import torch
 
+from tests.fixtures.forks import kill
 from tests.fixtures.groups import load_tiny_policy
 from tests.fixtures.launched import second_rank
 from tests.trainer.sharded_saving import small_policy
@@ -64,8 +64,7 @@ def test_what_one_that_dies_had_not_finished_is_sampled_by_the_other(pair: VllmE
     options = {"max_tokens": 40, "temperature": 1.0}
     whole = pair.generate(requests(60), **options)
     first, second = pair.process_ids
-    os.kill(first, signal.SIGSTOP)  # so that it surely has not finished
-    os.kill(first, signal.SIGKILL)
+    kill(psutil.Process(first))
     pair.run_ahead()
     found = pair.generate(requests(60), **options)
     assert [s.response_ids for s in found] == [s.response_ids for s in whole]

@@ -10,7 +10,7 @@ import psutil
 import pytest
 
 from tests.fixtures.engines import is_guard, until
-from tests.fixtures.forks import Fork, suspend
+from tests.fixtures.forks import Fork, kill, suspend
 from tests.fixtures.runs import events_of, rank_processes, tiny_spec, write_rows, written
 from trainer.api import train
 from trainer.loop import Run
@@ -165,7 +165,7 @@ def test_an_engine_that_dies_beside_the_update_does_not_end_the_run(untied_vllm_
                 for child in psutil.Process().children(recursive=True):
                     if "trainer.rollout.vllm_process" in child.cmdline() and not is_guard(child):
                         killed.append(child.pid)
-                        child.kill()
+                        kill(child)
                         break
 
     with Killing(tmp_path / "run/events.jsonl") as events:
