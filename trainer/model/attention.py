@@ -97,10 +97,9 @@ class Trees(Context):
 
 def turned_heads(qkv_BLE: Tensor, heads: Heads, rotation: Rotation) -> tuple[Tensor, Tensor, Tensor]:
     """Queries and keys as ``rotation`` turns them, and values: (B, H, L, D) each, float32 or better."""
-    every = qkv_BLE.unflatten(-1, (-1, heads.size))
-    turned, values = every.split((heads.queries + heads.keys, heads.keys), dim=2)
+    (wide,) = _widened(qkv_BLE)
+    turned, values = wide.unflatten(-1, (-1, heads.size)).split((heads.queries + heads.keys, heads.keys), dim=2)
     query, key = rotation.turn(turned).split((heads.queries, heads.keys), dim=2)
-    (values,) = _widened(values)
     return query.transpose(1, 2), key.transpose(1, 2), values.transpose(1, 2)
 
 

@@ -110,11 +110,21 @@ def _added(layer: Any, before: Before = NOTHING) -> Callable[[Tensor, Tensor], T
 
 def _norm(x: Tensor, norm: Any) -> tuple[Tensor, Tensor]:
     """Root-mean-square norm over the last axis, and ``x`` itself, to go on with."""
+    if not torch.is_grad_enabled():
+        return _normed(x, norm.weight, norm.variance_epsilon)[0], x
     return _Norm.apply(x, norm.weight, norm.variance_epsilon)  # type: ignore[return-value]
 
 
+def _normed(x: Tensor, weight: Tensor, epsilon: float) -> tuple[Tensor, Tensor]:
+    """x r w, and r = (mean x^2 + epsilon)^-1/2."""
+    wide = x.to(torch.promote_types(x.dtype, torch.float32))
+    scale = torch.linalg.vector_norm(wide, dim=-1, keepdim=True)
+    scale = scale.square_().div_(x.shape[-1]).add_(epsilon).rsqrt_()
+    return (wide * scale).mul_(weight).to(x.dtype), scale
+
+
 class _Norm(torch.autograd.Function):
-    """y = x r w with r = (mean x^2 + epsilon)^-1/2; and x, so that both gradients are added up in float32:
+    """y = x r w, and x, so that both gradients are added up in float32:
 
     dx = r (dy w - x r mean(dy w x r)) + dx',  dw = sum dy x r.
     """
@@ -123,12 +133,10 @@ class _Norm(torch.autograd.Function):
     def forward(  # type: ignore[override]
         ctx: Saved, x: Tensor, weight: Tensor, epsilon: float
     ) -> tuple[Tensor, Tensor]:
-        wide = torch.promote_types(x.dtype, torch.float32)
-        scale = torch.linalg.vector_norm(x, dim=-1, keepdim=True, dtype=wide)
-        scale = scale.square_().div_(x.shape[-1]).add_(epsilon).rsqrt_()
+        normed, scale = _normed(x, weight, epsilon)
         ctx.save_for_backward(x, weight, scale)
         ctx.set_materialize_grads(False)
-        return (x * scale).mul_(weight).to(x.dtype), x
+        return normed, x
 
     @staticmethod
     def backward(ctx: Saved, *gradients: Tensor | None) -> tuple[Tensor | None, ...]:

@@ -170,22 +170,24 @@ class _LinearLogProbs(torch.autograd.Function):
         entropy_T = torch.empty_like(logp_T)
         log_z_T = torch.empty_like(logp_T)
         likeliest_T = torch.empty(len(token_T) if compares else 0, dtype=torch.bool, device=hidden_TD.device)
-        #: Probabilities of the first tokens, in the precision in which they are multiplied on the way back.
+        #: p - onehot of the first tokens, in the precision in which it is multiplied on the way back.
         row_bytes = len(output_VD) * hidden_TD.dtype.itemsize
         kept = min(len(token_T), kept_bytes // row_bytes) if any(ctx.needs_input_grad) else 0
         kept_TV = hidden_TD.new_empty(kept, len(output_VD))
         for part in _pieces(0, len(token_T), _cached(chunk, hidden_TD.device)):
-            log_p = output(hidden_TD[part], temperature)
-            log_z_T[part] = torch.logsumexp(log_p, dim=-1)
-            log_p.sub_(log_z_T[part, None])
-            logp_T[part] = log_p.gather(-1, token_T[part, None]).squeeze(-1)
+            logits, token = output(hidden_TD[part], temperature), token_T[part, None]
             if compares:
-                likeliest_T[part] = log_p.argmax(-1) == token_T[part]
-            p = log_p.exp()
+                likeliest_T[part] = logits.argmax(-1) == token_T[part]
+            top = logits.amax(-1, keepdim=True)
+            # A token that cannot occur (-inf, p = 0) contributes nothing.
+            below = logits.sub_(top).clamp_(min=torch.finfo(logits.dtype).min)
+            p = below.softmax(-1)
+            log_sum = -p.amax(-1, keepdim=True).log()  # the likeliest token's p is 1 / sum exp(below)
+            log_z_T[part] = (top + log_sum).squeeze(-1)
+            logp_T[part] = (below.gather(-1, token) - log_sum).squeeze(-1)
             kept_TV[part] = p[: max(kept - part.start, 0)]
-            # A token that cannot occur (log p = -inf, p = 0) contributes nothing.
-            log_p.clamp_(min=torch.finfo(log_p.dtype).min)
-            entropy_T[part] = -torch.linalg.vecdot(p, log_p)
+            entropy_T[part] = log_sum.squeeze(-1) - p.mul_(below).sum(-1)
+        kept_TV.scatter_(-1, token_T[:kept, None], logp_T[:kept, None].expm1().to(kept_TV.dtype))
         ctx.save_for_backward(hidden_TD, output_VD, token_T, logp_T, log_z_T, entropy_T, kept_TV)
         ctx.temperature, ctx.chunk, ctx.output = temperature, chunk, output
         ctx.mark_non_differentiable(likeliest_T)
@@ -199,7 +201,7 @@ class _LinearLogProbs(torch.autograd.Function):
         entropy_used = gradients[1] is not None and bool(gradients[1].any())
         grad_logp_T, grad_entropy_T = (torch.zeros_like(logp_T) if x is None else x for x in gradients[:2])
         grad_hidden = torch.empty_like(hidden_TD)
-        parts = list(_pieces(0, len(token_T), ctx.chunk))
+        parts = [*_pieces(0, len(kept_TV), ctx.chunk), *_pieces(len(kept_TV), len(token_T), ctx.chunk)]
         # Frozen under adapters: then a matrix of the vocabulary's size is neither made nor filled. Nor is one
         # to add up a single part in.
         trained, grad_output = ctx.needs_input_grad[1], None
@@ -208,48 +210,43 @@ class _LinearLogProbs(torch.autograd.Function):
         # Without instructions for bfloat16 its plain products run on one core, a hundred times slower.
         factor_dtype = torch.float32 if widens(hidden_TD) else hidden_TD.dtype
         factor_VD, factor_TD = output_VD.to(factor_dtype), hidden_TD.to(factor_dtype)
-        rounded = factor_dtype != log_z_T.dtype
         for part in parts:
-            kept = not entropy_used and part.stop <= len(kept_TV)
-            # The sampled token's share is 1 - p, which a rounded p makes zero from 0.998 on.
-            exact = not kept or kept_TV.dtype == log_z_T.dtype
-            grad_z = factor_TD.new_empty(part.stop - part.start, len(output_VD))
-            sampled = torch.empty_like(logp_T[part, None])
-            for piece in _pieces(part.start, part.stop, _cached(ctx.chunk, hidden_TD.device)):
-                grad_logp = grad_logp_T[piece, None]
-                # d logp / dz = onehot - p;  dH / dz = -p (log p + H)
-                if kept:
-                    found = kept_TV[piece] * -grad_logp
-                else:
-                    log_p = ctx.output(hidden_TD[piece], ctx.temperature).sub_(log_z_T[piece, None])
-                    p = log_p.exp()
-                    if entropy_used:
-                        log_p.clamp_(min=torch.finfo(log_p.dtype).min)
-                        found = log_p.add_(entropy_T[piece, None]).mul_(p).mul_(-grad_entropy_T[piece, None])
-                        found.sub_(p.mul_(grad_logp))
-                    else:
-                        found = p.mul_(-grad_logp)
-                token = token_T[piece, None]
-                if exact:
-                    own = found.gather(-1, token) + grad_logp
-                else:
-                    own = -torch.expm1(logp_T[piece, None]) * grad_logp
-                if ctx.temperature != 1.0:
-                    found.div_(ctx.temperature)
-                    own.div_(ctx.temperature)
-                # It is half of a confident token's gradient or more: the rounded product leaves it out.
-                found.scatter_(-1, token, torch.zeros_like(own) if rounded else own)
-                place = slice(piece.start - part.start, piece.stop - part.start)
-                grad_z[place], sampled[place] = found, own
-            if rounded:
-                grad_hidden[part] = wide_product(grad_z, factor_VD) + sampled * output_VD[token_T[part]]
-                grad_z.scatter_(-1, token_T[part, None], sampled.to(factor_dtype))
+            # The gradient of z is -scale f, with d logp / dz = onehot - p;  dH / dz = -p (log p + H):
+            # f = p - onehot, or f = p (g + g' (log p + H)) - g onehot where the entropy's gradient g' is not 0.
+            # The sampled token's part comes from log p: p - 1 of a rounded p is zero from 0.998 on.
+            token, logp, entropy = token_T[part, None], logp_T[part, None], entropy_T[part, None]
+            grad_logp, grad_entropy = grad_logp_T[part, None], grad_entropy_T[part, None]
+            mixes = entropy_used and (hidden_TD.is_cuda or bool(grad_entropy.any()))
+            is_kept = part.stop <= len(kept_TV)
+            own, scale = torch.expm1(logp), grad_logp / ctx.temperature
+            if mixes:
+                own = own * grad_logp + logp.exp() * (logp + entropy) * grad_entropy
+                scale = torch.full_like(scale, 1 / ctx.temperature)
+            if is_kept and not mixes:
+                f = kept_TV[part].to(factor_dtype)
             else:
-                grad_hidden[part] = grad_z @ factor_VD
+                f = factor_TD.new_empty(part.stop - part.start, len(output_VD))
+                for piece in _pieces(part.start, part.stop, _cached(ctx.chunk, hidden_TD.device)):
+                    place = slice(piece.start - part.start, piece.stop - part.start)
+                    if is_kept:
+                        p = kept_TV[piece].to(log_z_T.dtype)
+                        log_p = p.log()
+                    else:
+                        log_p = ctx.output(hidden_TD[piece], ctx.temperature).sub_(log_z_T[piece, None])
+                        p = log_p.exp()
+                    if mixes:
+                        log_p.clamp_(min=torch.finfo(log_p.dtype).min).add_(entropy[place])
+                        p = log_p.mul_(grad_entropy[place]).add_(grad_logp[place]).mul_(p)
+                    f[place] = p
+                f.scatter_(-1, token, own.to(factor_dtype))
+            # It is half of a confident token's gradient or more: what its rounding took away is added.
+            rest = own - f.gather(-1, token)
+            grad_hidden[part] = (wide_product(f, factor_VD) + rest * output_VD[token_T[part]]).mul_(-scale)
+            scaled_TD = (factor_TD[part] * -scale).to(factor_dtype)
             if grad_output is not None:
-                add_product(grad_output, grad_z.t(), factor_TD[part])
+                add_product(grad_output, f.t(), scaled_TD)
             elif trained:
-                grad_output = weight_product(grad_z, factor_TD)
+                grad_output = weight_product(f, scaled_TD)
         if grad_output is not None:
             grad_output = grad_output.to(output_VD.dtype)
         return grad_hidden, grad_output, None, None, None, None, None

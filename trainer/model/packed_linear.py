@@ -28,11 +28,16 @@ LEAST_ROWS = 128
 
 def can_pack(weight: Tensor) -> bool:
     """Whether oneDNN's layout serves ``weight``; elsewhere plain products do."""
-    if weight.device.type != "cpu" or not torch.backends.mkldnn.is_available():
+    return _can_pack(weight.device.type, weight.dtype)
+
+
+@lru_cache
+def _can_pack(device_type: str, dtype: torch.dtype) -> bool:
+    if device_type != "cpu" or not torch.backends.mkldnn.is_available():
         return False
-    if weight.dtype == torch.bfloat16:
+    if dtype == torch.bfloat16:
         return torch.ops.mkldnn._is_mkldnn_bf16_supported()
-    return weight.dtype in PACKED_DTYPES
+    return dtype in PACKED_DTYPES
 
 
 def widens(weight: Tensor) -> bool:
@@ -92,7 +97,7 @@ class PackedLinear:
         self._before = before
         self._copy: Tensor | None = None
         self._bias: Tensor | None = None
-        self._versions: list[int] = []
+        self._made_of: list[tuple[int, int]] = []
         # Held, so that no later weight can come to lie at the same address.
         self._sources: list[Tensor] = []
 
@@ -118,7 +123,9 @@ class PackedLinear:
         return x.dtype == weight.dtype and (can_pack(weight) or widens(weight))
 
     def _packed(self, wide: bool) -> Tensor:
-        if self._copy is None or self._is_stale():
+        tensors = self._trained()
+        made_of = [(tensor.data_ptr(), tensor._version) for tensor in tensors]
+        if self._copy is None or self._made_of != made_of:
             weights = [layer.weight.detach() for layer in self._layers]
             biases = [layer.bias for layer in self._layers]
             with torch.inference_mode(False):  # the copy may serve a backward pass later
@@ -126,19 +133,14 @@ class PackedLinear:
                 self._copy = whole.float() if wide else packed(whole)
                 found = [bias.detach() for bias in biases if bias is not None]
                 self._bias = side_by_side(found) if len(found) == len(biases) else None
-            self._versions = [tensor._version for tensor in self._trained()]
-            self._sources = [tensor.detach() for tensor in self._trained()]
+            self._made_of = made_of
+            self._sources = [tensor.detach() for tensor in tensors]
         return self._copy
 
     def _trained(self) -> list[Tensor]:
-        tensors = [tensor for layer in self._layers for tensor in (layer.weight, layer.bias)]
+        # Where a module has its parameters: to ask it by name takes as long as a small operation.
+        tensors = [tensor for layer in self._layers for tensor in layer._parameters.values()]
         return [tensor for tensor in tensors if tensor is not None]
-
-    def _is_stale(self) -> bool:
-        return any(
-            version != tensor._version or source.data_ptr() != tensor.data_ptr()
-            for version, source, tensor in zip(self._versions, self._sources, self._trained(), strict=True)
-        )
 
 
 def applied(before: Before, x: Tensor) -> Tensor:

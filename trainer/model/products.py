@@ -16,7 +16,7 @@ def sums_stay(x: Tensor) -> bool:
 def wide_product(a: Tensor, b: Tensor) -> Tensor:
     """a @ b, in float32 where the device can; shapes (..., M, K) and (..., K, N) of equal axes before."""
     if not sums_stay(a):
-        return a @ b
+        return torch.bmm(a, b) if a.ndim == 3 else a @ b
     if a.ndim == 2:
         return torch.mm(a, b, out_dtype=torch.float32)
     found = torch.bmm(a.flatten(0, -3), b.flatten(0, -3), out_dtype=torch.float32)

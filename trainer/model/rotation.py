@@ -16,7 +16,8 @@ class Rotation:
     def __init__(self, cos_BLD: Tensor, sin_BLD: Tensor):
         self.source = cos_BLD
         wide = torch.promote_types(cos_BLD.dtype, torch.float32)
-        self._cos, self._sin = (x.to(wide)[:, :, None] for x in (cos_BLD, sin_BLD))
+        self._cos, sin = (x.to(wide)[:, :, None] for x in (cos_BLD, sin_BLD))
+        self._sin = sin[..., : sin.shape[-1] // 2]
 
     def turn(self, x_BLHD: Tensor) -> Tensor:
         """Turned by the angles of each position; a new tensor."""
@@ -27,10 +28,10 @@ class Rotation:
         return self._turned(x_BLHD, 1.0)
 
     def _turned(self, x_BLHD: Tensor, sign: float) -> Tensor:
-        half = x_BLHD.shape[-1] // 2
         wide = x_BLHD.to(torch.promote_types(x_BLHD.dtype, self._cos.dtype))
-        first, second = wide.split(half, dim=-1)
+        first, second = wide.chunk(2, dim=-1)
         turned = wide * self._cos
-        turned[..., :half].addcmul_(second, self._sin[..., :half], value=sign)
-        turned[..., half:].addcmul_(first, self._sin[..., half:], value=-sign)
+        turned_first, turned_second = turned.chunk(2, dim=-1)
+        turned_first.addcmul_(second, self._sin, value=sign)
+        turned_second.addcmul_(first, self._sin, value=-sign)
         return turned

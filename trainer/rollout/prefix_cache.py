@@ -1,8 +1,8 @@
 """Keys and values of prompts and of what is being decoded behind them; a prompt's are kept once.
 
-Rows (responses being sampled) of one prompt share its keys and values: their queries are put together and
-multiplied with them as one matrix. Own keys and values of all rows lie side by side, since every row has
-decoded equally many tokens. Scores of both parts go through one softmax. Scores are float32, as in training:
+Rows (responses being sampled) of one prompt share its keys and values: their queries, which lie side by side
+for each key head, are multiplied with them as one matrix. So do own keys and values of all rows, since every
+row has decoded equally many tokens. Scores of both parts go through one softmax. Scores are float32, as in training:
 on the CPU all is, where bfloat16 products would round them and are hardly faster at these sizes; on CUDA
 products of bfloat16 give float32.
 
@@ -36,7 +36,8 @@ class PrefixCache(Context):
         self._device = device
         length = torch.tensor(self._lengths)
         hidden = torch.arange(max(self._lengths)) >= length[:, None]
-        self._hidden_PL = hidden.to(device) if bool(hidden.any()) else None
+        #: Added to scores: -inf behind a prompt's end.
+        self._end_PL = torch.zeros(hidden.shape).masked_fill(hidden, -torch.inf).to(device) if hidden.any() else None
         self._prompt: dict[int, tuple[Tensor, Tensor]] = {}
         self._own: dict[int, tuple[Tensor, Tensor]] = {}
         self._decoded = -1
@@ -45,7 +46,6 @@ class PrefixCache(Context):
     def _arrange(self) -> None:
         """Indices between rows and a (prompts, most rows of a prompt) rectangle; None where it is full."""
         counts = [self._owner.count(prompt) for prompt in range(len(self._lengths))]
-        self._rectangle = (len(counts), max(counts))
         self._gather = self._place = None
         if min(counts) < max(counts):
             count = torch.tensor(counts)
@@ -71,57 +71,53 @@ class PrefixCache(Context):
         index = torch.tensor(rows, device=self._device)
         self._owner = [self._owner[row] for row in rows]
         for layer, (key, value) in self._own.items():
-            self._own[layer] = (key.index_select(0, index), value.index_select(0, index))
+            self._own[layer] = (key.index_select(1, index), value.index_select(1, index))
         left = sorted(set(self._owner))
         if len(left) < len(self._lengths):
             prompts = torch.tensor(left, device=self._device)
             for layer, (key, value) in self._prompt.items():
-                self._prompt[layer] = (key.index_select(0, prompts), value.index_select(0, prompts))
+                self._prompt[layer] = (key.index_select(1, prompts), value.index_select(1, prompts))
             self._lengths = [self._lengths[prompt] for prompt in left]
             self._owner = [left.index(prompt) for prompt in self._owner]
-            if self._hidden_PL is not None:
-                self._hidden_PL = self._hidden_PL.index_select(0, prompts)
+            if self._end_PL is not None:
+                self._end_PL = self._end_PL.index_select(0, prompts)
         self._arrange()
 
     def attend(self, layer: int, query: Tensor, key: Tensor, value: Tensor, scale: float) -> Tensor:
         """Shapes as in ``Context``; one query a row."""
-        rows, heads = key.shape[:2]
-        prompt_key_PKLD, prompt_value_PKLD = self._prompt[layer]
+        rows, heads, _, size = key.shape
+        prompt_key_KPLD, prompt_value_KPLD = self._prompt[layer]
         if layer not in self._own:
-            room = (rows, heads, GROWTH, key.shape[-1])
-            self._own[layer] = (prompt_key_PKLD.new_empty(room), prompt_key_PKLD.new_empty(room))
-        own_key, own_value = self._own[layer]
-        own_key[:, :, self._decoded] = key[:, :, 0]
-        own_value[:, :, self._decoded] = value[:, :, 0]
-        own_key_BKTD, own_value_BKTD = (x[:, :, : self._decoded + 1] for x in (own_key, own_value))
-        query_BKND = query.to(own_key.dtype).view(rows, heads, -1, query.shape[-1])
-        scaled_late = sums_stay(query_BKND)  # a narrow query would be rounded once more
-        if not scaled_late:
-            query_BKND = query_BKND * scale
-        of_prompt = wide_product(self._to_prompts(query_BKND), prompt_key_PKLD.transpose(-1, -2))
-        if self._hidden_PL is not None:
-            of_prompt.masked_fill_(self._hidden_PL[:, None, None], -torch.inf)
-        of_own = wide_product(query_BKND, own_key_BKTD.transpose(-1, -2))
-        scores = torch.cat([self._to_rows(of_prompt), of_own], dim=-1)
-        if scaled_late:
-            scores *= scale
+            room = (heads, rows, GROWTH, size)
+            self._own[layer] = (prompt_key_KPLD.new_empty(room), prompt_key_KPLD.new_empty(room))
+        for own, new in zip(self._own[layer], (key, value), strict=True):
+            own[:, :, self._decoded] = new[:, :, 0].transpose(0, 1)
+        own_key, own_value = (x[:, :, : self._decoded + 1].flatten(0, 1) for x in self._own[layer])
+        query_KBND = own_key.new_empty(heads, rows, query.shape[1] // heads, size)
+        query_KBND.copy_(query.view(rows, heads, -1, size).transpose(0, 1))
+        of_prompt = self._of_prompts(query_KBND, prompt_key_KPLD.transpose(-1, -2), self._end_PL)
+        of_own = wide_product(query_KBND.flatten(0, 1), own_key.transpose(-1, -2))
+        # Scaled late: a narrow query would be rounded once more.
+        scores = torch.cat([of_prompt, of_own.view(*query_KBND.shape[:3], -1)], dim=-1).mul_(scale)
         weights = scores.softmax(dim=-1, dtype=torch.promote_types(scores.dtype, torch.float32))
         weights = weights.to(own_key.dtype)
-        length = prompt_key_PKLD.shape[2]
-        of_prompt = wide_product(self._to_prompts(weights[..., :length]), prompt_value_PKLD)
-        output_BKND = self._to_rows(of_prompt) + wide_product(weights[..., length:], own_value_BKTD)
-        return output_BKND.flatten(1, 2)[:, None].to(query.dtype)
+        length = prompt_key_KPLD.shape[2]
+        output_KBND = self._of_prompts(weights[..., :length], prompt_value_KPLD)
+        output_KBND += wide_product(weights[..., length:].flatten(0, 1), own_value).view(output_KBND.shape)
+        return output_KBND.transpose(0, 1).flatten(1, 2)[:, None].to(query.dtype)
 
-    def _to_prompts(self, x_BKN: Tensor) -> Tensor:
-        """(B, K, N, X) to (P, K, R N, X)."""
+    def _of_prompts(self, x_KBN: Tensor, of_prompts_KP: Tensor, plus_PL: Tensor | None = None) -> Tensor:
+        """The product of each row with its prompt's matrix, (K, B, N, X) and (K, P, X, Y) to (K, B, N, Y); and
+        ``plus_PL``, (P, Y)."""
         if self._gather is not None:
-            x_BKN = x_BKN.index_select(0, self._gather)
-        return x_BKN.unflatten(0, self._rectangle).transpose(1, 2).flatten(2, 3)
-
-    def _to_rows(self, x_PKRN: Tensor) -> Tensor:
-        """(P, K, R N, X) back to (B, K, N, X)."""
-        x = x_PKRN.unflatten(2, (self._rectangle[1], -1)).transpose(1, 2).flatten(0, 1)
-        return x if self._place is None else x.index_select(0, self._place)
+            x_KBN = x_KBN.index_select(1, self._gather)
+        heads, prompts = of_prompts_KP.shape[:2]
+        flat = x_KBN.reshape(heads * prompts, -1, x_KBN.shape[-1])
+        found = wide_product(flat, of_prompts_KP.flatten(0, 1))
+        if plus_PL is not None:
+            found.view(heads, prompts, -1, found.shape[-1]).add_(plus_PL[:, None])
+        found = found.view(*x_KBN.shape[:3], -1)
+        return found if self._place is None else found.index_select(1, self._place)
 
 
 class _Prefill(Context):
@@ -135,17 +131,17 @@ class _Prefill(Context):
         return self._trees.attend(layer, query, key, value, scale)
 
     def _stacked(self, x_KLD: Tensor) -> Tensor:
-        """(K, all prompt tokens, D) to (P, K, L, D)."""
+        """(K, all prompt tokens, D) to (K, P, L, D)."""
         dtype = x_KLD.dtype if sums_stay(x_KLD) else torch.promote_types(x_KLD.dtype, torch.float32)
         heads, _, size = x_KLD.shape
-        stacked = x_KLD.new_zeros((len(self._trees.trees), heads, self._longest, size), dtype=dtype)
+        stacked = x_KLD.new_zeros((heads, len(self._trees.trees), self._longest, size), dtype=dtype)
         for number, tree in enumerate(self._trees.trees):
-            stacked[number, :, : tree.prompt] = x_KLD[:, tree.start : tree.first]
+            stacked[:, number, : tree.prompt] = x_KLD[:, tree.start : tree.first]
         return stacked
 
 
-def _longer(x_BKTD: Tensor) -> Tensor:
-    rows, heads, length, size = x_BKTD.shape
-    longer = x_BKTD.new_empty(rows, heads, length + max(GROWTH, length // 2), size)
-    longer[:, :, :length] = x_BKTD
+def _longer(x_KBTD: Tensor) -> Tensor:
+    heads, rows, length, size = x_KBTD.shape
+    longer = x_KBTD.new_empty(heads, rows, length + max(GROWTH, length // 2), size)
+    longer[:, :, :length] = x_KBTD
     return longer
