@@ -5,8 +5,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from trainer.model.attention import ONE_RECTANGLE, _of_about_one_length, tree_attention
+from trainer.model.attention import tree_attention
 from trainer.model.trees import Tree, masked_tree_attention
+from trainer.model.trees_on_cpu import ONE_RECTANGLE, _of_about_one_length
 
 SIZE = 8
 
@@ -54,7 +55,7 @@ def test_parts_equal_one_mask(sizes, heads):
 @pytest.mark.parametrize("lengths", [[40, 1, 3, 0, 2, 1, 19, 4], [1] * 9 + [40]], ids=["several", "two"])
 def test_responses_of_very_unequal_lengths_go_into_several_rectangles(monkeypatch, lengths):
     """In float64, against one mask; at most half of what is computed is padding."""
-    monkeypatch.setattr("trainer.model.attention.ONE_RECTANGLE", 0)
+    monkeypatch.setattr("trainer.model.trees_on_cpu.ONE_RECTANGLE", 0)
     trees = laid_out([(5, lengths), (3, [2, 2]), (1, lengths[::-1])])
     tensors = inputs(trees, 4, 2, torch.float64)
     weights = torch.randn(4, trees[-1].end, SIZE, generator=torch.Generator().manual_seed(1)).double()
@@ -67,7 +68,7 @@ def test_responses_of_very_unequal_lengths_go_into_several_rectangles(monkeypatc
 @settings(max_examples=100, deadline=None)
 @given(st.lists(st.integers(1, 20000), min_size=1, max_size=40))
 def test_rectangles_hold_every_response_once_and_at_most_as_much_padding_as_tokens(lengths):
-    found = _of_about_one_length(lengths)
+    found = _of_about_one_length(lengths, ONE_RECTANGLE)
     assert sorted(i for some in found for i in some) == list(range(len(lengths)))
     padded = sum(len(some) * max(lengths[i] for i in some) for some in found)
     assert padded <= max(ONE_RECTANGLE, 2 * sum(lengths))

@@ -89,9 +89,10 @@ class _Rotations:
         self._last: Rotation | None = None
 
     def of(self, cos_BLD: Tensor, sin_BLD: Tensor) -> Rotation:
-        if self._last is None or self._last.source is not cos_BLD:
-            self._last = Rotation(cos_BLD, sin_BLD)
-        return self._last
+        last = self._last
+        if last is None or last.source is not cos_BLD:
+            self._last = last = Rotation(cos_BLD, sin_BLD)
+        return last
 
 
 def _together(layers: Sequence[Any]) -> Callable[[Tensor], Tensor]:

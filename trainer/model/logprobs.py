@@ -144,6 +144,13 @@ def _cached(chunk: int, device: torch.device) -> int:
     return min(chunk, CACHED_TOKENS) if device.type == "cpu" else chunk
 
 
+def _put(rows_TV: Tensor, token_T: Tensor, value_T: Tensor) -> None:
+    """Write a number at the token of each row. Not by ``scatter_``, which on the CPU widens a bfloat16 matrix
+    for it, and rounds it again (torch 2.13)."""
+    row_T = torch.arange(len(token_T), device=token_T.device)
+    rows_TV[row_T, token_T] = value_T.to(rows_TV.dtype)
+
+
 class _SavedChunks(Saved, Protocol):
     temperature: float
     chunk: int
@@ -187,7 +194,7 @@ class _LinearLogProbs(torch.autograd.Function):
             logp_T[part] = (below.gather(-1, token) - log_sum).squeeze(-1)
             kept_TV[part] = p[: max(kept - part.start, 0)]
             entropy_T[part] = log_sum.squeeze(-1) - p.mul_(below).sum(-1)
-        kept_TV.scatter_(-1, token_T[:kept, None], logp_T[:kept, None].expm1().to(kept_TV.dtype))
+        _put(kept_TV, token_T[:kept], logp_T[:kept].expm1())
         ctx.save_for_backward(hidden_TD, output_VD, token_T, logp_T, log_z_T, entropy_T, kept_TV)
         ctx.temperature, ctx.chunk, ctx.output = temperature, chunk, output
         ctx.mark_non_differentiable(likeliest_T)
@@ -212,9 +219,9 @@ class _LinearLogProbs(torch.autograd.Function):
         factor_VD, factor_TD = output_VD.to(factor_dtype), hidden_TD.to(factor_dtype)
         for part in parts:
             # The gradient of z is -scale f, with d logp / dz = onehot - p;  dH / dz = -p (log p + H):
-            # f = p - onehot, or f = p (g + g' (log p + H)) - g onehot where the entropy's gradient g' is not 0.
+            # f = p - onehot, or f = p (g + g' (log p + H)) - g onehot where the entropy has a gradient g'.
             # The sampled token's part comes from log p: p - 1 of a rounded p is zero from 0.998 on.
-            token, logp, entropy = token_T[part, None], logp_T[part, None], entropy_T[part, None]
+            logp, entropy = logp_T[part, None], entropy_T[part, None]
             grad_logp, grad_entropy = grad_logp_T[part, None], grad_entropy_T[part, None]
             mixes = entropy_used and (hidden_TD.is_cuda or bool(grad_entropy.any()))
             is_kept = part.stop <= len(kept_TV)
@@ -238,9 +245,9 @@ class _LinearLogProbs(torch.autograd.Function):
                         log_p.clamp_(min=torch.finfo(log_p.dtype).min).add_(entropy[place])
                         p = log_p.mul_(grad_entropy[place]).add_(grad_logp[place]).mul_(p)
                     f[place] = p
-                f.scatter_(-1, token, own.to(factor_dtype))
+                _put(f, token_T[part], own.squeeze(-1))
             # It is half of a confident token's gradient or more: what its rounding took away is added.
-            rest = own - f.gather(-1, token)
+            rest = own - f.gather(-1, token_T[part, None])
             grad_hidden[part] = (wide_product(f, factor_VD) + rest * output_VD[token_T[part]]).mul_(-scale)
             scaled_TD = (factor_TD[part] * -scale).to(factor_dtype)
             if grad_output is not None:

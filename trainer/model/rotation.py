@@ -19,19 +19,21 @@ class Rotation:
         self._cos, sin = (x.to(wide)[:, :, None] for x in (cos_BLD, sin_BLD))
         self._sin = sin[..., : sin.shape[-1] // 2]
 
-    def turn(self, x_BLHD: Tensor) -> Tensor:
-        """Turned by the angles of each position; a new tensor."""
-        return self._turned(x_BLHD, -1.0)
+    def turn(self, x_BLHD: Tensor, heads: int) -> Tensor:
+        """The first ``heads`` turned by the angles of each position, the others as they are; a new tensor."""
+        return self._turned(x_BLHD, heads, -1.0)
 
-    def turn_back(self, x_BLHD: Tensor) -> Tensor:
+    def turn_back(self, x_BLHD: Tensor, heads: int) -> Tensor:
         """Turned the other way, as are the gradients of what was turned; a new tensor."""
-        return self._turned(x_BLHD, 1.0)
+        return self._turned(x_BLHD, heads, 1.0)
 
-    def _turned(self, x_BLHD: Tensor, sign: float) -> Tensor:
-        wide = x_BLHD.to(torch.promote_types(x_BLHD.dtype, self._cos.dtype))
-        first, second = wide.chunk(2, dim=-1)
-        turned = wide * self._cos
+    def _turned(self, x_BLHD: Tensor, heads: int, sign: float) -> Tensor:
+        found = x_BLHD.new_empty(x_BLHD.shape, dtype=torch.promote_types(x_BLHD.dtype, self._cos.dtype))
+        turned = found[:, :, :heads]
+        torch.mul(x_BLHD[:, :, :heads], self._cos, out=turned)
+        found[:, :, heads:] = x_BLHD[:, :, heads:]
+        first, second = x_BLHD[:, :, :heads].chunk(2, dim=-1)
         turned_first, turned_second = turned.chunk(2, dim=-1)
         turned_first.addcmul_(second, self._sin, value=sign)
         turned_second.addcmul_(first, self._sin, value=-sign)
-        return turned
+        return found

@@ -1,10 +1,10 @@
 """Keys and values of prompts and of what is being decoded behind them; a prompt's are kept once.
 
 Rows (responses being sampled) of one prompt share its keys and values: their queries, which lie side by side
-for each key head, are multiplied with them as one matrix. So do own keys and values of all rows, since every
-row has decoded equally many tokens. Scores of both parts go through one softmax. Scores are float32, as in training:
-on the CPU all is, where bfloat16 products would round them and are hardly faster at these sizes; on CUDA
-products of bfloat16 give float32.
+for each key head, are multiplied with them as one matrix. Own keys and values of all rows lie side by side,
+too, since every row has decoded equally many tokens. Scores of both parts go through one softmax. Scores are
+float32, as in training: on the CPU all is, where bfloat16 products would round them and are hardly faster at
+these sizes; on CUDA products of bfloat16 give float32.
 
 Axis suffixes: _P prompts, _R rows of a prompt, _B all rows, _K key heads, _N query heads of a key head,
 _L prompt tokens, _T decoded tokens, _D head size.
@@ -37,7 +37,9 @@ class PrefixCache(Context):
         length = torch.tensor(self._lengths)
         hidden = torch.arange(max(self._lengths)) >= length[:, None]
         #: Added to scores: -inf behind a prompt's end.
-        self._end_PL = torch.zeros(hidden.shape).masked_fill(hidden, -torch.inf).to(device) if hidden.any() else None
+        self._end_PL = (
+            torch.zeros(hidden.shape).masked_fill(hidden, -torch.inf).to(device) if hidden.any() else None
+        )
         self._prompt: dict[int, tuple[Tensor, Tensor]] = {}
         self._own: dict[int, tuple[Tensor, Tensor]] = {}
         self._decoded = -1
@@ -107,7 +109,7 @@ class PrefixCache(Context):
         return output_KBND.transpose(0, 1).flatten(1, 2)[:, None].to(query.dtype)
 
     def _of_prompts(self, x_KBN: Tensor, of_prompts_KP: Tensor, plus_PL: Tensor | None = None) -> Tensor:
-        """The product of each row with its prompt's matrix, (K, B, N, X) and (K, P, X, Y) to (K, B, N, Y); and
+        """The product of each row with its prompt's matrix, (K, B, N, X), (K, P, X, Y) to (K, B, N, Y), and
         ``plus_PL``, (P, Y)."""
         if self._gather is not None:
             x_KBN = x_KBN.index_select(1, self._gather)
