@@ -119,8 +119,7 @@ def _norm(x: Tensor, norm: Any) -> tuple[Tensor, Tensor]:
 def _normed(x: Tensor, weight: Tensor, epsilon: float) -> tuple[Tensor, Tensor]:
     """x r w, and r = (mean x^2 + epsilon)^-1/2."""
     wide = x.to(torch.promote_types(x.dtype, torch.float32))
-    scale = torch.linalg.vector_norm(wide, dim=-1, keepdim=True)
-    scale = scale.square_().div_(x.shape[-1]).add_(epsilon).rsqrt_()
+    scale = wide.square().mean(dim=-1, keepdim=True).add_(epsilon).rsqrt_()
     return (wide * scale).mul_(weight).to(x.dtype), scale
 
 
